@@ -1,0 +1,51 @@
+# Every verb makes what it needs: a virtual environment with the pinned set, once, and again when the pins change.
+# Only a `python3` (or `python`) is needed on PATH.
+
+PYTHON ?= $(shell command -v python3 || command -v python)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint type gen docs bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with every framework and tool, pinned by constraints.txt
+
+# pip first: dependency groups need a newer one than Python brings along.
+$(READY): pyproject.toml constraints.txt
+	@echo "Making $(VENV): about 3 GB of frameworks the first time, a few minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip setuptools wheel
+	$(PIP) --editable ".[all,demo,bench]" --group test --group lint --group docs
+	@touch $(READY)
+
+demo: $(READY) ## train real models in five frameworks with the same optimizer; prints a table, saves a figure
+	$(BIN)/scirs2 demo $(ARGS)
+
+test: $(READY) ## run the whole test suite (ARGS="-k lion" to choose)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests $(ARGS)
+
+lint: $(READY) ## check style and formatting, change nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(READY) ## check types, strictly in the core
+	$(BIN)/python -m mypy
+
+gen: $(READY) ## write the generated stubs, tables and golden files anew
+	$(BIN)/python docs/generate.py $(ARGS)
+
+docs: gen ## generate, then run every example and code block
+	$(BIN)/python -m pytest tests/boundaries/test_docs.py
+
+bench: $(READY) ## measure steps against each framework's own optimizer, as ratios
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) build dist *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
