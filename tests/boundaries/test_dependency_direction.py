@@ -1,0 +1,79 @@
+"""adapters/X -> core -> numpy, read from the import statements: numba in core/execute only, rooms apart."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.boundaries.support import PACKAGE, ROOMS, ROOT, frameworks, imports, python_files, relative
+
+#: What a room may import besides core, itself and the frameworks it requires: import prefix -> reason.
+ALSO = {
+    "hf": {
+        "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch room's"
+    },
+    "jax": {"jaxlib": "jax's own compiled half, always installed with it"},
+}
+
+
+def outside(file: Path, allowed: set[str]) -> list[str]:
+    """Imports of a file that are neither the standard library's nor begin with an allowed name."""
+    return [
+        f"{relative(file)}:{line} imports {name}"
+        for line, name in imports(file)
+        if name.split(".")[0] not in sys.stdlib_module_names
+        and not any(name == prefix or name.startswith(prefix + ".") for prefix in allowed)
+    ]
+
+
+def test_the_core_imports_numpy_and_itself() -> None:
+    files = [f for f in python_files(PACKAGE / "core") if "execute" not in f.relative_to(PACKAGE / "core").parts]
+    assert [line for file in files for line in outside(file, {"numpy", "scirs2_adapters.core"})] == []
+
+
+def test_numba_stays_in_execute() -> None:
+    allowed = {"numpy", "numba", "llvmlite", "scirs2_adapters.core"}
+    assert [line for file in python_files(PACKAGE / "core/execute") for line in outside(file, allowed)] == []
+
+
+def test_an_optimizer_imports_the_core_only() -> None:
+    files = python_files(PACKAGE / "core/optimizers")
+    assert [line for file in files for line in outside(file, {"scirs2_adapters.core"})] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_the_core_and_its_own_framework(room: str) -> None:
+    allowed = {
+        "numpy",
+        "scirs2_adapters.core",
+        f"scirs2_adapters.adapters.{room}",
+        *frameworks(room),
+        *ALSO.get(room, {}),
+    }
+    files = python_files(PACKAGE / "adapters" / room)
+    assert [line for file in files for line in outside(file, allowed)] == []
+
+
+@pytest.mark.parametrize(("room", "prefix"), [(room, prefix) for room, extra in ALSO.items() for prefix in extra])
+def test_every_exception_is_still_needed(room: str, prefix: str) -> None:
+    names = [name for file in python_files(PACKAGE / "adapters" / room) for _, name in imports(file)]
+    assert any(f"{name}.".startswith(f"{prefix}.") for name in names), f"ALSO[{room!r}] can go"
+
+
+def test_the_listing_of_rooms_imports_nothing() -> None:
+    files = [PACKAGE / "adapters/__init__.py", PACKAGE / "adapters/_rooms.py"]
+    assert [line for file in files for line in outside(file, {"scirs2_adapters.adapters._rooms"})] == []
+
+
+def test_the_core_names_no_framework() -> None:
+    """Adding a framework teaches the core nothing: a foreign array is recognised through `sys.modules` in its room."""
+    hosts = {name for room in ROOMS for name in frameworks(room)}
+    found = [(relative(file), name) for file in python_files(PACKAGE / "core") for _, name in imports(file)]
+    assert [row for row in found if row[1].split(".")[0] in hosts] == []
+
+
+def test_reference_transcriptions_import_nothing_of_ours() -> None:
+    files = python_files(ROOT / "tests/reference")
+    names = [(relative(file), name) for file in files for _, name in imports(file) if not file.name.startswith("test_")]
+    assert files
+    assert [row for row in names if row[1].startswith("scirs2_adapters")] == []

@@ -1,0 +1,86 @@
+"""A room without its framework says which install mends it; a broken install speaks for itself.
+
+Absence and breakage are simulated by a finder in front of all others, in an interpreter of its own.
+"""
+
+import pytest
+
+from tests.boundaries.support import ROOMS, frameworks, fresh, last_line, requirements
+
+#: `{name}` cannot be found or fails on import, the way `{error}` says, whatever is really installed.
+FINDER = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            raise {error}
+sys.meta_path.insert(0, Finder())
+"""
+
+#: `{name}` is a module of version `{version}`.
+OLD = """
+import sys, types
+module = types.ModuleType({name!r})
+module.__version__ = {version!r}
+sys.modules[{name!r}] = module
+"""
+
+NEEDED = [(room, name, *need) for room in ROOMS for name, need in requirements(room)["needs"].items()]
+each_need = pytest.mark.parametrize(("room", "name", "human", "floor"), NEEDED)
+
+
+def absent(name: str) -> str:
+    return FINDER.format(name=name, error=f"ModuleNotFoundError('No module named {name}', name={name!r})")
+
+
+@each_need
+@pytest.mark.parametrize("path", ["scirs2_adapters", "scirs2_adapters.adapters"])
+def test_a_missing_framework_names_its_extra(path: str, room: str, name: str, human: str, floor: str) -> None:
+    done = fresh(f"{absent(name)}\nimport {path}.{room}", check=False)
+    named = f"`scirs2_adapters.{room}` needs {human}, which is not installed. "
+    assert last_line(done) == (
+        f"scirs2_adapters.core.errors.MissingExtraError: {named}"
+        f'Install it with `pip install "scirs2[{room}]"` (from a checkout: `pip install ".[{room}]"`).'
+    )
+
+
+@each_need
+def test_a_missing_framework_is_an_import_error_that_names_it(room: str, name: str, human: str, floor: str) -> None:
+    fresh(f"""{absent(name)}
+try:
+    import scirs2_adapters.{room}
+except ImportError as error:
+    assert error.name == {name!r}
+    assert isinstance(error.__cause__, ModuleNotFoundError)
+else:
+    raise SystemExit("imported without {name}")""")
+
+
+@each_need
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ImportError('libbroken.so: cannot open')",
+        "ModuleNotFoundError('No module named part', name='part')",
+        "OSError('bad')",
+    ],
+    ids=["library", "missing part", "not an import error"],
+)
+def test_a_broken_framework_shows_its_own_error(error: str, room: str, name: str, human: str, floor: str) -> None:
+    done = fresh(f"{FINDER.format(name=name, error=error)}\nimport scirs2_adapters.{room}", check=False)
+    kind, words = error.split("(")[0], error.split("'")[1]
+    assert last_line(done) == f"{kind}: {words}"
+
+
+@each_need
+def test_an_old_framework_says_what_was_found_and_needed(room: str, name: str, human: str, floor: str) -> None:
+    done = fresh(f"{OLD.format(name=name, version='0.0.1')}\nimport scirs2_adapters.{room}", check=False)
+    assert f"MissingExtraError: `scirs2_adapters.{room}` needs {human} {floor} or newer. Found: 0.0.1." in last_line(
+        done
+    )
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_without_any_framework_the_rest_still_works(room: str) -> None:
+    blocks = "\n".join(absent(name) for name in frameworks(room))
+    fresh(f"{blocks}\nimport scirs2_adapters as s2; assert s2.names(); import scirs2_adapters.core")

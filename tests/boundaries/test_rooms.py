@@ -1,0 +1,98 @@
+"""A room loads its own framework and no other's, does nothing while being imported, and looks like its neighbours."""
+
+import ast
+
+import pytest
+
+from tests.boundaries.support import (
+    HEAVY,
+    PACKAGE,
+    ROOMS,
+    WATCH,
+    frameworks,
+    fresh,
+    imports,
+    python_files,
+    requirements,
+)
+
+each_room = pytest.mark.parametrize("room", ROOMS)
+PRINT_HEAVY = f"import sys; print(*sorted(set({HEAVY}) & set(sys.modules)))"
+
+
+def framework_statements(room: str) -> str:
+    """The framework imports that a room's files make when they are imported, as statements.
+
+    What these load by themselves is the framework's doing (transformers may look at scikit-learn); the room is
+    answerable for the rest.
+    """
+    own, lines = frameworks(room), []
+    for file in python_files(PACKAGE / "adapters" / room):
+        for node in ast.parse(file.read_text()).body:
+            heads = (
+                [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "") or ""]
+            )
+            if isinstance(node, ast.Import | ast.ImportFrom) and any(head.split(".")[0] in own for head in heads):
+                lines.append(ast.unparse(node))
+    return "\n".join([*(f"import {name}" for name in requirements(room)["needs"]), *lines])
+
+
+@each_room
+def test_a_room_loads_its_own_framework_and_no_other(room: str) -> None:
+    alone = fresh(f"{framework_statements(room)}\n{PRINT_HEAVY}").stdout.split()
+    with_room = fresh(f"import scirs2_adapters.{room}\n{PRINT_HEAVY}").stdout.split()
+    assert set(with_room) <= set(alone) | set(frameworks(room))
+
+
+@each_room
+def test_importing_a_room_compiles_nothing(room: str) -> None:
+    assert not {"numba", "llvmlite"} & set(fresh(f"import scirs2_adapters.{room}\n{PRINT_HEAVY}").stdout.split())
+
+
+@each_room
+def test_importing_a_room_has_no_side_effect(room: str) -> None:
+    code = f"{framework_statements(room)}\n{WATCH}\nimport scirs2_adapters.{room}\nprint(*deeds, sep='\\n')"
+    assert fresh(code, "-B").stdout.splitlines() == []
+
+
+@each_room
+def test_the_short_path_gives_the_same_objects(room: str) -> None:
+    fresh(f"""
+import scirs2_adapters.{room} as short, scirs2_adapters.adapters.{room} as room
+assert short.__all__ == room.__all__ and room.__all__
+assert all(getattr(short, name) is getattr(room, name) for name in room.__all__)
+assert set(room.__all__) <= set(dir(short))""")
+
+
+@each_room
+def test_static_analysers_can_follow_the_short_path(room: str) -> None:
+    """A plain star import of the room, whose public list is written out or stands in a stub beside it."""
+    star = ast.parse((PACKAGE / f"{room}.py").read_text()).body
+    froms = [node for node in star if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    assert [node.module for node in froms] == [f"scirs2_adapters.adapters.{room}"]
+    folder = PACKAGE / "adapters" / room
+    stub = folder / "__init__.pyi"
+    listed = ast.parse((stub if stub.exists() else folder / "__init__.py").read_text()).body
+    lists = [
+        node.value for node in listed if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    assert len(lists) == 1
+    assert ast.literal_eval(lists[0])
+
+
+def test_every_room_has_the_same_file_names() -> None:
+    files = {room: {file.name for file in (PACKAGE / "adapters" / room).glob("*.py*")} for room in ROOMS}
+    assert len({frozenset(names) for names in files.values()}) == 1, files
+
+
+def test_every_room_has_a_short_path() -> None:
+    assert [room for room in ROOMS if not (PACKAGE / f"{room}.py").is_file()] == []
+
+
+@each_room
+def test_a_room_checks_its_framework_before_it_imports_it(room: str) -> None:
+    """`require` stands above every import that could fail without the framework."""
+    file = PACKAGE / "adapters" / room / "__init__.py"
+    call = next(node for node in ast.walk(ast.parse(file.read_text())) if "require(" in ast.unparse(node)[:8])
+    early = [name for line, name in imports(file) if line < call.lineno]
+    assert [name for name in early if not name.startswith(("scirs2_adapters.core", "typing", "__future__"))] == []

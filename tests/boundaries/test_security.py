@@ -1,0 +1,60 @@
+"""The package runs no code that comes from data: no pickle, no eval or exec of input, no unguarded torch.load."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.boundaries.support import PACKAGE, imports, python_files, relative
+
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "jsonpickle"}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+
+#: (file, call) -> why it is safe there. A line that is no longer needed must go.
+EXCEPTIONS: dict[tuple[str, str], str] = {}
+
+FILES = python_files(PACKAGE)
+
+
+def calls(file: Path) -> list[tuple[str, ast.Call]]:
+    nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    return [(ast.unparse(node.func), node) for node in nodes]
+
+
+def unsafe_calls() -> set[tuple[str, str]]:
+    """Builtins that run text. A method of such a name (`re.compile`, `model.eval`) is another matter."""
+    return {(relative(file), name) for file in FILES for name, _ in calls(file) if name in UNSAFE_CALLS}
+
+
+def test_nothing_is_pickled() -> None:
+    found = [(relative(file), line, name) for file in FILES for line, name in imports(file)]
+    assert [row for row in found if row[2].split(".")[0] in UNSAFE_MODULES] == []
+
+
+def test_no_text_is_run_as_code() -> None:
+    assert sorted(unsafe_calls() - EXCEPTIONS.keys()) == []
+
+
+def test_every_exception_is_still_needed() -> None:
+    assert sorted(EXCEPTIONS.keys() - unsafe_calls()) == []
+
+
+def test_tensors_are_loaded_as_weights_only() -> None:
+    loads = [(relative(file), node) for file in FILES for name, node in calls(file) if name == "torch.load"]
+    for where, node in loads:
+        safe = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        assert safe.get("weights_only") == "True", f"{where}:{node.lineno}"
+
+
+def test_arrays_are_loaded_without_objects() -> None:
+    loads = [
+        (relative(file), node) for file in FILES for name, node in calls(file) if name in ("np.load", "numpy.load")
+    ]
+    for where, node in loads:
+        assert all(word.arg != "allow_pickle" for word in node.keywords), f"{where}:{node.lineno}"
+
+
+@pytest.mark.parametrize("module", ["requests", "httpx", "urllib.request", "http.client", "socket"])
+def test_the_package_calls_nobody(module: str) -> None:
+    found = [(relative(file), name) for file in FILES for _, name in imports(file)]
+    assert [row for row in found if f"{row[1]}.".startswith(f"{module}.")] == []
