@@ -1,0 +1,60 @@
+"""Adafactor: Shazeer and Stern, arXiv 1804.04235, Algorithms 4 (matrices) and 5 (vectors), as torch documents it.
+
+Differs from the paper as torch does: means in place of sums; eps1 is a floor under the row mean and, squared, under
+the estimate, not added to g^2; the learning rate bounds the relative step (the paper's 0.01) and scales a decoupled
+weight decay. Leaves of more than two dimensions are stacks of matrices over their last two; row_var and col_var
+keep the reduced dimension with length 1. torch takes the default of eps1 from the parameter's dtype; a float64 twin
+cannot know that dtype, so the caller passes eps1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ._walk import Array, History, Slots, Store, as_is, walk
+
+
+def mean(x: Array, axis: int | None = None) -> Array:
+    """The mean, and 0 for nothing at all, so that empty leaves pass through."""
+    count = x.size if axis is None else x.shape[axis]
+    return np.sum(x, axis=axis, keepdims=axis is not None) / max(count, 1)
+
+
+def step(
+    t: int,
+    x: Array,
+    g: Array,
+    slots: Slots,
+    *,
+    learning_rate: float = 1e-2,
+    beta2_decay: float = -0.8,
+    eps1: float = float(np.finfo(np.float32).eps),
+    eps2: float = 1e-3,
+    clip_threshold: float = 1.0,
+    weight_decay: float = 0.0,
+) -> tuple[Array, Slots]:
+    one_minus_beta2 = t**beta2_decay
+    beta2 = 1.0 - one_minus_beta2
+    relative_step = min(learning_rate, 1.0 / np.sqrt(t))
+    alpha = max(eps2, np.sqrt(mean(x**2))) * relative_step
+    if g.ndim >= 2:
+        r = beta2 * slots.get("row_var", 0.0) + one_minus_beta2 * mean(g**2, axis=-1)
+        c = beta2 * slots.get("col_var", 0.0) + one_minus_beta2 * mean(g**2, axis=-2)
+        v = r * c / np.maximum(mean(r, axis=-2), eps1)
+        slots_now = {"row_var": r, "col_var": c}
+    else:
+        v = beta2 * slots.get("variance", 0.0) + one_minus_beta2 * g**2
+        slots_now = {"variance": v}
+    u = g / np.sqrt(np.maximum(v, eps1**2))
+    u = u / max(1.0, np.sqrt(mean(u**2)) / clip_threshold)
+    return x - learning_rate * weight_decay * x - alpha * u, slots_now
+
+
+def trajectory(
+    params: Sequence, grads: Sequence, *, hyper: dict, matrix_dtype: type = float, store: Store = as_is
+) -> History:
+    """Parameters and state after each step; see the package's docstring."""
+    del matrix_dtype
+    return walk(params, grads, step, hyper=hyper, store=store)
