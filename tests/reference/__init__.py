@@ -1,5 +1,4 @@
-"""Slow twins: each optimizer's published formula once more, in plain float64 NumPy, from the paper and not from our
-text.
+"""Slow twins: each optimizer's published formula once more, in plain float64 NumPy, from the paper, not from ours.
 
 A fast formula can only be wrong in ways its own tests repeat; a twin read from the paper repeats nothing. Therefore
 these files import numpy, math and each other, never the package under test, and `tests/peers` checks the twins
