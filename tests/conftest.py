@@ -1,4 +1,4 @@
-"""Which frameworks a run drives: all of them, or those named by `--rooms torch,jax`. It says so, and fails if one is not there.
+"""Which frameworks a run drives: all, or those named by `--rooms torch,jax`. It says so, and fails if one is not there.
 
 A suite that quietly skips an absent framework looks exactly like one that passed.
 """

@@ -17,12 +17,10 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 """
 
-#: `{name}` is a module of version `{version}`.
+#: `{name}` is installed in version `{version}`, or says so.
 OLD = """
-import sys, types
-module = types.ModuleType({name!r})
-module.__version__ = {version!r}
-sys.modules[{name!r}] = module
+import {name}
+{name}.__version__ = {version!r}
 """
 
 NEEDED = [(room, name, *need) for room in ROOMS for name, need in requirements(room)["needs"].items()]

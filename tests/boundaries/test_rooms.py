@@ -1,6 +1,7 @@
 """A room loads its own framework and no other's, does nothing while being imported, and looks like its neighbours."""
 
 import ast
+import functools
 
 import pytest
 
@@ -37,22 +38,26 @@ def framework_statements(room: str) -> str:
     return "\n".join([*(f"import {name}" for name in requirements(room)["needs"]), *lines])
 
 
+@functools.cache
+def loaded(code: str) -> frozenset[str]:
+    """Which heavy modules are there after `code`, in a fresh interpreter."""
+    return frozenset(fresh(f"{code}\n{PRINT_HEAVY}").stdout.split())
+
+
 @each_room
 def test_a_room_loads_its_own_framework_and_no_other(room: str) -> None:
-    alone = fresh(f"{framework_statements(room)}\n{PRINT_HEAVY}").stdout.split()
-    with_room = fresh(f"import scirs2_adapters.{room}\n{PRINT_HEAVY}").stdout.split()
-    assert set(with_room) <= set(alone) | set(frameworks(room))
+    assert loaded(f"import scirs2_adapters.{room}") <= loaded(framework_statements(room)) | set(frameworks(room))
 
 
 @each_room
 def test_importing_a_room_compiles_nothing(room: str) -> None:
-    assert not {"numba", "llvmlite"} & set(fresh(f"import scirs2_adapters.{room}\n{PRINT_HEAVY}").stdout.split())
+    assert not {"numba", "llvmlite"} & loaded(f"import scirs2_adapters.{room}")
 
 
 @each_room
 def test_importing_a_room_has_no_side_effect(room: str) -> None:
     code = f"{framework_statements(room)}\n{WATCH}\nimport scirs2_adapters.{room}\nprint(*deeds, sep='\\n')"
-    assert fresh(code, "-B").stdout.splitlines() == []
+    assert fresh(code, "-B").stdout.strip() == ""
 
 
 @each_room
