@@ -27,15 +27,15 @@ def framework_statements(room: str) -> str:
     What these load by themselves is the framework's doing (transformers may look at scikit-learn); the room is
     answerable for the rest.
     """
-    own, lines = frameworks(room), []
+    own = frameworks(room)
+    lines = [f"import {name}" for name in requirements(room)["needs"]]
     for file in python_files(PACKAGE / "adapters" / room):
         for node in ast.parse(file.read_text()).body:
-            heads = (
-                [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "") or ""]
-            )
-            if isinstance(node, ast.Import | ast.ImportFrom) and any(head.split(".")[0] in own for head in heads):
+            if isinstance(node, ast.Import):
+                lines += [f"import {a.name}" for a in node.names if a.name.split(".")[0] in own]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in own:
                 lines.append(ast.unparse(node))
-    return "\n".join([*(f"import {name}" for name in requirements(room)["needs"]), *lines])
+    return "\n".join(lines)
 
 
 @functools.cache
