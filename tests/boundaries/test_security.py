@@ -11,14 +11,18 @@ UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 
 #: (file, call) -> why it is safe there. A line that is no longer needed must go.
-EXCEPTIONS: dict[tuple[str, str], str] = {}
+GENERATED = "runs the text of a kernel, generated from a rule's own declaration; no file, state or argument reaches it"
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("scirs2_adapters/core/execute/kernel.py", "exec"): GENERATED,
+    ("scirs2_adapters/core/execute/kernel.py", "compile"): GENERATED,
+}
 
 FILES = python_files(PACKAGE)
 
 
 def calls(file: Path) -> list[tuple[str, ast.Call]]:
     nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
-    return [(ast.unparse(node.func), node) for node in nodes]
+    return [(ast.unparse(node.func).removeprefix("builtins."), node) for node in nodes]
 
 
 def unsafe_calls() -> set[tuple[str, str]]:
