@@ -11,10 +11,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from ._walk import Array, History, Slots, Store, as_is, kept
+
+
+def leaf_sums(x: Array, g: Array, slots: Slots, d: float, weight: float, betas: tuple) -> tuple[Slots, float]:
+    """The slots of one leaf with its gradient learned, and its part in the sum r; `weight` is that of g in s."""
+    beta1, beta2, beta3 = betas
+    m = beta1 * slots["exp_avg"] + (1.0 - beta1) * d * g
+    v = beta2 * slots["exp_avg_sq"] + (1.0 - beta2) * d**2 * g**2
+    s = beta3 * slots["s"] + weight * g
+    return {"p0": slots["p0"], "s": s, "exp_avg": m, "exp_avg_sq": v}, np.sum(g * (slots["p0"] - x))
+
+
+def estimate(model: Slots, d_hat: float, d0: float, growth_rate: float) -> tuple[float, float]:
+    """The new d and d_max."""
+    d = max(model["d"], d_hat) if model["d"] == d0 else model["d"]
+    d_max = max(model["d_max"], d_hat)
+    return min(d_max, d * growth_rate), d_max
+
+
+def descend(x: Array, slots: Slots, dlr: float, d_eps: float, weight_decay: float) -> Array:
+    """One leaf after the step of AdamW with the rate dlr."""
+    return x - weight_decay * dlr * x - dlr * slots["exp_avg"] / (np.sqrt(slots["exp_avg_sq"]) + d_eps)
 
 
 def step(
@@ -37,32 +59,17 @@ def step(
     safeguard_warmup: bool = False,
 ) -> tuple[list[Array], list[Slots], Slots] | None:
     """All leaves after one step; None when the step does not count."""
-    d, d_max = model.get("d", d0), model.get("d_max", d0)
-    beta3 = math.sqrt(beta2) if beta3 is None else beta3
-    correction = math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t) if use_bias_correction else 1.0
-    dlr = d * learning_rate * correction
-
-    r = beta3 * model.get("d_numerator", 0.0)
-    leaves_now, total = [], 0.0
-    for x, g, slots in zip(xs, gs, leaves, strict=True):
-        r = r + (d / d0) * dlr * np.sum(g * (slots["p0"] - x))
-        m = beta1 * slots["exp_avg"] + (1.0 - beta1) * d * g
-        v = beta2 * slots["exp_avg_sq"] + (1.0 - beta2) * d**2 * g**2
-        s = beta3 * slots["s"] + (d / d0) * (d if safeguard_warmup else dlr) * g
-        total = total + np.sum(np.abs(s))
-        leaves_now.append({"p0": slots["p0"], "s": s, "exp_avg": m, "exp_avg_sq": v})
-    if learning_rate == 0.0 or total == 0.0:
+    d, betas = model["d"], (beta1, beta2, math.sqrt(beta2) if beta3 is None else beta3)
+    dlr = d * learning_rate * (math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t) if use_bias_correction else 1.0)
+    weight = (d / d0) * (d if safeguard_warmup else dlr)
+    leaves, sums = zip(*map(partial(leaf_sums, d=d, weight=weight, betas=betas), xs, gs, leaves), strict=True)
+    r = betas[2] * model["d_numerator"] + (d / d0) * dlr * sum(sums)
+    s_norm = sum(np.sum(np.abs(slots["s"])) for slots in leaves)
+    if learning_rate == 0.0 or s_norm == 0.0:
         return None
-
-    d_hat = d_coef * r / total
-    d = max(d, d_hat) if d == d0 else d
-    d_max = max(d_max, d_hat)
-    d = min(d_max, d * growth_rate)
-    xs = [
-        x - weight_decay * dlr * x - dlr * slots["exp_avg"] / (np.sqrt(slots["exp_avg_sq"]) + d * eps)
-        for x, slots in zip(xs, leaves_now, strict=True)
-    ]
-    return xs, leaves_now, {"d": d, "d_max": d_max, "d_numerator": r}
+    d, d_max = estimate(model, d_coef * r / s_norm, d0, growth_rate)
+    xs = [descend(x, slots, dlr, d * eps, weight_decay) for x, slots in zip(xs, leaves, strict=True)]
+    return xs, list(leaves), {"d": d, "d_max": d_max, "d_numerator": r}
 
 
 def start(x: Array, store: Store) -> Slots:
