@@ -18,7 +18,7 @@ setup: $(READY) ## make .venv with every framework and tool, pinned by constrain
 
 # pip first: dependency groups need a newer one than Python brings along.
 $(READY): pyproject.toml constraints.txt
-	@echo "Making $(VENV): about 3 GB of frameworks the first time, a few minutes."
+	@echo "Making $(VENV): several GB of frameworks the first time, a few minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip setuptools wheel
 	$(PIP) --editable ".[all,demo,bench]" --group test --group lint --group docs
