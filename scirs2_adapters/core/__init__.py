@@ -1,0 +1,25 @@
+"""The core for people who use plain numpy: rules by name, and `HostOptimizer` that steps arrays in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .registry import get, names
+from .rule import Rule
+from .wrapper import Wrapper
+
+__all__ = ["HostOptimizer", "Rule", "Wrapper", "get", "names"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "HostOptimizer":
+        from .execute.optimizer import HostOptimizer
+
+        return HostOptimizer
+    if name[:1].isupper() and name.lower() in names() and get(name).__name__ == name:
+        return get(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(get(n).__name__ for n in names())})

@@ -1,0 +1,82 @@
+"""How a framework spells the core's words: `lr` and `betas` in torch, `beta_1` in Keras, `b1` in optax.
+
+A room states a dialect as data. Signatures, the translation of arguments both ways and the spelling in error messages follow from it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import bad_type, did_you_mean
+from .fields import Field
+from .rule import Rule
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """`names` maps core words to the host's; `tuples` maps a host's word to the core words it holds, where a rule has them all."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    tuples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def _tuple_of(self, core: str, fields: Mapping[str, Field]) -> str | None:
+        for host, members in self.tuples.items():
+            if core in members and all(m in fields for m in members):
+                return host
+        return None
+
+    def spell(self, core: str, fields: Mapping[str, Field]) -> str:
+        """The word as the host's user typed it: `betas[1]`."""
+        host = self._tuple_of(core, fields)
+        return f"{host}[{self.tuples[host].index(core)}]" if host else self.names.get(core, core)
+
+    def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
+        """The host's parameters for these fields, in their order, with their defaults."""
+        kind, found = inspect.Parameter.POSITIONAL_OR_KEYWORD, {}
+        for core, f in fields.items():
+            host = self._tuple_of(core, fields)
+            default = tuple(fields[m].default for m in self.tuples[host]) if host else f.default
+            name = host or self.names.get(core, core)
+            annotation = "tuple[float, ...]" if host or f.kind == (tuple, list) else f.kind.__name__  # type: ignore[union-attr]
+            annotation += " | None" if f.optional else ""
+            found.setdefault(name, inspect.Parameter(name, kind, default=default, annotation=annotation))
+        return found
+
+    def to_host(self, values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+        """Core values under the host's words."""
+        found: dict[str, Any] = {}
+        for core, value in values.items():
+            host = self._tuple_of(core, fields)
+            if host is None:
+                found[self.names.get(core, core)] = value
+            elif host not in found:
+                found[host] = tuple(values[m] for m in self.tuples[host])
+        return found
+
+    def to_core(self, given: Mapping[str, Any], fields: Mapping[str, Field], call: str) -> dict[str, Any]:
+        """The host's arguments under the core's words; an unknown one, or a tuple of another length, is refused."""
+        known = self.parameters(fields)
+        back = {self.names.get(c, c): c for c in fields if self._tuple_of(c, fields) is None}
+        found: dict[str, Any] = {}
+        for host, value in given.items():
+            if host not in known:
+                raise TypeError(f"`{call}` has no argument `{host}`.{did_you_mean(host, known)} It takes: {', '.join(known)}.")
+            if host in back:
+                found[back[host]] = value
+                continue
+            members = self.tuples[host]
+            if not isinstance(value, (tuple, list)) or len(value) != len(members):
+                raise bad_type(call, host, f"must be a tuple of {len(members)} numbers", value)
+            found.update(zip(members, value, strict=True))
+        return found
+
+    def rule(self, cls: type[Rule], given: Mapping[str, Any], *, match: str | None = None, call: str = "") -> Rule:
+        """A rule from the host's arguments. Only what was given is passed on, so that `match` may have its own defaults."""
+        call = call or cls.__name__
+        base = {"base": given["base"]} if "base" in given else {}
+        fields = cls.fields_with(base.get("base"))
+        core = self.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
+        return cls.build(base | core, match=match, spell=lambda name: self.spell(name, fields), call=call)

@@ -1,0 +1,141 @@
+"""Steps parameters by address: a `Batch` is the parameters that one compiled program serves, `run` steps any number of batches at once.
+
+For an elementwise rule a step is one call of the driver. For a rule with sums, `run` goes level by level through all batches: a pass, the
+sums over items and, for sums over the model, over batches; then everything smaller than a tensor is computed by numpy, in float64 and
+for all tensors at once, and handed to the next pass as coefficients.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..program import Program
+from ..slots import Kind
+from . import compile
+from .between import Between
+from .driver import COEFFICIENT_ROW, ITEM_WORDS, MAX_WORKERS, OUT, TENSOR, Word
+from .geometry import flat_items, row_items
+from .kernel import CompiledPass, kernel, uses_rows
+
+#: Below this many numbers for each thread, starting the thread costs more than it brings.
+SHARE = 1 << 16
+
+
+def default_threads() -> int:
+    """The threads that the environment grants: OMP_NUM_THREADS or NUMBA_NUM_THREADS, else the processors of this process."""
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        if (value := os.environ.get(name, "").split(",")[0]).isdigit() and int(value) > 0:
+            return int(value)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Batch:
+    """Parameters with one program and one tuple of storage dtypes; immutable, and safe to use from several threads at once.
+
+    `arrays` names what the columns of an address table are: the parameter, its gradient, and each slot that is an array.
+    """
+
+    def __init__(self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str], emit: str = "p") -> None:
+        self.program = program
+        self.shapes = [tuple(s) for s in shapes]
+        self.kernel = kernel(program, dtypes, emit)
+        self.arrays = ("p", "g", *(s.name for s in program.slots if s.kind > Kind.TENSOR))
+        self.by_rows = uses_rows(program)
+        self.items = (row_items if self.by_rows else flat_items)(self.shapes)
+        self.numbers = sum(math.prod(s) for s in self.shapes)
+        self._columns = [self._pick(p) for p in self.kernel.passes]
+
+    def _pick(self, this: CompiledPass) -> list[int] | None:
+        """Which columns of the caller's table a pass needs; None for the table as it is."""
+        names = tuple(a.name for a in this.parts.arrays)
+        return None if names == self.arrays else [self.arrays.index(n) if n in self.arrays else -1 for n in names]
+
+    def table(self, level: int, addresses: np.ndarray, computed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The addresses for one pass; `computed` holds those of values made in this step."""
+        columns = self._columns[level]
+        if columns is None:
+            return addresses
+        table = addresses[:, columns]
+        for k, a in enumerate(self.kernel.passes[level].parts.arrays):
+            if a.computed:
+                table[:, k] = computed[a.name]
+        return np.ascontiguousarray(table)
+
+
+def plan(entries: Sequence[tuple[Program, tuple[int, ...], Mapping[str, str]]], emit: str = "p") -> list[tuple[Batch, list[int]]]:
+    """Sorts (program, shape, dtypes) of parameters into batches; with each, the positions of its parameters."""
+    sorted_: dict[Any, list[int]] = {}
+    for i, (program, _, dtypes) in enumerate(entries):
+        sorted_.setdefault((program, tuple(dtypes.items())), []).append(i)
+    return [
+        (Batch(program, [entries[i][1] for i in members], dict(dtypes), emit), members)
+        for (program, dtypes), members in sorted_.items()
+    ]
+
+
+def call(
+    batch: Batch, level: int, table: np.ndarray, coefficients: np.ndarray, rows: np.ndarray | None, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Runs one pass; returns its sums and the items whose OUT says where each item's are."""
+    this, items = batch.kernel.passes[level], batch.items
+    sums = len(this.parts.sums), len(this.parts.columns)
+    if any(sums) or rows is not None:
+        items = items.copy()
+        items[:, COEFFICIENT_ROW] = 0 if rows is None else rows[items[:, TENSOR]]
+        sizes = sums[0] + sums[1] * items[:, 3]
+        items[:, OUT] = np.cumsum(sizes) - sizes
+    out = np.empty(int(items[-1, OUT]) + sums[0] + sums[1] * int(items[-1, 3]) if len(items) else 0)
+    workers = max(1, min(threads, len(items), batch.numbers // SHARE, MAX_WORKERS))
+    desc = np.zeros(Word.THREADS + workers, dtype=np.int64)
+    drive, worker = compile.driver()
+    desc[: Word.THREADS] = (
+        this.address, table.ctypes.data, table.strides[0], items.ctypes.data, len(items), coefficients.ctypes.data,
+        coefficients.strides[0], out.ctypes.data, 0, workers, worker,
+    )  # fmt: skip
+    drive(desc.ctypes.data)
+    return out, items
+
+
+def run(
+    batches: Sequence[Batch],
+    tables: Sequence[np.ndarray],
+    scalars: Sequence[Sequence[Mapping[str, Any]]],
+    rows: Sequence[np.ndarray | None],
+    model: Mapping[str, float] | None = None,
+    threads: int | None = None,
+) -> dict[str, float]:
+    """One step of all batches, in place; returns the new values of the slots that are one number for the model.
+
+    For each batch: `tables` the addresses, (tensors, arrays) of int64; `scalars` one or more rows of coefficients; `rows` which of them each
+    tensor takes, or None if there is one. The caller keeps the memory alive and answers for its layout.
+    """
+    threads = threads or default_threads()
+    work = [(b, t, s, r) for b, t, s, r in zip(batches, tables, scalars, rows, strict=True) if len(b.items)]
+    between: list[Between] = []
+    for batch, table, given, row in work:
+        if batch.program.levels == 0:
+            names = [batch.program.nodes[i].name for i in batch.kernel.passes[0].parts.coefficients]
+            call(batch, 0, table, np.array([[s[n] for n in names] for s in given], dtype=batch.kernel.compute), row, threads)
+        else:
+            between.append(Between(batch, table, given, row, model or {}))
+    for level in range(max((b.batch.program.levels for b in between), default=-1) + 1):
+        _level([b for b in between if b.batch.program.levels >= level], level, threads)
+    return between[0].finish(between[1:]) if between else {}
+
+
+def _level(between: Sequence[Between], level: int, threads: int) -> None:
+    for b in between:
+        table, coefficients = b.before(level)
+        out, items = call(b.batch, level, table, coefficients, np.arange(len(b.batch.shapes)), threads)
+        b.after(level, out, items)
+    totals = [b.totals(level) for b in between]
+    for b in between:
+        b.share(level, [sum(column) for column in zip(*totals, strict=True)])
+
+
+__all__ = ["ITEM_WORDS", "Batch", "call", "default_threads", "plan", "run"]

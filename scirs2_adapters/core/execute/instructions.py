@@ -1,0 +1,158 @@
+"""The few instructions that generated kernels need beyond numba's own: typed memory, select, calls by address, an atomic counter.
+
+Loads and stores carry alias scopes, one for each array of a kernel: LLVM then knows that they do not overlap and needs no run-time check,
+of which it gives up beyond about four arrays, and with them vectorization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+_CARRIERS = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "float16": ir.HalfType(), "bfloat16": ir.IntType(16)}
+_NUMBERS = {"float64": types.float64, "float32": types.float32}
+_I32 = ir.IntType(32)
+
+
+def _pointer(builder: Any, base: Any, index: Any, kind: Any) -> Any:
+    return builder.gep(builder.inttoptr(base, kind.as_pointer()), [index])
+
+
+def _scopes(builder: Any, array: int, arrays: int) -> dict[str, Any]:
+    """`alias.scope` of this array and `noalias` of all others."""
+    module = builder.module
+    domain = module.add_metadata(["scirs2"])
+    scopes = [module.add_metadata([f"array{i}", domain]) for i in range(arrays)]
+    others = [s for i, s in enumerate(scopes) if i != array]
+    found = {"alias.scope": module.add_metadata([scopes[array]])}
+    return found | ({"noalias": module.add_metadata(others)} if others else {})
+
+
+def _annotate(instruction: Any, scopes: dict[str, Any]) -> None:
+    for key, value in scopes.items():
+        instruction.set_metadata(key, value)
+
+
+def make_load(dtype: str, compute: str, array: int, arrays: int) -> Callable[..., Any]:
+    """`load(address, index)`: a number of this storage, in the arithmetic's dtype."""
+    carrier, wide = _CARRIERS[dtype], _CARRIERS[compute]
+
+    @intrinsic
+    def load(typing: Any, address: Any, index: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = builder.load(_pointer(builder, *args, carrier))
+            _annotate(value, _scopes(builder, array, arrays))
+            if dtype == "bfloat16":
+                bits = builder.shl(builder.zext(value, _I32), ir.Constant(_I32, 16))
+                value = builder.bitcast(bits, ir.FloatType())
+                return builder.fpext(value, wide) if compute == "float64" else value
+            return value if carrier == wide else (builder.fptrunc if dtype == "float64" else builder.fpext)(value, wide)
+
+        return _NUMBERS[compute](types.intp, types.intp), emit
+
+    return load
+
+
+def make_store(dtype: str, compute: str, array: int, arrays: int) -> Callable[..., Any]:
+    """`store(address, index, value)`: rounds once, to nearest even; NaN stays NaN."""
+    carrier, wide = _CARRIERS[dtype], _CARRIERS[compute]
+
+    @intrinsic
+    def store(typing: Any, address: Any, index: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            base, index, x = args
+            if dtype == "bfloat16":
+                x = _to_bfloat16(builder, builder.fptrunc(x, ir.FloatType()) if compute == "float64" else x)
+            elif carrier != wide:
+                x = (builder.fpext if dtype == "float64" else builder.fptrunc)(x, carrier)
+            _annotate(builder.store(x, _pointer(builder, base, index, carrier)), _scopes(builder, array, arrays))
+            return context.get_dummy_value()
+
+        return types.void(types.intp, types.intp, _NUMBERS[compute]), emit
+
+    return store
+
+
+def _to_bfloat16(builder: Any, x: Any) -> Any:
+    def constant(value: int) -> Any:
+        return ir.Constant(_I32, value)
+
+    bits = builder.bitcast(x, _I32)
+    high = builder.lshr(bits, constant(16))
+    even = builder.add(constant(0x7FFF), builder.and_(high, constant(1)))
+    rounded = builder.lshr(builder.add(bits, even), constant(16))
+    nan = builder.fcmp_unordered("uno", x, x)
+    return builder.trunc(builder.select(nan, builder.or_(high, constant(0x40)), rounded), ir.IntType(16))
+
+
+@intrinsic
+def select(typing: Any, condition: Any, a: Any, b: Any) -> Any:
+    """`a if condition else b` without a branch."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        condition, a, b = args
+        return builder.select(condition, a, b)
+
+    return a(types.boolean, a, a), emit
+
+
+@intrinsic
+def word(typing: Any, address: Any, index: Any) -> Any:
+    """The 64-bit integer at `address[index]`."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_pointer(builder, *args, ir.IntType(64)))
+
+    return types.intp(types.intp, types.intp), emit
+
+
+@intrinsic
+def set_word(typing: Any, address: Any, index: Any, value: Any) -> Any:
+    """`address[index] = value`, a 64-bit integer."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, index, value = args
+        builder.store(value, _pointer(builder, base, index, ir.IntType(64)))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), emit
+
+
+@intrinsic
+def take_ticket(typing: Any, address: Any) -> Any:
+    """Atomically adds 1 to the integer at `address`; returns what it was."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        integer = ir.IntType(64)
+        pointer = builder.inttoptr(args[0], integer.as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.Constant(integer, 1), "monotonic")
+
+    return types.intp(types.intp), emit
+
+
+@intrinsic
+def call_kernel(typing: Any, function: Any, arrays: Any, item: Any, coefficients: Any, out: Any) -> Any:
+    """Calls the kernel at an address."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 5), emit
+
+
+@intrinsic
+def call_address(typing: Any, function: Any, argument: Any) -> Any:
+    """Calls the function of one integer at an address."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        integer = ir.IntType(64)
+        kind = ir.FunctionType(integer, [integer])
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+    return types.intp(types.intp, types.intp), emit

@@ -1,0 +1,65 @@
+"""Runs a recorded program with any framework's arrays: the traced path of every room, and with numpy the oracle.
+
+Operation by operation over all parameters, because a sum over the model needs every parameter's share before it has a value.
+A value is dropped after its last use.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..program import Node, Program
+from ..slots import Kind
+from ..waist import ELEMENTWISE, OPERATORS, Waist
+
+_OPERATORS = {op: getattr(operator, "truediv" if op == "div" else op) for op in OPERATORS}
+
+
+def run(
+    program: Program,
+    waist: Waist,
+    leaves: Sequence[Mapping[str, Any]],
+    scalars: Sequence[Mapping[str, Any]],
+    wanted: Sequence[str],
+) -> list[dict[str, Any]]:
+    """The outputs `wanted` for each leaf, from its arrays (`p`, `g`, slots) and the scalars of its step."""
+    order = program.order([program.outputs[name] for name in wanted])
+    last = {arg: i for i in order for arg in program.nodes[i].args}
+    keep = {program.outputs[name] for name in wanted}
+    values: dict[int, list[Any]] = {}
+    for index in order:
+        node = program.nodes[index]
+        values[index] = _node(node, waist, leaves, scalars, [values[a] for a in node.args])
+        for arg in set(node.args):
+            if last[arg] == index and arg not in keep:
+                del values[arg]
+    return [{name: values[program.outputs[name]][i] for name in wanted} for i in range(len(leaves))]
+
+
+def _node(
+    node: Node, waist: Waist, leaves: Sequence[Mapping[str, Any]], scalars: Sequence[Mapping[str, Any]], args: list[list[Any]]
+) -> list[Any]:
+    if node.op == "input":
+        return [leaf[node.name] for leaf in leaves]
+    if node.op == "scalar":
+        return [s[node.name] for s in scalars]
+    if node.op == "total":
+        shares = [waist.sum(x, None) for x in args[0]]
+        whole = sum(shares[1:], start=shares[0]) if shares else 0.0
+        return [whole] * len(leaves)
+    if node.kind is Kind.MODEL and node.level and args[0]:  # the same for every leaf: computed once
+        return [_one(node, waist, [a[0] for a in args])] * len(leaves)
+    return [_one(node, waist, list(each)) for each in zip(*args, strict=True)]
+
+
+def _one(node: Node, waist: Waist, args: list[Any]) -> Any:
+    if node.op in _OPERATORS:
+        return _OPERATORS[node.op](*args)
+    if node.op in ELEMENTWISE:
+        return getattr(waist, node.op)(*args)
+    if node.op == "matrix":
+        function, options = node.static
+        return function(waist, *args, **dict(options))
+    return getattr(waist, node.op)(*args, node.static)

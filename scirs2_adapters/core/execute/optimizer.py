@@ -1,0 +1,200 @@
+"""An optimizer for plain numpy arrays, stepped in place: scripts, federated servers, the scikit-learn room."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import bad_type, bad_value
+from ..options import StateDtype, check_path, check_state_dtype, slot_dtype, takes_host
+from ..program import Program, record
+from ..registry import get
+from ..rule import Rule
+from ..slots import Kind, Leaf, Slot
+from ..waist import HOST_SCALARS
+from . import plain, storage
+from .host import Batch, plan, run
+from .kernel import reason_against
+
+Arrays = Mapping[Hashable, np.ndarray] | Sequence[np.ndarray]
+_CALL = "HostOptimizer"
+
+
+class HostOptimizer:
+    """Steps a dict or list of numpy arrays in place by any rule.
+
+    Arguments:
+      rule: a rule such as `AdamW(learning_rate=1e-3)`, or its name.
+      params: float64, float32, float16 or bfloat16 arrays (bfloat16 as ml_dtypes has it), of any shape and layout.
+      kernel: "host" compiled, "traced" plain numpy, "auto" the first if it can run.
+      state_dtype: dtype of the memory: None is the parameter's, a name, or names by slot.
+      threads: most threads of one step; None is what the environment grants.
+
+    Example:
+      >>> import numpy as np
+      >>> from scirs2_adapters.core import HostOptimizer
+      >>> params = {"w": np.ones(3)}
+      >>> HostOptimizer("sgd", params).step({"w": np.ones(3)})
+      >>> params["w"]
+      array([0.999, 0.999, 0.999])
+    """
+
+    def __init__(
+        self, rule: Rule | str, params: Arrays, *, kernel: str = "auto", state_dtype: StateDtype = None, threads: int | None = None
+    ) -> None:
+        self.rule = get(rule)() if isinstance(rule, str) else rule
+        if not isinstance(self.rule, Rule):
+            raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", rule)
+        check_path(_CALL, kernel)
+        check_state_dtype(_CALL, state_dtype, self.rule.all_slots())
+        self.params = dict(_items(params, "params"))
+        if not self.params:
+            raise bad_value(_CALL, "params", "must hold at least one array", params)
+        self.kernel, self.state_dtype, self.threads = kernel, state_dtype, threads
+        self._leaves = {key: _leaf(key, p) for key, p in self.params.items()}
+        self._rules = {key: self.rule.route(leaf) for key, leaf in self._leaves.items()}
+        self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
+        self.state: dict[Hashable, dict[str, np.ndarray]] = {}
+        self.model = {s.name: _first(self.rule, s) for s in self.rule.model_slots()}
+        reasons = [reason_against(self._dtypes(key, leaf.dtype)) for key, leaf in self._leaves.items()]
+        self._host = takes_host(_CALL, kernel, next((r for r in reasons if r), None))
+        self._plans: dict[Any, list[tuple[Batch, list[int]]]] = {}
+
+    def _program(self, key: Hashable) -> Program:
+        return record(self._rules[key], self._leaves[key])
+
+    def _dtypes(self, key: Hashable, gradient: str) -> dict[str, str]:
+        leaf = self._leaves[key]
+        slots = self._rules[key].slots(leaf)
+        return {"p": leaf.dtype, "g": gradient} | {s.name: slot_dtype(s, leaf.dtype, self.state_dtype) for s in slots}
+
+    def replace(self, **changes: Any) -> None:
+        """Change hyperparameters between steps, as a schedule does: `opt.replace(learning_rate=1e-4)`."""
+        self.rule = self.rule.replace(**changes)
+        self._rules = {key: self.rule.route(leaf) for key, leaf in self._leaves.items()}
+
+    def step(self, grads: Arrays) -> None:
+        """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
+        given = {k: g for k, g in _items(grads, "grads") if g is not None}
+        for key, g in given.items():
+            self._check(key, g)
+        keys = [k for k in self.params if k in given]
+        if not keys:
+            return
+        for key in keys:
+            if key not in self.state:
+                self.state[key] = self._allocate(key)
+        (self._step_host if self._host else self._step_plain)(keys, given)
+        for key in keys:
+            self.steps[key] += 1
+
+    def _check(self, key: Hashable, g: Any) -> None:
+        name = f"grads[{key!r}]"
+        if key not in self.params:
+            raise bad_value(f"{_CALL}.step", name, f"has no parameter; there are {sorted(map(str, self.params))}", g)
+        if not isinstance(g, np.ndarray) or g.dtype.name not in storage.STORAGES:
+            raise bad_type(f"{_CALL}.step", name, "must be a floating numpy array", g)
+        if g.shape != self.params[key].shape:
+            raise bad_value(f"{_CALL}.step", name, f"must have the parameter's shape {self.params[key].shape}", g)
+
+    def _allocate(self, key: Hashable) -> dict[str, np.ndarray]:
+        leaf, dtypes, made = self._leaves[key], self._dtypes(key, "float32"), {}
+        for s in self._rules[key].slots(leaf):
+            if s.kind is Kind.MODEL:
+                continue
+            carrier = storage.STORAGES[dtypes[s.name]].carrier
+            made[s.name] = np.zeros(s.shape(leaf.shape), dtype=carrier)
+            if s.initial == "parameter":
+                made[s.name][...] = storage.store(storage.load(_carried(self.params[key]), leaf.dtype), dtypes[s.name])
+        return made
+
+    def _scalars(self, key: Hashable) -> dict[str, Any]:
+        rule = self._rules[key]
+        return {**rule.scalars(HOST_SCALARS, self.steps[key] + 1), **rule.leaf_coefficients(self._leaves[key])}
+
+    def _step_host(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray]) -> None:
+        arrays = [{"p": _carried(self.params[k]), "g": _carried(grads[k]), **self.state[k]} for k in keys]
+        flat = [{n: np.ascontiguousarray(x) for n, x in a.items()} for a in arrays]
+        shape = tuple((k, grads[k].dtype.name) for k in keys)
+        programs = [self._program(k) for k in keys]
+        identity = (shape, tuple(programs))
+        if identity not in self._plans:
+            entries = [
+                (program, self._leaves[k].shape, self._dtypes(k, dtype)) for program, (k, dtype) in zip(programs, shape, strict=True)
+            ]
+            self._plans = {identity: plan(entries)}
+        batches = self._plans[identity]
+        tables = [np.array([[flat[i][n].ctypes.data for n in b.arrays] for i in m], dtype=np.int64) for b, m in batches]
+        scalars = [[self._scalars(keys[i]) for i in m] for _, m in batches]
+        self.model |= run([b for b, _ in batches], tables, scalars, [np.arange(len(m)) for _, m in batches], self.model, self.threads)
+        for a, f in zip(arrays, flat, strict=True):
+            for name, x in a.items():
+                if f[name] is not x and name != "g" and not np.shares_memory(f[name], x):
+                    x[...] = f[name].reshape(x.shape)
+
+    def _step_plain(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray]) -> None:
+        by_program: dict[Program, list[Hashable]] = {}
+        for key in keys:
+            by_program.setdefault(self._program(key), []).append(key)
+        for program, members in by_program.items():
+            leaves = []
+            for key in members:
+                dtypes = self._dtypes(key, grads[key].dtype.name)
+                compute = storage.compute_dtype(dtypes["p"])
+                arrays = {"p": _carried(self.params[key]), "g": _carried(grads[key]), **self.state[key]}
+                leaves.append({n: storage.load(x, dtypes[n]).astype(compute, copy=False) for n, x in arrays.items()} | self.model)
+            for key, new in zip(members, plain.step(program, leaves, [self._scalars(k) for k in members]), strict=True):
+                dtypes = self._dtypes(key, "float32")
+                for name, target in {"p": _carried(self.params[key]), **self.state[key]}.items():
+                    target[...] = storage.store(np.asarray(new[name]), dtypes[name])
+                self.model |= {n: float(new[n]) for n in self.model}
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of all memory by name: plain dicts, arrays and numbers. bfloat16 slots are carried as uint16."""
+        state = {k: {n: x.copy() for n, x in s.items()} for k, s in self.state.items()}
+        return {"rule": self.rule.name, "steps": dict(self.steps), "state": state, "model": dict(self.model)}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over memory saved by `state_dict`; anything that does not fit is refused before anything is changed."""
+        call = f"{_CALL}.load_state_dict"
+        if saved.get("rule") != self.rule.name:
+            raise bad_value(call, "saved", f"must be of the optimizer {self.rule.name}", saved.get("rule"))
+        state: dict[Hashable, dict[str, np.ndarray]] = {}
+        for key, slots in saved["state"].items():
+            if key not in self.params:
+                raise bad_value(call, f"saved[{key!r}]", f"has no parameter; there are {sorted(map(str, self.params))}", key)
+            expected = self._allocate(key)
+            for name, x in expected.items():
+                got = slots.get(name)
+                if got is None or got.shape != x.shape or got.dtype != x.dtype:
+                    raise bad_value(call, f"saved[{key!r}][{name!r}]", f"must be of shape {x.shape} and dtype {x.dtype}", got)
+            state[key] = {n: np.array(slots[n]) for n in expected}
+        self.state, self.steps, self.model = state, self.steps | saved["steps"], self.model | saved["model"]
+
+
+def _items(arrays: Any, argument: str) -> Iterator[tuple[Hashable, Any]]:
+    if isinstance(arrays, Mapping):
+        return iter(arrays.items())
+    if isinstance(arrays, (list, tuple)):
+        return iter(enumerate(arrays))
+    raise bad_type(_CALL, argument, "must be a dict or list of numpy arrays", arrays)
+
+
+def _leaf(key: Hashable, p: Any) -> Leaf:
+    name = f"params[{key!r}]"
+    if not isinstance(p, np.ndarray) or p.dtype.name not in storage.STORAGES:
+        raise bad_type(_CALL, name, f"must be a numpy array of dtype {', '.join(storage.STORAGES)}", p)
+    if not p.flags.writeable:
+        raise bad_value(_CALL, name, "must be writeable, for it is updated in place", p)
+    return Leaf(p.shape, p.dtype.name, key if isinstance(key, str) else "")
+
+
+def _carried(x: np.ndarray) -> np.ndarray:
+    """The array as its carrier: bfloat16 seen as uint16, anything else as it is."""
+    return x.view(np.uint16) if x.dtype.name == "bfloat16" else x
+
+
+def _first(rule: Rule, s: Slot) -> float:
+    return float(getattr(rule, s.initial)) if s.initial else 0.0

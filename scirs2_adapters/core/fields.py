@@ -1,0 +1,118 @@
+"""Hyperparameter fields: what a rule declares, and the one place where values are checked.
+
+A field is data (default, range, meaning), so constructors, signatures, documentation rows and every room's own spelling are derived
+from it. Values are checked when a rule is built and never later: inside a step a hyperparameter may be a traced array, which passes
+unchecked because it has no value yet. `structural` fields decide which slots exist (a momentum of 0 needs no buffer); `static` ones
+are constants of a variant. Both are part of a compiled kernel's identity; every other field is a number fed to it at each step.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import bad_type, bad_value
+
+
+def is_number(value: object) -> bool:
+    """True for a concrete real number: int, float, numpy scalar; not bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_traced(value: object) -> bool:
+    """True for a one-element array or tensor of a framework: its value is the framework's business, not ours."""
+    shape = getattr(value, "shape", None)
+    return shape is not None and hasattr(value, "dtype") and not is_number(value) and math.prod(shape) == 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """One hyperparameter: `default`, what it `means`, and the check with its wording."""
+
+    default: Any
+    means: str
+    requirement: str
+    accepts: Callable[[Any], bool]
+    kind: type | tuple[type, ...] = float
+    optional: bool = False
+    structural: bool = False
+    static: bool = False
+    choices: tuple[str, ...] = ()
+
+    def check(self, call: str, argument: str, value: Any) -> Any:
+        """Return `value`, or raise an error that names `call(argument=...)` as the user typed it."""
+        if (value is None and self.optional) or (self.kind is float and is_traced(value)):
+            return value
+        typed = is_number(value) if self.kind is float else isinstance(value, self.kind)
+        if self.kind is int:
+            typed = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not typed:
+            raise bad_type(call, argument, self.requirement, value)
+        if not self.accepts(value):
+            raise bad_value(call, argument, self.requirement, value)
+        return value
+
+    def present(self, value: Any) -> bool:
+        """Whether a structural value asks for its slot; a traced one always does."""
+        return bool(value) if isinstance(value, (bool, numbers.Real)) else value is not None
+
+
+def number(default: float | None, means: str, requirement: str, accepts: Callable[[float], bool], **options: bool) -> Field:
+    """A finite real number in a range worded by `requirement`."""
+    return Field(default, means, requirement, accepts, optional=default is None, **options)
+
+
+def nonnegative(default: float | None, means: str, **options: bool) -> Field:
+    """A finite number of at least 0."""
+    return number(default, means, "must be a finite number >= 0", lambda v: 0 <= v < math.inf, **options)
+
+
+def rate(default: float) -> Field:
+    """A learning rate."""
+    return nonnegative(default, "step size")
+
+
+def fraction(default: float | None, means: str, **options: bool) -> Field:
+    """A decay rate or momentum, in [0, 1)."""
+    return number(default, means, "must be in [0, 1)", lambda v: 0 <= v < 1, **options)
+
+
+def positive(default: float | None, means: str) -> Field:
+    """A number above 0; infinity is allowed."""
+    return number(default, means, "must be a number > 0", lambda v: v > 0)
+
+
+def finite(default: float, means: str) -> Field:
+    """Any finite number."""
+    return number(default, means, "must be a finite number", math.isfinite)
+
+
+def flag(default: bool, means: str) -> Field:
+    """True or False; a constant of the variant."""
+    return Field(default, means, "must be True or False", lambda v: True, kind=bool, structural=True, static=True)
+
+
+def count(default: int, means: str, static: bool = False) -> Field:
+    """A whole number of at least 1."""
+    return Field(default, means, "must be a whole number >= 1", lambda v: v >= 1, kind=int, static=static)
+
+
+def choice(default: str, means: str, *choices: str) -> Field:
+    """One of a few words; a constant of the variant."""
+    worded = "must be one of " + ", ".join(repr(c) for c in choices)
+    return Field(default, means, worded, choices.__contains__, kind=str, static=True, choices=choices)
+
+
+def numbers_tuple(default: tuple[float, ...], means: str) -> Field:
+    """A tuple of as many finite numbers as the default has."""
+    size = len(default)
+    return Field(
+        default,
+        means,
+        f"must be a tuple of {size} finite numbers",
+        lambda v: len(v) == size and all(is_number(x) and math.isfinite(x) for x in v),
+        kind=(tuple, list),
+    )

@@ -1,0 +1,62 @@
+"""Formulas that several optimizers share, each said once.
+
+Bias corrections are `-expm1(t * log(beta))` with the logarithm of a plain number taken in float64: under a trace, where t is a float32
+number, `1 - beta**t` is wrong by 1e-5 at small t. Moving averages are `a + gain * (x - a)`, exact when x repeats.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .fields import is_number
+
+
+def one_minus_power(xp: Any, beta: Any, t: Any) -> Any:
+    """1 - beta**t, to full precision at every t >= 1."""
+    log = (math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else xp.log(beta)
+    return -xp.expm1(t * log)
+
+
+def average(old: Any, new: Any, gain: Any) -> Any:
+    """The exponential moving average moved by `gain` towards `new`."""
+    return old + gain * (new - old)
+
+
+def adam_coefficients(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
+    """The scalars of an Adam direction: `lr * m / (sqrt(v * corrected + eps_root) + eps)`.
+
+    The places eps takes in other frameworks are numbers here, not other formulas: Keras' eps "hat" is added to the square root of the
+    uncorrected v, which is eps / sqrt(1 - beta2**t) in this form. Likewise the maximum of AMSGrad over corrected values.
+    """
+    correction1, correction2 = one_minus_power(xp, rule.beta1, t), one_minus_power(xp, rule.beta2, t)
+    raw, corrected = (1 / correction2, 1.0) if rule.max_corrected else (1.0, 1 / correction2)
+    return {
+        "lr": rule.learning_rate / correction1,
+        "unbias": 1 / correction1,
+        "gain1": 1 - rule.beta1,
+        "gain2": 1 - rule.beta2,
+        "raw": raw,
+        "corrected": corrected,
+        "eps": rule.eps / xp.sqrt(correction2) if rule.eps_place == "hat" else rule.eps,
+        "eps_root": rule.eps_root,
+    }
+
+
+def lr_places(rule: Any) -> tuple[Any, Any]:
+    """The learning rate inside and outside a momentum buffer: they differ as soon as the rate changes between steps."""
+    return (rule.learning_rate, 1.0) if rule.lr_in_buffer else (1.0, rule.learning_rate)
+
+
+def orthogonalize(xp: Any, x: Any, eps: Any, a: Any, b: Any, c: Any, *, steps: int) -> Any:
+    """Newton-Schulz iteration of odd degree 5: x with its singular values moved towards 1 (Jordan et al. 2024).
+
+    Works on the wide form, where the Gram matrix is the smaller one.
+    """
+    tall = x.shape[-2] > x.shape[-1]
+    x = xp.transpose(x) if tall else x
+    x = x / xp.maximum(xp.sqrt(xp.sum(x * x, None)), eps)
+    for _ in range(steps):
+        gram = xp.matmul(x, xp.transpose(x))
+        x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
+    return xp.transpose(x) if tall else x

@@ -1,0 +1,1 @@
+"""One file, one optimizer. Adding a file here adds the optimizer everywhere."""

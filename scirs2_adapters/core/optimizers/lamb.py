@@ -1,0 +1,37 @@
+"""LAMB."""
+
+from ..fields import fraction, nonnegative
+from ..formulas import adam_coefficients, average
+from ..rule import Rule
+
+
+class LAMB(Rule):
+    """Adam whose step has, tensor by tensor, the length of the parameter times lr: made for very large batches.
+
+    m, v as in Adam
+    u = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t) + eps_root) + eps) + weight_decay * p
+    p = p - lr * (|p| / |u|) * u                  (the ratio counts as 1 where a norm is 0)
+
+    Paper: You et al. 2019, arXiv 1904.00962.
+    Differs from the paper: the norm of p is not clipped (its phi is the identity).
+    """
+
+    beta1 = fraction(0.9, "decay rate of the mean of gradients")
+    beta2 = fraction(0.999, "decay rate of the mean of squared gradients")
+    eps = nonnegative(1e-6, "added to the root")
+    eps_root = nonnegative(0.0, "added under the root")
+    decay, eps_place, max_corrected = "inside", "outside", False
+    matches = {"optax": {}, "keras": {"eps": 1e-7, "decay": "decoupled"}}
+
+    def coefficients(self, xp, t):
+        inside = self.decay == "inside"  # else the parameter has decayed when its norm is taken
+        shrink = 1.0 if inside else 1 - self.learning_rate * self.weight_decay
+        own = {"lr": self.learning_rate, "wd": self.weight_decay if inside else 0.0, "shrink": shrink}
+        return adam_coefficients(self, xp, t) | own
+
+    def update(self, xp, p, g, exp_avg, exp_avg_sq, /, lr, gain1, gain2, unbias, corrected, eps, eps_root, wd, shrink, zero, one):
+        exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
+        u = unbias * exp_avg / (xp.sqrt(exp_avg_sq * corrected + eps_root) + eps) + wd * p
+        p_norm, u_norm = shrink * xp.norm(p), xp.norm(u)
+        ratio = xp.where(p_norm > zero, xp.where(u_norm > zero, p_norm / u_norm, one), one)
+        return lr * ratio * u, exp_avg, exp_avg_sq

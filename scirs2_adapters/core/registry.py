@@ -1,0 +1,84 @@
+"""Which optimizers there are: one for each file in `optimizers/`, and those that other distributions offer by entry point.
+
+Names are read from file names and metadata alone; a module is loaded when its name is asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from .errors import ArgumentTypeError, ArgumentValueError, did_you_mean
+from .rule import Rule
+
+GROUP = "scirs2.optimizers"
+_lock = threading.Lock()
+
+
+@functools.cache
+def _built_in() -> tuple[str, ...]:
+    files = (Path(__file__).parent / "optimizers").glob("*.py")
+    return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
+
+
+def _offered() -> dict[str, EntryPoint]:
+    """Third parties' entry points; a name that two distributions claim is an error that names both."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        other = "scirs2" if point.name in _built_in() else _owner(found[point.name]) if point.name in found else None
+        if other is not None and (point.name in _built_in() or found[point.name].value != point.value):
+            raise ArgumentValueError(
+                f"The optimizer name `{point.name}` is claimed by two distributions: {other} and {_owner(point)}. "
+                "Uninstall one of them, or ask its author for another entry point name."
+            )
+        found[point.name] = point
+    return found
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
+
+
+def names() -> list[str]:
+    """The names of all optimizers, sorted."""
+    return sorted({*_built_in(), *_offered()})
+
+
+def get(name: str) -> type[Rule]:
+    """The rule class of this name.
+
+    >>> get("adamw")().learning_rate
+    0.001
+    """
+    if not isinstance(name, str):
+        raise ArgumentTypeError(
+            f"`get` takes the name of an optimizer as a string. Received: {name!r} ({type(name).__name__})."
+        )
+    return _load(name.casefold())
+
+
+@functools.cache
+def _load(name: str) -> type[Rule]:
+    if name in _built_in():
+        return rule_in(f"{__package__}.optimizers.{name}")
+    offered = _offered()
+    if name not in offered:
+        known = names()
+        raise ArgumentValueError(f"No optimizer is named `{name}`.{did_you_mean(name, known)} There are: {', '.join(known)}.")
+    with _lock:
+        rule = offered[name].load()
+    if not (isinstance(rule, type) and issubclass(rule, Rule)):
+        raise ArgumentTypeError(f"The entry point `{name}` of {_owner(offered[name])} must be a Rule class. Received: {rule!r}.")
+    return rule
+
+
+def rule_in(module: str) -> type[Rule]:
+    """The one rule that a module defines."""
+    found = [v for v in vars(import_module(module)).values() if isinstance(v, type) and issubclass(v, Rule)]
+    own = [rule for rule in found if rule.__module__ == module]
+    if len(own) != 1:
+        raise ArgumentValueError(f"`{module}` must define exactly one rule. It defines: {[r.__name__ for r in own]}.")
+    return own[0]

@@ -1,0 +1,225 @@
+"""The declaration of an optimizer: fields, coefficients, formula. Everything else in this package is derived from it.
+
+A rule says only what is its own: `update` returns the step `u` to subtract and the new slots. L2 and decoupled weight decay and
+`maximize` are the same for all and applied here, decay as `p - (lr*wd*p + u)`: one subtraction from p. The usual form, p times
+`1 - lr*wd`, rounds the factor to the parameter's precision and drifts by 18 times what float32 storage costs.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+from .errors import bad_type, bad_value, did_you_mean
+from .fields import Field, flag, nonnegative, rate
+from .slots import Kind, Leaf, Slot
+
+Scalars = Mapping[str, Any]
+
+
+class Rule:
+    """Base of all optimizers. Subclasses are final: to vary one, change a field, add a `matches` row, or wrap it."""
+
+    learning_rate = rate(1e-3)
+    weight_decay = nonnegative(0.0, "weight decay")
+    maximize = flag(False, "ascend instead of descend")
+
+    name: ClassVar[str]
+    fields: ClassVar[dict[str, Field]]
+    #: Where weight decay acts: "l2" into the gradient, "decoupled" times the learning rate, "absolute" not, "inside" `update`.
+    decay: str = "decoupled"
+    #: What `coefficients` needs to know of time: "step", "first" (only whether it is the first step) or "none".
+    counts: ClassVar[str] = "step"
+    #: For each framework with an optimizer of this name, the defaults and traits that give its formula.
+    matches: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        found: dict[str, Field] = {}
+        for base in reversed(cls.__mro__):
+            found |= {k: v for k, v in vars(base).items() if isinstance(v, Field)}
+        last = ("weight_decay", "maximize")
+        order = ["learning_rate", *(k for k in found if k not in ("learning_rate", *last)), *last]
+        cls.fields = {k: found[k] for k in order}
+        cls.name = cls.__name__.lower()
+        cls.__signature__ = cls.signature()  # type: ignore[attr-defined]
+
+    @classmethod
+    def signature(cls) -> inspect.Signature:
+        """The constructor's signature, made from the fields."""
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        fields = [inspect.Parameter(k, kind, default=f.default, annotation=f.kind) for k, f in cls.fields.items()]
+        return inspect.Signature(
+            [*fields, inspect.Parameter("match", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=str | None)]
+        )
+
+    def __init__(self, *args: Any, match: str | None = None, **hyper: Any) -> None:
+        if len(args) > len(self.fields):
+            raise TypeError(f"`{type(self).__name__}` takes at most {len(self.fields)} arguments. Received: {len(args)}.")
+        positional = dict(zip(self.fields, args, strict=False))
+        if twice := positional.keys() & hyper.keys():
+            raise TypeError(f"`{type(self).__name__}({min(twice)}=...)` was given twice, by position and by name.")
+        self._fill(positional | hyper, match, str, type(self).__name__)
+
+    @classmethod
+    def build(cls, hyper: Scalars, *, match: str | None = None, spell: Callable[[str], str] = str, call: str = "") -> Self:
+        """A rule from core names; errors spell the arguments as the room's user typed them."""
+        new = object.__new__(cls)
+        new._fill(hyper, match, spell, call or cls.__name__)
+        return new
+
+    @classmethod
+    def fields_with(cls, base: Any = None) -> dict[str, Field]:
+        """The fields of this rule; a wrapper adds those of its base, given by name, class or rule."""
+        del base
+        return cls.fields
+
+    def _fill(self, hyper: Scalars, match: str | None, spell: Callable[[str], str], call: str) -> None:
+        overrides = self._match_row(match, call)
+        if unknown := hyper.keys() - self.fields.keys():
+            name = min(unknown)
+            known = [spell(k) for k in self.fields]
+            raise TypeError(f"`{call}` has no argument `{name}`.{did_you_mean(name, known)} It takes: {', '.join(known)}.")
+        values = {k: f.default for k, f in self.fields.items()} | overrides | dict(hyper)
+        for key, field in self.fields.items():
+            values[key] = field.check(call, spell(key), values[key])
+        vars(self).update(values, match=match)
+        self.check(spell, call)
+
+    def _match_row(self, match: str | None, call: str) -> dict[str, Any]:
+        if match is None:
+            return {}
+        if match not in self.matches:
+            known = ", ".join(map(repr, self.matches)) or "none: no framework has this optimizer"
+            raise bad_value(call, "match", f"must be None or one of the frameworks that have {self.name} ({known})", match)
+        return self.matches[match]
+
+    def check(self, spell: Callable[[str], str], call: str) -> None:
+        """Refuse combinations of values; the rule overrides it where it has any."""
+
+    # -- the three parts a rule states -------------------------------------------------------------------------------------------
+
+    def coefficients(self, xp: Any, t: Any) -> Scalars:
+        """Scalars of step `t` (from 1), in float64 on the host; `xp` holds sqrt, exp, log, expm1, maximum, minimum, where."""
+        raise bad_type(type(self).__name__, "coefficients", "must be defined by the rule", None)
+
+    update: Callable[..., Any]
+
+    def leaf_coefficients(self, leaf: Leaf) -> Scalars:
+        """Scalars that depend on a parameter's shape or dtype; most rules have none."""
+        del leaf
+        return {}
+
+    def route(self, leaf: Leaf) -> Rule:
+        """The rule that steps this parameter: another one where this one does not fit (vectors under Muon)."""
+        del leaf
+        return self
+
+    # -- derived -----------------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @functools.cache
+    def _signature(cls) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
+        return cls._roles(cls.update, 4)
+
+    @staticmethod
+    def _roles(formula: Callable[..., Any], skip: int) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
+        """Slots and names of coefficients, read from a formula's signature: arrays before `/`, scalars after."""
+        parameters = list(inspect.signature(formula).parameters.values())[skip:]
+        slots, scalars = [], []
+        for p in parameters:
+            if p.kind is inspect.Parameter.POSITIONAL_ONLY:
+                mark = p.annotation if isinstance(p.annotation, Slot) else Slot()
+                slots.append(Slot(mark.kind, mark.when, mark.initial, p.name))
+            else:
+                scalars.append(p.name)
+        return tuple(slots), tuple(scalars)
+
+    def all_slots(self) -> tuple[Slot, ...]:
+        """Every slot the rule may have, in the order of its formula."""
+        return self._signature()[0]
+
+    def slots(self, leaf: Leaf) -> tuple[Slot, ...]:
+        """The slots this rule keeps for this parameter."""
+        return tuple(s for s in self.all_slots() if s.when is None or self._wants(s.when, leaf))
+
+    def _wants(self, when: str, leaf: Leaf) -> bool:
+        if when in self.fields:
+            return self.fields[when].present(getattr(self, when))
+        return bool(getattr(self, when)(leaf))
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        """All scalars of step `t`: the rule's own, and those of weight decay."""
+        own = {"zero": 0.0, "one": 1.0, **self.coefficients(xp, t)}
+        if self.decay == "l2":
+            own["l2"] = self.weight_decay
+        elif self.decay != "inside":
+            own["decay"] = self.weight_decay * (self.learning_rate if self.decay == "decoupled" else 1.0)
+        return own
+
+    def apply(self, xp: Any, p: Any, g: Any, slots: dict[str, Any], scalars: Scalars) -> tuple[Any, dict[str, Any]]:
+        """One step of one parameter: the new parameter and the new slots."""
+        if self.maximize:
+            g = -g
+        if self.decay == "l2":
+            g = g + scalars["l2"] * p
+        declared, names = self._signature()
+        given = (slots.get(s.name) for s in declared)
+        result = self.update(xp, p, g, *given, **{n: scalars[n] for n in names})
+        u, *new = result if isinstance(result, tuple) else (result,)
+        if self.decay in ("decoupled", "absolute"):
+            u = scalars["decay"] * p + u
+        return p - u, {s.name: value for s, value in zip(declared, new, strict=True) if s.name in slots}
+
+    def variant(self) -> tuple[Any, ...]:
+        """What a compiled kernel depends on besides dtypes: the class, its traits, static values, which slots exist."""
+        values = (
+            getattr(self, k) if f.static else f.present(getattr(self, k))
+            for k, f in self.fields.items()
+            if f.static or f.structural
+        )
+        return (type(self), getattr(self, "match", None), *values)
+
+    def model_slots(self) -> tuple[Slot, ...]:
+        """The slots that are one number for all parameters together."""
+        return tuple(s for s in self.all_slots() if s.kind is Kind.MODEL)
+
+    # -- the value semantics of a rule -------------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """Every hyperparameter by name, `match` included: `type(rule)(**rule.get_config())` is an equal rule."""
+        return {k: getattr(self, k) for k in self.fields} | {"match": self.match}
+
+    def replace(self, **changes: Any) -> Self:
+        """A rule with some hyperparameters changed, checked again."""
+        config = self.get_config() | changes
+        return type(self)(**config)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """As scikit-learn's estimators have it, so that `optimizer__learning_rate` can be searched."""
+        del deep
+        return self.get_config()
+
+    def set_params(self, **params: Any) -> Self:
+        """As scikit-learn's estimators have it: the one way to change a rule in place. All or nothing."""
+        vars(self).update(vars(self.replace(**params)))
+        return self
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        raise AttributeError(
+            f"`{type(self).__name__}.{key}` cannot be assigned: rules are values. Use `rule.replace({key}={value!r})`."
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.get_config() == self.get_config()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), tuple(self.get_config().items())))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(type(self), **self.get_config()), ()
+
+    def __repr__(self) -> str:
+        config = {k: v for k, v in self.get_config().items() if k != "match" or v is not None}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in config.items())})"

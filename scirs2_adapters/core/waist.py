@@ -1,0 +1,54 @@
+"""The narrow waist: the closed list of operations a formula may use besides + - * / and comparisons.
+
+A room binds these ten names to its framework and is done: `Waist(sqrt=torch.sqrt, ...)`. A formula that needs another name asks for
+it here first, once, for every path. Reductions keep the reduced axes (`axis=-1` gives (..., n, 1), `axis=None` gives a 0-d number),
+so that every result broadcasts against the parameter again. NaN passes through all of them: `maximum` and `sign` propagate it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Waist:
+    """The array operations of one framework."""
+
+    sqrt: Callable[[Array], Array]
+    abs: Callable[[Array], Array]
+    sign: Callable[[Array], Array]
+    maximum: Callable[[Array, Array], Array]
+    minimum: Callable[[Array, Array], Array]
+    where: Callable[[Array, Array, Array], Array]
+    sum: Callable[[Array, int | None], Array]
+    mean: Callable[[Array, int | None], Array]
+    matmul: Callable[[Array, Array], Array]
+    transpose: Callable[[Array], Array]
+
+
+ELEMENTWISE = ("sqrt", "abs", "sign", "maximum", "minimum", "where")
+OPERATORS = ("add", "sub", "mul", "div", "neg", "gt", "ge", "lt", "le")
+FORMULA_NAMES = (*ELEMENTWISE, "mean", "norm", "total", "matrix")
+MATRIX_NAMES = (*ELEMENTWISE, "sum", "mean", "matmul", "transpose")
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
+
+
+#: Scalar mathematics for `coefficients` on the host: python's own float64. Rooms that trace pass the same names of their framework.
+HOST_SCALARS = SimpleNamespace(
+    sqrt=math.sqrt,
+    exp=math.exp,
+    log=_log,
+    expm1=math.expm1,
+    maximum=max,
+    minimum=min,
+    where=lambda condition, a, b: a if condition else b,
+)

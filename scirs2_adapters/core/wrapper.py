@@ -1,0 +1,120 @@
+"""Optimizers around optimizers: a wrapper sees the parameter that its base has stepped, and keeps slots of its own beside the base's.
+
+The base's hyperparameters are the wrapper's too, under the same names, so that a schedule that rewrites the learning rate, a parameter
+group or a config needs to know nothing of the nesting.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+from .errors import bad_type
+from .fields import Field
+from .rule import Rule, Scalars
+from .slots import Leaf, Slot
+
+
+class Wrapper(Rule):
+    """A rule made of another. Subclasses state `wrap_coefficients` and `wrap`, which returns the new parameter and slots."""
+
+    base: Rule
+    default_base: ClassVar[str] = "adamw"
+    wrap: Callable[..., Any]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.fields = {k: f for k, f in cls.fields.items() if k not in Rule.__dict__}
+        cls.__signature__ = cls.signature()  # type: ignore[attr-defined]
+
+    @classmethod
+    def signature(cls) -> inspect.Signature:
+        """`base`, the wrapper's own fields, and any field of the base by name."""
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        own = [inspect.Parameter(k, kind, default=f.default, annotation=f.kind) for k, f in cls.fields.items()]
+        base = inspect.Parameter("base", kind, default=cls.default_base, annotation=str | Rule)
+        hyper = inspect.Parameter("base_hyper", inspect.Parameter.VAR_KEYWORD)
+        return inspect.Signature([base, *own, hyper])
+
+    def __init__(self, base: str | Rule | None = None, *args: Any, **hyper: Any) -> None:
+        positional = dict(zip(type(self).fields, args, strict=False))
+        self._fill({"base": base} | positional | hyper, hyper.pop("match", None), str, type(self).__name__)
+
+    def _fill(self, hyper: Scalars, match: str | None, spell: Callable[[str], str], call: str) -> None:
+        given = {k: v for k, v in hyper.items() if k != "match"}
+        base = self._base(given.pop("base", None) or self.default_base, call)
+        own = {k: given.pop(k) for k in list(given) if k in type(self).fields}
+        for key, field in type(self).fields.items():
+            vars(self)[key] = field.check(call, spell(key), own.get(key, field.default))
+        if isinstance(base, Rule):
+            base = base.replace(**given) if given or match else base
+        else:
+            base = base.build(given, match=match, spell=spell, call=call)
+        vars(self).update(base=base, match=base.match, fields={**type(self).fields, **base.fields})
+        vars(self).update({k: getattr(base, k) for k in base.fields})
+        vars(self).update(decay="inside", counts="step")
+        self.check(spell, call)
+
+    @classmethod
+    def fields_with(cls, base: Any = None) -> dict[str, Field]:
+        return {**cls.fields, **cls._base(base or cls.default_base, cls.__name__).fields}
+
+    @staticmethod
+    def _base(base: object, call: str) -> Any:
+        if isinstance(base, str):
+            from .registry import get
+
+            return get(base)
+        if isinstance(base, Rule) or (isinstance(base, type) and issubclass(base, Rule)):
+            return base
+        raise bad_type(call, "base", "must be the name of an optimizer, or a rule such as AdamW()", base)
+
+    def wrap_coefficients(self, xp: Any, t: Any) -> Scalars:
+        """The scalars of `wrap` at step `t`."""
+        raise bad_type(type(self).__name__, "wrap_coefficients", "must be defined by the wrapper", None)
+
+    @classmethod
+    @functools.cache
+    def _wrap_signature(cls) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
+        return cls._roles(cls.wrap, 3)
+
+    def route(self, leaf: Leaf) -> Rule:
+        """The wrapper around whatever rule its base routes this parameter to."""
+        routed = self.base.route(leaf)
+        own = {k: getattr(self, k) for k in type(self).fields}
+        return self if routed is self.base else type(self)(routed, **own)
+
+    def all_slots(self) -> tuple[Slot, ...]:
+        return (*self.base.all_slots(), *self._wrap_signature()[0])
+
+    def _wants(self, when: str, leaf: Leaf) -> bool:
+        return self.base._wants(when, leaf)
+
+    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {**self.base.scalars(xp, t), **self.wrap_coefficients(xp, t)}
+
+    def leaf_coefficients(self, leaf: Leaf) -> Scalars:
+        return self.base.leaf_coefficients(leaf)
+
+    def apply(self, xp: Any, p: Any, g: Any, slots: dict[str, Any], scalars: Scalars) -> tuple[Any, dict[str, Any]]:
+        declared, names = self._wrap_signature()
+        own = {s.name for s in declared}
+        p, remembered = self.base.apply(xp, p, g, {k: v for k, v in slots.items() if k not in own}, scalars)
+        p, *new = self.wrap(xp, p, *(slots[s.name] for s in declared), **{n: scalars[n] for n in names})
+        return p, remembered | {s.name: value for s, value in zip(declared, new, strict=True)}
+
+    def variant(self) -> tuple[Any, ...]:
+        own = (getattr(self, k) for k, f in type(self).fields.items() if f.static)
+        return (type(self), *own, self.base.variant())
+
+    def get_config(self) -> dict[str, Any]:
+        own = {k: getattr(self, k) for k in type(self).fields}
+        return {"base": self.base.name, **own, **self.base.get_config()}
+
+    def replace(self, **changes: Any) -> Self:
+        """A wrapper with its own or its base's hyperparameters changed; a new `base` brings its own."""
+        own = {k: changes.pop(k, getattr(self, k)) for k in type(self).fields}
+        base = changes.pop("base", None)
+        return type(self)(self.base if base is None or base == self.base.name else base, **own, **changes)
