@@ -1,6 +1,7 @@
 """How a framework spells the core's words: `lr` and `betas` in torch, `beta_1` in Keras, `b1` in optax.
 
-A room states a dialect as data. Signatures, the translation of arguments both ways and the spelling in error messages follow from it.
+A room states a dialect as data. Signatures, the translation of arguments both ways and the spelling in error messages
+follow from it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from .rule import Rule
 
 @dataclass(frozen=True)
 class Dialect:
-    """`names` maps core words to the host's; `tuples` maps a host's word to the core words it holds, where a rule has them all."""
+    """`names` maps core words to the host's; `tuples` maps a host's word to the core words it holds, where a rule has
+    them all.
+    """
 
     names: Mapping[str, str] = field(default_factory=dict)
     tuples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -40,7 +43,8 @@ class Dialect:
             host = self._tuple_of(core, fields)
             default = tuple(fields[m].default for m in self.tuples[host]) if host else f.default
             name = host or self.names.get(core, core)
-            annotation = "tuple[float, ...]" if host or f.kind == (tuple, list) else f.kind.__name__  # type: ignore[union-attr]
+            # type: ignore[union-attr]
+            annotation = "tuple[float, ...]" if host or f.kind == (tuple, list) else f.kind.__name__
             annotation += " | None" if f.optional else ""
             found.setdefault(name, inspect.Parameter(name, kind, default=default, annotation=annotation))
         return found
@@ -63,7 +67,9 @@ class Dialect:
         found: dict[str, Any] = {}
         for host, value in given.items():
             if host not in known:
-                raise TypeError(f"`{call}` has no argument `{host}`.{did_you_mean(host, known)} It takes: {', '.join(known)}.")
+                raise TypeError(
+                    f"`{call}` has no argument `{host}`.{did_you_mean(host, known)} It takes: {', '.join(known)}."
+                )
             if host in back:
                 found[back[host]] = value
                 continue
@@ -74,7 +80,9 @@ class Dialect:
         return found
 
     def rule(self, cls: type[Rule], given: Mapping[str, Any], *, match: str | None = None, call: str = "") -> Rule:
-        """A rule from the host's arguments. Only what was given is passed on, so that `match` may have its own defaults."""
+        """A rule from the host's arguments. Only what was given is passed on, so that `match` may have its own
+        defaults.
+        """
         call = call or cls.__name__
         base = {"base": given["base"]} if "base" in given else {}
         fields = cls.fields_with(base.get("base"))

@@ -1,9 +1,10 @@
 """Hyperparameter fields: what a rule declares, and the one place where values are checked.
 
-A field is data (default, range, meaning), so constructors, signatures, documentation rows and every room's own spelling are derived
-from it. Values are checked when a rule is built and never later: inside a step a hyperparameter may be a traced array, which passes
-unchecked because it has no value yet. `structural` fields decide which slots exist (a momentum of 0 needs no buffer); `static` ones
-are constants of a variant. Both are part of a compiled kernel's identity; every other field is a number fed to it at each step.
+A field is data (default, range, meaning), so constructors, signatures, documentation rows and every room's own
+spelling are derived from it. Values are checked when a rule is built and never later: inside a step a hyperparameter
+may be a traced array, which passes unchecked because it has no value yet. `structural` fields decide which slots exist
+(a momentum of 0 needs no buffer); `static` ones are constants of a variant. Both are part of a compiled kernel's
+identity; every other field is a number fed to it at each step.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Field:
         return bool(value) if isinstance(value, (bool, numbers.Real)) else value is not None
 
 
-def number(default: float | None, means: str, requirement: str, accepts: Callable[[float], bool], **options: bool) -> Field:
+def number(
+    default: float | None, means: str, requirement: str, accepts: Callable[[float], bool], **options: bool
+) -> Field:
     """A finite real number in a range worded by `requirement`."""
     return Field(default, means, requirement, accepts, optional=default is None, **options)
 

@@ -1,7 +1,8 @@
 """Formulas that several optimizers share, each said once.
 
-Bias corrections are `-expm1(t * log(beta))` with the logarithm of a plain number taken in float64: under a trace, where t is a float32
-number, `1 - beta**t` is wrong by 1e-5 at small t. Moving averages are `a + gain * (x - a)`, exact when x repeats.
+Bias corrections are `-expm1(t * log(beta))` with the logarithm of a plain number taken in float64: under a trace,
+where t is a float32 number, `1 - beta**t` is wrong by 1e-5 at small t. Moving averages are `a + gain * (x - a)`, exact
+when x repeats.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def average(old: Any, new: Any, gain: Any) -> Any:
 def adam_coefficients(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
     """The scalars of an Adam direction: `lr * m / (sqrt(v * corrected + eps_root) + eps)`.
 
-    The places eps takes in other frameworks are numbers here, not other formulas: Keras' eps "hat" is added to the square root of the
-    uncorrected v, which is eps / sqrt(1 - beta2**t) in this form. Likewise the maximum of AMSGrad over corrected values.
+    The places eps takes in other frameworks are numbers here, not other formulas: Keras' eps "hat" is added to the
+    root of the uncorrected v, which is eps / sqrt(1 - beta2**t) in this form. Likewise AMSGrad over corrected values.
     """
     correction1, correction2 = one_minus_power(xp, rule.beta1, t), one_minus_power(xp, rule.beta2, t)
     raw, corrected = (1 / correction2, 1.0) if rule.max_corrected else (1.0, 1 / correction2)
@@ -43,9 +44,19 @@ def adam_coefficients(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
     }
 
 
-def lr_places(rule: Any) -> tuple[Any, Any]:
-    """The learning rate inside and outside a momentum buffer: they differ as soon as the rate changes between steps."""
-    return (rule.learning_rate, 1.0) if rule.lr_in_buffer else (1.0, rule.learning_rate)
+def places(rule: Any) -> dict[str, Any]:
+    """Where the learning rate and eps act: `inside` or outside (`lr`) a momentum buffer, under the `root` or after it
+    (`eps`).
+    """
+    inside, lr = (rule.learning_rate, 1.0) if rule.lr_in_buffer else (1.0, rule.learning_rate)
+    eps = getattr(rule, "eps", 0.0)
+    root, eps = (eps, 0.0) if rule.eps_place == "inside" else (0.0, eps)
+    return {"inside": inside, "lr": lr, "root": root, "eps": eps}
+
+
+def heavy_ball(buffer: Any, mu: Any, x: Any) -> Any:
+    """The buffer with x added to what is left of the past; x itself where there is no buffer."""
+    return x if buffer is None else mu * buffer + x
 
 
 def orthogonalize(xp: Any, x: Any, eps: Any, a: Any, b: Any, c: Any, *, steps: int) -> Any:

@@ -22,7 +22,9 @@ def check_state_dtype(call: str, value: object, slots: Sequence[Slot]) -> None:
     known = [s.name for s in slots]
     for key, dtype in value.items() if isinstance(value, Mapping) else [(None, value)]:
         if key is not None and key not in known:
-            raise bad_value(call, "state_dtype", f"names a slot that is none of {known}", key, did_you_mean(str(key), known))
+            raise bad_value(
+                call, "state_dtype", f"names a slot that is none of {known}", key, did_you_mean(str(key), known)
+            )
         if dtype not in STATE_DTYPES:
             raise bad_value(call, "state_dtype", worded, dtype)
 
@@ -30,8 +32,8 @@ def check_state_dtype(call: str, value: object, slots: Sequence[Slot]) -> None:
 def slot_dtype(slot: Slot, parameter: str, state_dtype: StateDtype) -> str:
     """The storage of a slot: what is asked for, else the parameter's dtype.
 
-    A copy of the parameter (Lookahead's slow weights, Prodigy's starting point) keeps the parameter's dtype unless it is asked for by name,
-    and numbers for the whole model are at least float32: to round those is to change the method.
+    A copy of the parameter (Lookahead's slow weights, Prodigy's starting point) keeps the parameter's dtype unless it
+    is asked for by name, and numbers for the whole model are at least float32: to round those is to change the method.
     """
     if slot.kind is Kind.MODEL:
         return "float64" if parameter == "float64" else "float32"
@@ -49,5 +51,7 @@ def check_path(call: str, kernel: object) -> None:
 def takes_host(call: str, kernel: str, reason: str | None) -> bool:
     """Whether the host kernel runs, given why it cannot, if it cannot; asked for and impossible is an error."""
     if kernel == "host" and reason:
-        raise bad_value(call, "kernel", f"cannot be the host kernel here: {reason}", "host", 'Use kernel="traced" or "auto".')
+        raise bad_value(
+            call, "kernel", f"cannot be the host kernel here: {reason}", "host", 'Use kernel="traced" or "auto".'
+        )
     return kernel != "traced" and reason is None

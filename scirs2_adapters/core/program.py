@@ -1,9 +1,10 @@
 """A formula recorded once, as a small program that every path runs.
 
-`record` calls the rule's formula with symbols in place of arrays. Python branches on a rule's static fields are taken then and leave no
-trace; what remains is a straight line of operations. Each knows its extent (`Kind`) and its level: how many reductions over whole
-tensors must be finished before it can be computed. Level 0 of AdamW is all there is; LAMB's step is at level 1, behind two norms. A
-path evaluates level by level, which is what lets a host kernel stay fused and a sharded one reduce across devices.
+`record` calls the rule's formula with symbols in place of arrays. Python branches on a rule's static fields are taken
+then and leave no trace; what remains is a straight line of operations. Each knows its extent (`Kind`) and its level:
+how many reductions over whole tensors must be finished before it can be computed. Level 0 of AdamW is all there is;
+LAMB's step is at level 1, behind two norms. A path evaluates level by level, which is what lets a host kernel stay
+fused and a sharded one reduce across devices.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from .waist import ELEMENTWISE
 
 @dataclass(frozen=True)
 class Node:
-    """One operation: its arguments are indices of earlier nodes; `static` is an axis or a matrix function with its options."""
+    """One operation: its arguments are indices of earlier nodes; `static` is an axis or a matrix function with its
+    options.
+    """
 
     op: str
     args: tuple[int, ...]
@@ -59,7 +62,9 @@ class Program:
     @functools.cached_property
     def text(self) -> str:
         """The program in words; equal texts are equal programs."""
-        lines = (f"%{i} = {n.op}{_static(n.static)} {n.name}{list(n.args)} {n.kind.name}" for i, n in enumerate(self.nodes))
+        lines = (
+            f"%{i} = {n.op}{_static(n.static)} {n.name}{list(n.args)} {n.kind.name}" for i, n in enumerate(self.nodes)
+        )
         return "\n".join([*lines, *(f"{k} <- %{v}" for k, v in self.outputs.items())])
 
     @functools.cached_property
@@ -148,7 +153,7 @@ class Recorder:
         if not isinstance(arg, Symbol):
             raise TypeError(
                 f"A formula's `{op}` was given the literal {arg!r}: literals belong in `coefficients`, where they are "
-                "float64 and do not change the type of the arithmetic. Name it there and take it as an argument of `update`."
+                "float64 and do not change the type of the arithmetic. Name it there and take it as an argument."
             )
         return self.nodes[arg.index]
 
@@ -157,7 +162,9 @@ class Recorder:
         return self.add(Node(op, (x.index,), kind, node.level + (node.kind is Kind.FULL), static=axis))
 
     def mean(self, x: Symbol, axis: int | None = None) -> Symbol:
-        """The mean over the tensor, over its columns (axis=-1: one for each row) or over its rows (axis=-2); axes are kept."""
+        """The mean over the tensor, over its columns (axis=-1: one for each row) or over its rows (axis=-2); axes are
+        kept.
+        """
         kept = {None: Kind.TENSOR, -1: Kind.ROW, -2: Kind.COLUMN}[axis]
         whole = self._node("mean", x).kind
         if whole is not Kind.FULL and axis is not None:
@@ -180,7 +187,7 @@ class Recorder:
 
 
 class _Scalars(dict):
-    """Coefficients as symbols, made when the formula asks for them, so that unused ones are never computed or passed."""
+    """Coefficients as symbols, made when the formula asks for them, so that unused ones are never passed."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -197,7 +204,9 @@ def _record(variant: tuple[Any, ...], slots: tuple[Slot, ...], holder: _Held) ->
     symbols = {s.name: xp.add(Node("input", (), s.kind, 0, s.name)) for s in slots}
     new, remembered = holder.rule.apply(xp, p, g, symbols, _Scalars(xp))
     if set(remembered) != set(symbols):
-        raise TypeError(f"`{holder.rule.name}.update` must return a new value for each of its slots: {sorted(symbols)}.")
+        raise TypeError(
+            f"`{holder.rule.name}.update` must return a new value for each of its slots: {sorted(symbols)}."
+        )
     outputs = {"p": new.index} | {s.name: remembered[s.name].index for s in slots}
     node = xp.nodes[new.index]
     step = Symbol(xp, node.args[1]) if node.op == "sub" and node.args[0] == p.index else None

@@ -1,4 +1,5 @@
-"""Which optimizers there are: one for each file in `optimizers/`, and those that other distributions offer by entry point.
+"""Which optimizers there are: one for each file in `optimizers/`, and those that other distributions offer by entry
+point.
 
 Names are read from file names and metadata alone; a module is loaded when its name is asked for.
 """
@@ -67,11 +68,15 @@ def _load(name: str) -> type[Rule]:
     offered = _offered()
     if name not in offered:
         known = names()
-        raise ArgumentValueError(f"No optimizer is named `{name}`.{did_you_mean(name, known)} There are: {', '.join(known)}.")
+        raise ArgumentValueError(
+            f"No optimizer is named `{name}`.{did_you_mean(name, known)} There are: {', '.join(known)}."
+        )
     with _lock:
         rule = offered[name].load()
     if not (isinstance(rule, type) and issubclass(rule, Rule)):
-        raise ArgumentTypeError(f"The entry point `{name}` of {_owner(offered[name])} must be a Rule class. Received: {rule!r}.")
+        raise ArgumentTypeError(
+            f"The entry point `{name}` of {_owner(offered[name])} must be a Rule class. Received: {rule!r}."
+        )
     return rule
 
 

@@ -1,8 +1,9 @@
 """The declaration of an optimizer: fields, coefficients, formula. Everything else in this package is derived from it.
 
-A rule says only what is its own: `update` returns the step `u` to subtract and the new slots. L2 and decoupled weight decay and
-`maximize` are the same for all and applied here, decay as `p - (lr*wd*p + u)`: one subtraction from p. The usual form, p times
-`1 - lr*wd`, rounds the factor to the parameter's precision and drifts by 18 times what float32 storage costs.
+A rule says only what is its own: `update` returns the step `u` to subtract and the new slots. L2 and decoupled weight
+decay and `maximize` are the same for all and applied here, decay as `p - (lr*wd*p + u)`: one subtraction from p. The
+usual form, p times `1 - lr*wd`, rounds the factor to the parameter's precision and drifts by 18 times what float32
+storage costs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from .slots import Kind, Leaf, Slot
 
 Scalars = Mapping[str, Any]
 
+#: What a framework does alike in all its optimizers; a rule's `matches` row holds what is special to one.
+CONVENTIONS: dict[str, dict[str, Any]] = {
+    "torch": {},
+    "optax": {"max_corrected": True},
+    "keras": {"eps": 1e-7, "decay": "decoupled", "lr_in_buffer": True},
+}
+FIELD_CONVENTIONS = ("eps",)
+
 
 class Rule:
     """Base of all optimizers. Subclasses are final: to vary one, change a field, add a `matches` row, or wrap it."""
@@ -28,14 +37,24 @@ class Rule:
 
     name: ClassVar[str]
     fields: ClassVar[dict[str, Field]]
-    #: Where weight decay acts: "l2" into the gradient, "decoupled" times the learning rate, "absolute" not, "inside" `update`.
+    #: Traits: constants of a formula that `class Name(Rule, trait=...)` or a row of `matches` sets.
+    #: Where weight decay acts: "l2" into the gradient, "decoupled" times the learning rate, "absolute" not, "inside"
+    #: `update`.
     decay: str = "decoupled"
     #: What `coefficients` needs to know of time: "step", "first" (only whether it is the first step) or "none".
-    counts: ClassVar[str] = "step"
+    counts: str = "step"
+    #: Where eps is added: "outside" the root, "inside" it, or "hat", outside the root of an uncorrected moment.
+    eps_place: str = "outside"
+    #: Whether a momentum buffer holds steps already multiplied by the learning rate.
+    lr_in_buffer: bool = False
+    #: Whether AMSGrad takes the largest corrected moment instead of the largest raw one.
+    max_corrected: bool = False
     #: For each framework with an optimizer of this name, the defaults and traits that give its formula.
     matches: ClassVar[dict[str, dict[str, Any]]] = {}
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **traits: Any) -> None:
+        for trait, value in traits.items():
+            setattr(cls, trait, value)
         found: dict[str, Field] = {}
         for base in reversed(cls.__mro__):
             found |= {k: v for k, v in vars(base).items() if isinstance(v, Field)}
@@ -56,14 +75,18 @@ class Rule:
 
     def __init__(self, *args: Any, match: str | None = None, **hyper: Any) -> None:
         if len(args) > len(self.fields):
-            raise TypeError(f"`{type(self).__name__}` takes at most {len(self.fields)} arguments. Received: {len(args)}.")
+            raise TypeError(
+                f"`{type(self).__name__}` takes at most {len(self.fields)} arguments. Received: {len(args)}."
+            )
         positional = dict(zip(self.fields, args, strict=False))
         if twice := positional.keys() & hyper.keys():
             raise TypeError(f"`{type(self).__name__}({min(twice)}=...)` was given twice, by position and by name.")
         self._fill(positional | hyper, match, str, type(self).__name__)
 
     @classmethod
-    def build(cls, hyper: Scalars, *, match: str | None = None, spell: Callable[[str], str] = str, call: str = "") -> Self:
+    def build(
+        cls, hyper: Scalars, *, match: str | None = None, spell: Callable[[str], str] = str, call: str = ""
+    ) -> Self:
         """A rule from core names; errors spell the arguments as the room's user typed them."""
         new = object.__new__(cls)
         new._fill(hyper, match, spell, call or cls.__name__)
@@ -80,7 +103,9 @@ class Rule:
         if unknown := hyper.keys() - self.fields.keys():
             name = min(unknown)
             known = [spell(k) for k in self.fields]
-            raise TypeError(f"`{call}` has no argument `{name}`.{did_you_mean(name, known)} It takes: {', '.join(known)}.")
+            raise TypeError(
+                f"`{call}` has no argument `{name}`.{did_you_mean(name, known)} It takes: {', '.join(known)}."
+            )
         values = {k: f.default for k, f in self.fields.items()} | overrides | dict(hyper)
         for key, field in self.fields.items():
             values[key] = field.check(call, spell(key), values[key])
@@ -92,16 +117,22 @@ class Rule:
             return {}
         if match not in self.matches:
             known = ", ".join(map(repr, self.matches)) or "none: no framework has this optimizer"
-            raise bad_value(call, "match", f"must be None or one of the frameworks that have {self.name} ({known})", match)
-        return self.matches[match]
+            raise bad_value(
+                call, "match", f"must be None or one of the frameworks that have {self.name} ({known})", match
+            )
+        usual = {k: v for k, v in CONVENTIONS[match].items() if k in self.fields or k not in FIELD_CONVENTIONS}
+        return usual | self.matches[match]
 
     def check(self, spell: Callable[[str], str], call: str) -> None:
         """Refuse combinations of values; the rule overrides it where it has any."""
 
-    # -- the three parts a rule states -------------------------------------------------------------------------------------------
+    # -- the three parts a rule states
+    # -------------------------------------------------------------------------------------------
 
     def coefficients(self, xp: Any, t: Any) -> Scalars:
-        """Scalars of step `t` (from 1), in float64 on the host; `xp` holds sqrt, exp, log, expm1, maximum, minimum, where."""
+        """Scalars of step `t` (from 1), in float64 on the host; `xp` holds sqrt, exp, log, expm1, maximum, minimum,
+        where.
+        """
         raise bad_type(type(self).__name__, "coefficients", "must be defined by the rule", None)
 
     update: Callable[..., Any]
@@ -116,7 +147,8 @@ class Rule:
         del leaf
         return self
 
-    # -- derived -----------------------------------------------------------------------------------------------------------------
+    # -- derived
+    # -----------------------------------------------------------------------------------------------------------------
 
     @classmethod
     @functools.cache
@@ -150,8 +182,8 @@ class Rule:
         return bool(getattr(self, when)(leaf))
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        """All scalars of step `t`: the rule's own, and those of weight decay."""
-        own = {"zero": 0.0, "one": 1.0, **self.coefficients(xp, t)}
+        """All scalars of step `t`: the rule's own, its fields under their names, and those of weight decay."""
+        own = {"zero": 0.0, "one": 1.0} | {k: getattr(self, k) for k in self.fields} | dict(self.coefficients(xp, t))
         if self.decay == "l2":
             own["l2"] = self.weight_decay
         elif self.decay != "inside":
@@ -185,7 +217,8 @@ class Rule:
         """The slots that are one number for all parameters together."""
         return tuple(s for s in self.all_slots() if s.kind is Kind.MODEL)
 
-    # -- the value semantics of a rule -------------------------------------------------------------------------------------------
+    # -- the value semantics of a rule
+    # -------------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
         """Every hyperparameter by name, `match` included: `type(rule)(**rule.get_config())` is an equal rule."""

@@ -1,7 +1,7 @@
 """What a rule remembers of a parameter, and the parameter it remembers it of.
 
-Slots are declared where they are used: in the signature of a rule's `update`, before the `/`. A bare name is an array like the
-parameter, zero at first; an annotation made by one of the functions below says anything else.
+Slots are declared where they are used: in the signature of a rule's `update`, before the `/`. A bare name is an array
+like the parameter, zero at first; an annotation made by one of the functions below says anything else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 
 class Kind(enum.IntEnum):
-    """How far a value extends: over the model, one tensor, or the last two axes of it. Rows are (..., n, 1), columns (..., 1, m)."""
+    """How far a value extends: over the model, one tensor, or the last two axes of it. Rows are (..., n, 1), columns
+    (..., 1, m).
+    """
 
     MODEL = 0
     TENSOR = 1
@@ -29,7 +31,7 @@ class Kind(enum.IntEnum):
 class Slot:
     """One piece of memory: its extent, the field or method of the rule that asks for it, and its first value.
 
-    `initial` is None for zeros, "parameter" for a copy of the parameter, else the name of the field that holds the number.
+    `initial` is None for zeros, "parameter" for a copy of the parameter, else the name of the field that holds it.
     """
 
     kind: Kind = Kind.FULL

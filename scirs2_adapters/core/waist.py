@@ -1,8 +1,9 @@
 """The narrow waist: the closed list of operations a formula may use besides + - * / and comparisons.
 
-A room binds these ten names to its framework and is done: `Waist(sqrt=torch.sqrt, ...)`. A formula that needs another name asks for
-it here first, once, for every path. Reductions keep the reduced axes (`axis=-1` gives (..., n, 1), `axis=None` gives a 0-d number),
-so that every result broadcasts against the parameter again. NaN passes through all of them: `maximum` and `sign` propagate it.
+A room binds these ten names to its framework and is done: `Waist(sqrt=torch.sqrt, ...)`. A formula that needs another
+name asks for it here first, once, for every path. Reductions keep the reduced axes (`axis=-1` gives (..., n, 1),
+`axis=None` gives a 0-d number), so that every result broadcasts against the parameter again. NaN passes through all of
+them: `maximum` and `sign` propagate it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
 
-#: Scalar mathematics for `coefficients` on the host: python's own float64. Rooms that trace pass the same names of their framework.
+#: Scalar mathematics for `coefficients` on the host: python's own float64. Rooms that trace pass the same names of
+#: their framework.
 HOST_SCALARS = SimpleNamespace(
     sqrt=math.sqrt,
     exp=math.exp,

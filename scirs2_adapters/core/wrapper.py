@@ -1,7 +1,8 @@
-"""Optimizers around optimizers: a wrapper sees the parameter that its base has stepped, and keeps slots of its own beside the base's.
+"""Optimizers around optimizers: a wrapper sees the parameter that its base has stepped, and keeps slots of its own
+beside the base's.
 
-The base's hyperparameters are the wrapper's too, under the same names, so that a schedule that rewrites the learning rate, a parameter
-group or a config needs to know nothing of the nesting.
+The base's hyperparameters are the wrapper's too, under the same names, so that a schedule that rewrites the learning
+rate, a parameter group or a config needs to know nothing of the nesting.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from .slots import Leaf, Slot
 
 
 class Wrapper(Rule):
-    """A rule made of another. Subclasses state `wrap_coefficients` and `wrap`, which returns the new parameter and slots."""
+    """A rule made of another. Subclasses state `wrap_coefficients` and `wrap`, which returns the new parameter and
+    slots.
+    """
 
     base: Rule
     default_base: ClassVar[str] = "adamw"
     wrap: Callable[..., Any]
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
+    def __init_subclass__(cls, **traits: Any) -> None:
+        super().__init_subclass__(**traits)
         cls.fields = {k: f for k, f in cls.fields.items() if k not in Rule.__dict__}
         cls.__signature__ = cls.signature()  # type: ignore[attr-defined]
 

@@ -1,7 +1,8 @@
-"""What happens between two passes: sums of items become sums of tensors, and all that is smaller than a tensor is computed.
+"""What happens between two passes: sums of items become sums of tensors, and all that is smaller than a tensor is
+computed.
 
-Values are lists. Where nothing is a row or a column, a list has one entry that holds a number for every tensor, so that hundreds of norms
-are one numpy call; otherwise it has an entry for each tensor.
+Values are lists. Where nothing is a row or a column, a list has one entry that holds a number for every tensor, so
+that hundreds of norms are one numpy call; otherwise it has an entry for each tensor.
 """
 
 from __future__ import annotations
@@ -36,7 +37,12 @@ class Between:
     """The small values of one batch during one step."""
 
     def __init__(
-        self, batch: Batch, table: np.ndarray, scalars: Sequence[Mapping[str, Any]], rows: Rows, model: Mapping[str, float]
+        self,
+        batch: Batch,
+        table: np.ndarray,
+        scalars: Sequence[Mapping[str, Any]],
+        rows: Rows,
+        model: Mapping[str, float],
     ) -> None:
         self.batch, self.addresses = batch, table
         self.nodes = batch.program.nodes
@@ -48,7 +54,9 @@ class Between:
             self.scalars = [dict(scalars[index[t]]) for t in tensors]
             self.leaves = [{**model, **self._small_slots(t)} for t in tensors]
         else:
-            self.scalars = [{n: np.array([s[n] for s in scalars], dtype=np.float64)[index] for n in batch.program.scalars}]
+            self.scalars = [
+                {n: np.array([s[n] for s in scalars], dtype=np.float64)[index] for n in batch.program.scalars}
+            ]
             self.leaves = [dict(model)]
         self.values: dict[int, list[Any]] = {}
         self.kept: dict[str, list[np.ndarray]] = {}  # memory of computed arrays, alive until the step ends
@@ -85,7 +93,9 @@ class Between:
         for a in this.arrays:
             if a.computed:
                 if a.name not in self.kept:
-                    self.kept[a.name] = self._array(a.node, a.kind, made=a.node in this.rows or a.node in self._matrices(level))
+                    self.kept[a.name] = self._array(
+                        a.node, a.kind, made=a.node in this.rows or a.node in self._matrices(level)
+                    )
                 computed[a.name] = np.array([x.ctypes.data for x in self.kept[a.name]], dtype=np.int64)
         tensors = len(self.batch.shapes)
         coefficients = np.zeros((tensors, max(1, len(this.coefficients))), dtype=compute)
@@ -159,7 +169,11 @@ class Between:
         for each in (self, *others):
             each._store_small()
         outputs = self.batch.program.outputs
-        return {s.name: float(np.ravel(self.values[outputs[s.name]][0])[0]) for s in self.batch.program.slots if s.kind is Kind.MODEL}
+        return {
+            s.name: float(np.ravel(self.values[outputs[s.name]][0])[0])
+            for s in self.batch.program.slots
+            if s.kind is Kind.MODEL
+        }
 
     def _store_small(self) -> None:
         for s in self.batch.program.slots:

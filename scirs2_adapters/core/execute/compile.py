@@ -1,8 +1,9 @@
 """From generated source to machine code: numba compiles it once, its object code is kept on disk, llvmlite loads it.
 
-numba's own disk cache brings numba back with it, half a second at each start; an object file needs only llvmlite's loader. The file's
-name is a digest of the source, the compiler's versions and the processor, so that an edited rule is another file. A cache directory that
-cannot be written costs the compile time at each start and nothing else; a damaged file is compiled anew.
+numba's own disk cache brings numba back with it, half a second at each start; an object file needs only llvmlite's
+loader. The file's name is a digest of the source, the compiler's versions and the processor, so that an edited rule is
+another file. A cache directory that cannot be written costs the compile time at each start and nothing else; a damaged
+file is compiled anew.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def _machine() -> str:
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features().flatten()
-    return "|".join([platform.machine(), sys.platform, llvm.get_host_cpu_name(), features, version("llvmlite"), version("numba")])
+    return "|".join(
+        [platform.machine(), sys.platform, llvm.get_host_cpu_name(), features, version("llvmlite"), version("numba")]
+    )
 
 
 def load(name: str, text: str, build: Callable[[], tuple[str, bytes]]) -> int:

@@ -1,8 +1,10 @@
-"""Writes the source of a pass as a python function for numba: three nested nothings and the formula, one line an operation.
+"""Writes the source of a pass as a python function for numba: three nested nothings and the formula, one line an
+operation.
 
-`kernel(arrays, item, coefficients, out)` gets addresses: of the tensor's array addresses, of its work item (`driver.py`), of its row of
-coefficients, and of the place for its sums. Sums are in float64 whatever the arithmetic; only passes that store nothing may reorder
-additions, so that what is written does not depend on where in a vector an element lies.
+`kernel(arrays, item, coefficients, out)` gets addresses: of the tensor's array addresses, of its work item
+(`driver.py`), of its row of coefficients, and of the place for its sums. Sums are in float64 whatever the arithmetic;
+only passes that store nothing may reorder additions, so that what is written does not depend on where in a vector an
+element lies.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ def _head(this: Pass) -> list[str]:
     lines += [f"    a{k} = word(arrays, {k})" for k in range(len(this.arrays))]
     lines += [f"    x{i} = coefficient(coefficients, {k})" for k, i in enumerate(this.coefficients)]
     lines += [f"    s{i} = nothing" for i in this.sums]
-    lines += [f"    for j in range({len(this.columns)} * columns):", "        set_sum(out, j, nothing)"] if this.columns else []
+    lines += (
+        [f"    for j in range({len(this.columns)} * columns):", "        set_sum(out, j, nothing)"]
+        if this.columns
+        else []
+    )
     return lines
 
 

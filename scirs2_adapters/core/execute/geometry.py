@@ -1,6 +1,7 @@
 """Cuts tensors into work items of about 32,768 numbers, small enough to share out and large enough to be worth a call.
 
-The cut depends on shapes alone and never on the number of threads, so that sums over items are the same bits for any number.
+The cut depends on shapes alone and never on the number of threads, so that sums over items are the same bits for any
+number.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Steps parameters by address: a `Batch` is the parameters that one compiled program serves, `run` steps any number of batches at once.
+"""Steps parameters by address: a `Batch` is the parameters that one compiled program serves, `run` steps any number of
+batches at once.
 
-For an elementwise rule a step is one call of the driver. For a rule with sums, `run` goes level by level through all batches: a pass, the
-sums over items and, for sums over the model, over batches; then everything smaller than a tensor is computed by numpy, in float64 and
-for all tensors at once, and handed to the next pass as coefficients.
+For an elementwise rule a step is one call of the driver. For a rule with sums, `run` goes level by level through all
+batches: a pass, the sums over items and, for sums over the model, over batches; then everything smaller than a tensor
+is computed by numpy, in float64 and for all tensors at once, and handed to the next pass as coefficients.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ SHARE = 1 << 16
 
 
 def default_threads() -> int:
-    """The threads that the environment grants: OMP_NUM_THREADS or NUMBA_NUM_THREADS, else the processors of this process."""
+    """The threads that the environment grants: OMP_NUM_THREADS or NUMBA_NUM_THREADS, else the processors of this
+    process.
+    """
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         if (value := os.environ.get(name, "").split(",")[0]).isdigit() and int(value) > 0:
             return int(value)
@@ -35,12 +38,16 @@ def default_threads() -> int:
 
 
 class Batch:
-    """Parameters with one program and one tuple of storage dtypes; immutable, and safe to use from several threads at once.
+    """Parameters with one program and one tuple of storage dtypes; immutable, and safe to use from several threads at
+    once.
 
-    `arrays` names what the columns of an address table are: the parameter, its gradient, and each slot that is an array.
+    `arrays` names what the columns of an address table are: the parameter, its gradient, and each slot that is an
+    array.
     """
 
-    def __init__(self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str], emit: str = "p") -> None:
+    def __init__(
+        self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str], emit: str = "p"
+    ) -> None:
         self.program = program
         self.shapes = [tuple(s) for s in shapes]
         self.kernel = kernel(program, dtypes, emit)
@@ -67,7 +74,9 @@ class Batch:
         return np.ascontiguousarray(table)
 
 
-def plan(entries: Sequence[tuple[Program, tuple[int, ...], Mapping[str, str]]], emit: str = "p") -> list[tuple[Batch, list[int]]]:
+def plan(
+    entries: Sequence[tuple[Program, tuple[int, ...], Mapping[str, str]]], emit: str = "p"
+) -> list[tuple[Batch, list[int]]]:
     """Sorts (program, shape, dtypes) of parameters into batches; with each, the positions of its parameters."""
     sorted_: dict[Any, list[int]] = {}
     for i, (program, _, dtypes) in enumerate(entries):
@@ -111,8 +120,9 @@ def run(
 ) -> dict[str, float]:
     """One step of all batches, in place; returns the new values of the slots that are one number for the model.
 
-    For each batch: `tables` the addresses, (tensors, arrays) of int64; `scalars` one or more rows of coefficients; `rows` which of them each
-    tensor takes, or None if there is one. The caller keeps the memory alive and answers for its layout.
+    For each batch: `tables` the addresses, (tensors, arrays) of int64; `scalars` one or more rows of coefficients;
+    `rows` which of them each tensor takes, or None if there is one. The caller keeps the memory alive and answers for
+    its layout.
     """
     threads = threads or default_threads()
     work = [(b, t, s, r) for b, t, s, r in zip(batches, tables, scalars, rows, strict=True) if len(b.items)]
@@ -120,7 +130,14 @@ def run(
     for batch, table, given, row in work:
         if batch.program.levels == 0:
             names = [batch.program.nodes[i].name for i in batch.kernel.passes[0].parts.coefficients]
-            call(batch, 0, table, np.array([[s[n] for n in names] for s in given], dtype=batch.kernel.compute), row, threads)
+            call(
+                batch,
+                0,
+                table,
+                np.array([[s[n] for n in names] for s in given], dtype=batch.kernel.compute),
+                row,
+                threads,
+            )
         else:
             between.append(Between(batch, table, given, row, model or {}))
     for level in range(max((b.batch.program.levels for b in between), default=-1) + 1):

@@ -1,7 +1,8 @@
-"""The few instructions that generated kernels need beyond numba's own: typed memory, select, calls by address, an atomic counter.
+"""The few instructions that generated kernels need beyond numba's own: typed memory, select, calls by address, an
+atomic counter.
 
-Loads and stores carry alias scopes, one for each array of a kernel: LLVM then knows that they do not overlap and needs no run-time check,
-of which it gives up beyond about four arrays, and with them vectorization.
+Loads and stores carry alias scopes, one for each array of a kernel: LLVM then knows that they do not overlap and needs
+no run-time check, of which it gives up beyond about four arrays, and with them vectorization.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-_CARRIERS = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "float16": ir.HalfType(), "bfloat16": ir.IntType(16)}
+_CARRIERS = {
+    "float64": ir.DoubleType(),
+    "float32": ir.FloatType(),
+    "float16": ir.HalfType(),
+    "bfloat16": ir.IntType(16),
+}
 _NUMBERS = {"float64": types.float64, "float32": types.float32}
 _I32 = ir.IntType(32)
 

@@ -1,7 +1,7 @@
 """Runs a recorded program with any framework's arrays: the traced path of every room, and with numpy the oracle.
 
-Operation by operation over all parameters, because a sum over the model needs every parameter's share before it has a value.
-A value is dropped after its last use.
+Operation by operation over all parameters, because a sum over the model needs every parameter's share before it has a
+value. A value is dropped after its last use.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ def run(
 
 
 def _node(
-    node: Node, waist: Waist, leaves: Sequence[Mapping[str, Any]], scalars: Sequence[Mapping[str, Any]], args: list[list[Any]]
+    node: Node,
+    waist: Waist,
+    leaves: Sequence[Mapping[str, Any]],
+    scalars: Sequence[Mapping[str, Any]],
+    args: list[list[Any]],
 ) -> list[Any]:
     if node.op == "input":
         return [leaf[node.name] for leaf in leaves]

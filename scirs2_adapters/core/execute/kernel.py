@@ -27,7 +27,9 @@ class CompiledPass:
 
 @dataclass(frozen=True)
 class Kernel:
-    """All passes of a program in machine code. `dtypes` maps "p", "g" and each slot to its storage; `compute` is the arithmetic's."""
+    """All passes of a program in machine code. `dtypes` maps "p", "g" and each slot to its storage; `compute` is the
+    arithmetic's.
+    """
 
     program: Program
     dtypes: Mapping[str, str]
@@ -39,7 +41,9 @@ def reason_against(dtypes: Mapping[str, str]) -> str | None:
     """Why these arrays cannot be stepped by a host kernel here, or None."""
     for name, dtype in dtypes.items():
         if dtype not in STORAGES:
-            return f"{'the parameter' if name == 'p' else name} has dtype {dtype}; it computes with {', '.join(STORAGES)}"
+            return (
+                f"{'the parameter' if name == 'p' else name} has dtype {dtype}; it computes with {', '.join(STORAGES)}"
+            )
     return compile.unavailable()
 
 

@@ -42,7 +42,13 @@ class HostOptimizer:
     """
 
     def __init__(
-        self, rule: Rule | str, params: Arrays, *, kernel: str = "auto", state_dtype: StateDtype = None, threads: int | None = None
+        self,
+        rule: Rule | str,
+        params: Arrays,
+        *,
+        kernel: str = "auto",
+        state_dtype: StateDtype = None,
+        threads: int | None = None,
     ) -> None:
         self.rule = get(rule)() if isinstance(rule, str) else rule
         if not isinstance(self.rule, Rule):
@@ -122,13 +128,16 @@ class HostOptimizer:
         identity = (shape, tuple(programs))
         if identity not in self._plans:
             entries = [
-                (program, self._leaves[k].shape, self._dtypes(k, dtype)) for program, (k, dtype) in zip(programs, shape, strict=True)
+                (program, self._leaves[k].shape, self._dtypes(k, dtype))
+                for program, (k, dtype) in zip(programs, shape, strict=True)
             ]
             self._plans = {identity: plan(entries)}
         batches = self._plans[identity]
         tables = [np.array([[flat[i][n].ctypes.data for n in b.arrays] for i in m], dtype=np.int64) for b, m in batches]
         scalars = [[self._scalars(keys[i]) for i in m] for _, m in batches]
-        self.model |= run([b for b, _ in batches], tables, scalars, [np.arange(len(m)) for _, m in batches], self.model, self.threads)
+        self.model |= run(
+            [b for b, _ in batches], tables, scalars, [np.arange(len(m)) for _, m in batches], self.model, self.threads
+        )
         for a, f in zip(arrays, flat, strict=True):
             for name, x in a.items():
                 if f[name] is not x and name != "g" and not np.shares_memory(f[name], x):
@@ -144,7 +153,9 @@ class HostOptimizer:
                 dtypes = self._dtypes(key, grads[key].dtype.name)
                 compute = storage.compute_dtype(dtypes["p"])
                 arrays = {"p": _carried(self.params[key]), "g": _carried(grads[key]), **self.state[key]}
-                leaves.append({n: storage.load(x, dtypes[n]).astype(compute, copy=False) for n, x in arrays.items()} | self.model)
+                leaves.append(
+                    {n: storage.load(x, dtypes[n]).astype(compute, copy=False) for n, x in arrays.items()} | self.model
+                )
             for key, new in zip(members, plain.step(program, leaves, [self._scalars(k) for k in members]), strict=True):
                 dtypes = self._dtypes(key, "float32")
                 for name, target in {"p": _carried(self.params[key]), **self.state[key]}.items():
@@ -164,12 +175,16 @@ class HostOptimizer:
         state: dict[Hashable, dict[str, np.ndarray]] = {}
         for key, slots in saved["state"].items():
             if key not in self.params:
-                raise bad_value(call, f"saved[{key!r}]", f"has no parameter; there are {sorted(map(str, self.params))}", key)
+                raise bad_value(
+                    call, f"saved[{key!r}]", f"has no parameter; there are {sorted(map(str, self.params))}", key
+                )
             expected = self._allocate(key)
             for name, x in expected.items():
                 got = slots.get(name)
                 if got is None or got.shape != x.shape or got.dtype != x.dtype:
-                    raise bad_value(call, f"saved[{key!r}][{name!r}]", f"must be of shape {x.shape} and dtype {x.dtype}", got)
+                    raise bad_value(
+                        call, f"saved[{key!r}][{name!r}]", f"must be of shape {x.shape} and dtype {x.dtype}", got
+                    )
             state[key] = {n: np.array(slots[n]) for n in expected}
         self.state, self.steps, self.model = state, self.steps | saved["steps"], self.model | saved["model"]
 

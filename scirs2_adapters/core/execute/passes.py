@@ -1,9 +1,10 @@
 """Cuts a program into passes over whole tensors.
 
-Each level of the program is one pass that reads parameters, gradients and slots and computes the sums of the next level; nothing is
-stored but those sums. Only the last pass writes. So no pass sees what an earlier one has rounded, no whole-model temporary exists, and
-an error between two passes leaves everything as it was. What a pass needs of smaller extent than the tensor (norms, row means, the model's
-numbers) reaches it as coefficients or short vectors, computed between the passes by the interpreter.
+Each level of the program is one pass that reads parameters, gradients and slots and computes the sums of the next
+level; nothing is stored but those sums. Only the last pass writes. So no pass sees what an earlier one has rounded, no
+whole-model temporary exists, and an error between two passes leaves everything as it was. What a pass needs of smaller
+extent than the tensor (norms, row means, the model's numbers) reaches it as coefficients or short vectors, computed
+between the passes by the interpreter.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from ..slots import Kind
 
 @dataclass(frozen=True)
 class Operand:
-    """An array that a pass reads or writes: a parameter, gradient or slot by name, or a value computed between passes by node."""
+    """An array that a pass reads or writes: a parameter, gradient or slot by name, or a value computed between passes
+    by node.
+    """
 
     name: str
     kind: Kind
@@ -50,7 +53,8 @@ class Pass:
 def _boundary(program: Program, level: int) -> set[int]:
     """Nodes a pass takes ready-made: inputs, scalars, finished matrices, and what earlier passes have led to.
 
-    Arithmetic on scalars alone stays in the pass, where the compiler moves it out of the loop; so do comparisons, which no coefficient holds.
+    Arithmetic on scalars alone stays in the pass, where the compiler moves it out of the loop; so do comparisons,
+    which no coefficient holds.
     """
     return {i for i, n in enumerate(program.nodes) if _ready(n, level)}
 
@@ -64,45 +68,47 @@ def _ready(node: Node, level: int) -> bool:
 
 
 def cut(program: Program, emit: str) -> list[Pass]:
-    """All passes of a step that writes the parameter (emit="p") or, in the gradient's place, its change (emit="delta")."""
+    """All passes of a step that writes the parameter (emit="p") or, in the gradient's place, its change
+    (emit="delta").
+    """
     return [_pass(program, level, emit) for level in range(program.levels + 1)]
 
 
 def _pass(program: Program, level: int, emit: str) -> Pass:
-    nodes, final = program.nodes, level == program.levels
-    boundary = _boundary(program, level)
-    if final:
-        full = [s.name for s in program.slots if s.kind is Kind.FULL]
-        stores = {"p" if emit == "p" else "g": program.outputs[emit]} | {name: program.outputs[name] for name in full}
-        stores = {name: i for name, i in stores.items() if nodes[i].op != "input"}
-        reductions: list[int] = []
-        targets = list(stores.values())
-    else:
-        stores = {}
-        reductions = [i for i, n in enumerate(nodes) if n.reduces and n.level == level + 1 and _over_full(program, n)]
-        targets = [nodes[i].args[0] for i in reductions]
-    body = program.order(targets, boundary)
-    arrays = [_operand(nodes, i) for i in body if i in boundary and nodes[i].kind not in (Kind.TENSOR, Kind.MODEL)]
-    positions = {a.name: k for k, a in enumerate(arrays)}
-    sums, columns, rows = [], [], {}
-    for name, node in stores.items():
-        if name not in positions:
-            positions[name] = len(arrays)
-            arrays.append(Operand(name, Kind.FULL, -1))
-    outputs = {positions[name]: i for name, i in stores.items()}
-    for i in reductions:
-        if nodes[i].kind in (Kind.TENSOR, Kind.MODEL):
-            sums.append(i)
-        elif nodes[i].kind is Kind.COLUMN:
-            columns.append(i)
-        else:  # rows and matrices go to an array of their own
-            rows[i] = len(arrays)
-            arrays.append(Operand(f"%{i}", Kind.ROW if nodes[i].op == "mean" else Kind.FULL, i))
-            if nodes[i].op == "matrix":
-                outputs[rows.pop(i)] = nodes[i].args[0]
-    coefficients = tuple(i for i in body if i in boundary and nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
-    inner = tuple(i for i in body if i not in boundary)
-    return Pass(level, tuple(arrays), coefficients, inner, tuple(sums), tuple(columns), rows, outputs)
+    nodes = program.nodes
+    stores = _stores(program, emit) if level == program.levels else {}
+    reductions = [i for i, n in enumerate(nodes) if n.reduces and n.level == level + 1 and _over_full(program, n)]
+    body = program.order([*stores.values(), *(nodes[i].args[0] for i in reductions)], _boundary(program, level))
+    ready = [i for i in body if _ready(nodes[i], level)]
+    numbers = tuple(i for i in ready if nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
+    arrays = [_operand(nodes, i) for i in ready if i not in numbers]
+    outputs = {_position(arrays, Operand(name, Kind.FULL, -1)): i for name, i in stores.items()}
+    rows = {}
+    for i in reductions:  # row means and the operands of matrix functions go to arrays of their own
+        if nodes[i].op == "matrix":
+            outputs[_position(arrays, Operand(f"%{i}", Kind.FULL, i))] = nodes[i].args[0]
+        elif nodes[i].kind is Kind.ROW:
+            rows[i] = _position(arrays, Operand(f"%{i}", Kind.ROW, i))
+    sums = tuple(i for i in reductions if nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
+    columns = tuple(i for i in reductions if nodes[i].kind is Kind.COLUMN)
+    inner = tuple(i for i in body if i not in ready)
+    return Pass(level, tuple(arrays), numbers, inner, sums, columns, rows, outputs)
+
+
+def _stores(program: Program, emit: str) -> dict[str, int]:
+    """What the last pass writes, by the name of the array; a slot that does not change is not written."""
+    full = {s.name: program.outputs[s.name] for s in program.slots if s.kind is Kind.FULL}
+    written = {"p" if emit == "p" else "g": program.outputs[emit]} | full
+    return {name: i for name, i in written.items() if program.nodes[i].op != "input"}
+
+
+def _position(arrays: list[Operand], wanted: Operand) -> int:
+    """Where an array stands in the list, at whose end it is put if it is not there."""
+    names = [a.name for a in arrays]
+    if wanted.name not in names:
+        arrays.append(wanted)
+        return len(names)
+    return names.index(wanted.name)
 
 
 def _over_full(program: Program, node: Node) -> bool:

@@ -19,13 +19,17 @@ NUMPY = Waist(
     minimum=np.minimum,
     where=np.where,
     sum=lambda x, axis: np.sum(x, axis=axis, keepdims=axis is not None),
-    mean=lambda x, axis: np.sum(x, axis=axis, keepdims=axis is not None) / max(1, x.size if axis is None else x.shape[axis]),
+    mean=lambda x, axis: (
+        np.sum(x, axis=axis, keepdims=axis is not None) / max(1, x.size if axis is None else x.shape[axis])
+    ),
     matmul=np.matmul,
     transpose=lambda x: np.swapaxes(x, -1, -2),
 )
 
 
-def step(program: Program, leaves: Sequence[Mapping[str, Any]], scalars: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def step(
+    program: Program, leaves: Sequence[Mapping[str, Any]], scalars: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """New parameters and slots by numpy arithmetic in the arrays' own dtype; NaN and inf pass without a warning."""
     with np.errstate(all="ignore"):
         return run(program, NUMPY, leaves, scalars, ["p", *(s.name for s in program.slots)])

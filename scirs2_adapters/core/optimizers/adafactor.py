@@ -15,8 +15,8 @@ class Adafactor(Rule):
     p = p - (lr * weight_decay * p + min(lr, 1 / sqrt(t)) * max(eps2, rms(p)) * u)
 
     Paper: Shazeer, Stern 2018, arXiv 1804.04235.
-    Differs from the paper: the learning rate bounds the relative step, and eps1 bounds the estimate instead of being added to g * g, as in
-    PyTorch. Tensors of more than two axes are batches of matrices over the last two.
+    Differs from the paper: the learning rate bounds the relative step, and eps1 bounds the estimate instead of being
+    added to g * g, as in PyTorch. Tensors of more than two axes are batches of matrices over the last two.
     """
 
     learning_rate = rate(1e-2)
@@ -34,14 +34,13 @@ class Adafactor(Rule):
 
     def coefficients(self, xp, t):
         step = xp.minimum(self.learning_rate, 1 / xp.sqrt(t))
-        return {"step": step, "gain": t**self.beta2_decay, "eps2": self.eps2, "clip": self.clip_threshold}
+        return {"step": step, "gain": t**self.beta2_decay}
 
     def leaf_coefficients(self, leaf):
         return {"eps1": EPSILON[leaf.dtype] if self.eps1 is None else self.eps1}
 
-    def update(
-        self, xp, p, g, row_var: row("factored"), col_var: column("factored"), variance: slot("vector"), /, step, gain, eps1, eps2, clip, one
-    ):
+    def update(self, xp, p, g, row_var: row("factored"), col_var: column("factored"), variance: slot("vector"), /,
+               step, gain, eps1, eps2, clip_threshold, one):  # fmt: skip
         scale = step * xp.maximum(eps2, xp.sqrt(xp.mean(p * p)))
         if variance is None:
             row_var, col_var = average(row_var, xp.mean(g * g, -1), gain), average(col_var, xp.mean(g * g, -2), gain)
@@ -49,4 +48,5 @@ class Adafactor(Rule):
         else:
             estimate = variance = average(variance, g * g, gain)
         u = g / xp.maximum(xp.sqrt(estimate), eps1)
-        return scale * u / xp.maximum(one, xp.sqrt(xp.mean(u * u)) / clip), row_var, col_var, variance
+        u = u / xp.maximum(one, xp.sqrt(xp.mean(u * u)) / clip_threshold)
+        return scale * u, row_var, col_var, variance

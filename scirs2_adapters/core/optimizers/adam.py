@@ -6,7 +6,7 @@ from ..rule import Rule
 from ..slots import slot
 
 
-class Adam(Rule):
+class Adam(Rule, decay="l2"):
     """Adaptive moments: a step of about lr whatever the scale of the gradient.
 
     m = m + (1 - beta1) * (g - m)                 (g includes weight_decay * p)
@@ -14,7 +14,7 @@ class Adam(Rule):
     p = p - lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t) + eps_root) + eps)
 
     Paper: Kingma, Ba 2014, arXiv 1412.6980; AMSGrad: Reddi, Kale, Kumar 2018, arXiv 1904.09237.
-    Differs from the paper: eps is added to the corrected root, as in the paper's algorithm 1; Keras uses its "epsilon hat" (match="keras").
+    Differs from the paper: nothing. eps is outside the corrected root, as in its algorithm 1; Keras has "epsilon hat".
     """
 
     beta1 = fraction(0.9, "decay rate of the mean of gradients")
@@ -22,13 +22,13 @@ class Adam(Rule):
     eps = nonnegative(1e-8, "added to the root; bounds the step where gradients vanish")
     eps_root = nonnegative(0.0, "added under the root")
     amsgrad = flag(False, "divide by the largest mean of squares so far")
-    decay, eps_place, max_corrected = "l2", "outside", False
-    matches = {"torch": {}, "optax": {"max_corrected": True}, "keras": {"eps": 1e-7, "eps_place": "hat", "decay": "decoupled"}}
+    matches = {"torch": {}, "optax": {}, "keras": {"eps_place": "hat"}}
 
     def coefficients(self, xp, t):
         return adam_coefficients(self, xp, t)
 
-    def update(self, xp, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq: slot("amsgrad"), /, lr, gain1, gain2, raw, corrected, eps, eps_root):
+    def update(self, xp, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq: slot("amsgrad"), /,
+               lr, gain1, gain2, raw, corrected, eps, eps_root):  # fmt: skip
         exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
         v = xp.maximum(max_exp_avg_sq, exp_avg_sq * raw) if self.amsgrad else exp_avg_sq
         return lr * exp_avg / (xp.sqrt(v * corrected + eps_root) + eps), exp_avg, exp_avg_sq, v

@@ -4,7 +4,7 @@ from ..fields import nonnegative
 from .adam import Adam
 
 
-class AdamW(Adam):
+class AdamW(Adam, decay="decoupled"):
     """Adam whose weight decay acts on the parameter and not on the moments.
 
     m = m + (1 - beta1) * (g - m)
@@ -16,9 +16,4 @@ class AdamW(Adam):
     """
 
     weight_decay = nonnegative(1e-2, "weight decay, times the learning rate")
-    decay = "decoupled"
-    matches = {
-        "torch": {},
-        "optax": {"weight_decay": 1e-4, "max_corrected": True},
-        "keras": {"eps": 1e-7, "eps_place": "hat", "weight_decay": 4e-3},
-    }
+    matches = {"torch": {}, "optax": {"weight_decay": 1e-4}, "keras": {"eps_place": "hat", "weight_decay": 4e-3}}

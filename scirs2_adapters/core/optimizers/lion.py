@@ -5,7 +5,7 @@ from ..formulas import average
 from ..rule import Rule
 
 
-class Lion(Rule):
+class Lion(Rule, counts="none"):
     """The sign of an interpolated momentum: every element moves by lr. One slot, half of Adam's memory.
 
     u = sign(m + (1 - beta1) * (g - m))
@@ -13,17 +13,17 @@ class Lion(Rule):
     p = p - (lr * weight_decay * p + lr * u)
 
     Paper: Chen et al. 2023, arXiv 2302.06675.
-    Differs from the paper: nothing. Its authors advise a learning rate 3 to 10 times smaller, and a decay larger, than AdamW's.
+    Differs from the paper: nothing. Its authors advise a learning rate 3 to 10 times smaller, and a decay larger, than
+    AdamW's.
     """
 
     learning_rate = rate(1e-4)
     beta1 = fraction(0.9, "weight of the momentum in the direction")
     beta2 = fraction(0.99, "decay rate of the momentum")
-    counts = "none"
     matches = {"optax": {"weight_decay": 1e-3}, "keras": {"learning_rate": 1e-3}}
 
     def coefficients(self, xp, t):
-        return {"lr": self.learning_rate, "gain1": 1 - self.beta1, "gain2": 1 - self.beta2}
+        return {"gain1": 1 - self.beta1, "gain2": 1 - self.beta2}
 
-    def update(self, xp, p, g, exp_avg, /, lr, gain1, gain2):
-        return lr * xp.sign(average(exp_avg, g, gain1)), average(exp_avg, g, gain2)
+    def update(self, xp, p, g, exp_avg, /, learning_rate, gain1, gain2):
+        return learning_rate * xp.sign(average(exp_avg, g, gain1)), average(exp_avg, g, gain2)

@@ -6,7 +6,8 @@ from ..wrapper import Wrapper
 
 
 class Lookahead(Wrapper):
-    """A slow copy of the parameters that every sync_period steps moves part of the way to the fast ones, which restart from it.
+    """A slow copy of the parameters that every sync_period steps moves part of the way to the fast ones, which restart
+    from it.
 
     p = step of the base optimizer
     every sync_period steps:  slow = slow + slow_step_size * (p - slow);   p = slow

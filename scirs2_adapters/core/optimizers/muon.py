@@ -6,7 +6,7 @@ from ..rule import Rule
 from .adamw import AdamW
 
 
-class Muon(Rule):
+class Muon(Rule, counts="none"):
     """Momentum whose step is made orthogonal: every direction of a weight matrix moves equally far.
 
     b = b + (1 - momentum) * (g - b)
@@ -14,11 +14,13 @@ class Muon(Rule):
     p = p - (lr * weight_decay * p + lr * scale * orthogonalize(u))
     scale = sqrt(max(1, rows / columns)) for "original", 0.2 * sqrt(max(rows, columns)) for "match_rms_adamw"
 
-    Embeddings, heads and everything that is not a matrix are stepped by AdamW with the adamw_ fields, in the same optimizer and state.
-    A matrix counts as embedding or head by its name (embed, wte, wpe, head, classifier, logits, unembed) or when `route_all` is set.
+    Embeddings, heads and everything that is not a matrix are stepped by AdamW with the adamw_ fields, in the same
+    optimizer and state. A matrix counts as embedding or head by its name (embed, wte, wpe, head, classifier, logits) or
+    when `route_all` is set.
 
     Paper: Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982 (decay and scale).
-    Differs from the paper: the Newton-Schulz iteration runs in the precision of the arithmetic, float32, and not in bfloat16.
+    Differs from the paper: the Newton-Schulz iteration runs in the precision of the arithmetic, float32, and not in
+    bfloat16.
     """
 
     momentum = fraction(0.95, "decay rate of the average of gradients")
@@ -33,35 +35,27 @@ class Muon(Rule):
     adamw_eps = nonnegative(1e-8, "eps of the AdamW part")
     route_all = flag(False, "step everything by AdamW: for groups of embeddings and heads")
     weight_decay = nonnegative(0.1, "weight decay, times the learning rate; for both parts")
-    counts = "none"
     matches = {"torch": {}}
 
     def route(self, leaf):
-        if len(leaf.shape) == 2 and not self.route_all and not any(word in leaf.name.lower() for word in EMBEDDING_OR_HEAD):
+        matrix = len(leaf.shape) == 2 and not any(word in leaf.name.lower() for word in EMBEDDING_OR_HEAD)
+        if matrix and not self.route_all:
             return self
-        return AdamW.build(
-            {
-                "learning_rate": self.learning_rate if self.adamw_learning_rate is None else self.adamw_learning_rate,
-                "beta1": self.adamw_beta1,
-                "beta2": self.adamw_beta2,
-                "eps": self.adamw_eps,
-                "weight_decay": self.weight_decay,
-                "maximize": self.maximize,
-            }
-        )
+        shared = {k: getattr(self, k) for k in ("learning_rate", "weight_decay", "maximize")}
+        own = {k: getattr(self, f"adamw_{k}") for k in ("learning_rate", "beta1", "beta2", "eps")}
+        return AdamW.build(shared | {k: v for k, v in own.items() if v is not None})
 
     def coefficients(self, xp, t):
-        a, b, c = self.ns_coefficients
-        return {"lr": self.learning_rate, "gain": 1 - self.momentum, "mu": self.momentum, "a": a, "b": b, "c": c, "eps": self.eps}
+        return {"gain": 1 - self.momentum, **dict(zip("abc", self.ns_coefficients, strict=True))}
 
     def leaf_coefficients(self, leaf):
         rows, columns = leaf.shape
-        return {"scale": max(1, rows / columns) ** 0.5 if self.adjust == "original" else 0.2 * max(rows, columns) ** 0.5}
+        return {"scale": max(1, rows / columns) ** 0.5 if self.adjust == "original" else 0.2 * max(leaf.shape) ** 0.5}
 
-    def update(self, xp, p, g, momentum_buffer, /, lr, gain, mu, a, b, c, eps, scale):
+    def update(self, xp, p, g, momentum_buffer, /, learning_rate, gain, momentum, a, b, c, eps, scale):
         momentum_buffer = average(momentum_buffer, g, gain)
-        u = average(g, momentum_buffer, mu) if self.nesterov else momentum_buffer
-        return lr * scale * xp.matrix(orthogonalize, u, eps, a, b, c, steps=self.ns_steps), momentum_buffer
+        u = average(g, momentum_buffer, momentum) if self.nesterov else momentum_buffer
+        return learning_rate * scale * xp.matrix(orthogonalize, u, eps, a, b, c, steps=self.ns_steps), momentum_buffer
 
 
 EMBEDDING_OR_HEAD = ("embed", "wte", "wpe", "head", "classifier", "logits")

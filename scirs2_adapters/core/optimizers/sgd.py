@@ -1,12 +1,12 @@
 """Stochastic gradient descent with momentum, dampening and Nesterov's look-ahead."""
 
 from ..fields import finite, flag, fraction
-from ..formulas import lr_places
+from ..formulas import heavy_ball, places
 from ..rule import Rule
 from ..slots import slot
 
 
-class SGD(Rule):
+class SGD(Rule, decay="l2", counts="first"):
     """Gradient descent, with heavy-ball or Nesterov momentum.
 
     g = g + weight_decay * p
@@ -20,15 +20,12 @@ class SGD(Rule):
     momentum = fraction(0.0, "weight of the past in the buffer; 0 keeps no buffer", structural=True)
     dampening = finite(0.0, "part of each gradient that the buffer leaves out")
     nesterov = flag(False, "look ahead along the buffer; needs momentum and no dampening")
-    decay, counts, lr_in_buffer = "l2", "first", False
-    matches = {"torch": {}, "optax": {}, "keras": {"learning_rate": 1e-2, "decay": "decoupled", "lr_in_buffer": True}}
+    matches = {"torch": {}, "optax": {}, "keras": {"learning_rate": 1e-2}}
 
     def coefficients(self, xp, t):
-        inside, outside = lr_places(self)
-        return {"mu": self.momentum, "gain": xp.where(t == 1, 1.0, 1.0 - self.dampening), "inside": inside, "lr": outside}
+        return {**places(self), "gain": xp.where(t == 1, 1.0, 1.0 - self.dampening)}
 
-    def update(self, xp, p, g, momentum_buffer: slot("momentum"), /, mu, gain, inside, lr):
-        if momentum_buffer is None:
-            return lr * (inside * g), None
-        momentum_buffer = mu * momentum_buffer + gain * (inside * g)
-        return lr * (inside * g + mu * momentum_buffer if self.nesterov else momentum_buffer), momentum_buffer
+    def update(self, xp, p, g, momentum_buffer: slot("momentum"), /, momentum, gain, inside, lr):
+        g = inside * g
+        b = g if momentum_buffer is None else heavy_ball(momentum_buffer, momentum, gain * g)
+        return lr * (heavy_ball(b, momentum, g) if self.nesterov else b), b
