@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
+from .document import document, numpy_example
 from .errors import bad_type, bad_value, did_you_mean
 from .fields import Field, flag, nonnegative, rate
 from .slots import Kind, Leaf, Slot
@@ -35,8 +36,15 @@ class Rule:
     weight_decay = nonnegative(0.0, "weight decay")
     maximize = flag(False, "ascend instead of descend")
 
+    #: The framework whose formula was asked for, or None for the default one.
+    match: str | None
+
     name: ClassVar[str]
     fields: ClassVar[dict[str, Field]]
+    #: The docstring as its author wrote it, before the arguments are put in.
+    text: ClassVar[str | None]
+    #: Arguments besides the fields, explained in `document.OPTIONS`.
+    options: ClassVar[tuple[str, ...]] = ("match",)
     #: Traits: constants of a formula that `class Name(Rule, trait=...)` or a row of `matches` sets.
     #: Where weight decay acts: "l2" into the gradient, "decoupled" times the learning rate, "absolute" not, "inside"
     #: `update`.
@@ -55,14 +63,22 @@ class Rule:
     def __init_subclass__(cls, **traits: Any) -> None:
         for trait, value in traits.items():
             setattr(cls, trait, value)
+        cls.fields = cls._declared()
+        cls.name = cls.__name__.lower()
+        cls.__signature__ = cls.signature()  # type: ignore[attr-defined]
+        cls.text = vars(cls).get("__doc__")
+        if hasattr(cls, "update") or hasattr(cls, "wrap"):
+            cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
+
+    @classmethod
+    def _declared(cls) -> dict[str, Field]:
+        """The fields of the class and its bases: the learning rate first, decay and direction last."""
         found: dict[str, Field] = {}
         for base in reversed(cls.__mro__):
             found |= {k: v for k, v in vars(base).items() if isinstance(v, Field)}
         last = ("weight_decay", "maximize")
         order = ["learning_rate", *(k for k in found if k not in ("learning_rate", *last)), *last]
-        cls.fields = {k: found[k] for k in order}
-        cls.name = cls.__name__.lower()
-        cls.__signature__ = cls.signature()  # type: ignore[attr-defined]
+        return {k: found[k] for k in order}
 
     @classmethod
     def signature(cls) -> inspect.Signature:
@@ -127,7 +143,6 @@ class Rule:
         """Refuse combinations of values; the rule overrides it where it has any."""
 
     # -- the three parts a rule states
-    # -------------------------------------------------------------------------------------------
 
     def coefficients(self, xp: Any, t: Any) -> Scalars:
         """Scalars of step `t` (from 1), in float64 on the host; `xp` holds sqrt, exp, log, expm1, maximum, minimum,
@@ -148,7 +163,6 @@ class Rule:
         return self
 
     # -- derived
-    # -----------------------------------------------------------------------------------------------------------------
 
     @classmethod
     @functools.cache
@@ -218,7 +232,6 @@ class Rule:
         return tuple(s for s in self.all_slots() if s.kind is Kind.MODEL)
 
     # -- the value semantics of a rule
-    # -------------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
         """Every hyperparameter by name, `match` included: `type(rule)(**rule.get_config())` is an equal rule."""
@@ -245,7 +258,7 @@ class Rule:
         )
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.get_config() == self.get_config()  # type: ignore[attr-defined]
+        return isinstance(other, Rule) and type(other) is type(self) and other.get_config() == self.get_config()
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(self.get_config().items())))

@@ -26,11 +26,11 @@ class Wrapper(Rule):
     base: Rule
     default_base: ClassVar[str] = "adamw"
     wrap: Callable[..., Any]
+    options: ClassVar[tuple[str, ...]] = ("base", "match")
 
-    def __init_subclass__(cls, **traits: Any) -> None:
-        super().__init_subclass__(**traits)
-        cls.fields = {k: f for k, f in cls.fields.items() if k not in Rule.__dict__}
-        cls.__signature__ = cls.signature()  # type: ignore[attr-defined]
+    @classmethod
+    def _declared(cls) -> dict[str, Field]:
+        return {k: f for k, f in super()._declared().items() if k not in Rule.__dict__}
 
     @classmethod
     def signature(cls) -> inspect.Signature:

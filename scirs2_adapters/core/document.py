@@ -1,0 +1,67 @@
+"""Docstrings of optimizers: what the author wrote, with the arguments and an example put in from the declaration.
+
+The author of a rule states formula, paper and differences; whatever the fields already say is never typed twice, so it
+cannot go stale. A room passes its own spelling and example and gets the same text in its host's words.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .fields import Field
+
+#: What the arguments mean that every room adds to a rule's own.
+OPTIONS = {
+    "base": "the optimizer inside, by name or as a rule; its own arguments are taken here too.",
+    "match": "None, or the framework whose own formula and defaults of this optimizer are taken.",
+    "kernel": '"host" is the compiled kernel, "traced" the framework\'s operations, "auto" the first where it can run.',
+    "state_dtype": "dtype in which memory is stored: None is the parameter's, a name, or names by slot.",
+}
+
+
+def shown(value: Any) -> str:
+    """A default as one would type it; infinity has no literal."""
+    return f'float("{value}")' if value in (float("inf"), -float("inf")) else repr(value).replace("e-0", "e-")
+
+
+def range_of(field: Field) -> str:
+    """The values a field takes, in words."""
+    return field.requirement.removeprefix("must be ") + (" or None" if field.optional else "")
+
+
+def argument(name: str, field: Field) -> str:
+    """One line: what the argument means, its default and its range."""
+    return f"{name}: {field.means}. Default {shown(field.default)}; {range_of(field)}."
+
+
+def numpy_example(rule: type) -> list[str]:
+    """How to step numpy arrays by a rule."""
+    ours = rule.__module__.startswith(f"{__package__}.")
+    imports = f"HostOptimizer, {rule.__name__}" if ours else "HostOptimizer"
+    return [
+        ">>> import numpy as np",
+        f">>> from {__package__} import {imports}",
+        *([] if ours else [f">>> from {rule.__module__} import {rule.__name__}"]),
+        '>>> params = {"w": np.ones((2, 2))}',
+        f'>>> HostOptimizer({rule.__name__}(), params).step({{"w": np.ones((2, 2))}})',
+    ]
+
+
+def document(
+    text: str | None,
+    fields: Mapping[str, Field],
+    example: Iterable[str] = (),
+    spell: Callable[[str], str] = str,
+    also: Iterable[str] = ("match",),
+) -> str | None:
+    """`text` with the sections Arguments and Example before its Paper; None, as under -OO, stays None."""
+    if text is None:
+        return None
+    rows = [argument(spell(core), f) for core, f in fields.items()] + [f"{name}: {OPTIONS[name]}" for name in also]
+    made = "\n".join(["Arguments:", *(f"  {row}" for row in rows)])
+    lines = list(example)
+    made += "\n".join(["\n\nExample:", *(f"  {line}" for line in lines)]) if lines else ""
+    before, paper, after = inspect.cleandoc(text).partition("\nPaper:")
+    return f"{before.rstrip()}\n\n{made}\n" + (f"\nPaper:{after}\n" if paper else "")
