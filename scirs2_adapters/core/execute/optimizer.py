@@ -83,7 +83,8 @@ class HostOptimizer:
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
-        given = {k: g for k, g in _items(grads, "grads") if g is not None}
+        # numpy's arithmetic turns arrays of no axes into its scalars
+        given = {k: np.asarray(g) if isinstance(g, np.generic) else g for k, g in _items(grads, "grads") if g is not None}
         for key, g in given.items():
             self._check(key, g)
         keys = [k for k in self.params if k in given]

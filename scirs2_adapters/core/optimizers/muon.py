@@ -49,8 +49,8 @@ class Muon(Rule, counts="none"):
         return {"gain": 1 - self.momentum, **dict(zip("abc", self.ns_coefficients, strict=True))}
 
     def leaf_coefficients(self, leaf):
-        rows, columns = leaf.shape
-        return {"scale": max(1, rows / columns) ** 0.5 if self.adjust == "original" else 0.2 * max(leaf.shape) ** 0.5}
+        tallness = max(1, leaf.shape[0] / max(1, leaf.shape[1]))  # a matrix may be empty
+        return {"scale": tallness**0.5 if self.adjust == "original" else 0.2 * max(leaf.shape) ** 0.5}
 
     def update(self, xp, p, g, momentum_buffer, /, learning_rate, gain, momentum, a, b, c, eps, scale):
         momentum_buffer = average(momentum_buffer, g, gain)
