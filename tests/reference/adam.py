@@ -2,7 +2,7 @@
 
 Differs from the papers as torch.optim.Adam does: AMSGrad keeps the maximum of the uncorrected v and corrects its
 bias afterwards (the paper corrects nothing); weight decay is an L2 term of the gradient, which Algorithm 1 does not
-have.
+have. `eps_root` is optax's: a second epsilon, under the root, 0 in the paper.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def step(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
+    eps_root: float = 0.0,
     weight_decay: float = 0.0,
     amsgrad: bool = False,
 ) -> tuple[Array, Slots]:
@@ -35,7 +36,7 @@ def step(
         slots_now["max_exp_avg_sq"] = v = np.maximum(slots.get("max_exp_avg_sq", 0.0), v)
     m_hat = m / (1.0 - beta1**t)
     v_hat = v / (1.0 - beta2**t)
-    return x - learning_rate * m_hat / (np.sqrt(v_hat) + eps), slots_now
+    return x - learning_rate * m_hat / (np.sqrt(v_hat + eps_root) + eps), slots_now
 
 
 def trajectory(

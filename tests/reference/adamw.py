@@ -1,4 +1,4 @@
-"""AdamW: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 2, the decoupled variant. AMSGrad as in adam.py.
+"""AdamW: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 2, the decoupled variant. AMSGrad and eps_root as in adam.py.
 
 Differs from the paper as torch.optim.AdamW does: the decay is multiplied by the learning rate (line 12 multiplies
 it by the schedule alone). Written as in line 12: gradient step and decay both start from x_{t-1}.
@@ -23,6 +23,7 @@ def step(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
+    eps_root: float = 0.0,
     weight_decay: float = 1e-2,
     amsgrad: bool = False,
 ) -> tuple[Array, Slots]:
@@ -33,7 +34,7 @@ def step(
         slots_now["max_exp_avg_sq"] = v = np.maximum(slots.get("max_exp_avg_sq", 0.0), v)
     m_hat = m / (1.0 - beta1**t)
     v_hat = v / (1.0 - beta2**t)
-    return x - learning_rate * (m_hat / (np.sqrt(v_hat) + eps) + weight_decay * x), slots_now
+    return x - learning_rate * (m_hat / (np.sqrt(v_hat + eps_root) + eps) + weight_decay * x), slots_now
 
 
 def trajectory(

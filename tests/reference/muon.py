@@ -5,7 +5,7 @@
 Differs from the post as torch's code does (torch's own documentation shows the post's form): the buffer is an
 average, b = mu b + (1 - mu) g. The two differ in scale only, which the iteration removes, but the stored buffer
 shows it. Matrices are leaves of exactly two dimensions, seen as [out, in]; every other leaf takes AdamW with this
-`weight_decay`. The iteration runs in `matrix_dtype`: float64 here, bfloat16 in torch.
+`weight_decay`; with `route_all`, so does everything. The iteration runs in `matrix_dtype`: float64 here, bfloat16 in torch.
 """
 
 from __future__ import annotations
@@ -54,14 +54,16 @@ def step(
     ns_steps: int = 5,
     eps: float = 1e-7,
     adjust: str = "original",
-    beta1: float = 0.9,
-    beta2: float = 0.999,
+    adamw_beta1: float = 0.9,
+    adamw_beta2: float = 0.999,
     adamw_eps: float = 1e-8,
     adamw_learning_rate: float | None = None,
+    route_all: bool = False,
 ) -> tuple[Array, Slots]:
-    if x.ndim != 2:
+    if route_all or x.ndim != 2:
         rate = learning_rate if adamw_learning_rate is None else adamw_learning_rate
-        fields = {"learning_rate": rate, "beta1": beta1, "beta2": beta2, "eps": adamw_eps, "weight_decay": weight_decay}
+        betas = {"beta1": adamw_beta1, "beta2": adamw_beta2}
+        fields = {"learning_rate": rate, **betas, "eps": adamw_eps, "weight_decay": weight_decay}
         return adamw.step(t, x, g, slots, **fields)
     b = momentum * slots.get("momentum_buffer", 0.0) + (1.0 - momentum) * g
     u = (1.0 - momentum) * g + momentum * b if nesterov else b
