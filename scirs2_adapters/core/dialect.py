@@ -38,13 +38,12 @@ class Dialect:
 
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
         """The host's parameters for these fields, in their order, with their defaults."""
-        kind, found = inspect.Parameter.POSITIONAL_OR_KEYWORD, {}
+        kind, found = inspect.Parameter.POSITIONAL_OR_KEYWORD, dict[str, inspect.Parameter]()
         for core, f in fields.items():
             host = self._tuple_of(core, fields)
             default = tuple(fields[m].default for m in self.tuples[host]) if host else f.default
             name = host or self.names.get(core, core)
-            # type: ignore[union-attr]
-            annotation = "tuple[float, ...]" if host or f.kind == (tuple, list) else f.kind.__name__
+            annotation = "tuple[float, ...]" if host or isinstance(f.kind, tuple) else f.kind.__name__
             annotation += " | None" if f.optional else ""
             found.setdefault(name, inspect.Parameter(name, kind, default=default, annotation=annotation))
         return found

@@ -61,55 +61,58 @@ class Field:
         return bool(value) if isinstance(value, (bool, numbers.Real)) else value is not None
 
 
+# A declaration reads as a number once the rule is built, so these return Any, as dataclasses.field does.
+
+
 def number(
-    default: float | None, means: str, requirement: str, accepts: Callable[[float], bool], **options: bool
-) -> Field:
+    default: float | None, means: str, requirement: str, accepts: Callable[[float], bool], **options: Any
+) -> Any:
     """A finite real number in a range worded by `requirement`."""
     return Field(default, means, requirement, accepts, optional=default is None, **options)
 
 
-def nonnegative(default: float | None, means: str, **options: bool) -> Field:
+def nonnegative(default: float | None, means: str, **options: Any) -> Any:
     """A finite number of at least 0."""
     return number(default, means, "must be a finite number >= 0", lambda v: 0 <= v < math.inf, **options)
 
 
-def rate(default: float) -> Field:
+def rate(default: float) -> Any:
     """A learning rate."""
     return nonnegative(default, "step size")
 
 
-def fraction(default: float | None, means: str, **options: bool) -> Field:
+def fraction(default: float | None, means: str, **options: Any) -> Any:
     """A decay rate or momentum, in [0, 1)."""
     return number(default, means, "must be in [0, 1)", lambda v: 0 <= v < 1, **options)
 
 
-def positive(default: float | None, means: str) -> Field:
+def positive(default: float | None, means: str) -> Any:
     """A number above 0; infinity is allowed."""
     return number(default, means, "must be a number > 0", lambda v: v > 0)
 
 
-def finite(default: float, means: str) -> Field:
+def finite(default: float, means: str) -> Any:
     """Any finite number."""
     return number(default, means, "must be a finite number", math.isfinite)
 
 
-def flag(default: bool, means: str) -> Field:
+def flag(default: bool, means: str) -> Any:
     """True or False; a constant of the variant."""
     return Field(default, means, "must be True or False", lambda v: True, kind=bool, structural=True, static=True)
 
 
-def count(default: int, means: str, static: bool = False) -> Field:
+def count(default: int, means: str, static: bool = False) -> Any:
     """A whole number of at least 1."""
     return Field(default, means, "must be a whole number >= 1", lambda v: v >= 1, kind=int, static=static)
 
 
-def choice(default: str, means: str, *choices: str) -> Field:
+def choice(default: str, means: str, *choices: str) -> Any:
     """One of a few words; a constant of the variant."""
     worded = "must be one of " + ", ".join(repr(c) for c in choices)
     return Field(default, means, worded, choices.__contains__, kind=str, static=True, choices=choices)
 
 
-def numbers_tuple(default: tuple[float, ...], means: str) -> Field:
+def numbers_tuple(default: tuple[float, ...], means: str) -> Any:
     """A tuple of as many finite numbers as the default has."""
     size = len(default)
     return Field(

@@ -186,7 +186,7 @@ class Recorder:
         return self.add(Node("matrix", tuple(a.index for a in (x, *scalars)), Kind.FULL, level, static=static))
 
 
-class _Scalars(dict):
+class _Scalars(dict[str, Symbol]):
     """Coefficients as symbols, made when the formula asks for them, so that unused ones are never passed."""
 
     def __init__(self, recorder: Recorder) -> None:

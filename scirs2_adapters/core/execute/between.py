@@ -30,7 +30,7 @@ def memory(address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """The numbers at an address as an array of the carrier dtype."""
     carrier = np.dtype(STORAGES[dtype].carrier)
     raw = (ctypes.c_char * (math.prod(shape) * carrier.itemsize)).from_address(int(address))
-    return np.frombuffer(raw, dtype=carrier).reshape(shape)
+    return np.ndarray(shape, dtype=carrier, buffer=memoryview(raw))
 
 
 class Between:
@@ -122,7 +122,7 @@ class Between:
         width = len(this.columns)
         for k, i in enumerate(this.sums):
             shares = out[items[:, OUT] + width * items[:, 3] + k]
-            whole = np.bincount(items[:, TENSOR], weights=shares, minlength=len(self.sizes))
+            whole: np.ndarray = np.bincount(items[:, TENSOR], weights=shares, minlength=len(self.sizes))
             if self.nodes[i].op == "mean":
                 whole = whole / np.maximum(self.sizes, 1)
             self.values[i] = list(whole) if self.batch.by_rows else [whole]

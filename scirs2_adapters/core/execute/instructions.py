@@ -7,7 +7,6 @@ no run-time check, of which it gives up beyond about four arrays, and with them 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -43,14 +42,14 @@ def _annotate(instruction: Any, scopes: dict[str, Any]) -> None:
         instruction.set_metadata(key, value)
 
 
-def make_load(dtype: str, compute: str, array: int, arrays: int) -> Callable[..., Any]:
+def make_load(dtype: str, compute: str, array: int, arrays: int) -> Any:
     """`load(address, index)`: a number of this storage, in the arithmetic's dtype."""
     carrier, wide = _CARRIERS[dtype], _CARRIERS[compute]
 
     @intrinsic
     def load(typing: Any, address: Any, index: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            value = builder.load(_pointer(builder, *args, carrier))
+            value = builder.load(_pointer(builder, args[0], args[1], carrier))
             _annotate(value, _scopes(builder, array, arrays))
             if dtype == "bfloat16":
                 bits = builder.shl(builder.zext(value, _I32), ir.Constant(_I32, 16))
@@ -63,7 +62,7 @@ def make_load(dtype: str, compute: str, array: int, arrays: int) -> Callable[...
     return load
 
 
-def make_store(dtype: str, compute: str, array: int, arrays: int) -> Callable[..., Any]:
+def make_store(dtype: str, compute: str, array: int, arrays: int) -> Any:
     """`store(address, index, value)`: rounds once, to nearest even; NaN stays NaN."""
     carrier, wide = _CARRIERS[dtype], _CARRIERS[compute]
 
@@ -111,7 +110,7 @@ def word(typing: Any, address: Any, index: Any) -> Any:
     """The 64-bit integer at `address[index]`."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_pointer(builder, *args, ir.IntType(64)))
+        return builder.load(_pointer(builder, args[0], args[1], ir.IntType(64)))
 
     return types.intp(types.intp, types.intp), emit
 

@@ -1,6 +1,6 @@
 """Prodigy."""
 
-from ..fields import flag, fraction, nonnegative, positive, rate
+from ..fields import flag, fraction, nonnegative, number, positive, rate
 from ..formulas import one_minus_power
 from ..rule import Rule
 from ..slots import COPY, model
@@ -27,7 +27,7 @@ class Prodigy(Rule, decay="inside"):
     eps = nonnegative(1e-8, "added to the root, times d")
     d0 = positive(1e-6, "first estimate of the distance")
     d_coef = positive(1.0, "multiplies the estimate; below 1 for smaller steps")
-    growth_rate = positive(float("inf"), "largest growth of d in one step")
+    growth_rate = number(float("inf"), "largest growth of d in one step", "must be a number >= 1", lambda v: v >= 1)
     use_bias_correction = flag(False, "correct the moments as Adam does")
     safeguard_warmup = flag(False, "keep a warm-up of the learning rate out of the estimate's denominator")
     matches = {"optax": {}}
@@ -38,7 +38,8 @@ class Prodigy(Rule, decay="inside"):
         gains = {"gain1": 1 - self.beta1, "gain2": 1 - self.beta2}
         return gains | {"lr": self.learning_rate * (unbias if self.use_bias_correction else 1), "beta3": beta3}
 
-    def update(self, xp, p, g, s, p0: COPY, exp_avg, exp_avg_sq, d: model("d0"), d_max: model("d0"), d_numerator: model(), /,
+    def update(self, xp, p, g, s, p0: COPY, exp_avg, exp_avg_sq,
+               d: model("d0"), d_max: model("d0"), d_numerator: model(), /,
                lr, weight_decay, beta1, beta2, beta3, gain1, gain2, d_coef, eps, d0, growth_rate, zero):  # fmt: skip
         k, reach = d * lr, d / d0
         d_numerator = beta3 * d_numerator + xp.total(reach * k * g * (p0 - p))
