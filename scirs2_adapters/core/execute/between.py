@@ -114,7 +114,7 @@ class Between:
         if not made:
             return [np.ascontiguousarray(v, dtype=compute) for v in self.values[node]]
         shapes = [s if kind is Kind.FULL else s[:-1] for s in self.batch.shapes]
-        return [np.empty(s, dtype=compute) for s in shapes]
+        return [np.zeros(s, dtype=compute) for s in shapes]  # no pass visits the rows of a tensor without columns
 
     def after(self, level: int, out: np.ndarray, items: np.ndarray) -> None:
         """Takes the sums of a pass."""
