@@ -62,9 +62,8 @@ def step(
 ) -> tuple[Array, Slots]:
     if route_all or x.ndim != 2:
         rate = learning_rate if adamw_learning_rate is None else adamw_learning_rate
-        betas = {"beta1": adamw_beta1, "beta2": adamw_beta2}
-        fields = {"learning_rate": rate, **betas, "eps": adamw_eps, "weight_decay": weight_decay}
-        return adamw.step(t, x, g, slots, **fields)
+        own = {"learning_rate": rate, "beta1": adamw_beta1, "beta2": adamw_beta2, "eps": adamw_eps}
+        return adamw.step(t, x, g, slots, **own, weight_decay=weight_decay)
     b = momentum * slots.get("momentum_buffer", 0.0) + (1.0 - momentum) * g
     u = (1.0 - momentum) * g + momentum * b if nesterov else b
     o = newton_schulz(u, ns_coefficients, ns_steps, eps, matrix_dtype)
