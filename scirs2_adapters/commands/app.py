@@ -1,0 +1,81 @@
+"""The verbs of the command `scirs2`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="One optimizer, five frameworks.")
+console = Console()
+
+
+@app.command()
+def demo(
+    rooms: Annotated[str, typer.Option(help="Rooms by comma: torch,tf,jax,sklearn,hf. All by default.")] = "",
+    output: Annotated[Path, typer.Option(help="Folder for the figure and the trajectories.")] = Path("demo-output"),
+    quick: Annotated[bool, typer.Option("--quick", help="A few steps, to see that it runs.")] = False,
+) -> None:
+    """Train real models in five frameworks with the same optimizer; prints a table and saves a figure."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise _exit(
+            'The demo draws with matplotlib, which is not installed. Install it with `pip install "scirs2[demo]"` '
+            '(from a checkout: `pip install ".[demo]"`).'
+        ) from error
+    del matplotlib
+    from scirs2_adapters.demo.data import MODULES, Settings
+    from scirs2_adapters.demo.run import run
+
+    wanted = [room.strip() for room in rooms.split(",") if room.strip()] or list(MODULES)
+    if unknown := [room for room in wanted if room not in MODULES]:
+        raise _exit(f"`--rooms` must name some of {', '.join(MODULES)}. Received: {unknown[0]!r}.")
+    short = {"steps": 40, "text_steps": 12, "rounds": 5} if quick else {}
+    found = run([room for room in MODULES if room in wanted], Settings(str(output), **short), console)
+    ran = [f for f in found if not f.trouble]
+    if not ran or any(f.trouble and (rooms or not f.absent) for f in found):
+        raise typer.Exit(1)
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List the optimizers: what each remembers, what it counts, where it is from."""
+    from .catalog import rows
+
+    table = Table(caption="Slots in parentheses exist with some settings only. Memory: of an n x m matrix.")
+    for name in ("Name", "Slots", "Memory", "Counts", "Paper"):
+        table.add_column(name, overflow="fold")
+    for row in rows():
+        table.add_row(row.name, row.slots.replace(" ", "\n"), row.memory, row.counts, row.paper)
+    console.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which rooms and paths work here, and why not."""
+    from . import doctor as examination
+
+    facts = Table.grid(padding=(0, 2))
+    for name, value in {**examination.versions(), **examination.kernel()}.items():
+        facts.add_row(f"[bold]{name}[/bold]", escape(value))
+    console.print(facts)
+    table = Table("Room", "Host kernel", "Traced", show_lines=True)
+    works = False
+    with console.status("stepping once in every room"):
+        for room in examination.examine():
+            works |= room.works
+            answers = [room.missing, ""] if room.missing else [room.host or "works", room.traced or "works"]
+            table.add_row(room.name, *(escape(a) for a in answers))
+    console.print(table)
+    if not works:
+        raise typer.Exit(1)
+
+
+def _exit(message: str) -> typer.Exit:
+    typer.echo(message, err=True)
+    return typer.Exit(1)

@@ -1,0 +1,54 @@
+"""The optimizers as rows of a table, read from their rules: nothing about them is written down a second time."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+
+from scirs2_adapters import get, names
+from scirs2_adapters.core.slots import Kind, Leaf, Slot
+
+_MATRIX = Leaf((2, 3), "float32", "weight")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One optimizer. Slots in parentheses exist with some settings only; `memory` is of an n x m matrix."""
+
+    name: str
+    title: str
+    says: str
+    slots: str
+    memory: str
+    counts: str
+    paper: str
+
+
+def rows() -> list[Row]:
+    """All optimizers, by name."""
+    return [_row(name) for name in names()]
+
+
+def _row(name: str) -> Row:
+    cls = get(name)
+    rule = cls()
+    present = rule.slots(_MATRIX)
+    kept = {s.name for s in present}
+    slots = " ".join(s.name if s.name in kept else f"({s.name})" for s in rule.all_slots())
+    text = inspect.getdoc(cls) or ""
+    says, _, _ = text.partition("\n\n")
+    paper = re.search(r"^Paper: (.+?)(?:^Differs|\Z)", text, re.MULTILINE | re.DOTALL)
+    counts = {"step": "steps", "first": "the first step", "none": "-"}[rule.counts]
+    return Row(
+        name, cls.__name__, " ".join(says.split()), slots or "-", _memory(present), counts,
+        " ".join(paper[1].split()).rstrip(".") if paper else "-",
+    )  # fmt: skip
+
+
+def _memory(slots: tuple[Slot, ...]) -> str:
+    """How many numbers the slots of an n x m matrix hold."""
+    words = {Kind.FULL: "nm", Kind.ROW: "n", Kind.COLUMN: "m", Kind.MODEL: "", Kind.TENSOR: "1", Kind.BATCH: "1"}
+    found = [words[s.kind] for s in slots if words[s.kind]]
+    terms = [f"{found.count(w)} {w}" if found.count(w) > 1 else w for w in dict.fromkeys(found)]
+    return " + ".join(terms) or "0"

@@ -1,0 +1,95 @@
+"""Examines an installation: what is here, what runs, and for what does not, why not.
+
+Each room is imported and stepped for real, in a process of its own: frameworks may crash while loading, and one must
+not hide the next.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from scirs2_adapters import __version__
+from scirs2_adapters.adapters import rooms
+from scirs2_adapters.core.execute import compile as compiler
+from scirs2_adapters.core.execute.host import default_threads
+
+#: Distributions worth knowing in a bug report; several may bring one framework.
+DISTRIBUTIONS = (
+    "numpy", "numba", "llvmlite", "torch", "keras", "tensorflow", "tensorflow-cpu", "jax", "jaxlib", "optax",
+    "transformers", "accelerate", "scikit-learn",
+)  # fmt: skip
+_LIMIT = 180
+
+
+@dataclass(frozen=True)
+class Room:
+    """What became of one room: why it is missing, and why a path does not run; None where all is well."""
+
+    name: str
+    missing: str | None
+    host: str | None = None
+    traced: str | None = None
+
+    @property
+    def works(self) -> bool:
+        """Whether an optimizer steps here, on whichever path."""
+        return self.missing is None and None in (self.host, self.traced)
+
+
+def versions() -> dict[str, str]:
+    """Name -> version of everything here that matters."""
+    found = {"scirs2": __version__, "python": f"{platform.python_version()} on {platform.platform()}"}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def kernel() -> dict[str, str]:
+    """The host kernel: whether it can be compiled here, with how many threads, and where it is kept."""
+    reason = compiler.unavailable()
+    return {
+        "host kernel": "available" if reason is None else f"not available: {reason}",
+        "threads": f"{default_threads()} granted, own POSIX threads for each step (no OpenMP, no pool)",
+        "cache directory": f"{compiler.cache_directory()} ({_writable(compiler.cache_directory())})",
+    }
+
+
+def _writable(directory: Path) -> str:
+    """Tried rather than read from permission bits, which a read-only mount belies. Leaves nothing behind."""
+    existing = next(d for d in (directory, *directory.parents) if d.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        return f"not writable, kernels are compiled at each start; set SCIRS2_CACHE_DIR: {error.strerror}"
+    objects = len(list(directory.glob("*.o"))) if directory.is_dir() else 0
+    return f"writable, {objects} kernels kept"
+
+
+def examine() -> Iterator[Room]:
+    """Each room in turn, in a fresh process."""
+    for name in rooms():
+        yield _examine(name)
+
+
+def _examine(name: str) -> Room:
+    command = [sys.executable, "-m", f"{__package__}.probe", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT, check=False)
+    except subprocess.TimeoutExpired:
+        return Room(name, f"did not finish within {_LIMIT} seconds")
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [""]
+        return Room(name, f"its process ended with {done.returncode}: {last[0]}")
+    return Room(name, **json.loads(done.stdout))

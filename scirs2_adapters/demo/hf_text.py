@@ -1,0 +1,129 @@
+"""Hugging Face: the Trainer, a small GPT-2 with random weights, and the standard library's source as text.
+
+There is no second framework to compare this model with, so the same batches are stepped once more in a plain torch
+loop with our torch optimizer: the gap says how far the Trainer's path is from it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+
+from scirs2_adapters import torch as ours
+from scirs2_adapters.hf import optim
+
+from .data import HYPER, WINDOW, Settings, read_text
+from .room import Room as Base
+from .room import Step, Watch
+
+BATCH = 16
+
+
+class _Each(TrainerCallback):
+    def __init__(self, watch: Watch, arrays: Callable[[], list[np.ndarray]]) -> None:
+        self._watch, self._arrays = watch, arrays
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
+        del args, state, control, rest
+        if "loss" in logs:
+            self._watch(float(logs["loss"]), self._arrays)
+
+
+class Room(Base):
+    """A GPT-2 of two layers that reads characters."""
+
+    OWN = {"adamw": 'TrainingArguments(optim="adamw_torch")'}
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.text = read_text(settings)
+        rows = self.text.train[: settings.text_steps * BATCH]
+        self._data = [{"input_ids": row, "labels": row} for row in torch.from_numpy(np.resize(rows, rows.shape))]
+
+    def kinds(self, optimizer: str) -> list[str]:
+        """The reference of the gap, and then as in every room."""
+        return ["reference", *super().kinds(optimizer)]
+
+    def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+        model = self._model()
+        watch.start(_arrays(model))
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = self._trainer(model, optimizer, kind, folder)
+            if kind == "reference":
+                self._loop(trainer, optimizer, watch)
+            else:
+                trainer.add_callback(_Each(watch, lambda: _arrays(model)))
+                trainer.train()
+        watch.finish(_arrays(model))
+        return self._score(model)
+
+    def steppers(self, optimizer: str) -> tuple[Step, Step]:
+        return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
+
+    def _stepper(self, optimizer: str, kind: str) -> Step:
+        model = self._model()
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+        with tempfile.TemporaryDirectory() as folder:
+            step: Step = self._trainer(model, optimizer, kind, folder).create_optimizer().step
+        return step
+
+    def _model(self) -> Any:
+        torch.manual_seed(self.settings.seed)
+        silent = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+        size = {"n_layer": 2, "n_head": 2, "n_embd": 64, "n_positions": WINDOW, "vocab_size": self.text.vocabulary}
+        return GPT2LMHeadModel(GPT2Config(bos_token_id=0, eos_token_id=0, **size, **silent))
+
+    def _trainer(self, model: Any, optimizer: str, kind: str, folder: str) -> Trainer:
+        h = HYPER[optimizer]
+        args = TrainingArguments(
+            folder, max_steps=self.settings.text_steps, per_device_train_batch_size=BATCH, optim="adamw_torch",
+            learning_rate=h["learning_rate"], weight_decay=h["weight_decay"], lr_scheduler_type="constant",
+            max_grad_norm=0.0, logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=True,
+        )  # fmt: skip
+        changed = {} if kind == "own" else {"optimizer_cls_and_kwargs": optim(optimizer, args)}
+        trainer = _InOrder(model, args, train_dataset=self._data, **changed)
+        for callback in list(trainer.callback_handler.callbacks):
+            if type(callback).__name__ == "PrinterCallback":
+                trainer.remove_callback(callback)
+        return trainer
+
+    def _loop(self, trainer: Trainer, optimizer: str, watch: Watch) -> None:
+        h, decayed = HYPER[optimizer], set(trainer.get_decay_parameter_names(trainer.model))
+        groups: list[dict[str, Any]] = [{"params": [], "weight_decay": wd} for wd in (h["weight_decay"], 0.0)]
+        for name, p in trainer.model.named_parameters():
+            groups[name not in decayed]["params"].append(p)
+        words: dict[str, Any] = {"lr": h["learning_rate"], "betas": (h["beta1"], h["beta2"])}
+        stepper = ours.Lion(groups, **words) if optimizer == "lion" else ours.AdamW(groups, eps=h["eps"], **words)
+        trainer.model.train()
+        for batch in trainer.get_train_dataloader():
+            loss = trainer.model(**batch).loss
+            stepper.zero_grad()
+            loss.backward()
+            stepper.step()
+            watch(loss.item(), lambda: _arrays(trainer.model))
+
+    @torch.no_grad()
+    def _score(self, model: Any) -> tuple[float, float]:
+        model.eval()
+        windows = torch.from_numpy(self.text.test)
+        out = model(input_ids=windows, labels=windows)
+        hits = out.logits[:, :-1].argmax(-1) == windows[:, 1:]
+        return float(out.loss), float(hits.float().mean())
+
+
+class _InOrder(Trainer):
+    """Takes the windows in the order they are given in, as the other loop does."""
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        del args, kwargs
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+def _arrays(model: Any) -> list[np.ndarray]:
+    return [p.detach().numpy() for p in model.parameters()]

@@ -1,0 +1,73 @@
+"""Keras on TensorFlow: `compile` and `fit`, in a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from scirs2_adapters.tf import AdamW, Lion
+
+from .data import BATCH, HYPER, SIZES
+from .room import DigitsRoom, Step, Watch
+
+
+class _Each(keras.callbacks.Callback):
+    """Hands each batch's own loss on; Keras would report the mean of all batches so far."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        del batch
+        self._watch(float(logs["loss"]), self.model.get_weights)
+        self.model.reset_metrics()
+
+
+class Room(DigitsRoom):
+    """A `keras.Sequential` of dense layers."""
+
+    OWN = {"adamw": "keras.optimizers.AdamW", "lion": "keras.optimizers.Lion"}
+
+    def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+        model = self._model()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer=self._optimizer(optimizer, kind), loss=loss)
+        watch.start(model.get_weights())
+        x, y = self.digits.x.reshape(-1, SIZES[0]), self.digits.y.reshape(-1)
+        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[_Each(watch)])
+        watch.finish(model.get_weights())
+        return self.digits.score(watch.last)
+
+    def steppers(self, optimizer: str) -> tuple[Step, Step]:
+        return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
+
+    def _stepper(self, optimizer: str, kind: str) -> Step:
+        variables = self._model().trainable_variables
+        stepper = self._optimizer(optimizer, kind)
+        stepper.build(variables)
+        grads = [tf.constant(g) for g in self.gradients]
+
+        @tf.function
+        def one() -> None:
+            stepper.apply(grads, variables)
+
+        return one
+
+    def _model(self) -> Any:
+        hidden = [keras.layers.Dense(size, activation="relu") for size in SIZES[1:-1]]
+        model = keras.Sequential([keras.Input((SIZES[0],)), *hidden, keras.layers.Dense(SIZES[-1])])
+        model.set_weights([np.array(p) for p in self.digits.initial])
+        return model
+
+    def _optimizer(self, optimizer: str, kind: str) -> Any:
+        h = HYPER[optimizer]
+        words = {"beta_1": h["beta1"], "beta_2": h["beta2"], "weight_decay": h["weight_decay"]}
+        if optimizer == "adamw":
+            words["epsilon"] = h["eps"]
+        own = {"adamw": keras.optimizers.AdamW, "lion": keras.optimizers.Lion}
+        ours = {"adamw": AdamW, "lion": Lion}
+        return (own if kind == "own" else ours)[optimizer](learning_rate=h["learning_rate"], **words)

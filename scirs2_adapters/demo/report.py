@@ -1,0 +1,179 @@
+"""What the demo has found: gaps between trajectories, the table, the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+#: How the rooms are called in public.
+TITLES: Final = {"torch": "PyTorch", "tf": "Keras", "jax": "JAX", "sklearn": "scikit-learn", "hf": "HF Trainer"}
+OPTIMIZERS: Final = {"adamw": "AdamW", "lion": "Lion"}
+
+
+@dataclass
+class Run:
+    """One training run."""
+
+    room: str
+    optimizer: str
+    kind: str
+    losses: list[float] = field(default_factory=list)
+    loss: float = np.nan
+    accuracy: float = np.nan
+    trajectory: str = ""
+    gap: np.ndarray | None = None
+
+
+@dataclass
+class Found:
+    """All that one room has told."""
+
+    room: str
+    runs: list[Run] = field(default_factory=list)
+    own: dict[str, str] = field(default_factory=dict)
+    path: str = ""
+    ratios: dict[str, float] = field(default_factory=dict)
+    trouble: str = ""
+    absent: bool = False
+    exit_code: int = 0
+
+
+def measure_gaps(found: Sequence[Found]) -> str:
+    """Fill in each run's distance to the reference; returns the room that is the reference for digits."""
+    done = [run for f in found for run in f.runs if run.trajectory]
+    base = next((f.room for f in found if f.room != "hf" and any(r.trajectory for r in f.runs)), "")
+    for run in done:
+        room, kind = ("hf", "reference") if run.room == "hf" else (base, "ours")
+        reference = next((r for r in done if (r.room, r.kind, r.optimizer) == (room, kind, run.optimizer)), None)
+        if reference is not None and reference is not run:
+            run.gap = gap(np.load(run.trajectory), np.load(reference.trajectory))
+    return base
+
+
+def gap(trajectory: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Distance of the parameters at each snapshot but the first, by the path the reference has gone until then."""
+    a, b = trajectory.astype(np.float64), reference.astype(np.float64)
+    path = np.cumsum(np.linalg.norm(np.diff(b, axis=0), axis=1))
+    return np.linalg.norm(a - b, axis=1)[1:] / np.maximum(path, np.finfo(float).tiny)
+
+
+def table(found: Sequence[Found], reference: str) -> Table:
+    """One row for each run, and one for each room that could not run."""
+    made = Table(title="The same optimizer in five frameworks", caption=_caption(reference), caption_justify="left")
+    for name in ("Framework", "Optimizer", "Path", "Loss", "Accuracy", "Gap", "Step time / own"):
+        made.add_column(name, justify="left" if name in ("Framework", "Optimizer", "Path") else "right", no_wrap=True)
+    for f in found:
+        for run in (r for r in f.runs if r.trajectory and r.kind != "reference"):
+            made.add_row(*_row(f, run), style="dim" if run.kind == "own" else "")
+        if f.trouble:
+            made.add_row(TITLES[f.room], Text("not installed" if f.absent else "failed", style="red"))
+        made.add_section()
+    return made
+
+
+def _row(found: Found, run: Run) -> list[str]:
+    own = run.kind == "own"
+    ratio = found.ratios.get(run.optimizer)
+    return [
+        TITLES[run.room],
+        _short(found.own[run.optimizer]) if own else OPTIMIZERS[run.optimizer],
+        "its own" if own else f"{found.path} kernel" if found.path == "host" else found.path,
+        f"{run.loss:.4f}",
+        f"{run.accuracy:.2%}",
+        "reference" if run.gap is None else f"{run.gap.max():.0e}" if run.gap.any() else "same bits",
+        "" if own else "-" if ratio is None else f"{ratio:.2f}",
+    ]
+
+
+def _short(name: str) -> str:
+    return name.replace("TrainingArguments(", "").replace("MLPClassifier(", "").rstrip(")")
+
+
+def _caption(reference: str) -> str:
+    digits = f"the {TITLES[reference]} run" if reference else "no run"
+    return (
+        "Gap: largest distance of the parameters from the reference's, by the path it has gone; the reference is\n"
+        f"{digits} for digits, and for the HF Trainer (GPT-2 on the standard library's source) a plain torch loop\n"
+        "over the same batches. Step time: our optimizer step by the framework's own, medians, side by side.\n"
+        "Dim: the framework's own optimizer. scikit-learn has no AdamW; its adam solver has no decay."
+    )
+
+
+def figure(found: Sequence[Found], file: Path) -> None:
+    """Loss curves above, distances to the reference below; one column for each problem and optimizer."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    runs = [(f, r) for f in found for r in f.runs if r.trajectory]
+    columns = [(text, o) for text in (False, True) for o in OPTIMIZERS if any(_in(r, text, o) for _, r in runs)]
+    made, axes = plt.subplots(
+        2, len(columns), figsize=(1 + 3.6 * len(columns), 6.2), squeeze=False, layout="constrained"
+    )
+    for (text, optimizer), (top, bottom) in zip(columns, axes.T, strict=True):
+        here = [(f, r) for f, r in runs if _in(r, text, optimizer)]
+        top.set_title(f"{OPTIMIZERS[optimizer]}: {'GPT-2, source text' if text else 'MLP, digits'}")
+        _losses(top, here)
+        _gaps(bottom, here)
+    axes[0, 0].set_ylabel("loss of the batch, smoothed")
+    axes[1, 0].set_ylabel("distance from the reference / path")
+    made.suptitle("Solid: one optimizer, five frameworks.   Dotted: each framework's own.")
+    made.savefig(file, dpi=120)
+    plt.close(made)
+
+
+def _in(run: Run, text: bool, optimizer: str) -> bool:
+    return (run.room == "hf") == text and run.optimizer == optimizer
+
+
+_COLORS: Final = {"torch": "tab:red", "tf": "tab:orange", "jax": "tab:blue", "sklearn": "tab:green", "hf": "tab:purple"}
+
+
+def _losses(axes: Any, runs: Sequence[tuple[Found, Run]]) -> None:
+    """Equal curves lie on top of each other, so the first is the widest and each next one thinner."""
+    width = 9.0
+    for f, run in runs:
+        if run.kind == "reference":
+            continue
+        color, label = _look(f, run)
+        smooth = _smooth(run.losses)
+        if run.kind == "own":
+            axes.plot(smooth, color="black", lw=1, ls=":", zorder=3)
+        else:
+            axes.plot(smooth, color=color, lw=width, label=label, solid_capstyle="butt")
+            width = max(1.2, width - 2.4)
+    axes.set_xlabel("step")
+    axes.set_yscale("log")
+    axes.legend(fontsize=8)
+
+
+def _gaps(axes: Any, runs: Sequence[tuple[Found, Run]]) -> None:
+    """Zero has no logarithm: equal bits are drawn at the bottom."""
+    floor = 1e-9
+    for f, run in runs:
+        if run.gap is not None:
+            color, label = _look(f, run)
+            x = np.linspace(0, len(run.losses), len(run.gap) + 1)[1:]
+            axes.plot(
+                x, np.maximum(run.gap, floor), color=color, label=label, lw=1.6, ls=":" if run.kind == "own" else "-"
+            )
+    axes.axhline(1e-6, color="0.6", lw=0.8)
+    axes.set(yscale="log", ylim=(floor / 2, 1.5), xlabel="step")
+    axes.legend(fontsize=7, loc="center right")
+
+
+def _look(found: Found, run: Run) -> tuple[str, str]:
+    return _COLORS[run.room], _short(found.own[run.optimizer]) if run.kind == "own" else f"ours in {TITLES[run.room]}"
+
+
+def _smooth(losses: Sequence[float], span: int = 15) -> np.ndarray:
+    if len(losses) < 2 * span:
+        return np.asarray(losses)
+    return np.convolve(losses, np.ones(span) / span, mode="valid")

@@ -1,0 +1,78 @@
+"""scikit-learn: `partial_fit`, batch by batch.
+
+scikit-learn has no AdamW and no Lion. Its own `solver="adam"` stands beside our AdamW as the nearest: it has no
+decoupled decay, and its eps is in another place, so its path is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier as Theirs
+
+from scirs2_adapters.sklearn import AdamW, Lion, MLPClassifier
+
+from .data import BATCH, HYPER, SIZES
+from .room import DigitsRoom, Step, Watch
+
+
+class _Given:
+    """Starts from given weights: scikit-learn has no public way to say so before the first batch."""
+
+    first: Iterator[tuple[np.ndarray, np.ndarray]]
+
+    def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+        kernel, bias = next(self.first)
+        assert kernel.shape == (fan_in, fan_out)
+        return kernel.astype(dtype), bias.astype(dtype)
+
+
+class _Ours(_Given, MLPClassifier):
+    pass
+
+
+class _Own(_Given, Theirs):
+    pass
+
+
+class Room(DigitsRoom):
+    """An `MLPClassifier` without its L2 term."""
+
+    OWN = {"adamw": 'MLPClassifier(solver="adam")'}
+
+    def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+        model = self._model(optimizer, kind)
+        watch.start(self.digits.initial)
+        for x, y in self.digits.batches:
+            model.partial_fit(x, y, classes=range(SIZES[-1]))
+            watch(float(model.loss_), lambda: _arrays(model))
+        watch.finish(_arrays(model))
+        return self.digits.score(watch.last)
+
+    def steppers(self, optimizer: str) -> tuple[Step, Step]:
+        return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
+
+    def _stepper(self, optimizer: str, kind: str) -> Step:
+        model = self._model(optimizer, kind)
+        model.partial_fit(self.digits.x[0], self.digits.y[0], classes=range(SIZES[-1]))
+        grads = self.gradients[::2] + self.gradients[1::2]
+        return lambda: model._optimizer.update_params(model.coefs_ + model.intercepts_, grads)
+
+    def _model(self, optimizer: str, kind: str) -> Any:
+        h = dict(HYPER[optimizer])
+        common = {"hidden_layer_sizes": SIZES[1:-1], "alpha": 0.0, "batch_size": BATCH, "shuffle": False}
+        if kind == "own":
+            model = _Own(
+                learning_rate_init=h["learning_rate"], beta_1=h["beta1"], beta_2=h["beta2"], epsilon=h["eps"], **common
+            )
+        else:
+            model = _Ours(optimizer={"adamw": AdamW, "lion": Lion}[optimizer](**h), **common)
+        kernels, biases = self.digits.initial[::2], self.digits.initial[1::2]
+        model.first = iter(list(zip(kernels, biases, strict=True)))
+        return model
+
+
+def _arrays(model: Any) -> list[np.ndarray]:
+    return [p for pair in zip(model.coefs_, model.intercepts_, strict=True) for p in pair]

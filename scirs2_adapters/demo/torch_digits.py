@@ -1,0 +1,65 @@
+"""PyTorch: the training loop everyone writes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from scirs2_adapters.torch import AdamW, Lion
+
+from .data import HYPER, SIZES
+from .room import DigitsRoom, Step, Watch
+
+
+class Room(DigitsRoom):
+    """A `torch.nn.Sequential` of linear layers."""
+
+    OWN = {"adamw": "torch.optim.AdamW"}
+
+    def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+        model = self._model()
+        stepper = self._optimizer(optimizer, kind, model)
+        watch.start(_arrays(model))
+        for x, y in self.digits.batches:
+            loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y))
+            stepper.zero_grad()
+            loss.backward()
+            stepper.step()
+            watch(loss.item(), lambda: _arrays(model))
+        watch.finish(_arrays(model))
+        return self.digits.score(watch.last)
+
+    def steppers(self, optimizer: str) -> tuple[Step, Step]:
+        return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
+
+    def _stepper(self, optimizer: str, kind: str) -> Step:
+        model = self._model()
+        for p, g in zip(model.parameters(), self.gradients, strict=True):
+            p.grad = torch.from_numpy(g).T.contiguous()
+        step: Step = self._optimizer(optimizer, kind, model).step
+        return step
+
+    def _model(self) -> torch.nn.Sequential:
+        layers: list[torch.nn.Module] = []
+        for i, (fan_in, fan_out) in enumerate(pairwise(SIZES)):
+            layer = torch.nn.Linear(fan_in, fan_out)
+            with torch.no_grad():
+                layer.weight.copy_(torch.from_numpy(self.digits.initial[2 * i].T))
+                layer.bias.copy_(torch.from_numpy(self.digits.initial[2 * i + 1]))
+            layers += [torch.nn.ReLU(), layer] if i else [layer]
+        return torch.nn.Sequential(*layers)
+
+    def _optimizer(self, optimizer: str, kind: str, model: torch.nn.Module) -> torch.optim.Optimizer:
+        h = HYPER[optimizer]
+        words: dict[str, Any] = {"lr": h["learning_rate"], "weight_decay": h["weight_decay"]}
+        words["betas"] = (h["beta1"], h["beta2"])
+        if optimizer == "lion":
+            return Lion(model.parameters(), **words)
+        return (torch.optim.AdamW if kind == "own" else AdamW)(model.parameters(), eps=h["eps"], **words)
+
+
+def _arrays(model: torch.nn.Module) -> list[np.ndarray]:
+    return [p.detach().numpy().T for p in model.parameters()]
