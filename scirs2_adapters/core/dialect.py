@@ -36,6 +36,14 @@ class Dialect:
         host = self._tuple_of(core, fields)
         return f"{host}[{self.tuples[host].index(core)}]" if host else self.names.get(core, core)
 
+    def places(self, fields: Mapping[str, Field]) -> list[tuple[str, str, int | None]]:
+        """Where the host keeps each field: (core word, host's word, position in the host's tuple or None)."""
+        found: list[tuple[str, str, int | None]] = []
+        for core in fields:
+            host = self._tuple_of(core, fields)
+            found.append((core, host, self.tuples[host].index(core)) if host else (core, self.names.get(core, core), None))
+        return found
+
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
         """The host's parameters for these fields, in their order, with their defaults."""
         kind, found = inspect.Parameter.POSITIONAL_OR_KEYWORD, dict[str, inspect.Parameter]()

@@ -29,7 +29,10 @@ _LONGEST_SHOWN: Final = 100
 
 
 class ArgumentValueError(ValueError):
-    """An argument of the right type is out of its range."""
+    """An argument of the right type is out of its range. `argument` and `received` are what the message says of it."""
+
+    argument: str = ""
+    received: object = None
 
 
 class ArgumentTypeError(TypeError):
@@ -45,7 +48,9 @@ def bad_value(call: str, argument: str, requirement: str, received: object, way_
 
     `requirement` begins with "must"; `way_out` is a whole sentence, or nothing.
     """
-    return ArgumentValueError(_message(call, argument, requirement, _shown(received), way_out))
+    error = ArgumentValueError(_message(call, argument, requirement, _shown(received), way_out))
+    error.argument, error.received = argument, received
+    return error
 
 
 def bad_type(call: str, argument: str, requirement: str, received: object, way_out: str = "") -> ArgumentTypeError:

@@ -242,6 +242,12 @@ class Rule:
         config = self.get_config() | changes
         return type(self)(**config)
 
+    def revalued(self, values: Scalars) -> Self:
+        """The same rule with other values, unchecked: for schedules and edits that reach a running optimizer at each step."""
+        new = object.__new__(type(self))
+        vars(new).update(vars(self) | dict(values))
+        return new
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """As scikit-learn's estimators have it, so that `optimizer__learning_rate` can be searched."""
         del deep

@@ -121,3 +121,9 @@ class Wrapper(Rule):
         own = {k: changes.pop(k, getattr(self, k)) for k in type(self).fields}
         base = changes.pop("base", None)
         return type(self)(self.base if base is None or base == self.base.name else base, **own, **changes)
+
+    def revalued(self, values: Scalars) -> Self:
+        """The same wrapper with other values of its own or its base's fields, unchecked."""
+        new = super().revalued(values)
+        vars(new)["base"] = self.base.revalued({k: v for k, v in values.items() if k in self.base.fields})
+        return new
