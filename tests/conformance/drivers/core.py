@@ -1,0 +1,48 @@
+"""The core's own optimizer on numpy arrays; also the oracle: plain numpy in float64, rounded to storage after each step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import scirs2_adapters
+from scirs2_adapters.core import HostOptimizer
+
+from ..options import Hyper, resolved
+from ..problem import STORAGE, Arrays, Problem, rounded
+from ..walk import State
+
+
+class Optimizer:
+    """Parameters in a dict by name, as a user of plain numpy has them."""
+
+    def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
+        self.dtype = STORAGE[problem.dtype]
+        self.arrays = {k: p.astype(self.dtype) for k, p in zip(problem.names, problem.params, strict=True)}
+        self.optimizer = HostOptimizer(scirs2_adapters.get(rule)(**hyper), self.arrays, kernel=path)
+
+    def step(self, grads: Arrays) -> None:
+        self.optimizer.step({k: g.astype(self.dtype) for k, g in zip(self.arrays, grads, strict=True)})
+
+    def params(self) -> Arrays:
+        return [p.astype(float) for p in self.arrays.values()]
+
+    def state(self) -> State:
+        leaves = [{n: self._slot(x) for n, x in self.optimizer.state[k].items()} for k in self.arrays]
+        return {"leaves": leaves, "model": {k: np.asarray(v) for k, v in self.optimizer.model.items()}}
+
+    def _slot(self, x: np.ndarray) -> np.ndarray:
+        return (x.view(self.dtype) if x.dtype == np.uint16 else x).astype(float)
+
+
+class Oracle(Optimizer):
+    """Exact arithmetic, real memory: what an optimizer whose only error is that of storage would do."""
+
+    def __init__(self, rule: str, hyper: Hyper, problem: Problem) -> None:
+        exact = Problem("float64", problem.params, problem.grads)
+        super().__init__(rule, resolved(rule, hyper, problem.dtype), "traced", exact)
+        self.kept = problem.dtype
+
+    def step(self, grads: Arrays) -> None:
+        super().step(grads)
+        for x in (*self.arrays.values(), *(x for slots in self.optimizer.state.values() for x in slots.values())):
+            x[...] = rounded(x, self.kept)

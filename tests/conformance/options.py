@@ -1,0 +1,69 @@
+"""Sets of hyperparameters, derived from a rule's fields: a field that is added is tested without an edit here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import scirs2_adapters
+from scirs2_adapters.core import Rule, Wrapper
+from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.slots import Leaf
+
+Hyper = dict[str, Any]
+
+#: Large enough that parameters of 16 bits move.
+PACE = 0.05
+
+
+def other(field: Field) -> Any:
+    """A valid value that is not the default."""
+    value = field.default
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, tuple):
+        return tuple(0.9 * v for v in value)
+    if field.choices:
+        return next(c for c in field.choices if c != value)
+    if field.kind is int:
+        return value - 2 if field.accepts(value - 2) else value + 1
+    tried = (0.5, 2.0) if not value or value == float("inf") else (value * 0.9, value * 2)
+    return next(v for v in tried if v != value and field.accepts(v))
+
+
+def brisk(rule: type[Rule]) -> Hyper:
+    """The default options, but brisk: a learning rate, and first values of what a rule learns of the model, that show."""
+    learned = {s.initial: PACE for s in rule().model_slots() if s.initial}
+    return {"learning_rate": max(PACE, rule.fields_with()["learning_rate"].default), **learned}
+
+
+def turned(rule: type[Rule]) -> Hyper:
+    """Everything structural the other way round, and weight decay: the slots and branches that the defaults leave out."""
+    found = {k: other(f) for k, f in rule.fields_with().items() if f.structural}
+    return {**brisk(rule), **found, "weight_decay": 0.1}
+
+
+def option_sets(name: str) -> Iterator[Hyper]:
+    """All combinations of structural fields; each other field changed, over the defaults and over all structure turned."""
+    rule = scirs2_adapters.get(name)
+    fields = rule.fields_with()
+    structural = {k: other(f) for k, f in fields.items() if f.structural}
+    sizes = range(len(structural) + 1)
+    for chosen in itertools.chain.from_iterable(itertools.combinations(structural, n) for n in sizes):
+        yield {k: structural[k] for k in chosen}
+    for key, field in fields.items():
+        if key not in structural:
+            yield {key: other(field)}
+            yield {**structural, key: other(field)}
+    if issubclass(rule, Wrapper):
+        bases = [n for n in scirs2_adapters.names() if not issubclass(scirs2_adapters.get(n), Wrapper)]
+        yield from ({"base": base} for base in bases)
+
+
+def resolved(name: str, hyper: Hyper, dtype: str) -> Hyper:
+    """The options with those defaults said in numbers that a rule takes from the parameter's dtype."""
+    rule = scirs2_adapters.get(name)(**hyper)
+    of_leaf = rule.leaf_coefficients(Leaf((2, 3), dtype))
+    unsaid = {k: v for k, v in of_leaf.items() if k in rule.fields and getattr(rule, k) is None}
+    return {**hyper, **unsaid}

@@ -1,0 +1,45 @@
+"""Every rule, with options derived from its fields, walks like its slow twin in float64, on the oracle's path.
+
+The other paths are held to the oracle by `test_trajectories`; here the oracle is held to the papers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import scirs2_adapters
+from tests.reference import reference
+
+from .cells import TOLERANCES
+from .drivers.core import Optimizer
+from .options import Hyper, option_sets, resolved
+from .problem import problem
+from .walk import values, walk
+
+CASES = [(name, hyper) for name in scirs2_adapters.names() for hyper in option_sets(name)]
+
+
+def shown(case: object) -> str:
+    """A readable test name."""
+    return case if isinstance(case, str) else ",".join(f"{k}={v}" for k, v in case.items()) or "defaults"
+
+
+def nudged(role: object, x: np.ndarray) -> np.ndarray:
+    """Memory that is off by its last bit."""
+    del role
+    return np.nextafter(x, np.inf)
+
+
+@pytest.mark.parametrize(("name", "hyper"), CASES, ids=shown)
+def test_a_rule_walks_like_its_slow_twin(name: str, hyper: Hyper) -> None:
+    """To 1e-12; where a formula magnifies the last bit of memory (a small difference of large numbers), to 4 times that."""
+    given = problem("float64")
+    twin, options = reference(name), resolved(name, hyper, "float64")
+    ours = values(walk(Optimizer(name, hyper, "traced", given), given))
+    theirs = values(twin(given.params, given.grads, hyper=options))
+    shaken = values(twin(given.params, given.grads, hyper=options, store=nudged))
+    assert ours.keys() == theirs.keys()
+    for key, right in theirs.items():
+        size, floor, off = (np.max(np.abs(x), initial=0.0) for x in (right, shaken[key] - right, ours[key] - right))
+        assert off <= max(TOLERANCES["float64"] * size, 4 * floor), key
