@@ -1,0 +1,28 @@
+"""Keras optimizers for every Keras backend: `from scirs2_adapters.tf import AdamW`."""
+
+from scirs2_adapters.core.errors import require
+
+require("tf", {"keras": ("Keras", "3.5")}, indirect={"tensorflow": ("TensorFlow", "2.18")})
+
+from scirs2_adapters.core.registry import built_in, names  # noqa: E402
+
+from .native import optimizer  # noqa: E402
+
+# Keras' spelling and the rule's own, of the same class. Made now: a saved model finds its optimizer by registered name.
+_classes = {spelled: c for c in map(optimizer, built_in()) for spelled in (c.__name__, c.rule_class.__name__)}
+globals().update(_classes)
+__all__ = sorted(_classes)
+
+
+def __getattr__(name: str) -> object:
+    """An optimizer of another distribution, made when it is asked for."""
+    if not name.startswith("_") and name.casefold() in names():
+        made = optimizer(name.casefold())
+        if name in (made.__name__, made.rule_class.__name__):
+            return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    offered = [optimizer(name) for name in names() if name not in built_in()]
+    return sorted({*__all__, *(spelled for c in offered for spelled in (c.__name__, c.rule_class.__name__))})
