@@ -20,17 +20,21 @@ _lock = threading.Lock()
 
 
 @functools.cache
-def _built_in() -> tuple[str, ...]:
+def built_in() -> tuple[str, ...]:
+    """The names of the optimizers in this distribution."""
     files = (Path(__file__).parent / "optimizers").glob("*.py")
     return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
+
+
+_built_in = built_in
 
 
 def _offered() -> dict[str, EntryPoint]:
     """Third parties' entry points; a name that two distributions claim is an error that names both."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
-        other = "scirs2" if point.name in _built_in() else _owner(found[point.name]) if point.name in found else None
-        if other is not None and (point.name in _built_in() or found[point.name].value != point.value):
+        other = "scirs2" if point.name in built_in() else _owner(found[point.name]) if point.name in found else None
+        if other is not None and (point.name in built_in() or found[point.name].value != point.value):
             raise ArgumentValueError(
                 f"The optimizer name `{point.name}` is claimed by two distributions: {other} and {_owner(point)}. "
                 "Uninstall one of them, or ask its author for another entry point name."
@@ -45,7 +49,7 @@ def _owner(point: EntryPoint) -> str:
 
 def names() -> list[str]:
     """The names of all optimizers, sorted."""
-    return sorted({*_built_in(), *_offered()})
+    return sorted({*built_in(), *_offered()})
 
 
 def get(name: str) -> type[Rule]:
@@ -63,7 +67,7 @@ def get(name: str) -> type[Rule]:
 
 @functools.cache
 def _load(name: str) -> type[Rule]:
-    if name in _built_in():
+    if name in built_in():
         return rule_in(f"{__package__}.optimizers.{name}")
     offered = _offered()
     if name not in offered:
