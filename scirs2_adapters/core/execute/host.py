@@ -8,6 +8,7 @@ is computed by numpy, in float64 and for all tensors at once, and handed to the 
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -19,12 +20,14 @@ from ..program import Program
 from ..slots import Kind
 from . import compile
 from .between import Between
-from .driver import COEFFICIENT_ROW, ITEM_WORDS, MAX_WORKERS, OUT, TENSOR, Word
+from .driver import COEFFICIENT_ROW, COLUMNS, ITEM_WORDS, MAX_WORKERS, OUT, TENSOR, Word
 from .geometry import flat_items, row_items
 from .kernel import CompiledPass, kernel, uses_rows
 
 #: Below this many numbers for each thread, starting the thread costs more than it brings.
 SHARE = 1 << 16
+#: How many assignments of coefficients to tensors a batch remembers; each costs 64 bytes an item.
+REMEMBERED = 16
 
 
 def default_threads() -> int:
@@ -55,7 +58,13 @@ class Batch:
         self.by_rows = uses_rows(program)
         self.items = (row_items if self.by_rows else flat_items)(self.shapes)
         self.numbers = sum(math.prod(s) for s in self.shapes)
+        self.scalars = [program.nodes[i].name for i in self.kernel.passes[0].parts.coefficients]
         self._columns = [self._pick(p) for p in self.kernel.passes]
+        self._placed: dict[tuple[int, bytes], tuple[np.ndarray, int, int]] = {}
+
+    def workers(self, threads: int) -> int:
+        """How many of the threads granted are worth starting."""
+        return max(1, min(threads, len(self.items), self.numbers // SHARE, MAX_WORKERS))
 
     def _pick(self, this: CompiledPass) -> list[int] | None:
         """Which columns of the caller's table a pass needs; None for the table as it is."""
@@ -72,6 +81,23 @@ class Batch:
             if a.computed:
                 table[:, k] = computed[a.name]
         return np.ascontiguousarray(table)
+
+
+    def placed(self, level: int, rows: np.ndarray | None) -> tuple[np.ndarray, int, int]:
+        """The items of a pass when each tensor takes its row of `rows`, their address, and how many sums there are.
+
+        Remembered, because the same rows come at each step.
+        """
+        key = (level, b"" if rows is None else rows.tobytes())
+        if (found := self._placed.get(key)) is None:
+            items, parts = self.items.copy(), self.kernel.passes[level].parts
+            items[:, COEFFICIENT_ROW] = 0 if rows is None else rows[items[:, TENSOR]]
+            sizes = len(parts.sums) + len(parts.columns) * items[:, COLUMNS]
+            items[:, OUT] = np.cumsum(sizes) - sizes
+            if len(self._placed) >= REMEMBERED:
+                self._placed.clear()
+            found = self._placed[key] = (items, _address(items), int(sizes.sum()))
+        return found
 
 
 def plan(
@@ -91,23 +117,20 @@ def call(
     batch: Batch, level: int, table: np.ndarray, coefficients: np.ndarray, rows: np.ndarray | None, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Runs one pass; returns its sums and the items whose OUT says where each item's are."""
-    this, items = batch.kernel.passes[level], batch.items
-    sums = len(this.parts.sums), len(this.parts.columns)
-    if any(sums) or rows is not None:
-        items = items.copy()
-        items[:, COEFFICIENT_ROW] = 0 if rows is None else rows[items[:, TENSOR]]
-        sizes = sums[0] + sums[1] * items[:, 3]
-        items[:, OUT] = np.cumsum(sizes) - sizes
-    out = np.empty(int(items[-1, OUT]) + sums[0] + sums[1] * int(items[-1, 3]) if len(items) else 0)
-    workers = max(1, min(threads, len(items), batch.numbers // SHARE, MAX_WORKERS))
-    desc = np.zeros(Word.THREADS + workers, dtype=np.int64)
+    items, place, sums = batch.placed(level, rows)
+    out = np.empty(sums)
+    workers = batch.workers(threads)
     drive, worker = compile.driver()
-    desc[: Word.THREADS] = (
-        this.address, table.ctypes.data, table.strides[0], items.ctypes.data, len(items), coefficients.ctypes.data,
-        coefficients.strides[0], out.ctypes.data, 0, workers, worker,
+    desc = (ctypes.c_int64 * (Word.THREADS + workers))(
+        batch.kernel.passes[level].address, _address(table), table.strides[0], place, len(items),
+        _address(coefficients), coefficients.strides[0], _address(out), 0, workers, worker,
     )  # fmt: skip
-    drive(desc.ctypes.data)
+    drive(ctypes.addressof(desc))
     return out, items
+
+
+def _address(x: np.ndarray) -> int:
+    return x.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
 def run(
@@ -129,15 +152,8 @@ def run(
     between: list[Between] = []
     for batch, table, given, row in work:
         if batch.program.levels == 0:
-            names = [batch.program.nodes[i].name for i in batch.kernel.passes[0].parts.coefficients]
-            call(
-                batch,
-                0,
-                table,
-                np.array([[s[n] for n in names] for s in given], dtype=batch.kernel.compute),
-                row,
-                threads,
-            )
+            numbers = np.array([[s[n] for n in batch.scalars] for s in given], dtype=batch.kernel.compute)
+            call(batch, 0, batch.table(0, table, {}), numbers, row, threads)
         else:
             between.append(Between(batch, table, given, row, model or {}))
     for level in range(max((b.batch.program.levels for b in between), default=-1) + 1):
