@@ -89,7 +89,7 @@ def _expected(rule: str, dtype: str, row: int) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far a cell is from the oracle: the largest relative error, where it is, and the part of all numbers that differ."""
+    """How far a cell is from the oracle: its largest relative error, where, and the part of all numbers that differ."""
 
     error: float
     where: str

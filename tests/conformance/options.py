@@ -33,19 +33,19 @@ def other(field: Field) -> Any:
 
 
 def brisk(rule: type[Rule]) -> Hyper:
-    """The default options, but brisk: a learning rate, and first values of what a rule learns of the model, that show."""
+    """The defaults, but with a learning rate, and first values of what a rule learns of the model, that show."""
     learned = {s.initial: PACE for s in rule().model_slots() if s.initial}
     return {"learning_rate": max(PACE, rule.fields_with()["learning_rate"].default), **learned}
 
 
 def turned(rule: type[Rule]) -> Hyper:
-    """Everything structural the other way round, and weight decay: the slots and branches that the defaults leave out."""
+    """All that is structural the other way round, and weight decay: what the defaults leave out."""
     found = {k: other(f) for k, f in rule.fields_with().items() if f.structural}
     return {**brisk(rule), **found, "weight_decay": 0.1}
 
 
 def option_sets(name: str) -> Iterator[Hyper]:
-    """All combinations of structural fields; each other field changed, over the defaults and over all structure turned."""
+    """All combinations of structural fields; each other field changed, over the defaults and over structure turned."""
     rule = scirs2_adapters.get(name)
     fields = rule.fields_with()
     structural = {k: other(f) for k, f in fields.items() if f.structural}

@@ -1,4 +1,4 @@
-"""The one problem that every cell walks: leaves of every rank, seeded, with values that any storage dtype holds exactly.
+"""The one problem that every cell walks: leaves of every rank, seeded, with values that their dtype holds exactly.
 
 Gradients do not depend on the parameters, so that two trajectories differ by what the optimizers do and by nothing
 else. Some leaves are there for their edges: nothing in them, nothing but zeros, no gradient in the first two steps
@@ -55,7 +55,7 @@ class Problem:
 
 
 def problem(dtype: str, steps: int = STEPS, drift: float = 0.5) -> Problem:
-    """N(0, 1) parameters and N(drift, 1) gradients. A drift makes the way from the start correlate with the gradient."""
+    """N(0, 1) parameters and N(drift, 1) gradients; drift makes the way from the start correlate with the gradient."""
     rng = np.random.default_rng(7)
     params = [rounded(rng.standard_normal(shape) * (name != "zeros"), dtype) for name, shape in LEAVES.items()]
     grads = [[rounded(rng.standard_normal(shape) + drift, dtype) for shape in LEAVES.values()] for _ in range(steps)]

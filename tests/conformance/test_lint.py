@@ -1,4 +1,4 @@
-"""What a rule file may say: literals in `coefficients` only, names of the waist only, no framework, no loop, and little of it.
+"""What a rule file may say: literals in `coefficients` only, names of the waist, no framework, no loop; and how much.
 
 `record` refuses a literal that meets an array while a formula runs; here the text itself is read, so that a branch
 which no test has taken is covered too.

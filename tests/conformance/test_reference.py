@@ -33,7 +33,7 @@ def nudged(role: object, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "hyper"), CASES, ids=shown)
 def test_a_rule_walks_like_its_slow_twin(name: str, hyper: Hyper) -> None:
-    """To 1e-12; where a formula magnifies the last bit of memory (a small difference of large numbers), to 4 times that."""
+    """To 1e-12; where a formula magnifies the last bit of memory, as small differences do, to 4 times that."""
     given = problem("float64")
     twin, options = reference(name), resolved(name, hyper, "float64")
     ours = values(walk(Optimizer(name, hyper, "traced", given), given))

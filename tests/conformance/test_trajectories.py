@@ -6,7 +6,7 @@ import pytest
 
 from scirs2_adapters.adapters import rooms
 
-from .cells import GAPS, Cell, gap, measure, option_rows, history, table
+from .cells import GAPS, Cell, gap, measure, option_rows, table
 from .drivers import drivers
 
 CELLS = table()

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .options import Hyper
 from .problem import Arrays, Problem
 
 State = dict[str, Any]
@@ -17,7 +16,7 @@ class Driver(Protocol):
     """One optimizer at work in one room: what a driver module makes for `Optimizer(rule, hyper, path, problem)`.
 
     `hyper` holds core names; the room's spelling is the driver's business. `params` and `state` give float64 copies
-    under canonical names: a list in the problem's order, and {"leaves": [{slot: array}, ...], "model": {scalar: array}}.
+    in the problem's order and under canonical names: {"leaves": [{slot: array}, ...], "model": {scalar: array}}.
     """
 
     def step(self, grads: Arrays) -> None: ...

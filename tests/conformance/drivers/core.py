@@ -1,4 +1,4 @@
-"""The core's own optimizer on numpy arrays; also the oracle: plain numpy in float64, rounded to storage after each step."""
+"""The core's optimizer on numpy arrays, and the oracle: plain numpy in float64, rounded to storage after each step."""
 
 from __future__ import annotations
 
