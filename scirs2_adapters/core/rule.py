@@ -46,8 +46,8 @@ class Rule:
     #: Arguments besides the fields, explained in `document.OPTIONS`.
     options: ClassVar[tuple[str, ...]] = ("match",)
     #: Traits: constants of a formula that `class Name(Rule, trait=...)` or a row of `matches` sets.
-    #: Where weight decay acts: "l2" into the gradient, "decoupled" times the learning rate, "absolute" not, "inside"
-    #: `update`.
+    #: Where weight decay acts: "l2" into the gradient, "decoupled" times the learning rate, "absolute" not, "before" as
+    #: "decoupled" but on the parameter that `update` sees, which matters to one that measures it, "inside" `update`.
     decay: str = "decoupled"
     #: What `coefficients` needs to know of time: "step", "first" (only whether it is the first step) or "none".
     counts: str = "step"
@@ -201,7 +201,7 @@ class Rule:
         if self.decay == "l2":
             own["l2"] = self.weight_decay
         elif self.decay != "inside":
-            own["decay"] = self.weight_decay * (self.learning_rate if self.decay == "decoupled" else 1.0)
+            own["decay"] = self.weight_decay * (1.0 if self.decay == "absolute" else self.learning_rate)
         return own
 
     def apply(self, xp: Any, p: Any, g: Any, slots: dict[str, Any], scalars: Scalars) -> tuple[Any, dict[str, Any]]:
@@ -210,6 +210,8 @@ class Rule:
             g = -g
         if self.decay == "l2":
             g = g + scalars["l2"] * p
+        if self.decay == "before":
+            p = p - scalars["decay"] * p
         declared, names = self._signature()
         given = (slots.get(s.name) for s in declared)
         result = self.update(xp, p, g, *given, **{n: scalars[n] for n in names})

@@ -24,7 +24,7 @@ class Adafactor(Rule):
     eps1 = positive(None, "least root of the estimate; None is the machine epsilon of the parameter's dtype")
     eps2 = nonnegative(1e-3, "least root mean square taken for the parameter's scale")
     clip_threshold = positive(1.0, "largest root mean square of the unscaled step")
-    matches = {"torch": {}, "keras": {"learning_rate": 1e-3, "eps1": 1e-30}}
+    matches = {"torch": {}, "keras": {"learning_rate": 1e-3, "eps1": 1e-30, "decay": "before"}}
 
     def factored(self, leaf):
         return len(leaf.shape) >= 2

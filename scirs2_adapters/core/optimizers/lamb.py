@@ -20,17 +20,15 @@ class LAMB(Rule, decay="inside"):
     beta2 = fraction(0.999, "decay rate of the mean of squared gradients")
     eps = nonnegative(1e-6, "added to the root")
     eps_root = nonnegative(0.0, "added under the root")
-    matches = {"optax": {}, "keras": {}}
+    matches = {"optax": {}, "keras": {"decay": "before"}}
 
     def coefficients(self, xp, t):
-        inside = self.decay == "inside"  # else the parameter has decayed when its norm is taken
-        shrink = 1.0 if inside else 1 - self.learning_rate * self.weight_decay
-        return adam_coefficients(self, xp, t) | {"wd": self.weight_decay if inside else 0.0, "shrink": shrink}
+        return adam_coefficients(self, xp, t) | {"wd": self.weight_decay if self.decay == "inside" else 0.0}
 
     def update(self, xp, p, g, exp_avg, exp_avg_sq, /,
-               learning_rate, gain1, gain2, unbias, corrected, eps, eps_root, wd, shrink, zero, one):  # fmt: skip
+               learning_rate, gain1, gain2, unbias, corrected, eps, eps_root, wd, zero, one):  # fmt: skip
         exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
         u = unbias * exp_avg / (xp.sqrt(exp_avg_sq * corrected + eps_root) + eps) + wd * p
-        p_norm, u_norm = shrink * xp.norm(p), xp.norm(u)
+        p_norm, u_norm = xp.norm(p), xp.norm(u)
         ratio = xp.where(p_norm > zero, xp.where(u_norm > zero, p_norm / u_norm, one), one)
         return learning_rate * ratio * u, exp_avg, exp_avg_sq
