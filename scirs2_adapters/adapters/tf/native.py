@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import keras
 
@@ -48,7 +48,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         check_state_dtype(call, state_dtype, rule.all_slots())
         rate = float(rule.learning_rate) if scheduled is None else scheduled
         super().__init__(learning_rate=rate, weight_decay=float(rule.weight_decay), **base)
-        self._rule, self._memory = rule, None
+        self._rule, self._memory = rule, cast(Memory | None, None)
         self.kernel, self.state_dtype = kernel, state_dtype
 
     @property
@@ -72,8 +72,8 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             return
         variables = list(variables)
         super().build(variables)
-        self._memory = Memory(self, variables)
-        self._slots = self._memory.variables  # a list that tf.train.Checkpoint follows
+        self._memory = memory = Memory(self, variables)
+        self._slots = memory.variables  # a list that tf.train.Checkpoint follows
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Step one variable."""

@@ -65,7 +65,7 @@ class Schedule:
         if not isinstance(rate, (int, float)):
             rate = number(ops.convert_to_tensor(rate), member.compute)
         decay = self._optimizer.weight_decay if decays else 0.0
-        return self._optimizer.rule.replace(learning_rate=rate, weight_decay=decay or 0.0).route(member.leaf)
+        return self._optimizer.rule.revalued({"learning_rate": rate, "weight_decay": decay or 0.0}).route(member.leaf)
 
     def _count(self, dtype: str) -> Any:
         return ops.cast(ops.convert_to_tensor(self._optimizer.iterations), dtype) + 1

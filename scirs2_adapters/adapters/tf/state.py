@@ -72,9 +72,9 @@ class Memory:
 def leaf_of(optimizer: Any, variable: Any) -> Leaf:
     """A variable as a rule sees it."""
     dtype = keras.backend.standardize_dtype(variable.dtype)
-    name = getattr(variable, "path", None) or getattr(variable, "name", "")
+    name = str(getattr(variable, "path", None) or getattr(variable, "name", ""))
     if dtype not in EPSILON:
-        raise bad_type(f"{type(optimizer).__name__}.build", str(name), f"must be of dtype {', '.join(EPSILON)}", dtype)
+        raise bad_type(f"{type(optimizer).__name__}.build", name, f"must be of dtype {', '.join(EPSILON)}", dtype)
     return Leaf(tuple(variable.shape), dtype, name)
 
 
