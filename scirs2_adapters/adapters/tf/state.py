@@ -80,10 +80,13 @@ def leaf_of(optimizer: Any, variable: Any) -> Leaf:
 
 def _model_variable(optimizer: Any, rule: Rule, slot: Slot, first: Any, widest: str) -> Any:
     value = float(getattr(rule, slot.initial)) if slot.initial else 0.0
+
+    def initial(shape: Any, dtype: Any = None) -> Any:  # Keras' own constant passes through float32
+        del shape
+        return ops.convert_to_tensor(value, dtype=dtype)
+
     with _beside(optimizer, first):
-        return optimizer.add_variable(
-            (), keras.initializers.Constant(value), slot_dtype(slot, widest, None), name=slot.name
-        )
+        return optimizer.add_variable((), initial, slot_dtype(slot, widest, None), name=slot.name)
 
 
 def _slot_variable(optimizer: Any, slot: Slot, variable: Any, leaf: Leaf) -> Any:
