@@ -1,0 +1,17 @@
+"""The Hugging Face room: our optimizers inside the `Trainer`, by whichever of its three doors suits the user."""
+
+from scirs2_adapters.core.errors import require
+
+require(
+    "hf",
+    {
+        "torch": ("PyTorch", "2.6"),
+        "transformers": ("Transformers", "5.0"),
+        "accelerate": ("Accelerate", "1.1"),
+    },
+)
+
+from scirs2_adapters.adapters.hf.native import optim  # noqa: E402
+from scirs2_adapters.adapters.hf.paths import register, with_optimizer  # noqa: E402
+
+__all__ = ["optim", "with_optimizer", "register"]
