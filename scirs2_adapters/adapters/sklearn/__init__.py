@@ -1,0 +1,31 @@
+"""scikit-learn estimators that train with any optimizer, and the optimizers: the core's own classes."""
+
+from scirs2_adapters.core.errors import require
+
+require("sklearn", {"sklearn": ("scikit-learn", "1.6")})
+
+from scirs2_adapters.core.registry import built_in, get, names  # noqa: E402
+
+from .native import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, with_optimizer  # noqa: E402
+
+_rules = {get(name).__name__: get(name) for name in built_in()}
+globals().update(_rules)
+__all__ = [
+    "MLPClassifier",
+    "MLPRegressor",
+    "LinearClassifier",
+    "LinearRegressor",
+    "with_optimizer",
+    *sorted(_rules),
+]
+
+
+def __getattr__(name: str) -> object:
+    """An optimizer of another distribution, loaded when it is asked for."""
+    if not name.startswith("_") and name.casefold() in names() and get(name).__name__ == name:
+        return get(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(get(name).__name__ for name in names())})

@@ -1,0 +1,83 @@
+"""scikit-learn's words: what the user asked for, read from an estimator's parameters as a rule.
+
+The optimizers here are the core's classes, spelled as in the core. A network has one word of its own: its
+`learning_rate` is the name of a schedule, so its step size is called `learning_rate_init`. It is the learning rate of
+an optimizer given by name; an optimizer object carries its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from scirs2_adapters.core import Rule, get, names
+from scirs2_adapters.core.dialect import Dialect
+from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
+
+DIALECT = Dialect(names={"learning_rate": "learning_rate_init"})
+
+#: What `learning_rate_init=None` stands for where scikit-learn's own solvers run: the default of its own signature.
+LEARNING_RATE_INIT = 0.001
+
+#: Parameters of networks that only scikit-learn's own solvers read: refused beside an optimizer, never ignored.
+SOLVERS_ONLY = (
+    "solver",
+    "learning_rate",
+    "power_t",
+    "momentum",
+    "nesterovs_momentum",
+    "beta_1",
+    "beta_2",
+    "epsilon",
+    "max_fun",
+)
+
+
+def chosen(estimator: Any) -> Rule | None:
+    """A copy of the rule that `optimizer` asks for, None for the estimator's own; anything else is refused."""
+    optimizer, rate = estimator.optimizer, getattr(estimator, "learning_rate_init", None)
+    if optimizer is None:
+        return None
+    call = type(estimator).__name__
+    _check_optimizer(call, optimizer)
+    _refuse_solvers_only(call, estimator)
+    if isinstance(optimizer, str):
+        return DIALECT.rule(get(optimizer), {} if rate is None else {"learning_rate_init": rate}, call=call)
+    if rate is not None:
+        way_out = f"Give the learning rate to the optimizer: `{type(optimizer).__name__}(learning_rate={rate})`."
+        raise bad_value(call, "learning_rate_init", "must be None beside an optimizer object", rate, way_out)
+    return optimizer.replace()
+
+
+def _check_optimizer(call: str, optimizer: object) -> None:
+    worded = "must be None, the name of an optimizer, or an optimizer such as AdamW(learning_rate=0.001)"
+    if isinstance(optimizer, str):
+        if optimizer.casefold() not in names():
+            way_out = f"{did_you_mean(optimizer, names())} There are: {', '.join(names())}."
+            raise bad_value(call, "optimizer", worded, optimizer, way_out)
+    elif not isinstance(optimizer, Rule):
+        is_class = isinstance(optimizer, type) and issubclass(optimizer, Rule)
+        raise bad_type(call, "optimizer", worded, optimizer, f"Write `{optimizer.__name__}()`." if is_class else "")
+
+
+def _refuse_solvers_only(call: str, estimator: Any) -> None:
+    """What only scikit-learn's own solvers read must stand at its default."""
+    defaults = inspect.signature(type(estimator)).parameters
+    for name in SOLVERS_ONLY:
+        if name in defaults and (value := getattr(estimator, name)) != (default := defaults[name].default):
+            worded = f"must be {default!r} beside an optimizer, for only scikit-learn's own solvers read it"
+            way_out = "Give the optimizer its own hyperparameters, or use `optimizer=None`."
+            raise bad_value(call, name, worded, value, way_out)
+
+
+def refuse_nested(estimator: Any, params: Mapping[str, Any]) -> None:
+    """`optimizer__learning_rate` needs an optimizer object to be set on; a name, or None, has no hyperparameters."""
+    optimizer = params.get("optimizer", estimator.optimizer)
+    nested = {k.removeprefix("optimizer__"): v for k, v in params.items() if k.startswith("optimizer__")}
+    if nested and not isinstance(optimizer, Rule):
+        word, value = next(iter(nested.items()))
+        named = get(optimizer).__name__ if isinstance(optimizer, str) and optimizer.casefold() in names() else "AdamW"
+        worded = f"must be an optimizer object for `optimizer__{word}` to be set"
+        way_out = f"Write it so: `optimizer={named}({word}={value!r})`."
+        raise bad_value(type(estimator).__name__, "optimizer", worded, optimizer, way_out)

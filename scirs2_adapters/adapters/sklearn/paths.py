@@ -1,0 +1,196 @@
+"""How the linear estimators are trained: parameters, fit, the loop over batches, and what stops it.
+
+Networks need nothing of this, for their loop is scikit-learn's. The step itself has one path in this room: the host
+kernel, or plain numpy where nothing can be compiled. All arithmetic is done in the dtype of `X`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from scirs2_adapters.core import Rule, get
+from scirs2_adapters.core.errors import bad_value
+
+from .dialect import chosen, refuse_nested
+from .state import Stepper
+
+#: What `optimizer=None` means to a linear estimator: Adam, with a step that suits standardized features.
+OWN_LEARNING_RATE = 0.01
+
+FLOATS = (np.float64, np.float32)
+Rows = tuple[Any, np.ndarray, np.ndarray]
+
+
+class Linear(BaseEstimator):
+    """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
+
+    _numeric: bool
+    _targets: Callable[..., tuple[np.ndarray, tuple[int, ...]]]
+    _loss: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    _score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+    _parameter_constraints = {
+        "optimizer": "no_validation",
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    }
+
+    def __init__(
+        self,
+        optimizer: Rule | str | None = None,
+        *,
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        max_iter: int = 1000,
+        tol: float | None = 1e-4,
+        shuffle: bool = True,
+        random_state: Any = None,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: float = 10,
+    ) -> None:
+        self.optimizer = optimizer
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, those of the optimizer as `optimizer__learning_rate`."""
+        refuse_nested(self, params)
+        return super().set_params(**params)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train from the beginning; with `warm_start`, go on from where the last fit ended."""
+        return self._train(X, y, sample_weight, partial=False)
+
+    def _train(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> Self:
+        """Both `fit` and `partial_fit`; what is refused is refused before coefficients or memory change."""
+        rule = chosen(self) or get("adam")(learning_rate=OWN_LEARNING_RATE)
+        if partial and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        first = not hasattr(self, "coef_") or not (partial or self.warm_start)
+        checks = {"multi_output": self._numeric, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
+        X, y = validate_data(self, X, y, reset=first, **checks)
+        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+        if np.any(weights < 0) or not np.any(weights):
+            worded = "must be at least 0, and not 0 everywhere"
+            raise bad_value(f"{type(self).__name__}.fit", "sample_weight", worded, sample_weight)
+        y, outputs = self._targets(y, X.dtype, known=partial or not first)
+        if first:
+            self._start(rule, outputs, X)
+        self.optimizer_ = self.optimizer_.under(rule)
+        self._descend(X, y, weights, partial)
+        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
+            way_out = "Scale the data, or lower the learning rate."
+            raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
+        return self
+
+    def _start(self, rule: Rule, outputs: tuple[int, ...], X: Any) -> None:
+        """Coefficients of 0, from where a convex loss is as good to begin as any."""
+        self.coef_ = np.zeros((*outputs, X.shape[1]), dtype=X.dtype)
+        self.intercept_ = np.zeros(outputs or 1, dtype=X.dtype)
+        self.optimizer_, self.t_, self.loss_curve_ = Stepper(rule), 0, []
+        self.validation_scores_ = [] if self.early_stopping else None
+        self._best, self._without_progress = -np.inf, 0
+
+    def _descend(self, X: Any, y: np.ndarray, weights: np.ndarray, partial: bool) -> None:
+        """One epoch of a `partial_fit`; else epochs until `tol` ends it."""
+        random, held_out = check_random_state(self.random_state), None
+        if self.early_stopping:
+            stratify = y if is_classifier(self) else None
+            X, held_x, y, held_y, weights, held_weights = train_test_split(
+                X, y, weights, test_size=self.validation_fraction, random_state=random, stratify=stratify
+            )
+            held_out = held_x, held_y, held_weights
+        epochs, self.n_iter_ = 1 if partial else self.max_iter, 0
+        while self.n_iter_ < epochs:
+            self.loss_ = sum(self._epoch((X, y, weights), random)) / X.shape[0]
+            self.n_iter_ += 1
+            self.t_ += X.shape[0]
+            self.loss_curve_.append(self.loss_)
+            if self._stalls(held_out):
+                break
+        else:
+            if not partial:
+                text = f"{epochs} epochs were not enough to converge. Increase `max_iter`."
+                warnings.warn(text, ConvergenceWarning, stacklevel=5)
+        if held_out is not None:
+            self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
+
+    def _epoch(self, rows: Rows, random: np.random.RandomState) -> Iterator[float]:
+        """Steps through one epoch: the loss of each batch, times its rows. A batch of all rows needs no shuffling."""
+        count = rows[0].shape[0]
+        size = min(count, 64 if self.batch_size == "auto" else self.batch_size)
+        order = random.permutation(count) if self.shuffle and size < count else None
+        for batch in gen_batches(count, size):
+            picked = batch if order is None else order[batch]
+            X, y, weights = (x[picked] for x in rows)
+            yield self._learn(X, y, weights) * (batch.stop - batch.start)
+
+    def _learn(self, X: Any, y: np.ndarray, weights: np.ndarray) -> float:
+        """One step on these rows; the loss before it. Rows that weigh nothing teach nothing."""
+        total = weights.sum()
+        if total == 0:
+            return 0.0
+        losses, residual = self._loss(self._scores(X), y)
+        residual *= (weights / total)[:, np.newaxis]
+        slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + self.alpha * self.coef_
+        loss = float(losses @ weights / total + 0.5 * self.alpha * np.vdot(self.coef_, self.coef_))
+        params = {"coef_": self.coef_, "intercept_": self.intercept_}
+        self.optimizer_.step(params, {"coef_": slope, "intercept_": residual.sum(axis=0)})
+        return loss
+
+    def _stalls(self, held_out: Rows | None) -> bool:
+        """Whether so many epochs in a row were not better than the best one by `tol`. NaN is not better."""
+        value = -self.loss_
+        if held_out is not None:
+            X, y, weights = held_out
+            value = self._score(self._scores(X), y, weights)
+            self.validation_scores_.append(value)
+        improved = value >= self._best + (-np.inf if self.tol is None else self.tol)
+        self._without_progress = 0 if improved else self._without_progress + 1
+        if held_out is not None and (value > self._best or len(self.validation_scores_) == 1):
+            self._best_arrays = self.coef_.copy(), self.intercept_.copy()
+        self._best = max(self._best, value)
+        return bool(self._without_progress > self.n_iter_no_change)
+
+    def _scores(self, X: Any) -> np.ndarray:
+        """One column for each output."""
+        return safe_sparse_dot(X, np.atleast_2d(self.coef_).T, dense_output=True) + self.intercept_
+
+    def _checked_scores(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return self._scores(validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False))

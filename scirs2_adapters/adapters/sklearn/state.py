@@ -1,0 +1,88 @@
+"""What an estimator remembers of its optimizer between two steps, two fits and two processes.
+
+A `Stepper` answers what scikit-learn's networks ask of their private `_optimizer`. It keeps the rule and, as plain
+arrays by name, the memory; the compiled step is bound to the parameters at the first batch and never pickled.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scirs2_adapters.core import HostOptimizer, Rule
+
+
+def threads() -> int | None:
+    """Most threads of a step: one in a worker, else None, which is what the environment grants.
+
+    Any thread but the main one counts as a worker, and any child process of multiprocessing or loky: there the cores
+    are given out already, and a second pool would only compete with the first.
+    """
+    worker = threading.current_thread() is not threading.main_thread() or multiprocessing.parent_process() is not None
+    return 1 if worker else None
+
+
+class Stepper:
+    """A rule at work on one estimator's parameters: `rule`, `steps`, `state_dict()`, and a network's four questions."""
+
+    def __init__(self, rule: Rule, saved: Mapping[str, Any] | None = None) -> None:
+        self.rule = rule
+        self._saved = saved
+        self._host: HostOptimizer | None = None
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.rule.learning_rate  # type: ignore[return-value]
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        saved = self.state_dict()
+        return max(saved["steps"].values(), default=0) if saved else 0
+
+    def state_dict(self) -> Mapping[str, Any] | None:
+        """All memory by name, as `HostOptimizer.state_dict` gives it; None before the first step."""
+        return self._host.state_dict() if self._host else self._saved
+
+    def under(self, rule: Rule) -> Stepper:
+        """The stepper that goes on with this rule, and with the memory where the formula is the same."""
+        if rule == self.rule:
+            return self
+        return Stepper(rule, self.state_dict() if rule.variant() == self.rule.variant() else None)
+
+    def step(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray]) -> None:
+        """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones."""
+        host, granted = self._host, threads()
+        if host is None or host.threads != granted or any(host.params[name] is not p for name, p in params.items()):
+            host = HostOptimizer(self.rule, params, threads=granted)
+            if (saved := self.state_dict()) is not None:
+                host.load_state_dict(saved)
+            self._host, self._saved = host, None
+        host.step({name: np.asarray(g, dtype=params[name].dtype) for name, g in grads.items()})
+
+    def update_params(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
+        """One step of a network's weights, then biases, as scikit-learn lists them."""
+        layers = range(len(params) // 2)
+        names = [*(f"coefs_.{i}" for i in layers), *(f"intercepts_.{i}" for i in layers)]
+        self.step(dict(zip(names, params, strict=True)), dict(zip(names, grads, strict=True)))
+
+    def iteration_ends(self, time_step: int) -> None:
+        """Nothing changes at the end of an epoch: a rule has no schedule of its own."""
+        del time_step
+
+    def trigger_stopping(self, msg: str, verbose: bool) -> bool:
+        """Training stops where it no longer improves."""
+        if verbose:
+            print(f"{msg} Stopping.")
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rule": self.rule, "_saved": self.state_dict(), "_host": None}
+
+    def __repr__(self) -> str:
+        return f"<{self.rule!r} after {self.steps} steps>"
