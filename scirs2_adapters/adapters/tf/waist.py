@@ -1,37 +1,22 @@
 """The waist bound to `keras.ops`, one binding for TensorFlow, JAX and torch, and the scalar mathematics of a trace.
 
-Numbers stay Python floats until they meet a tensor: what depends on no traced value is computed in float64, and a
-Python float takes the dtype of the tensor it meets, which no 0-d tensor does on TensorFlow.
+Numbers stay Python floats until they meet a tensor, and then take its dtype: what depends on no traced value is
+computed in float64. Left to itself Keras gives them its float32, and on torch narrows float64 tensors to that as well.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import keras
 from keras import ops
 
 from scirs2_adapters.core.fields import is_number
 from scirs2_adapters.core.waist import HOST_SCALARS, Waist
-
-WAIST = Waist(
-    sqrt=ops.sqrt,
-    abs=ops.absolute,
-    sign=lambda x: ops.where(ops.equal(x, x), ops.sign(x), x),  # torch gives 0 for NaN
-    maximum=ops.maximum,
-    minimum=ops.minimum,
-    where=ops.where,
-    sum=lambda x, axis: ops.sum(x, axis=axis, keepdims=axis is not None),
-    mean=lambda x, axis: ops.sum(x, axis=axis, keepdims=axis is not None) / max(1, _count(x, axis)),
-    matmul=ops.matmul,
-    transpose=lambda x: ops.swapaxes(x, -1, -2),
-)
-
-
-def _count(x: Any, axis: int | None) -> int:
-    return math.prod(x.shape) if axis is None else x.shape[axis]
 
 
 def number(value: Any, dtype: str) -> Any:
@@ -39,11 +24,44 @@ def number(value: Any, dtype: str) -> Any:
     return ops.convert_to_tensor(value, dtype=dtype) if is_number(value) else ops.cast(value, dtype)
 
 
+def _alike(a: Any, b: Any) -> tuple[Any, Any]:
+    """Both as tensors of the dtype of the one that is a tensor."""
+    dtype = next((keras.backend.standardize_dtype(x.dtype) for x in (a, b) if not is_number(x)), keras.config.floatx())
+    return number(a, dtype), number(b, dtype)
+
+
+def _extreme(name: str) -> Callable[[Any, Any], Any]:
+    def function(a: Any, b: Any) -> Any:
+        a, b = _alike(a, b)
+        own = getattr(a, name, None)  # torch tensors have the function as a method, without Keras' narrowing
+        return own(b) if own else getattr(ops, name)(a, b)
+
+    return function
+
+
+def _count(x: Any, axis: int | None) -> int:
+    return max(1, math.prod(x.shape) if axis is None else x.shape[axis])
+
+
+WAIST = Waist(
+    sqrt=ops.sqrt,
+    abs=ops.absolute,
+    sign=lambda x: ops.where(ops.equal(x, x), ops.sign(x), x),  # torch gives 0 for NaN
+    maximum=_extreme("maximum"),
+    minimum=_extreme("minimum"),
+    where=lambda condition, a, b: ops.where(condition, *_alike(a, b)),
+    sum=lambda x, axis: ops.sum(x, axis=axis, keepdims=axis is not None),
+    mean=lambda x, axis: ops.sum(x, axis=axis, keepdims=axis is not None) / _count(x, axis),
+    matmul=operator.matmul,
+    transpose=lambda x: ops.swapaxes(x, -1, -2),
+)
+
+
 def scalars(dtype: str) -> SimpleNamespace:
     """The `xp` of `coefficients` for arithmetic in this dtype."""
 
     def bind(name: str) -> Callable[..., Any]:
-        host, traced = getattr(HOST_SCALARS, name), getattr(ops, name)
+        host, traced = getattr(HOST_SCALARS, name), getattr(WAIST, name, None) or getattr(ops, name)
 
         def function(*values: Any) -> Any:
             return host(*values) if all(map(is_number, values)) else traced(*(number(v, dtype) for v in values))
