@@ -31,7 +31,8 @@ def adam_coefficients(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
     root of the uncorrected v, which is eps / sqrt(1 - beta2**t) in this form. Likewise AMSGrad over corrected values.
     """
     correction1, correction2 = one_minus_power(xp, rule.beta1, t), one_minus_power(xp, rule.beta2, t)
-    raw, corrected = (1 / correction2, 1.0) if rule.max_corrected else (1.0, 1 / correction2)
+    early = rule.max_corrected and getattr(rule, "amsgrad", False)  # corrected before the maximum, so not after it
+    raw, corrected = (1 / correction2, 1.0) if early else (1.0, 1 / correction2)
     return {
         "lr": rule.learning_rate / correction1,
         "unbias": 1 / correction1,
