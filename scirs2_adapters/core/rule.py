@@ -157,6 +157,12 @@ class Rule:
         del leaf
         return {}
 
+    @property
+    def by_leaf(self) -> bool:
+        """Whether a parameter's shape, dtype or name matters to its scalars; if not, they are the same for all."""
+        cls = type(self)
+        return cls.route is not Rule.route or cls.leaf_coefficients is not Rule.leaf_coefficients
+
     def route(self, leaf: Leaf) -> Rule:
         """The rule that steps this parameter: another one where this one does not fit (vectors under Muon)."""
         del leaf

@@ -83,6 +83,10 @@ class Wrapper(Rule):
     def _wrap_signature(cls) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
         return cls._roles(cls.wrap, 3)
 
+    @property
+    def by_leaf(self) -> bool:
+        return self.base.by_leaf
+
     def route(self, leaf: Leaf) -> Rule:
         """The wrapper around whatever rule its base routes this parameter to."""
         routed = self.base.route(leaf)

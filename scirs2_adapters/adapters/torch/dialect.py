@@ -1,0 +1,164 @@
+"""torch's words for the core's: argument names and their order, what groups hold, and the wording of its errors.
+
+Where torch has the optimizer, the arguments that it takes by position are taken by position here, in its order, and
+its own sentence ends each error, because callers and tests match it: "Invalid learning rate: -1".
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from scirs2_adapters.core.dialect import Dialect
+from scirs2_adapters.core.errors import ArgumentValueError
+from scirs2_adapters.core.registry import get, names
+from scirs2_adapters.core.rule import Rule
+
+TORCH = Dialect(
+    names={
+        "learning_rate": "lr",
+        "rho": "alpha",
+        "clip_threshold": "d",
+        "adjust": "adjust_lr_fn",
+        "adamw_learning_rate": "adamw_lr",
+    },
+    tuples={
+        "betas": ("beta1", "beta2"),
+        "eps": ("eps1", "eps2"),
+        "adamw_betas": ("adamw_beta1", "adamw_beta2"),
+    },
+)
+
+#: What torch's classes take besides hyperparameters, and ours take all of.
+FLAGS: dict[str, Any] = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
+#: What ours take besides. `kernel` stays with the process: a checkpoint does not bring it.
+OURS: dict[str, Any] = {"state_dtype": None, "kernel": "auto", "match": None}
+#: Arguments for which torch writes None where the core has the name of the default.
+NONE_IS_DEFAULT = ("adjust_lr_fn",)
+#: Keys that torch's groups have and that are no arguments of ours: the class says them.
+CONSTANTS: dict[str, dict[str, Any]] = {
+    "Adam": {"decoupled_weight_decay": False},
+    "AdamW": {"decoupled_weight_decay": True},
+}
+
+#: torch's sentences by argument; those of one optimizer stand under its name.
+SENTENCES: dict[str, str] = {
+    "lr": "Invalid learning rate: {}",
+    "betas[0]": "Invalid beta parameter at index 0: {}",
+    "betas[1]": "Invalid beta parameter at index 1: {}",
+    "eps": "Invalid epsilon value: {}",
+    "weight_decay": "Invalid weight_decay value: {}",
+    "momentum": "Invalid momentum value: {}",
+    "alpha": "Invalid alpha value: {}",
+    "SGD.nesterov": "Nesterov momentum requires a momentum and zero dampening",
+    "Adafactor.lr": "Learning rate should be >= 0 but is: {}",
+    "Adafactor.eps[0]": "epsilon1 should be >= 0 but is: {}",
+    "Adafactor.eps[1]": "epsilon2 should be >= 0 but is: {}",
+    "Adafactor.d": "Clipping threshold d should be >= 1 but is: {}",
+    "Adafactor.weight_decay": "weight_decay should be >= 0 but is: {}",
+    "Muon.lr": "Learning rate should be >= 0 but is: {}",
+    "Muon.momentum": "momentum should be >= 0 but is: {}",
+    "Muon.weight_decay": "weight decay should be >= 0 but is: {}",
+    "Muon.adjust_lr_fn": "Adjust learning rate function {} is not supported",
+}
+
+
+def native_class(rule: type[Rule]) -> type[torch.optim.Optimizer]:
+    """torch's own class of this name, or the base of all."""
+    found = getattr(torch.optim, rule.__name__, None)
+    return found if isinstance(found, type) else torch.optim.Optimizer
+
+
+def signature(rule: type[Rule]) -> inspect.Signature:
+    """The constructor of the class."""
+    word = inspect.Parameter
+    own, positional = word.KEYWORD_ONLY, word.POSITIONAL_OR_KEYWORD
+    given = {"params": word("params", positional, annotation="ParamsT")}
+    fields = rule.fields_with()
+    wraps = fields.keys() != rule.fields.keys()
+    if wraps:
+        given["base"] = word("base", own, default=getattr(rule, "default_base", None), annotation="str | Rule")
+    given |= TORCH.parameters(fields)
+    given |= {k: word(k, own, default=v) for k, v in {**FLAGS, **OURS}.items()}
+    ordered = ["params", *([k for k in _order(rule) if k in given] or ["base", *TORCH.parameters(rule.fields)])]
+    first = [given[k].replace(kind=positional) for k in ordered if k in given]
+    rest = [p.replace(kind=own) for k, p in given.items() if k not in ordered]
+    return inspect.Signature(first + rest + ([word("base_hyper", word.VAR_KEYWORD)] if wraps else []))
+
+
+def _order(rule: type[Rule]) -> list[str]:
+    """What torch's own class takes by position, in order."""
+    theirs = native_class(rule)
+    if theirs is torch.optim.Optimizer:
+        return []
+    parameters = list(inspect.signature(theirs.__init__).parameters.values())[2:]
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
+def by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments after `params`, by name."""
+    order = [k for k, p in known.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    if len(args) > len(order):
+        raise TypeError(f"`{call}` takes {len(order)} arguments after `params` by position. Received: {len(args)}.")
+    placed = dict(zip(order, args, strict=False))
+    if twice := placed.keys() & given.keys():
+        raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
+    return {k: v for k, v in {**placed, **given}.items() if v is not None or k not in NONE_IS_DEFAULT}
+
+
+def build(rule: type[Rule], given: Mapping[str, Any], match: str | None) -> Rule:
+    """The rule of these arguments, or the error in our words and torch's."""
+    name = rule.__name__
+    for word in ("lr", "betas[0]", "betas[1]"):
+        value = _member(given, word)
+        if isinstance(value, torch.Tensor) and value.numel() != 1:
+            shape = tuple(value.shape)
+            raise ArgumentValueError(
+                f"`{name}({word}=...)` must have 1 element. Received: a tensor of shape {shape}. "
+                f"Tensor {word} must be 1-element"
+            )
+    try:
+        return TORCH.rule(rule, given, match=match, call=name)
+    except ArgumentValueError as error:
+        sentence = SENTENCES.get(f"{name}.{error.argument}", SENTENCES.get(error.argument))
+        if sentence is None:
+            raise
+        raise type(error)(f"{error} {sentence.format(error.received)}") from None
+
+
+def _member(given: Mapping[str, Any], word: str) -> Any:
+    host, _, place = word.partition("[")
+    value = given.get(host)
+    return value[int(place[:-1])] if place and isinstance(value, (tuple, list)) and len(value) == 2 else value
+
+
+def words(rule: Rule) -> dict[str, bool]:
+    """The keys of a group that are this optimizer's own; of each, whether every version of its dicts has it."""
+    theirs = inspect.signature(native_class(type(rule)).__init__).parameters
+    old = set(theirs) if "lr" in theirs else None
+    places = TORCH.places(rule.fields)
+    found = {host: rule.fields[core].kind is not bool and (old is None or host in old) for core, host, _ in places}
+    return found | dict.fromkeys((s.name for s in rule.model_slots()), False)
+
+
+@functools.cache
+def all_words() -> frozenset[str]:
+    """The keys that are some optimizer's own."""
+    return frozenset(k for name in names() for k in words(get(name)()))
+
+
+def resembles(group: Mapping[str, Any], slots: set[str]) -> list[str]:
+    """The optimizers of which this may be a group, and these the slots."""
+    found = []
+    for rule in (get(n)() for n in names()):
+        own, name = words(rule), type(rule).__name__
+        same = all(group.get(k) == v for k, v in CONSTANTS.get(name, {}).items())
+        whole = all(k in group for k, needed in own.items() if needed)
+        fits = whole and slots <= {s.name for s in rule.all_slots()}
+        if same and fits and not (group.keys() & all_words()) - own.keys():
+            found.append(name)
+    return found

@@ -1,0 +1,213 @@
+"""torch optimizers made from rules, one class for each; where torch has the optimizer, a subclass of torch's own.
+
+torch's constructor is passed over and `torch.optim.Optimizer`'s is called: groups, hooks, schedulers and checkpoints
+are the base's own. Hyperparameters live in the groups and are read there at every step. Everything private is a cache,
+made anew after a copy.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from scirs2_adapters.core.document import document
+from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.options import check_path, check_state_dtype, takes_host
+from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.rule import Rule
+
+from . import paths, state
+from .dialect import CONSTANTS, FLAGS, NONE_IS_DEFAULT, OURS, TORCH, build, by_name, native_class, signature
+
+Optimizer = torch.optim.Optimizer
+
+
+class RuleOptimizer(Optimizer):
+    """Any rule as a torch optimizer. Its classes are made by `optimizer`, one for each rule."""
+
+    rule_class: ClassVar[type[Rule]]
+
+    def __init__(self, params: Any, *args: Any, **given: Any) -> None:
+        call = self.rule_class.__name__
+        given = by_name(call, signature_of(self.rule_class), args, given)
+        options = {k: given.pop(k, v) for k, v in {**FLAGS, **OURS}.items()}
+        rule = build(self.rule_class, given, options["match"])
+        _check_flags(call, options, given.get("lr"))
+        options["state_dtype"] = _named(options["state_dtype"])
+        check_path(call, options["kernel"])
+        check_state_dtype(call, options["state_dtype"], rule.all_slots())
+        config = {k: v for k, v in rule.get_config().items() if k in rule.fields}
+        base = {"base": rule.base.name} if hasattr(rule, "base") else {}
+        defaults = {**base, **TORCH.to_host(config, rule.fields), **options, **CONSTANTS.get(call, {})}
+        defaults |= _numbers(rule)
+        self._prepare()
+        Optimizer.__init__(self, params, defaults)
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        """What the groups ask for is checked at the door as well; numbers of the model are those of the first."""
+        rules = [self._setting(i, group).rule for i, group in enumerate(self.param_groups)]
+        for group in self.param_groups:
+            group |= _numbers(rules[0])
+            for p in group["params"] if group["kernel"] == "host" else ():
+                takes_host(type(self).__name__, "host", state.reason_against(p))
+
+    def _prepare(self) -> None:
+        self._settings: dict[int, Setting] = {}
+        self._plans: dict[Any, paths.Plan] = {}
+        self._counter: state.Counter | None = None
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        Optimizer.__setstate__(self, saved)
+        self._prepare()
+        state.fill(self)
+
+    def _setting(self, index: int, group: Mapping[str, Any]) -> Setting:
+        """The rule of a group as its values are now; the same object as long as they do not change."""
+        last = self._settings.get(index)
+        if last is None or not last.holds(group):
+            self._settings[index] = last = Setting(self.rule_class, group, last)
+        return last
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in."""
+        seen: list[dict[str, Any]] = []
+        before = [state.options(group) for group in self.param_groups]
+        rule = self._setting(0, self.param_groups[0]).rule
+
+        def look(optimizer: Any, saved: dict[str, Any]) -> None:
+            state.check(optimizer, rule, saved)
+            seen.append(saved)
+
+        hooks = [
+            self.register_load_state_dict_pre_hook(look),
+            self.register_load_state_dict_post_hook(lambda o: state.restore(o, seen[0], before), prepend=True),
+        ]
+        try:
+            Optimizer.load_state_dict(self, state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _advance(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.set_grad_enabled(bool(self.defaults["differentiable"])):
+            (paths.step_eagerly if torch.compiler.is_compiling() else paths.step)(self)
+        return loss
+
+    _hooked = Optimizer.profile_hook_step(_advance)
+
+    @functools.wraps(_advance)
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        # torch wraps the step of a user's subclass itself; wrapped here as well, hooks would be called twice.
+        run = self._hooked if type(self).step is RuleOptimizer.step else self._advance
+        return run(*args, **kwargs)
+
+    step.hooked = True  # type: ignore[attr-defined]
+
+
+class Setting:
+    """A group's rule, and the values it is made of. Values that can change in place are read again at each step."""
+
+    def __init__(self, cls: type[Rule], group: Mapping[str, Any], last: Setting | None) -> None:
+        self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
+        same = last if last is not None and (last.base, last.match) == (self.base, self.match) else None
+        fields = cls.fields_with(self.base) if same is None else same.fields
+        self.fields: Mapping[str, Field] = fields
+        self.places = TORCH.places(fields) if same is None else same.places
+        self.keys = (*(h for _, h, _ in self.places), "base", "match", "kernel") if same is None else same.keys
+        self.values = [group.get(k) for k in self.keys]
+        self.live = any(map(_changeable, self.values))
+        core = self._core(group)
+        self.traced = any(isinstance(v, torch.Tensor) for v in core.values())
+        self.rule: Rule = (self._checked(cls, group) if same is None else same.rule).revalued(core)
+
+    def _core(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The group's values under the core's words."""
+        found = {c: _number(group[h] if i is None else group[h][i]) for c, h, i in self.places}
+        return found | {
+            c: self.fields[c].default for c, h, _ in self.places if h in NONE_IS_DEFAULT and found[c] is None
+        }
+
+    def _checked(self, cls: type[Rule], group: Mapping[str, Any]) -> Rule:
+        hosts = {h: group[h] for _, h, _ in self.places if h not in NONE_IS_DEFAULT or group[h] is not None}
+        return build(cls, hosts | ({"base": self.base} if self.base else {}), self.match)
+
+    def holds(self, group: Mapping[str, Any]) -> bool:
+        """Whether the group still has these values."""
+        return not self.live and [group.get(k) for k in self.keys] == self.values
+
+
+def _changeable(value: Any) -> bool:
+    return isinstance(value, (torch.Tensor, list)) or (isinstance(value, tuple) and any(map(_changeable, value)))
+
+
+def _number(value: Any) -> Any:
+    """A CPU tensor as the number it is now; one that is differentiated, or lies elsewhere, stays a tensor."""
+    if not isinstance(value, torch.Tensor):
+        return tuple(value) if isinstance(value, list) else value
+    plain = type(value) is torch.Tensor and value.device.type == "cpu"
+    return value.item() if plain and not (value.requires_grad and torch.is_grad_enabled()) else value.reshape(())
+
+
+def _named(state_dtype: Any) -> Any:
+    """torch dtypes by their names."""
+    if isinstance(state_dtype, Mapping):
+        return {k: _named(v) for k, v in state_dtype.items()}
+    return state.dtype_name(state_dtype) if isinstance(state_dtype, torch.dtype) else state_dtype
+
+
+def _numbers(rule: Rule) -> dict[str, float]:
+    """What a rule keeps for the whole model, before the first step."""
+    return {s.name: float(getattr(rule, s.initial)) if s.initial else 0.0 for s in rule.model_slots()}
+
+
+def _check_flags(call: str, options: Mapping[str, Any], lr: Any) -> None:
+    for key, default in FLAGS.items():
+        if not isinstance(options[key], (bool, type(default))):
+            raise bad_type(call, key, "must be True or False" + (" or None" if default is None else ""), options[key])
+    if options["fused"] and options["foreach"]:
+        raise RuntimeError(f"`{call}`: `fused` and `foreach` cannot be `True` together.")
+    if options["fused"] and options["differentiable"]:
+        raise RuntimeError(f"`{call}`: `fused` does not support `differentiable`.")
+    if isinstance(lr, torch.Tensor) and options["foreach"] and not options["capturable"]:
+        raise ValueError(f"`{call}`: lr as a Tensor is not supported for capturable=False and foreach=True.")
+
+
+@functools.cache
+def signature_of(rule: type[Rule]) -> Any:
+    """The constructor's signature, made once."""
+    return signature(rule)
+
+
+def _example(name: str) -> list[str]:
+    return [
+        f">>> from {__package__.replace('.adapters', '')} import {name}",
+        f">>> optimizer = {name}(model.parameters())",
+        ">>> loss(model(x), y).backward()",
+        ">>> optimizer.step()",
+    ]
+
+
+@functools.cache
+def optimizer(name: str) -> type[RuleOptimizer]:
+    """The torch class of the rule of this name."""
+    rule = get(name)
+    fields, theirs = rule.fields_with(), native_class(rule)
+    also = (*rule.options, "kernel", "state_dtype")
+    body: dict[str, Any] = {
+        "__module__": __package__.replace(".adapters", ""),
+        "__doc__": document(rule.text, fields, _example(rule.__name__), lambda k: TORCH.spell(k, fields), also),
+        "__signature__": signature_of(rule),
+        "rule_class": rule,
+    }
+    bases = (RuleOptimizer,) if theirs is Optimizer else (RuleOptimizer, theirs)
+    return type(rule.__name__, bases, body)

@@ -1,0 +1,58 @@
+"""The waist bound to torch, and the scalar mathematics of a step whose hyperparameters or count are tensors.
+
+Numbers stay Python floats until they meet a tensor. A 0-d float64 tensor among larger float32 ones leaves them float32,
+so coefficients keep float64 on any device that has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from scirs2_adapters.core.waist import HOST_SCALARS, Waist
+
+Tensor = torch.Tensor
+
+
+def _either(host: Callable[..., Any], tensors: Callable[..., Any]) -> Callable[..., Any]:
+    """`tensors` where any value is one, the others made like it; `host` of plain numbers."""
+
+    def function(*values: Any) -> Any:
+        like = next((v for v in values if isinstance(v, Tensor)), None)
+        return host(*values) if like is None else tensors(*(_like(v, like) for v in values))
+
+    return function
+
+
+def _like(value: Any, other: Tensor) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=other.dtype, device=other.device)
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    return torch.where(condition, a, b) if isinstance(condition, Tensor) else a if condition else b
+
+
+WAIST = Waist(
+    sqrt=_either(math.sqrt, torch.sqrt),
+    abs=torch.abs,
+    sign=lambda x: torch.where(x == x, torch.sign(x), x),  # torch's sign of NaN is 0
+    maximum=_either(max, torch.maximum),
+    minimum=_either(min, torch.minimum),
+    where=_where,
+    sum=lambda x, axis: torch.sum(x) if axis is None else torch.sum(x, dim=axis, keepdim=True),
+    mean=lambda x, axis: WAIST.sum(x, axis) / max(1, math.prod(x.shape) if axis is None else x.shape[axis]),
+    matmul=torch.matmul,
+    transpose=lambda x: x.transpose(-1, -2),
+)
+
+#: The `xp` of `coefficients` where values may be tensors.
+SCALARS = SimpleNamespace(
+    **{k: _either(getattr(HOST_SCALARS, k), getattr(torch, k)) for k in ("sqrt", "exp", "log", "expm1")},
+    maximum=_either(max, torch.maximum),
+    minimum=_either(min, torch.minimum),
+    where=_where,
+)
