@@ -63,9 +63,9 @@ def gap(trajectory: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.linalg.norm(a - b, axis=1)[1:] / np.maximum(path, np.finfo(float).tiny)
 
 
-def table(found: Sequence[Found], reference: str) -> Table:
+def table(found: Sequence[Found]) -> Table:
     """One row for each run, and one for each room that could not run."""
-    made = Table(title="The same optimizer in five frameworks", caption=_caption(reference), caption_justify="left")
+    made = Table(title="The same optimizer in five frameworks")
     for name in ("Framework", "Optimizer", "Path", "Loss", "Accuracy", "Gap", "Step time / own"):
         made.add_column(name, justify="left" if name in ("Framework", "Optimizer", "Path") else "right", no_wrap=True)
     for f in found:
@@ -95,13 +95,14 @@ def _short(name: str) -> str:
     return name.replace("TrainingArguments(", "").replace("MLPClassifier(", "").rstrip(")")
 
 
-def _caption(reference: str) -> str:
-    digits = f"the {TITLES[reference]} run" if reference else "no run"
+def explanation(reference: str) -> str:
+    """What the columns mean."""
+    digits = f"is the {TITLES[reference]} run" if reference else "has not run"
     return (
-        "Gap: largest distance of the parameters from the reference's, by the path it has gone; the reference is\n"
-        f"{digits} for digits, and for the HF Trainer (GPT-2 on the standard library's source) a plain torch loop\n"
-        "over the same batches. Step time: our optimizer step by the framework's own, medians, side by side.\n"
-        "Dim: the framework's own optimizer. scikit-learn has no AdamW; its adam solver has no decay."
+        "Gap: the largest distance of the parameters from the reference's, relative to the length of its path. "
+        f"For digits the reference {digits}; for the HF Trainer (a small GPT-2 on the standard library's source) it is "
+        "a plain torch loop over the same batches. Step time: one step of our optimizer by one of the framework's own, "
+        "medians, side by side. Dim rows: the framework's own optimizer; scikit-learn's nearest to AdamW has no decay."
     )
 
 
@@ -124,9 +125,18 @@ def figure(found: Sequence[Found], file: Path) -> None:
         _gaps(bottom, here)
     axes[0, 0].set_ylabel("loss of the batch, smoothed")
     axes[1, 0].set_ylabel("distance from the reference / path")
-    made.suptitle("Solid: one optimizer, five frameworks.   Dotted: each framework's own.")
+    made.legend(handles=_legend(runs), loc="outside lower center", ncols=7, frameon=False)
     made.savefig(file, dpi=120)
     plt.close(made)
+
+
+def _legend(runs: Sequence[tuple[Found, Run]]) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    rooms = dict.fromkeys(r.room for _, r in runs)
+    colors = [Line2D([], [], color=_COLORS[room], lw=4, label=TITLES[room]) for room in rooms]
+    styles = {"-": "our optimizer", ":": "the framework's own"}
+    return colors + [Line2D([], [], color="black", ls=style, label=label) for style, label in styles.items()]
 
 
 def _in(run: Run, text: bool, optimizer: str) -> bool:
@@ -139,38 +149,25 @@ _COLORS: Final = {"torch": "tab:red", "tf": "tab:orange", "jax": "tab:blue", "sk
 def _losses(axes: Any, runs: Sequence[tuple[Found, Run]]) -> None:
     """Equal curves lie on top of each other, so the first is the widest and each next one thinner."""
     width = 9.0
-    for f, run in runs:
-        if run.kind == "reference":
-            continue
-        color, label = _look(f, run)
-        smooth = _smooth(run.losses)
+    for _, run in runs:
         if run.kind == "own":
-            axes.plot(smooth, color="black", lw=1, ls=":", zorder=3)
-        else:
-            axes.plot(smooth, color=color, lw=width, label=label, solid_capstyle="butt")
+            axes.plot(_smooth(run.losses), color="black", lw=1, ls=":", zorder=3)
+        elif run.kind == "ours":
+            axes.plot(_smooth(run.losses), color=_COLORS[run.room], lw=width, solid_capstyle="butt")
             width = max(1.2, width - 2.4)
     axes.set_xlabel("step")
-    axes.set_yscale("log")
-    axes.legend(fontsize=8)
 
 
 def _gaps(axes: Any, runs: Sequence[tuple[Found, Run]]) -> None:
     """Zero has no logarithm: equal bits are drawn at the bottom."""
-    floor = 1e-9
-    for f, run in runs:
+    floor = 1e-10
+    for _, run in runs:
         if run.gap is not None:
-            color, label = _look(f, run)
             x = np.linspace(0, len(run.losses), len(run.gap) + 1)[1:]
-            axes.plot(
-                x, np.maximum(run.gap, floor), color=color, label=label, lw=1.6, ls=":" if run.kind == "own" else "-"
-            )
+            line = ":" if run.kind == "own" else "-"
+            axes.plot(x, np.maximum(run.gap, floor), color=_COLORS[run.room], lw=1.8, ls=line)
     axes.axhline(1e-6, color="0.6", lw=0.8)
     axes.set(yscale="log", ylim=(floor / 2, 1.5), xlabel="step")
-    axes.legend(fontsize=7, loc="center right")
-
-
-def _look(found: Found, run: Run) -> tuple[str, str]:
-    return _COLORS[run.room], _short(found.own[run.optimizer]) if run.kind == "own" else f"ours in {TITLES[run.room]}"
 
 
 def _smooth(losses: Sequence[float], span: int = 15) -> np.ndarray:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from .data import Settings, write_digits
-from .report import OPTIMIZERS, TITLES, Found, Run, figure, measure_gaps, table
+from .report import OPTIMIZERS, TITLES, Found, Run, explanation, figure, measure_gaps, table
 
 #: A room that takes longer than this many seconds hangs.
 LIMIT: Final = 600
@@ -45,7 +45,7 @@ def run(rooms: Sequence[str], settings: Settings, console: Console) -> list[Foun
     with _progress(console) as progress:
         found = [_room(room, settings, progress) for room in rooms]
     reference = measure_gaps(found)
-    console.print(table(found, reference))
+    console.print(table(found), explanation(reference), sep="\n", highlight=False)
     for f in found:
         if f.trouble:
             console.print(f"[red]{TITLES[f.room]}:[/red] {f.trouble}", highlight=False)

@@ -1,11 +1,13 @@
-"""Side by side timing: two functions called in turn, so that a busy machine slows both alike."""
+"""Side by side timing: functions called in turn, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
+
+Function = Callable[[], object]
 
 
 class Paired(NamedTuple):
@@ -16,20 +18,30 @@ class Paired(NamedTuple):
     ratio: float
 
 
-def paired(ours: Callable[[], object], theirs: Callable[[], object], rounds: int, repeat: int = 1) -> Paired:
-    """Time `repeat` calls of each, alternating `rounds` times and in alternating order, after a warm-up of both."""
+def paired(ours: Function, theirs: Function, rounds: int, repeat: int = 1) -> Paired:
+    """Two functions side by side."""
+    return compare(*side_by_side([ours, theirs], rounds, repeat))
+
+
+def compare(ours: Sequence[float], theirs: Sequence[float]) -> Paired:
+    """Two columns of what `side_by_side` has measured."""
+    return Paired(median(ours), median(theirs), median(a / b for a, b in zip(ours, theirs, strict=True)))
+
+
+def side_by_side(functions: Sequence[Function], rounds: int, repeat: int = 1) -> list[list[float]]:
+    """Seconds of one call of each, averaged over `repeat`, in each of `rounds`; each round starts with another one."""
+    times: list[list[float]] = [[] for _ in functions]
     for _ in range(3):
-        ours(), theirs()
-    a: list[float] = []
-    b: list[float] = []
+        for function in functions:
+            function()
     for i in range(rounds):
-        pair = [(a, ours), (b, theirs)]
-        for times, function in pair if i % 2 else pair[::-1]:
-            times.append(seconds(function, repeat))
-    return Paired(median(a), median(b), median(x / y for x, y in zip(a, b, strict=True)))
+        for k in range(len(functions)):
+            which = (i + k) % len(functions)
+            times[which].append(seconds(functions[which], repeat))
+    return times
 
 
-def seconds(function: Callable[[], object], repeat: int = 1) -> float:
+def seconds(function: Function, repeat: int = 1) -> float:
     """Seconds of one call, averaged over `repeat`."""
     start = time.perf_counter()
     for _ in range(repeat):

@@ -38,7 +38,7 @@ class Room(DigitsRoom):
     def _stepper(self, optimizer: str, kind: str) -> Step:
         model = self._model()
         for p, g in zip(model.parameters(), self.gradients, strict=True):
-            p.grad = torch.from_numpy(g).T.contiguous()
+            p.grad = torch.from_numpy(g.T.copy())
         step: Step = self._optimizer(optimizer, kind, model).step
         return step
 

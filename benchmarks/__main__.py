@@ -1,0 +1,76 @@
+"""Measures all frameworks, each in a process of its own, prints the table, and writes it and a figure into docs/."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+from .report import TITLES, figure, markdown, table
+from .row import Row
+
+MODULES = {
+    "torch": "torch_steps",
+    "jax": "jax_steps",
+    "keras": "keras_steps",
+    "sklearn": "sklearn_steps",
+    "first step": "first_step",
+}
+ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "KERAS_BACKEND": "tensorflow",
+    "JAX_PLATFORMS": "cpu",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", default=",".join(MODULES), help="groups by comma: " + ", ".join(MODULES))
+    parser.add_argument("--quick", action="store_true", help="small models, to see that it runs; writes no files")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of benchmarks.md and benchmarks.png")
+    parser.add_argument("--group", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.group:
+        _child(given.group, given.quick)
+        return
+    groups = [g.strip() for g in given.only.split(",")]
+    if unknown := [g for g in groups if g not in MODULES]:
+        parser.error(f"`--only` must name some of {', '.join(MODULES)}. Received: {unknown[0]!r}.")
+    rows = [row for group in MODULES if group in groups for row in _measured(group, given.quick)]
+    if not given.quick:
+        (given.output / "benchmarks.md").write_text(markdown(rows))
+        figure(rows, given.output / "benchmarks.png")
+        print(f"Written: {given.output / 'benchmarks.md'}, {given.output / 'benchmarks.png'}")
+
+
+def _child(group: str, quick: bool) -> None:
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what frameworks print is no row
+    for row in import_module(f".{MODULES[group]}", __package__).rows(quick):
+        events.write(json.dumps(asdict(row)) + "\n")
+
+
+def _measured(group: str, quick: bool) -> Iterator[Row]:
+    command = [sys.executable, "-m", __package__, "--group", group, *(["--quick"] if quick else [])]
+    rows = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **ENVIRONMENT}) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            rows.append(Row(**json.loads(line)))
+            print(f"  measured: {rows[-1].case}  /  {rows[-1].baseline}", file=sys.stderr, flush=True)
+    print(f"\n{TITLES[group]}\n\n{table(rows)}", flush=True)
+    if process.returncode:
+        sys.exit(f"The measurement of {group} ended with {process.returncode}.")
+    yield from rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""JAX: our `step`, and plain `update` with `apply_updates`, against optax; all under `jit`, parameters and state
+donated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from scirs2_adapters import jax as ours
+
+from .row import Model, Row, measure, models
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """AdamW on four models."""
+    large = [] if quick else [Model("1 tensor, 50 M", (50_000_000,))]
+    for model in [*models(quick), *large]:
+        yield from _adamw(model)
+
+
+def _adamw(model: Model) -> Iterator[Row]:
+    mine, theirs = ours.adamw(1e-6), optax.adamw(1e-6)
+    grads = _arrays(model, 1)
+    optax_name = "optax.adamw under jit"
+    fused = _stepper(model, mine, grads, lambda g, s, p: ours.step(mine, g, s, p))
+    baseline = {optax_name: _stepper(model, theirs, grads, _plain(theirs))}
+    yield from measure("jax", f"AdamW step(), {model.name}", fused, baseline, model.rounds, 28 * model.numbers)
+    del fused
+    plain = _stepper(model, mine, grads, _plain(mine))
+    yield from measure("jax", f"AdamW update + apply_updates, {model.name}", plain, baseline, model.rounds)
+
+
+def _plain(tx: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    def step(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def _stepper(model: Model, tx: Any, grads: Any, step: Callable[..., tuple[Any, Any]]) -> Callable[[], object]:
+    fast = jax.jit(lambda params, state, grads: step(grads, state, params), donate_argnums=(0, 1))
+    params = _arrays(model, 0)
+    held = [params, tx.init(params)]
+
+    def one() -> None:
+        held[:] = jax.block_until_ready(fast(*held, grads))
+
+    return one
+
+
+def _arrays(model: Model, seed: int) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    return [jax.device_put(rng.standard_normal(n, dtype=np.float32)) for n in model.sizes]

@@ -1,0 +1,85 @@
+"""One line of the table, and the models that are stepped: lists of tensor sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from scirs2_adapters.demo.timing import compare, side_by_side
+
+
+@dataclass(frozen=True)
+class Row:
+    """Medians in milliseconds. `gigabytes` is what our step moves in a second, of which the triad reaches `triad`."""
+
+    group: str
+    case: str
+    baseline: str
+    ours: float
+    theirs: float | None = None
+    ratio: float | None = None
+    gigabytes: float | None = None
+    triad: float | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """Sizes of tensors under the words that the table has for them."""
+
+    name: str
+    sizes: tuple[int, ...]
+
+    @property
+    def numbers(self) -> int:
+        """How many parameters."""
+        return sum(self.sizes)
+
+    @property
+    def rounds(self) -> tuple[int, int]:
+        """How often to measure, and how many steps a time: small models many, large ones few."""
+        return (40, 20) if self.numbers < 1_000_000 else (25, 2) if self.numbers < 20_000_000 else (15, 1)
+
+
+def models(quick: bool) -> list[Model]:
+    """The three of the claims: many small tensors, a mixed model, a large one."""
+    small = Model("50 tensors x 2,000", (2_000,) * 50)
+    if quick:
+        return [small, Model("30 mixed tensors, 0.3 M", mixed(30, 300_000))]
+    large = Model("100 tensors, 50 M", (500_000,) * 100)
+    return [small, Model("300 mixed tensors, 10 M", mixed(300, 10_000_000)), large]
+
+
+def mixed(count: int, numbers: int) -> tuple[int, ...]:
+    """Sizes as a real model has them: most tensors small, most numbers in few tensors."""
+    sizes = np.random.default_rng(0).lognormal(0.0, 1.5, count)
+    sizes = np.maximum(1, np.floor(sizes / sizes.sum() * numbers)).astype(int)
+    sizes[sizes.argmax()] += numbers - sizes.sum()
+    return tuple(int(n) for n in sizes)
+
+
+def measure(
+    group: str,
+    case: str,
+    ours: Callable[[], object],
+    baselines: dict[str, Callable[[], object]],
+    rounds: tuple[int, int],
+    traffic: int = 0,
+    triad: tuple[Callable[[], object], int] | None = None,
+) -> Iterator[Row]:
+    """Rows of our step against each baseline, all in one measurement, and against the triad where one is given."""
+    functions = [ours, *baselines.values(), *([triad[0]] if triad else [])]
+    times = side_by_side(functions, *rounds)
+    gigabytes = traffic / median(times[0]) / 1e9 if traffic else None
+    part = _part(times, traffic, triad[1]) if triad else None
+    for name, column in zip(baselines, times[1:], strict=False):
+        found = compare(times[0], column)
+        yield Row(group, case, name, found.ours * 1e3, found.theirs * 1e3, found.ratio, gigabytes, part)
+    if not baselines:
+        yield Row(group, case, "has none", median(times[0]) * 1e3, None, None, gigabytes, part)
+
+
+def _part(times: Sequence[Sequence[float]], traffic: int, triad_traffic: int) -> float:
+    return median(traffic / a / (triad_traffic / b) for a, b in zip(times[0], times[-1], strict=True))
