@@ -115,7 +115,7 @@ class Member:
             raise RuntimeError(f"`{name}`: {requires}. Received: {self.p.dtype}. Use `fused=None`.")
         if self.p.is_complex() and self.by_axes:
             raise RuntimeError(f"`{name}` does not support complex parameters. Received: {self.p.dtype}.")
-        if any(n > 1 and s == 0 for n, s in zip(self.p.shape, self.p.stride(), strict=True)):
+        if self.p.numel() and any(n > 1 and s == 0 for n, s in zip(self.p.shape, self.p.stride(), strict=True)):
             raise RuntimeError(
                 f"`{name}` cannot step a parameter of which several elements are one place in memory. Use `p.clone()`."
             )
