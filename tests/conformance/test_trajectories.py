@@ -6,7 +6,7 @@ import pytest
 
 from scirs2_adapters.adapters import rooms
 
-from .cells import GAPS, Cell, gap, measure, option_rows, table
+from .cells import GAPS, Cell, gap, history, measure, option_rows, table
 from .drivers import drivers
 
 CELLS = table()
@@ -22,8 +22,16 @@ def each(cells: list[Cell]) -> pytest.MarkDecorator:
 @each(FILLED)
 def test_a_cell_walks_like_the_oracle(cell: Cell, room: str) -> None:
     del room
-    for options, found in zip(option_rows(cell.rule), measure(cell), strict=True):
+    for options, found in zip(option_rows(cell), measure(cell), strict=True):
         assert found.within(cell.dtype), f"{cell}, {options}: {found}"
+
+
+@each(EMPTY)
+def test_a_gap_is_still_one(cell: Cell, room: str) -> None:
+    """Where the cell works after all, its gap has to go."""
+    del room
+    with pytest.raises((ValueError, TypeError)):
+        history(cell, option_rows(cell)[0])
 
 
 def test_every_room_has_a_driver() -> None:

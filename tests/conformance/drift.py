@@ -1,0 +1,80 @@
+"""How far 1,000 steps lead away from the slow twin, and how far no implementation can help to be led.
+
+The floor is the twin itself with parameters and memory rounded to their dtype after each step. Distances are those of
+all parameters together, the largest over the walk, relative to the length of the path.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+import scirs2_adapters
+from tests.reference import reference
+
+from .cells import Cell
+from .drivers import driver
+from .options import Hyper, resolved
+from .problem import Arrays, Problem, problem, rounded
+
+STEPS, EVERY = 1000, 50
+BOUND = {"float64": 1e-12, "float32": 1e-6}
+TIMES = 4
+
+
+def hyper(rule: str, dtype: str) -> Hyper:
+    """The defaults at a learning rate of 1e-3; a rule whose rate is 1 finds its own and keeps it."""
+    rate = scirs2_adapters.get(rule).fields_with()["learning_rate"].default
+    return resolved(rule, {} if rate == 1.0 else {"learning_rate": 1e-3}, dtype)
+
+
+@functools.cache
+def given(dtype: str) -> Problem:
+    """N(0, 1) parameters and gradients."""
+    return problem(dtype, STEPS, drift=0.0)
+
+
+def _flat(step: Arrays) -> np.ndarray:
+    return np.concatenate([np.ravel(x) for x in step])
+
+
+@dataclass(frozen=True)
+class Path:
+    """The twin's path: where it is at each step, its length, and how far off it the rounding of memory leads."""
+
+    points: list[np.ndarray]
+    length: float
+    floor: float
+
+    def distance(self, step: int, params: Arrays) -> float:
+        """How far these parameters are from the path after so many steps."""
+        return float(np.linalg.norm(_flat(params) - self.points[step - 1])) / self.length
+
+    def bound(self, dtype: str) -> float:
+        """How far a room may be."""
+        return max(BOUND[dtype], TIMES * self.floor)
+
+
+@functools.cache
+def path(rule: str, dtype: str) -> Path:
+    """The path of a rule's twin."""
+    start, options, twin = given(dtype), hyper(rule, dtype), reference(rule)
+    points = [_flat(x) for x in twin(start.params, start.grads, hyper=options)[0]]
+    length = sum(np.linalg.norm(b - a) for a, b in zip([_flat(start.params), *points], points, strict=False))
+    kept = twin(start.params, start.grads, hyper=options, store=lambda role, x: rounded(x, dtype))[0]
+    off = max(np.linalg.norm(a - _flat(x)) for a, x in zip(points, kept, strict=True))
+    return Path(points, float(length), float(off / length))
+
+
+def drift(cell: Cell) -> float:
+    """The cell's largest distance from its twin's path, relative to the path's length."""
+    start, expected = given(cell.dtype), path(cell.rule, cell.dtype)
+    optimizer = driver(cell.room).Optimizer(cell.rule, hyper(cell.rule, cell.dtype), cell.path, start)
+    worst = 0.0
+    for t, grads in enumerate(start.grads, start=1):
+        optimizer.step(grads)
+        if t % EVERY == 0:
+            worst = float(np.maximum(worst, expected.distance(t, optimizer.params())))  # NaN stays
+    return worst

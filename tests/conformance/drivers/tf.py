@@ -1,0 +1,71 @@
+"""Keras variables, stepped by `apply`; a long walk on TensorFlow is one `tf.function`, as a fit would have it.
+
+A float64 model is one made under Keras' float64 setting: only then does Keras keep the learning rate in float64.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import ops
+
+import scirs2_adapters
+from scirs2_adapters import tf as room
+from scirs2_adapters.adapters.tf.dialect import KERAS
+
+from ..options import Hyper
+from ..problem import Arrays, Problem
+from ..walk import State
+
+#: Steps from which tracing a function costs less than it brings.
+LONG = 100
+
+
+@contextlib.contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """Keras' own setting for models of this dtype."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64" if dtype == "float64" else before)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+
+
+def copied(x: object) -> np.ndarray:
+    """A variable's value in float64."""
+    return np.array(ops.convert_to_numpy(ops.cast(x, "float64")))
+
+
+class Optimizer:
+    """A rule in Keras."""
+
+    def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
+        self.dtype = problem.dtype
+        cls = scirs2_adapters.get(rule)
+        with precision(self.dtype):
+            named = zip(problem.names, problem.params, strict=True)
+            self.variables = [keras.Variable(p, dtype=self.dtype, name=name) for name, p in named]
+            given = KERAS.to_host(hyper, cls.fields_with())
+            self.optimizer = getattr(room, cls.__name__)(**given, kernel=path)
+            self.optimizer.build(self.variables)
+        self.apply = lambda gradients: self.optimizer.apply(gradients, self.variables)
+        if len(problem.grads) > LONG and keras.backend.backend() == "tensorflow":
+            import tensorflow
+
+            self.apply = tensorflow.function(self.apply)
+
+    def step(self, grads: Arrays) -> None:
+        with precision(self.dtype):
+            self.apply([ops.convert_to_tensor(g, dtype=self.dtype) for g in grads])
+
+    def params(self) -> Arrays:
+        return [copied(v) for v in self.variables]
+
+    def state(self) -> State:
+        memory = self.optimizer.memory
+        leaves = [{name: copied(v) for name, v in member.slots.items()} for member in memory.members]
+        return {"leaves": leaves, "model": {name: copied(v) for name, v in memory.model.items()}}

@@ -1,0 +1,57 @@
+"""torch parameters, one group, stepped by `step` with gradients put in place as autograd would."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+import scirs2_adapters
+from scirs2_adapters import torch as room
+from scirs2_adapters.adapters.torch.dialect import TORCH
+
+from ..options import Hyper
+from ..problem import Arrays, Problem
+from ..walk import State
+
+
+def copied(x: object) -> np.ndarray:
+    """A tensor's or a number's value in float64."""
+    return torch.as_tensor(x, dtype=torch.float64).detach().numpy().copy()
+
+
+class Optimizer:
+    """A rule in torch."""
+
+    def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
+        cls = scirs2_adapters.get(rule)
+        self.dtype = getattr(torch, problem.dtype)
+        named = zip(problem.names, problem.params, strict=True)
+        self.named = [(name, torch.nn.Parameter(torch.tensor(p, dtype=self.dtype))) for name, p in named]
+        given = TORCH.to_host(whole(hyper, rule), cls.fields_with(hyper.get("base")))
+        base = {"base": hyper["base"]} if "base" in hyper else {}
+        self.optimizer = getattr(room, cls.__name__)(self.named, **base, **given, kernel=path)
+
+    def step(self, grads: Arrays) -> None:
+        for (_, p), g in zip(self.named, grads, strict=True):
+            p.grad = torch.tensor(g, dtype=self.dtype)
+        self.optimizer.step()
+
+    def params(self) -> Arrays:
+        return [copied(p) for _, p in self.named]
+
+    def state(self) -> State:
+        held = [self.optimizer.state.get(p, {}) for _, p in self.named]
+        leaves = [{name: copied(x) for name, x in slots.items() if name != "step"} for slots in held]
+        model = [s.name for s in scirs2_adapters.get(type(self.optimizer).__name__)().model_slots()]
+        return {"leaves": leaves, "model": {name: copied(self.optimizer.param_groups[0][name]) for name in model}}
+
+
+def whole(hyper: Hyper, rule: str) -> Hyper:
+    """The options with the other members of each of torch's tuples added, since torch takes a tuple whole."""
+    cls = scirs2_adapters.get(rule)
+    preset = cls(**{k: v for k, v in hyper.items() if k == "base"})
+    found = {k: v for k, v in hyper.items() if k != "base"}
+    for members in TORCH.tuples.values():
+        if any(m in found for m in members) and all(m in preset.fields for m in members):
+            found = {m: getattr(preset, m) for m in members} | found
+    return found

@@ -1,0 +1,17 @@
+"""After 1,000 steps every room and path is as near to the slow twin as storage allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from .cells import Cell, gap, table
+from .drift import BOUND, drift, path
+
+CELLS = [cell for cell in table() if cell.dtype in BOUND and gap(cell) is None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cell", "room"), [pytest.param(c, c.room, id=str(c)) for c in CELLS])
+def test_drift_stays_near_the_floor(cell: Cell, room: str) -> None:
+    del room
+    assert drift(cell) <= path(cell.rule, cell.dtype).bound(cell.dtype)
