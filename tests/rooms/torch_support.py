@@ -1,0 +1,98 @@
+"""What the torch room's tests share: the optimizers torch has too, ways to lay a tensor out in memory, a small walk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from scirs2_adapters import torch as room
+
+Optimizer = torch.optim.Optimizer
+
+#: Optimizers that torch has under the same name, with options that reach each of their branches.
+PEERS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
+    ("Adam", {"lr": 0.01, "weight_decay": 0.1}),
+    ("Adam", {"lr": 0.01, "amsgrad": True, "maximize": True}),
+    ("AdamW", {"lr": 0.01, "weight_decay": 0.1}),
+    ("AdamW", {"lr": 0.01, "amsgrad": True, "betas": (0.5, 0.9)}),
+    ("RMSprop", {"lr": 0.01, "weight_decay": 0.1}),
+    ("RMSprop", {"lr": 0.01, "momentum": 0.9, "centered": True}),
+    ("Adafactor", {"lr": 0.05, "weight_decay": 0.1}),
+    ("Adafactor", {"eps": (1e-3, 1e-2), "d": 2.0, "beta2_decay": -0.5}),
+]
+#: Where torch itself can hold the error down: relative to the largest value.
+CLOSE = {torch.float64: 1e-10, torch.float32: 2e-5}
+
+SHAPES = ((5, 3), (7,), (2, 3, 4, 4), (), (0, 3))
+
+
+def ids(value: Any) -> str | None:
+    """A readable id of an options row."""
+    return ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else None
+
+
+def ours(name: str) -> type[Optimizer]:
+    return getattr(room, name)
+
+
+def theirs(name: str) -> type[Optimizer]:
+    return getattr(torch.optim, name)
+
+
+def twins(
+    name: str, options: dict[str, Any], params: Callable[[], list[torch.Tensor]], **only: Any
+) -> tuple[Optimizer, Optimizer]:
+    """Ours (with the options `only` it takes) and torch's, over equal parameters."""
+    return ours(name)(params(), **options, **only), theirs(name)(params(), **options)
+
+
+def plain(dtype: torch.dtype = torch.float32, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[torch.Tensor]:
+    """Parameters, the same ones at each call."""
+    generator = torch.Generator().manual_seed(1)
+    made = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    return [torch.nn.Parameter(x.to(dtype)) for x in made]
+
+
+def params_of(optimizer: Optimizer) -> list[torch.Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def walk(*optimizers: Optimizer, steps: int = 10, seed: int = 5, lay: Callable[..., Any] = lambda g, p: g) -> None:
+    """Steps all of them by the same gradients; `lay` puts a gradient into the form it is given in."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        shapes = [p.shape for p in params_of(optimizers[0])]
+        grads = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+        for optimizer in optimizers:
+            for p, g in zip(params_of(optimizer), grads, strict=True):
+                p.grad = lay(g.to(p.dtype), p)
+            optimizer.step()
+
+
+def distance(a: Optimizer, b: Optimizer) -> float:
+    """The largest difference of parameters and memory, relative to the largest value of each."""
+    worst = 0.0
+    for p, q in zip(params_of(a), params_of(b), strict=True):
+        worst = max(worst, _off(p, q))
+        mine, other = a.state.get(p, {}), b.state.get(q, {})
+        assert list(mine) == list(other)
+        for name in mine:
+            assert mine[name].dtype == other[name].dtype, name
+            assert mine[name].shape == other[name].shape, name
+            worst = max(worst, _off(mine[name], other[name]))
+    return worst
+
+
+def _off(x: torch.Tensor, y: torch.Tensor) -> float:
+    x, y = x.detach().double(), y.detach().double()
+    return float((x - y).abs().max() / y.abs().max().clamp(min=1e-30)) if x.numel() else 0.0
+
+
+def same(a: Optimizer, b: Optimizer) -> bool:
+    """Whether parameters and memory are the same bits."""
+    return distance(a, b) == 0.0
