@@ -190,9 +190,11 @@ def signature_of(rule: type[Rule]) -> Any:
 
 def _example(name: str) -> list[str]:
     return [
+        ">>> import torch",
         f">>> from {__package__.replace('.adapters', '')} import {name}",
+        ">>> model = torch.nn.Linear(2, 2)",
         f">>> optimizer = {name}(model.parameters())",
-        ">>> loss(model(x), y).backward()",
+        ">>> model(torch.ones(3, 2)).sum().backward()",
         ">>> optimizer.step()",
     ]
 

@@ -66,6 +66,8 @@ class Plan:
         self._count(optimizer)
         self._lay_out([found[i] for i in self.position])
         self._look_at_state(optimizer)
+        self.beginners = [m for m in self.members if m.first and m.rule.counts == "first"]
+        self.model = [s.name for s in settings[0].rule.model_slots()]
         self._assign()
 
     def _members(self, optimizer: Any, found: list[Tensor | None]) -> list[Member]:
@@ -238,7 +240,7 @@ class Plan:
             self._assign()
         scalars = self._scalars()
         groups = optimizer.param_groups
-        model = {s.name: groups[0][s.name] for s in self.settings[0].rule.model_slots()}
+        model = {name: groups[0][name] for name in self.model}
         new = self._run_host(scalars, model) if self.hosts else {}
         new |= self._run_traced(type(optimizer).__name__, scalars, model) if self.traced else {}
         for group in groups if new else ():
@@ -252,9 +254,10 @@ class Plan:
             self.shift += 1
         for step in self.loose:
             step.add_(1)
-        if any(m.first and m.rule.counts == "first" for m in self.members):
-            for m in self.members:
+        if self.beginners:
+            for m in self.beginners:
                 m.first = False
+            self.beginners = []
             self._assign()
 
     def _run_host(self, scalars: list[dict[str, Any]], model: dict[str, float]) -> dict[str, float]:
