@@ -1,0 +1,57 @@
+"""The same tests on Keras' other backends, each in a process of its own because Keras settles its backend once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.boundaries.support import ROOT, fresh
+
+HERE = Path(__file__).parent
+FILES = ("test_tf_rules.py", "test_tf_features.py")
+OTHERS = ("jax", "torch")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", OTHERS)
+def test_the_room_behaves_alike_on(backend: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "--rooms", "tf", *(str(HERE / name) for name in FILES)]
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+MODEL = """
+import json, warnings
+warnings.simplefilter("ignore")
+import keras, numpy as np
+import scirs2_adapters.tf as room
+x = np.random.default_rng(2).normal(size=(64, 6)).astype("float32")
+y = x[:, :1] * 2 - x[:, 1:2]
+path, name, first = {path!r}, {name!r}, {first!r}
+if first:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)])
+    model.compile(getattr(room, name)(), loss="mse", jit_compile=False)
+    model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+    model.save(path)
+model = keras.models.load_model(path)
+assert type(model.optimizer) is getattr(room, name)
+model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+print(json.dumps(float(np.sum([np.sum(w ** 2) for w in model.get_weights()]))))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["AdamW", "Prodigy"])
+def test_a_model_saved_on_one_backend_goes_on_upon_the_others(name: str, tmp_path: Path) -> None:
+    found = []
+    for backend in ("torch", "tensorflow", "jax"):
+        code = MODEL.format(path=str(tmp_path / "model.keras"), name=name, first=backend == "torch")
+        found.append(json.loads(fresh(code, KERAS_BACKEND=backend).stdout.splitlines()[-1]))
+    assert max(found) - min(found) <= 2e-4 * max(found)

@@ -1,0 +1,156 @@
+"""The Keras room on TensorFlow: graphs, raw variables, sparse gradients, XLA, checkpoints, strategies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import scirs2_adapters as s2
+from scirs2_adapters import tf as room
+from tests.boundaries.support import fresh
+from tests.conformance.options import brisk
+
+from .tf_support import (
+    GRADS,
+    KERAS_READS,
+    PARAMS,
+    RATE,
+    apply,
+    close,
+    fit,
+    keras_class,
+    network,
+    oracle,
+    variables,
+)
+
+pytestmark = KERAS_READS
+
+
+def raw_values(xs: list[tf.Variable]) -> list[np.ndarray]:
+    return [np.array(x.numpy(), dtype=float) for x in xs]
+
+
+@pytest.mark.parametrize("name", ["adamw", "lookahead", "prodigy"])
+def test_raw_variables_step_in_a_graph(name: str) -> None:
+    hyper = brisk(s2.get(name))
+    made, xs = keras_class(name)(**hyper), [tf.Variable(p) for p in PARAMS]
+
+    @tf.function
+    def step(*gs: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.add_n([tf.reduce_sum(x * g) for x, g in zip(xs, gs, strict=True)])
+        made.apply_gradients(zip(tape.gradient(loss, xs), xs, strict=True))
+
+    for gs in GRADS:
+        step(*map(tf.constant, gs))
+    close(raw_values(xs), oracle(s2.get(name)(**hyper)))
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("name", s2.names())
+def test_rows_that_occur_twice_count_twice(name: str, graph: bool) -> None:
+    sparse, dense = tf.Variable(PARAMS[0]), tf.Variable(PARAMS[0])
+    slices = tf.IndexedSlices(tf.reshape(tf.range(9.0), (3, 3)), tf.constant([2, 0, 2]), tf.constant([4, 3]))
+    whole = tf.convert_to_tensor(slices)
+    for variable, gradient in ((sparse, slices), (dense, whole)):
+        made = keras_class(name)(learning_rate=0.05)
+        step = tf.function(made.apply_gradients) if graph else made.apply_gradients
+        for _ in range(3):
+            step([(gradient, variable)])
+    np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-6)
+
+
+def test_an_embedding_trains_on_repeated_tokens() -> None:
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), keras.layers.Embedding(5, 3), keras.layers.Flatten()])
+    model.compile(room.AdamW(0.01), loss="mse", jit_compile=False)
+    x = np.array([[1, 1, 2, 1]] * 8, dtype="int32")
+    losses = model.fit(x, np.ones((8, 12), "float32"), epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adamw", "muon", "prodigy", "lookahead"])
+def test_it_trains_under_xla(name: str) -> None:
+    with_xla, without = (fit(*network(keras_class(name)(), jit)) for jit in (True, False))
+    np.testing.assert_allclose(with_xla, without, rtol=1e-5)
+
+
+def test_mixed_precision_trains() -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        losses = fit(*network(room.AdamW(0.01)), epochs=4)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert losses[-1] < losses[0]
+
+
+def test_a_checkpoint_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    made, xs = room.AdamW(RATE), variables()
+    apply(made, xs, GRADS[:4])
+    saved = tf.train.Checkpoint(opt=made, **{f"x{i}": x.value for i, x in enumerate(xs)}).save(str(tmp_path / "c"))
+    again, ys = room.AdamW(0.5), variables()
+    again.build(ys)
+    tf.train.Checkpoint(opt=again, **{f"x{i}": y.value for i, y in enumerate(ys)}).restore(saved)
+    close(apply(again, ys, GRADS[4:]), oracle(s2.get("adamw")(learning_rate=RATE)))
+
+
+def test_a_snapshot_of_a_variable_does_not_change() -> None:
+    made, xs = room.Lookahead(learning_rate=RATE), variables()
+    snapshots = [tf.identity(x.value) for x in xs]
+    apply(made, xs)
+    for snapshot, p in zip(snapshots, PARAMS, strict=True):
+        np.testing.assert_array_equal(snapshot.numpy(), p)
+
+
+def test_several_optimizers_share_a_model() -> None:
+    xs = variables()
+    own = {"p[01]": room.AdamW(RATE)}
+    both = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(room.SGD(RATE), own))
+    both.build(xs)
+    seen = apply(both, xs)
+    expected = oracle(s2.get("adamw")(learning_rate=RATE))[:2] + oracle(s2.get("sgd")(learning_rate=RATE))[2:]
+    close(seen, expected)
+
+
+@pytest.mark.slow
+def test_replicas_stay_equal_and_walk_like_one() -> None:
+    """A process of its own: logical devices must be made before TensorFlow is used."""
+    fresh(MIRRORED, TF_CPP_MIN_LOG_LEVEL="3")
+
+
+MIRRORED = """
+import numpy as np, tensorflow as tf, keras
+cpus = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+import scirs2_adapters.tf as room
+rng = np.random.default_rng(0)
+start = [rng.normal(size=s).astype("float32") for s in ((4, 3), (5,))]
+def walk(name, strategy):
+    with strategy.scope():
+        xs = [keras.Variable(p) for p in start]
+        made = getattr(room, name)(learning_rate=0.05)
+        made.build(xs)
+    @tf.function
+    def step():
+        def replica():
+            made.apply([0.5 * tf.convert_to_tensor(x) / strategy.num_replicas_in_sync for x in xs], xs)
+        strategy.run(replica)
+    for _ in range(3):
+        step()
+    copies = [getattr(x.value, "values", [x.value]) for x in xs]
+    assert all(len(c) == strategy.num_replicas_in_sync for c in copies)
+    for c in copies:
+        assert all(np.array_equal(c[0].numpy(), other.numpy()) for other in c)
+    return [c[0].numpy() for c in copies]
+for name in ("AdamW", "Lamb", "Prodigy", "Lookahead"):
+    one = walk(name, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    two = walk(name, tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]))
+    for a, b, p in zip(one, two, start):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+        assert np.any(a != p), name
+"""
