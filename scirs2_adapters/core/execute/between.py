@@ -16,7 +16,7 @@ import numpy as np
 
 from ..slots import Kind
 from .driver import OUT, TENSOR
-from .interpret import _node
+from .interpret import evaluate
 from .plain import NUMPY
 from .storage import STORAGES, load, store
 
@@ -80,7 +80,8 @@ class Between:
         with np.errstate(all="ignore"):
             for i, node in enumerate(self.nodes):
                 if node.level == level and node.kind is not Kind.FULL and i not in self.values and not self._is_sum(i):
-                    self.values[i] = _node(node, NUMPY, self.leaves, self.scalars, [self.values[a] for a in node.args])
+                    args = [self.values[a] for a in node.args]
+                    self.values[i] = evaluate(node, NUMPY, self.leaves, self.scalars, args)
 
     def _is_sum(self, index: int) -> bool:
         node = self.nodes[index]

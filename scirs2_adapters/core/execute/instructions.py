@@ -128,6 +128,19 @@ def set_word(typing: Any, address: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def anchor(typing: Any) -> Any:
+    """The address of a word that belongs to the compiled function: its only memory between calls."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        integer = ir.IntType(64)
+        place = ir.GlobalVariable(builder.module, integer, "scirs2.anchor")
+        place.initializer, place.linkage = ir.Constant(integer, 0), "internal"
+        return builder.ptrtoint(place, integer)
+
+    return types.intp(), emit
+
+
+@intrinsic
 def take_ticket(typing: Any, address: Any) -> Any:
     """Atomically adds 1 to the integer at `address`; returns what it was."""
 

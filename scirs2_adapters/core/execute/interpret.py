@@ -31,20 +31,21 @@ def run(
     values: dict[int, list[Any]] = {}
     for index in order:
         node = program.nodes[index]
-        values[index] = _node(node, waist, leaves, scalars, [values[a] for a in node.args])
+        values[index] = evaluate(node, waist, leaves, scalars, [values[a] for a in node.args])
         for arg in set(node.args):
             if last[arg] == index and arg not in keep:
                 del values[arg]
     return [{name: values[program.outputs[name]][i] for name in wanted} for i in range(len(leaves))]
 
 
-def _node(
+def evaluate(
     node: Node,
     waist: Waist,
     leaves: Sequence[Mapping[str, Any]],
     scalars: Sequence[Mapping[str, Any]],
     args: list[list[Any]],
 ) -> list[Any]:
+    """The value of one node for every leaf, from those of its arguments."""
     if node.op == "input":
         return [leaf[node.name] for leaf in leaves]
     if node.op == "scalar":
