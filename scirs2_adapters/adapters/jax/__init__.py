@@ -1,0 +1,22 @@
+"""optax transformations made from rules, and `step`: `from scirs2_adapters.jax import adamw, step`."""
+
+from scirs2_adapters.core.errors import require
+
+require("jax", {"jax": ("JAX", "0.5.0"), "optax": ("optax", "0.2.4")})
+
+from scirs2_adapters.core.registry import names  # noqa: E402
+
+from .native import factory, step  # noqa: E402
+
+__all__ = [*names(), "step"]
+
+
+def __getattr__(name: str) -> object:
+    """The factory of an optimizer, made when it is asked for."""
+    if not name.startswith("_") and name in names():
+        return factory(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *names()})

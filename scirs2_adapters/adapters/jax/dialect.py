@@ -1,0 +1,169 @@
+"""optax's words for the core's: argument names and their order, and the state classes in which optax keeps memory.
+
+Arguments that optax's own function takes by position are taken so, in its order as far as we have them all; the rest by
+name only. An argument of which optax knows nothing has the default None where None means the rule's own default:
+`inject_hyperparams` turns every number it sees into a traced array, and must see only those that it is given.
+"""
+
+import inspect
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optax
+from optax import contrib
+
+from scirs2_adapters.core.dialect import Dialect
+from scirs2_adapters.core.errors import did_you_mean
+from scirs2_adapters.core.rule import Rule
+
+WORDS = {"beta1": "b1", "beta2": "b2", "rho": "decay", "clip_threshold": "clipping_threshold"}
+MUON = {
+    "momentum": "beta",
+    "ns_coefficients": "ns_coeffs",
+    "adamw_learning_rate": "adam_learning_rate",
+    "adamw_beta1": "adam_b1",
+    "adamw_beta2": "adam_b2",
+    "adamw_eps": "adam_eps",
+}
+DIALECTS = {
+    "muon": Dialect(names=WORDS | MUON),
+    "prodigy": Dialect(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
+}
+
+#: The argument by which optax chooses the dtype of one slot: optimizer -> (argument, slot).
+DTYPES = {
+    "adam": ("mu_dtype", "exp_avg"),
+    "adamw": ("mu_dtype", "exp_avg"),
+    "lion": ("mu_dtype", "exp_avg"),
+    "muon": ("mu_dtype", "momentum_buffer"),
+    "sgd": ("accumulator_dtype", "momentum_buffer"),
+}
+#: Arguments that every factory has besides a rule's own.
+OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "match": None}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One member of a chain's state: its class, and for each field the slot in it, "count", or "-slot" for its
+    negative.
+    """
+
+    cls: type
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The state of an optimizer of optax's. A place is alternatives, of which the largest that the slots fill is
+    taken, or a word: "decay" and "rate" are the places of weight decay and learning rate, which count where they
+    follow a schedule.
+
+    `alias` names slots that are always equal to another. `unless` names arguments that ask for memory optax has no
+    place for.
+    """
+
+    places: tuple[str | tuple[Place, ...], ...]
+    alias: Mapping[str, str] = field(default_factory=dict)
+    unless: tuple[str, ...] = ()
+    bare: bool = False
+
+
+_MOMENTS = {"count": "count", "mu": "exp_avg", "nu": "exp_avg_sq"}
+_ADAM = (
+    Place(optax.ScaleByAdamState, _MOMENTS),
+    Place(optax.ScaleByAmsgradState, _MOMENTS | {"nu_max": "max_exp_avg_sq"}),
+)
+_LION = (Place(optax.ScaleByLionState, {"count": "count", "mu": "exp_avg"}),)
+_RMS = (
+    Place(optax.ScaleByRmsState, {"nu": "square_avg"}),
+    Place(optax.ScaleByRStdDevState, {"mu": "grad_avg", "nu": "square_avg"}),
+)
+_PRODIGY = {
+    "exp_avg": "exp_avg",
+    "exp_avg_sq": "exp_avg_sq",
+    "grad_sum": "s",
+    "params0": "p0",
+    "estim_lr": "d",
+    "numerator_weighted": "d_numerator",
+    "count": "count",
+}
+EMPTY = Place(optax.EmptyState)
+
+
+def _trace(slot: str) -> tuple[Place, ...]:
+    return EMPTY, Place(optax.TraceState, {"trace": slot})
+
+
+#: By optimizer, or by optimizer and match where that has another: optax's own RMSprop sums steps, which point downhill.
+CHAINS = {
+    "adam": Chain((_ADAM, "rate")),
+    "adamw": Chain((_ADAM, "decay", "rate")),
+    "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
+    "lion": Chain((_LION, "decay", "rate")),
+    "prodigy": Chain(
+        ((Place(contrib.ProdigyState, _PRODIGY),),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True
+    ),
+    "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),
+    "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
+    "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
+}
+
+
+def dialect(rule: type[Rule]) -> Dialect:
+    """The words of this optimizer."""
+    return DIALECTS.get(rule.name, Dialect(names=WORDS))
+
+
+def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
+    """The factory's signature; a wrapper's is that of its base as well."""
+    fields, word, own = rule.fields_with(base), inspect.Parameter, inspect.Parameter.KEYWORD_ONLY
+    given = dialect(rule).parameters(fields)
+    theirs = _optax(rule.name)
+    for core, f in fields.items():
+        host = dialect(rule).names.get(core, core)
+        if host in given and ((f.kind is int and f.static) or (host not in theirs and host in _SILENT)):
+            given[host] = given[host].replace(default=None, annotation=f"{given[host].annotation} | None")
+    for host in given.keys() & theirs.keys() - {"learning_rate"}:
+        if theirs[host].default is None:
+            given[host] = given[host].replace(default=None)
+    given["learning_rate"] = given["learning_rate"].replace(annotation=optax.ScalarOrSchedule)
+    if fields.keys() != rule.fields.keys():
+        given["base"] = word("base", own, default=getattr(rule, "default_base", None), annotation=str | Rule)
+    if rule.name in DTYPES:
+        given[DTYPES[rule.name][0]] = word(DTYPES[rule.name][0], own, default=None)
+    given |= {k: word(k, own, default=default) for k, default in OURS.items()}
+    ordered = ["learning_rate", *itertools.takewhile(given.__contains__, [k for k in theirs if k != "learning_rate"])]
+    ordered = ordered if "learning_rate" in theirs else ordered[:1]
+    rest = [k for k in given if k not in ordered]
+    first = [given[k].replace(kind=word.POSITIONAL_OR_KEYWORD) for k in ordered]
+    return inspect.Signature(first + [given[k].replace(kind=own) for k in rest])
+
+
+#: Arguments that stay None until given, where optax has no such argument.
+_SILENT = ("weight_decay", "dampening", "growth_rate")
+
+
+def _optax(name: str) -> dict[str, inspect.Parameter]:
+    """What optax's own function of this name takes by position, in order."""
+    theirs = getattr(optax, name, None) or getattr(contrib, name, None)
+    found = inspect.signature(theirs).parameters if theirs else {}
+    return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+
+def by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that were given, by name. None is not given: it stands for the default everywhere."""
+    order = [k for k, p in known.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(order):
+        raise TypeError(
+            f"`{call}` takes {len(order)} arguments by position ({', '.join(order)}). Received: {len(args)}."
+        )
+    placed = dict(zip(order, args, strict=False))
+    if twice := placed.keys() & given.keys():
+        raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
+    if unknown := given.keys() - known.parameters.keys():
+        name = min(unknown)
+        takes = ", ".join(known.parameters)
+        raise TypeError(f"`{call}` has no argument `{name}`.{did_you_mean(name, known.parameters)} It takes: {takes}.")
+    return {k: v for k, v in {**placed, **given}.items() if v is not None}

@@ -1,0 +1,168 @@
+"""State in and out by name: optax's own classes in optax's own places where optax has the optimizer, else `RuleState`.
+
+Made by tree maps alone, so that abstract parameters, shardings, masks and placeholders all pass through; the tree
+depends on which arguments were given and never on their values, nor on the path taken.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Kind, Leaf, Slot
+
+from .dialect import CHAINS, EMPTY, Place
+
+Tree = Any
+COUNT = "count"
+
+
+class RuleState(NamedTuple):
+    """The memory of an optimizer that optax does not have: trees like the parameters, and numbers for the whole model,
+    by name.
+
+    Where a parameter has no such slot the tree holds `optax.MaskedNode`.
+    """
+
+    count: jax.Array
+    slots: dict[str, Tree]
+    model: dict[str, jax.Array]
+
+
+class Memory(NamedTuple):
+    """A state taken apart."""
+
+    counts: tuple[jax.Array, ...]
+    slots: dict[str, Tree]
+    model: dict[str, jax.Array]
+
+
+def possible_slots(rule: Rule) -> dict[str, Slot]:
+    """Every slot that some parameter may have under this rule, whatever the parameter: asked of one of each kind."""
+    leaves = [Leaf(shape) for shape in ((), (1,), (1, 1), (1, 1, 1))]
+    return {s.name: s for leaf in leaves for s in rule.route(leaf).slots(leaf)}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the memory of one rule lies. `places` is empty for a `RuleState`; a masked place is one level further
+    down.
+    """
+
+    slots: tuple[str, ...]
+    model: tuple[str, ...]
+    places: tuple[Place, ...] = ()
+    masked: int = -1
+    alias: tuple[tuple[str, str], ...] = ()
+    bare: bool = False
+
+    @property
+    def negative(self) -> frozenset[str]:
+        """The slots whose negative is stored."""
+        return frozenset(s[1:] for place in self.places for s in place.fields.values() if s[0] == "-")
+
+    def build(self, memory: Memory) -> Tree:
+        """The state that holds this memory."""
+        if not self.places:
+            return RuleState(memory.counts[0], memory.slots, memory.model)
+        counts, members = iter(memory.counts), []
+        for i, place in enumerate(self.places):
+            given = {f: self._take(name, memory, counts) for f, name in place.fields.items()}
+            members.append(optax.MaskedState(place.cls(**given)) if i == self.masked else place.cls(**given))
+        return members[0] if self.bare else tuple(members)
+
+    def _take(self, name: str, memory: Memory, counts: Iterable[jax.Array]) -> Tree:
+        if name == COUNT:
+            return next(iter(counts))
+        name = name.removeprefix("-")
+        return memory.model[name] if name in self.model else memory.slots[name]
+
+    def read(self, state: Tree) -> Memory:
+        """The memory in a state."""
+        if not self.places:
+            return Memory((state.count,), dict(state.slots), dict(state.model))
+        members = (state,) if self.bare else state
+        if not isinstance(members, tuple) or len(members) != len(self.places):
+            raise ValueError(
+                f"The state must have {len(self.places)} members, as `init` makes it. Received: {type(state).__name__}."
+            )
+        counts, found = [], {}
+        for i, (place, member) in enumerate(zip(self.places, members, strict=True)):
+            inner = member.inner_state if i == self.masked else member
+            for f, name in place.fields.items():
+                if name == COUNT:
+                    counts.append(getattr(inner, f))
+                else:
+                    found[name.removeprefix("-")] = getattr(inner, f)
+        found |= {name: found[of] for name, of in self.alias}
+        return Memory(tuple(counts), {n: found[n] for n in self.slots}, {n: found[n] for n in self.model})
+
+
+def layout(rule: Rule, given: Mapping[str, Any], scheduled: frozenset[str], masked: bool) -> Layout:
+    """The layout of a rule, by the core's names of what was given: of optax's where it has room for every slot."""
+    known = possible_slots(rule)
+    slots = tuple(n for n, s in known.items() if s.kind is not Kind.MODEL)
+    model = tuple(s.name for s in rule.model_slots())
+    chain = CHAINS.get(f"{rule.name}:{rule.match}", CHAINS.get(rule.name))
+    if chain is None or any(name in given for name in chain.unless):
+        return Layout(slots, model)
+    places, masked_place = [], -1
+    for i, place in enumerate(chain.places):
+        if place == "decay":
+            places.append(Place(_decay_schedule(), {COUNT: COUNT}) if "weight_decay" in scheduled else EMPTY)
+            masked_place = i if masked else -1
+        elif place == "rate":
+            places.append(Place(optax.ScaleByScheduleState, {COUNT: COUNT}) if "learning_rate" in scheduled else EMPTY)
+        else:
+            places.append(_largest(place, {*slots, *model}))
+    held = {s.removeprefix("-") for p in places for s in p.fields.values()} | set(chain.alias)
+    if not {*slots, *model} <= held:
+        return Layout(slots, model)
+    return Layout(slots, model, tuple(places), masked_place, tuple(chain.alias.items()), chain.bare)
+
+
+@functools.cache
+def _decay_schedule() -> type:
+    """The class in which optax counts for a schedule of weight decay; it has no public name."""
+    return type(jax.eval_shape(optax.add_decayed_weights(lambda count: 0.0 * count).init, ()))
+
+
+def _largest(alternatives: tuple[Place, ...], known: set[str]) -> Place:
+    fit = [p for p in alternatives if {s.removeprefix("-") for s in p.fields.values()} <= known | {COUNT}]
+    return max(fit, key=lambda p: len(p.fields), default=EMPTY)
+
+
+def initial(
+    place: Layout, rule: Rule, params: Tree, dtype_of: Callable[[Slot, str], Any], leaf_of: Callable[..., Leaf]
+) -> Tree:
+    """The state before the first step."""
+    known = possible_slots(rule)
+    slots = {}
+    for name in place.slots:
+
+        def make(path: Any, p: Any, name: str = name) -> Any:
+            leaf = leaf_of(path, p)
+            found = [s for s in rule.route(leaf).slots(leaf) if s.name == name]
+            return _first(found[0], p, dtype_of(found[0], leaf.dtype)) if found else optax.MaskedNode()
+
+        slots[name] = jax.tree_util.tree_map_with_path(make, params)
+    model = {n: jnp.asarray(getattr(rule, known[n].initial) if known[n].initial else 0.0, float) for n in place.model}
+    counters = sum(s == COUNT for p in place.places for s in p.fields.values()) if place.places else 1
+    counts = tuple(jnp.zeros((), jnp.int32) for _ in range(counters))
+    return place.build(Memory(counts, slots, model))
+
+
+def _first(slot: Slot, p: Any, dtype: Any) -> jax.Array:
+    """A slot before the first step; of its own memory even where it is a copy, or donation would give it away twice."""
+    if slot.kind is not Kind.FULL:
+        return jnp.zeros(slot.shape(jnp.shape(p)), dtype)
+    if slot.initial is None or isinstance(p, jax.ShapeDtypeStruct):
+        return jnp.zeros_like(p, dtype=dtype)
+    return jnp.array(p, dtype=dtype, copy=True)

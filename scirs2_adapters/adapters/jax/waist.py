@@ -1,0 +1,191 @@
+"""The waist bound to `jax.numpy`, the scalars of a trace, and the traced path that runs a formula with them.
+
+Square roots have derivative 0 at 0 where the true one is infinite: a step differentiated at its beginning, where
+second moments are 0, is then finite. Plain numbers stay Python's until they meet a traced one: what depends on none is
+float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scirs2_adapters.core.execute.interpret import run
+from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.program import Program, record
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Kind, Leaf
+from scirs2_adapters.core.waist import HOST_SCALARS, Waist
+
+Arrays = Mapping[str, Sequence[Any]]
+
+
+@jax.custom_jvp
+def sqrt(x: jax.Array) -> jax.Array:
+    """The square root."""
+    return jnp.sqrt(x)
+
+
+@sqrt.defjvp
+def _sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    root = sqrt(primals[0])
+    zero = root == 0
+    return root, jnp.where(zero, 0, tangents[0] / (2 * jnp.where(zero, 1, root)))
+
+
+WAIST = Waist(
+    sqrt=sqrt,
+    abs=jnp.abs,
+    sign=jnp.sign,
+    maximum=jnp.maximum,
+    minimum=jnp.minimum,
+    where=jnp.where,
+    sum=lambda x, axis: jnp.sum(x, axis, keepdims=axis is not None),
+    mean=lambda x, axis: (
+        jnp.sum(x, axis, keepdims=axis is not None) / max(1, x.size if axis is None else x.shape[axis])
+    ),
+    matmul=partial(jnp.matmul, precision="highest"),
+    transpose=lambda x: jnp.swapaxes(x, -1, -2),
+)
+
+
+def _either(name: str) -> Callable[..., Any]:
+    host, traced = getattr(HOST_SCALARS, name), getattr(jnp, name)
+
+    def function(*values: Any) -> Any:
+        return (host if all(isinstance(v, bool) or is_number(v) for v in values) else traced)(*values)
+
+    return function
+
+
+SCALARS = SimpleNamespace(**{name: _either(name) for name in vars(HOST_SCALARS)})
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a step is apart from its numbers. `emit` is "p" or "delta"; `names` and `decays` are of the leaves."""
+
+    rule: Rule
+    call: str
+    emit: str
+    kernel: str
+    negative: frozenset[str]
+    names: tuple[str, ...]
+    decays: tuple[bool, ...]
+
+
+@dataclass(eq=False)
+class Group:
+    """Leaves with one program and the same dtypes; `rows` are their different coefficients, `index` says whose are
+    which.
+    """
+
+    program: Program
+    dtypes: Mapping[str, str]
+    compute: str
+    members: list[int] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    index: list[int] = field(default_factory=list)
+    known: dict[Any, int] = field(default_factory=dict)
+
+    def add(self, member: int, shape: tuple[int, ...], key: Any, scalars: Mapping[str, Any]) -> None:
+        """One more leaf. Equal keys mean equal coefficients, which are rounded to the arithmetic's dtype once."""
+        if key not in self.known:
+            self.known[key] = len(self.rows)
+            self.rows.append({n: number(scalars[n], self.compute) for n in self.program.scalars})
+        self.members.append(member)
+        self.shapes.append(shape)
+        self.index.append(self.known[key])
+
+    def stored(self, emit: str) -> list[str]:
+        """What a step makes: the parameter or its change, and every slot that it changes."""
+        slots = [s.name for s in self.program.slots if s.kind is not Kind.MODEL]
+        return [emit, *(n for n in slots if self.program.nodes[self.program.outputs[n]].op != "input")]
+
+    def dtype(self, name: str) -> str:
+        """The dtype in which a result is stored."""
+        return self.dtypes["g" if name == "delta" else name]
+
+
+def number(value: Any, dtype: str) -> Any:
+    """A scalar in this dtype; a plain number goes there straight from float64."""
+    return np.dtype(dtype).type(value) if is_number(value) else jnp.asarray(value).astype(dtype)
+
+
+def real(dtype: Any) -> str:
+    """The name of a dtype, of its parts if it is complex."""
+    return jnp.finfo(dtype).dtype.name if jnp.issubdtype(dtype, jnp.complexfloating) else jnp.dtype(dtype).name
+
+
+def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """Sorts leaves into groups, with coefficients computed once for each rule that a leaf is routed to."""
+    groups: dict[Any, Group] = {}
+    routes: dict[Any, tuple[Rule, Mapping[str, Any]]] = {}
+    for i, (name, decay, arrays) in enumerate(zip(job.names, job.decays, leaves, strict=True)):
+        p = arrays["p"]
+        leaf = Leaf(p.shape, real(p.dtype), name)
+        routed = rule.route(leaf)
+        key = (decay, None if routed is rule else _identity(routed))
+        if key not in routes:
+            routed = routed if decay else routed.replace(weight_decay=0.0)
+            routes[key] = routed, routed.scalars(SCALARS, t)
+        routed, scalars = routes[key]
+        own = routed.leaf_coefficients(leaf)
+        program, dtypes = record(routed, leaf), {n: str(x.dtype) for n, x in arrays.items()}
+        kind = (program, *dtypes.items())
+        if kind not in groups:
+            groups[kind] = Group(program, dtypes, jnp.promote_types(leaf.dtype, jnp.float32).name)
+        groups[kind].add(i, p.shape, (key, *own.items()), {**scalars, **own})
+    return list(groups.values())
+
+
+def _identity(rule: Rule) -> tuple[Any, ...]:
+    values = (
+        v if is_number(v) or isinstance(v, (str, bool, type(None))) else id(v) for v in rule.get_config().values()
+    )
+    return (type(rule), *values)
+
+
+def _load(x: Any, compute: str) -> Any:
+    """In the arithmetic's dtype; a complex array as two real ones, one on the other."""
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        x = jnp.stack([x.real, x.imag])
+    return x.astype(compute)
+
+
+def _store(x: Any, dtype: str, shape: tuple[int, ...]) -> Any:
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return jax.lax.complex(x[0], x[1]).astype(dtype)
+    return jnp.broadcast_to(x, shape).astype(dtype)
+
+
+def traced(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any]) -> Any:
+    """The step in JAX's own operations: for each group its results by name, and the model's numbers."""
+    made: list[dict[str, list[Any]]] = [{} for _ in groups]
+    new = dict(model)
+    for program in dict.fromkeys(g.program for g in groups):
+        mine = [k for k, g in enumerate(groups) if g.program is program]
+        leaves = [
+            {n: _load(arrays[k][n][j], groups[k].compute) for n in arrays[k]}
+            | {n: jnp.asarray(x).astype(groups[k].compute) for n, x in model.items()}
+            for k in mine
+            for j in range(len(groups[k].members))
+        ]
+        scalars = [rows[k][r] for k in mine for r in groups[k].index]
+        numbers = [s.name for s in program.slots if s.kind is Kind.MODEL]
+        out = iter(run(program, WAIST, leaves, scalars, [*groups[mine[0]].stored(emit), *numbers]))
+        for k in mine:
+            results = [next(out) for _ in groups[k].members]
+            for n in groups[k].stored(emit):
+                like = arrays[k]["g" if n == "delta" else n]
+                made[k][n] = [_store(r[n], x.dtype, x.shape) for r, x in zip(results, like, strict=True)]
+            new |= {n: jnp.asarray(results[0][n]).astype(model[n].dtype) for n in numbers}
+    return made, new
