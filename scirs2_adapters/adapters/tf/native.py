@@ -125,9 +125,11 @@ def _hyperparameter(core: str, host: str, means: str) -> property:
 
 def _example(name: str) -> list[str]:
     return [
+        ">>> import keras, numpy as np",
         f">>> from {__package__.replace('.adapters', '')} import {name}",
+        ">>> model = keras.Sequential([keras.layers.Dense(1)])",
         f'>>> model.compile(optimizer={name}(), loss="mse")',
-        ">>> history = model.fit(x, y)",
+        ">>> history = model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)",
     ]
 
 
