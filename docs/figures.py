@@ -1,7 +1,7 @@
 """Draws the picture of how-it-works.md: `python docs/figures.py` writes docs/how-it-works.svg.
 
-The text in the boxes is the rule's own, so that the picture shows what there is. Not part of `make gen`: matplotlib's output differs
-between its versions, and a picture need not be fresh to the byte.
+The text in the boxes is the rule's own, so that the picture shows what there is. Not part of `make gen`: matplotlib's
+output differs between its versions, and a picture need not be fresh to the byte.
 """
 
 import inspect

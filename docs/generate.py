@@ -1,0 +1,86 @@
+"""Writes whatever follows from the declarations: type stubs, README's tables, docs/optimizers.md. `make gen`.
+
+`python docs/generate.py` writes; with `--check` it writes nothing and fails if a file is not what it would write. Each
+room is looked at in a process of its own (room_facts.py), since two frameworks in one process get in each other's way.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pages
+import stubs
+
+from scirs2_adapters.adapters import rooms
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "scirs2_adapters"
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
+
+
+def facts(room: str) -> dict[str, Any]:
+    """What a room says of itself: its public list, its stub, its spelling of each rule's fields."""
+    environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "docs/room_facts.py"), room]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        sys.exit(f"The room {room} cannot be looked at; `make setup` installs every framework.\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def between_markers(text: str, part: str, body: str) -> str:
+    """`text` with what stands between a part's markers replaced."""
+    opened, closed = f"<!-- generated:{part} -->", f"<!-- /generated:{part} -->"
+    return re.sub(rf"{opened}.*?{closed}", lambda _: f"{opened}\n{body}\n{closed}", text, flags=re.DOTALL)
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file with the text it should have."""
+    with ThreadPoolExecutor(2) as pool:
+        by_room = dict(zip(rooms(), pool.map(facts, rooms()), strict=True))
+    spelling = {room: found["spelling"] for room, found in by_room.items()}
+    readme = (ROOT / "README.md").read_text()
+    readme = between_markers(readme, "optimizers", pages.summary_table())
+    readme = between_markers(readme, "tested", pages.tested_table())
+    files = {
+        PACKAGE / "core/__init__.pyi": stubs.core(),
+        ROOT / "docs/optimizers.md": pages.optimizers(spelling),
+        ROOT / "README.md": readme,
+    }
+    return files | {PACKAGE / f"adapters/{room}/__init__.pyi": found["stub"] for room, found in by_room.items()}
+
+
+def stale(files: dict[Path, str]) -> list[str]:
+    """What would change, as a unified diff."""
+    found = []
+    for path, text in files.items():
+        old = path.read_text() if path.exists() else ""
+        name = path.relative_to(ROOT).as_posix()
+        found += difflib.unified_diff(old.splitlines(), text.splitlines(), name, f"{name} (fresh)", lineterm="", n=1)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write stubs and tables anew.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
+    check = parser.parse_args().check
+    files = generated()
+    changes = stale(files)
+    if check and changes:
+        sys.exit("\n".join([*changes[:80], "Generated files are stale: run `make gen`."]))
+    if not check:
+        for path, text in files.items():
+            path.write_text(text)
+    print(f"{len(files)} generated files are {'fresh' if check or not changes else 'written'}.")
+
+
+if __name__ == "__main__":
+    main()
