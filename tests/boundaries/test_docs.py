@@ -1,0 +1,145 @@
+"""Every code block of README and docs runs, every docstring's example too, and generated files are what they would be.
+
+A block is ```` ```python ````. The blocks of a page run in order, those of each room in a process of their own, as two
+frameworks in one process get in each other's way. `python file=path` is written to that path in a copy of the package,
+in which the page's other blocks then run. `python no-run` is not run, and its first line says why.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from scirs2_adapters import names
+from tests.boundaries.support import ROOMS, ROOT, fresh
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```python *([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ROOM = re.compile(rf"scirs2_adapters\.({'|'.join(ROOMS)})\b")
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+#: Runs blocks as if they were the page, so that a traceback shows the page's own line numbers.
+RUNNER = """
+import json, sys
+page, blocks = json.load(sys.stdin)
+scope = {"__name__": "__main__"}
+for line, code in blocks:
+    exec(compile("\\n" * line + code, page, "exec"), scope)
+"""
+
+
+class Block(NamedTuple):
+    """A code block: the line of its fence, what stands behind `python`, and the code."""
+
+    line: int
+    info: str
+    code: str
+
+    @property
+    def room(self) -> str:
+        """The room it uses; "core" if it uses none."""
+        found = ROOM.search(self.code)
+        return found[1] if found else "core"
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    return [Block(text[: m.start()].count("\n") + 1, m[1].strip(), m[2]) for m in FENCE.finditer(text)]
+
+
+CASES = [(page, room) for page in PAGES for room in dict.fromkeys(b.room for b in blocks(page) if not b.info)]
+
+
+def tree_with(files: list[Block], where: Path) -> Path:
+    """A copy of the package in which a page's files are."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "scirs2_adapters", where / "scirs2_adapters", ignore=ignore)
+    shutil.copytree(ROOT / "tests/reference", where / "tests/reference", ignore=ignore)
+    (where / "tests/__init__.py").touch()
+    for block in files:
+        target = where / block.info.removeprefix("file=")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(block.code)
+    return where
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "room"), CASES, ids=[f"{p.relative_to(ROOT)}-{room}" for p, room in CASES])
+def test_every_code_block_runs(page: Path, room: str, tmp_path: Path) -> None:
+    found = blocks(page)
+    files = [b for b in found if b.info.startswith("file=")]
+    tree = tree_with(files, tmp_path / "tree") if files else ROOT
+    work = tmp_path / "work"
+    work.mkdir()
+    given = json.dumps([page.name, [(b.line, b.code) for b in found if not b.info and b.room == room]])
+    environment = {**os.environ, **QUIET, "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-c", RUNNER]
+    done = subprocess.run(
+        command, input=given, capture_output=True, text=True, env=environment, cwd=work, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_block_that_is_not_run_says_why(page: Path) -> None:
+    for block in blocks(page):
+        assert block.info in ("", "no-run") or block.info.startswith("file="), f"{page.name}:{block.line}"
+        if block.info == "no-run":
+            assert block.code.startswith("# Not run: "), f"{page.name}:{block.line} needs a reason in its first line"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_has_a_page_with_a_block_that_runs(room: str) -> None:
+    assert (ROOT / f"docs/{room}.md", room) in CASES
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_lines_of_the_readme_can_be_imported(room: str) -> None:
+    lines = re.findall(rf"from scirs2_adapters\.{room} import \w+", (ROOT / "README.md").read_text())
+    assert lines
+    fresh("\n".join(lines), **QUIET)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_docstring_of_a_rule_has_all_parts_and_its_example_runs(name: str) -> None:
+    import doctest
+
+    from scirs2_adapters import get
+
+    rule = get(name)
+    text = rule.__doc__ or ""
+    assert [p for p in ("Arguments:", "Example:", "Paper:", "Differs from the paper:") if f"\n{p}" not in text] == []
+    assert [field for field in rule.fields if f"\n  {field}: " not in text] == []
+    example = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
+    assert doctest.DocTestRunner(verbose=False).run(example).failed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_examples_in_the_docstrings_of_a_room_run(room: str, tmp_path: Path) -> None:
+    code = f"""
+import doctest, inspect, os, scirs2_adapters.{room} as room
+os.chdir({str(tmp_path)!r})
+for name in room.__all__:
+    text = inspect.getdoc(getattr(room, name)) or ""
+    example = doctest.DocTestParser().get_doctest(text, {{}}, name, None, 0)
+    assert text and not doctest.DocTestRunner(verbose=False).run(example).failed, name
+"""
+    done = fresh(code, check=False, **QUIET)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_generated_files_are_fresh(request: pytest.FixtureRequest) -> None:
+    if sorted(request.config.getoption("--rooms").split(",")) != sorted(ROOMS):
+        pytest.skip("the generated pages show every room, and not every room was asked for")
+    command = [sys.executable, str(ROOT / "docs/generate.py"), "--check"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
