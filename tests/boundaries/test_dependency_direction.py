@@ -12,7 +12,6 @@ ALSO = {
     "hf": {
         "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch room's"
     },
-    "jax": {"jaxlib": "jax's own compiled half, always installed with it"},
 }
 
 
