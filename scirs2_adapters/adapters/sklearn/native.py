@@ -176,8 +176,8 @@ class LinearClassifier(ClassifierMixin, Linear):
         """The index of each row's class, and the outputs: one for two classes, else one for each."""
         check_classification_targets(y)
         classes = self.classes_ if known else np.unique(y)
-        if unknown := sorted(set(y) - set(classes)):
-            raise ValueError(f"`y` has classes that were not there before: {unknown}. Known are {list(classes)}.")
+        if unknown := np.setdiff1d(y, classes).tolist():
+            raise ValueError(f"`y` has classes that were not there before: {unknown}. Known are {classes.tolist()}.")
         if len(classes) < 2:
             text = f"`{type(self).__name__}.fit` needs rows of more than one class. Received: {classes.tolist()}."
             raise ValueError(text)

@@ -112,10 +112,13 @@ class Linear(BaseEstimator):
         if first:
             self._start(rule, outputs, X)
         self.optimizer_ = self.optimizer_.under(rule)
-        self._descend(X, y, weights, partial)
+        converged = self._descend(X, y, weights, partial)
         if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
             way_out = "Scale the data, or lower the learning rate."
             raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
+        if not (converged or partial):
+            text = f"{self.max_iter} epochs were not enough to converge. Increase `max_iter`."
+            warnings.warn(text, ConvergenceWarning, stacklevel=4)
         return self
 
     def _start(self, rule: Rule, outputs: tuple[int, ...], X: Any) -> None:
@@ -126,8 +129,8 @@ class Linear(BaseEstimator):
         self.validation_scores_ = [] if self.early_stopping else None
         self._best, self._without_progress = -np.inf, 0
 
-    def _descend(self, X: Any, y: np.ndarray, weights: np.ndarray, partial: bool) -> None:
-        """One epoch of a `partial_fit`; else epochs until `tol` ends it."""
+    def _descend(self, X: Any, y: np.ndarray, weights: np.ndarray, partial: bool) -> bool:
+        """One epoch of a `partial_fit`; else epochs until `tol` ends it. Returns whether it did."""
         random, held_out = check_random_state(self.random_state), None
         if self.early_stopping:
             stratify = y if is_classifier(self) else None
@@ -135,20 +138,16 @@ class Linear(BaseEstimator):
                 X, y, weights, test_size=self.validation_fraction, random_state=random, stratify=stratify
             )
             held_out = held_x, held_y, held_weights
-        epochs, self.n_iter_ = 1 if partial else self.max_iter, 0
-        while self.n_iter_ < epochs:
+        epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
+        while self.n_iter_ < epochs and not converged:
             self.loss_ = sum(self._epoch((X, y, weights), random)) / X.shape[0]
             self.n_iter_ += 1
             self.t_ += X.shape[0]
             self.loss_curve_.append(self.loss_)
-            if self._stalls(held_out):
-                break
-        else:
-            if not partial:
-                text = f"{epochs} epochs were not enough to converge. Increase `max_iter`."
-                warnings.warn(text, ConvergenceWarning, stacklevel=5)
+            converged = self._stalls(held_out)
         if held_out is not None:
             self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
+        return converged
 
     def _epoch(self, rows: Rows, random: np.random.RandomState) -> Iterator[float]:
         """Steps through one epoch: the loss of each batch, times its rows. A batch of all rows needs no shuffling."""

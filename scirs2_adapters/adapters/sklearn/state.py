@@ -42,8 +42,8 @@ class Stepper:
     @property
     def steps(self) -> int:
         """How many steps were taken."""
-        saved = self.state_dict()
-        return max(saved["steps"].values(), default=0) if saved else 0
+        counts = self._host.steps if self._host else self._saved["steps"] if self._saved else {}
+        return max(counts.values(), default=0)
 
     def state_dict(self) -> Mapping[str, Any] | None:
         """All memory by name, as `HostOptimizer.state_dict` gives it; None before the first step."""
