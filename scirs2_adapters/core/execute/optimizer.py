@@ -18,7 +18,8 @@ from . import plain, storage
 from .host import Batch, plan, run
 from .kernel import reason_against
 
-Arrays = Mapping[Hashable, np.ndarray] | Sequence[np.ndarray]
+#: Keys are typed loosely, as a mapping is invariant in them: a dict of strings must do.
+Arrays = Mapping[Any, np.ndarray] | Sequence[np.ndarray]
 _CALL = "HostOptimizer"
 
 

@@ -1,0 +1,19 @@
+"""What a type checker makes of README's lines: `tests/types` is read by mypy, never run."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.boundaries.support import ROOMS, ROOT
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_have_the_types_they_show(request: pytest.FixtureRequest) -> None:
+    if sorted(request.config.getoption("--rooms").split(",")) != sorted(ROOMS):
+        pytest.skip("the lines are of every room, and not every room was asked for")
+    command = [sys.executable, "-m", "mypy", "tests/types"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr  # 2 is a crash
+    ours = [line for line in done.stdout.splitlines() if line.startswith("tests/types") or ".pyi:" in line]
+    assert ours == [], "\n".join(ours)
