@@ -7,10 +7,21 @@ from typing import Any
 import pytest
 import torch
 
-from .torch_support import CLOSE, PEERS, SHAPES, distance, ids, ours, params_of, plain, theirs, twins, walk
-
-each_peer = pytest.mark.parametrize(("name", "options"), PEERS, ids=ids)
-each_path = pytest.mark.parametrize("kernel", ["host", "traced"])
+from .torch_support import (
+    CLOSE,
+    PEERS,
+    SHAPES,
+    distance,
+    each_path,
+    each_peer,
+    ids,
+    ours,
+    params_of,
+    plain,
+    theirs,
+    twins,
+    walk,
+)
 
 
 @each_path

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 
+from scirs2_adapters import names
 from scirs2_adapters import torch as room
+from scirs2_adapters.core import get
 
 Optimizer = torch.optim.Optimizer
 
@@ -34,6 +37,12 @@ SHAPES = ((5, 3), (7,), (2, 3, 4, 4), (), (0, 3))
 def ids(value: Any) -> str | None:
     """A readable id of an options row."""
     return ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else None
+
+
+ALL = [get(name).__name__ for name in names()]
+each_optimizer = pytest.mark.parametrize("name", ALL)
+each_peer = pytest.mark.parametrize(("name", "options"), PEERS, ids=ids)
+each_path = pytest.mark.parametrize("kernel", ["host", "traced"])
 
 
 def ours(name: str) -> type[Optimizer]:

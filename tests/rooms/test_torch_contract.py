@@ -1,0 +1,209 @@
+"""What code around an optimizer relies on: its class, hooks, closures, versions, threads."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.profiler import ProfilerActivity, profile
+
+from .torch_support import each_optimizer, each_path, each_peer, ours, params_of, plain, theirs, walk
+
+NAN = float("nan")
+
+
+@each_optimizer
+def test_it_is_a_torch_optimizer_of_torchs_class(name: str) -> None:
+    optimizer = ours(name)(plain())
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert isinstance(optimizer, getattr(torch.optim, name, torch.optim.Optimizer))
+    assert type(optimizer).__name__ == name
+    assert optimizer.defaults.keys() <= optimizer.param_groups[0].keys()
+    assert repr(optimizer).startswith(f"{name} (")
+
+
+def test_adamw_is_an_adam_as_in_torch() -> None:
+    assert isinstance(ours("AdamW")(plain()), torch.optim.Adam)
+
+
+@each_peer
+def test_positions_of_arguments_are_torchs(name: str, options: dict[str, Any]) -> None:
+    del options
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD,)
+    given = [p.name for p in inspect.signature(ours(name)).parameters.values() if p.kind in kinds]
+    expected = [p.name for p in inspect.signature(theirs(name)).parameters.values() if p.kind in kinds]
+    assert given == expected
+
+
+def test_steps_keep_torchs_signature() -> None:
+    assert list(inspect.signature(ours("AdamW").step).parameters) == ["self", "closure"]
+    assert list(inspect.signature(ours("AdamW").zero_grad).parameters) == ["self", "set_to_none"]
+
+
+@each_path
+@each_optimizer
+def test_the_gradient_and_the_random_state_are_left_alone(name: str, kernel: str) -> None:
+    optimizer = ours(name)(plain(), kernel=kernel)
+    walk(optimizer, steps=2)
+    p = params_of(optimizer)[0]
+    grad, copied, address, random = p.grad, p.grad.clone(), p.data_ptr(), torch.get_rng_state()
+    optimizer.step()
+    assert p.grad is grad
+    assert torch.equal(grad, copied)
+    assert p.data_ptr() == address
+    assert torch.equal(random, torch.get_rng_state())
+
+
+@each_path
+def test_a_step_is_seen_by_autograd_as_a_write(kernel: str) -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = ours("AdamW")([p], kernel=kernel)
+    kept = (p * p).sum()
+    p.grad = torch.ones(3)
+    version = p._version
+    optimizer.step()
+    assert p._version > version
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        kept.backward()
+
+
+def test_a_closure_runs_once_with_gradients_and_its_value_is_returned() -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer, calls = ours("AdamW")([p]), []
+
+    def closure() -> torch.Tensor:
+        calls.append(torch.is_grad_enabled())
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        assert float(optimizer.step(closure)) == 3.0
+    assert calls == [True]
+
+
+class Mine(ours("AdamW")):
+    """A user's subclass, with a step of its own."""
+
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
+class Renamed(ours("AdamW")):
+    """A user's subclass, without."""
+
+
+@pytest.mark.parametrize("cls", [ours("AdamW"), Mine, Renamed], ids=lambda c: c.__name__)
+def test_hooks_are_called_once_and_in_torchs_order(cls: type[torch.optim.Optimizer]) -> None:
+    ours("AdamW")(plain()).step()
+    optimizer, seen = cls(plain()), []
+    handles = [
+        register_optimizer_step_pre_hook(lambda *a: seen.append("global pre")),
+        register_optimizer_step_post_hook(lambda *a: seen.append("global post")),
+        optimizer.register_step_pre_hook(lambda *a: seen.append("pre")),
+        optimizer.register_step_post_hook(lambda *a: seen.append("post")),
+    ]
+    try:
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            optimizer.step()
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert seen == ["global pre", "pre", "post", "global post"]
+    rows = {row.key: row.count for row in profiled.key_averages() if row.key.startswith("Optimizer.step")}
+    assert rows == {f"Optimizer.step#{cls.__name__}.step": 1}
+
+
+@each_optimizer
+def test_nan_gradients_neither_hang_nor_spread(name: str) -> None:
+    optimizer = ours(name)(plain(shapes=((5, 3), (7,))))
+    walk(optimizer, steps=2, lay=lambda g, p: torch.full_like(p, NAN) if p.ndim == 1 else g)
+    whole, broken = params_of(optimizer)
+    assert torch.isnan(broken).all()
+    if name != "Prodigy":  # its distance is a sum over all parameters
+        assert torch.isfinite(whole).all()
+
+
+@each_optimizer
+def test_meta_parameters_step(name: str) -> None:
+    p = torch.nn.Parameter(torch.zeros(4, 3, device="meta"))
+    p.grad = torch.zeros(4, 3, device="meta")
+    optimizer = ours(name)([p])
+    if name == "Prodigy":  # its distance is a number, which a meta tensor does not have
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            optimizer.step()
+    else:
+        optimizer.step()
+        assert all(x.device.type == "meta" for k, x in optimizer.state.get(p, {}).items() if k != "step")
+
+
+@each_optimizer
+def test_a_differentiable_step_has_gradients(name: str) -> None:
+    if name in ("Muon", "Prodigy"):
+        return  # Muon's iteration and Prodigy's kept numbers are no functions of the gradient that torch could follow
+    start, grad = torch.randn(3, 2, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64) + 3
+
+    def stepped(g: torch.Tensor) -> torch.Tensor:
+        p = start.clone().requires_grad_().clone()
+        optimizer = ours(name)([p], lr=0.1, differentiable=True)
+        for _ in range(2):
+            p.grad = g
+            optimizer.step()
+        return p
+
+    assert torch.autograd.gradcheck(stepped, (grad.requires_grad_(),))
+
+
+def test_one_parameter_optimizers_step_from_autograd_threads() -> None:
+    model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(10)))
+    optimizers = {p: ours("AdamW")([p]) for p in model.parameters()}
+
+    def stepped(p: torch.Tensor) -> None:
+        optimizers[p].step()
+        optimizers[p].zero_grad()
+
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(stepped)
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def train() -> None:
+        for _ in range(3):
+            model(torch.randn(2, 4)).sum().backward()
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert all(not torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    assert all(float(o.state[p]["step"]) == 3 for p, o in optimizers.items())
+
+
+@pytest.mark.parametrize("name", ["AdamW", "LAMB", "Adafactor"])
+def test_the_number_of_threads_changes_no_bit(name: str) -> None:
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            optimizer = ours(name)(plain(shapes=((400, 500), (300,))))
+            walk(optimizer, steps=2)
+            results.append([p.detach().clone() for p in params_of(optimizer)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+def test_the_grad_scaler_skips_a_step_that_overflowed() -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = ours("AdamW")([p])
+    scaler = torch.amp.GradScaler("cpu")
+    for factor, moved in ((float("inf"), False), (1.0, True)):
+        optimizer.zero_grad()
+        before = p.detach().clone()
+        scaler.scale((p * factor).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(p, before) is not moved

@@ -1,0 +1,161 @@
+"""Groups and schedulers: whatever changes between two steps is seen by the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from .torch_support import (
+    distance,
+    each_optimizer,
+    each_path,
+    each_peer,
+    ours,
+    params_of,
+    plain,
+    theirs,
+    twins,
+    walk,
+)
+
+
+@each_path
+@each_peer
+def test_groups_are_read_at_every_step(name: str, options: dict[str, Any], kernel: str) -> None:
+    def grouped() -> list[dict[str, Any]]:
+        first, second, *rest = plain(shapes=((5, 3), (7,), (2, 3, 4)))
+        return [{"params": [first], "lr": 0.3}, {"params": [second], "weight_decay": 0.2}, {"params": rest}]
+
+    mine, torchs = twins(name, options, grouped, kernel=kernel)
+    for i in range(4):
+        for optimizer in (mine, torchs):
+            for k, group in enumerate(optimizer.param_groups):
+                group["lr"] = 0.05 * (i + k + 1)
+                group["weight_decay"] = 0.01 * k * i
+                if "betas" in group:
+                    group["betas"] = (0.9 - 0.1 * i, 0.99)
+                if group.get("momentum"):
+                    group["momentum"] = 0.9 - 0.1 * i
+                group["maximize"] = i == 2
+        walk(mine, torchs, steps=2, seed=i)
+    assert distance(mine, torchs) < 1e-5
+
+
+@each_path
+@each_peer
+def test_parameters_without_gradient_are_skipped_whole(name: str, options: dict[str, Any], kernel: str) -> None:
+    mine, torchs = twins(name, options, lambda: plain(shapes=((5, 3), (7,), (2, 3, 4))), kernel=kernel)
+    mine.step()
+    assert not mine.state
+    for i, present in enumerate([(1, 1, 0), (0, 1, 1), (1, 1, 1), (0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)]):
+
+        def lay(g: torch.Tensor, p: torch.Tensor, present: tuple[int, ...] = present) -> torch.Tensor | None:
+            return g if present[min(p.ndim, 3) % 3] else None
+
+        walk(mine, torchs, steps=1, seed=i, lay=lay)
+    assert distance(mine, torchs) < 1e-5
+
+
+def test_added_groups_and_exchanged_parameters_are_stepped() -> None:
+    mine, torchs = twins("AdamW", {}, lambda: plain()[:2])
+    for optimizer in (mine, torchs):
+        optimizer.add_param_group({"params": plain(shapes=((4,), (3,))), "lr": 0.1})
+    walk(mine, torchs, steps=2)
+    for optimizer in (mine, torchs):
+        optimizer.param_groups[0]["params"][0] = plain(shapes=((6,),))[0]
+        params_of(optimizer)[1].data = torch.ones(9)
+        optimizer.state.pop(params_of(optimizer)[1])
+        optimizer.zero_grad()
+        optimizer.param_groups[1]["params"].reverse()
+    walk(mine, torchs, steps=2, seed=9)
+    assert distance(mine, torchs) < 1e-6
+
+
+def test_a_model_that_changes_its_dtype_goes_on() -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = ours("SGD")(model.parameters(), lr=0.5)
+    walk(optimizer, steps=1)
+    model.double()
+    walk(optimizer, steps=1)
+    model.bfloat16()
+    before = model.weight.detach().clone()
+    walk(optimizer, steps=1, lay=lambda g, p: torch.ones_like(p))
+    assert torch.allclose(model.weight, before - 0.5, atol=0.01)
+
+
+def test_a_tensor_learning_rate_is_read_where_it_is() -> None:
+    lr = torch.tensor(0.1)
+    mine, torchs = ours("AdamW")(plain(), lr=lr), theirs("AdamW")(plain(), lr=0.1)
+    walk(mine, torchs, steps=2)
+    lr.fill_(0.01)
+    torchs.param_groups[0]["lr"] = 0.01
+    walk(mine, torchs, steps=2)
+    assert mine.param_groups[0]["lr"] is lr
+    assert distance(mine, torchs) < 1e-6
+
+
+SCHEDULERS = {
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 2, 0.5),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=20),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, 3, cycle_momentum="momentum" in o.defaults),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.LinearLR(o), lr_scheduler.ExponentialLR(o, 0.9)], [3]
+    ),
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop"])
+def test_schedulers_drive_it_as_they_drive_torchs(name: str, scheduler: str) -> None:
+    options = {"momentum": 0.9, "lr": 0.05} if name == "SGD" else {"lr": 0.05}
+    if name == "RMSprop" and scheduler in ("OneCycleLR", "CyclicLR"):
+        options["momentum"] = 0.9
+    pair = twins(name, options, plain)
+    schedules = [SCHEDULERS[scheduler](o) for o in pair]
+    for i in range(8):
+        walk(*pair, steps=1, seed=i)
+        for schedule in schedules:
+            schedule.step()
+    assert distance(*pair) < 1e-5
+
+
+@each_optimizer
+def test_every_optimizer_can_be_cycled(name: str) -> None:
+    optimizer = ours(name)(plain())
+    if {"betas", "momentum"} & optimizer.defaults.keys():
+        schedule = lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=5)
+        walk(optimizer, steps=1)
+        schedule.step()
+        walk(optimizer, steps=1)
+    else:
+        assert name == "Adafactor"  # which has no momentum in torch either
+
+
+def test_names_of_parameters_route_them() -> None:
+    wide = plain(shapes=((6, 3), (6, 3), (6,)))
+    optimizer = ours("Muon")(list(zip(["hidden.weight", "lm_head.weight", "hidden.bias"], wide, strict=True)))
+    walk(optimizer, steps=1)
+    assert [list(optimizer.state[p]) for p in wide] == [["momentum_buffer"], *[["step", "exp_avg", "exp_avg_sq"]] * 2]
+
+
+def test_match_gives_another_frameworks_formula_and_defaults() -> None:
+    assert ours("AdamW")(plain(), match="keras").defaults["eps"] == 1e-7
+    assert ours("AdamW")(plain(), match="keras", eps=1e-5).defaults["eps"] == 1e-5
+
+
+def test_a_wrapper_takes_its_bases_arguments_and_schedules() -> None:
+    optimizer = ours("Lookahead")(plain(), base="sgd", momentum=0.9, lr=0.1, sync_period=2)
+    torchs = theirs("SGD")(plain(), momentum=0.9, lr=0.1)
+    walk(optimizer, torchs, steps=1)
+    for p, q in zip(params_of(optimizer), params_of(torchs), strict=True):
+        assert torch.allclose(p, q)
+    optimizer.param_groups[0]["lr"] = 0.0
+    before = [p.detach().clone() for p in params_of(optimizer)]
+    walk(optimizer, steps=2)
+    start = plain()
+    for p, q, s in zip(params_of(optimizer), before, start, strict=True):
+        assert torch.allclose(p, (q + s) / 2, atol=1e-6)
