@@ -6,17 +6,19 @@ its own sentence ends each error, because callers and tests match it: "Invalid l
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from scirs2_adapters.core.dialect import Dialect
-from scirs2_adapters.core.errors import ArgumentValueError
+from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Leaf
 
 TORCH = Dialect(
     names={
@@ -43,6 +45,15 @@ NONE_IS_DEFAULT = ("adjust_lr_fn",)
 CONSTANTS: dict[str, dict[str, Any]] = {
     "Adam": {"decoupled_weight_decay": False},
     "AdamW": {"decoupled_weight_decay": True},
+}
+
+#: What torch's constructor refuses and the formula does not: whether a rule is refused, the argument, the requirement.
+REFUSED: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+    "SGD": (
+        lambda rule: rule.nesterov and (rule.momentum == 0 or rule.dampening != 0),
+        "nesterov",
+        "must be False where momentum is 0 or dampening is not",
+    ),
 }
 
 #: torch's sentences by argument; those of one optimizer stand under its name.
@@ -121,8 +132,25 @@ def build(rule: type[Rule], given: Mapping[str, Any], match: str | None) -> Rule
                 f"`{name}({word}=...)` must have 1 element. Received: a tensor of shape {shape}. "
                 f"Tensor {word} must be 1-element"
             )
-    try:
+    with both_words(name):
         return TORCH.rule(rule, given, match=match, call=name)
+
+
+def refuse(rule: Rule) -> None:
+    """What torch refuses of the arguments together; a group may have it all the same, as in torch."""
+    name = type(rule).__name__
+    if name in REFUSED:
+        refused, argument, requirement = REFUSED[name]
+        with both_words(name):
+            if refused(rule):
+                raise bad_value(name, argument, requirement, getattr(rule, argument))
+
+
+@contextlib.contextmanager
+def both_words(name: str) -> Iterator[None]:
+    """Ends an error about an argument with torch's own sentence for it."""
+    try:
+        yield
     except ArgumentValueError as error:
         sentence = SENTENCES.get(f"{name}.{error.argument}", SENTENCES.get(error.argument))
         if sentence is None:
@@ -158,7 +186,7 @@ def resembles(group: Mapping[str, Any], slots: set[str]) -> list[str]:
         own, name = words(rule), type(rule).__name__
         same = all(group.get(k) == v for k, v in CONSTANTS.get(name, {}).items())
         whole = all(k in group for k, needed in own.items() if needed)
-        fits = whole and slots <= {s.name for s in rule.all_slots()}
+        fits = whole and slots <= {s.name for r in (rule, rule.route(Leaf((1,)))) for s in r.all_slots()}
         if same and fits and not (group.keys() & all_words()) - own.keys():
             found.append(name)
     return found

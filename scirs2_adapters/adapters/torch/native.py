@@ -8,6 +8,7 @@ made anew after a copy.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
 from . import paths, state
-from .dialect import CONSTANTS, FLAGS, NONE_IS_DEFAULT, OURS, TORCH, build, by_name, native_class, signature
+from .dialect import CONSTANTS, FLAGS, NONE_IS_DEFAULT, OURS, TORCH, build, by_name, native_class, refuse, signature
 
 Optimizer = torch.optim.Optimizer
 
@@ -30,12 +31,14 @@ class RuleOptimizer(Optimizer):
     """Any rule as a torch optimizer. Its classes are made by `optimizer`, one for each rule."""
 
     rule_class: ClassVar[type[Rule]]
+    __signature__: ClassVar[inspect.Signature]
 
     def __init__(self, params: Any, *args: Any, **given: Any) -> None:
         call = self.rule_class.__name__
-        given = by_name(call, signature_of(self.rule_class), args, given)
+        given = by_name(call, self.__signature__, args, given)
         options = {k: given.pop(k, v) for k, v in {**FLAGS, **OURS}.items()}
         rule = build(self.rule_class, given, options["match"])
+        refuse(rule)
         _check_flags(call, options, given.get("lr"))
         options["state_dtype"] = _named(options["state_dtype"])
         check_path(call, options["kernel"])
@@ -105,12 +108,12 @@ class RuleOptimizer(Optimizer):
 
     _hooked = Optimizer.profile_hook_step(_advance)
 
-    @functools.wraps(_advance)
     def step(self, *args: Any, **kwargs: Any) -> Any:
         # torch wraps the step of a user's subclass itself; wrapped here as well, hooks would be called twice.
         run = self._hooked if type(self).step is RuleOptimizer.step else self._advance
         return run(*args, **kwargs)
 
+    functools.update_wrapper(step, _advance)  # as a decorator it would hide the method from type checkers
     step.hooked = True  # type: ignore[attr-defined]
 
 
@@ -122,8 +125,9 @@ class Setting:
         same = last if last is not None and (last.base, last.match) == (self.base, self.match) else None
         fields = cls.fields_with(self.base) if same is None else same.fields
         self.fields: Mapping[str, Field] = fields
-        self.places = TORCH.places(fields) if same is None else same.places
-        self.keys = (*(h for _, h, _ in self.places), "base", "match", "kernel") if same is None else same.keys
+        self.places: list[tuple[str, str, int | None]] = TORCH.places(fields) if same is None else same.places
+        hosts = (h for _, h, _ in self.places)
+        self.keys: tuple[str, ...] = (*hosts, "base", "match", "kernel") if same is None else same.keys
         self.values = [group.get(k) for k in self.keys]
         self.live = any(map(_changeable, self.values))
         core = self._core(group)
@@ -182,12 +186,6 @@ def _check_flags(call: str, options: Mapping[str, Any], lr: Any) -> None:
         raise ValueError(f"`{call}`: lr as a Tensor is not supported for capturable=False and foreach=True.")
 
 
-@functools.cache
-def signature_of(rule: type[Rule]) -> Any:
-    """The constructor's signature, made once."""
-    return signature(rule)
-
-
 def _example(name: str) -> list[str]:
     return [
         ">>> import torch",
@@ -208,7 +206,7 @@ def optimizer(name: str) -> type[RuleOptimizer]:
     body: dict[str, Any] = {
         "__module__": __package__.replace(".adapters", ""),
         "__doc__": document(rule.text, fields, _example(rule.__name__), lambda k: TORCH.spell(k, fields), also),
-        "__signature__": signature_of(rule),
+        "__signature__": signature(rule),
         "rule_class": rule,
     }
     bases = (RuleOptimizer,) if theirs is Optimizer else (RuleOptimizer, theirs)

@@ -47,7 +47,7 @@ def step(optimizer: Any) -> None:
 
 
 #: For a compiled training step, in which the kernel is a call that the compiler must not look into.
-step_eagerly = torch._disable_dynamo(step)
+step_eagerly = torch._disable_dynamo(step)  # type: ignore[attr-defined]
 
 
 class Plan:
@@ -76,12 +76,13 @@ class Plan:
         for index, group in enumerate(optimizer.param_groups):
             names = group.get("param_names") or [""] * len(group["params"])
             for p, label in zip(group["params"], names, strict=True):
-                if found[i] is not None and id(p) not in seen:
+                g = found[i]
+                if g is not None and id(p) not in seen:
                     member = Member(optimizer, p, index, state.leaf_of(p, label), self.settings[index])
-                    member.refuse(name, found[i], group["fused"])
+                    member.refuse(name, g, group["fused"])
                     members.append(member)
                     seen.add(id(p))
-                elif found[i] is not None:
+                elif g is not None:
                     self.present.remove(i)
                 i += 1
         for m in members:
@@ -276,7 +277,7 @@ class Plan:
 
     def _run_traced(self, name: str, scalars: list[dict[str, Any]], model: dict[str, float]) -> dict[str, float]:
         for m in self.traced:
-            m.refuse(name, m.p.grad, False)
+            m.refuse(name, m.arrays()[1], False)
         numbers = [scalars[self.row_of[id(m)]] for m in self.traced]
         pairs = list(zip(self.traced, numbers, strict=True))
         new: dict[str, float] = {}

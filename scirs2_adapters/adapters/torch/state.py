@@ -263,7 +263,8 @@ def check(optimizer: Any, rule: Rule, saved: Mapping[str, Any]) -> None:
     name = type(optimizer).__name__
     for old in saved["param_groups"]:
         own, constants = words(rule), CONSTANTS.get(name, {})
-        missing = [k for k, needed in own.items() if needed and k not in old]
+        whole = all(k in old for k in OURS)  # one of ours, which lacks nothing
+        missing = [k for k, needed in own.items() if (needed or whole) and k not in old]
         foreign = [k for k in old if k not in own and k in all_words()]
         wrong = [k for k, v in constants.items() if old.get(k, v) != v]
         if missing or foreign or wrong:

@@ -36,6 +36,10 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
     return torch.where(condition, a, b) if isinstance(condition, Tensor) else a if condition else b
 
 
+def _sum(x: Tensor, axis: int | None) -> Tensor:
+    return torch.sum(x) if axis is None else torch.sum(x, dim=axis, keepdim=True)
+
+
 WAIST = Waist(
     sqrt=_either(math.sqrt, torch.sqrt),
     abs=torch.abs,
@@ -43,8 +47,8 @@ WAIST = Waist(
     maximum=_either(max, torch.maximum),
     minimum=_either(min, torch.minimum),
     where=_where,
-    sum=lambda x, axis: torch.sum(x) if axis is None else torch.sum(x, dim=axis, keepdim=True),
-    mean=lambda x, axis: WAIST.sum(x, axis) / max(1, math.prod(x.shape) if axis is None else x.shape[axis]),
+    sum=_sum,
+    mean=lambda x, axis: _sum(x, axis) / max(1, math.prod(x.shape) if axis is None else x.shape[axis]),
     matmul=torch.matmul,
     transpose=lambda x: x.transpose(-1, -2),
 )
