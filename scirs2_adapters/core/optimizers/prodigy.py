@@ -30,7 +30,7 @@ class Prodigy(Rule, decay="inside"):
     growth_rate = number(float("inf"), "largest growth of d in one step", "must be a number >= 1", lambda v: v >= 1)
     use_bias_correction = flag(False, "correct the moments as Adam does")
     safeguard_warmup = flag(False, "keep a warm-up of the learning rate out of the estimate's denominator")
-    matches = {"optax": {}}
+    matches = {"optax": {"use_bias_correction": True}}
 
     def coefficients(self, xp, t):
         unbias = xp.sqrt(one_minus_power(xp, self.beta2, t)) / one_minus_power(xp, self.beta1, t)
