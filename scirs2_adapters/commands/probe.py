@@ -83,7 +83,7 @@ def _sklearn(kernel: str) -> None:
 
     x = np.ones((4, 2), np.float32)
     HostOptimizer(AdamW(), [x.copy()], kernel=kernel).step([x])  # the estimators have no such argument: they are "auto"
-    LinearRegressor(optimizer=AdamW(), max_iter=1, tol=None).fit(x, x[:, 0])
+    LinearRegressor(optimizer=AdamW()).partial_fit(x, x[:, 0])
 
 
 _STEPS: Final[dict[str, Callable[[str], None]]] = {

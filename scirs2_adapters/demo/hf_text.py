@@ -88,6 +88,7 @@ class Room(Base):
         )  # fmt: skip
         changed = {} if kind == "own" else {"optimizer_cls_and_kwargs": optim(optimizer, args)}
         trainer = _InOrder(model, args, train_dataset=self._data, **changed)
+        trainer.model_accepts_loss_kwargs = False  # the mean over the batch, as everywhere; not a sum by a count
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ == "PrinterCallback":
                 trainer.remove_callback(callback)

@@ -58,7 +58,7 @@ class Room(DigitsRoom):
         return one
 
     def _model(self) -> Any:
-        hidden = [keras.layers.Dense(size, activation="relu") for size in SIZES[1:-1]]
+        hidden = [keras.layers.Dense(size, activation="tanh") for size in SIZES[1:-1]]
         model = keras.Sequential([keras.Input((SIZES[0],)), *hidden, keras.layers.Dense(SIZES[-1])])
         model.set_weights([np.array(p) for p in self.digits.initial])
         return model

@@ -95,15 +95,18 @@ def _short(name: str) -> str:
     return name.replace("TrainingArguments(", "").replace("MLPClassifier(", "").rstrip(")")
 
 
-def explanation(reference: str) -> str:
+def explanation(found: Sequence[Found], reference: str) -> str:
     """What the columns mean."""
-    digits = f"is the {TITLES[reference]} run" if reference else "has not run"
-    return (
-        "Gap: the largest distance of the parameters from the reference's, relative to the length of its path. "
-        f"For digits the reference {digits}; for the HF Trainer (a small GPT-2 on the standard library's source) it is "
-        "a plain torch loop over the same batches. Step time: one step of our optimizer by one of the framework's own, "
-        "medians, side by side. Dim rows: the framework's own optimizer; scikit-learn's nearest to AdamW has no decay."
-    )
+    parts = ["Gap: the largest distance of the parameters from the reference's, relative to the length of its path."]
+    if reference:
+        parts.append(f"The reference is our optimizer in {TITLES[reference]}.")
+    if any(f.room == "hf" for f in found):
+        parts.append("For the HF Trainer, a small GPT-2 on the standard library's source, it is a plain torch loop.")
+    parts.append("Step time: one step of our optimizer by one of the framework's own, medians, side by side.")
+    parts.append("Dim rows: the framework's own optimizer.")
+    if any(f.room == "sklearn" for f in found):
+        parts.append("scikit-learn's nearest to AdamW has no decay.")
+    return " ".join(parts)
 
 
 def figure(found: Sequence[Found], file: Path) -> None:

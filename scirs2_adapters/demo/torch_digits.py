@@ -49,7 +49,7 @@ class Room(DigitsRoom):
             with torch.no_grad():
                 layer.weight.copy_(torch.from_numpy(self.digits.initial[2 * i].T))
                 layer.bias.copy_(torch.from_numpy(self.digits.initial[2 * i + 1]))
-            layers += [torch.nn.ReLU(), layer] if i else [layer]
+            layers += [torch.nn.Tanh(), layer] if i else [layer]
         return torch.nn.Sequential(*layers)
 
     def _optimizer(self, optimizer: str, kind: str, model: torch.nn.Module) -> torch.optim.Optimizer:
