@@ -1,0 +1,142 @@
+"""The host kernel among threads and processes: concurrent callers, forked children, thread counts, caches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scirs2_adapters import get, names
+from scirs2_adapters.core import HostOptimizer
+from tests.boundaries.support import fresh
+
+#: Above what one thread is given, with an uneven rest; and something that is smaller than a work item.
+SHAPES = ((700, 301), (513,), (3, 2, 5))
+each_rule = pytest.mark.parametrize("name", names())
+
+
+def arrays(seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape).astype(np.float32) for shape in SHAPES]
+
+
+def walked(name: str, threads: int | None, steps: int = 2) -> list[np.ndarray]:
+    """Parameters and memory after some steps."""
+    optimizer = HostOptimizer(get(name)(), params := arrays(0), kernel="host", threads=threads)
+    for i in range(steps):
+        optimizer.step(arrays(i + 1))
+    return [*params, *(x for held in optimizer.state.values() for x in held.values())]
+
+
+def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@each_rule
+def test_the_number_of_threads_changes_no_bit(name: str) -> None:
+    one = walked(name, 1)
+    assert equal(one, walked(name, 2))
+    assert equal(one, walked(name, 3))
+
+
+def at_once(work: Callable[[], None], threads: int = 8) -> list[BaseException]:
+    """What goes wrong when this many threads do the same work from the same moment on."""
+    start, errors = threading.Barrier(threads), list[BaseException]()
+
+    def run() -> None:
+        try:
+            start.wait()
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    workers = [threading.Thread(target=run) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert not any(worker.is_alive() for worker in workers)
+    return errors
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "adafactor"])
+def test_eight_threads_step_at_once_as_one_does(name: str) -> None:
+    expected, seen = walked(name, 2, steps=5), list[list[np.ndarray]]()
+    assert at_once(lambda: seen.append(walked(name, 2, steps=5))) == []
+    assert len(seen) == 8
+    assert all(equal(expected, result) for result in seen)
+
+
+@pytest.mark.slow
+def test_eight_threads_may_be_the_first_to_compile(tmp_path: Path) -> None:
+    fresh(
+        """
+from tests.unit.test_threads_fork import at_once, equal, walked
+seen = []
+assert at_once(lambda: seen.append(walked("lamb", 2))) == []
+assert len(seen) == 8 and all(equal(seen[0], other) for other in seen)""",
+        SCIRS2_CACHE_DIR=str(tmp_path),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["default", "workqueue", "omp"])
+def test_a_forked_child_steps_after_its_parent_has(layer: str) -> None:
+    """Whatever numba's threading layer is set to: the kernels use none of them."""
+    fresh(
+        """
+import os
+from tests.unit.test_threads_fork import equal, walked
+before = walked("adamw", 2), walked("lamb", 2)
+child = os.fork()
+if child == 0:
+    same = equal(before[0], walked("adamw", 2)) and equal(before[1], walked("lamb", 2))
+    os._exit(0 if same and walked("lion", 2) else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert equal(before[0], walked("adamw", 2))""",
+        NUMBA_THREADING_LAYER=layer,
+    )
+
+
+@pytest.mark.slow
+def test_many_children_at_once_step() -> None:
+    fresh("""
+import os
+from tests.unit.test_threads_fork import equal, walked
+before, children = walked("adamw", 2), []
+for _ in range(4):
+    if (child := os.fork()) == 0:
+        os._exit(0 if equal(before, walked("adamw", 2)) else 1)
+    children.append(child)
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4""")
+
+
+WALK = 'from tests.unit.test_threads_fork import walked\nwalked("sgd", 1)\nwalked("lion", 1)'
+
+
+@pytest.mark.slow
+def test_a_cache_directory_that_cannot_be_written_costs_a_warning_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path / "file" / "cache"))
+    assert done.stderr.count("cannot be written") == 1
+    assert "SCIRS2_CACHE_DIR" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_damaged_cache_is_compiled_anew(tmp_path: Path) -> None:
+    assert fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path)).stderr == ""
+    files = sorted(tmp_path.glob("*.o"))
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-40])
+    done = fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path))
+    assert done.stderr.count("is damaged and will be compiled anew") == len(files)
+    assert fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path)).stderr == ""
+
+
+@pytest.mark.slow
+def test_a_warm_cache_is_loaded_without_the_compiler(tmp_path: Path) -> None:
+    fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path))
+    fresh(f"{WALK}\nimport sys\nassert 'numba' not in sys.modules", SCIRS2_CACHE_DIR=str(tmp_path))
