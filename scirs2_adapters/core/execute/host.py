@@ -82,7 +82,6 @@ class Batch:
                 table[:, k] = computed[a.name]
         return np.ascontiguousarray(table)
 
-
     def placed(self, level: int, rows: np.ndarray | None) -> tuple[np.ndarray, int, int]:
         """The items of a pass when each tensor takes its row of `rows`, their address, and how many sums there are.
 
@@ -96,7 +95,7 @@ class Batch:
             items[:, OUT] = np.cumsum(sizes) - sizes
             if len(self._placed) >= REMEMBERED:
                 self._placed.clear()
-            found = self._placed[key] = (items, _address(items), int(sizes.sum()))
+            found = self._placed[key] = (items, address(items), int(sizes.sum()))
         return found
 
 
@@ -122,14 +121,15 @@ def call(
     workers = batch.workers(threads)
     drive, worker = compile.driver()
     desc = (ctypes.c_int64 * (Word.THREADS + workers))(
-        batch.kernel.passes[level].address, _address(table), table.strides[0], place, len(items),
-        _address(coefficients), coefficients.strides[0], _address(out), 0, workers, worker,
+        batch.kernel.passes[level].address, address(table), table.strides[0], place, len(items),
+        address(coefficients), coefficients.strides[0], address(out), 0, workers, worker,
     )  # fmt: skip
     drive(ctypes.addressof(desc))
     return out, items
 
 
-def _address(x: np.ndarray) -> int:
+def address(x: np.ndarray) -> int:
+    """Where the array's memory begins."""
     return x.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
@@ -171,4 +171,4 @@ def _level(between: Sequence[Between], level: int, threads: int) -> None:
         b.share(level, [sum(column) for column in zip(*totals, strict=True)])
 
 
-__all__ = ["ITEM_WORDS", "Batch", "call", "default_threads", "plan", "run"]
+__all__ = ["ITEM_WORDS", "Batch", "address", "call", "default_threads", "plan", "run"]

@@ -15,7 +15,7 @@ from ..rule import Rule
 from ..slots import Kind, Leaf, Slot
 from ..waist import HOST_SCALARS
 from . import plain, storage
-from .host import Batch, plan, run
+from .host import Batch, address, plan, run
 from .kernel import reason_against
 
 #: Keys are typed loosely, as a mapping is invariant in them: a dict of strings must do.
@@ -61,7 +61,7 @@ class HostOptimizer:
             raise bad_value(_CALL, "params", "must hold at least one array", params)
         self.kernel, self.state_dtype, self.threads = kernel, state_dtype, threads
         self._leaves = {key: _leaf(key, p) for key, p in self.params.items()}
-        self._rules = {key: self.rule.route(leaf) for key, leaf in self._leaves.items()}
+        self._route()
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
         self.state: dict[Hashable, dict[str, np.ndarray]] = {}
         self.model = {s.name: _first(self.rule, s) for s in self.rule.model_slots()}
@@ -69,8 +69,10 @@ class HostOptimizer:
         self._host = takes_host(_CALL, kernel, next((r for r in reasons if r), None))
         self._plans: dict[Any, list[tuple[Batch, list[int]]]] = {}
 
-    def _program(self, key: Hashable) -> Program:
-        return record(self._rules[key], self._leaves[key])
+    def _route(self) -> None:
+        """Which rule steps which array, by which program: as long as no hyperparameter changes."""
+        self._rules = {key: self.rule.route(leaf) for key, leaf in self._leaves.items()}
+        self._programs = {key: record(self._rules[key], leaf) for key, leaf in self._leaves.items()}
 
     def _dtypes(self, key: Hashable, gradient: str) -> dict[str, str]:
         leaf = self._leaves[key]
@@ -80,12 +82,14 @@ class HostOptimizer:
     def replace(self, **changes: Any) -> None:
         """Change hyperparameters between steps, as a schedule does: `opt.replace(learning_rate=1e-4)`."""
         self.rule = self.rule.replace(**changes)
-        self._rules = {key: self.rule.route(leaf) for key, leaf in self._leaves.items()}
+        self._route()
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
         # numpy's arithmetic turns arrays of no axes into its scalars
-        given = {k: np.asarray(g) if isinstance(g, np.generic) else g for k, g in _items(grads, "grads") if g is not None}
+        given = {
+            k: np.asarray(g) if isinstance(g, np.generic) else g for k, g in _items(grads, "grads") if g is not None
+        }
         for key, g in given.items():
             self._check(key, g)
         keys = [k for k in self.params if k in given]
@@ -99,13 +103,13 @@ class HostOptimizer:
             self.steps[key] += 1
 
     def _check(self, key: Hashable, g: Any) -> None:
-        name = f"grads[{key!r}]"
-        if key not in self.params:
+        known, name = self.params.get(key), f"grads[{key!r}]"
+        if known is None:
             raise bad_value(f"{_CALL}.step", name, f"has no parameter; there are {sorted(map(str, self.params))}", g)
-        if not isinstance(g, np.ndarray) or g.dtype.name not in storage.STORAGES:
+        if not isinstance(g, np.ndarray) or storage.name(g.dtype) not in storage.STORAGES:
             raise bad_type(f"{_CALL}.step", name, "must be a floating numpy array", g)
-        if g.shape != self.params[key].shape:
-            raise bad_value(f"{_CALL}.step", name, f"must have the parameter's shape {self.params[key].shape}", g)
+        if g.shape != known.shape:
+            raise bad_value(f"{_CALL}.step", name, f"must have the parameter's shape {known.shape}", g)
 
     def _allocate(self, key: Hashable) -> dict[str, np.ndarray]:
         leaf, dtypes, made = self._leaves[key], self._dtypes(key, "float32"), {}
@@ -122,33 +126,47 @@ class HostOptimizer:
         rule = self._rules[key]
         return {**rule.scalars(HOST_SCALARS, self.steps[key] + 1), **rule.leaf_coefficients(self._leaves[key])}
 
-    def _step_host(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray]) -> None:
-        arrays = [{"p": _carried(self.params[k]), "g": _carried(grads[k]), **self.state[k]} for k in keys]
-        flat = [{n: np.ascontiguousarray(x) for n, x in a.items()} for a in arrays]
-        shape = tuple((k, grads[k].dtype.name) for k in keys)
-        programs = [self._program(k) for k in keys]
-        identity = (shape, tuple(programs))
+    def _rows(self, keys: list[Hashable]) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+        """The scalars of these arrays, those that are the same said once, and which of them each array takes."""
+        by_leaf = self.rule.by_leaf
+        first: dict[Any, int] = {}
+        rows = [first.setdefault((self.steps[k], k if by_leaf else None), len(first)) for k in keys]
+        scalars = [self._scalars(keys[rows.index(r)]) for r in range(len(first))]
+        return scalars, None if len(first) == 1 else np.array(rows, dtype=np.int64)
+
+    def _planned(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray]) -> list[tuple[Batch, list[int]]]:
+        """The batches of a step over these arrays; those of the last one if nothing has changed."""
+        dtypes = [storage.name(grads[k].dtype) for k in keys]
+        programs = [self._programs[k] for k in keys]
+        identity = (tuple(keys), tuple(dtypes), tuple(programs))
         if identity not in self._plans:
-            entries = [
-                (program, self._leaves[k].shape, self._dtypes(k, dtype))
-                for program, (k, dtype) in zip(programs, shape, strict=True)
-            ]
-            self._plans = {identity: plan(entries)}
-        batches = self._plans[identity]
-        tables = [np.array([[flat[i][n].ctypes.data for n in b.arrays] for i in m], dtype=np.int64) for b, m in batches]
-        scalars = [[self._scalars(keys[i]) for i in m] for _, m in batches]
-        self.model |= run(
-            [b for b, _ in batches], tables, scalars, [np.arange(len(m)) for _, m in batches], self.model, self.threads
-        )
-        for a, f in zip(arrays, flat, strict=True):
-            for name, x in a.items():
-                if f[name] is not x and name != "g" and not np.shares_memory(f[name], x):
-                    x[...] = f[name].reshape(x.shape)
+            each = zip(keys, dtypes, programs, strict=True)
+            self._plans = {identity: plan([(p, self._leaves[k].shape, self._dtypes(k, d)) for k, d, p in each])}
+        return self._plans[identity]
+
+    def _step_host(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray]) -> None:
+        batches = self._planned(keys, grads)
+        tables, lent = [], []
+        for batch, members in batches:
+            addresses = []
+            for key in (keys[i] for i in members):
+                arrays = {"p": _carried(self.params[key]), "g": _carried(grads[key]), **self.state[key]}
+                for name, x in arrays.items():
+                    if not x.flags.c_contiguous:
+                        arrays[name] = np.ascontiguousarray(x)
+                        lent.append((name, x, arrays[name]))
+                addresses.append([address(arrays[name]) for name in batch.arrays])
+            tables.append(np.array(addresses, dtype=np.int64))
+        scalars, rows = zip(*(self._rows([keys[i] for i in members]) for _, members in batches), strict=True)
+        self.model |= run([b for b, _ in batches], tables, scalars, rows, self.model, self.threads)
+        for name, own, copy in lent:
+            if name != "g":
+                own[...] = copy
 
     def _step_plain(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray]) -> None:
         by_program: dict[Program, list[Hashable]] = {}
         for key in keys:
-            by_program.setdefault(self._program(key), []).append(key)
+            by_program.setdefault(self._programs[key], []).append(key)
         for program, members in by_program.items():
             leaves = []
             for key in members:
@@ -210,7 +228,7 @@ def _leaf(key: Hashable, p: Any) -> Leaf:
 
 def _carried(x: np.ndarray) -> np.ndarray:
     """The array as its carrier: bfloat16 seen as uint16, anything else as it is."""
-    return x.view(np.uint16) if x.dtype.name == "bfloat16" else x
+    return x.view(np.uint16) if storage.name(x.dtype) == "bfloat16" else x
 
 
 def _first(rule: Rule, s: Slot) -> float:

@@ -7,6 +7,7 @@ instructions in `instructions.py`.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,12 @@ STORAGES = {
     "float16": Storage("float16", "float32"),
     "bfloat16": Storage("uint16", "float32"),
 }
+
+
+@functools.cache
+def name(dtype: np.dtype) -> str:
+    """A dtype's name, which numpy makes up anew each time."""
+    return dtype.name
 
 
 def compute_dtype(dtype: str) -> str:
