@@ -17,7 +17,7 @@ from tests.reference import reference
 from .cells import Cell
 from .drivers import driver
 from .options import Hyper, resolved
-from .problem import Arrays, Problem, problem, rounded
+from .problem import FEW, Arrays, Problem, problem, rounded
 
 STEPS, EVERY = 1000, 50
 BOUND = {"float64": 1e-12, "float32": 1e-6}
@@ -33,7 +33,7 @@ def hyper(rule: str, dtype: str) -> Hyper:
 @functools.cache
 def given(dtype: str) -> Problem:
     """N(0, 1) parameters and gradients."""
-    return problem(dtype, STEPS, drift=0.0)
+    return problem(dtype, STEPS, drift=0.0, names=FEW)
 
 
 def _flat(step: Arrays) -> np.ndarray:

@@ -30,6 +30,8 @@ LEAVES = {
 }
 STEPS = 12
 ASLEEP = ("wide", "vector")
+#: For walks of many steps: one leaf of each rank that a rule may treat in its own way.
+FEW = ("tall", "wide", "vector", "number")
 
 Arrays = list[np.ndarray]
 
@@ -45,21 +47,17 @@ class Problem:
     """Starting parameters and one list of gradients for each step, float64 arrays that hold values of `dtype`."""
 
     dtype: str
+    names: tuple[str, ...]
     params: Arrays
     grads: list[Arrays]
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the leaves, in their order."""
-        return list(LEAVES)
 
-
-def problem(dtype: str, steps: int = STEPS, drift: float = 0.5) -> Problem:
+def problem(dtype: str, steps: int = STEPS, drift: float = 0.5, names: tuple[str, ...] = tuple(LEAVES)) -> Problem:
     """N(0, 1) parameters and N(drift, 1) gradients; drift makes the way from the start correlate with the gradient."""
     rng = np.random.default_rng(7)
-    params = [rounded(rng.standard_normal(shape) * (name != "zeros"), dtype) for name, shape in LEAVES.items()]
-    grads = [[rounded(rng.standard_normal(shape) + drift, dtype) for shape in LEAVES.values()] for _ in range(steps)]
+    params = [rounded(rng.standard_normal(LEAVES[name]) * (name != "zeros"), dtype) for name in names]
+    grads = [[rounded(rng.standard_normal(LEAVES[name]) + drift, dtype) for name in names] for _ in range(steps)]
     for step in grads[:2] if drift else ():
-        for i, name in enumerate(LEAVES):
+        for i, name in enumerate(names):
             step[i] = np.asarray(step[i] * (name not in ASLEEP))
-    return Problem(dtype, params, grads)
+    return Problem(dtype, names, params, grads)

@@ -9,12 +9,26 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.core.program import record
+from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.waist import HOST_SCALARS
 
-from .cells import Cell, gap, history, option_rows, table
+from .cells import Cell, Gap, gap, history, option_rows, table
 from .walk import values
 
+
+def computed(rule: str) -> bool:
+    """Whether a rule computes numbers in every step: coefficients that change, or what follows from sums."""
+    made = scirs2_adapters.get(rule)()
+    return made.scalars(HOST_SCALARS, 1) != made.scalars(HOST_SCALARS, 2) or record(made, Leaf((2, 3))).levels > 0
+
+
+#: The bits are the same given the same coefficients. Who computes them otherwise says so here, and has other bits.
+UNLIKE = (Gap("jax", "host", "*", "under jit such numbers are traced, and XLA computes them in float32", computed),)
+
 CELLS = [c for c in table() if c.room != "core" and c.path == "host" and c.dtype in ("float32", "bfloat16")]
-SHARED = [c for c in CELLS if gap(c) is None]
+SHARED = [c for c in CELLS if gap(c) is None and not any(unlike.covers(c) for unlike in UNLIKE)]
+OTHERS = [c for c in CELLS if gap(c) is None and c not in SHARED and c.dtype == "float32"]
 
 
 @functools.cache
@@ -24,12 +38,25 @@ def core(rule: str, dtype: str) -> list[dict[str, np.ndarray]]:
     return [values(history(cell, hyper)) for hyper in option_rows(cell)]
 
 
+def differing(cell: Cell) -> list[str]:
+    """The parameters and slots of a cell that are not the core's bit for bit."""
+    found = []
+    for hyper, expected in zip(option_rows(cell), core(cell.rule, cell.dtype), strict=True):
+        ours = values(history(cell, hyper))
+        found += [name for name in expected if not np.array_equal(ours[name], expected[name])]
+    return found
+
+
 @pytest.mark.parametrize(("cell", "room"), [pytest.param(c, c.room, id=str(c)) for c in SHARED])
 def test_a_room_on_the_host_kernel_has_the_bits_of_the_core(cell: Cell, room: str) -> None:
     del room
-    for hyper, expected in zip(option_rows(cell), core(cell.rule, cell.dtype), strict=True):
-        ours = values(history(cell, hyper))
-        assert [name for name in expected if not np.array_equal(ours[name], expected[name])] == []
+    assert differing(cell) == []
+
+
+@pytest.mark.parametrize(("cell", "room"), [pytest.param(c, c.room, id=str(c)) for c in OTHERS])
+def test_a_room_excused_from_the_same_bits_needs_its_excuse(cell: Cell, room: str) -> None:
+    del room
+    assert differing(cell)
 
 
 @pytest.mark.parametrize("rule", scirs2_adapters.names())

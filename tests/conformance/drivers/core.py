@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 import scirs2_adapters
@@ -38,7 +40,7 @@ class Oracle(Optimizer):
     """Exact arithmetic, real memory: what an optimizer whose only error is that of storage would do."""
 
     def __init__(self, rule: str, hyper: Hyper, problem: Problem) -> None:
-        exact = Problem("float64", problem.params, problem.grads)
+        exact = replace(problem, dtype="float64")
         super().__init__(rule, resolved(rule, hyper, problem.dtype), "traced", exact)
         self.kept = problem.dtype
 
