@@ -16,5 +16,5 @@ OPTIMIZERS = [None, "adamw", AdamW(learning_rate=0.03), Lion(learning_rate=0.01)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["default", "name", "AdamW", "Lion"])
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_all_checks_pass(cls: type, optimizer: Any) -> None:
-    params = {} if optimizer is None else {"optimizer": optimizer}
+    params = {} if optimizer is None else {"optimizer": optimizer, "max_iter": 200}
     check_estimator(cls(**params), on_skip=None)

@@ -92,6 +92,32 @@ def test_early_stopping_scores_every_epoch_and_stops(cls: Any) -> None:
     assert made.score(X, y) > 0.5
 
 
+@pytest.mark.parametrize("cls", LINEAR)
+def test_a_warm_start_can_begin_to_stop_early(cls: Any) -> None:
+    X, y = data(cls)
+    made = estimator(cls, optimizer="adamw", warm_start=True).fit(X, y)
+    assert made.validation_scores_ is None
+    made.set_params(early_stopping=True).fit(X, y)
+    assert len(made.validation_scores_) == 5
+    assert len(made.loss_curve_) == 10
+
+
+@pytest.mark.parametrize("cls", LINEAR)
+def test_training_that_explodes_ends_early_with_an_error(cls: Any) -> None:
+    X, y = data(cls)
+    made = estimator(cls, optimizer=SGD(learning_rate=1e200), early_stopping=True, n_iter_no_change=2, batch_size=100)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="not finite"):
+        made.fit(1e150 * X, y)
+    assert len(made.validation_scores_) == 3
+
+
+@pytest.mark.parametrize("cls", LINEAR)
+def test_a_validation_set_of_one_row_is_an_error(cls: Any) -> None:
+    X, y = data(cls)
+    with pytest.raises(ValueError, match=r"validation|test_size"):
+        estimator(cls, early_stopping=True, validation_fraction=0.01).fit(X, y)
+
+
 @each_estimator
 def test_partial_fit_refuses_early_stopping(cls: Any) -> None:
     X, y = data(cls)

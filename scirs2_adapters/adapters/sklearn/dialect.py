@@ -57,8 +57,8 @@ def _check_optimizer(call: str, optimizer: object) -> None:
             way_out = f"{did_you_mean(optimizer, names())} There are: {', '.join(names())}."
             raise bad_value(call, "optimizer", worded, optimizer, way_out)
     elif not isinstance(optimizer, Rule):
-        is_class = isinstance(optimizer, type) and issubclass(optimizer, Rule)
-        raise bad_type(call, "optimizer", worded, optimizer, f"Write `{optimizer.__name__}()`." if is_class else "")
+        rule = optimizer if isinstance(optimizer, type) and issubclass(optimizer, Rule) else None
+        raise bad_type(call, "optimizer", worded, optimizer, f"Write `{rule.__name__}()`." if rule else "")
 
 
 def _refuse_solvers_only(call: str, estimator: Any) -> None:

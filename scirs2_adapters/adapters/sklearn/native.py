@@ -35,6 +35,7 @@ class _Network:
     """Gives a network of scikit-learn another optimizer, by answering for its private `_optimizer`."""
 
     optimizer: Any
+    optimizer_: Stepper
     learning_rate_init: float | None
     warm_start: bool
 
@@ -126,6 +127,7 @@ def with_optimizer(estimator: Any, optimizer: Rule | str | None) -> MLPClassifie
     scikit-learn's default step size of 0.001 counts as not given, so that the optimizer's own holds.
 
     >>> from sklearn.neural_network import MLPClassifier
+    >>> from scirs2_adapters.sklearn import with_optimizer
     >>> with_optimizer(MLPClassifier(max_iter=20), "lion")
     MLPClassifier(max_iter=20, optimizer='lion')
     """
@@ -165,6 +167,7 @@ class LinearClassifier(ClassifierMixin, Linear):
     """
 
     _numeric = False
+    classes_: np.ndarray
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
@@ -234,7 +237,7 @@ class LinearRegressor(RegressorMixin, MultiOutputMixin, Linear):
 
     Example:
       >>> from scirs2_adapters.sklearn import LinearRegressor
-      >>> LinearRegressor(alpha=0.0).fit([[0.0], [1.0]] * 20, [0.0, 0.5] * 20).coef_.round(1)
+      >>> LinearRegressor(alpha=0.0, tol=1e-7).fit([[0.0], [1.0]] * 20, [0.0, 0.5] * 20).coef_.round(1)
       array([0.5])
     """
 

@@ -36,6 +36,10 @@ Rows = tuple[Any, np.ndarray, np.ndarray]
 class Linear(BaseEstimator):
     """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
 
+    optimizer_: Stepper
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    _best_arrays: tuple[np.ndarray, np.ndarray]
     _numeric: bool
     _targets: Callable[..., tuple[np.ndarray, tuple[int, ...]]]
     _loss: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -111,6 +115,9 @@ class Linear(BaseEstimator):
         y, outputs = self._targets(y, X.dtype, known=partial or not first)
         if first:
             self._start(rule, outputs, X)
+        if first or (self.validation_scores_ is None) == self.early_stopping:
+            self.validation_scores_ = [] if self.early_stopping else None
+            self._best, self._without_progress = -np.inf, 0
         self.optimizer_ = self.optimizer_.under(rule)
         converged = self._descend(X, y, weights, partial)
         if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
@@ -126,8 +133,6 @@ class Linear(BaseEstimator):
         self.coef_ = np.zeros((*outputs, X.shape[1]), dtype=X.dtype)
         self.intercept_ = np.zeros(outputs or 1, dtype=X.dtype)
         self.optimizer_, self.t_, self.loss_curve_ = Stepper(rule), 0, []
-        self.validation_scores_ = [] if self.early_stopping else None
-        self._best, self._without_progress = -np.inf, 0
 
     def _descend(self, X: Any, y: np.ndarray, weights: np.ndarray, partial: bool) -> bool:
         """One epoch of a `partial_fit`; else epochs until `tol` ends it. Returns whether it did."""
@@ -137,6 +142,8 @@ class Linear(BaseEstimator):
             X, held_x, y, held_y, weights, held_weights = train_test_split(
                 X, y, weights, test_size=self.validation_fraction, random_state=random, stratify=stratify
             )
+            if len(held_y) < 2:
+                raise ValueError("The validation set has less than two rows. Increase `validation_fraction`.")
             held_out = held_x, held_y, held_weights
         epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
         while self.n_iter_ < epochs and not converged:
@@ -175,14 +182,15 @@ class Linear(BaseEstimator):
     def _stalls(self, held_out: Rows | None) -> bool:
         """Whether so many epochs in a row were not better than the best one by `tol`. NaN is not better."""
         value = -self.loss_
-        if held_out is not None:
+        if held_out is not None and self.validation_scores_ is not None:
             X, y, weights = held_out
-            value = self._score(self._scores(X), y, weights)
+            scores = self._scores(X)
+            value = self._score(scores, y, weights) if np.isfinite(scores).all() else np.nan
             self.validation_scores_.append(value)
+            if value > self._best or len(self.validation_scores_) == 1:
+                self._best_arrays = self.coef_.copy(), self.intercept_.copy()
         improved = value >= self._best + (-np.inf if self.tol is None else self.tol)
         self._without_progress = 0 if improved else self._without_progress + 1
-        if held_out is not None and (value > self._best or len(self.validation_scores_) == 1):
-            self._best_arrays = self.coef_.copy(), self.intercept_.copy()
         self._best = max(self._best, value)
         return bool(self._without_progress > self.n_iter_no_change)
 

@@ -37,7 +37,7 @@ class Stepper:
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        return self.rule.learning_rate  # type: ignore[return-value]
+        return self.rule.learning_rate
 
     @property
     def steps(self) -> int:
