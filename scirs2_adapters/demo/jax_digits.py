@@ -58,13 +58,13 @@ class Room(DigitsRoom):
 
     def _optimizer(self, optimizer: str, kind: str) -> tuple[Any, Update]:
         h = HYPER[optimizer]
-        words = {"b1": h["beta1"], "b2": h["beta2"], "weight_decay": h["weight_decay"]}
+        words: dict[str, Any] = {"b1": h["beta1"], "b2": h["beta2"], "weight_decay": h["weight_decay"]}
         if optimizer == "adamw":
             words["eps"] = h["eps"]
         if kind == "own":
             tx = getattr(optax, optimizer)(h["learning_rate"], **words)
             return tx, lambda grads, state, params: _plain(tx, grads, state, params)
-        tx = {"adamw": adamw, "lion": lion}[optimizer](h["learning_rate"], **words)
+        tx = (lion if optimizer == "lion" else adamw)(h["learning_rate"], **words)
         return tx, lambda grads, state, params: step(tx, grads, state, params)
 
 

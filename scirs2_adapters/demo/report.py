@@ -57,10 +57,10 @@ def measure_gaps(found: Sequence[Found]) -> str:
 
 
 def gap(trajectory: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Distance of the parameters at each snapshot but the first, by the path the reference has gone until then."""
+    """Distance of the parameters at each snapshot but the first, by the length of the reference's whole path."""
     a, b = trajectory.astype(np.float64), reference.astype(np.float64)
-    path = np.cumsum(np.linalg.norm(np.diff(b, axis=0), axis=1))
-    return np.linalg.norm(a - b, axis=1)[1:] / np.maximum(path, np.finfo(float).tiny)
+    path = np.linalg.norm(np.diff(b, axis=0), axis=1).sum()
+    return np.linalg.norm(a - b, axis=1)[1:] / max(path, np.finfo(float).tiny)
 
 
 def table(found: Sequence[Found]) -> Table:

@@ -62,8 +62,8 @@ class Room(DigitsRoom):
 
     def _model(self, optimizer: str, kind: str) -> Any:
         h = dict(HYPER[optimizer])
-        shape = {"hidden_layer_sizes": SIZES[1:-1], "activation": "tanh"}
-        common = {**shape, "alpha": 0.0, "batch_size": BATCH, "shuffle": False}
+        common: dict[str, Any] = {"hidden_layer_sizes": SIZES[1:-1], "activation": "tanh"}
+        common |= {"alpha": 0.0, "batch_size": BATCH, "shuffle": False}
         if kind == "own":
             model = _Own(
                 learning_rate_init=h["learning_rate"], beta_1=h["beta1"], beta_2=h["beta2"], epsilon=h["eps"], **common

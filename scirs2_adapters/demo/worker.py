@@ -31,6 +31,7 @@ def main() -> None:
         events.write(json.dumps({"event": event, **facts}) + "\n")
 
     try:
+        import_module(f"scirs2_adapters.{name}")  # says what to install, which the framework would not
         room: Room = import_module(f".{MODULES[name]}", __package__).Room(settings)
     except MissingExtraError as error:
         emit("missing", why=str(error))
