@@ -1,0 +1,60 @@
+"""DeepSpeed replaces a custom optimizer in some configurations: these are refused, naming the key."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from transformers import Trainer
+
+from scirs2_adapters.hf import optim, with_optimizer
+from tests.rooms.hf_support import arguments
+
+OFFLOAD = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
+REPLACED = [
+    (OFFLOAD, "zero_force_ds_cpu_optimizer"),
+    ({**OFFLOAD, "zero_force_ds_cpu_optimizer": True}, "zero_force_ds_cpu_optimizer"),
+    ({"zero_optimization": {"stage": 2, "cpu_offload": True}}, "zero_force_ds_cpu_optimizer"),
+    ({"optimizer": {"type": "AdamW"}}, "optimizer"),
+]
+KEPT: list[dict[str, Any]] = [
+    {},
+    {"zero_optimization": {"stage": 2}},
+    {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "none"}}},
+    {"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}}},
+    {**OFFLOAD, "zero_force_ds_cpu_optimizer": False},
+]
+
+
+@pytest.mark.parametrize(("config", "key"), REPLACED)
+def test_a_configuration_that_replaces_the_optimizer_is_refused(config: Any, key: str, tmp_path: Path) -> None:
+    args = arguments(tmp_path)
+    args.deepspeed = config
+    with pytest.raises(ValueError, match=key):
+        optim("lion", args)
+
+
+@pytest.mark.parametrize("config", KEPT)
+def test_a_configuration_that_keeps_the_optimizer_is_accepted(config: Any, tmp_path: Path) -> None:
+    args = arguments(tmp_path)
+    args.deepspeed = config
+    assert optim("lion", args)
+
+
+def test_the_configuration_is_found_in_a_file(tmp_path: Path) -> None:
+    args = arguments(tmp_path)
+    args.deepspeed = str(tmp_path / "zero.json")
+    Path(args.deepspeed).write_text(json.dumps(OFFLOAD))
+    with pytest.raises(ValueError, match="zero_force_ds_cpu_optimizer"):
+        optim("lion", args)
+
+
+@pytest.mark.parametrize(
+    ("holder", "attribute"), [("hf_deepspeed_config", "config"), ("deepspeed_plugin", "deepspeed_config")]
+)
+def test_the_configuration_is_found_where_a_launcher_keeps_it(holder: str, attribute: str, tmp_path: Path) -> None:
+    args = arguments(tmp_path)
+    setattr(args, holder, SimpleNamespace(**{attribute: OFFLOAD}))
+    with pytest.raises(ValueError, match="zero_force_ds_cpu_optimizer"):
+        with_optimizer(Trainer, "lion").get_optimizer_cls_and_kwargs(args)
