@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from scirs2_adapters.core.dialect import Dialect
+from scirs2_adapters.core.dialect import Dialect, by_name
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
@@ -110,15 +110,10 @@ def _order(rule: type[Rule]) -> list[str]:
     return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
-def by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """All arguments after `params`, by name."""
-    order = [k for k, p in known.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
-    if len(args) > len(order):
-        raise TypeError(f"`{call}` takes {len(order)} arguments after `params` by position. Received: {len(args)}.")
-    placed = dict(zip(order, args, strict=False))
-    if twice := placed.keys() & given.keys():
-        raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
-    return {k: v for k, v in {**placed, **given}.items() if v is not None or k not in NONE_IS_DEFAULT}
+    found = by_name(call, known, args, given, before=("params",))
+    return {k: v for k, v in found.items() if v is not None or k not in NONE_IS_DEFAULT}
 
 
 def build(rule: type[Rule], given: Mapping[str, Any], match: str | None) -> Rule:

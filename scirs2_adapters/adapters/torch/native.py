@@ -22,7 +22,7 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
 from . import paths, state
-from .dialect import CONSTANTS, FLAGS, NONE_IS_DEFAULT, OURS, TORCH, build, by_name, native_class, refuse, signature
+from .dialect import CONSTANTS, FLAGS, NONE_IS_DEFAULT, OURS, TORCH, build, given_by_name, native_class, refuse, signature
 
 Optimizer = torch.optim.Optimizer
 
@@ -31,11 +31,11 @@ class RuleOptimizer(Optimizer):
     """Any rule as a torch optimizer. Its classes are made by `optimizer`, one for each rule."""
 
     rule_class: ClassVar[type[Rule]]
-    __signature__: ClassVar[inspect.Signature]
+    _known: ClassVar[inspect.Signature]
 
     def __init__(self, params: Any, *args: Any, **given: Any) -> None:
         call = self.rule_class.__name__
-        given = by_name(call, self.__signature__, args, given)
+        given = given_by_name(call, self._known, args, given)
         options = {k: given.pop(k, v) for k, v in {**FLAGS, **OURS}.items()}
         rule = build(self.rule_class, given, options["match"])
         refuse(rule)
@@ -197,6 +197,17 @@ def _example(name: str) -> list[str]:
     ]
 
 
+def _constructor(known: inspect.Signature) -> Callable[..., None]:
+    """A constructor that shows its arguments; on the function, where a subclass with its own does not inherit them."""
+
+    def __init__(self: RuleOptimizer, params: Any, *args: Any, **given: Any) -> None:
+        RuleOptimizer.__init__(self, params, *args, **given)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    __init__.__signature__ = known.replace(parameters=[own, *known.parameters.values()])  # type: ignore[attr-defined]
+    return __init__
+
+
 @functools.cache
 def optimizer(name: str) -> type[RuleOptimizer]:
     """The torch class of the rule of this name."""
@@ -206,7 +217,8 @@ def optimizer(name: str) -> type[RuleOptimizer]:
     body: dict[str, Any] = {
         "__module__": __package__.replace(".adapters", ""),
         "__doc__": document(rule.text, fields, _example(rule.__name__), lambda k: TORCH.spell(k, fields), also),
-        "__signature__": signature(rule),
+        "__init__": _constructor(signature(rule)),
+        "_known": signature(rule),
         "rule_class": rule,
     }
     bases = (RuleOptimizer,) if theirs is Optimizer else (RuleOptimizer, theirs)
