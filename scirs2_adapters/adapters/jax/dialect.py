@@ -14,7 +14,7 @@ from typing import Any
 import optax
 from optax import contrib
 
-from scirs2_adapters.core.dialect import Dialect
+from scirs2_adapters.core.dialect import Dialect, by_name
 from scirs2_adapters.core.errors import did_you_mean
 from scirs2_adapters.core.rule import Rule
 
@@ -152,18 +152,10 @@ def _optax(name: str) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
-def by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that were given, by name. None is not given: it stands for the default everywhere."""
-    order = [k for k, p in known.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    if len(args) > len(order):
-        raise TypeError(
-            f"`{call}` takes {len(order)} arguments by position ({', '.join(order)}). Received: {len(args)}."
-        )
-    placed = dict(zip(order, args, strict=False))
-    if twice := placed.keys() & given.keys():
-        raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
     if unknown := given.keys() - known.parameters.keys():
         name = min(unknown)
         takes = ", ".join(known.parameters)
         raise TypeError(f"`{call}` has no argument `{name}`.{did_you_mean(name, known.parameters)} It takes: {takes}.")
-    return {k: v for k, v in {**placed, **given}.items() if v is not None}
+    return {k: v for k, v in by_name(call, known, args, given).items() if v is not None}

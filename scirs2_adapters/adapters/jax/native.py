@@ -24,7 +24,7 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
 
-from .dialect import DTYPES, by_name, dialect, signature
+from .dialect import DTYPES, dialect, given_by_name, signature
 from .paths import advance
 from .state import Layout, Memory, initial, layout, possible_slots
 from .waist import Job, real
@@ -169,8 +169,8 @@ def step(tx: optax.GradientTransformation, grads: Tree, state: Tree, params: Tre
     """New parameters and state: `tx.update` and `optax.apply_updates`, in one pass over memory where `tx` is one of
     ours.
 
-    Any transformation is taken. Donate `params` and `state` under `jit`, and both are updated in the very memory they
-    are in.
+    Any transformation is taken. Under `jit`, donate parameters and state and take them in the order in which you return
+    them (JAX pairs them so): then both are stepped in the very memory they are in.
     """
     if isinstance(tx.update, Update):
         return tx.update.step(grads, state, params)
@@ -219,7 +219,7 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
 
     def make(*args: Any, **given: Any) -> optax.GradientTransformationExtraArgs:
         takes = signature(cls, given["base"]) if given.get("base") is not None else known
-        return transformation(cls, by_name(cls.name, takes, args, given))
+        return transformation(cls, given_by_name(cls.name, takes, args, given))
 
     make.__name__ = make.__qualname__ = cls.name
     make.__module__ = __package__

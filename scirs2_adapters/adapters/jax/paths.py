@@ -251,7 +251,7 @@ def _advance(job: Job, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Map
         if not mine:
             continue
         arrays = [{n: [leaves[i][n] for i in g.members] for n in g.dtypes} for g in mine]
-        rows, work = [g.rows for g in mine], Work(mine, job.emit, job.call, job.kernel)
+        rows, work = [g.take_rows() for g in mine], Work(mine, job.emit, job.call, job.kernel)
         out, new = work.bind(arrays, rows, new) if path else traced(mine, job.emit, arrays, rows, new)
         for g, results in zip(mine, out, strict=True):
             for n, values in results.items():

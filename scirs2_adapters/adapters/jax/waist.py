@@ -105,6 +105,11 @@ class Group:
         self.shapes.append(shape)
         self.index.append(self.known[key])
 
+    def take_rows(self) -> list[dict[str, Any]]:
+        """The coefficients, which the group itself forgets: JAX remembers it, and may not remember what is traced."""
+        rows, self.rows = self.rows, []
+        return rows
+
     def stored(self, emit: str) -> list[str]:
         """What a step makes: the parameter or its change, and every slot that it changes."""
         slots = [s.name for s in self.program.slots if s.kind is not Kind.MODEL]

@@ -1,0 +1,98 @@
+"""What the tests of the JAX room share: a tree of awkward shapes, walks over gradients, and distances between trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from optax import contrib
+
+import scirs2_adapters
+from scirs2_adapters import jax as room
+
+Tree = Any
+STEPS = 6
+SHAPES = {"w": (8, 5), "b": (7,), "s": (), "t": {"c": (2, 3, 4)}, "e": (0, 3)}
+PATHS = ("traced", "host")
+#: Rules of which a host kernel can do every step; the others mix rows, columns or matrices in.
+KERNEL = [n for n in scirs2_adapters.names() if n not in ("adafactor", "muon")]
+#: What optax has: rule -> arguments that both take, in the variants worth comparing.
+PEERS: dict[str, list[dict[str, Any]]] = {
+    "adam": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "eps_root": 1e-6}],
+    "adamw": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
+    "lamb": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
+    "lion": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
+    "prodigy": [{"estim_lr0": 1e-2, "weight_decay": 0.01}, {"estim_lr0": 1e-2, "safeguard_warmup": True}],
+    "rmsprop": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "momentum": 0.9, "centered": True}],
+    "sgd": [
+        {"learning_rate": 1e-2},
+        {"learning_rate": 1e-2, "momentum": 0.9},
+        {"learning_rate": 1e-2, "momentum": 0.9, "nesterov": True},
+    ],
+}
+CASES = [(name, kwargs) for name, variants in PEERS.items() for kwargs in variants]
+
+
+def theirs(name: str) -> Callable[..., optax.GradientTransformation]:
+    """optax's own function of this name."""
+    return getattr(optax, name, None) or getattr(contrib, name)
+
+
+def tree(seed: int, dtype: Any = jnp.float32) -> Tree:
+    """Random numbers in awkward shapes."""
+    rng = np.random.default_rng(seed)
+    make = lambda shape: jnp.asarray(rng.standard_normal(shape), dtype)  # noqa: E731
+    return jax.tree.map(make, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def gradients(steps: int = STEPS, dtype: Any = jnp.float32) -> list[Tree]:
+    return [tree(100 + i, dtype) for i in range(steps)]
+
+
+def two_calls(tx: Any) -> Callable[..., Any]:
+    """`update` and `apply_updates`, as users of optax write it."""
+
+    def step(grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def one_call(tx: Any) -> Callable[..., Any]:
+    return lambda grads, state, params: room.step(tx, grads, state, params)
+
+
+def walk(step: Callable[..., Any], state: Tree, params: Tree, grads: Sequence[Tree]) -> tuple[Tree, Tree]:
+    """Parameters and state after all gradients, jitted."""
+    jitted = jax.jit(step)
+    for g in grads:
+        params, state = jitted(g, state, params)
+    return params, state
+
+
+def flat(x: Tree) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *(np.ravel(np.asarray(a)).astype(complex) for a in jax.tree.leaves(x))])
+
+
+def gap(a: Tree, b: Tree, start: Tree) -> float:
+    """The distance of two trees, relative to the way that the second one has gone."""
+    return float(np.linalg.norm(flat(a) - flat(b)) / max(1e-30, np.linalg.norm(flat(b) - flat(start))))
+
+
+def kinds(x: Tree) -> Tree:
+    """Shape and dtype of every leaf; weakly typed ones are marked."""
+    return jax.tree.map(lambda a: f"{a.dtype}{a.shape}{' weak' * jax.typeof(a).weak_type}", x)
+
+
+def same_bits(a: Tree, b: Tree) -> bool:
+    """Whether two trees are equal, NaN included."""
+    alike = jax.tree.structure(a) == jax.tree.structure(b) and kinds(a) == kinds(b)
+    return alike and all(
+        np.array_equal(np.asarray(x).view(np.uint8), np.asarray(y).view(np.uint8))
+        for x, y in zip(map(np.atleast_1d, jax.tree.leaves(a)), map(np.atleast_1d, jax.tree.leaves(b)), strict=True)
+    )

@@ -1,0 +1,118 @@
+"""Where optax has the optimizer, ours with match="optax" is it: trajectory, state, arguments."""
+
+from __future__ import annotations
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import scirs2_adapters
+from scirs2_adapters import jax as room
+
+from .jax_support import CASES, PATHS, gap, gradients, kinds, theirs, tree, two_calls, walk
+
+each_path = pytest.mark.parametrize("path", PATHS)
+each_case = pytest.mark.parametrize(("name", "kwargs"), CASES, ids=[f"{n}{i}" for i, (n, _) in enumerate(CASES)])
+each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
+
+
+@each_path
+@each_case
+def test_the_trajectory_is_optaxs(name: str, kwargs: dict, path: str) -> None:
+    tx, ours, start = theirs(name)(**kwargs), getattr(room, name)(**kwargs, match="optax", kernel=path), tree(0)
+    wanted, _ = walk(two_calls(tx), tx.init(start), start, gradients())
+    found, _ = walk(two_calls(ours), ours.init(start), start, gradients())
+    assert gap(found, wanted, start) < 3e-5
+
+
+@each_case
+def test_the_state_has_optaxs_classes_shapes_and_dtypes(name: str, kwargs: dict) -> None:
+    wanted, found = theirs(name)(**kwargs).init(tree(0)), getattr(room, name)(**kwargs, match="optax").init(tree(0))
+    assert kinds(found) == kinds(wanted)
+
+
+@each_path
+@each_case
+def test_state_interchanges_with_optax_both_ways(name: str, kwargs: dict, path: str) -> None:
+    tx, ours, start, grads = theirs(name)(**kwargs), getattr(room, name)(**kwargs, match="optax", kernel=path), tree(0), gradients()
+    wanted, _ = walk(two_calls(tx), tx.init(start), start, grads)
+    for first, second in ((tx, ours), (ours, tx)):
+        params, state = walk(two_calls(first), first.init(start), start, grads[:3])
+        found, _ = walk(two_calls(second), state, params, grads[3:])
+        assert gap(found, wanted, start) < 3e-5
+
+
+@pytest.mark.parametrize("given", [{"mask": {"w": True, "b": False, "s": False, "t": False, "e": True}}, {"mask": None}])
+def test_masks_of_weight_decay_may_be_trees_prefixes_and_functions(given: dict) -> None:
+    start = tree(0)
+    for mask in (given["mask"], (lambda p: given["mask"]) if given["mask"] else None):
+        both = {"learning_rate": 1e-2, "weight_decay": 0.3, "mask": mask}
+        tx = optax.adamw(**both)
+        wanted, state = walk(two_calls(tx), tx.init(start), start, gradients())
+        for path in PATHS:
+            ours = room.adamw(**both, match="optax", kernel=path)
+            found, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
+            assert gap(found, wanted, start) < 3e-5
+            assert jax.tree.structure(ours_state) == jax.tree.structure(state)
+
+
+def test_schedules_see_the_count_before_it_is_increased() -> None:
+    start, both = tree(0), {"learning_rate": lambda count: 1e-2 / (1 + count)}
+    tx = optax.adamw(**both)
+    wanted, state = walk(two_calls(tx), tx.init(start), start, gradients())
+    for path in PATHS:
+        ours = room.adamw(**both, match="optax", kernel=path)
+        found, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
+        assert gap(found, wanted, start) < 3e-5
+        assert jax.tree.structure(ours_state) == jax.tree.structure(state)
+        assert int(ours_state[-1].count) == len(gradients())
+
+
+def test_weight_decay_may_follow_a_schedule() -> None:
+    start, both = tree(0), {"learning_rate": 1e-2, "weight_decay": lambda count: 0.1 * count}
+    tx, ours = optax.adamw(**both), room.adamw(**both, match="optax")
+    wanted, state = walk(two_calls(tx), tx.init(start), start, gradients())
+    found, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
+    assert gap(found, wanted, start) < 3e-5
+    assert jax.tree.structure(ours_state) == jax.tree.structure(state)
+
+
+@each_rule
+def test_positional_arguments_are_optaxs(name: str) -> None:
+    found = inspect.signature(getattr(room, name))
+    ours = [k for k, p in found.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    try:
+        order = [k for k, p in inspect.signature(theirs(name)).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    except AttributeError:
+        order = ours
+    assert ours == order[: len(ours)] or ours == ["learning_rate"]
+    assert next(iter(found.parameters)) == "learning_rate"
+    assert found.parameters["learning_rate"].annotation == optax.ScalarOrSchedule
+    assert not any(p.kind is p.VAR_KEYWORD for p in found.parameters.values())
+
+
+@each_path
+def test_amsgrad_keeps_its_maximum_where_optax_does(path: str) -> None:
+    tx, ours, start = optax.amsgrad(1e-2), room.adam(1e-2, amsgrad=True, match="optax", kernel=path), tree(0)
+    wanted, state = walk(two_calls(tx), tx.init(start), start, gradients())
+    found, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
+    assert jax.tree.structure(ours_state) == jax.tree.structure(state)
+    assert gap(found, wanted, start) < 3e-5
+
+
+def test_the_first_moment_has_the_dtype_asked_for_and_the_others_state_dtypes() -> None:
+    state = room.adamw(1e-2, mu_dtype=jnp.bfloat16).init(tree(0))
+    assert state[0].mu["w"].dtype == jnp.bfloat16
+    assert state[0].nu["w"].dtype == jnp.float32
+    state = room.adamw(1e-2, state_dtype="bfloat16").init(tree(0))
+    assert {state[0].mu["w"].dtype, state[0].nu["w"].dtype} == {jnp.dtype("bfloat16")}
+    assert room.sgd(1e-2, momentum=0.9, accumulator_dtype="float16").init(tree(0))[0].trace["w"].dtype == jnp.float16
+
+
+def test_memory_is_found_by_name() -> None:
+    assert optax.tree.get(room.adamw().init(tree(0)), "mu")["b"].shape == (7,)
+    assert optax.tree.get(room.lookahead().init(tree(0)), "slow")["b"].shape == (7,)
+    assert float(optax.tree.get(room.prodigy().init(tree(0)), "estim_lr")) == pytest.approx(1e-6)

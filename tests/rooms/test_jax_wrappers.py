@@ -1,0 +1,183 @@
+"""optax's wrappers and JAX's transformations around ours, through both paths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import scirs2_adapters
+from scirs2_adapters import jax as room
+
+from .jax_support import PATHS, gap, gradients, kinds, one_call, same_bits, tree, two_calls, walk
+
+each_path = pytest.mark.parametrize("path", ("auto", *PATHS))
+each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
+
+
+@each_rule
+def test_injected_hyperparameters_are_the_static_ones(name: str) -> None:
+    start = tree(0)
+    plain, injected = getattr(room, name)(1e-2), optax.inject_hyperparams(getattr(room, name))(1e-2)
+    wanted, _ = walk(two_calls(plain), plain.init(start), start, gradients())
+    state = injected.init(start)
+    found, after = walk(two_calls(injected), state, start, gradients())
+    assert gap(found, wanted, start) < 1e-3 if name == "lion" else 1e-4
+    assert kinds(after) == kinds(state)
+
+
+@each_path
+def test_an_injected_learning_rate_takes_effect_without_recompilation(path: str) -> None:
+    tx, params = optax.inject_hyperparams(room.adamw)(1e-2, kernel=path), tree(0)
+    state, jitted = tx.init(params), jax.jit(two_calls(tx))
+    first, state = jitted(tree(1), state, params)
+    state.hyperparams["learning_rate"] = jnp.zeros_like(state.hyperparams["learning_rate"])
+    second, state = jitted(tree(1), state, first)
+    assert same_bits(first, second)
+    assert jitted._cache_size() == 1
+
+
+@each_path
+def test_an_injected_schedule_is_followed(path: str) -> None:
+    start = tree(0)
+    wanted, _ = walk(two_calls(tx := room.adamw(lambda c: 1e-2 / (c + 1), kernel=path)), tx.init(start), start, gradients())
+    tx = optax.inject_hyperparams(room.adamw)(lambda c: 1e-2 / (c + 1), kernel=path)
+    assert gap(walk(two_calls(tx), tx.init(start), start, gradients())[0], wanted, start) < 1e-4
+
+
+@each_path
+def test_masked_leaves_are_let_through(path: str) -> None:
+    params, mask = tree(0), {"w": True, "b": False, "s": True, "t": False, "e": True}
+    for make in (room.adamw, room.lookahead):
+        tx = optax.masked(make(kernel=path), mask)
+        updates, state = jax.jit(tx.update)(tree(1), tx.init(params), params)
+        assert same_bits(updates["b"], tree(1)["b"])
+        assert not np.allclose(updates["w"], tree(1)["w"])
+        assert jax.tree.structure(state) == jax.tree.structure(tx.init(params))
+
+
+@each_path
+def test_labels_choose_between_ours_and_optaxs(path: str) -> None:
+    params = tree(0)
+    labels = {"w": "ours", "b": "theirs", "s": "ours", "t": "ours", "e": "theirs"}
+    tx = optax.partition({"ours": room.lion(kernel=path), "theirs": optax.sgd(1.0)}, labels)
+    found, _ = two_calls(tx)(tree(1), tx.init(params), params)
+    np.testing.assert_allclose(found["b"], params["b"] - tree(1)["b"], rtol=1e-6)
+    assert float(jnp.abs(found["w"] - params["w"]).max()) == pytest.approx(1e-4, rel=1e-2)
+
+
+@each_path
+def test_multi_steps_moves_at_the_last_of_them_only(path: str) -> None:
+    start = tree(0)
+    tx = optax.MultiSteps(room.adamw(kernel=path), 3)
+    jitted, state, params = jax.jit(two_calls(tx)), tx.init(start), start
+    for i, g in enumerate(gradients(6)):
+        new, state = jitted(g, state, params)
+        assert same_bits(new, params) == (i % 3 != 2)
+        params = new
+
+
+@each_path
+@pytest.mark.parametrize("wrap", ["finite", "lookahead", "chain", "free"])
+def test_wrappers_treat_ours_as_optaxs(wrap: str, path: str) -> None:
+    def wrapped(tx: Any) -> Any:
+        match wrap:
+            case "finite":
+                return optax.apply_if_finite(tx, 3)
+            case "chain":
+                return optax.chain(optax.clip_by_global_norm(1.0), tx, optax.add_decayed_weights(0.1))
+            case "free":
+                return optax.contrib.schedule_free(tx, 1e-2, b1=0.9)
+            case _:
+                return optax.lookahead(tx, 3, 0.5)
+
+    start, grads = tree(0), gradients()
+    if wrap == "finite":
+        grads[2]["b"] = grads[2]["b"] * jnp.nan
+    params = optax.LookaheadParams.init_synced(start) if wrap == "lookahead" else start
+    found = []
+    for tx in (optax.adamw(1e-2), room.adamw(1e-2, match="optax", kernel=path)):
+        found.append(walk(two_calls(wrapped(tx)), wrapped(tx).init(params), params, grads))
+    assert gap(found[1][0], found[0][0], params) < 1e-4
+    assert jax.tree.structure(found[1][1]) == jax.tree.structure(found[0][1])
+
+
+@each_rule
+def test_tree_map_params_finds_what_is_like_a_parameter(name: str) -> None:
+    tx, params = getattr(room, name)(), tree(0)
+    state = tx.init(params)
+    marked = optax.tree.map_params(tx, lambda x: x * 0 + 3, state, transform_non_params=lambda x: x)
+    assert jax.tree.structure(marked) == jax.tree.structure(state)
+
+
+@each_path
+def test_vmap_over_everything_is_a_loop(path: str) -> None:
+    tx, trees, grads = room.adamw(kernel=path), [tree(i) for i in range(3)], [tree(10 + i) for i in range(3)]
+    stack = lambda ts: jax.tree.map(lambda *x: jnp.stack(x), *ts)  # noqa: E731
+    found = jax.vmap(lambda p, g: one_call(tx)(g, tx.init(p), p))(stack(trees), stack(grads))
+    wanted = stack([one_call(tx)(g, tx.init(p), p) for p, g in zip(trees, grads, strict=True)])
+    assert gap(found[0], wanted[0], stack(trees)) < 1e-4
+
+
+@each_path
+def test_vmap_over_the_learning_rate_is_a_loop(path: str) -> None:
+    params, grads, rates = tree(0), tree(1), jnp.array([1e-3, 1e-2])
+
+    def once(rate: jax.Array) -> Any:
+        tx = room.adamw(rate, kernel=path)
+        return one_call(tx)(grads, tx.init(params), params)[0]
+
+    found = jax.vmap(once)(rates)
+    for i in range(2):
+        assert gap(jax.tree.map(lambda x, i=i: x[i], found), once(rates[i]), params) < 1e-4
+
+
+@each_path
+@pytest.mark.parametrize("name", ["adamw", "lamb", "sgd", "rmsprop"])
+def test_a_step_has_a_finite_and_right_derivative(name: str, path: str) -> None:
+    params, grads = tree(0), tree(1)
+
+    def loss(rate: jax.Array, scale: jax.Array) -> jax.Array:
+        tx = getattr(room, name)(rate, kernel=path)
+        state, p = tx.init(params), params
+        for _ in range(2):
+            p, state = one_call(tx)(jax.tree.map(lambda g: g * scale, grads), state, p)
+        return sum(jnp.sum(x * x) for x in jax.tree.leaves(p))
+
+    at = (jnp.float32(0.1), jnp.float32(1.0))
+    slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))(*at)
+    assert all(np.isfinite(s) for s in slopes)
+    h = 1e-2
+    wanted = (loss(at[0] + h, at[1]) - loss(at[0] - h, at[1])) / (2 * h)
+    assert float(slopes[0]) == pytest.approx(float(wanted), rel=2e-2)
+    _, forward = jax.jvp(lambda r: loss(r, at[1]), (at[0],), (jnp.float32(1),))
+    assert float(forward) == pytest.approx(float(slopes[0]), rel=1e-4)
+
+
+def test_the_derivative_at_a_gradient_of_zero_is_finite() -> None:
+    tx, p = room.adam(1e-2), jnp.ones(3)
+    slope = jax.grad(lambda g: jnp.sum(one_call(tx)(g, tx.init(p), p)[0]))(jnp.zeros(3))
+    assert bool(jnp.all(jnp.isfinite(slope)))
+
+
+@each_path
+def test_scan_cond_while_and_checkpoint_run_it(path: str) -> None:
+    tx, start, grads = room.adamw(kernel=path), tree(0), gradients()
+    wanted = walk(one_call(tx), tx.init(start), start, grads)
+
+    @jax.jit
+    def scanned(params: Any, state: Any, stacked: Any) -> Any:
+        body = lambda carry, g: (jax.checkpoint(one_call(tx))(g, carry[1], carry[0]), None)  # noqa: E731
+        return jax.lax.scan(body, (params, state), stacked)[0]
+
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *grads)
+    assert gap(scanned(start, tx.init(start), stacked)[0], wanted[0], start) < 1e-5
+    body = lambda i, c: jax.lax.cond(  # noqa: E731
+        i >= 0, lambda: one_call(tx)(jax.tree.map(lambda x: x[i], stacked), c[1], c[0]), lambda: c
+    )
+    looped = jax.jit(lambda c: jax.lax.fori_loop(0, len(grads), body, c))((start, tx.init(start)))
+    assert gap(looped[0], wanted[0], start) < 1e-5
