@@ -45,7 +45,7 @@ class Field:
 
     def check(self, call: str, argument: str, value: Any) -> Any:
         """Return `value`, or raise an error that names `call(argument=...)` as the user typed it."""
-        if (value is None and self.optional) or (self.kind is float and is_traced(value)):
+        if (value is None and self.optional) or (self.kind in (float, int) and not self.static and is_traced(value)):
             return value
         typed = is_number(value) if self.kind is float else isinstance(value, self.kind)
         if self.kind is int:
