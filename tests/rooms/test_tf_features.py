@@ -21,6 +21,7 @@ from .tf_support import (
     RATE,
     SHAPES,
     apply,
+    apply_stateless,
     close,
     fit,
     keras_class,
@@ -99,6 +100,18 @@ def test_a_schedule_is_followed() -> None:
     schedule = keras.optimizers.schedules.InverseTimeDecay(RATE, 2, 0.5)
     seen = apply(room.AdamW(learning_rate=schedule), variables())
     close(seen, oracle(s2.get("adamw")(), each=lambda host, i: host.replace(learning_rate=RATE / (1 + 0.5 * i / 2))))
+
+
+@pytest.mark.parametrize("name", ["adamw", "prodigy"])
+def test_a_step_may_be_a_function_of_values(name: str) -> None:
+    hyper = brisk(s2.get(name))
+    made, xs = keras_class(name)(**hyper), variables()
+    made.build(xs)
+    if keras.backend.backend() == "tensorflow":  # where Keras has no such function
+        with pytest.raises(ValueError, match="not supported with the TensorFlow backend"):
+            apply_stateless(made, xs)
+    else:
+        close(apply_stateless(made, xs), oracle(s2.get(name)(**hyper)))
 
 
 def test_a_schedule_survives_a_config() -> None:
@@ -230,5 +243,6 @@ def test_mixed_precision_skips_steps_that_overflow() -> None:
     inner = room.AdamW(RATE)
     outer, xs = keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0), variables()
     outer.build(xs)
-    apply(outer, xs, [[g * 8 for g in GRADS[0]], [np.full(s, np.inf, "float32") for s in SHAPES]])
+    stepped = apply_stateless if keras.backend.backend() == "jax" else apply  # the one way Keras has on JAX
+    stepped(outer, xs, [[g * 8 for g in GRADS[0]], [np.full(s, np.inf, "float32") for s in SHAPES]])
     close(values(xs), oracle(s2.get("adamw")(learning_rate=RATE), GRADS[:1]))

@@ -104,10 +104,17 @@ def test_nan_reaches_the_parameter(name: str) -> None:
 )
 def test_keras_own_formula_is_matched(name: str, given: dict) -> None:
     walks = []
-    for make in (getattr(room, name)(match="keras", **given), getattr(keras.optimizers, name)(**given)):
-        xs = variables()[:4]
-        grads = [gs[:4] for gs in GRADS]
-        apply(make, xs, grads[:4])
-        make.learning_rate = 0.003
-        walks.append(apply(make, xs, grads[4:]))
+    for room_or_keras, more in ((room, {"match": "keras"}), (keras.optimizers, {})):
+        made, xs = getattr(room_or_keras, name)(learning_rate=RATE, **given, **more), variables()[:4]
+        apply(made, xs, [gs[:4] for gs in GRADS[:4]])
+        made.learning_rate = RATE / 2
+        walks.append(apply(made, xs, [gs[:4] for gs in GRADS[4:]]))
     close(*walks, 2e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if "keras" in s2.get(n).matches])
+def test_matching_keras_takes_its_defaults(name: str) -> None:
+    ours = keras_class(name)(match="keras").get_config()
+    theirs = getattr(keras.optimizers, keras_class(name).__name__)().get_config()
+    shared = {k: v for k, v in theirs.items() if k in ours and k != "name"}
+    assert {k: ours[k] for k in shared} == shared | {"weight_decay": theirs["weight_decay"] or 0.0}

@@ -45,6 +45,17 @@ def apply(optimizer: keras.Optimizer, xs: list[keras.Variable], grads: list[Arra
     return values(xs)
 
 
+def apply_stateless(optimizer: keras.Optimizer, xs: list[keras.Variable], grads: list[Arrays] = GRADS) -> Arrays:
+    """As a training loop on JAX steps: values in, values out."""
+    for gs in grads:
+        new = optimizer.stateless_apply(
+            [v.value for v in optimizer.variables], [ops.convert_to_tensor(g) for g in gs], [x.value for x in xs]
+        )
+        for variable, value in zip([*xs, *optimizer.variables], [*new[0], *new[1]], strict=True):
+            variable.assign(value)
+    return values(xs)
+
+
 def oracle(
     rule: object, grads: list[Arrays] = GRADS, each: Callable[[HostOptimizer, int], None] | None = None
 ) -> Arrays:
