@@ -26,9 +26,6 @@ def built_in() -> tuple[str, ...]:
     return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
 
 
-_built_in = built_in
-
-
 def _offered() -> dict[str, EntryPoint]:
     """Third parties' entry points; a name that two distributions claim is an error that names both."""
     found: dict[str, EntryPoint] = {}
