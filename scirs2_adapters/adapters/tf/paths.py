@@ -32,7 +32,7 @@ def step(optimizer: Any, pairs: Sequence[Pair], learning_rate: Any) -> None:
     together = [list(range(len(pairs)))] if memory.model else [[i] for i in range(len(pairs))]
     shared = {name: _load(variable, members[0].compute) for name, variable in memory.model.items()}
     for indices in together:
-        leaves = [_arrays(members[i], *pairs[i]) | shared for i in indices]
+        leaves = [_arrays(optimizer, members[i], *pairs[i]) | shared for i in indices]
         numbers = [schedule.scalars(members[i]) for i in indices]
         program = members[indices[0]].program
         new = run(program, WAIST, leaves, numbers, ["p", *(s.name for s in program.slots)])
@@ -71,9 +71,13 @@ class Schedule:
         return ops.cast(ops.convert_to_tensor(self._optimizer.iterations), dtype) + 1
 
 
-def _arrays(member: Member, gradient: Any, variable: Any) -> dict[str, Any]:
+def _arrays(optimizer: Any, member: Member, gradient: Any, variable: Any) -> dict[str, Any]:
     arrays = {"p": variable, "g": dense(gradient, member), **member.slots}
-    return {name: _load(x, member.compute) for name, x in arrays.items()}
+    loaded = {name: _load(x, member.compute) for name, x in arrays.items()}
+    if member.late:
+        first = ops.equal(ops.convert_to_tensor(optimizer.iterations), 0)
+        loaded |= {name: ops.where(first, loaded["p"], loaded[name]) for name in member.late}
+    return loaded
 
 
 def _load(x: Any, dtype: str) -> Any:

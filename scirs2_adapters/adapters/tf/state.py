@@ -27,7 +27,9 @@ from scirs2_adapters.core.slots import EPSILON, Kind, Leaf, Slot
 class Member:
     """One model variable: what steps it and what is remembered of it.
 
-    `family` is the number of the rule that the variable is routed to, `compute` the dtype of the arithmetic.
+    `family` is the number of the rule that the variable is routed to, `compute` the dtype of the arithmetic. `late`
+    names copies of the variable that its first step makes: TensorFlow may build model and optimizer while it records
+    that step, when the variable has no value yet.
     """
 
     variable: Any
@@ -36,6 +38,7 @@ class Member:
     program: Program
     compute: str
     slots: dict[str, Any]
+    late: tuple[str, ...] = ()
 
 
 class Memory:
@@ -61,7 +64,8 @@ class Memory:
         own = [s for s in routed.slots(leaf) if s.kind is not Kind.MODEL]
         slots = {s.name: _slot_variable(optimizer, s, variable, leaf) for s in own}
         compute = widest if self.model or leaf.dtype == "float64" else "float32"
-        return Member(variable, leaf, self.families.index(routed), record(routed, leaf), compute, slots)
+        late = tuple(s.name for s in own if s.initial == "parameter" and not _has_value(variable))
+        return Member(variable, leaf, self.families.index(routed), record(routed, leaf), compute, slots, late)
 
     @property
     def variables(self) -> list[Any]:
@@ -94,7 +98,7 @@ def _slot_variable(optimizer: Any, slot: Slot, variable: Any, leaf: Leaf) -> Any
     with _beside(optimizer, variable):
         return optimizer.add_variable(
             shape,
-            _copy_of(variable) if slot.initial == "parameter" else "zeros",
+            _copy_of(variable) if slot.initial == "parameter" and _has_value(variable) else "zeros",
             slot_dtype(slot, leaf.dtype, optimizer.state_dtype),
             layout=getattr(variable, "_layout", None) if shape == leaf.shape else None,
             name=f"{leaf.name.replace('/', '_').replace(':', '_')}_{slot.name}",
@@ -110,6 +114,14 @@ def _beside(optimizer: Any, variable: Any) -> contextlib.AbstractContextManager[
     """On TensorFlow a slot lives where its variable does, and is mirrored if it is."""
     strategy = getattr(optimizer, "_distribution_strategy", None)
     return strategy.extended.colocate_vars_with(raw(variable)) if strategy else contextlib.nullcontext()
+
+
+def _has_value(variable: Any) -> bool:
+    """Whether a variable can be read now."""
+    if keras.backend.backend() != "tensorflow":
+        return True
+    with _outside_graphs():
+        return bool(raw(variable).is_initialized())
 
 
 def _copy_of(variable: Any) -> Callable[..., Any]:
