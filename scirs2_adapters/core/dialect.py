@@ -7,7 +7,7 @@ follow from it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,9 @@ class Dialect:
         found: list[tuple[str, str, int | None]] = []
         for core in fields:
             host = self._tuple_of(core, fields)
-            found.append((core, host, self.tuples[host].index(core)) if host else (core, self.names.get(core, core), None))
+            found.append(
+                (core, host, self.tuples[host].index(core)) if host else (core, self.names.get(core, core), None)
+            )
         return found
 
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
@@ -95,3 +97,18 @@ class Dialect:
         fields = cls.fields_with(base.get("base"))
         core = self.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
         return cls.build(base | core, match=match, spell=lambda name: self.spell(name, fields), call=call)
+
+
+def by_name(
+    call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any], before: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The arguments of a call by name. `before` are those that the room has already taken off the front."""
+    order = [k for k, p in known.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][len(before) :]
+    if len(args) > len(order):
+        after = f" after `{before[-1]}`" if before else ""
+        listed = ", ".join(order)
+        raise TypeError(f"`{call}` takes {len(order)} arguments{after} by position ({listed}). Received: {len(args)}.")
+    placed = dict(zip(order, args, strict=False))
+    if twice := placed.keys() & given.keys():
+        raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
+    return {**placed, **given}

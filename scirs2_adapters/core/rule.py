@@ -131,7 +131,7 @@ class Rule:
     def _match_row(self, match: str | None, call: str) -> dict[str, Any]:
         if match is None:
             return {}
-        if match not in self.matches:
+        if not isinstance(match, str) or match not in self.matches:
             known = ", ".join(map(repr, self.matches)) or "none: no framework has this optimizer"
             raise bad_value(
                 call, "match", f"must be None or one of the frameworks that have {self.name} ({known})", match
@@ -251,7 +251,7 @@ class Rule:
         return type(self)(**config)
 
     def revalued(self, values: Scalars) -> Self:
-        """The same rule with other values, unchecked: for schedules and edits that reach a running optimizer at each step."""
+        """The same rule with other values, unchecked: for what schedules and users change while it runs."""
         new = object.__new__(type(self))
         vars(new).update(vars(self) | dict(values))
         return new
@@ -271,11 +271,16 @@ class Rule:
             f"`{type(self).__name__}.{key}` cannot be assigned: rules are values. Use `rule.replace({key}={value!r})`."
         )
 
+    def __delattr__(self, key: str) -> None:
+        raise AttributeError(f"`{type(self).__name__}.{key}` cannot be deleted: rules are values.")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rule) and type(other) is type(self) and other.get_config() == self.get_config()
 
     def __hash__(self) -> int:
-        return hash((type(self), tuple(self.get_config().items())))
+        return hash(
+            (type(self), tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in self.get_config().items()))
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), **self.get_config()), ()

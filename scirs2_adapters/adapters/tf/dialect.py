@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -84,19 +84,6 @@ def _positional(name: str) -> list[str]:
         for k, p in inspect.signature(theirs.__init__).parameters.items()
         if k != "self" and p.kind is not p.VAR_KEYWORD
     ]
-
-
-def by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments by name."""
-    order = [k for k, p in known.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    if len(args) > len(order):
-        raise TypeError(
-            f"`{call}` takes {len(order)} arguments by position ({', '.join(order)}). Received: {len(args)}."
-        )
-    placed = dict(zip(order, args, strict=False))
-    if twice := placed.keys() & given.keys():
-        raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
-    return {**placed, **given}
 
 
 def plain(value: Any) -> Any:

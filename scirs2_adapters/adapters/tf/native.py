@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 
 import keras
 
+from scirs2_adapters.core.dialect import by_name
 from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.options import StateDtype, check_path, check_state_dtype
@@ -20,7 +21,7 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
 from . import paths
-from .dialect import BASE, KERAS, by_name, plain, signature, spelling, tuples
+from .dialect import BASE, KERAS, plain, signature, spelling, tuples
 from .state import Memory
 
 

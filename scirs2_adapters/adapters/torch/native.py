@@ -22,7 +22,18 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
 from . import paths, state
-from .dialect import CONSTANTS, FLAGS, NONE_IS_DEFAULT, OURS, TORCH, build, given_by_name, native_class, refuse, signature
+from .dialect import (
+    CONSTANTS,
+    FLAGS,
+    NONE_IS_DEFAULT,
+    OURS,
+    TORCH,
+    build,
+    given_by_name,
+    native_class,
+    refuse,
+    signature,
+)
 
 Optimizer = torch.optim.Optimizer
 

@@ -1,5 +1,7 @@
 """Muon, with AdamW for what is not a hidden matrix."""
 
+import re
+
 from ..fields import choice, count, flag, fraction, nonnegative, numbers_tuple, positive
 from ..formulas import average, orthogonalize
 from ..rule import Rule
@@ -38,8 +40,8 @@ class Muon(Rule, counts="none"):
     matches = {"torch": {}}
 
     def route(self, leaf):
-        matrix = len(leaf.shape) == 2 and not any(word in leaf.name.lower() for word in EMBEDDING_OR_HEAD)
-        if matrix and not self.route_all:
+        outer = any(map(EMBEDDING_OR_HEAD.fullmatch, re.findall(r"\w+", leaf.name.lower())))
+        if len(leaf.shape) == 2 and not outer and not self.route_all:
             return self
         shared = {k: getattr(self, k) for k in ("learning_rate", "weight_decay", "maximize")}
         own = {k: getattr(self, f"adamw_{k}") for k in ("learning_rate", "beta1", "beta2", "eps")}
@@ -58,4 +60,5 @@ class Muon(Rule, counts="none"):
         return learning_rate * scale * xp.matrix(orthogonalize, u, eps, a, b, c, steps=self.ns_steps), momentum_buffer
 
 
-EMBEDDING_OR_HEAD = ("embed", "wte", "wpe", "head", "classifier", "logits")
+#: One word of a parameter's path: `lm_head` is a head, `multi_head_attention` is not.
+EMBEDDING_OR_HEAD = re.compile(r"\w*embed\w*|wte|wpe|\w*head|\w*classifier|\w*logits")
