@@ -76,7 +76,7 @@ def by_rows(rule: str) -> bool:
 
 
 GAPS = (
-    Gap("jax", "host", "*", "what works on rows, columns or whole matrices XLA does as fast by itself", by_rows),
+    Gap("jax", "host", "*", "the room leaves to XLA what works on rows, columns or whole matrices", by_rows),
     Gap("tf", "host", "*", "Keras optimizers run in the operations of Keras' backend, which differ with the backend"),
     Gap("sklearn", "traced", "*", "scikit-learn has numpy arrays only, which the host kernel steps wherever it runs"),
     Gap(

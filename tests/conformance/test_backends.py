@@ -1,0 +1,23 @@
+"""Keras chooses its backend once for a process, so the other backends walk their part of the table in one of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.boundaries.support import ROOT
+
+TABLE = ("-m", "tests.conformance", "--rooms", "tf", "--paths", "traced", "--dtypes", "float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "room"), [("torch", "tf"), ("jax", "tf")])
+def test_a_keras_backend_walks_like_the_oracle(backend: str, room: str) -> None:
+    del room
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": backend}
+    command = [sys.executable, *TABLE]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
