@@ -94,6 +94,19 @@ def test_a_block_that_is_not_run_says_why(page: Path) -> None:
             assert block.code.startswith("# Not run: "), f"{page.name}:{block.line} needs a reason in its first line"
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_headings_lead_to_one(page: Path) -> None:
+    found = re.findall(r"\]\(((?!\w+:)[^)#\s]*)#([^)\s]+)\)", page.read_text())
+    targets = [((page.parent / to).resolve() if to else page, anchor) for to, anchor in found]
+    assert [(to.name, anchor) for to, anchor in targets if anchor not in anchors(to)] == []
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_room_has_a_page_with_a_block_that_runs(room: str) -> None:
     assert (ROOT / f"docs/{room}.md", room) in CASES
