@@ -1,4 +1,4 @@
-"""Keras chooses its backend once for a process, so the other backends walk their part of the table in one of their own."""
+"""Keras chooses its backend once for a process, so the other backends walk their part of the table in another."""
 
 from __future__ import annotations
 
