@@ -126,7 +126,7 @@ def _message(call: str, argument: str, requirement: str, shown: str, way_out: st
 def _shown(value: object) -> str:
     """The value on one line of bounded length: an error must not print a whole array, nor what is inside one."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is not None and dtype is not None and len(shape):
+    if shape is not None and dtype is not None and not isinstance(value, type) and len(shape):
         return f"an array of shape {tuple(shape)} and dtype {dtype}"
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."

@@ -6,8 +6,10 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from ..errors import bad_type, bad_value
+from ..fields import Field
 from ..options import StateDtype, check_path, check_state_dtype, slot_dtype, takes_host
 from ..program import Program, record
 from ..registry import get
@@ -21,6 +23,10 @@ from .kernel import reason_against
 #: Keys are typed loosely, as a mapping is invariant in them: a dict of strings must do.
 Arrays = Mapping[Any, np.ndarray] | Sequence[np.ndarray]
 _CALL = "HostOptimizer"
+
+THREADS = Field(None, "", "must be None or a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
+STEPS = Field(0, "", "must be a whole number >= 0", lambda t: t >= 0, kind=int)
+MODEL = Field(0.0, "", "must be a number", lambda x: True)
 
 
 class HostOptimizer:
@@ -55,12 +61,14 @@ class HostOptimizer:
         if not isinstance(self.rule, Rule):
             raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", rule)
         check_path(_CALL, kernel)
+        THREADS.check(_CALL, "threads", threads)
         check_state_dtype(_CALL, state_dtype, self.rule.all_slots())
         self.params = dict(_items(params, "params"))
         if not self.params:
             raise bad_value(_CALL, "params", "must hold at least one array", params)
         self.kernel, self.state_dtype, self.threads = kernel, state_dtype, threads
         self._leaves = {key: _leaf(key, p) for key, p in self.params.items()}
+        _refuse_shared(self.params)
         self._route()
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
         self.state: dict[Hashable, dict[str, np.ndarray]] = {}
@@ -80,9 +88,16 @@ class HostOptimizer:
         return {"p": leaf.dtype, "g": gradient} | {s.name: slot_dtype(s, leaf.dtype, self.state_dtype) for s in slots}
 
     def replace(self, **changes: Any) -> None:
-        """Change hyperparameters between steps, as a schedule does: `opt.replace(learning_rate=1e-4)`."""
+        """Change hyperparameters between steps, as a schedule does: `opt.replace(learning_rate=1e-4)`.
+
+        Memory that the new ones ask for begins as at a first step; memory that they do not ask for is dropped.
+        """
         self.rule = self.rule.replace(**changes)
         self._route()
+        self.state = {
+            key: {n: held.get(n, x) for n, x in self._allocate(key).items()} for key, held in self.state.items()
+        }
+        self.model = {s.name: self.model.get(s.name, _first(self.rule, s)) for s in self.rule.model_slots()}
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
@@ -106,8 +121,8 @@ class HostOptimizer:
         known, name = self.params.get(key), f"grads[{key!r}]"
         if known is None:
             raise bad_value(f"{_CALL}.step", name, f"has no parameter; there are {sorted(map(str, self.params))}", g)
-        if not isinstance(g, np.ndarray) or storage.name(g.dtype) not in storage.STORAGES:
-            raise bad_type(f"{_CALL}.step", name, "must be a floating numpy array", g)
+        if not isinstance(g, np.ndarray) or storage.name(g.dtype) not in storage.STORAGES or not g.dtype.isnative:
+            raise bad_type(f"{_CALL}.step", name, "must be a floating numpy array in this machine's byte order", g)
         if g.shape != known.shape:
             raise bad_value(f"{_CALL}.step", name, f"must have the parameter's shape {known.shape}", g)
 
@@ -189,24 +204,40 @@ class HostOptimizer:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take over memory saved by `state_dict`; anything that does not fit is refused before anything is changed."""
-        call = f"{_CALL}.load_state_dict"
+        call, parts = f"{_CALL}.load_state_dict", ("state", "steps", "model")
+        if not isinstance(saved, Mapping) or not all(isinstance(saved.get(part), Mapping) for part in parts):
+            raise bad_type(call, "saved", "must be what `state_dict` returned", saved)
         if saved.get("rule") != self.rule.name:
             raise bad_value(call, "saved", f"must be of the optimizer {self.rule.name}", saved.get("rule"))
-        state: dict[Hashable, dict[str, np.ndarray]] = {}
-        for key, slots in saved["state"].items():
-            if key not in self.params:
-                raise bad_value(
-                    call, f"saved[{key!r}]", f"has no parameter; there are {sorted(map(str, self.params))}", key
-                )
-            expected = self._allocate(key)
-            for name, x in expected.items():
-                got = slots.get(name)
-                if got is None or got.shape != x.shape or got.dtype != x.dtype:
-                    raise bad_value(
-                        call, f"saved[{key!r}][{name!r}]", f"must be of shape {x.shape} and dtype {x.dtype}", got
-                    )
-            state[key] = {n: np.array(slots[n]) for n in expected}
-        self.state, self.steps, self.model = state, self.steps | saved["steps"], self.model | saved["model"]
+        for part, known in (("state", self.params), ("steps", self.params), ("model", self.model)):
+            for key in saved[part]:
+                if key not in known:
+                    worded = f"is not of this optimizer, which has {sorted(map(str, known))}"
+                    raise bad_value(call, f"saved[{part!r}]", worded, key)
+        state = {key: self._fitting(call, key, slots) for key, slots in saved["state"].items()}
+        steps = {key: STEPS.check(call, f"saved['steps'][{key!r}]", t) for key, t in saved["steps"].items()}
+        model = {name: MODEL.check(call, f"saved['model'][{name!r}]", x) for name, x in saved["model"].items()}
+        self.state, self.steps, self.model = state, dict.fromkeys(self.params, 0) | steps, self.model | model
+
+    def _fitting(self, call: str, key: Hashable, slots: Any) -> dict[str, np.ndarray]:
+        """A copy of the saved slots of one parameter, if they are as its own would be."""
+        expected = self._allocate(key)
+        for name, x in expected.items():
+            got = slots.get(name) if isinstance(slots, Mapping) else None
+            if not isinstance(got, np.ndarray) or got.shape != x.shape or got.dtype != x.dtype:
+                worded = f"must be an array of shape {x.shape} and dtype {x.dtype}"
+                raise bad_value(call, f"saved['state'][{key!r}][{name!r}]", worded, got)
+        return {name: np.array(slots[name]) for name in expected}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is data. Plans hold addresses of this process, and are made anew."""
+        kept = ("rule", "params", "kernel", "state_dtype", "threads", "steps", "state", "model")
+        return {name: vars(self)[name] for name in kept}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        options = {name: kept[name] for name in ("kernel", "state_dtype", "threads")}
+        self.__init__(kept["rule"], kept["params"], **options)  # type: ignore[misc]
+        vars(self).update(kept)
 
 
 def _items(arrays: Any, argument: str) -> Iterator[tuple[Hashable, Any]]:
@@ -219,11 +250,26 @@ def _items(arrays: Any, argument: str) -> Iterator[tuple[Hashable, Any]]:
 
 def _leaf(key: Hashable, p: Any) -> Leaf:
     name = f"params[{key!r}]"
-    if not isinstance(p, np.ndarray) or p.dtype.name not in storage.STORAGES:
-        raise bad_type(_CALL, name, f"must be a numpy array of dtype {', '.join(storage.STORAGES)}", p)
+    if not isinstance(p, np.ndarray) or p.dtype.name not in storage.STORAGES or not p.dtype.isnative:
+        worded = f"must be a numpy array of dtype {', '.join(storage.STORAGES)}, in this machine's byte order"
+        raise bad_type(_CALL, name, worded, p)
     if not p.flags.writeable:
         raise bad_value(_CALL, name, "must be writeable, for it is updated in place", p)
     return Leaf(p.shape, p.dtype.name, key if isinstance(key, str) else "")
+
+
+def _refuse_shared(params: Mapping[Hashable, np.ndarray]) -> None:
+    """Arrays that overlap in memory would be stepped twice, by threads that know nothing of each other."""
+    widest, end = None, -1
+    for start, stop, key in sorted(((*byte_bounds(p), key) for key, p in params.items() if p.size), key=_span):
+        if start < end and np.shares_memory(params[widest], params[key]):
+            worded = f"must not share memory with params[{widest!r}]"
+            raise bad_value(_CALL, f"params[{key!r}]", worded, params[key], "Give each array once.")
+        widest, end = (key, stop) if stop > end else (widest, end)
+
+
+def _span(bounds: tuple[int, int, Hashable]) -> tuple[int, int]:
+    return bounds[:2]
 
 
 def _carried(x: np.ndarray) -> np.ndarray:
