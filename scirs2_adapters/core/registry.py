@@ -30,13 +30,14 @@ def _offered() -> dict[str, EntryPoint]:
     """Third parties' entry points; a name that two distributions claim is an error that names both."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
-        other = "scirs2" if point.name in built_in() else _owner(found[point.name]) if point.name in found else None
-        if other is not None and (point.name in built_in() or found[point.name].value != point.value):
+        name = point.name.casefold()
+        other = "scirs2" if name in built_in() else _owner(found[name]) if name in found else None
+        if other is not None and (name in built_in() or found[name].value != point.value):
             raise ArgumentValueError(
                 f"The optimizer name `{point.name}` is claimed by two distributions: {other} and {_owner(point)}. "
                 "Uninstall one of them, or ask its author for another entry point name."
             )
-        found[point.name] = point
+        found[name] = point
     return found
 
 
@@ -79,6 +80,12 @@ def _load(name: str) -> type[Rule]:
             f"The entry point `{name}` of {_owner(offered[name])} must be a Rule class. Received: {rule!r}."
         )
     return rule
+
+
+@functools.cache
+def is_listed(rule: type[Rule]) -> bool:
+    """Whether `get` gives this class for its name; others, made in a script, can be named only by themselves."""
+    return rule.name in names() and get(rule.name) is rule
 
 
 def rule_in(module: str) -> type[Rule]:

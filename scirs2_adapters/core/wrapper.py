@@ -42,12 +42,18 @@ class Wrapper(Rule):
         return inspect.Signature([base, *own, hyper])
 
     def __init__(self, base: str | Rule | None = None, *args: Any, **hyper: Any) -> None:
-        positional = dict(zip(type(self).fields, args, strict=False))
+        own, call = type(self).fields, type(self).__name__
+        if len(args) > len(own):
+            raise TypeError(f"`{call}` takes at most {len(own) + 1} arguments by position. Received: {len(args) + 1}.")
+        positional = dict(zip(own, args, strict=False))
+        if twice := positional.keys() & hyper.keys():
+            raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
         self._fill({"base": base} | positional | hyper, hyper.pop("match", None), str, type(self).__name__)
 
     def _fill(self, hyper: Scalars, match: str | None, spell: Callable[[str], str], call: str) -> None:
         given = {k: v for k, v in hyper.items() if k != "match"}
-        base = self._base(given.pop("base", None) or self.default_base, call)
+        base = given.pop("base", None)
+        base = self._base(self.default_base if base is None else base, call)
         own = {k: given.pop(k) for k in list(given) if k in type(self).fields}
         for key, field in type(self).fields.items():
             vars(self)[key] = field.check(call, spell(key), own.get(key, field.default))
@@ -62,17 +68,20 @@ class Wrapper(Rule):
 
     @classmethod
     def fields_with(cls, base: Any = None) -> dict[str, Field]:
-        return {**cls.fields, **cls._base(base or cls.default_base, cls.__name__).fields}
+        return {**cls.fields, **cls._base(cls.default_base if base is None else base, cls.__name__).fields}
 
     @staticmethod
     def _base(base: object, call: str) -> Any:
+        """The class or rule meant by `base`. One wrapper in another would have the slots of both under one name."""
         if isinstance(base, str):
             from .registry import get
 
-            return get(base)
-        if isinstance(base, Rule) or (isinstance(base, type) and issubclass(base, Rule)):
-            return base
-        raise bad_type(call, "base", "must be the name of an optimizer, or a rule such as AdamW()", base)
+            base = get(base)
+        cls = base if isinstance(base, type) else type(base)
+        if not issubclass(cls, Rule) or issubclass(cls, Wrapper):
+            worded = "must be the name of an optimizer that wraps no other, or such a rule as AdamW()"
+            raise bad_type(call, "base", worded, base)
+        return base
 
     def wrap_coefficients(self, xp: Any, t: Any) -> Scalars:
         """The scalars of `wrap` at step `t`."""
@@ -118,13 +127,17 @@ class Wrapper(Rule):
 
     def get_config(self) -> dict[str, Any]:
         own = {k: getattr(self, k) for k in type(self).fields}
-        return {"base": self.base.name, **own, **self.base.get_config()}
+        from .registry import is_listed
+
+        base = type(self.base)  # by name where there is one
+        named = is_listed(base)  # type: ignore[arg-type]  # classes are hashable
+        return {"base": base.name if named else base, **own, **self.base.get_config()}
 
     def replace(self, **changes: Any) -> Self:
         """A wrapper with its own or its base's hyperparameters changed; a new `base` brings its own."""
         own = {k: changes.pop(k, getattr(self, k)) for k in type(self).fields}
         base = changes.pop("base", None)
-        return type(self)(self.base if base is None or base == self.base.name else base, **own, **changes)
+        return type(self)(self.base if base in (None, self.base.name, type(self.base)) else base, **own, **changes)
 
     def revalued(self, values: Scalars) -> Self:
         """The same wrapper with other values of its own or its base's fields, unchecked."""
