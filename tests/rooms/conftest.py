@@ -1,5 +1,6 @@
 """A file `test_<room>_*.py` needs that room's framework: it is read only in runs that drive the room."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,3 +12,14 @@ from tests.conftest import requested
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     room = collection_path.name.removeprefix("test_").split("_")[0]
     return True if room in ROOMS and room not in requested(config) else None
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread, for tiny models: threads that wait by spinning slow down whatever else runs."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -25,7 +25,6 @@ from transformers import (
 )
 from transformers.utils import logging
 
-torch.set_num_threads(1)  # the models are tiny, and idle threads that spin slow their neighbors down
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 

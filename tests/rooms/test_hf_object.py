@@ -12,6 +12,7 @@ import scirs2_adapters as s2
 from scirs2_adapters.hf import optim
 from tests.rooms.hf_support import arguments, gpt2, rows, trainer, weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 each_name = pytest.mark.parametrize("name", s2.names())
 Pair = tuple[torch.optim.Optimizer, torch.nn.Module]
 

@@ -11,6 +11,7 @@ import scirs2_adapters as s2
 from scirs2_adapters.hf import optim
 from tests.rooms.hf_support import arguments, gpt2, trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 each_name = pytest.mark.parametrize("name", s2.names())
 
 

@@ -15,6 +15,7 @@ import scirs2_adapters.torch as room
 from scirs2_adapters.hf import register
 from tests.rooms.hf_support import arguments, gpt2, trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 each_name = pytest.mark.parametrize("name", s2.names())
 
 

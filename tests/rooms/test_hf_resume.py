@@ -11,6 +11,7 @@ import scirs2_adapters as s2
 from scirs2_adapters.hf import optim
 from tests.rooms.hf_support import arguments, gpt2, same_bits, trainer, weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 each_name = pytest.mark.parametrize("name", s2.names())
 PLAIN = (torch.Tensor, str, int, float, bool, type(None))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -13,6 +13,7 @@ import scirs2_adapters.torch as room
 from scirs2_adapters.hf import with_optimizer
 from tests.rooms.hf_support import arguments, gpt2, rows, trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 each_name = pytest.mark.parametrize("name", s2.names())
 
 

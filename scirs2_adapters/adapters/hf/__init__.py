@@ -11,7 +11,6 @@ require(
     },
 )
 
-from scirs2_adapters.adapters.hf.native import optim  # noqa: E402
-from scirs2_adapters.adapters.hf.paths import register, with_optimizer  # noqa: E402
+from .native import optim, register, with_optimizer  # noqa: E402
 
 __all__ = ["optim", "with_optimizer", "register"]

@@ -12,10 +12,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ...core import Rule, get
-from ...core.errors import ArgumentTypeError, bad_type, bad_value, did_you_mean
-from ...core.fields import Field
-from ..torch.dialect import TORCH
+from scirs2_adapters.adapters.torch.dialect import TORCH
+from scirs2_adapters.core import Rule, get
+from scirs2_adapters.core.errors import ArgumentTypeError, bad_type, bad_value, did_you_mean
+from scirs2_adapters.core.fields import Field
 
 #: Core word -> the field of `TrainingArguments` that holds it, for every optimizer. The Trainer writes both into the
 #: groups or the schedule, where a keyword of the same name would be hidden without a word.

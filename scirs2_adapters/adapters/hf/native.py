@@ -1,26 +1,32 @@
-"""What the Trainer is given: an optimizer class and its keywords.
+"""Our optimizers in the Trainer, by three doors: a pair of class and keywords, a subclass of a Trainer, a name.
 
-The class is the torch room's. Where a rule routes parameters by their names, `optim` gives a factory instead, because
-the Trainer passes no names to a class but passes the model to a factory.
+`with_optimizer` overrides the hook that also serves FSDP, `model_init`, hyperparameter search and trainers that take no
+`optimizer_cls_and_kwargs`. `register` adds names to the closed list behind `TrainingArguments(optim=...)`. That list is
+private to transformers, which takes in no optimizers of others: its parts are looked up and checked when `register` is
+called, before anything is changed.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
-from ...core import Rule, Wrapper, get
-from ...core.errors import bad_type
-from .. import torch as room
-from .dialect import settle
+from scirs2_adapters.adapters import torch as room
+from scirs2_adapters.core import get, names
+from scirs2_adapters.core.errors import MissingExtraError, bad_type
+
+from .dialect import FROM_ARGS, read, settle
+from .paths import GROUPS, Optimizer, refuse_replacement, routes_by_name, served
 from .state import name_parameters
 
-Optimizer = torch.optim.Optimizer
-#: Where some of the Trainer's hooks hand over parameters of their own choice; one of them at most, in this order.
-GROUPS = ("params", "model", "optimizer_dict")
+PREFIX = "scirs2_"
+_HOOK = "get_optimizer_cls_and_kwargs"
 
 
 def optim(name: str, args: TrainingArguments, **hyper: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -42,8 +48,6 @@ def native(name: str) -> type[Optimizer]:
 
 def pair(call: str, name: str, args: Any, hyper: Mapping[str, Any]) -> tuple[type[Optimizer], dict[str, Any]]:
     """The class and all keywords, or the error that the user should see before training begins."""
-    from .paths import refuse_replacement
-
     if not isinstance(args, TrainingArguments):
         raise bad_type(call, "args", "must be the `TrainingArguments` of the run", args)
     cls = native(name)
@@ -58,40 +62,114 @@ def try_out(cls: type[Optimizer], given: Mapping[str, Any]) -> Optimizer:
     return cls([torch.empty(0)], **given)
 
 
-def served(name: str, cls: type[Optimizer], given: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The class, or a factory of it where the optimizer must learn the names of its parameters."""
-    if not routes_by_name(name, given):
-        return cls, given
+def with_optimizer(trainer: type, name: str, **hyper: Any) -> type:
+    """A subclass of a Trainer class that trains with this optimizer, whatever `TrainingArguments(optim=...)` says.
 
-    def build(model: torch.nn.Module, /, **hyper: Any) -> Optimizer:
-        chosen = [hyper.pop(word) for word in GROUPS if word in hyper]
-        made = cls(chosen[0] if chosen else split(model, hyper["weight_decay"]), **hyper)
-        name_parameters(made, model)
-        return made
+    An optimizer given to the Trainer itself, by `optimizers=` or `optimizer_cls_and_kwargs=`, is kept.
 
-    def factory(params: Any = None, **hyper: Any) -> Any:
-        """As the Trainer calls it, without arguments; as a class otherwise, for those who know no factories."""
-        return build if params is None else cls(params, **hyper)
-
-    return factory, given
-
-
-def routes_by_name(name: str, given: Mapping[str, Any]) -> bool:
-    """Whether the rule may step a parameter otherwise because of its name."""
-    rule = get(name).build({"base": given["base"]} if "base" in given else {})
-    while isinstance(rule, Wrapper):
-        rule = rule.base
-    return type(rule).route is not Rule.route
+    Example:
+        trainer = with_optimizer(Trainer, "lion", betas=(0.95, 0.98))(model, args, train_dataset=data)
+    """
+    _check_trainer(trainer)
+    try_out(native(name), {k: v for k, v in hyper.items() if k not in ("lr", *FROM_ARGS)})
+    members = {
+        _HOOK: _hook(trainer, name, hyper),
+        "__doc__": trainer.__doc__,
+        "__module__": trainer.__module__,
+        "__qualname__": trainer.__qualname__,
+    }
+    if routes_by_name(name, hyper):
+        members["create_optimizer"] = _naming(trainer, native(name))
+    return types.new_class(trainer.__name__, (trainer,), exec_body=lambda namespace: namespace.update(members))
 
 
-def split(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The two groups of the Trainer, with decay and without."""
+def _check_trainer(trainer: Any) -> None:
     from transformers import Trainer
 
-    # The method makes no use of its instance, and a factory is not told of the Trainer that calls it.
-    decayed = set(Trainer.get_decay_parameter_names(None, model))
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    return [
-        {"params": [p for name, p in trained if (name in decayed) is with_decay], "weight_decay": decay}
-        for with_decay, decay in ((True, weight_decay), (False, 0.0))
-    ]
+    if not (isinstance(trainer, type) and issubclass(trainer, Trainer)):
+        raise bad_type("with_optimizer", "trainer", "must be `transformers.Trainer` or a subclass of it", trainer)
+
+
+def _hook(trainer: Any, name: str, hyper: Mapping[str, Any]) -> Any:
+    """The hook, static where the base's is: the base's own answer first, for the parameters that it may choose."""
+
+    def answer(base: Callable[..., tuple[Any, dict[str, Any]]], args: Any, model: Any) -> tuple[Any, dict[str, Any]]:
+        cls, given = pair("with_optimizer", name, args, hyper)
+        _, own = base(args, model)
+        return cls, given | {word: own[word] for word in GROUPS if word in own}
+
+    def static(args: Any, model: Any = None) -> tuple[Any, dict[str, Any]]:
+        return answer(getattr(trainer, _HOOK), args, model)
+
+    def method(self: Any, args: Any, model: Any = None) -> tuple[Any, dict[str, Any]]:
+        return answer(functools.partial(getattr(trainer, _HOOK), self), args, model)
+
+    is_static = isinstance(inspect.getattr_static(trainer, _HOOK), staticmethod)
+    chosen = functools.wraps(getattr(trainer, _HOOK))(static if is_static else method)
+    return staticmethod(chosen) if is_static else chosen
+
+
+def _naming(trainer: Any, cls: type[torch.optim.Optimizer]) -> Callable[..., Any]:
+    """`create_optimizer` that lets an optimizer of ours know the names of its parameters."""
+
+    @functools.wraps(trainer.create_optimizer)
+    def create_optimizer(self: Any, model: Any = None) -> Any:
+        given = self.optimizer
+        made = trainer.create_optimizer(self, *([] if model is None else [model]))
+        if made is not given and isinstance(made, cls):
+            name_parameters(made, self.model if model is None else model)
+        return made
+
+    return create_optimizer
+
+
+def register() -> None:
+    """Make every optimizer available as `TrainingArguments(optim="scirs2_<name>")`, from Python, JSON or a shell.
+
+    Hyperparameters go into `optim_args="beta1=0.95,beta2=0.98"`. It can be called again, and must be called in each
+    process before its arguments are read.
+    """
+    words, handlers = _private_parts()
+    for name in names():
+        word = PREFIX + name
+        if word not in words._value2member_map_:
+            _add_member(words, word)
+        handlers.setdefault(words(word), functools.partial(_handle, name))
+
+
+def _private_parts() -> tuple[Any, Any]:
+    """The list of names and the table of handlers, or an error that tells the other ways."""
+    try:
+        from transformers.trainer_optimizer import _OPTIMIZER_HANDLERS
+        from transformers.training_args import OptimizerNames
+
+        enum = [getattr(OptimizerNames, f"_{part}_") for part in ("member_map", "value2member_map", "member_names")]
+        handlers = {OptimizerNames(key): value for key, value in _OPTIMIZER_HANDLERS.items()}
+        if [type(part) for part in enum] != [dict, dict, list] or not handlers:
+            raise TypeError("another type")
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        import transformers
+
+        raise MissingExtraError(
+            f"`register()` reaches into parts of transformers that have moved in version {transformers.__version__} "
+            f"({error}). Use `Trainer(optimizer_cls_and_kwargs=optim(name, args))` or `with_optimizer(Trainer, name)`."
+        ) from error
+    return OptimizerNames, _OPTIMIZER_HANDLERS
+
+
+def _add_member(words: Any, word: str) -> None:
+    """One more member of a closed enumeration, made as its own class statement would have made it."""
+    key = word.upper()
+    member = str.__new__(words, word)
+    member._name_, member._value_, member.__objclass__ = key, word, words
+    member._sort_order_ = len(words._member_names_)
+    words._member_names_.append(key)
+    words._member_map_[key] = words._value2member_map_[word] = member
+    type.__setattr__(words, key, member)
+
+
+def _handle(name: str, context: Any) -> tuple[Any, dict[str, Any]]:
+    """What the Trainer's table of handlers calls for one of our names."""
+    call = PREFIX + name
+    hyper = read(call, get(name), native(name), context.optim_args or {}, context.args)
+    return served(name, *pair(call, name, context.args, hyper))
