@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .errors import bad_type, bad_value
 
 
@@ -25,8 +27,10 @@ def is_number(value: object) -> bool:
 
 def is_traced(value: object) -> bool:
     """True for a one-element array or tensor of a framework: its value is the framework's business, not ours."""
+    if is_number(value) or isinstance(value, type) or not hasattr(value, "dtype"):
+        return False
     shape = getattr(value, "shape", None)
-    return shape is not None and hasattr(value, "dtype") and not is_number(value) and math.prod(shape) == 1
+    return shape is not None and math.prod(shape) == 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,11 @@ class Field:
 
     def check(self, call: str, argument: str, value: Any) -> Any:
         """Return `value`, or raise an error that names `call(argument=...)` as the user typed it."""
-        if (value is None and self.optional) or (self.kind in (float, int) and not self.static and is_traced(value)):
+        if value is None and self.optional:
+            return value
+        if self.kind in (float, int) and not self.static and is_traced(value):
+            if isinstance(value, np.ndarray):  # numpy's arrays have their value here and now
+                self.check(call, argument, value.item())
             return value
         typed = is_number(value) if self.kind is float else isinstance(value, self.kind)
         if self.kind is int:
