@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import transformers
 from transformers import HfArgumentParser, Trainer, TrainingArguments
 from transformers.training_args import OptimizerNames
 
@@ -63,7 +63,7 @@ def test_registering_twice_changes_nothing_and_no_built_in_name_ever() -> None:
 def test_parts_that_have_moved_are_an_error_that_tells_the_other_ways(
     module: str, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(getattr(transformers, module), part)
+    monkeypatch.delattr(import_module(f"transformers.{module}"), part)
     with pytest.raises(ImportError, match=r"`register\(\)`.*optimizer_cls_and_kwargs=optim.*with_optimizer"):
         register()
 
