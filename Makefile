@@ -37,7 +37,7 @@ lint: $(READY) ## check style and formatting, change nothing
 type: $(READY) ## check types, strictly in the core
 	$(BIN)/python -m mypy
 
-gen: $(READY) ## write the generated stubs, tables and golden files anew
+gen: $(READY) ## write the generated stubs and tables anew
 	$(BIN)/python docs/generate.py $(ARGS)
 
 docs: gen ## generate, then run every example and code block

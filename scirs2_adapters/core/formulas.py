@@ -24,6 +24,18 @@ def average(old: Any, new: Any, gain: Any) -> Any:
     return old + gain * (new - old)
 
 
+def variance(xp: Any, g: Any, square_avg: Any, grad_avg: Any, gain: Any, zero: Any) -> tuple[Any, Any, Any]:
+    """The running mean square, less the square of the running mean where there is one; and both averages.
+
+    What rounding makes negative counts as 0: its root would be NaN, and a constant gradient is enough for that.
+    """
+    square_avg = average(square_avg, g * g, gain)
+    if grad_avg is None:
+        return square_avg, square_avg, None
+    grad_avg = average(grad_avg, g, gain)
+    return xp.maximum(square_avg - grad_avg * grad_avg, zero), square_avg, grad_avg
+
+
 def adam_coefficients(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
     """The scalars of an Adam direction: `lr * m / (sqrt(v * corrected + eps_root) + eps)`.
 

@@ -1,7 +1,7 @@
 """RMSprop, centered or not, with or without momentum."""
 
 from ..fields import flag, fraction, nonnegative, rate
-from ..formulas import average, heavy_ball, places
+from ..formulas import heavy_ball, places, variance
 from ..rule import Rule
 from ..slots import slot
 
@@ -24,19 +24,14 @@ class RMSprop(Rule, decay="l2"):
     eps = nonnegative(1e-8, "added to the root")
     momentum = fraction(0.0, "weight of the past in the buffer; 0 keeps no buffer", structural=True)
     centered = flag(False, "divide by the standard deviation instead of the root mean square")
-    matches = {
-        "torch": {},
-        "optax": {"rho": 0.9, "eps_place": "inside", "lr_in_buffer": True},
-        "keras": {"rho": 0.9, "eps_place": "inside", "learning_rate": 1e-3},
-    }
+    others = {"rho": 0.9, "eps_place": "inside"}
+    matches = {"torch": {}, "optax": others | {"lr_in_buffer": True}, "keras": others | {"learning_rate": 1e-3}}
 
     def coefficients(self, xp, t):
         return {**places(self), "gain": 1 - self.rho}
 
     def update(self, xp, p, g, square_avg, momentum_buffer: slot("momentum"), grad_avg: slot("centered"), /,
                gain, root, eps, momentum, inside, lr, zero):  # fmt: skip
-        square_avg = average(square_avg, g * g, gain)
-        grad_avg = average(grad_avg, g, gain) if self.centered else None
-        v = xp.maximum(square_avg - grad_avg * grad_avg, zero) if self.centered else square_avg
+        v, square_avg, grad_avg = variance(xp, g, square_avg, grad_avg, gain, zero)
         u = heavy_ball(momentum_buffer, momentum, inside * g / (xp.sqrt(v + root) + eps))
         return lr * u, square_avg, u, grad_avg
