@@ -1,0 +1,201 @@
+"""Rules are values: configuration, copies, equality, text; and what is refused when one is made."""
+
+import copy
+import inspect
+import pickle
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scirs2_adapters import get, names
+from scirs2_adapters.core import SGD, Adam, AdamW, HostOptimizer, Lion, Lookahead, Muon, Rule
+from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.waist import HOST_SCALARS
+
+each_rule = pytest.mark.parametrize("rule", [get(name)() for name in names()], ids=names())
+
+
+@each_rule
+def test_a_configuration_makes_an_equal_rule(rule: Rule) -> None:
+    again = type(rule)(**rule.get_config())
+    assert again == rule
+    assert hash(again) == hash(rule)
+    assert again.get_config() == rule.get_config()
+
+
+@each_rule
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))])
+def test_a_copy_is_an_equal_rule(rule: Rule, how: Any) -> None:
+    changed = rule.replace(learning_rate=0.123, maximize=True)
+    assert how(changed) == changed != rule
+    assert type(how(changed)) is type(rule)
+
+
+@each_rule
+def test_the_text_of_a_rule_is_its_call(rule: Rule) -> None:
+    known = {get(name).__name__: get(name) for name in names()}
+    assert eval(repr(rule), {**known, "inf": float("inf")}) == rule
+
+
+@each_rule
+@pytest.mark.parametrize("match", ["torch", "optax", "keras"])
+def test_the_match_is_part_of_the_value(rule: Rule, match: str) -> None:
+    if match not in getattr(rule, "base", rule).matches:
+        with pytest.raises(ValueError, match=re.escape(f"Received: '{match}'.")):
+            type(rule)(match=match)
+        return
+    matched = type(rule)(match=match)
+    assert matched != rule
+    assert pickle.loads(pickle.dumps(matched)) == matched
+    assert matched.replace(learning_rate=0.5).match == match
+    assert f"match={match!r}" in repr(matched)
+
+
+@each_rule
+def test_replace_changes_one_value_and_nothing_else(rule: Rule) -> None:
+    changed = rule.replace(learning_rate=0.5)
+    assert changed.get_config() == {**rule.get_config(), "learning_rate": 0.5}
+    assert rule == type(rule)()
+
+
+@each_rule
+def test_parameters_are_set_in_place_all_or_none(rule: Rule) -> None:
+    mine = copy.deepcopy(rule)
+    assert mine.set_params(learning_rate=0.25) is mine
+    assert mine.get_params()["learning_rate"] == 0.25
+    with pytest.raises(ValueError, match="weight_decay"):
+        mine.set_params(learning_rate=0.5, weight_decay=-1.0)
+    assert mine.learning_rate == 0.25
+
+
+@each_rule
+def test_a_rule_cannot_be_assigned_to(rule: Rule) -> None:
+    with pytest.raises(AttributeError, match=r"Use `rule\.replace\(learning_rate=1\)`"):
+        rule.learning_rate = 1
+    with pytest.raises(AttributeError, match="cannot be deleted"):
+        del rule.learning_rate
+    assert rule == type(rule)()
+
+
+@each_rule
+def test_an_unknown_argument_is_refused_with_a_guess(rule: Rule) -> None:
+    with pytest.raises(TypeError, match=r"has no argument `lerning_rate`\. Did you mean `learning_rate`\?"):
+        type(rule)(lerning_rate=1)
+
+
+@each_rule
+def test_the_signature_holds_every_field_with_its_default(rule: Rule) -> None:
+    parameters = inspect.signature(type(rule)).parameters
+    assert all(parameters[name].default == field.default for name, field in type(rule).fields.items())
+
+
+@each_rule
+def test_two_variants_that_differ_in_a_number_share_a_program(rule: Rule) -> None:
+    assert rule.replace(learning_rate=0.7).variant() == rule.variant()
+    assert rule.replace(maximize=True).variant() != rule.variant()
+
+
+def test_positional_arguments_are_the_fields_in_their_order() -> None:
+    assert AdamW(0.5, 0.8) == AdamW(learning_rate=0.5, beta1=0.8)
+    assert Lookahead("sgd", 3) == Lookahead(base="sgd", sync_period=3)
+
+
+@pytest.mark.parametrize("cls", [Lion, Lookahead])
+def test_too_many_or_doubled_arguments_are_refused(cls: type[Rule]) -> None:
+    with pytest.raises(TypeError, match="takes at most"):
+        cls(*["adamw"] * (cls is Lookahead), *[0.5] * 20)
+    first = next(iter(cls.fields))
+    with pytest.raises(TypeError, match=re.escape(f"`{cls.__name__}({first}=...)` was given twice")):
+        cls(*["adamw"] * (cls is Lookahead), 1, **{first: 1})
+
+
+@pytest.mark.parametrize("match", ["jax", ["torch"], 3, ""], ids=str)
+def test_a_framework_without_this_optimizer_cannot_be_matched(match: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape("`Adam(match=...)` must be None or one of the frameworks that")):
+        Adam(match=match)
+
+
+class Drift(Rule):
+    """A rule made in a script, which no name leads to; it refuses a pair of values."""
+
+    def check(self, spell: Any, call: str) -> None:
+        if self.learning_rate == 0 and self.weight_decay:
+            raise ValueError(f"{call}({spell('weight_decay')}=...) does nothing without a learning rate")
+
+    def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
+        return {"lr": self.learning_rate}
+
+    def update(self, xp, p, g, /, lr):  # type: ignore[no-untyped-def]
+        return lr * xp.sign(g)
+
+
+def test_a_rule_can_refuse_values_that_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match=r"Drift\(weight_decay=...\) does nothing"):
+        Drift(learning_rate=0.0, weight_decay=0.1)
+    mine = Drift(weight_decay=0.1)
+    with pytest.raises(ValueError, match="does nothing"):
+        mine.set_params(learning_rate=0.0)
+    assert mine == Drift(weight_decay=0.1)
+
+
+def test_a_rule_with_a_list_can_be_hashed() -> None:
+    assert hash(Muon(ns_coefficients=[1.0, 2.0, 3.0])) == hash(Muon(ns_coefficients=(1.0, 2.0, 3.0)))
+
+
+def test_rules_of_different_classes_are_different() -> None:
+    assert Adam(weight_decay=0.0) != AdamW(weight_decay=0.0)
+    assert AdamW() != "adamw"
+    assert len({AdamW(), AdamW(), AdamW(beta1=0.5)}) == 2
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(1e-30, 1e30), st.booleans())
+def test_any_configuration_survives_a_pickle(beta: float, rate: float, maximize: bool) -> None:
+    rule = Lion(learning_rate=rate, beta1=beta, maximize=maximize)
+    assert pickle.loads(pickle.dumps(rule)) == rule
+
+
+@pytest.mark.parametrize("base", ["sgd", Lion(learning_rate=0.5), Lion, Drift(), Drift])
+def test_a_wrapper_takes_a_name_a_class_or_a_rule(base: Any) -> None:
+    rule = Lookahead(base, sync_period=2)
+    for again in (pickle.loads(pickle.dumps(rule)), rule.replace(), type(rule)(**rule.get_config())):
+        assert again == rule
+        assert type(again.base) is type(rule.base)
+
+
+@pytest.mark.parametrize("base", [Lookahead, Lookahead(), "lookahead", 3, object, ""])
+def test_a_wrapper_refuses_another_wrapper_and_anything_else(base: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="optimizer"):
+        Lookahead(base)
+
+
+def test_a_wrapper_has_the_hyperparameters_of_its_base() -> None:
+    rule = Lookahead("sgd", momentum=0.5)
+    assert rule.momentum == rule.base.momentum == 0.5
+    assert rule.replace(momentum=0.7).base == SGD(momentum=0.7)
+    assert rule.replace(base="lion") == Lookahead("lion")
+    with pytest.raises(TypeError, match="has no argument `rho`"):
+        Lookahead("sgd", rho=0.5)
+
+
+@each_rule
+def test_slots_have_shapes_that_belong_to_the_parameter(rule: Rule) -> None:
+    for shape in ((), (3,), (2, 3), (4, 2, 3)):
+        leaf = Leaf(shape)
+        for slot in rule.route(leaf).slots(leaf):
+            assert slot.shape(shape) in (shape, (), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:]))
+
+
+@each_rule
+def test_scalars_are_plain_numbers_at_every_step(rule: Rule) -> None:
+    for t in (1, 2, 1000, 10**6):
+        values = rule.scalars(HOST_SCALARS, t)
+        numbers = {k: v for k, v in values.items() if not isinstance(v, (str, tuple, type(None)))}
+        assert all(isinstance(v, (int, float)) for v in numbers.values())
+
+
+def test_a_rule_can_be_used_by_name_or_by_value() -> None:
+    assert HostOptimizer("AdamW", [np.ones(3)]).rule == HostOptimizer(AdamW(), [np.ones(3)]).rule == AdamW()
