@@ -222,6 +222,9 @@ class Rule:
         given = (slots.get(s.name) for s in declared)
         result = self.update(xp, p, g, *given, **{n: scalars[n] for n in names})
         u, *new = result if isinstance(result, tuple) else (result,)
+        if len(new) != len(declared):
+            wanted = ", ".join(s.name for s in declared)
+            raise TypeError(f"`{self.name}.update` must return the step, then a new value for each slot: {wanted}.")
         if self.decay in ("decoupled", "absolute"):
             u = scalars["decay"] * p + u
         return p - u, {s.name: value for s, value in zip(declared, new, strict=True) if s.name in slots}

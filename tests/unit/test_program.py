@@ -1,0 +1,165 @@
+"""Formulas as programs: what may stand in one, what becomes of it, and what is refused by name."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scirs2_adapters import get, names
+from scirs2_adapters.core import Rule
+from scirs2_adapters.core.execute.plain import NUMPY
+from scirs2_adapters.core.program import Recorder, record
+from scirs2_adapters.core.slots import COPY, Kind, Leaf, column, model, row, slot
+from scirs2_adapters.core.waist import FORMULA_NAMES, HOST_SCALARS
+
+LEAF = Leaf((3, 2))
+each_name = pytest.mark.parametrize("name", names())
+
+
+def rule(update: Any, **members: Any) -> Rule:
+    """A rule with this formula; its learning rate is `lr`."""
+    members.setdefault("coefficients", lambda self, xp, t: {"lr": self.learning_rate})
+    made: Rule = type("Made", (Rule,), {"update": update, **members})()
+    return made
+
+
+def plain(self, xp, p, g, /, lr):  # type: ignore[no-untyped-def]
+    return lr * g
+
+
+LITERALS = {
+    "add": lambda self, xp, p, g, /: g + 1,
+    "mul": lambda self, xp, p, g, /: 0.5 * g,
+    "sub": lambda self, xp, p, g, /: 1 - g,
+    "div": lambda self, xp, p, g, /: g / 2.0,
+    "gt": lambda self, xp, p, g, /: xp.where(g > 0, g, p),
+    "maximum": lambda self, xp, p, g, /: xp.maximum(g, 0.0),
+    "where": lambda self, xp, p, g, /: xp.where(g > p, g, 0.0),
+}
+
+
+@pytest.mark.parametrize("op", LITERALS)
+def test_a_literal_is_refused_by_the_operation_and_its_value(op: str) -> None:
+    with pytest.raises(TypeError, match=rf"A formula's `{op}` was given the literal [0-9.]+: literals belong in"):
+        record(rule(LITERALS[op]), LEAF)
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        lambda self, xp, p, g, /: g if g > p else p,
+        lambda self, xp, p, g, /: g and p,
+        lambda self, xp, p, g, /: max(g, p),
+    ],
+    ids=["if", "and", "max"],
+)
+def test_a_branch_on_an_array_is_refused(update: Any) -> None:
+    with pytest.raises(TypeError, match=r"A formula cannot branch on an array: use `xp\.where`"):
+        record(rule(update), LEAF)
+
+
+def test_a_name_outside_the_waist_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="cosh"):
+        record(rule(lambda self, xp, p, g, /: xp.cosh(g)), LEAF)
+
+
+def test_the_recorder_offers_the_formula_names_of_the_waist() -> None:
+    assert all(hasattr(Recorder(), name) for name in FORMULA_NAMES)
+
+
+def test_slots_are_read_from_the_signature() -> None:
+    def update(  # type: ignore[no-untyped-def]
+        self, xp, p, g, a, b: slot("maximize"), c: row(), d: column(), e: COPY, f: model("learning_rate"), /, lr
+    ):
+        return lr * g, a, b, c, d, e, f
+
+    made = rule(update)
+    found = {s.name: (s.kind, s.initial) for s in made.all_slots()}
+    assert found == {
+        "a": (Kind.FULL, None),
+        "b": (Kind.FULL, None),
+        "c": (Kind.ROW, None),
+        "d": (Kind.COLUMN, None),
+        "e": (Kind.FULL, "parameter"),
+        "f": (Kind.MODEL, "learning_rate"),
+    }
+    assert [s.name for s in made.slots(LEAF)] == ["a", "c", "d", "e", "f"]
+    assert [s.name for s in made.replace(maximize=True).slots(LEAF)] == ["a", "b", "c", "d", "e", "f"]
+    assert [s.name for s in made.model_slots()] == ["f"]
+    assert {s.name: s.shape((4, 3, 2)) for s in made.all_slots()} == {
+        "a": (4, 3, 2), "b": (4, 3, 2), "c": (4, 3, 1), "d": (4, 1, 2), "e": (4, 3, 2), "f": (),
+    }  # fmt: skip
+
+
+def test_a_formula_that_forgets_a_slot_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"`made\.update` must return the step, then a new value for each slot: m\."):
+        record(rule(lambda self, xp, p, g, m, /: g), LEAF)
+
+
+@pytest.mark.parametrize(
+    ("update", "levels"),
+    [
+        (lambda self, xp, p, g, /: g * g, 0),
+        (lambda self, xp, p, g, /: g / xp.norm(g), 1),
+        (lambda self, xp, p, g, /: g * xp.mean(g, -1) * xp.mean(g, -2), 1),
+        (lambda self, xp, p, g, /: g / xp.norm(g / xp.norm(g)), 2),
+        (lambda self, xp, p, g, /: g * xp.total(g * xp.total(p)), 2),
+        (lambda self, xp, p, g, /: xp.matrix(lambda xp, x: xp.matmul(x, xp.transpose(x)), g), 1),
+    ],
+    ids=["elementwise", "norm", "means", "norm of norm", "total of total", "matrix"],
+)
+def test_every_round_of_reductions_is_a_level(update: Any, levels: int) -> None:
+    assert record(rule(update), LEAF).levels == levels
+
+
+def test_a_mean_of_rows_has_no_level_of_its_own() -> None:
+    made = rule(lambda self, xp, p, g, /: g * xp.mean(xp.mean(g, -1), -2))
+    assert record(made, LEAF).levels == 1
+
+
+def test_equal_operations_are_one() -> None:
+    program = record(rule(lambda self, xp, p, g, /: xp.sqrt(g * g) + xp.sqrt(g * g)), LEAF)
+    assert [n.op for n in program.nodes].count("sqrt") == 1
+
+
+@each_name
+def test_a_program_is_recorded_once_for_each_variant(name: str) -> None:
+    made = get(name)()
+    routed = made.route(LEAF)
+    assert record(routed, LEAF) is record(routed.replace(learning_rate=0.7), Leaf((5, 4)))
+
+
+@each_name
+def test_a_program_has_no_constant_and_its_scalars_are_the_rules(name: str) -> None:
+    routed = get(name)().route(LEAF)
+    program = record(routed, LEAF)
+    known = {**routed.scalars(HOST_SCALARS, 1), **routed.leaf_coefficients(LEAF)}
+    assert set(program.scalars) <= set(known)
+    assert {n.op for n in program.nodes} <= {
+        *FORMULA_NAMES, "input", "scalar", "sum", "add", "sub", "mul", "div", "neg", "gt", "ge", "lt", "le"
+    }  # fmt: skip
+    assert all(arg < i for i, node in enumerate(program.nodes) for arg in node.args)
+
+
+@each_name
+def test_equal_texts_are_equal_programs(name: str) -> None:
+    routed = get(name)().route(LEAF)
+    program, mirrored = record(routed, LEAF), record(routed.replace(maximize=True), LEAF)
+    assert program.digest == record(routed, Leaf((9, 9))).digest != mirrored.digest
+
+
+def test_the_change_of_a_parameter_is_an_output_of_its_own() -> None:
+    from scirs2_adapters.core.execute.interpret import run
+
+    program = record(rule(plain), LEAF)
+    p, g = np.full((3, 2), 5.0), np.ones((3, 2))
+    done = run(program, NUMPY, [{"p": p, "g": g}], [{"lr": 0.5, "decay": 0.1}], ["p", "delta"])[0]
+    np.testing.assert_allclose(done["delta"], np.full((3, 2), -1.0))
+    np.testing.assert_allclose(done["p"], p + done["delta"])
+
+
+def test_the_error_of_a_rule_without_coefficients_says_so() -> None:
+    bare: Rule = type("Bare", (Rule,), {"update": plain})()
+    with pytest.raises(TypeError, match=re.escape("`Bare(coefficients=...)` must be defined by the rule")):
+        bare.scalars(HOST_SCALARS, 1)
