@@ -66,11 +66,11 @@ def saved_by(name: str) -> dict[str, Any]:
     return made.state_dict()
 
 
-def stepped(name: str) -> tuple[torch.optim.Optimizer, torch.nn.Parameter]:
+def stepped(name: str, **hyper: Any) -> tuple[torch.optim.Optimizer, torch.nn.Parameter]:
     import scirs2_adapters.torch as room
 
     p = torch.nn.Parameter(torch.ones(4, 4))
-    made = getattr(room, s2.get(name).__name__)([p])
+    made = getattr(room, s2.get(name).__name__)([p], **hyper)
     p.grad = torch.ones_like(p)
     made.step()
     return made, p
@@ -85,6 +85,18 @@ def test_the_state_of_another_optimizer_is_refused_while_loading(name: str) -> N
             made.load_state_dict(state)
         made.step()
         assert not torch.equal(p, before)
+
+
+@each_name
+def test_the_algorithm_is_written_into_the_state(name: str) -> None:
+    assert saved_by(name)["param_groups"][0]["algorithm"].casefold().startswith(name)
+
+
+def test_the_same_wrapper_around_another_optimizer_is_another_optimizer() -> None:
+    first, _ = stepped("lookahead", base="adam")
+    second, _ = stepped("lookahead", base="adamw")
+    with pytest.raises(ValueError, match=r"saved by Lookahead\(Adam\)"):
+        second.load_state_dict(first.state_dict())
 
 
 @pytest.mark.parametrize(("saved", "loading"), [("adamw", "lion"), ("sgd", "adamw"), ("adam", "adamw")])

@@ -159,6 +159,17 @@ def _member(given: Mapping[str, Any], word: str) -> Any:
     return value[int(place[:-1])] if place and isinstance(value, (tuple, list)) and len(value) == 2 else value
 
 
+def signed(rule: Rule) -> dict[str, Any]:
+    """What every group says of its optimizer, so that a checkpoint can be refused by another one, by name."""
+    return {"algorithm": _algorithm(rule), **CONSTANTS.get(type(rule).__name__, {})}
+
+
+def _algorithm(rule: Rule) -> str:
+    base = getattr(rule, "base", None)
+    name = type(rule).__name__
+    return name if base is None else f"{name}({_algorithm(base)})"
+
+
 def words(rule: Rule) -> dict[str, bool]:
     """The keys of a group that are this optimizer's own; of each, whether every version of its dicts has it."""
     theirs = inspect.signature(native_class(type(rule)).__init__).parameters

@@ -23,7 +23,6 @@ from scirs2_adapters.core.rule import Rule
 
 from . import paths, state
 from .dialect import (
-    CONSTANTS,
     FLAGS,
     NONE_IS_DEFAULT,
     OURS,
@@ -33,6 +32,7 @@ from .dialect import (
     native_class,
     refuse,
     signature,
+    signed,
 )
 
 Optimizer = torch.optim.Optimizer
@@ -56,7 +56,7 @@ class RuleOptimizer(Optimizer):
         check_state_dtype(call, options["state_dtype"], rule.all_slots())
         config = {k: v for k, v in rule.get_config().items() if k in rule.fields}
         base = {"base": rule.base.name} if hasattr(rule, "base") else {}
-        defaults = {**base, **TORCH.to_host(config, rule.fields), **options, **CONSTANTS.get(call, {})}
+        defaults = {**base, **TORCH.to_host(config, rule.fields), **options, **signed(rule)}
         defaults |= _numbers(rule)
         self._prepare()
         Optimizer.__init__(self, params, defaults)

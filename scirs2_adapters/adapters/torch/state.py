@@ -20,7 +20,7 @@ from scirs2_adapters.core.program import record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
-from .dialect import CONSTANTS, OURS, all_words, resembles, words
+from .dialect import OURS, all_words, resembles, signed, words
 
 Tensor = torch.Tensor
 Held = dict[str, Any]
@@ -262,7 +262,7 @@ def check(optimizer: Any, rule: Rule, saved: Mapping[str, Any]) -> None:
     """Refuse the dict of another optimizer before anything is changed."""
     name = type(optimizer).__name__
     for old in saved["param_groups"]:
-        own, constants = words(rule), CONSTANTS.get(name, {})
+        own, constants = words(rule), signed(rule)
         whole = all(k in old for k in OURS)  # one of ours, which lacks nothing
         missing = [k for k, needed in own.items() if (needed or whole) and k not in old]
         foreign = [k for k in old if k not in own and k in all_words()]
@@ -280,7 +280,9 @@ def check(optimizer: Any, rule: Rule, saved: Mapping[str, Any]) -> None:
 
 def _foreign(name: str, why: str, saved: Mapping[str, Any]) -> ArgumentValueError:
     slots = {k for held in saved["state"].values() if isinstance(held, dict) for k in held} - {"step"}
-    likely = resembles(saved["param_groups"][0], slots)
+    group = saved["param_groups"][0]
+    likely = resembles(group, slots)
     looks = f"It looks like one of {' or '.join(likely)}." if likely else ""
+    looks = f"It was saved by {group['algorithm']}." if "algorithm" in group else looks
     wanted = f"must be a state dict of {name}; {why}"
     return bad_value(f"{name}.load_state_dict", "state_dict", wanted, sorted(slots), looks)
