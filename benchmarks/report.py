@@ -68,8 +68,7 @@ Machine: {machine}. Date: {date}.
 ![ratios](benchmarks.png)
 
 GB/s is what a step must move, its arrays once in and once out, by the time of our step. "Of triad" is that by what
-`a += s * b` reaches in the same rounds, in torch with all threads, over arrays as large as the model. It says something
-of the large model; small ones fit into caches.
+`a += s * b` reaches in the same rounds, in torch with all threads, over arrays as large as the model.
 """
 
 
