@@ -17,7 +17,7 @@ class Muon(Rule, counts="none"):
     scale = sqrt(max(1, rows / columns)) for "original", 0.2 * sqrt(max(rows, columns)) for "match_rms_adamw"
 
     Embeddings, heads and everything that is not a matrix are stepped by AdamW with the adamw_ fields, in the same
-    optimizer and state. A matrix counts as embedding or head by its name (embed, wte, wpe, head, classifier, logits) or
+    optimizer and state. A matrix counts as embedding or head by its name (embed, wte, head, classifier, score, …) or
     when `route_all` is set.
 
     Paper: Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982 (decay and scale).
@@ -61,4 +61,4 @@ class Muon(Rule, counts="none"):
 
 
 #: One word of a parameter's path: `lm_head` is a head, `multi_head_attention` is not.
-EMBEDDING_OR_HEAD = re.compile(r"\w*embed\w*|wte|wpe|\w*head|\w*classifier|\w*logits")
+EMBEDDING_OR_HEAD = re.compile(r"\w*embed\w*|wte|wpe|shared|\w*head|\w*classifier|\w*logits|score|qa_outputs")
