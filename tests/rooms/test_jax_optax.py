@@ -34,10 +34,16 @@ def test_the_state_has_optaxs_classes_shapes_and_dtypes(name: str, kwargs: dict)
     assert kinds(found) == kinds(wanted)
 
 
+@pytest.mark.slow
 @each_path
 @each_case
 def test_state_interchanges_with_optax_both_ways(name: str, kwargs: dict, path: str) -> None:
-    tx, ours, start, grads = theirs(name)(**kwargs), getattr(room, name)(**kwargs, match="optax", kernel=path), tree(0), gradients()
+    tx, ours, start, grads = (
+        theirs(name)(**kwargs),
+        getattr(room, name)(**kwargs, match="optax", kernel=path),
+        tree(0),
+        gradients(),
+    )
     wanted, _ = walk(two_calls(tx), tx.init(start), start, grads)
     for first, second in ((tx, ours), (ours, tx)):
         params, state = walk(two_calls(first), first.init(start), start, grads[:3])
@@ -45,7 +51,9 @@ def test_state_interchanges_with_optax_both_ways(name: str, kwargs: dict, path: 
         assert gap(found, wanted, start) < 3e-5
 
 
-@pytest.mark.parametrize("given", [{"mask": {"w": True, "b": False, "s": False, "t": False, "e": True}}, {"mask": None}])
+@pytest.mark.parametrize(
+    "given", [{"mask": {"w": True, "b": False, "s": False, "t": False, "e": True}}, {"mask": None}]
+)
 def test_masks_of_weight_decay_may_be_trees_prefixes_and_functions(given: dict) -> None:
     start = tree(0)
     for mask in (given["mask"], (lambda p: given["mask"]) if given["mask"] else None):

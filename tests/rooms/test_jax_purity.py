@@ -87,7 +87,9 @@ def test_donated_memory_is_stepped_in_place(name: str) -> None:
 def test_no_two_leaves_of_a_state_share_memory() -> None:
     params = tree(0)
     for name in scirs2_adapters.names():
-        places = [x.unsafe_buffer_pointer() for x in jax.tree.leaves((params, getattr(room, name)().init(params))) if x.size]
+        places = [
+            x.unsafe_buffer_pointer() for x in jax.tree.leaves((params, getattr(room, name)().init(params))) if x.size
+        ]
         assert len(set(places)) == len(places), name
 
 

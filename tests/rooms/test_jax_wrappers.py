@@ -15,7 +15,7 @@ from scirs2_adapters import jax as room
 
 from .jax_support import PATHS, gap, gradients, kinds, one_call, same_bits, tree, two_calls, walk
 
-each_path = pytest.mark.parametrize("path", ("auto", *PATHS))
+each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 
 
@@ -44,7 +44,9 @@ def test_an_injected_learning_rate_takes_effect_without_recompilation(path: str)
 @each_path
 def test_an_injected_schedule_is_followed(path: str) -> None:
     start = tree(0)
-    wanted, _ = walk(two_calls(tx := room.adamw(lambda c: 1e-2 / (c + 1), kernel=path)), tx.init(start), start, gradients())
+    wanted, _ = walk(
+        two_calls(tx := room.adamw(lambda c: 1e-2 / (c + 1), kernel=path)), tx.init(start), start, gradients()
+    )
     tx = optax.inject_hyperparams(room.adamw)(lambda c: 1e-2 / (c + 1), kernel=path)
     assert gap(walk(two_calls(tx), tx.init(start), start, gradients())[0], wanted, start) < 1e-4
 

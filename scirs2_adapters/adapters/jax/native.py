@@ -67,13 +67,13 @@ class Update:
 
     def step(self, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         """The new parameters and state in one pass over memory."""
-        if params is None:
+        if params is None and jax.tree.leaves(grads):
             raise ValueError(NO_PARAMS)
         return self._advance("p", grads, state, params)
 
     def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         memory = self.layout.read(state)
-        paths, tree = jax.tree_util.tree_flatten_with_path(grads, is_leaf=lambda x: x is None)
+        paths, tree = _flatten(grads)
         given = [g for _, g in paths]
         theirs = [None] * len(given) if params is None else tree.flatten_up_to(params)
         slots = {n: tree.flatten_up_to(x) for n, x in memory.slots.items()}
@@ -129,7 +129,14 @@ class Update:
         return Leaf(p.shape, real(p.dtype), jax.tree_util.keystr(path, simple=True, separator=".") if named else "")
 
     def _dtype(self, slot: Slot, parameter: Any) -> Any:
-        return jax.dtypes.canonicalize_dtype(slot_dtype(slot, parameter, self.state_dtype))
+        if jnp.issubdtype(parameter, jnp.complexfloating):
+            return parameter
+        return jax.dtypes.canonicalize_dtype(slot_dtype(slot, parameter.name, self.state_dtype))
+
+
+def _flatten(tree: Tree) -> tuple[list[tuple[Any, Any]], Any]:
+    """Leaves with their paths, holes among them, and the structure."""
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=_none)
 
 
 def _none(x: Any) -> bool:
@@ -169,8 +176,8 @@ def step(tx: optax.GradientTransformation, grads: Tree, state: Tree, params: Tre
     """New parameters and state: `tx.update` and `optax.apply_updates`, in one pass over memory where `tx` is one of
     ours.
 
-    Any transformation is taken. Under `jit`, donate parameters and state and take them in the order in which you return
-    them (JAX pairs them so): then both are stepped in the very memory they are in.
+    Any transformation is taken. Under `jit`, donate parameters and state and take them in the order in which you
+    return them (JAX pairs them so): then both are stepped in the very memory they are in.
     """
     if isinstance(tx.update, Update):
         return tx.update.step(grads, state, params)

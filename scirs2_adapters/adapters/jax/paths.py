@@ -12,9 +12,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import operator
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -37,6 +38,8 @@ from .waist import WAIST, Arrays, Group, Job, gather, traced
 
 log = logging.getLogger("scirs2")
 TARGET = "scirs2_step"
+#: So many tensors are one foreign call: XLA's work on the results of a call grows with the square of their number.
+TENSORS = 32
 #: Above this many bytes `update` alone is traced: XLA adds the change without writing it down, a kernel needs fresh
 #: memory for it, and memory fresh from the system costs more than the step.
 LARGEST_CHANGE = 1 << 26
@@ -53,7 +56,8 @@ class Passes:
         own = "p" if emit == "p" else "u"
         dtypes = {**group.dtypes, own: group.dtype(emit)}
         self.batch = Batch(group.program, group.shapes, dtypes, own)
-        self.group, self.arrays, self.made, self.own, self.emit = group, arrays, {}, own, emit
+        self.group, self.arrays, self.own, self.emit = group, arrays, own, emit
+        self.made: dict[str, Sequence[Any]] = {}
         compute = group.compute
         index = np.array(group.index)
         table = {n: jnp.stack([jnp.asarray(r[n], compute) for r in rows]) for n in group.program.scalars}
@@ -81,7 +85,8 @@ class Passes:
         parts, shapes = self.batch.kernel.passes[level].parts, self.group.shapes
         columns = [jnp.broadcast_to(self.values[i][0], (self.width,)) for i in parts.coefficients]
         coefficients = jnp.stack(columns, axis=1) if columns else jnp.zeros((1, 1))
-        operands, aliases, results = [coefficients.astype(self.group.compute)], {}, []
+        operands, results = [coefficients.astype(self.group.compute)], []
+        aliases: dict[int, int] = {}
         places = {k: place for place, k in enumerate(parts.stores)}
         for k, a in enumerate(parts.arrays):
             if a.node >= 0:
@@ -112,7 +117,10 @@ class Passes:
 
 def host(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any]) -> Any:
     """The step by compiled kernels: as `traced`, which it stands for."""
-    every = [Passes(g, emit, a, r, model) for g, a, r in zip(groups, arrays, rows, strict=True)]
+    parts = [
+        [Passes(p, emit, a, r, model) for p, a in pieces(g, x)] for g, x, r in zip(groups, arrays, rows, strict=True)
+    ]
+    every = [p for part in parts for p in part]
     for level in range(max(p.group.program.levels for p in every) + 1):
         now = [p for p in every if p.group.program.levels >= level]
         for p in now:
@@ -120,9 +128,20 @@ def host(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: Any
         _share(now, level)
         for p in now:
             p.evaluate(level + 1)
-    nodes, new = every[0].group.program.outputs, dict(model)
-    new |= {n: every[0].values[nodes[n]][0].reshape(-1)[0].astype(x.dtype) for n, x in model.items()}
-    return [p.made for p in every], new
+    outputs, new = every[0].group.program.outputs, dict(model)
+    new |= {n: every[0].values[outputs[n]][0].reshape(-1)[0].astype(x.dtype) for n, x in model.items()}
+    names = (g.stored(emit) for g in groups)
+    return [{n: [x for p in part for x in p.made[n]] for n in ns} for part, ns in zip(parts, names, strict=True)], new
+
+
+def pieces(group: Group, arrays: Arrays) -> Iterator[tuple[Group, Arrays]]:
+    """The group in parts of a size that XLA compiles well."""
+    for start in range(0, len(group.shapes), TENSORS):
+        part = slice(start, start + TENSORS)
+        yield (
+            replace(group, shapes=group.shapes[part], index=group.index[part]),
+            {n: x[part] for n, x in arrays.items()},
+        )
 
 
 def _share(every: Sequence[Passes], level: int) -> None:
@@ -130,7 +149,7 @@ def _share(every: Sequence[Passes], level: int) -> None:
     first = every[0].group.program.nodes
     for i, node in enumerate(first):
         if node.op == "total" and node.level == level + 1 and _is_sum(first, i):
-            whole = sum(jnp.sum(p.values[i][0]) for p in every)
+            whole = functools.reduce(operator.add, (jnp.sum(p.values[i][0]) for p in every))
             for p in every:
                 p.values[i] = [whole.astype(p.group.compute)]
 

@@ -31,7 +31,7 @@ class RuleState(NamedTuple):
     Where a parameter has no such slot the tree holds `optax.MaskedNode`.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a tuple has a method of this name; optax's states have the field
     slots: dict[str, Tree]
     model: dict[str, jax.Array]
 
@@ -115,13 +115,13 @@ def layout(rule: Rule, given: Mapping[str, Any], scheduled: frozenset[str], mask
         return Layout(slots, model)
     places, masked_place = [], -1
     for i, place in enumerate(chain.places):
-        if place == "decay":
+        if not isinstance(place, str):
+            places.append(_largest(place, {*slots, *model}))
+        elif place == "decay":
             places.append(Place(_decay_schedule(), {COUNT: COUNT}) if "weight_decay" in scheduled else EMPTY)
             masked_place = i if masked else -1
-        elif place == "rate":
-            places.append(Place(optax.ScaleByScheduleState, {COUNT: COUNT}) if "learning_rate" in scheduled else EMPTY)
         else:
-            places.append(_largest(place, {*slots, *model}))
+            places.append(Place(optax.ScaleByScheduleState, {COUNT: COUNT}) if "learning_rate" in scheduled else EMPTY)
     held = {s.removeprefix("-") for p in places for s in p.fields.values()} | set(chain.alias)
     if not {*slots, *model} <= held:
         return Layout(slots, model)
@@ -140,7 +140,7 @@ def _largest(alternatives: tuple[Place, ...], known: set[str]) -> Place:
 
 
 def initial(
-    place: Layout, rule: Rule, params: Tree, dtype_of: Callable[[Slot, str], Any], leaf_of: Callable[..., Leaf]
+    place: Layout, rule: Rule, params: Tree, dtype_of: Callable[[Slot, Any], Any], leaf_of: Callable[..., Leaf]
 ) -> Tree:
     """The state before the first step."""
     known = possible_slots(rule)
@@ -150,10 +150,10 @@ def initial(
         def make(path: Any, p: Any, name: str = name) -> Any:
             leaf = leaf_of(path, p)
             found = [s for s in rule.route(leaf).slots(leaf) if s.name == name]
-            return _first(found[0], p, dtype_of(found[0], leaf.dtype)) if found else optax.MaskedNode()
+            return _first(found[0], p, dtype_of(found[0], jnp.result_type(p))) if found else optax.MaskedNode()
 
         slots[name] = jax.tree_util.tree_map_with_path(make, params)
-    model = {n: jnp.asarray(getattr(rule, known[n].initial) if known[n].initial else 0.0, float) for n in place.model}
+    model = {n: jnp.asarray(getattr(rule, known[n].initial or "", 0.0), float) for n in place.model}
     counters = sum(s == COUNT for p in place.places for s in p.fields.values()) if place.places else 1
     counts = tuple(jnp.zeros((), jnp.int32) for _ in range(counters))
     return place.build(Memory(counts, slots, model))

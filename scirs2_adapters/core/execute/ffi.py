@@ -17,6 +17,7 @@ import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,12 +101,16 @@ def _plan(batch: Batch, level: int, rows: np.ndarray, name: int, workers: int) -
     numbers = np.dtype(batch.kernel.compute).itemsize
     words = np.zeros(len(Plan), dtype=np.int64)
     drive, worker = compile.driver()
-    words[:] = (
-        name, _anchor[0], this.address, ctypes.cast(drive, ctypes.c_void_p).value, worker, len(batch.shapes),
+    words[:] = [
+        name, _anchor[0], this.address, _address(drive), worker, len(batch.shapes),
         len(this.parts.arrays), items.ctypes.data, len(items), numbers * max(1, len(this.parts.coefficients)), workers,
         sums, numbers == 8, sources.ctypes.data,
-    )  # fmt: skip
+    ]  # fmt: skip
     return words, items, sources
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def _sources(batch: Batch, level: int) -> np.ndarray:

@@ -1,0 +1,150 @@
+"""Every dtype and every kind of tree: 16-bit, double, complex, mixed, abstract, empty, with holes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import scirs2_adapters
+from scirs2_adapters import jax as room
+
+from .jax_support import PATHS, gap, gradients, kinds, one_call, same_bits, tree, two_calls, walk
+
+each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
+each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@each_path
+def test_small_numbers_are_stepped_in_float32(dtype: str, path: str) -> None:
+    tx, start, grads = room.adamw(0.1, kernel=path), tree(0, dtype), gradients(dtype=dtype)
+    found, state = walk(one_call(tx), tx.init(start), start, grads)
+    wide = lambda t: jax.tree.map(lambda x: x.astype(jnp.float32), t)  # noqa: E731
+    wanted, _ = walk(one_call(tx), tx.init(wide(start)), wide(start), list(map(wide, grads)))
+    assert kinds(found) == kinds(start)
+    assert gap(found, wanted, wide(start)) < (0.05 if dtype == "bfloat16" else 0.01)
+    assert kinds(state) == kinds(tx.init(start))
+
+
+def test_half_precision_survives_small_gradients() -> None:
+    p = jnp.ones(4, jnp.float16)
+    for path in PATHS:
+        tx = room.adam(1e-2, kernel=path)
+        assert bool(jnp.all(jnp.isfinite(one_call(tx)(p * 1e-3, tx.init(p), p)[0])))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_doubles_agree_to_the_last_digits(path: str) -> None:
+    with enable_x64(True):
+        start = tree(0, jnp.float64)
+        tx = room.adamw(1e-2, match="optax", kernel=path)
+        found, state = walk(two_calls(tx), tx.init(start), start, gradients(dtype=jnp.float64))
+        wanted, _ = walk(two_calls(t := optax.adamw(1e-2)), t.init(start), start, gradients(dtype=jnp.float64))
+        assert kinds(found) == kinds(start)
+        assert kinds(state) == kinds(tx.init(start))
+        assert gap(found, wanted, start) < 1e-12
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_dtypes_may_be_mixed_and_gradients_have_their_own(path: str) -> None:
+    params = {"a": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(3), "c": jnp.ones((), jnp.float16)}
+    grads = {"a": jnp.ones(3), "b": jnp.ones(3, jnp.bfloat16), "c": jnp.ones((), jnp.float16)}
+    for name in ("adamw", "prodigy"):
+        tx = getattr(room, name)(kernel=path)
+        state = tx.init(params)
+        updates, new = jax.jit(tx.update)(grads, state, params)
+        assert jax.tree.map(lambda x: x.dtype, updates) == jax.tree.map(lambda x: x.dtype, grads)
+        assert kinds(new) == kinds(state)
+        assert kinds(one_call(tx)(grads, state, params)[0]) == kinds(params)
+
+
+@each_rule
+def test_complex_numbers_are_two_real_ones(name: str) -> None:
+    rng = np.random.default_rng(0)
+    p, g = (jnp.asarray(rng.standard_normal(6) + 1j * rng.standard_normal(6), jnp.complex64) for _ in range(2))
+    tx = getattr(room, name)()
+    found, state = jax.jit(one_call(tx))(g, tx.init(p), p)
+    assert found.dtype == jnp.complex64
+    assert kinds(state) == kinds(tx.init(p))
+    halves = jnp.stack([p.real, p.imag]), jnp.stack([g.real, g.imag])
+    if name in ("adam", "adamw", "lion", "rmsprop", "sgd", "lookahead"):
+        wanted, _ = one_call(tx)(halves[1], tx.init(halves[0]), halves[0])
+        np.testing.assert_allclose(jnp.stack([found.real, found.imag]), wanted, rtol=1e-6)
+
+
+@each_rule
+@each_path
+@pytest.mark.parametrize("empty", [{}, [], (), None, optax.MaskedNode(), {"a": None}])
+def test_a_tree_without_leaves_is_stepped(name: str, path: str, empty: Any) -> None:
+    tx = getattr(room, name)(kernel=path)
+    state = tx.init(empty)
+    params, new = jax.jit(one_call(tx))(empty, state, empty)
+    assert jax.tree.structure(params) == jax.tree.structure(empty)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    assert jax.tree.structure(tx.update(empty, state, empty)[0]) == jax.tree.structure(empty)
+
+
+@each_path
+def test_holes_in_parameters_are_let_through_and_holes_in_gradients_freeze(path: str) -> None:
+    params = {"a": jnp.ones(3), "hole": None, "frozen": jnp.ones(2)}
+    grads = {"a": jnp.ones(3), "hole": None, "frozen": None}
+    tx = room.adamw(kernel=path)
+    state = tx.init(params)
+    new, after = jax.jit(one_call(tx))(grads, state, params)
+    assert new["hole"] is None
+    assert same_bits(new["frozen"], params["frozen"])
+    assert not np.allclose(new["a"], params["a"])
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert same_bits(after[0].mu["frozen"], state[0].mu["frozen"])
+    assert tx.update(grads, state, params)[0]["frozen"] is None
+
+
+@each_rule
+def test_abstract_parameters_make_a_state(name: str) -> None:
+    tx, params = getattr(room, name)(), tree(0)
+    wanted = kinds(tx.init(params))
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    assert kinds(tx.init(abstract)) == wanted
+    shapes = jax.eval_shape(tx.init, abstract)
+    assert jax.tree.map(lambda x: f"{x.dtype}{x.shape}", shapes) == wanted
+
+
+@each_path
+def test_numbers_that_are_not_arrays_are_taken_as_such(path: str) -> None:
+    tx, params = room.adamw(kernel=path), {"a": 1.0, "b": np.ones(3, np.float32)}
+    state = tx.init(params)
+    new, after = one_call(tx)({"a": 0.5, "b": np.ones(3, np.float32)}, state, params)
+    assert new["a"].dtype == jnp.float32
+    assert kinds(after) == kinds(state)
+
+
+@each_path
+def test_nan_and_infinity_pass_as_the_formula_says(path: str) -> None:
+    tx, p = room.adamw(kernel=path), jnp.ones(3)
+    new, _ = one_call(tx)(jnp.array([jnp.nan, jnp.inf, 1.0]), tx.init(p), p)
+    assert [bool(x) for x in jnp.isnan(new)] == [True, True, False]
+
+
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "float16", {"exp_avg": "bfloat16"}])
+def test_memory_may_be_stored_in_fewer_bits(state_dtype: Any) -> None:
+    start, found = tree(0), []
+    for path in PATHS:
+        tx = room.adamw(1e-2, state_dtype=state_dtype, kernel=path)
+        found.append(walk(one_call(tx), tx.init(start), start, gradients()))
+    assert kinds(found[0]) == kinds(found[1])
+    assert gap(found[0][0], found[1][0], start) < 1e-3
+    assert same_bits(found[0][1][0].count, found[1][1][0].count)
+
+
+def test_names_decide_where_the_rule_asks_for_them() -> None:
+    params = {"embed": jnp.ones((4, 3)), "hidden": jnp.ones((4, 3)), "bias": jnp.ones(3)}
+    state = room.muon().init(params)
+    assert isinstance(state.slots["momentum_buffer"]["embed"], optax.MaskedNode)
+    assert state.slots["momentum_buffer"]["hidden"].shape == (4, 3)
+    assert state.slots["exp_avg"]["bias"].shape == (3,)
