@@ -153,10 +153,10 @@ class Between:
             if x.size:
                 x[...] = function(NUMPY, x, *numbers, **dict(options))
 
-    def totals(self, level: int) -> list[float]:
-        """This batch's share of each sum over the model."""
+    def totals(self, level: int) -> list[list[float]]:
+        """For each sum over the model, the share of each tensor of this batch."""
         sums = self.batch.kernel.passes[level].parts.sums
-        return [float(np.sum(self.values[i])) for i in sums if self.nodes[i].op == "total"]
+        return [np.ravel(self.values[i]).tolist() for i in sums if self.nodes[i].op == "total"]
 
     def share(self, level: int, totals: Sequence[float]) -> None:
         """Takes the sums over all batches and computes what follows from them."""

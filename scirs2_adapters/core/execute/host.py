@@ -9,9 +9,10 @@ is computed by numpy, in float64 and for all tensors at once, and handed to the 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,16 @@ def _level(between: Sequence[Between], level: int, threads: int) -> None:
         b.after(level, out, items)
     totals = [b.totals(level) for b in between]
     for b in between:
-        b.share(level, [sum(column) for column in zip(*totals, strict=True)])
+        b.share(level, [_total(itertools.chain(*column)) for column in zip(*totals, strict=True)])
+
+
+def _total(shares: Iterable[float]) -> float:
+    """Their sum, rounded once: the order of the parameters must not matter."""
+    shares = list(shares)
+    try:
+        return math.fsum(shares)
+    except (OverflowError, ValueError):  # of infinities
+        return sum(shares)
 
 
 __all__ = ["ITEM_WORDS", "Batch", "address", "call", "default_threads", "plan", "run"]
