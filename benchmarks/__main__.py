@@ -44,9 +44,10 @@ def main() -> None:
     groups = [g.strip() for g in given.only.split(",")]
     if unknown := [g for g in groups if g not in MODULES]:
         parser.error(f"`--only` must name some of {', '.join(MODULES)}. Received: {unknown[0]!r}.")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     rows = [row for group in MODULES if group in groups for row in _measured(group, given.quick)]
     if not given.quick:
-        (given.output / "benchmarks.md").write_text(markdown(rows))
+        (given.output / "benchmarks.md").write_text(markdown(rows, load))
         figure(rows, given.output / "benchmarks.png")
         print(f"Written: {given.output / 'benchmarks.md'}, {given.output / 'benchmarks.png'}")
 

@@ -46,9 +46,9 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The whole page."""
-    parts = [_HEAD.format(machine=machine(), date=datetime.date.today())]
+def markdown(rows: Sequence[Row], load: float) -> str:
+    """The whole page; `load` is what else ran when the measurement began."""
+    parts = [_HEAD.format(machine=machine(), load=load, date=datetime.date.today())]
     for group, title in TITLES.items():
         here = [r for r in rows if r.group == group]
         if here:
@@ -63,7 +63,7 @@ _HEAD = """# Benchmarks
 One optimizer step, ours beside the framework's own, in one process and in turn: medians, and the median of the ratios
 of neighbors. Below 1, ours is faster. Ratios hold from machine to machine better than times do.
 
-Machine: {machine}. Date: {date}.
+Machine: {machine}. Load average before: {load:.1f}. Date: {date}.
 
 ![ratios](benchmarks.png)
 
@@ -106,6 +106,9 @@ def figure(rows: Sequence[Row], file: Path) -> None:
     for i, x in enumerate(ratios):
         axes.annotate(f"{x:.2f}", (x, i), (4 if x > 1 else -4, 0), textcoords="offset points", fontsize=8,
                       ha="left" if x > 1 else "right", va="center")  # fmt: skip
+    for group in dict.fromkeys(r.group for r in rows if r in shown):
+        axes.barh(0, 0, color=colors[group], label=TITLES[group])
+    axes.legend(loc="lower left", fontsize=9)
     axes.set_yticks(range(len(shown)), [f"{r.case}  /  {r.baseline}" for r in shown], fontsize=8)
     axes.axvline(1, color="black", lw=1)
     axes.set(xscale="log", xlabel="time of our step / time of the framework's own  (left of 1: ours is faster)")
