@@ -92,8 +92,10 @@ class HostOptimizer:
 
         Memory that the new ones ask for begins as at a first step; memory that they do not ask for is dropped.
         """
-        self.rule = self.rule.replace(**changes)
+        before, self.rule = self.rule.variant(), self.rule.replace(**changes)
         self._route()
+        if self.rule.variant() == before:  # numbers only, as at every step of a schedule
+            return
         self.state = {
             key: {n: held.get(n, x) for n, x in self._allocate(key).items()} for key, held in self.state.items()
         }
