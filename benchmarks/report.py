@@ -108,7 +108,7 @@ def figure(rows: Sequence[Row], file: Path) -> None:
                       ha="left" if x > 1 else "right", va="center")  # fmt: skip
     for group in dict.fromkeys(r.group for r in rows if r in shown):
         axes.barh(0, 0, color=colors[group], label=TITLES[group])
-    axes.legend(loc="lower left", fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=9, frameon=False)
     axes.set_yticks(range(len(shown)), [f"{r.case}  /  {r.baseline}" for r in shown], fontsize=8)
     axes.axvline(1, color="black", lw=1)
     axes.set(xscale="log", xlabel="time of our step / time of the framework's own  (left of 1: ours is faster)")

@@ -39,6 +39,11 @@ def _extreme(name: str) -> Callable[[Any, Any], Any]:
     return function
 
 
+def _sign_of_numbers(x: Any) -> Any:
+    """The sign, and NaN for NaN, of which torch says 0."""
+    return ops.where(ops.equal(x, x), ops.sign(x), x)
+
+
 def _count(x: Any, axis: int | None) -> int:
     return max(1, math.prod(x.shape) if axis is None else x.shape[axis])
 
@@ -46,7 +51,7 @@ def _count(x: Any, axis: int | None) -> int:
 WAIST = Waist(
     sqrt=ops.sqrt,
     abs=ops.absolute,
-    sign=lambda x: ops.where(ops.equal(x, x), ops.sign(x), x),  # torch gives 0 for NaN
+    sign=_sign_of_numbers if keras.backend.backend() == "torch" else ops.sign,
     maximum=_extreme("maximum"),
     minimum=_extreme("minimum"),
     where=lambda condition, a, b: ops.where(condition, *_alike(a, b)),
