@@ -11,6 +11,7 @@ import pytest
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.core.execute import compile
 from tests.boundaries.support import fresh
 
 #: Above what one thread is given, with an uneven rest; and something that is smaller than a work item.
@@ -134,6 +135,33 @@ def test_a_damaged_cache_is_compiled_anew(tmp_path: Path) -> None:
     done = fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path))
     assert done.stderr.count("is damaged and will be compiled anew") == len(files)
     assert fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path)).stderr == ""
+
+
+@pytest.mark.slow
+def test_kernels_compiled_by_different_processes_have_different_names(tmp_path: Path) -> None:
+    for line in WALK.splitlines()[1:]:
+        fresh(f"{WALK.splitlines()[0]}\n{line}", SCIRS2_CACHE_DIR=str(tmp_path))
+    heads = [file.read_bytes().splitlines()[1].split()[0] for file in tmp_path.glob("*.o")]
+    assert len(set(heads)) == len(heads) == 4  # two rules, the driver and its worker
+
+
+@pytest.mark.slow
+def test_a_damaged_name_in_the_cache_is_compiled_anew(tmp_path: Path) -> None:
+    fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path))
+    (file,) = tmp_path.glob("sgd-*.o")
+    file.write_bytes(file.read_bytes().replace(b"scirs2_sgd", b"scirs2_sgb", 1))
+    assert fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path)).stderr.count("is damaged and will be compiled anew") == 1
+
+
+def test_a_user_without_a_home_has_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("SCIRS2_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(NotADirectoryError):
+        compile.cache_directory().mkdir(parents=True, exist_ok=True)
 
 
 @pytest.mark.slow

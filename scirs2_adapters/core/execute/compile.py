@@ -36,7 +36,15 @@ def cache_directory() -> Path:
     if chosen := os.environ.get("SCIRS2_CACHE_DIR"):
         return Path(chosen)
     base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "scirs2"
+    return (Path(base) if base else _home() / ".cache") / "scirs2"
+
+
+def _home() -> Path:
+    """The user's home; for a user who has none, as in many containers, a place where nothing can be written."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
 
 
 @functools.cache
@@ -73,13 +81,11 @@ def _target_machine() -> Any:
 
 @functools.cache
 def _machine() -> str:
-    """What object code depends on besides its source."""
+    """What object code depends on besides its source: processor, compiler, and how this file calls it."""
     import llvmlite.binding as llvm
 
-    features = llvm.get_host_cpu_features().flatten()
-    return "|".join(
-        [platform.machine(), sys.platform, llvm.get_host_cpu_name(), features, version("llvmlite"), version("numba")]
-    )
+    processor = [platform.machine(), sys.platform, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    return "|".join([*processor, version("llvmlite"), version("numba"), Path(__file__).read_text()])
 
 
 def load(name: str, text: str, build: Callable[[], tuple[str, bytes]]) -> int:
@@ -110,10 +116,15 @@ def _read(path: Path) -> tuple[str, bytes] | None:
         return None
     head, _, code = data.removeprefix(_MAGIC).partition(b"\n")
     symbol, _, digest = head.decode(errors="replace").partition(" ")
-    whole = data.startswith(_MAGIC) and hashlib.sha256(code).hexdigest() == digest
+    whole = data.startswith(_MAGIC) and _digest(symbol, code) == digest
     if not whole:
         log.warning("scirs2: %s is damaged and will be compiled anew", path)
     return (symbol, code) if whole else None
+
+
+def _digest(symbol: str, code: bytes) -> str:
+    """Of the name as well: under a damaged one there is no function, and a call to it would end the process."""
+    return hashlib.sha256(symbol.encode() + b"\n" + code).hexdigest()
 
 
 def _write(path: Path, symbol: str, code: bytes) -> None:
@@ -121,7 +132,7 @@ def _write(path: Path, symbol: str, code: bytes) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(_MAGIC + f"{symbol} {hashlib.sha256(code).hexdigest()}\n".encode() + code)
+            file.write(_MAGIC + f"{symbol} {_digest(symbol, code)}\n".encode() + code)
         Path(file.name).replace(path)
     except OSError as error:
         _warn_once(str(path.parent), str(error))
@@ -136,14 +147,20 @@ def _warn_once(directory: str, error: str) -> None:
 
 
 def native(function: Any, signature: Any, reorder: bool, symbol: str) -> tuple[str, bytes]:
-    """Object code of a python function by numba, and the name of the function in it."""
+    """Object code of a python function by numba, and the name of the function in it.
+
+    numba numbers its functions anew in each process, so that files of two processes have different functions under
+    one name; here the name says what is in it, for the loader and for profilers.
+    """
     import llvmlite.binding as llvm
     import numba
 
     flags = {"contract", "reassoc", "nsz"} if reorder else {"contract"}
     compiled = numba.cfunc(signature, nopython=True, error_model="numpy", fastmath=flags)(function)
-    module = llvm.parse_assembly(compiled.inspect_llvm())
-    return compiled.native_name, bytes(_target_machine().emit_object(module))
+    text, theirs = compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc.")
+    own = f"scirs2_{symbol}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    module = llvm.parse_assembly(text.replace(theirs, own))
+    return f"cfunc.{own}", bytes(_target_machine().emit_object(module))
 
 
 @functools.cache

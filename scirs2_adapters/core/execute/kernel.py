@@ -71,8 +71,8 @@ def _compile(program: Program, this: Pass, stored: Mapping[str, str], compute: s
 
 @functools.cache
 def _emitter() -> str:
-    """The text of the instructions, so that a change of them is another kernel."""
-    return Path(__file__).with_name("instructions.py").read_text()
+    """The text of the instructions and of what puts them together, so that a change of them is another kernel."""
+    return Path(__file__).with_name("instructions.py").read_text() + Path(__file__).read_text()
 
 
 def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) -> tuple[str, bytes]:
