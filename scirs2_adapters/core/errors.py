@@ -104,7 +104,7 @@ def _check_version(room: str, module: ModuleType, human: str, floor: str) -> Non
         return
     raise MissingExtraError(
         f"`scirs2_adapters.{room}` needs {human} {floor} or newer. Found: {found}. Upgrade it with "
-        f'`pip install --upgrade "scirs2[{room}]"` (from a checkout: `pip install --upgrade ".[{room}]"`).',
+        f'`pip install "scirs2[{room}]"` (from a checkout: `pip install ".[{room}]"`).',
         name=module.__name__,
     )
 

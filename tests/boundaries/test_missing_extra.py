@@ -73,9 +73,10 @@ def test_a_broken_framework_shows_its_own_error(error: str, room: str, name: str
 @each_need
 def test_an_old_framework_says_what_was_found_and_needed(room: str, name: str, human: str, floor: str) -> None:
     done = fresh(f"{OLD.format(name=name, version='0.0.1')}\nimport scirs2_adapters.{room}", check=False)
-    assert f"MissingExtraError: `scirs2_adapters.{room}` needs {human} {floor} or newer. Found: 0.0.1." in last_line(
-        done
-    )
+    said = last_line(done)
+    assert f"MissingExtraError: `scirs2_adapters.{room}` needs {human} {floor} or newer. Found: 0.0.1." in said
+    assert f'`pip install "scirs2[{room}]"`' in said
+    assert "--upgrade" not in said  # it would put the index's scirs2, another project's, in the place of this one
 
 
 @pytest.mark.parametrize("room", ROOMS)
