@@ -76,9 +76,9 @@ class Dialect:
         found: dict[str, Any] = {}
         for host, value in given.items():
             if host not in known:
-                raise TypeError(
-                    f"`{call}` has no argument `{host}`.{did_you_mean(host, known)} It takes: {', '.join(known)}."
-                )
+                ours = (self._tuple_of(host, fields) or self.names.get(host)) if host in fields else None
+                close = f" Did you mean `{ours}`?" if ours else did_you_mean(host, known)
+                raise TypeError(f"`{call}` has no argument `{host}`.{close} It takes: {', '.join(known)}.")
             if host in back:
                 found[back[host]] = value
                 continue

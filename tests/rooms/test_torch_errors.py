@@ -96,3 +96,25 @@ def test_sparse_gradients_are_refused_and_change_nothing() -> None:
     p.grad = torch.ones(4, 2).to_sparse()
     with pytest.raises(RuntimeError, match="sparse"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("kernel", ["auto", "traced"])
+def test_whole_numbers_are_no_parameters(kernel: str) -> None:
+    p = torch.full((3,), 10)
+    p.grad = torch.ones_like(p)
+    optimizer = ours("SGD")([p], lr=0.5, kernel=kernel)
+    with pytest.raises(RuntimeError, match=r"steps floating point and complex parameters\. Received: torch\.int64"):
+        optimizer.step()
+    assert p.tolist() == [10, 10, 10]
+
+
+def test_a_word_of_the_core_is_answered_with_torchs() -> None:
+    with pytest.raises(TypeError, match=r"has no argument `learning_rate`\. Did you mean `lr`\?"):
+        ours("AdamW")(refused([]), learning_rate=0.1)
+    with pytest.raises(TypeError, match=r"has no argument `beta2`\. Did you mean `betas`\?"):
+        ours("AdamW")(refused([]), beta2=0.9)
+
+
+def test_without_parameters_the_class_is_named() -> None:
+    with pytest.raises(TypeError, match=r"^AdamW\.__init__\(\) missing"):
+        ours("AdamW")()  # type: ignore[call-arg]

@@ -251,3 +251,11 @@ def test_shapes_that_are_wrong_are_refused_before_they_are_walked() -> None:
     optimizer.state[p]["exp_avg"] = torch.zeros(2)
     with pytest.raises(ValueError, match=r"exp_avg.*must be a tensor of shape \(5, 3\)"):
         walk(optimizer, steps=1)
+
+
+def test_a_dict_of_other_shapes_is_refused_and_changes_nothing() -> None:
+    donor, optimizer = ours("AdamW")(small()[:1]), ours("AdamW")(small()[1:2])
+    walk(donor, steps=1)
+    with pytest.raises(ValueError, match=r"must be a tensor of shape \(7,\)"):
+        optimizer.load_state_dict(donor.state_dict())
+    assert not optimizer.state

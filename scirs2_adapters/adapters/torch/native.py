@@ -208,12 +208,13 @@ def _example(name: str) -> list[str]:
     ]
 
 
-def _constructor(known: inspect.Signature) -> Callable[..., None]:
+def _constructor(name: str, known: inspect.Signature) -> Callable[..., None]:
     """A constructor that shows its arguments; on the function, where a subclass with its own does not inherit them."""
 
     def __init__(self: RuleOptimizer, params: Any, *args: Any, **given: Any) -> None:
         RuleOptimizer.__init__(self, params, *args, **given)
 
+    __init__.__qualname__ = f"{name}.__init__"  # Python's own errors say it
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     __init__.__signature__ = known.replace(parameters=[own, *known.parameters.values()])  # type: ignore[attr-defined]
     return __init__
@@ -228,7 +229,7 @@ def optimizer(name: str) -> type[RuleOptimizer]:
     body: dict[str, Any] = {
         "__module__": __package__.replace(".adapters", ""),
         "__doc__": document(rule.text, fields, _example(rule.__name__), lambda k: TORCH.spell(k, fields), also),
-        "__init__": _constructor(signature(rule)),
+        "__init__": _constructor(rule.__name__, signature(rule)),
         "_known": signature(rule),
         "rule_class": rule,
     }

@@ -134,7 +134,7 @@ class Plan:
         ]
         self.fixed = [x for m in self.hosts for k, x in enumerate(m.arrays()) if k != 1]
         self.addresses = list(map(Tensor.data_ptr, self.fixed))
-        self.stepped = [m.p for m in self.hosts]
+        self.stepped, self.strides = [m.p for m in self.hosts], [m.p.stride() for m in self.hosts]
         self.grads, self.forms = grads, state.forms(grads)
         self.grad_addresses = list(map(Tensor.data_ptr, grads))
         self.empty = sum(x.numel() == 0 for x in (*self.fixed, *grads))
@@ -158,6 +158,7 @@ class Plan:
             and sum(map(len, dicts)) == len(self.memory)
             and all(map(operator.is_, chain.from_iterable(map(dict.values, dicts)), self.memory))
             and list(map(Tensor.data_ptr, self.fixed)) == self.addresses
+            and list(map(Tensor.stride, self.stepped)) == self.strides
             and [(m.p.dtype, m.p.shape) for m in self.traced] == self.traced_forms
             and self._takes(settings)
             and self._reaches(found)
@@ -286,9 +287,8 @@ class Plan:
             program = members[0].program
             wanted = ["p", *(s.name for s in program.slots)]
             leaves = [m.load() | model for m in members]
-            for m, values in zip(
-                members, interpret(program, WAIST, leaves, [s for _, s in together], wanted), strict=True
-            ):
+            results = interpret(program, WAIST, leaves, [s for _, s in together], wanted)
+            for m, values in zip(members, results, strict=True):
                 m.store(values)
                 new = {k: float(values[k]) for k in model}
         return new

@@ -113,6 +113,8 @@ class Member:
         if fused and not self.p.is_floating_point():
             requires = "`fused=True` requires all the params to be floating point Tensors of supported devices"
             raise RuntimeError(f"`{name}`: {requires}. Received: {self.p.dtype}. Use `fused=None`.")
+        if not (self.p.is_floating_point() or self.p.is_complex()):
+            raise RuntimeError(f"`{name}` steps floating point and complex parameters. Received: {self.p.dtype}.")
         if self.p.is_complex() and self.by_axes:
             raise RuntimeError(f"`{name}` does not support complex parameters. Received: {self.p.dtype}.")
         if self.p.numel() and any(n > 1 and s == 0 for n, s in zip(self.p.shape, self.p.stride(), strict=True)):
@@ -276,6 +278,9 @@ def check(optimizer: Any, rule: Rule, saved: Mapping[str, Any]) -> None:
         absent = [s.name for s in arrays_of(routed, leaf) if s.when is None and s.name not in held]
         if unknown or absent:
             raise _foreign(name, f"its memory differs in {', '.join(map(repr, unknown or absent))}", saved)
+        for slot in arrays_of(routed, leaf):
+            if held.get(slot.name) is not None:
+                _check_shape(optimizer, slot, held[slot.name], p)
 
 
 def _foreign(name: str, why: str, saved: Mapping[str, Any]) -> ArgumentValueError:
