@@ -36,6 +36,10 @@ def demo(
     if unknown := [room for room in wanted if room not in MODULES]:
         raise _exit(f"`--rooms` must name some of {', '.join(MODULES)}. Received: {unknown[0]!r}.")
     short = {"steps": 40, "text_steps": 12, "rounds": 5} if quick else {}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _exit(f"`--output` must be a folder that can be made. Received: {str(output)!r} ({error}).") from error
     found = run([room for room in MODULES if room in wanted], Settings(str(output), **short), console)
     ran = [f for f in found if not f.trouble]
     if not ran or any(f.trouble and (rooms or not f.absent) for f in found):

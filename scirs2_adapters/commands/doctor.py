@@ -67,8 +67,8 @@ def kernel() -> dict[str, str]:
 
 def _writable(directory: Path) -> str:
     """Tried rather than read from permission bits, which a read-only mount belies. Leaves nothing behind."""
-    existing = next(d for d in (directory, *directory.parents) if d.exists())
     try:
+        existing = next(d for d in (directory, *directory.parents) if d.exists())
         with tempfile.NamedTemporaryFile(dir=existing):
             pass
     except OSError as error:

@@ -64,10 +64,12 @@ def gap(trajectory: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def table(found: Sequence[Found]) -> Table:
-    """One row for each run, and one for each room that could not run."""
-    made = Table(title="The same optimizer in five frameworks")
-    for name in ("Framework", "Optimizer", "Path", "Loss", "Accuracy", "Gap", "Step time / own"):
-        made.add_column(name, justify="left" if name in ("Framework", "Optimizer", "Path") else "right", no_wrap=True)
+    """One row for each run, and one for each room that could not run. Fits into 80 columns, as a log has them."""
+    made = Table(title="The same optimizer in five frameworks", padding=0, show_edge=False)
+    for name in ("Framework", "Optimizer", "Path"):
+        made.add_column(name, overflow="fold", no_wrap=name != "Optimizer")
+    for name in ("Loss", "Accuracy", "Gap", "Step\n/ own"):
+        made.add_column(name, justify="right", no_wrap=True)
     for f in found:
         for run in (r for r in f.runs if r.trajectory and r.kind != "reference"):
             made.add_row(*_row(f, run), style="dim" if run.kind == "own" else "")
@@ -102,7 +104,9 @@ def explanation(found: Sequence[Found], reference: str) -> str:
         parts.append(f"The reference is our optimizer in {TITLES[reference]}.")
     if any(f.room == "hf" for f in found):
         parts.append("For the HF Trainer, a small GPT-2 on the standard library's source, it is a plain torch loop.")
-    parts.append("Step time: one step of our optimizer by one of the framework's own, medians, side by side.")
+    parts.append(
+        "Step / own: the time of one step of our optimizer by one of the framework's own, medians, side by side."
+    )
     parts.append("Dim rows: the framework's own optimizer.")
     if any(f.room == "sklearn" for f in found):
         parts.append("scikit-learn's nearest to AdamW has no decay.")

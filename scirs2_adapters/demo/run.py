@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from .data import Settings, write_digits
@@ -50,7 +51,7 @@ def run(rooms: Sequence[str], settings: Settings, console: Console) -> list[Foun
     console.print(table(found), explanation(found, reference), sep="\n", highlight=False)
     for f in found:
         if f.trouble:
-            console.print(f"[red]{TITLES[f.room]}:[/red] {f.trouble}", highlight=False)
+            console.print(f"[red]{TITLES[f.room]}:[/red] {escape(f.trouble)}", soft_wrap=True, highlight=False)
     if any(r.trajectory for f in found for r in f.runs):
         file = output / "demo.png"
         figure(found, file)

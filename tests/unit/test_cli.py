@@ -106,6 +106,24 @@ def test_an_unwritable_cache_directory_is_noticed(tmp_path: Path, monkeypatch: p
     assert "not writable" in doctor.kernel()["cache directory"]
 
 
+def test_a_user_without_a_home_has_a_cache_directory_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.delenv("SCIRS2_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert "not writable" in doctor.kernel()["cache directory"]
+
+
+def test_a_cache_directory_that_may_not_be_looked_into_is_not_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exists(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert "Permission denied" in doctor._writable(Path("/somebody/else"))
+
+
 def test_a_cache_directory_yet_to_be_made_is_writable_and_is_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +159,22 @@ def test_a_room_that_could_not_run_has_its_row() -> None:
     Console(file=out, width=120).print(table(found))
     assert "not installed" in out.getvalue()
     assert "failed" in out.getvalue()
+
+
+def test_the_table_can_be_read_in_80_columns() -> None:
+    out = io.StringIO()
+    one = Found("tf", own={"adamw": "keras.optimizers.AdamW"}, path="host", ratios={"adamw": 0.25})
+    one.runs = [Run("tf", "adamw", kind, [], 0.1234, 0.9876, "file", np.zeros(1)) for kind in ("ours", "own")]
+    Console(file=out, width=80).print(table([one, Found("sklearn", trouble="died")]))
+    shown = ("keras.optimizers.AdamW", "scikit-learn", "host kernel", "0.1234", "98.76%", "same bits", "0.25")
+    assert [cell for cell in shown if cell not in out.getvalue()] == []
+
+
+def test_an_output_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = CliRunner().invoke(app, ["demo", "--output", str(tmp_path / "file")])
+    assert done.exit_code == 1
+    assert "`--output` must be a folder that can be made." in done.output
 
 
 def test_functions_are_timed_in_turn() -> None:
@@ -182,4 +216,5 @@ def test_the_demo_goes_on_without_a_room_and_says_why(tmp_path: Path, absent: bo
     assert torch.absent is absent
     assert why in torch.trouble
     assert not sklearn.trouble
+    assert f"PyTorch: {torch.trouble}" in out.getvalue()  # whole: `[torch]` is no style of the console's
     assert "Figure: " in out.getvalue()
