@@ -42,7 +42,7 @@ TARGET = "scirs2_step"
 TENSORS = 32
 #: Above this many bytes `update` alone is traced: XLA adds the change without writing it down, a kernel needs fresh
 #: memory for it, and memory fresh from the system costs more than the step.
-LARGEST_CHANGE = 1 << 26
+LARGEST_CHANGE = 1 << 18
 
 
 def _is_sum(nodes: Sequence[Node], index: int) -> bool:
