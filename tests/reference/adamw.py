@@ -1,4 +1,6 @@
-"""AdamW: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 2, the decoupled variant. AMSGrad and eps_root as in adam.py.
+"""AdamW: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 2, the decoupled variant.
+
+AMSGrad and eps_root as in adam.py.
 
 Differs from the paper as torch.optim.AdamW does: the decay is multiplied by the learning rate (line 12 multiplies
 it by the schedule alone). Written as in line 12: gradient step and decay both start from x_{t-1}.

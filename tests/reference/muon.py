@@ -5,7 +5,8 @@
 Differs from the post as torch's code does (torch's own documentation shows the post's form): the buffer is an
 average, b = mu b + (1 - mu) g. The two differ in scale only, which the iteration removes, but the stored buffer
 shows it. Matrices are leaves of exactly two dimensions, seen as [out, in]; every other leaf takes AdamW with this
-`weight_decay`; with `route_all`, so does everything. The iteration runs in `matrix_dtype`: float64 here, bfloat16 in torch.
+`weight_decay`; with `route_all`, so does everything. The iteration runs in `matrix_dtype`: float64 here, bfloat16 in
+torch.
 """
 
 from __future__ import annotations

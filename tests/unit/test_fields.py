@@ -74,7 +74,9 @@ class Traced:
     __bool__ = __le__ = __ge__ = __lt__ = __gt__ = __float__
 
 
-@pytest.mark.parametrize("field", [fields.rate(0.1), fields.fraction(0.9, ""), fields.count(3, "")], ids=["rate", "fraction", "count"])
+@pytest.mark.parametrize(
+    "field", [fields.rate(0.1), fields.fraction(0.9, ""), fields.count(3, "")], ids=["rate", "fraction", "count"]
+)
 def test_a_traced_value_passes_unseen(field: Field) -> None:
     value = Traced()
     assert field.check("Lion", "beta1", value) is value
