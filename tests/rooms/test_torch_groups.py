@@ -45,6 +45,17 @@ def test_groups_are_read_at_every_step(name: str, options: dict[str, Any], kerne
 
 
 @each_path
+def test_a_parameter_turned_in_place_is_walked_in_its_new_order(kernel: str) -> None:
+    mine, torchs = twins("SGD", {"lr": 0.1}, lambda: plain(shapes=((4, 4),)), kernel=kernel)
+    walk(mine, torchs, steps=2)
+    for optimizer in (mine, torchs):
+        p = params_of(optimizer)[0]
+        p.data, p.grad = p.data.t(), None  # another view of the same memory
+    walk(mine, torchs, steps=2, seed=1)
+    assert distance(mine, torchs) < 1e-5
+
+
+@each_path
 @each_peer
 def test_parameters_without_gradient_are_skipped_whole(name: str, options: dict[str, Any], kernel: str) -> None:
     mine, torchs = twins(name, options, lambda: plain(shapes=((5, 3), (7,), (2, 3, 4))), kernel=kernel)
