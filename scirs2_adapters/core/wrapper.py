@@ -58,7 +58,8 @@ class Wrapper(Rule):
         for key, field in type(self).fields.items():
             vars(self)[key] = field.check(call, spell(key), own.get(key, field.default))
         if isinstance(base, Rule):
-            base = base.replace(**given) if given or match else base
+            asked = {"match": match} if match or "match" in hyper else {}
+            base = base.replace(**given, **asked) if given or asked else base
         else:
             base = base.build(given, match=match, spell=spell, call=call)
         vars(self).update(base=base, match=base.match, fields={**type(self).fields, **base.fields})
