@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from scirs2_adapters import get
+
 from .torch_support import (
     distance,
     each_optimizer,
@@ -170,3 +172,14 @@ def test_a_wrapper_takes_its_bases_arguments_and_schedules() -> None:
     start = plain()
     for p, q, s in zip(params_of(optimizer), before, start, strict=True):
         assert torch.allclose(p, (q + s) / 2, atol=1e-6)
+
+
+@each_path
+def test_a_wrapped_rule_keeps_the_formula_that_it_matches(kernel: str) -> None:
+    base = get("adam")(match="keras")
+    by_rule = ours("Lookahead")(plain(), base=base, kernel=kernel)
+    by_name = ours("Lookahead")(plain(), base="adam", match="keras", kernel=kernel)
+    assert by_rule.param_groups[0]["match"] == "keras"
+    for optimizer in (by_rule, by_name):
+        walk(optimizer, steps=6)
+    assert all(map(torch.equal, params_of(by_rule), params_of(by_name)))

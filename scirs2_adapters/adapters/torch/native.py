@@ -49,6 +49,7 @@ class RuleOptimizer(Optimizer):
         given = given_by_name(call, self._known, args, given)
         options = {k: given.pop(k, v) for k, v in {**FLAGS, **OURS}.items()}
         rule = build(self.rule_class, given, options["match"])
+        options["match"] = rule.match  # a base that is a rule brings its own
         refuse(rule)
         _check_flags(call, options, given.get("lr"))
         options["state_dtype"] = _named(options["state_dtype"])

@@ -27,10 +27,6 @@ _lock = threading.RLock()
 _MAGIC = b"scirs2 object 1\n"
 
 
-class HostKernelError(ValueError):
-    """Nothing can be compiled here; the text says why."""
-
-
 def cache_directory() -> Path:
     """Where object code is kept: SCIRS2_CACHE_DIR, else the user's cache directory."""
     if chosen := os.environ.get("SCIRS2_CACHE_DIR"):
