@@ -231,12 +231,11 @@ class Rule:
 
     def variant(self) -> tuple[Any, ...]:
         """What a compiled kernel depends on besides dtypes: the class, its traits, static values, which slots exist."""
-        values = (
-            getattr(self, k) if f.static else f.present(getattr(self, k))
-            for k, f in self.fields.items()
-            if f.static or f.structural
-        )
-        return (type(self), getattr(self, "match", None), *values)
+        return (*self._structure(self.fields), getattr(self, "match", None))
+
+    def _structure(self, fields: Mapping[str, Field]) -> tuple[Any, ...]:
+        values = ((f, getattr(self, k)) for k, f in fields.items() if f.static or f.structural)
+        return (type(self), *(value if f.static else f.present(value) for f, value in values))
 
     def model_slots(self) -> tuple[Slot, ...]:
         """The slots that are one number for all parameters together."""

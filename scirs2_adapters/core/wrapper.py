@@ -107,7 +107,8 @@ class Wrapper(Rule):
         return (*self.base.all_slots(), *self._wrap_signature()[0])
 
     def _wants(self, when: str, leaf: Leaf) -> bool:
-        return self.base._wants(when, leaf)
+        own = when in type(self).fields or hasattr(type(self), when)
+        return super()._wants(when, leaf) if own else self.base._wants(when, leaf)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {**self.base.scalars(xp, t), **self.wrap_coefficients(xp, t)}
@@ -119,12 +120,12 @@ class Wrapper(Rule):
         declared, names = self._wrap_signature()
         own = {s.name for s in declared}
         p, remembered = self.base.apply(xp, p, g, {k: v for k, v in slots.items() if k not in own}, scalars)
-        p, *new = self.wrap(xp, p, *(slots[s.name] for s in declared), **{n: scalars[n] for n in names})
-        return p, remembered | {s.name: value for s, value in zip(declared, new, strict=True)}
+        p, *new = self.wrap(xp, p, *(slots.get(s.name) for s in declared), **{n: scalars[n] for n in names})
+        kept = {s.name: value for s, value in zip(declared, new, strict=True) if s.name in slots}
+        return p, remembered | kept
 
     def variant(self) -> tuple[Any, ...]:
-        own = (getattr(self, k) for k, f in type(self).fields.items() if f.static)
-        return (type(self), *own, self.base.variant())
+        return (*self._structure(type(self).fields), self.base.variant())
 
     def get_config(self) -> dict[str, Any]:
         own = {k: getattr(self, k) for k in type(self).fields}

@@ -118,3 +118,16 @@ def test_a_word_of_the_core_is_answered_with_torchs() -> None:
 def test_without_parameters_the_class_is_named() -> None:
     with pytest.raises(TypeError, match=r"^AdamW\.__init__\(\) missing"):
         ours("AdamW")()  # type: ignore[call-arg]
+
+
+def test_a_step_that_is_refused_leaves_no_memory() -> None:
+    p = torch.nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    p.grad = torch.ones_like(p)
+    opt = ours("SGD")([p], lr=0.1, momentum=0.9, dampening=0.5)
+    opt.param_groups[0]["kernel"] = "host"
+    with pytest.raises(ValueError, match="traced"):
+        opt.step()
+    assert not opt.state
+    opt.param_groups[0]["kernel"] = "auto"
+    opt.step()  # counts as the first one: the buffer is the gradient, undampened
+    torch.testing.assert_close(opt.state[p]["momentum_buffer"], p.grad)

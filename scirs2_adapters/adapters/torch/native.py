@@ -88,6 +88,19 @@ class RuleOptimizer(Optimizer):
             self._settings[index] = last = Setting(self.rule_class, group, last)
         return last
 
+    def _all_or_nothing(self, make: Callable[..., Any], *args: Any) -> Any:
+        """What `make` returns; if it raises, the memory it has begun is taken back, for a refused step leaves none."""
+        before = {p: set(held) for p, held in self.state.items()}
+        try:
+            return make(self, *args)
+        except BaseException:
+            for p, held in list(self.state.items()):
+                for name in held.keys() - before.get(p, set()):
+                    del held[name]
+                if p not in before:
+                    del self.state[p]
+            raise
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in."""
         seen: list[dict[str, Any]] = []

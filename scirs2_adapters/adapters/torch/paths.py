@@ -42,7 +42,7 @@ def step(optimizer: Any) -> None:
     if plan is None or not plan.holds(optimizer, settings, params, found):
         if len(optimizer._plans) >= PLANS:
             optimizer._plans.clear()
-        plan = optimizer._plans[pattern] = Plan(optimizer, settings, params, found)
+        plan = optimizer._plans[pattern] = optimizer._all_or_nothing(Plan, settings, params, found)
     plan.run(optimizer)
 
 

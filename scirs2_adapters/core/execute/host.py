@@ -26,7 +26,7 @@ from .geometry import flat_items, row_items
 from .kernel import CompiledPass, kernel, uses_rows
 
 #: Below this many numbers for each thread, starting the thread costs more than it brings.
-SHARE = 1 << 16
+SHARE = 1 << 17
 #: How many assignments of coefficients to tensors a batch remembers; each costs 64 bytes an item.
 REMEMBERED = 16
 

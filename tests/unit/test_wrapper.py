@@ -1,0 +1,38 @@
+"""A wrapper's own slots and fields follow the same rules as a rule's."""
+
+import numpy as np
+import pytest
+
+from scirs2_adapters.core import HostOptimizer, Wrapper
+from scirs2_adapters.core.fields import flag, fraction
+from scirs2_adapters.core.slots import Leaf, slot
+
+
+class Averaged(Wrapper):
+    """The base, and a running average of the parameters beside it where it is asked for."""
+
+    default_base = "sgd"
+    extra = flag(True, "keep the average")
+    pull = fraction(0.5, "weight of the newest parameters")
+
+    def wrap_coefficients(self, xp, t):  # type: ignore[no-untyped-def]
+        return {"pull": self.pull}
+
+    def wrap(self, xp, p, avg: slot("extra"), /, pull):  # type: ignore[no-untyped-def, valid-type]
+        return p, avg + pull * (p - avg) if self.extra else None
+
+
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+def test_a_wrappers_slot_exists_only_where_its_field_asks_for_it(kernel: str) -> None:
+    for extra in (True, False):
+        opt = HostOptimizer(Averaged(extra=extra, learning_rate=1.0), [np.ones(3)], kernel=kernel)
+        opt.step([np.full(3, 0.5)])
+        np.testing.assert_array_equal(opt.params[0], np.full(3, 0.5))
+        assert set(opt.state[0]) == ({"avg"} if extra else set())
+        if extra:
+            np.testing.assert_array_equal(opt.state[0]["avg"], np.full(3, 0.25))
+
+
+def test_wrappers_that_keep_other_slots_are_other_variants() -> None:
+    assert Averaged(extra=True).variant() != Averaged(extra=False).variant()
+    assert Averaged(momentum=0.9).slots(Leaf((3,))) != Averaged().slots(Leaf((3,)))
