@@ -16,6 +16,7 @@ from .fields import Field
 OPTIONS = {
     "base": "the optimizer inside, by name or as a rule; its own arguments are taken here too.",
     "match": "None, or the framework whose own formula and defaults of this optimizer are taken.",
+    "max_grad_norm": "None, or the norm of all gradients together to which larger ones are scaled as they are read.",
     "kernel": '"host" is the compiled kernel, "traced" the framework\'s operations, "auto" the first where it can run.',
     "state_dtype": "dtype in which memory is stored: None is the parameter's, a name, or names by slot.",
 }
@@ -39,6 +40,15 @@ def argument(name: str, field: Field) -> str:
 def numpy_example(rule: type) -> list[str]:
     """How to step numpy arrays by a rule."""
     ours = rule.__module__.startswith(f"{__package__}.")
+    if rule.evaluates:  # type: ignore[attr-defined]
+        return [
+            ">>> import numpy as np",
+            f">>> from {__package__} import ClosureOptimizer, {rule.__name__}",
+            '>>> params = {"w": np.ones(2)}',
+            ">>> def closure():",
+            '...     return float(np.sum(params["w"] ** 2)), {"w": 2 * params["w"]}',
+            f">>> loss = ClosureOptimizer({rule.__name__}(), params).step(closure)",
+        ]
     imports = f"HostOptimizer, {rule.__name__}" if ours else "HostOptimizer"
     return [
         ">>> import numpy as np",

@@ -19,6 +19,9 @@ from .rule import Rule
 from .slots import Kind, Leaf, Slot
 from .waist import ELEMENTWISE
 
+#: The coefficient by which a scaled program multiplies the gradient.
+SCALE = "gradient_scale"
+
 
 @dataclass(frozen=True)
 class Node:
@@ -198,11 +201,12 @@ class _Scalars(dict[str, Symbol]):
 
 
 @functools.lru_cache(maxsize=4096)
-def _record(variant: tuple[Any, ...], slots: tuple[Slot, ...], holder: _Held) -> Program:
+def _record(variant: tuple[Any, ...], slots: tuple[Slot, ...], scaled: bool, holder: _Held) -> Program:
     xp = Recorder()
     p, g = (xp.add(Node("input", (), Kind.FULL, 0, name)) for name in ("p", "g"))
     symbols = {s.name: xp.add(Node("input", (), s.kind, 0, s.name)) for s in slots}
-    new, remembered = holder.rule.apply(xp, p, g, symbols, _Scalars(xp))
+    scalars = _Scalars(xp)
+    new, remembered = holder.rule.apply(xp, p, xp.op("mul", scalars[SCALE], g) if scaled else g, symbols, scalars)
     if set(remembered) != set(symbols):
         raise TypeError(
             f"`{holder.rule.name}.update` must return a new value for each of its slots: {sorted(symbols)}."
@@ -227,6 +231,8 @@ class _Held:
         return 0
 
 
-def record(rule: Rule, leaf: Leaf) -> Program:
-    """The program of a rule for parameters like this leaf; remembered for each variant."""
-    return _record(rule.variant(), rule.slots(leaf), _Held(rule))
+def record(rule: Rule, leaf: Leaf, scaled: bool = False) -> Program:
+    """The program of a rule for parameters like this leaf; remembered for each variant. A scaled one multiplies the
+    gradient, as it is read, by the coefficient `SCALE`: clipping and loss scaling without a pass of their own.
+    """
+    return _record(rule.variant(), rule.slots(leaf), scaled, _Held(rule))

@@ -9,7 +9,7 @@ them: `maximum` and `sign` propagate it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +17,13 @@ from typing import Any
 Array = Any
 
 
+def _total(shares: Sequence[Array]) -> Array:
+    return sum(shares[1:], start=shares[0]) if shares else 0.0
+
+
 @dataclass(frozen=True)
 class Waist:
-    """The array operations of one framework."""
+    """The array operations of one framework. `total` adds up the sums of many arrays; it needs no binding."""
 
     sqrt: Callable[[Array], Array]
     abs: Callable[[Array], Array]
@@ -31,6 +35,7 @@ class Waist:
     mean: Callable[[Array, int | None], Array]
     matmul: Callable[[Array, Array], Array]
     transpose: Callable[[Array], Array]
+    total: Callable[[Sequence[Array]], Array] = _total
 
 
 ELEMENTWISE = ("sqrt", "abs", "sign", "maximum", "minimum", "where")

@@ -38,7 +38,7 @@ TORCH = Dialect(
 #: What torch's classes take besides hyperparameters, and ours take all of.
 FLAGS: dict[str, Any] = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
 #: What ours take besides. `kernel` stays with the process: a checkpoint does not bring it.
-OURS: dict[str, Any] = {"state_dtype": None, "kernel": "auto", "match": None}
+OURS: dict[str, Any] = {"max_grad_norm": None, "state_dtype": None, "kernel": "auto", "match": None}
 #: Arguments for which torch writes None where the core has the name of the default.
 NONE_IS_DEFAULT = ("adjust_lr_fn",)
 #: Keys that torch's groups have and that are no arguments of ours: the class says them.
@@ -69,6 +69,7 @@ SENTENCES: dict[str, str] = {
     "Adafactor.lr": "Learning rate should be >= 0 but is: {}",
     "Adafactor.eps[0]": "epsilon1 should be >= 0 but is: {}",
     "Adafactor.eps[1]": "epsilon2 should be >= 0 but is: {}",
+    "Adafactor.beta2_decay": "beta2_decay should be <= 0 but is: {}",
     "Adafactor.d": "Clipping threshold d should be >= 1 but is: {}",
     "Adafactor.weight_decay": "weight_decay should be >= 0 but is: {}",
     "Muon.lr": "Learning rate should be >= 0 but is: {}",

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
+from torch._C._autograd import _profiler_enabled
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_type
-from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.fields import Field, positive
 from scirs2_adapters.core.options import check_path, check_state_dtype, takes_host
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
@@ -34,8 +36,12 @@ from .dialect import (
     signature,
     signed,
 )
+from .paths.member import reason_against
 
 Optimizer = torch.optim.Optimizer
+
+
+LIMIT = positive(None, "largest norm of all gradients together")
 
 
 class RuleOptimizer(Optimizer):
@@ -43,6 +49,8 @@ class RuleOptimizer(Optimizer):
 
     rule_class: ClassVar[type[Rule]]
     _known: ClassVar[inspect.Signature]
+    #: `torch.amp.GradScaler` hands its scale and what it found to the step, which divides as it reads.
+    _step_supports_amp_scaling = True
 
     def __init__(self, params: Any, *args: Any, **given: Any) -> None:
         call = self.rule_class.__name__
@@ -55,6 +63,7 @@ class RuleOptimizer(Optimizer):
         options["state_dtype"] = _named(options["state_dtype"])
         check_path(call, options["kernel"])
         check_state_dtype(call, options["state_dtype"], rule.all_slots())
+        LIMIT.check(call, "max_grad_norm", options["max_grad_norm"])
         config = {k: v for k, v in rule.get_config().items() if k in rule.fields}
         base = {"base": rule.base.name} if hasattr(rule, "base") else {}
         defaults = {**base, **TORCH.to_host(config, rule.fields), **options, **signed(rule)}
@@ -67,14 +76,15 @@ class RuleOptimizer(Optimizer):
         """What the groups ask for is checked at the door as well; numbers of the model are those of the first."""
         rules = [self._setting(i, group).rule for i, group in enumerate(self.param_groups)]
         for group in self.param_groups:
+            LIMIT.check(type(self).__name__, "max_grad_norm", group["max_grad_norm"])
             group |= _numbers(rules[0])
             for p in group["params"] if group["kernel"] == "host" else ():
-                takes_host(type(self).__name__, "host", state.reason_against(p))
+                takes_host(type(self).__name__, "host", reason_against(p))
 
     def _prepare(self) -> None:
         self._settings: dict[int, Setting] = {}
-        self._plans: dict[Any, paths.Plan] = {}
-        self._counter: state.Counter | None = None
+        self._plans: dict[Any, Any] = {}
+        self._counters: dict[torch.device, Any] = {}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         Optimizer.__setstate__(self, saved)
@@ -135,11 +145,17 @@ class RuleOptimizer(Optimizer):
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         # torch wraps the step of a user's subclass itself; wrapped here as well, hooks would be called twice.
-        run = self._hooked if type(self).step is RuleOptimizer.step else self._advance
+        run = self._hooked if type(self).step is RuleOptimizer.step and _watched(self) else self._advance
         return run(*args, **kwargs)
 
     functools.update_wrapper(step, _advance)  # as a decorator it would hide the method from type checkers
     step.hooked = True  # type: ignore[attr-defined]
+
+
+def _watched(optimizer: Any) -> bool:
+    """Whether anyone would notice torch's wrapper around a step, which takes as long as the step of a small model."""
+    mine = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return bool(mine or _global_optimizer_pre_hooks or _global_optimizer_post_hooks or _profiler_enabled())
 
 
 class Setting:
@@ -239,7 +255,7 @@ def optimizer(name: str) -> type[RuleOptimizer]:
     """The torch class of the rule of this name."""
     rule = get(name)
     fields, theirs = rule.fields_with(), native_class(rule)
-    also = (*rule.options, "kernel", "state_dtype")
+    also = (*rule.options, "max_grad_norm", "kernel", "state_dtype")
     body: dict[str, Any] = {
         "__module__": __package__.replace(".adapters", ""),
         "__doc__": document(rule.text, fields, _example(rule.__name__), lambda k: TORCH.spell(k, fields), also),

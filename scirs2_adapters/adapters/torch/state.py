@@ -6,17 +6,13 @@ torch casts memory to the parameter's dtype when a checkpoint is loaded; here ea
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
-from scirs2_adapters.core.execute.kernel import reason_against as kernel_reason
-from scirs2_adapters.core.execute.kernel import uses_rows
 from scirs2_adapters.core.options import slot_dtype
-from scirs2_adapters.core.program import record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
@@ -76,152 +72,6 @@ def _check_shape(optimizer: Any, slot: Slot, x: Any, p: Tensor) -> None:
     wanted = slot.shape(tuple(p.shape))
     if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
         raise bad_value(type(optimizer).__name__, f"state[p][{slot.name!r}]", f"must be a tensor of shape {wanted}", x)
-
-
-def reason_against(p: Tensor) -> str | None:
-    """Why the host kernel cannot step this parameter, or None."""
-    if type(p).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-        return f"the parameter is a {type(p).__name__}, which computes in its own way"
-    if p.device.type != "cpu" or p.layout is not torch.strided:
-        return f"the parameter is on {p.device} in layout {p.layout}"
-    if p.is_neg():
-        return "the parameter is a negated view"
-    return kernel_reason({"p": dtype_name(p.dtype)})
-
-
-class Member:
-    """A parameter with a gradient: its rule, program and memory."""
-
-    def __init__(self, optimizer: Any, p: Tensor, group: int, leaf: Leaf, setting: Any) -> None:
-        self.p, self.group, self.leaf = p, group, leaf
-        self.rule = setting.rule.route(leaf)
-        self.program = record(self.rule, leaf)
-        self.slots = [s.name for s in arrays_of(self.rule, leaf)]
-        self.by_axes = uses_rows(self.program) or any(n.op == "matrix" for n in self.program.nodes)
-        self.varies = leaf if setting.rule.by_leaf else None
-        held = optimizer.state.get(p) or {}
-        self.first = not any(held.get(name) is not None for name in self.slots)
-        self.held: Held | None = None
-
-    def refuse(self, name: str, g: Tensor, fused: bool) -> None:
-        """What no path can step."""
-        if g.layout is not torch.strided:
-            raise RuntimeError(
-                f"`{name}` does not support sparse gradients. Received: one of layout {g.layout}. "
-                "Use `sparse=False` where the gradient is made, or torch.optim.SparseAdam for this parameter."
-            )
-        if fused and not self.p.is_floating_point():
-            requires = "`fused=True` requires all the params to be floating point Tensors of supported devices"
-            raise RuntimeError(f"`{name}`: {requires}. Received: {self.p.dtype}. Use `fused=None`.")
-        if not (self.p.is_floating_point() or self.p.is_complex()):
-            raise RuntimeError(f"`{name}` steps floating point and complex parameters. Received: {self.p.dtype}.")
-        if self.p.is_complex() and self.by_axes:
-            raise RuntimeError(f"`{name}` does not support complex parameters. Received: {self.p.dtype}.")
-        if self.p.numel() and any(n > 1 and s == 0 for n, s in zip(self.p.shape, self.p.stride(), strict=True)):
-            raise RuntimeError(
-                f"`{name}` cannot step a parameter of which several elements are one place in memory. Use `p.clone()`."
-            )
-
-    def arrays(self) -> list[Tensor]:
-        """The parameter, its gradient and its slots, in the order of a kernel's table."""
-        return [self.p, self.p.grad, *(self.held[name] for name in self.slots)]  # type: ignore[index, list-item]
-
-    def reason(self, setting: Any) -> str | None:
-        """Why the host kernel cannot step it, or None."""
-        if torch.is_grad_enabled():
-            return "differentiable=True needs torch's own operations"
-        if setting.traced:
-            return "a hyperparameter is a tensor on another device"
-        tensors = self.arrays()
-        if reason := reason_against(self.p) or next(filter(None, map(reason_against, tensors[2:])), None):
-            return reason
-        return kernel_reason(dict(zip(("p", "g", *self.slots), map(name_of, tensors), strict=True)))
-
-    def walks(self) -> bool:
-        """Whether the kernel can go through its memory from one end to the other."""
-        return all(lent is own for lent, own in zip(self.lend(), self.arrays(), strict=True))
-
-    def lend(self) -> list[Tensor]:
-        """Its arrays as memory in one and the same order: each as it is where it can be, else a copy."""
-        p, *others = self.arrays()
-        form = torch.contiguous_format if self.by_axes else torch.preserve_format
-        if not (p.is_contiguous() or (not self.by_axes and _dense(p))):
-            p = torch.empty_like(p, memory_format=form).copy_(p)
-        return [p, *(x if _parallel(x, p) else _copy(x, p) for x in others)]
-
-    def load(self) -> dict[str, Tensor]:
-        """Its arrays by name, as numbers of the arithmetic's dtype, complex ones with an axis for their parts."""
-        compute = torch.float64 if self.leaf.dtype == "float64" else torch.float32
-        found = {}
-        for name, x in zip(("p", "g", *self.slots), self.arrays(), strict=True):
-            x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-            found[name] = x.to(compute, copy=torch.is_grad_enabled())
-        return found
-
-    def store(self, values: Mapping[str, Tensor]) -> None:
-        """Write new values into the parameter and its slots, rounded to their dtypes."""
-        for name, x in zip(("p", *self.slots), (self.p, *self.arrays()[2:]), strict=True):
-            (torch.view_as_real(x) if x.is_complex() else x).copy_(values[name])
-
-
-def forms(tensors: Sequence[Tensor]) -> tuple[list[Any], ...]:
-    """What an address does not tell."""
-    return (
-        list(map(operator.attrgetter("dtype"), tensors)),
-        list(map(Tensor.stride, tensors)),
-        list(map(Tensor.numel, tensors)),
-    )
-
-
-def name_of(x: Tensor) -> str:
-    return dtype_name(x.dtype)
-
-
-def _dense(x: Tensor) -> bool:
-    """Whether its elements fill one stretch of memory, in any order of its axes."""
-    expected = 1
-    for stride, size in sorted((s, n) for s, n in zip(x.stride(), x.shape, strict=True) if n != 1):
-        if stride != expected:
-            return False
-        expected *= size
-    return True
-
-
-def _parallel(x: Tensor, p: Tensor) -> bool:
-    if x.is_neg():
-        return False
-    if x.shape != p.shape:  # a row or column of numbers
-        return x.is_contiguous()
-    return x.stride() == p.stride() or (x.is_contiguous() and p.is_contiguous())
-
-
-def _copy(x: Tensor, p: Tensor) -> Tensor:
-    return torch.empty_like(p, dtype=x.dtype).copy_(x) if x.shape == p.shape else x.contiguous()
-
-
-class Counter:
-    """The steps of many parameters in one tensor, of which each parameter's `step` is an element.
-
-    One addition counts for all of them, and the tensor's version tells whether anyone else has written to one.
-    """
-
-    def __init__(self, optimizer: Any) -> None:
-        self.held = [h for h in optimizer.state.values() if isinstance(h, dict) and countable(h.get("step"))]
-        self.flat = torch.tensor([float(h["step"]) for h in self.held], dtype=count_dtype())
-        for i, h in enumerate(self.held):
-            h["step"] = self.flat[i]
-        self.steps = [h["step"] for h in self.held]
-        self.places = {id(h): i for i, h in enumerate(self.held)}
-
-    def has(self, held: Held) -> bool:
-        """Whether this memory's step is one of the elements."""
-        place = self.places.get(id(held))
-        return place is not None and held["step"] is self.steps[place]
-
-
-def countable(step: Any) -> bool:
-    """Whether a step can be an element of a `Counter`: an ordinary number on the CPU, as torch makes it."""
-    return type(step) is Tensor and step.device.type == "cpu" and step.dtype == count_dtype() and step.ndim == 0
 
 
 def fill(optimizer: Any) -> None:

@@ -51,9 +51,7 @@ def evaluate(
     if node.op == "scalar":
         return [s[node.name] for s in scalars]
     if node.op == "total":
-        shares = [waist.sum(x, None) for x in args[0]]
-        whole = sum(shares[1:], start=shares[0]) if shares else 0.0
-        return [whole] * len(leaves)
+        return [waist.total([waist.sum(x, None) for x in args[0]])] * len(leaves)
     if node.kind is Kind.MODEL and node.level and args[0]:  # the same for every leaf: computed once
         return [_one(node, waist, [a[0] for a in args])] * len(leaves)
     return [_one(node, waist, list(each)) for each in zip(*args, strict=True)]

@@ -1,0 +1,156 @@
+"""What a step needs, found out once and kept for as long as nothing has moved."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+
+from scirs2_adapters.core.options import takes_host
+from scirs2_adapters.core.program import SCALE
+from scirs2_adapters.core.waist import HOST_SCALARS
+
+from .. import state
+from ..waist import SCALARS
+from .bundles import Traced
+from .counting import Clock
+from .member import Member
+from .tables import Tables, same
+
+Tensor = torch.Tensor
+
+
+class Plan:
+    """Who steps whom, and with which coefficients, as long as `holds` says so."""
+
+    def __init__(
+        self, optimizer: Any, settings: list[Any], params: list[Tensor], found: list[Tensor | None], scaled: bool
+    ) -> None:
+        self.settings, self.params = settings, params
+        self.variants = [s.rule.variant() for s in settings]
+        self.kernels = [s.kernel for s in settings]
+        self.members = self._members(optimizer, found, scaled)
+        hosts = self._hosts(type(optimizer).__name__, found)
+        self.tables = Tables([m for m, on_host in zip(self.members, hosts, strict=True) if on_host], found)
+        traced = [m for m, on_host in zip(self.members, hosts, strict=True) if not on_host]
+        self.traced = Traced(traced, one_by_one=torch.is_grad_enabled())
+        self.clock = Clock(optimizer, self.members)
+        self.captured = [group["capturable"] for group in optimizer.param_groups]
+        self.state = optimizer.state
+        self.dicts = list(optimizer.state.values())
+        self.memory = list(chain.from_iterable(map(dict.values, self.dicts)))
+        self.beginners = [m for m in self.members if m.first and m.rule.counts == "first"]
+        self.model = [s.name for s in settings[0].rule.model_slots()]
+        self._assign()
+
+    def _members(self, optimizer: Any, found: list[Tensor | None], scaled: bool) -> list[Member]:
+        """The parameters to step, with memory; one that a group holds twice is stepped once."""
+        name, members, i = type(optimizer).__name__, {}, 0
+        for index, group in enumerate(optimizer.param_groups):
+            names = group.get("param_names") or [""] * len(group["params"])
+            for p, label in zip(group["params"], names, strict=True):
+                g = found[i]
+                if g is not None and id(p) not in members:
+                    leaf = state.leaf_of(p, label)
+                    members[id(p)] = Member(optimizer, p, i, index, leaf, self.settings[index], scaled)
+                    members[id(p)].refuse(name, g, group["fused"])
+                i += 1
+        for m in members.values():
+            m.held = state.remember(optimizer, m.p, m.rule, m.leaf, optimizer.param_groups[m.group])
+        return list(members.values())
+
+    def _hosts(self, name: str, found: list[Any]) -> list[bool]:
+        """For each member, whether the host kernel steps it. A rule that sums over the model takes one path for all."""
+        reasons = [m.reason(found[m.at], self.settings[m.group]) for m in self.members]
+        if any(s.rule.model_slots() for s in self.settings):
+            reasons = [next(filter(None, reasons), None)] * len(reasons)
+            if len({m.program for m in self.members}) > 1 and reasons[0]:
+                raise ValueError(
+                    f"`{name}` sums over the model, so its groups must agree in all flags here: {reasons[0]}."
+                )
+        return [takes_host(name, self.kernels[m.group], r) for m, r in zip(self.members, reasons, strict=True)]
+
+    def holds(self, optimizer: Any, settings: list[Any], params: list[Tensor], found: list[Any]) -> bool:
+        """Whether every tensor is what and where it was; gradients may be new ones of the same form."""
+        held, dicts = optimizer.state, self.dicts
+        return (
+            same(params, self.params)
+            and held is self.state
+            and same(list(held.values()), dicts)
+            and sum(map(len, dicts)) == len(self.memory)
+            and all(map(operator.is_, chain.from_iterable(map(dict.values, dicts)), self.memory))
+            and [group["capturable"] for group in optimizer.param_groups] == self.captured
+            and self._takes(settings)
+            and self.traced.holds(found)
+            and self.tables.holds(found)
+        )
+
+    def _takes(self, settings: list[Any]) -> bool:
+        """Whether these settings differ from the last ones in numbers only."""
+        if not same(settings, self.settings):
+            if [s.rule.variant() for s in settings] != self.variants or [s.kernel for s in settings] != self.kernels:
+                return False
+            if any(s.traced for s in (*settings, *self.settings)):
+                return False
+            self.settings = settings
+        return True
+
+    def _assign(self) -> None:
+        """Sorts members by the scalars they need: a row for each group and step, and leaf where the rule asks."""
+        self.clock.look()
+        self.takes: dict[Any, int] = {}
+        self.examples: list[Member] = []
+        row_of: dict[int, int] = {}
+        for m in self.members:
+            row = row_of[id(m)] = self.takes.setdefault((m.group, self.clock.next(m), m.varies), len(self.takes))
+            self.examples += [m] * (row == len(self.examples))
+        self.routed: dict[Any, tuple[Any, Any]] = {}
+        self.tables.assign(row_of)
+        self.traced.assign(row_of)
+
+    def _scalars(self, scales: Sequence[Any] | None) -> list[dict[str, Any]]:
+        """The coefficients of this step, one row for each of `takes`."""
+        found = []
+        for take, example in zip(self.takes, self.examples, strict=True):
+            group, t, leaf = take
+            setting = self.settings[group]
+            rule = setting.rule if leaf is None else self._routed(take, setting.rule)
+            now = t + self.clock.shift if rule.counts == "step" else t
+            if self.captured[group] and rule.counts == "step":
+                live = self.clock.on_device(example)
+                now = now if live is None else live
+            xp = SCALARS if setting.traced or isinstance(now, Tensor) else HOST_SCALARS
+            of_leaf = {} if leaf is None else rule.leaf_coefficients(leaf)
+            row = {**rule.scalars(xp, now), **of_leaf}
+            if scales is not None:
+                row[SCALE] = scales[group]
+            found.append(row)
+        return found
+
+    def _routed(self, take: Any, rule: Any) -> Any:
+        """The rule that steps this leaf, made again only where the group's rule has changed."""
+        last = self.routed.get(take)
+        if last is None or last[0] is not rule:
+            last = self.routed[take] = (rule, rule.route(take[2]))
+        return last[1]
+
+    def run(self, optimizer: Any, found: list[Any], scales: Sequence[Any] | None) -> None:
+        """The step."""
+        if self.clock.stale:
+            self._assign()
+        scalars = self._scalars(scales)
+        groups = optimizer.param_groups
+        model = {name: groups[0][name] for name in self.model}
+        new = self.tables.run(found, scalars, model) if self.tables.members else {}
+        new |= self.traced.run(found, scalars, model) if self.traced.members else {}
+        for group in groups if new else ():
+            group |= new
+        self.clock.advance()
+        if self.beginners:
+            for m in self.beginners:
+                m.first = False
+            self.beginners = []
+            self._assign()

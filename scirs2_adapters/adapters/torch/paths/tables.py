@@ -1,0 +1,114 @@
+"""Parameters handed to the host kernel: tables of addresses, valid for as long as every tensor is where it was."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd.graph import increment_version
+
+from scirs2_adapters.core.execute import host
+
+from .member import Member, name_of
+
+Tensor = torch.Tensor
+_DTYPE = operator.attrgetter("dtype")
+
+
+class Tables:
+    """The members that the host kernel steps, sorted into its batches. Gradients may be new ones at each step."""
+
+    def __init__(self, members: list[Member], found: Sequence[Any]) -> None:
+        self.members, self.position = members, [m.at for m in members]
+        self.all = self.position == list(range(len(found)))
+        grads = [found[i] for i in self.position]
+        arrays = [m.arrays(g) for m, g in zip(members, grads, strict=True)]
+        planned = host.plan(
+            [
+                (m.program, m.leaf.shape, dict(zip(m.names, map(name_of, each), strict=True)))
+                for m, each in zip(members, arrays, strict=True)
+            ]
+        )
+        self.batches, self.places = [b for b, _ in planned], [np.array(i) for _, i in planned]
+        self.tables = [
+            np.array([list(map(Tensor.data_ptr, arrays[i])) for i in where], dtype=np.int64) for where in self.places
+        ]
+        self.moving = [
+            (table, row, members[i])
+            for table, where in zip(self.tables, self.places, strict=True)
+            for row, i in enumerate(where)
+            if not members[i].walks(grads[i])
+        ]
+        self._remember(arrays, grads)
+
+    def _remember(self, arrays: list[list[Tensor]], grads: list[Any]) -> None:
+        self.fixed = [x for p, _, *slots in arrays for x in (p, *slots)]
+        self.addresses = list(map(Tensor.data_ptr, self.fixed))
+        self.stepped, self.strides = [m.p for m in self.members], [m.p.stride() for m in self.members]
+        self.grads, self.forms = grads, forms(grads)
+        self.grad_addresses = list(map(Tensor.data_ptr, grads))
+        self.empty_grads = self.grad_addresses.count(0)
+        empty = sum(x.numel() == 0 for x in chain(self.fixed, grads))
+        if self.addresses.count(0) + self.empty_grads != empty:
+            raise RuntimeError("A parameter, its gradient or its memory has lost its storage; it cannot be stepped.")
+
+    def holds(self, found: list[Any]) -> bool:
+        """Whether every tensor is where it was; gradients may be new ones of the same form."""
+        return (
+            list(map(Tensor.data_ptr, self.fixed)) == self.addresses
+            and list(map(Tensor.stride, self.stepped)) == self.strides
+            and self._reaches(found if self.all else [found[i] for i in self.position])
+        )
+
+    def _reaches(self, grads: list[Any]) -> bool:
+        """Whether the gradients are as before, or new ones that the tables can be told of."""
+        try:
+            addresses = list(map(Tensor.data_ptr, grads))
+        except RuntimeError:  # a sparse one, which needs another plan
+            return False
+        if addresses == self.grad_addresses and same(grads, self.grads):
+            return True
+        if forms(grads) != self.forms or addresses.count(0) != self.empty_grads or any(map(Tensor.is_neg, grads)):
+            return False
+        self.grads, self.grad_addresses = grads, addresses
+        for table, where in zip(self.tables, self.places, strict=True):
+            table[:, 1] = addresses if len(where) == len(addresses) else np.array(addresses)[where]
+        return True
+
+    def assign(self, row_of: Mapping[int, int]) -> None:
+        """Takes notice of which row of scalars each member uses."""
+        self.uses: list[tuple[list[int], np.ndarray | None]] = []
+        for where in self.places:
+            each = [row_of[id(self.members[i])] for i in where]
+            order = list(dict.fromkeys(each))
+            index = None if len(order) == 1 else np.array([order.index(k) for k in each], dtype=np.int64)
+            self.uses.append((order, index))
+
+    def run(self, found: list[Any], scalars: list[dict[str, Any]], model: dict[str, float]) -> dict[str, float]:
+        """Steps them, in place; the new numbers of the model."""
+        lent = [(m, found[m.at], m.lend(found[m.at])) for _, _, m in self.moving]
+        for (table, row, _), (_, _, arrays) in zip(self.moving, lent, strict=True):
+            table[row] = list(map(Tensor.data_ptr, arrays))
+        given = [[scalars[k] for k in order] for order, _ in self.uses]
+        rows = [index for _, index in self.uses]
+        new = host.run(self.batches, self.tables, given, rows, model, torch.get_num_threads())
+        for m, g, arrays in lent:
+            for k, (own, x) in enumerate(zip(m.arrays(g), arrays, strict=True)):
+                if k != 1 and own is not x:
+                    own.copy_(x)
+        increment_version(self.stepped)
+        return new
+
+
+def forms(tensors: Sequence[Tensor]) -> tuple[list[Any], ...]:
+    """What an address does not tell."""
+    return list(map(_DTYPE, tensors)), list(map(Tensor.stride, tensors)), list(map(Tensor.numel, tensors))
+
+
+def same(found: Sequence[Any], known: Sequence[Any]) -> bool:
+    """Whether these are the very objects, as many as there were."""
+    return len(found) == len(known) and all(map(operator.is_, found, known))
