@@ -84,6 +84,11 @@ def nonnegative(default: float | None, means: str, **options: Any) -> Any:
     return number(default, means, "must be a finite number >= 0", lambda v: 0 <= v < math.inf, **options)
 
 
+def nonpositive(default: float, means: str) -> Any:
+    """A finite number of at most 0."""
+    return number(default, means, "must be a finite number <= 0", lambda v: -math.inf < v <= 0)
+
+
 def rate(default: float) -> Any:
     """A learning rate."""
     return nonnegative(default, "step size")

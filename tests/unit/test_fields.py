@@ -21,6 +21,7 @@ CASES: dict[str, tuple[Field, list[Any], list[Any], list[Any]]] = {
     "fraction": (fields.fraction(0.9, ""), [0, 0.5, 1 - 1e-16], [1, 1.5, -0.1, NAN], ["0.9", None, [0.9], False]),
     "optional": (fields.fraction(None, ""), [None, 0.5], [1.0, NAN], ["none", {}]),
     "positive": (fields.positive(1.0, ""), [1e-300, INF], [0, -1, NAN], [None, ()]),
+    "nonpositive": (fields.nonpositive(-1.0, ""), [-1e300, 0, -0.0], [1e-9, INF, -INF, NAN], [None, "0"]),
     "finite": (fields.finite(0.0, ""), [-1e300, 0, 5], [INF, -INF, NAN], [None, "0"]),
     "flag": (fields.flag(False, ""), [True, False], [], [0, 1, "yes", None, np.float32(1)]),
     "count": (fields.count(5, ""), [1, 10**9, np.int64(3)], [0, -1], [1.0, True, None, "5"]),

@@ -1,6 +1,6 @@
 """Adafactor."""
 
-from ..fields import finite, nonnegative, positive, rate
+from ..fields import nonnegative, nonpositive, positive, rate
 from ..formulas import average
 from ..rule import Rule
 from ..slots import EPSILON, column, row, slot
@@ -20,7 +20,7 @@ class Adafactor(Rule):
     """
 
     learning_rate = rate(1e-2)
-    beta2_decay = finite(-0.8, "exponent of the decay: the newest square has weight t^beta2_decay")
+    beta2_decay = nonpositive(-0.8, "exponent of the decay: the newest square has weight t^beta2_decay")
     eps1 = positive(None, "least root of the estimate; None is the machine epsilon of the parameter's dtype")
     eps2 = nonnegative(1e-3, "least root mean square taken for the parameter's scale")
     clip_threshold = positive(1.0, "largest root mean square of the unscaled step")
