@@ -1,22 +1,47 @@
-"""The table and the figure of the measurements, for docs/."""
+"""The tables and figures of the measurements, for docs/, drawn from benchmarks.json, which the runs write."""
 
 from __future__ import annotations
 
-import datetime
+import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from .row import Row
 
 TITLES = {
+    "models": "PyTorch, whole training steps",
     "torch": "PyTorch",
+    "overhead": "PyTorch, what a step costs apart from arithmetic",
     "jax": "JAX",
     "keras": "Keras on TensorFlow",
     "sklearn": "scikit-learn",
     "first step": "The first step of a fresh process",
+}
+NOTES = {
+    "models": """Random weights, batches of two, float32, dropout as configured. One model is trained by all three
+optimizers in turn. Parts are medians by themselves, ours / its, in ms: "gradients" is the forward and backward pass,
+"the rest" `zero_grad()`. "Were it free" is the ratio of an optimizer whose step takes no time: none can pass it.
+
+![parts](benchmarks-models.png)
+""",
+    "torch": """Each rule that looks at one element at a time, beside the fastest form that torch has of it:
+`fused=True`, else the faster of `foreach=True` and the plain loop. Those that torch lacks stand on the mixed model only.
+""",
+}
+#: What times are shown in, where not in milliseconds: its name and how many make one.
+UNITS = {"overhead": ("µs", 1e3)}
+#: The groups whose ratios are drawn, and how.
+COLORS = {
+    "models": "tab:purple",
+    "torch": "tab:red",
+    "jax": "tab:blue",
+    "keras": "tab:orange",
+    "sklearn": "tab:green",
 }
 
 
@@ -38,7 +63,7 @@ def _processor() -> str:
 
 def _versions() -> str:
     found = [f"Python {platform.python_version()}"]
-    for name in ("torch", "jax", "optax", "keras", "tensorflow", "scikit-learn", "numba"):
+    for name in ("torch", "transformers", "jax", "optax", "keras", "tensorflow", "scikit-learn", "numba"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -46,14 +71,47 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-def markdown(rows: Sequence[Row], load: float) -> str:
-    """The whole page; `load` is what else ran when the measurement began."""
-    parts = [_HEAD.format(machine=machine(), load=load, date=datetime.date.today())]
-    for group, title in TITLES.items():
-        here = [r for r in rows if r.group == group]
-        if here:
-            parts += [f"## {title}\n", table(here)]
-    return "\n".join(parts)
+@dataclass(frozen=True)
+class Measured:
+    """The rows of a group, and the run they come from; `load` is what else ran when it began."""
+
+    rows: list[Row]
+    machine: str
+    date: str
+    load: float
+    seconds: float
+
+
+def remembered(file: Path) -> dict[str, Measured]:
+    """What earlier runs have found, by group."""
+    held = json.loads(file.read_text()) if file.is_file() else {}
+    return {group: Measured(**{**one, "rows": [Row(**row) for row in one["rows"]]}) for group, one in held.items()}
+
+
+def write(found: Mapping[str, Measured], folder: Path) -> list[Path]:
+    """The page, its figures and the data they are drawn from; groups that were not measured now stay as they were."""
+    data = folder / "benchmarks.json"
+    merged = remembered(data) | dict(found)
+    known = {group: merged[group] for group in TITLES if group in merged}
+    held = {group: asdict(one) for group, one in known.items()}
+    data.write_text(json.dumps(held, indent=1) + "\n")
+    (folder / "benchmarks.md").write_text(markdown(known))
+    rows = [row for one in known.values() for row in one.rows]
+    files = [data, folder / "benchmarks.md", folder / "benchmarks.png", folder / "benchmarks-models.png"]
+    figure([row for row in rows if row.group in COLORS], files[2])
+    parts([row for row in rows if row.parts], files[3])
+    return [file for file in files if file.is_file()]
+
+
+def markdown(found: Mapping[str, Measured]) -> str:
+    """The whole page."""
+    machines = list(dict.fromkeys(one.machine for one in found.values()))
+    pieces = [_HEAD.format(machines="\n".join(f"- {machine}" for machine in machines))]
+    for group, one in found.items():
+        place = f" on machine {machines.index(one.machine) + 1}" if len(machines) > 1 else ""
+        run = f"Measured {one.date}{place}, in {one.seconds:.0f} s; load average before: {one.load:.1f}.\n"
+        pieces += [f"## {TITLES[group]}\n", *([NOTES[group]] if group in NOTES else []), table(one.rows), run]
+    return "\n".join(pieces)
 
 
 _HEAD = """# Benchmarks
@@ -63,7 +121,7 @@ _HEAD = """# Benchmarks
 One optimizer step, ours beside the framework's own, in one process and in turn: medians, and the median of the ratios
 of neighbors. Below 1, ours is faster. Ratios hold from machine to machine better than times do.
 
-Machine: {machine}. Load average before: {load:.1f}. Date: {date}.
+{machines}
 
 ![ratios](benchmarks.png)
 
@@ -73,46 +131,84 @@ GB/s is what a step must move, its arrays once in and once out, by the time of o
 
 
 def table(rows: Sequence[Row]) -> str:
-    """One group as a markdown table."""
-    lines = [
-        "| case | ours, ms | baseline | its ms | ratio | GB/s | of triad |",
-        "|---|---:|---|---:|---:|---:|---:|",
-    ]
-    for r in rows:
-        cells = [
-            r.case, f"{r.ours:.3g}", r.baseline, _shown(r.theirs, ".3g"), _shown(r.ratio, ".2f"),
-            _shown(r.gigabytes, ".1f"), _shown(r.triad, ".0%"),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    """One group as a markdown table, without the columns that have nothing in them."""
+    unit, factor = UNITS.get(rows[0].group, ("ms", 1.0)) if rows else ("ms", 1.0)
+    columns: dict[str, list[str]] = {
+        "case": [r.case for r in rows],
+        f"ours, {unit}": [_shown(r.ours, factor) for r in rows],
+        "baseline": [r.baseline for r in rows],
+        f"its {unit}": [_shown(r.theirs, factor) for r in rows],
+        "ratio": ["" if r.ratio is None else f"{r.ratio:.2f}" for r in rows],
+        "were it free": ["" if r.least is None else f"{r.least:.2f}" for r in rows],
+        "GB/s": ["" if r.gigabytes is None else f"{r.gigabytes:.1f}" for r in rows],
+        "of triad": ["" if r.triad is None else f"{r.triad:.0%}" for r in rows],
+    }
+    for part in dict.fromkeys(name for r in rows for name in r.parts):
+        columns[part] = [" / ".join(_shown(x) for x in r.parts.get(part, ())) for r in rows]
+    shown = {head: cells for head, cells in columns.items() if any(cells)}
+    rule = "|".join("---" if head in ("case", "baseline") else "---:" for head in shown)
+    lines = [" | ".join(cells) for cells in zip(*shown.values(), strict=True)]
+    return "\n".join([f"| {' | '.join(shown)} |", f"|{rule}|", *(f"| {line} |" for line in lines)]) + "\n"
 
 
-def _shown(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _shown(time: float | None, factor: float = 1.0) -> str:
+    """Three digits, and all of those before the point."""
+    if time is None:
+        return ""
+    value = time * factor
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def figure(rows: Sequence[Row], file: Path) -> None:
-    """All ratios as bars on a logarithmic axis; the line at 1 is the framework's own."""
+def _plot(height: float) -> tuple[Any, Any, Any]:
+    """matplotlib, which only a run needs, with a figure and its axes."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    shown = [r for r in rows if r.ratio is not None and r.group != "first step"][::-1]
-    made, axes = plt.subplots(figsize=(11, 1 + 0.27 * len(shown)), layout="constrained")
-    colors = {"torch": "tab:red", "jax": "tab:blue", "keras": "tab:orange", "sklearn": "tab:green"}
+    return plt, *plt.subplots(figsize=(11, 1 + height), layout="constrained")
+
+
+def figure(rows: Sequence[Row], file: Path) -> None:
+    """All ratios as bars on a logarithmic axis; the line at 1 is the framework's own."""
+    shown = [r for r in rows if r.ratio is not None][::-1]
+    if not shown:
+        return
+    plt, made, axes = _plot(0.27 * len(shown))
     ratios = [r.ratio or 0.0 for r in shown]
-    axes.barh(range(len(shown)), [x - 1 for x in ratios], left=1, color=[colors[r.group] for r in shown], height=0.7)
+    axes.barh(range(len(shown)), [x - 1 for x in ratios], left=1, color=[COLORS[r.group] for r in shown], height=0.7)
     for i, x in enumerate(ratios):
         axes.annotate(f"{x:.2f}", (x, i), (4 if x > 1 else -4, 0), textcoords="offset points", fontsize=8,
                       ha="left" if x > 1 else "right", va="center")  # fmt: skip
-    for group in dict.fromkeys(r.group for r in rows if r in shown):
-        axes.barh(0, 0, color=colors[group], label=TITLES[group])
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=9, frameon=False)
+    for group in dict.fromkeys(r.group for r in shown[::-1]):
+        axes.barh(0, 0, color=COLORS[group], label=TITLES[group])
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9, frameon=False)
     axes.set_yticks(range(len(shown)), [f"{r.case}  /  {r.baseline}" for r in shown], fontsize=8)
     axes.axvline(1, color="black", lw=1)
     axes.set(xscale="log", xlabel="time of our step / time of the framework's own  (left of 1: ours is faster)")
     axes.set_xlim(min(ratios) / 1.6, max(1.3, max(ratios) * 1.4))
     axes.margins(y=0.01)
+    made.savefig(file, dpi=110)
+    plt.close(made)
+
+
+def parts(rows: Sequence[Row], file: Path) -> None:
+    """Where the time of a training step goes: each case with ours above its baselines, as bars of parts."""
+    if not rows:
+        return
+    bars: dict[tuple[str, str], dict[str, float]] = {}
+    for r in rows:
+        bars.setdefault((r.case, "ours"), {name: pair[0] for name, pair in r.parts.items()})
+        bars[r.case, r.baseline] = {name: pair[1] for name, pair in r.parts.items()}
+    plt, made, axes = _plot(0.3 * len(bars))
+    starts = [0.0] * len(bars)
+    for name, color in zip(rows[0].parts, ("lightgray", "tab:purple", "black"), strict=False):
+        widths = [bar[name] for bar in bars.values()]
+        axes.barh(range(len(bars)), widths, left=starts, color=color, label=name, height=0.7)
+        starts = [a + b for a, b in zip(starts, widths, strict=True)]
+    axes.set_yticks(range(len(bars)), [f"{case}  /  {whose}" for case, whose in bars], fontsize=8)
+    axes.invert_yaxis()
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9, frameon=False)
+    axes.set(xlabel="ms of one training step")
     made.savefig(file, dpi=110)
     plt.close(made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
@@ -13,7 +13,10 @@ from scirs2_adapters.demo.timing import compare, side_by_side
 
 @dataclass(frozen=True)
 class Row:
-    """Medians in milliseconds. `gigabytes` is what our step moves in a second, of which the triad reaches `triad`."""
+    """Medians in milliseconds. `gigabytes` is what our step moves in a second, of which the triad reaches `triad`.
+
+    `parts` says where the time goes, ours and theirs by name; `least` is the ratio of an optimizer that takes no time.
+    """
 
     group: str
     case: str
@@ -23,6 +26,8 @@ class Row:
     ratio: float | None = None
     gigabytes: float | None = None
     triad: float | None = None
+    least: float | None = None
+    parts: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,12 @@
 """The benchmarks' own arithmetic; the numbers they find are no test."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
 from benchmarks.__main__ import MODULES
-from benchmarks.report import TITLES, markdown, table
+from benchmarks.report import TITLES, Measured, markdown, remembered, table, write
 from benchmarks.row import Row, measure, mixed, models
 
 
@@ -30,12 +35,68 @@ def test_an_optimizer_that_the_framework_lacks_has_a_row_without_a_ratio() -> No
     assert (row.baseline, row.ratio) == ("has none", None)
 
 
+def measured(group: str, ratio: float = 0.5, machine: str = "here") -> Measured:
+    return Measured([Row(group, "case", "peer", 1.0, 2.0, ratio)], machine, "2026-01-01", 0.1, 2.0)
+
+
 def test_every_group_has_a_title_and_a_table() -> None:
-    assert list(MODULES) == list(TITLES)
-    page = markdown([Row(group, "case", "peer", 1.0, 2.0, 0.5) for group in MODULES], load=0.1)
+    assert sorted(MODULES) == sorted(TITLES)
+    page = markdown({group: measured(group) for group in MODULES})
     assert all(f"## {title}" in page for title in TITLES.values())
+
+
+def test_a_run_of_one_group_leaves_the_tables_of_the_others(tmp_path: Path) -> None:
+    write({"torch": measured("torch", 0.25), "jax": measured("jax", 0.75)}, tmp_path)
+    write({"jax": measured("jax", 0.125, machine="there")}, tmp_path)
+    ratios = {group: one.rows[0].ratio for group, one in remembered(tmp_path / "benchmarks.json").items()}
+    assert ratios == {"torch": 0.25, "jax": 0.125}
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert page.index("on machine 1") < page.index("on machine 2")
+    assert (tmp_path / "benchmarks.png").stat().st_size > 0
+
+
+def test_a_table_has_no_empty_columns_and_its_own_unit() -> None:
+    assert table([Row("overhead", "c", "p", 0.05, 0.1, 0.5)]).splitlines() == [
+        "| case | ours, µs | baseline | its µs | ratio |",
+        "|---|---:|---|---:|---:|",
+        "| c | 50 | p | 100 | 0.50 |",
+    ]
 
 
 def test_a_row_shows_what_was_measured_and_nothing_else() -> None:
     last = table([Row("torch", "case", "peer", 1.0, 2.0, 0.5, 28.0, 0.9), Row("jax", "c", "p", 1.0)]).splitlines()[2:]
     assert last == ["| case | 1 | peer | 2 | 0.50 | 28.0 | 90% |", "| c | 1 | p |  |  |  |  |"]
+
+
+def test_the_rules_measured_are_those_that_one_pass_can_do() -> None:
+    pytest.importorskip("torch", reason="the benchmark of torch needs it")
+    from benchmarks.torch_steps import elementwise, forms, theirs
+
+    found = elementwise()
+    assert {"adamw", "sgd"} <= set(found)
+    assert not {"lamb", "muon", "prodigy", "adafactor"} & set(found)  # these measure whole tensors
+    assert forms(theirs("adamw")) == [{"fused": True}]  # type: ignore[arg-type]
+
+
+def test_no_optimizer_passes_the_ratio_of_one_that_takes_no_time() -> None:
+    pytest.importorskip("transformers", reason="the models are its own")
+    from benchmarks.torch_models import broken_down
+
+    row = broken_down(Row("models", "case", "peer", 7.0, 10.0, 0.7), [5.0, 1.0, 1.0], [5.0, 4.0, 1.0])
+    assert (row.least, row.parts["optimizer step"]) == (0.6, (1.0, 4.0))
+
+
+@pytest.mark.slow
+def test_a_training_step_of_a_model_is_broken_down_into_its_parts(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the models are its own")
+    from benchmarks.torch_models import PARTS, rows
+
+    found = list(rows(quick=True))
+    assert [r.baseline for r in found] == ["torch.optim.AdamW()", "torch.optim.AdamW(fused=True)"] * 2
+    for row in found:
+        assert tuple(row.parts) == PARTS
+        assert min(min(pair) for pair in row.parts.values()) > 0
+        assert row.least is not None
+        assert 0 < row.least < 1
+    write({"models": replace(measured("models"), rows=found)}, tmp_path)
+    assert (tmp_path / "benchmarks-models.png").stat().st_size > 0
