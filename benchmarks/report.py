@@ -30,7 +30,7 @@ optimizers in turn. Parts are medians by themselves, ours / its, in ms: "gradien
 ![parts](benchmarks-models.png)
 """,
     "torch": """Each rule that looks at one element at a time, beside the fastest form that torch has of it:
-`fused=True`, else the faster of `foreach=True` and the plain loop. Those that torch lacks stand on the mixed model only.
+`fused=True`, else the faster of `foreach=True` and the plain loop. Those that torch lacks stand on the mixed model.
 """,
 }
 #: What times are shown in, where not in milliseconds: its name and how many make one.
