@@ -23,3 +23,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def exact_muon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's Muon iterates in bfloat16, for GPUs; here it does so in the parameter's dtype, as ours."""
+    import torch
+
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self)

@@ -33,13 +33,7 @@ def lay(info: Any) -> Any:
     return lambda g, p: g.to_sparse() if info.only_supports_sparse_grads else g
 
 
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's Muon iterates in bfloat16, for GPUs; here it does so in the parameter's dtype, as ours."""
-    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self)
-
-
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("exact_muon")
 @each_path
 @pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
 @each_walk
@@ -52,7 +46,7 @@ def test_torchs_options_give_torchs_trajectory(row: Walk, dtype: torch.dtype, ke
         assert distance(mine, torchs) < CLOSE[dtype]
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("exact_muon")
 @each_walk
 def test_a_dict_goes_on_in_the_other_class_in_mid_run(row: Walk) -> None:
     name = row.info.name

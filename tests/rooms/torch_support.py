@@ -40,6 +40,8 @@ def ids(value: Any) -> str | None:
 
 
 ALL = [get(name).__name__ for name in names()]
+#: Those that torch has too.
+PEERED = [name for name in ALL if hasattr(torch.optim, name)]
 each_optimizer = pytest.mark.parametrize("name", ALL)
 each_peer = pytest.mark.parametrize(("name", "options"), PEERS, ids=ids)
 each_path = pytest.mark.parametrize("kernel", ["host", "traced"])
@@ -65,6 +67,11 @@ def plain(dtype: torch.dtype = torch.float32, shapes: Sequence[tuple[int, ...]] 
     generator = torch.Generator().manual_seed(1)
     made = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
     return [torch.nn.Parameter(x.to(dtype)) for x in made]
+
+
+def plain_for(name: str, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    """Parameters that torch's class of this name takes as well: its Muon has no use for anything but matrices."""
+    return plain(dtype, ((5, 3), (3, 4)) if name == "Muon" else ((5, 3), (7,), (2, 3, 4), ()))
 
 
 def params_of(optimizer: Optimizer) -> list[torch.Tensor]:
