@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .registry import get, names
+from .registry import get, names, with_closure
 from .rule import Rule
 from .wrapper import Wrapper
 
-__all__ = ["HostOptimizer", "Rule", "Wrapper", "get", "names"]
+__all__ = ["ClosureOptimizer", "HostOptimizer", "Rule", "Wrapper", "get", "names", "with_closure"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,10 +16,14 @@ def __getattr__(name: str) -> Any:
         from .execute.optimizer import HostOptimizer
 
         return HostOptimizer
-    if name[:1].isupper() and name.lower() in names() and get(name).__name__ == name:
+    if name == "ClosureOptimizer":
+        from .closures._host import ClosureOptimizer
+
+        return ClosureOptimizer
+    if name[:1].isupper() and name.lower() in (*with_closure(), *names()) and get(name).__name__ == name:
         return get(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *(get(n).__name__ for n in names())})
+    return sorted({*__all__, *(get(n).__name__ for n in (*with_closure(), *names()))})

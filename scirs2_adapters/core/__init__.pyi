@@ -2,17 +2,20 @@
 
 from typing import Any, Literal
 
+from .closures._host import ClosureOptimizer
 from .execute.optimizer import HostOptimizer
-from .registry import get, names
+from .registry import get, names, with_closure
 from .rule import Rule
 from .wrapper import Wrapper
 
 __all__ = [
+    "ClosureOptimizer",
     "HostOptimizer",
     "Rule",
     "Wrapper",
     "get",
     "names",
+    "with_closure",
     "Adafactor",
     "Adam",
     "AdamW",
@@ -23,6 +26,8 @@ __all__ = [
     "Prodigy",
     "RMSprop",
     "SGD",
+    "LBFGS",
+    "SAM",
 ]
 
 class Adafactor(Rule):
@@ -219,4 +224,36 @@ class SGD(Rule):
         maximize: bool = False,
         *,
         match: str | None = None,
+    ) -> None: ...
+
+class LBFGS(Rule):
+    learning_rate: float
+    max_iter: int
+    max_eval: int | None
+    tolerance_grad: float
+    tolerance_change: float
+    history_size: int
+    line_search_fn: Literal["strong_wolfe"] | None
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        max_iter: int = 20,
+        max_eval: int | None = None,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 1e-9,
+        history_size: int = 100,
+        line_search_fn: Literal["strong_wolfe"] | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class SAM(Wrapper):
+    radius: float
+    adaptive: bool
+    def __init__(
+        self,
+        base: str | Rule = "sgd",
+        radius: float = 0.05,
+        adaptive: bool = False,
+        **base_hyper: Any,
     ) -> None: ...

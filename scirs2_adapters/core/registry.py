@@ -1,5 +1,5 @@
 """Which optimizers there are: one for each file in `optimizers/`, and those that other distributions offer by entry
-point.
+point. Those that evaluate the model inside a step, in `closures/`, are a list apart: few frameworks have closures.
 
 Names are read from file names and metadata alone; a module is loaded when its name is asked for.
 """
@@ -22,7 +22,17 @@ _lock = threading.Lock()
 @functools.cache
 def built_in() -> tuple[str, ...]:
     """The names of the optimizers in this distribution."""
-    files = (Path(__file__).parent / "optimizers").glob("*.py")
+    return _files("optimizers")
+
+
+@functools.cache
+def with_closure() -> tuple[str, ...]:
+    """The names of the optimizers that need a closure; `get` gives these too."""
+    return _files("closures")
+
+
+def _files(folder: str) -> tuple[str, ...]:
+    files = (Path(__file__).parent / folder).glob("*.py")
     return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
 
 
@@ -31,8 +41,9 @@ def _offered() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         name = point.name.casefold()
-        other = "scirs2" if name in built_in() else _owner(found[name]) if name in found else None
-        if other is not None and (name in built_in() or found[name].value != point.value):
+        ours = name in built_in() or name in with_closure()
+        other = "scirs2" if ours else _owner(found[name]) if name in found else None
+        if other is not None and (ours or found[name].value != point.value):
             raise ArgumentValueError(
                 f"The optimizer name `{point.name}` is claimed by two distributions: {other} and {_owner(point)}. "
                 "Uninstall one of them, or ask its author for another entry point name."
@@ -46,7 +57,7 @@ def _owner(point: EntryPoint) -> str:
 
 
 def names() -> list[str]:
-    """The names of all optimizers, sorted."""
+    """The names of all optimizers that need no closure, sorted."""
     return sorted({*built_in(), *_offered()})
 
 
@@ -67,9 +78,11 @@ def get(name: str) -> type[Rule]:
 def _load(name: str) -> type[Rule]:
     if name in built_in():
         return rule_in(f"{__package__}.optimizers.{name}")
+    if name in with_closure():
+        return rule_in(f"{__package__}.closures.{name}")
     offered = _offered()
     if name not in offered:
-        known = names()
+        known = [*names(), *with_closure()]
         raise ArgumentValueError(
             f"No optimizer is named `{name}`.{did_you_mean(name, known)} There are: {', '.join(known)}."
         )

@@ -57,6 +57,8 @@ class Rule:
     lr_in_buffer: bool = False
     #: Whether AMSGrad takes the largest corrected moment instead of the largest raw one.
     max_corrected: bool = False
+    #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
+    evaluates: bool = False
     #: For each framework with an optimizer of this name, the defaults and traits that give its formula.
     matches: ClassVar[dict[str, dict[str, Any]]] = {}
 
@@ -67,7 +69,7 @@ class Rule:
         cls.name = cls.__name__.lower()
         cls.__signature__ = cls.signature()  # type: ignore[attr-defined]
         cls.text = vars(cls).get("__doc__")
-        if hasattr(cls, "update") or hasattr(cls, "wrap"):
+        if hasattr(cls, "update") or hasattr(cls, "wrap") or cls.evaluates:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
 
     @classmethod

@@ -79,8 +79,10 @@ class Wrapper(Rule):
 
             base = get(base)
         cls = base if isinstance(base, type) else type(base)
-        if not issubclass(cls, Rule) or issubclass(cls, Wrapper):
-            worded = "must be the name of an optimizer that wraps no other, or such a rule as AdamW()"
+        if not issubclass(cls, Rule) or issubclass(cls, Wrapper) or cls.evaluates:
+            worded = (
+                "must be the name of an optimizer that wraps no other nor needs a closure, or such a rule as AdamW()"
+            )
             raise bad_type(call, "base", worded, base)
         return base
 

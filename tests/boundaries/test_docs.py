@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from scirs2_adapters import names
+from scirs2_adapters.core import with_closure
 from tests.boundaries.support import ROOMS, ROOT, fresh
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -119,7 +120,7 @@ def test_the_lines_of_the_readme_can_be_imported(room: str) -> None:
     fresh("\n".join(lines), **QUIET)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [*names(), *with_closure()])
 def test_the_docstring_of_a_rule_has_all_parts_and_its_example_runs(name: str) -> None:
     import doctest
 

@@ -1,0 +1,135 @@
+"""L-BFGS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..fields import Field, count, nonnegative, rate
+from ..rule import Rule
+from ..slots import Slot
+from . import _wolfe
+from ._search import Search, Space, Vector, is_finite, needs_closure
+
+#: What is remembered between steps, under torch's words: y and s of the last pairs are `old_dirs` and `old_stps`.
+Memory = dict[str, Any]
+#: A pair is kept only if its curvature s.y is above this.
+LEAST_CURVATURE = 1e-10
+
+
+class LBFGS(Rule, evaluates=True):
+    """Quasi-Newton steps from the last history_size changes of the gradient, each followed by a line search that
+    evaluates the model.
+
+    d = -H g, with H from the pairs s = change of p, y = change of g:  q = -g;
+      newest to oldest:  a = (s.q) / (s.y);   q = q - a * y
+      q = q * (s.y) / (y.y), of the newest pair
+      oldest to newest:  q = q + (a - (y.q) / (s.y)) * s;   d = q
+    p = p + t * d, t = lr, or from lr by a search for the strong Wolfe conditions; up to max_iter times in one step
+
+    Paper: Liu, Nocedal 1989, Mathematical Programming 45; Nocedal, Wright 2006, Algorithms 7.4, 3.5 and 3.6.
+    Differs from the paper: without line_search_fn, t is lr (the first one min(1, 1 / sum(|g|)) times lr).
+    """
+
+    learning_rate = rate(1.0)
+    max_iter = count(20, "most iterations in one step")
+    max_eval: Any = Field(
+        None,
+        "most evaluations in one step; None is 5/4 of max_iter",
+        "must be a whole number >= 1",
+        lambda v: v >= 1,
+        kind=int,
+        optional=True,
+    )
+    tolerance_grad = nonnegative(1e-7, "largest element of a gradient that ends the step")
+    tolerance_change = nonnegative(1e-9, "change of loss or parameters that ends the step")
+    history_size = count(100, "pairs that are remembered")
+    line_search_fn: Any = Field(
+        None,
+        "the search for a step length",
+        'must be "strong_wolfe"',
+        ("strong_wolfe",).__contains__,
+        kind=str,
+        optional=True,
+        static=True,
+        choices=("strong_wolfe",),
+    )
+    matches = {"torch": {}}
+
+    @classmethod
+    def _declared(cls) -> dict[str, Field]:
+        return {k: f for k, f in super()._declared().items() if k not in ("weight_decay", "maximize")}
+
+    @property
+    def most_evaluations(self) -> int:
+        return int(self.max_iter * 5 // 4 if self.max_eval is None else self.max_eval)
+
+    def all_slots(self) -> tuple[Slot, ...]:
+        return ()
+
+    def apply(self, *args: Any) -> Any:
+        raise needs_closure(type(self).__name__)
+
+    def search(self, space: Space, x: Vector, memory: Memory) -> Search[tuple[Vector, Memory]]:
+        """One step from x, a vector of all parameters: returns the new one and the new memory, which begins as {}.
+
+        The memory that was given is left as it was, and no vector in it is ever written to.
+        """
+        loss, g = yield x
+        memory = {k: list(v) if isinstance(v, list) else v for k, v in memory.items()}
+        memory["func_evals"] = memory.get("func_evals", 0) + 1
+        memory["n_iter"], evaluations = memory.get("n_iter", 0), 1
+        steepest = space.largest(g)
+        if steepest <= self.tolerance_grad or not is_finite(steepest):
+            return x, memory
+        for iteration in range(1, self.max_iter + 1):
+            memory["n_iter"] += 1
+            d = self._direction(space, memory, g)
+            before, slope = loss, space.dot(g, d)
+            t = self.learning_rate * (min(1.0, 1.0 / space.total(g)) if memory["n_iter"] == 1 else 1.0)
+            memory.update(d=d, t=t, prev_flat_grad=g, prev_loss=loss)
+            if not slope <= -self.tolerance_change:
+                break
+            start, last = _wolfe.Trial(0.0, loss, g, slope), iteration == self.max_iter
+            found, made = yield from self._length(_wolfe.Line(space, x, d, start), t, last, evaluations)
+            (t, loss, g, _), x = found, space.plus(x, found.t, d)
+            evaluations, memory["t"] = evaluations + made, t
+            memory["func_evals"] += made
+            if last or evaluations >= self.most_evaluations or space.largest(g) <= self.tolerance_grad:
+                break
+            if space.largest(d) * t <= self.tolerance_change or abs(loss - before) < self.tolerance_change:
+                break
+        return x, memory
+
+    def _length(self, line: _wolfe.Line, t: float, last: bool, evaluations: int) -> Search[tuple[_wolfe.Trial, int]]:
+        """How far to go; without a search all the way, and the last time nobody looks what is there."""
+        if self.line_search_fn is not None:
+            return (yield from _wolfe.search(line, t, self.tolerance_change, self.most_evaluations - evaluations))
+        if last:
+            return line.start._replace(t=t), 0
+        loss, g = yield line.space.plus(line.x, t, line.d)
+        return _wolfe.Trial(t, loss, g, 0.0), 1
+
+    def _direction(self, space: Space, memory: Memory, g: Vector) -> Vector:
+        """-H g, by two loops over the pairs, of which the last iteration has brought one."""
+        if memory["n_iter"] == 1:
+            memory.update(old_dirs=[], old_stps=[], ro=[], H_diag=1)
+            return -g
+        self._remember(space, memory, g)
+        changes, steps, ro = memory["old_dirs"], memory["old_stps"], memory["ro"]
+        q, weights = -g, [0.0] * len(ro)
+        for i in reversed(range(len(ro))):
+            weights[i] = space.dot(steps[i], q) * ro[i]
+            q = space.into(q, -weights[i], changes[i])
+        q = q * memory["H_diag"]
+        for i in range(len(ro)):
+            q = space.into(q, weights[i] - space.dot(changes[i], q) * ro[i], steps[i])
+        memory["al"] = [*weights, *[None] * (self.history_size - len(weights))]
+        return q
+
+    def _remember(self, space: Space, memory: Memory, g: Vector) -> None:
+        y, s = g - memory["prev_flat_grad"], memory["d"] * memory["t"]
+        curvature = space.dot(y, s)
+        if curvature > LEAST_CURVATURE:
+            for name, value in {"old_dirs": y, "old_stps": s, "ro": 1.0 / curvature}.items():
+                memory[name] = [*memory[name], value][-self.history_size :]
+            memory["H_diag"] = curvature / space.dot(y, y)
