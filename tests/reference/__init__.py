@@ -21,6 +21,9 @@ array}}. `matrix_dtype` is the type of matrix iterations (Muon).
 learns the error that no implementation can avoid. It is called once for each parameter at each step, leaf after
 leaf, with role "param"; with ("slot", name) for slots, and ("model", name) for scalars of the whole model. Within a
 step nothing is rounded. Lookahead relies on that order.
+
+Optimizers that evaluate the model (lbfgs.py, sam.py) have no list of gradients: their `trajectory` takes a function
+instead, and is compared in tests/unit/test_closures.py.
 """
 
 from __future__ import annotations
