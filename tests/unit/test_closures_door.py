@@ -1,4 +1,4 @@
-"""Optimizers that evaluate the model are rules of their own kind: found by name, and refused where there is no closure."""
+"""Optimizers that evaluate the model are rules of a kind: found by name, and refused where there is no closure."""
 
 import pickle
 from typing import Any
