@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -19,15 +20,28 @@ each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 
 
-@each_rule
-def test_injected_hyperparameters_are_the_static_ones(name: str) -> None:
+MATCHES = [(n, m) for n in scirs2_adapters.names() for m in (None, *scirs2_adapters.get(n).matches)]
+
+
+@pytest.mark.parametrize(("name", "match"), MATCHES, ids=[f"{n}-{m}" for n, m in MATCHES])
+def test_injected_hyperparameters_are_the_static_ones(name: str, match: str | None) -> None:
     start = tree(0)
-    plain, injected = getattr(room, name)(1e-2), optax.inject_hyperparams(getattr(room, name))(1e-2)
+    plain = getattr(room, name)(1e-2, match=match)
+    injected = optax.inject_hyperparams(getattr(room, name))(1e-2, match=match)
     wanted, _ = walk(two_calls(plain), plain.init(start), start, gradients())
     state = injected.init(start)
     found, after = walk(two_calls(injected), state, start, gradients())
-    assert gap(found, wanted, start) < 1e-3 if name == "lion" else 1e-4
+    assert gap(found, wanted, start) < 1e-4
     assert kinds(after) == kinds(state)
+
+
+def test_an_argument_that_was_given_is_not_replaced_by_what_match_has() -> None:
+    make = functools.partial(room.adamw, weight_decay=0.5)
+    for tx in (
+        optax.inject_hyperparams(room.adamw)(1e-2, weight_decay=0.5, match="optax"),
+        optax.inject_hyperparams(make)(1e-2, match="optax"),
+    ):
+        assert float(tx.init(jnp.ones(3)).hyperparams["weight_decay"]) == 0.5
 
 
 @each_path

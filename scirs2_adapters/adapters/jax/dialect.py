@@ -111,6 +111,32 @@ CHAINS = {
 }
 
 
+class Signature(inspect.Signature):
+    """What a factory takes. Bound with a `match`, what is not given has that framework's default. `inject_hyperparams`
+    binds and fills in a signature before it calls the factory, which cannot tell the one from the other.
+    """
+
+    rule: type[Rule]
+
+    def bind(self, /, *args: Any, **given: Any) -> inspect.BoundArguments:
+        """The arguments by name, with the defaults that belong to them."""
+        bound = super().bind(*args, **given)
+        match, base = (bound.arguments.get(k, self._default(k)) for k in ("match", "base"))
+        theirs, plain = _defaults(self.rule, match, base), _defaults(self.rule, None, base)
+        changed = {k for k, value in theirs.items() if value != plain[k] and self._default(k) in (plain[k], None)}
+        filled = [p.replace(default=theirs[k]) if k in changed else p for k, p in self.parameters.items()]
+        return inspect.BoundArguments(self.replace(parameters=filled), bound.arguments)
+
+    def _default(self, name: str) -> Any:
+        return self.parameters[name].default if name in self.parameters else None
+
+
+def _defaults(rule: type[Rule], match: str | None, base: Any) -> dict[str, Any]:
+    """The values of a rule's fields to which nothing was given, by optax's names."""
+    made = rule.build({} if base is None else {"base": base}, match=match)
+    return dialect(rule).to_host({k: getattr(made, k) for k in made.fields}, made.fields)
+
+
 def dialect(rule: type[Rule]) -> Dialect:
     """The words of this optimizer."""
     return DIALECTS.get(rule.name, Dialect(names=WORDS))
@@ -138,7 +164,8 @@ def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
     ordered = ordered if "learning_rate" in theirs else ordered[:1]
     rest = [k for k in given if k not in ordered]
     first = [given[k].replace(kind=word.POSITIONAL_OR_KEYWORD) for k in ordered]
-    return inspect.Signature(first + [given[k].replace(kind=own) for k in rest])
+    made: type[Signature] = type("Signature", (Signature,), {"rule": rule})
+    return made(first + [given[k].replace(kind=own) for k in rest])
 
 
 #: Arguments that stay None until given, where optax has no such argument.

@@ -134,6 +134,7 @@ def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]]) ->
     """Sorts leaves into groups, with coefficients computed once for each rule that a leaf is routed to."""
     groups: dict[Any, Group] = {}
     routes: dict[Any, tuple[Rule, Mapping[str, Any]]] = {}
+    seen: list[Mapping[str, Any]] = []
     for i, (name, decay, arrays) in enumerate(zip(job.names, job.decays, leaves, strict=True)):
         p = arrays["p"]
         leaf = Leaf(p.shape, real(p.dtype), name)
@@ -148,15 +149,18 @@ def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]]) ->
         kind = (program, *dtypes.items())
         if kind not in groups:
             groups[kind] = Group(program, dtypes, jnp.promote_types(leaf.dtype, jnp.float32).name)
-        groups[kind].add(i, p.shape, (key, *own.items()), {**scalars, **own})
+        seen.append(own)  # an object that is gone may have left its identity to another
+        groups[kind].add(i, p.shape, (key, *((n, _same(v)) for n, v in own.items())), {**scalars, **own})
     return list(groups.values())
 
 
 def _identity(rule: Rule) -> tuple[Any, ...]:
-    values = (
-        v if is_number(v) or isinstance(v, (str, bool, type(None))) else id(v) for v in rule.get_config().values()
-    )
-    return (type(rule), *values)
+    return (type(rule), *map(_same, rule.get_config().values()))
+
+
+def _same(value: Any) -> Any:
+    """Equal for equal plain values, and for one and the same of any other."""
+    return value if is_number(value) or isinstance(value, (str, bool, type(None))) else id(value)
 
 
 def _load(x: Any, compute: str) -> Any:
