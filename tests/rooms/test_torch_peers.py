@@ -51,76 +51,6 @@ def shapes(name: str) -> tuple[tuple[int, ...], ...]:
     return tuple(s for s in SHAPES if 0 not in s) if name == "Adafactor" else SHAPES
 
 
-def sliced(x: torch.Tensor) -> torch.Tensor:
-    """Every second column of a wider tensor."""
-    wide = torch.zeros(*x.shape[:-1], 2 * x.shape[-1], dtype=x.dtype)
-    wide[..., ::2] = x
-    return wide[..., ::2]
-
-
-def transposed(x: torch.Tensor) -> torch.Tensor:
-    return x.movedim(0, -1).contiguous().movedim(-1, 0)
-
-
-def channels_last(x: torch.Tensor) -> torch.Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-
-
-def offset(x: torch.Tensor) -> torch.Tensor:
-    """A piece of a flat buffer, not aligned to anything."""
-    flat = torch.zeros(x.numel() + 3, dtype=x.dtype)
-    flat[3:] = x.flatten()
-    return flat[3:].view(x.shape)
-
-
-LAYOUTS = [sliced, transposed, channels_last, offset]
-LAID = ((5, 3), (7,), (2, 3, 4, 4))
-
-
-def laid(layout: Any) -> list[torch.Tensor]:
-    return [layout(p.detach()).requires_grad_() for p in plain(shapes=LAID)]
-
-
-@each_path
-@each_peer
-@pytest.mark.parametrize("of_grad", [None, *LAYOUTS], ids=lambda f: f.__name__ if f else "contiguous")
-@pytest.mark.parametrize("of_param", LAYOUTS)
-def test_layouts_do_not_matter(name: str, options: dict[str, Any], kernel: str, of_param: Any, of_grad: Any) -> None:
-    mine = ours(name)(laid(of_param), kernel=kernel, **options)
-    straight = ours(name)([p.detach().clone().contiguous().requires_grad_() for p in laid(of_param)], **options)
-    strides = [p.stride() for p in params_of(mine)]
-    walk(mine, straight, steps=3, lay=lambda g, p: of_grad(g) if of_grad and p.grad_fn is None else g)
-    assert distance(mine, straight) < 1e-6
-    assert [p.stride() for p in params_of(mine)] == strides
-
-
-@each_peer
-def test_neighbours_of_a_view_are_not_touched(name: str, options: dict[str, Any]) -> None:
-    wide = torch.ones(6, 8)
-    optimizer = ours(name)([wide[:, ::2].requires_grad_()], **options)
-    walk(optimizer, steps=2)
-    assert torch.equal(wide[:, 1::2], torch.ones(6, 4))
-    assert not torch.equal(wide[:, ::2], torch.ones(6, 4))
-
-
-@each_path
-def test_an_expanded_gradient_reaches_every_element(kernel: str) -> None:
-    p = torch.nn.Parameter(torch.zeros(4, 3))
-    p.grad = torch.ones(()).expand(4, 3)
-    ours("SGD")([p], lr=1.0, kernel=kernel).step()
-    assert torch.equal(p, -torch.ones(4, 3))
-    assert p.grad.stride() == (0, 0)
-
-
-@each_path
-def test_a_negated_gradient_has_the_right_sign(kernel: str) -> None:
-    p = torch.nn.Parameter(torch.zeros(3))
-    p.grad = torch.complex(torch.zeros(3), torch.ones(3)).conj().imag
-    assert p.grad.is_neg()
-    ours("SGD")([p], lr=1.0, kernel=kernel).step()
-    assert torch.equal(p, torch.ones(3))
-
-
 def test_a_parameter_whose_elements_share_memory_is_refused() -> None:
     p = torch.zeros(1).expand(4).requires_grad_()
     p.grad = torch.ones(4)
@@ -150,16 +80,6 @@ def test_muon_steps_nearly_as_torchs_which_iterates_in_bfloat16() -> None:
     pair = twins("Muon", {"lr": 0.02}, lambda: plain(shapes=((6, 3), (3, 6))))
     walk(*pair, steps=10)
     assert distance(*pair) < 0.05
-
-
-def test_a_gradient_may_have_another_dtype() -> None:
-    if not hasattr(torch.Tensor, "grad_dtype"):
-        return  # torch before 2.10 has no such gradient
-    p = torch.nn.Parameter(torch.zeros(4, dtype=torch.bfloat16))
-    p.grad_dtype = torch.float32
-    p.grad = torch.ones(4)
-    ours("SGD")([p], lr=1.0).step()
-    assert torch.equal(p, -torch.ones(4, dtype=torch.bfloat16))
 
 
 def test_0_d_and_empty_parameters_are_among_the_shapes() -> None:

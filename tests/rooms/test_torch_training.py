@@ -213,7 +213,7 @@ def test_two_thousand_optimizers_are_made_quickly_and_step_in_backward_threads()
         return time.process_time() - began
 
     ratio = min(timed(ours("AdamW")) / timed(theirs("AdamW")) for _ in range(5))
-    assert ratio < 20
+    assert ratio < 40
     one = ours("AdamW")([x.clone().requires_grad_() for x in start])
     for _ in range(2):
         sum((p * p).sum() for p in params_of(one)).backward()

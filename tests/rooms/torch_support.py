@@ -10,7 +10,9 @@ import torch
 
 from scirs2_adapters import names
 from scirs2_adapters import torch as room
+from scirs2_adapters.adapters.torch.dialect import TORCH
 from scirs2_adapters.core import get
+from tests.conformance.options import turned
 
 Optimizer = torch.optim.Optimizer
 
@@ -25,6 +27,11 @@ PEERS: list[tuple[str, dict[str, Any]]] = [
     ("AdamW", {"lr": 0.01, "amsgrad": True, "betas": (0.5, 0.9)}),
     ("RMSprop", {"lr": 0.01, "weight_decay": 0.1}),
     ("RMSprop", {"lr": 0.01, "momentum": 0.9, "centered": True}),
+    ("Adagrad", {"lr": 0.1, "weight_decay": 0.1, "lr_decay": 0.1}),
+    ("Adadelta", {"lr": 0.5, "weight_decay": 0.1}),
+    ("Adamax", {"lr": 0.01, "weight_decay": 0.1}),
+    ("RAdam", {"lr": 0.01, "weight_decay": 0.1, "betas": (0.9, 0.9)}),
+    ("RAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
     ("Adafactor", {"lr": 0.05, "weight_decay": 0.1}),
     ("Adafactor", {"eps": (1e-3, 1e-2), "d": 2.0, "beta2_decay": -0.5}),
 ]
@@ -42,6 +49,19 @@ def ids(value: Any) -> str | None:
 ALL = [get(name).__name__ for name in names()]
 #: Those that torch has too.
 PEERED = [name for name in ALL if hasattr(torch.optim, name)]
+
+
+def turned_options(name: str) -> dict[str, Any]:
+    """All that is structural the other way round, and weight decay: what the defaults leave out, in torch's words."""
+    rule = get(name)
+    fields, chosen = rule.fields_with(), turned(rule)
+    usual = {k: f.default for k, f in fields.items()}
+    before, after = TORCH.to_host(usual, fields), TORCH.to_host(usual | chosen, fields)
+    return {k: v for k, v in after.items() if v != before[k]}
+
+
+VARIANTS = [(name, options) for name in ALL for options in ({}, turned_options(name))]
+each_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=ids)
 each_optimizer = pytest.mark.parametrize("name", ALL)
 each_peer = pytest.mark.parametrize(("name", "options"), PEERS, ids=ids)
 each_path = pytest.mark.parametrize("kernel", ["host", "traced"])
