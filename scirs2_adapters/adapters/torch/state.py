@@ -6,6 +6,7 @@ torch casts memory to the parameter's dtype when a checkpoint is loaded; here ea
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,6 +26,26 @@ Held = dict[str, Any]
 def dtype_name(dtype: torch.dtype) -> str:
     """The core's name of a dtype."""
     return str(dtype).removeprefix("torch.")
+
+
+def spread_class() -> type | None:
+    """torch's DTensor, if anyone has loaded it: a tensor that lies on several devices, a part on each."""
+    return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+
+
+def is_spread(x: Any) -> bool:
+    """Whether this process holds only its part of the tensor."""
+    return type(x) is spread_class()
+
+
+def local(x: Any) -> Any:
+    """The part of a tensor that this process holds."""
+    return x._local_tensor if is_spread(x) else x
+
+
+def parts(x: Any) -> Any:
+    """How a tensor is spread, or None."""
+    return (x.device_mesh, tuple(x.placements)) if is_spread(x) else None
 
 
 def leaf_of(p: Tensor, name: str = "") -> Leaf:
@@ -49,7 +70,9 @@ def remember(optimizer: Any, p: Tensor, rule: Rule, leaf: Leaf, group: Mapping[s
         held["step"] = torch.zeros((), dtype=count_dtype(), device=p.device if on_device else "cpu")
     for slot in slots:
         if held.get(slot.name) is None:
-            held[slot.name] = _made(slot, p, leaf, group["state_dtype"])
+            held[slot.name] = _made(rule, slot, p, leaf, group["state_dtype"])
+        elif getattr(held[slot.name], "is_sparse", False):  # torch's SGD remembers sparse gradients so
+            held[slot.name] = held[slot.name].to_dense()
         _check_shape(optimizer, slot, held[slot.name], p)
     return held
 
@@ -59,12 +82,37 @@ def count_dtype() -> torch.dtype:
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
 
 
-def _made(slot: Slot, p: Tensor, leaf: Leaf, state_dtype: Any) -> Tensor:
-    dtype = p.dtype if p.is_complex() else getattr(torch, slot_dtype(slot, leaf.dtype, state_dtype))
-    if slot.kind is not Kind.FULL:
-        return p.detach().new_zeros(slot.shape(leaf.shape), dtype=dtype)
-    made = torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format)
-    return made.copy_(p.detach()) if slot.initial == "parameter" else made
+def _made(rule: Rule, slot: Slot, p: Tensor, leaf: Leaf, state_dtype: Any) -> Tensor:
+    full = slot.kind is Kind.FULL
+    dtype = p.dtype if full and p.is_complex() else getattr(torch, slot_dtype(slot, leaf.dtype, state_dtype))
+    made = torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format) if full else _small(slot, p, dtype)
+    if slot.initial == "parameter":
+        return made.copy_(p.detach())
+    if slot.initial is not None:
+        (torch.view_as_real(made) if made.is_complex() else made).fill_(slot.first(rule))
+    return made
+
+
+def _small(slot: Slot, p: Any, dtype: torch.dtype) -> Tensor:
+    """Zeros, spread as the parameter is over the axes that the slot has."""
+    here = local(p.detach())
+    made: Tensor = here.new_zeros(slot.shape(tuple(here.shape)), dtype=dtype)
+    if not is_spread(p):
+        return made
+    whole = torch.empty(slot.shape(tuple(p.shape)), device="meta")
+    mesh, placements = _parts_of(slot, p)
+    spread: Any = type(p)
+    return spread.from_local(made, mesh, placements, run_check=False, shape=whole.shape, stride=whole.stride())
+
+
+def _parts_of(slot: Slot, p: Any) -> Any:
+    """How a slot of this parameter is spread, or None."""
+    if not is_spread(p):
+        return None
+    from torch.distributed.tensor import Replicate
+
+    axes = (*slot.shape((2,) * p.ndim), 2)  # the last for what has no axis: on every rank
+    return p.device_mesh, tuple(x if axes[getattr(x, "dim", -1)] == 2 else Replicate() for x in p.placements)
 
 
 def _check_shape(optimizer: Any, slot: Slot, x: Any, p: Tensor) -> None:
@@ -72,6 +120,10 @@ def _check_shape(optimizer: Any, slot: Slot, x: Any, p: Tensor) -> None:
     wanted = slot.shape(tuple(p.shape))
     if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
         raise bad_value(type(optimizer).__name__, f"state[p][{slot.name!r}]", f"must be a tensor of shape {wanted}", x)
+    if parts(x) != _parts_of(slot, p):
+        worded = f"must be spread over the ranks as its parameter is, {_parts_of(slot, p)}"
+        hint = "Load it with torch.distributed.checkpoint.state_dict.set_optimizer_state_dict."
+        raise bad_value(type(optimizer).__name__, f"state[p][{slot.name!r}]", worded, parts(x), hint)
 
 
 def fill(optimizer: Any) -> None:

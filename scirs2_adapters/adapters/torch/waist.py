@@ -29,7 +29,8 @@ def _either(host: Callable[..., Any], tensors: Callable[..., Any]) -> Callable[.
 
 
 def _like(value: Any, other: Tensor) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=other.dtype, device=other.device)
+    # Filled on the device: a copy from the host could not be captured.
+    return value if isinstance(value, Tensor) else torch.full((), value, dtype=other.dtype, device=other.device)
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:

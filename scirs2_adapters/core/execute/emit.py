@@ -55,7 +55,7 @@ def _body(program: Program, this: Pass) -> list[str]:
                 lines += [f"            x{a.node} = load{k}(a{k}, i)"]
             elif a.kind is Kind.COLUMN:
                 lines += [f"            x{a.node} = load{k}(a{k}, batch * columns + j)"]
-    lines += [f"            x{i} = {_operation(program, i)}" for i in this.body]
+    lines += [f"            x{i} = {operation(program, i)}" for i in this.body]
     lines += [f"            store{k}(a{k}, i, x{i})" for k, i in this.stores.items()]
     for i in (*this.sums, *this.rows):
         name = f"s{i}" if i in this.sums else f"r{i}"
@@ -72,7 +72,8 @@ def _tail(this: Pass) -> list[str]:
     return lines + [f"    set_sum(out, {base}{k}, s{i})" for k, i in enumerate(this.sums)]
 
 
-def _operation(program: Program, index: int) -> str:
+def operation(program: Program, index: int) -> str:
+    """One node as an expression of the names before it."""
     node = program.nodes[index]
     args = [f"x{a}" for a in node.args]
     if node.op in _INFIX:
@@ -84,7 +85,7 @@ def _operation(program: Program, index: int) -> str:
             return f"select({', '.join(args)})"
         case "maximum" | "minimum":  # NaN in either operand passes through
             a, b = args
-            return f"select({a} {'>' if node.op == 'maximum' else '<'} {b} or {a} != {a}, {a}, {b})"
+            return f"select(({a} {'>' if node.op == 'maximum' else '<'} {b}) | ({a} != {a}), {a}, {b})"
         case "sign":
             (a,) = args
             return f"select({a} > zero, one, select({a} < zero, -one, {a}))"

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from . import scaling
+from ..state import spread_class
+from . import scaling, shards
 from .plan import Plan
 
 _GRADIENT = operator.attrgetter("grad")
@@ -26,11 +27,13 @@ def step(optimizer: Any, grads: list[Any] | None = None) -> None:
     groups = optimizer.param_groups
     params = list(chain.from_iterable([group["params"] for group in groups]))
     found = list(map(_GRADIENT, params)) if grads is None else grads
+    kinds = list(map(type, found))
+    found = shards.aligned(params, found) if spread_class() in kinds else found
     scales = scaling.scales(optimizer, found)
     if scales is scaling.SKIP:
         return
     settings = [optimizer._setting(i, group) for i, group in enumerate(groups)]
-    pattern = (scales is None, *map(type, found), *[len(group["params"]) for group in groups])
+    pattern = (scales is None, *kinds, *[len(group["params"]) for group in groups])
     plan = optimizer._plans.get(pattern)
     if plan is None or not plan.holds(optimizer, settings, params, found):
         if len(optimizer._plans) >= PLANS:

@@ -12,7 +12,8 @@ from scirs2_adapters.core.execute.kernel import uses_rows
 from scirs2_adapters.core.program import record
 from scirs2_adapters.core.slots import Leaf
 
-from ..state import Held, arrays_of, dtype_name
+from ..state import Held, arrays_of, dtype_name, is_spread, local
+from . import cuda, rows, shards
 
 Tensor = torch.Tensor
 
@@ -26,6 +27,7 @@ class Member:
         self.program = record(self.rule, leaf, scaled)
         self.slots = [s.name for s in arrays_of(self.rule, leaf)]
         self.names = ("p", "g", *self.slots)
+        self.spread = is_spread(p) and not torch.is_grad_enabled()
         self.by_axes = uses_rows(self.program) or any(n.op == "matrix" for n in self.program.nodes)
         self.varies = leaf if setting.rule.by_leaf else None
         held = optimizer.state.get(p) or {}
@@ -34,11 +36,10 @@ class Member:
 
     def refuse(self, name: str, g: Tensor, fused: bool) -> None:
         """What no path can step."""
-        if g.layout is not torch.strided:
-            raise RuntimeError(
-                f"`{name}` does not support sparse gradients. Received: one of layout {g.layout}. "
-                "Use `sparse=False` where the gradient is made, or torch.optim.SparseAdam for this parameter."
-            )
+        if is_spread(g) != is_spread(self.p):
+            kinds = f"a {type(self.p).__name__} and its gradient a {type(g).__name__}"
+            raise RuntimeError(f"`{name}` needs a gradient that is spread as its parameter is. Received: {kinds}.")
+        rows.refuse(name, self.rule, g, fused)
         if fused and not self.p.is_floating_point():
             requires = "`fused=True` requires all the params to be floating point Tensors of supported devices"
             raise RuntimeError(f"`{name}`: {requires}. Received: {self.p.dtype}. Use `fused=None`.")
@@ -56,8 +57,9 @@ class Member:
         return [self.held[name] for name in self.slots]  # type: ignore[index]
 
     def arrays(self, g: Tensor) -> list[Tensor]:
-        """The parameter, its gradient and its slots, in the order of a kernel's table."""
-        return [self.p, g, *self.memory()]
+        """The parameter, its gradient and its slots, in the order of a kernel's table; of each the part that is here."""
+        whole = [self.p, g, *self.memory()]
+        return list(map(local, whole)) if self.spread else whole
 
     def reason(self, g: Tensor, setting: Any) -> str | None:
         """Why the host kernel cannot step it, or None."""
@@ -66,9 +68,18 @@ class Member:
         if setting.traced:
             return "a hyperparameter is a tensor on another device"
         tensors = self.arrays(g)
-        if reason := reason_against(self.p) or next(filter(None, map(reason_against, tensors[2:])), None):
+        if self.crosses:
+            return self.crosses
+        if reason := reason_against(tensors[0]) or next(filter(None, map(reason_against, tensors[2:])), None):
             return reason
         return kernel_reason(dict(zip(self.names, map(name_of, tensors), strict=True)))
+
+    def device_kernel(self, g: Tensor, setting: Any) -> bool:
+        """Whether a kernel of its device steps it."""
+        tensors = dict(zip(self.names, self.arrays(g._values() if rows.is_sparse(g) else g), strict=True))
+        asked = setting.kernel != "traced" and self.p.device.type == "cuda" and not torch.is_grad_enabled()
+        asked = asked and self.crosses is None
+        return asked and cuda.reason_against(self.program, tensors) is None
 
     def walks(self, g: Tensor) -> bool:
         """Whether the kernel can go through its memory from one end to the other."""
@@ -91,18 +102,29 @@ class Member:
         return found
 
     @property
+    def crosses(self) -> str | None:
+        """Why it cannot be stepped by each rank on its own, or None."""
+        return shards.crosses(self.p, self.program) if self.spread else None
+
+    @property
     def compute(self) -> torch.dtype:
         """The dtype of the arithmetic."""
         return torch.float64 if self.leaf.dtype == "float64" else torch.float32
 
     def store(self, values: Mapping[str, Tensor]) -> None:
         """Write new values into the parameter and its slots, rounded to their dtypes."""
-        for name, x in zip(("p", *self.slots), (self.p, *self.memory()), strict=True):
-            (torch.view_as_real(x) if x.is_complex() else x).copy_(values[name])
+        for name, x in zip(("p", *self.slots), self.written(), strict=True):
+            x.copy_(values[name])
+
+    def written(self) -> list[Tensor]:
+        """The parameter and its slots, complex ones as real numbers."""
+        p, _, *memory = self.arrays(self.p)
+        return [torch.view_as_real(x) if x.is_complex() else x for x in (p, *memory)]
 
 
 def reason_against(p: Tensor) -> str | None:
     """Why the host kernel cannot step this parameter, or None."""
+    p = local(p)
     if type(p).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         return f"the parameter is a {type(p).__name__}, which computes in its own way"
     if p.device.type != "cpu" or p.layout is not torch.strided:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
 from itertools import chain
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from scirs2_adapters.core.execute import host
 from scirs2_adapters.core.options import takes_host
 from scirs2_adapters.core.program import SCALE
 from scirs2_adapters.core.waist import HOST_SCALARS
@@ -17,7 +19,9 @@ from .. import state
 from ..waist import SCALARS
 from .bundles import Traced
 from .counting import Clock
+from .cuda import Engine
 from .member import Member
+from .rows import Rows, is_sparse
 from .tables import Tables, same
 
 Tensor = torch.Tensor
@@ -33,10 +37,8 @@ class Plan:
         self.variants = [s.rule.variant() for s in settings]
         self.kernels = [s.kernel for s in settings]
         self.members = self._members(optimizer, found, scaled)
-        hosts = self._hosts(type(optimizer).__name__, found)
-        self.tables = Tables([m for m, on_host in zip(self.members, hosts, strict=True) if on_host], found)
-        traced = [m for m, on_host in zip(self.members, hosts, strict=True) if not on_host]
-        self.traced = Traced(traced, one_by_one=torch.is_grad_enabled())
+        self.parts = self._parts(self._hosts(type(optimizer).__name__, found), found)
+        self.rows = [part for part in self.parts if isinstance(part, Rows)]
         self.clock = Clock(optimizer, self.members)
         self.captured = [group["capturable"] for group in optimizer.param_groups]
         self.state = optimizer.state
@@ -73,6 +75,16 @@ class Plan:
                 )
         return [takes_host(name, self.kernels[m.group], r) for m, r in zip(self.members, reasons, strict=True)]
 
+    def _parts(self, hosts: list[bool], found: list[Any]) -> list[Any]:
+        """The members by who steps them: the host kernel, a kernel of their device, torch's operations."""
+        sorted_: dict[Any, list[Member]] = {}
+        for m, on_host in zip(self.members, hosts, strict=True):
+            on_device = not on_host and m.device_kernel(found[m.at], self.settings[m.group])
+            who = "host" if on_host else m.p.device if on_device else None
+            sorted_.setdefault((who, is_sparse(found[m.at])), []).append(m)
+        makes = {who: functools.partial(_part, who) for who, _ in sorted_}
+        return [Rows(ms, makes[who]) if sparse else makes[who](ms, found) for (who, sparse), ms in sorted_.items()]
+
     def holds(self, optimizer: Any, settings: list[Any], params: list[Tensor], found: list[Any]) -> bool:
         """Whether every tensor is what and where it was; gradients may be new ones of the same form."""
         held, dicts = optimizer.state, self.dicts
@@ -84,8 +96,8 @@ class Plan:
             and all(map(operator.is_, chain.from_iterable(map(dict.values, dicts)), self.memory))
             and [group["capturable"] for group in optimizer.param_groups] == self.captured
             and self._takes(settings)
-            and self.traced.holds(found)
-            and self.tables.holds(found)
+            and all(part.holds(found) for part in self.parts)
+            and all(rows.allowed(self.settings, optimizer.param_groups) for rows in self.rows)
         )
 
     def _takes(self, settings: list[Any]) -> bool:
@@ -108,8 +120,8 @@ class Plan:
             row = row_of[id(m)] = self.takes.setdefault((m.group, self.clock.next(m), m.varies), len(self.takes))
             self.examples += [m] * (row == len(self.examples))
         self.routed: dict[Any, tuple[Any, Any]] = {}
-        self.tables.assign(row_of)
-        self.traced.assign(row_of)
+        for part in self.parts:
+            part.assign(row_of)
 
     def _scalars(self, scales: Sequence[Any] | None) -> list[dict[str, Any]]:
         """The coefficients of this step, one row for each of `takes`."""
@@ -144,8 +156,9 @@ class Plan:
         scalars = self._scalars(scales)
         groups = optimizer.param_groups
         model = {name: groups[0][name] for name in self.model}
-        new = self.tables.run(found, scalars, model) if self.tables.members else {}
-        new |= self.traced.run(found, scalars, model) if self.traced.members else {}
+        new: dict[str, float] = {}
+        for part in self.parts:
+            new |= part.run(found, scalars, model)
         for group in groups if new else ():
             group |= new
         self.clock.advance()
@@ -154,3 +167,10 @@ class Plan:
                 m.first = False
             self.beginners = []
             self._assign()
+
+
+def _part(who: Any, members: list[Member], found: list[Any]) -> Any:
+    """Steps these members: by the host kernel, by a kernel of their device, or by torch's operations."""
+    if who is None:
+        return Traced(members, one_by_one=torch.is_grad_enabled())
+    return Tables(host if who == "host" else Engine(who), members, found)

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import torch
 
+from .rows import entries
+
 Tensor = torch.Tensor
 #: In place of scales: this step must change nothing.
 SKIP: Final = "skip"
@@ -37,9 +39,20 @@ def scales(optimizer: Any, found: Sequence[Tensor | None]) -> list[Any] | str | 
 
 def _norm(grads: list[Tensor]) -> float | Tensor:
     """The norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` takes it."""
-    norm = torch.nn.utils.get_total_norm(grads)
-    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    meshes: dict[Any, list[Tensor]] = {}  # what is spread over different ones has no common norm in torch
+    for g in grads:
+        meshes.setdefault(getattr(g, "device_mesh", None), []).append(g)
+    norms = list(map(_norm_together, meshes.values()))
+    norm = norms[0] if len(norms) == 1 else torch.stack([x.to(norms[0].device) for x in norms]).norm()
     return norm.item() if norm.device.type == "cpu" else norm
+
+
+def _norm_together(grads: list[Tensor]) -> Tensor:
+    try:
+        norm = torch.nn.utils.get_total_norm(grads)
+    except NotImplementedError:  # of sparse ones
+        norm = torch.nn.utils.get_total_norm(list(map(entries, grads)))
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
 def _clip(limit: float, norm: float | Tensor) -> Any:

@@ -1,4 +1,7 @@
-"""Parameters handed to the host kernel: tables of addresses, valid for as long as every tensor is where it was."""
+"""Parameters handed to a kernel: tables of addresses, valid for as long as every tensor is where it was.
+
+An engine runs them: `core.execute.host` in this process's memory, `cuda.Engine` in a device's.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,7 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
-from scirs2_adapters.core.execute import host
-
+from ..state import local
 from .member import Member, name_of
 
 Tensor = torch.Tensor
@@ -20,16 +22,18 @@ _DTYPE = operator.attrgetter("dtype")
 
 
 class Tables:
-    """The members that the host kernel steps, sorted into its batches. Gradients may be new ones at each step."""
+    """The members that an engine's kernels step, sorted into its batches. Gradients may be new ones at each step."""
 
-    def __init__(self, members: list[Member], found: Sequence[Any]) -> None:
+    def __init__(self, engine: Any, members: list[Member], found: Sequence[Any]) -> None:
+        self.engine = engine
         self.members, self.position = members, [m.at for m in members]
+        self.spread = any(m.spread for m in members)
         self.all = self.position == list(range(len(found)))
         grads = [found[i] for i in self.position]
         arrays = [m.arrays(g) for m, g in zip(members, grads, strict=True)]
-        planned = host.plan(
+        planned = engine.plan(
             [
-                (m.program, m.leaf.shape, dict(zip(m.names, map(name_of, each), strict=True)))
+                (m.program, tuple(each[0].shape), dict(zip(m.names, map(name_of, each), strict=True)))
                 for m, each in zip(members, arrays, strict=True)
             ]
         )
@@ -43,25 +47,29 @@ class Tables:
             for row, i in enumerate(where)
             if not members[i].walks(grads[i])
         ]
-        self._remember(arrays, grads)
+        self._remember(arrays, self._here(grads))
 
     def _remember(self, arrays: list[list[Tensor]], grads: list[Any]) -> None:
-        self.fixed = [x for p, _, *slots in arrays for x in (p, *slots)]
-        self.addresses = list(map(Tensor.data_ptr, self.fixed))
-        self.stepped, self.strides = [m.p for m in self.members], [m.p.stride() for m in self.members]
+        self.fixed = [x for m in self.members for x in (m.p, *m.memory())]
+        self.addresses = list(map(Tensor.data_ptr, self._here(self.fixed)))
+        self.stepped, self.strides = [m.p for m in self.members], [p.stride() for p, *_ in arrays]
         self.grads, self.forms = grads, forms(grads)
         self.grad_addresses = list(map(Tensor.data_ptr, grads))
         self.empty_grads = self.grad_addresses.count(0)
-        empty = sum(x.numel() == 0 for x in chain(self.fixed, grads))
+        empty = sum(x.numel() == 0 for x in chain(self._here(self.fixed), grads))
         if self.addresses.count(0) + self.empty_grads != empty:
             raise RuntimeError("A parameter, its gradient or its memory has lost its storage; it cannot be stepped.")
+
+    def _here(self, tensors: list[Any]) -> list[Any]:
+        """What lies in this process; of a tensor that is spread, the part it has at this moment."""
+        return list(map(local, tensors)) if self.spread else tensors
 
     def holds(self, found: list[Any]) -> bool:
         """Whether every tensor is where it was; gradients may be new ones of the same form."""
         return (
-            list(map(Tensor.data_ptr, self.fixed)) == self.addresses
-            and list(map(Tensor.stride, self.stepped)) == self.strides
-            and self._reaches(found if self.all else [found[i] for i in self.position])
+            list(map(Tensor.data_ptr, self._here(self.fixed))) == self.addresses
+            and list(map(Tensor.stride, self._here(self.stepped))) == self.strides
+            and self._reaches(self._here(found if self.all else [found[i] for i in self.position]))
         )
 
     def _reaches(self, grads: list[Any]) -> bool:
@@ -95,12 +103,14 @@ class Tables:
             table[row] = list(map(Tensor.data_ptr, arrays))
         given = [[scalars[k] for k in order] for order, _ in self.uses]
         rows = [index for _, index in self.uses]
-        new = host.run(self.batches, self.tables, given, rows, model, torch.get_num_threads())
+        new: dict[str, float] = self.engine.run(self.batches, self.tables, given, rows, model, torch.get_num_threads())
         for m, g, arrays in lent:
             for k, (own, x) in enumerate(zip(m.arrays(g), arrays, strict=True)):
                 if k != 1 and own is not x:
                     own.copy_(x)
         increment_version(self.stepped)
+        if self.spread:
+            increment_version(list(map(local, self.stepped)))
         return new
 
 

@@ -1,0 +1,113 @@
+"""Parameters that lie on several devices, a part on each: torch's DTensor.
+
+What a formula does element by element is done on the parts where they are. A `Spread` says how the parts of a value
+make up the whole, so that sums are completed over the ranks, those of many tensors in one message, and a matrix is
+gathered before a function of whole matrices. Every rank takes the same decisions, so that all of them meet in each
+message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed
+
+from scirs2_adapters.core.program import Program
+from scirs2_adapters.core.slots import Slot
+from scirs2_adapters.core.waist import Waist
+
+from ..state import is_spread, local, parts
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class Spread:
+    """For each dimension of the mesh the axis that is divided over it, or None; and the shapes of the whole tensors."""
+
+    mesh: Any
+    axes: tuple[int | None, ...]
+    params: tuple[Any, ...]
+
+    def of_slot(self, slot: Slot) -> Spread:
+        """How a slot of these parameters is spread: an axis that it does not have is on every rank."""
+        ndim = self.params[0].ndim
+        kept = [a for a, n in enumerate(slot.shape((2,) * ndim)) if n == 2]
+        return Spread(self.mesh, tuple(a if a in kept else None for a in self.axes), self.params)
+
+    def join(self, other: Spread | None) -> Spread:
+        """How the result of both is spread, by broadcasting."""
+        if other is None:
+            return self
+        axes = (b if a is None else a for a, b in zip(self.axes, other.axes, strict=True))
+        return Spread(self.mesh, tuple(axes), self.params)
+
+    def reduce(self, each: Sequence[Tensor], axis: int | None, waist: Waist, mean: bool) -> tuple[list[Tensor], Spread]:
+        """The sum or the mean of every tensor over an axis or all of them, and how it is spread."""
+        gone = [i for i, a in enumerate(self.axes) if a is not None and (axis is None or a == axis % each[0].ndim)]
+        sums = self._over_ranks([waist.sum(x, axis) for x in each], gone)
+        if mean:
+            sums = [s / max(1, self._count(k, x, axis)) for k, (s, x) in enumerate(zip(sums, each, strict=True))]
+        return sums, Spread(self.mesh, tuple(None if i in gone else a for i, a in enumerate(self.axes)), self.params)
+
+    def _over_ranks(self, sums: list[Tensor], dimensions: Sequence[int]) -> list[Tensor]:
+        if not dimensions:
+            return sums
+        flat = torch.cat([s.reshape(-1) for s in sums])
+        for i in dimensions:
+            distributed.all_reduce(flat, group=self.mesh.get_group(i))
+        return [x.view_as(s) for x, s in zip(flat.split([s.numel() for s in sums]), sums, strict=True)]
+
+    def _count(self, at: int, x: Tensor, axis: int | None) -> int:
+        """How many numbers of the whole tensor a mean is over."""
+        over = range(x.ndim) if axis is None else [axis % x.ndim]
+        return math.prod(self.params[at].shape[a] if a in self.axes else x.shape[a] for a in over)
+
+    def matrix(self, function: Callable[..., Tensor], each: Sequence[Tensor], rest: Any) -> list[Tensor]:
+        """A function of whole matrices: each is gathered, and of the result every rank keeps its part."""
+        kind, replicate = type(self.params[0]), [_replicate()] * len(self.axes)
+        results = []
+        for p, x, others in zip(self.params, each, rest, strict=True):
+            whole = _like(kind, p, x, p.placements).redistribute(placements=replicate)
+            result = function(local(whole), *others)
+            results.append(local(_like(kind, p, result, replicate).redistribute(placements=p.placements)))
+        return results
+
+
+def _like(kind: Any, p: Any, x: Tensor, placements: Any) -> Any:
+    return kind.from_local(x, p.device_mesh, placements, run_check=False, shape=p.shape, stride=p.stride())
+
+
+def _replicate() -> Any:
+    from torch.distributed.tensor import Replicate
+
+    return Replicate()
+
+
+def spread_of(params: Sequence[Any]) -> Spread:
+    """How these parameters, which are spread alike, are spread."""
+    axes = tuple(getattr(placement, "dim", None) for placement in params[0].placements)
+    return Spread(params[0].device_mesh, axes, tuple(params))
+
+
+def crosses(p: Any, program: Program) -> str | None:
+    """Why the parts of this parameter cannot be stepped each on its own, or None."""
+    if any(a is not None for a in spread_of([p]).axes) and any(n.reduces for n in program.nodes):
+        return f"{program.rule} sums over a parameter of which each rank has a part, {p.placements}"
+    return None
+
+
+def aligned(params: Sequence[Any], found: Sequence[Any]) -> list[Any]:
+    """Gradients spread as their parameters are. A message may be needed, so this is done on every rank or on none."""
+    return [_aligned(p, g) if is_spread(p) and is_spread(g) else g for p, g in zip(params, found, strict=True)]
+
+
+def _aligned(p: Any, g: Any) -> Any:
+    if parts(g) != parts(p):
+        return g.redistribute(p.device_mesh, p.placements)
+    x = g._local_tensor
+    return g if type(x) is Tensor or not hasattr(x, "wait") else _like(type(g), g, x.wait(), g.placements)

@@ -1,0 +1,130 @@
+"""Parameters on a CUDA device: the generated kernel, bundles of torch's operations, and captured steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from .torch_support import each_optimizer, ours
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+SHAPES = [(257, 33), (9000,), (), (0, 3), (4, 3, 2, 2)]
+
+
+def parameters(device: str, dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    made = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES]
+    return [torch.nn.Parameter(x.to(device, dtype)) for x in made]
+
+
+def walk(optimizer: torch.optim.Optimizer, steps: int = 5) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for _ in range(steps):
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device, p.dtype)
+        optimizer.step()
+    return [p.detach().double().cpu() for p in params]
+
+
+def made(name: str, params: Any, **options: Any) -> torch.optim.Optimizer:
+    return ours(name)(params, **options)
+
+
+def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor], rtol: float) -> None:
+    start = [p.detach().double() for p in parameters("cpu", torch.float64)]
+    for a, b, x in zip(found, expected, start, strict=True):
+        assert torch.isfinite(a).all()
+        assert (a - b).norm() <= rtol * ((b - x).norm() + 1e-30) + 1e-7 * b.norm()
+
+
+@pytest.mark.parametrize("kernel", ["auto", "traced"])
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 2e-5), (torch.float64, 1e-12)], ids=str)
+@each_optimizer
+def test_it_walks_as_on_the_host(name: str, kernel: str, dtype: torch.dtype, rtol: float) -> None:
+    there = walk(made(name, parameters("cuda", dtype), kernel=kernel))
+    here = walk(made(name, parameters("cpu", dtype)))
+    assert_close(there, here, rtol)
+
+
+@each_optimizer
+def test_sixteen_bits_compute_in_float32(name: str) -> None:
+    options: dict[str, Any] = {"state_dtype": "float32"}
+    there = walk(made(name, parameters("cuda", torch.bfloat16), **options))
+    here = walk(made(name, parameters("cpu", torch.bfloat16), **options))
+    for a, b in zip(there, here, strict=True):
+        assert torch.allclose(a, b, rtol=2**-7, atol=1e-6)
+
+
+@each_optimizer
+def test_strides_and_neighbors_are_kept(name: str) -> None:
+    base = torch.randn(64, 80, device="cuda")
+    kept = base.clone()
+    p = torch.nn.Parameter(base[:, ::2])
+    q = torch.nn.Parameter(kept[:, ::2].cpu())
+    p.grad, q.grad = (torch.ones_like(q).t().contiguous().t().to(x.device) for x in (p, q))
+    for x in (p, q):
+        made(name, [x]).step()
+    assert torch.equal(base[:, 1::2], kept[:, 1::2])
+    assert torch.allclose(p.detach().cpu(), q.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "traced"])
+@each_optimizer
+def test_a_captured_step_counts_on_the_device(name: str, kernel: str) -> None:
+    params, others = ([torch.nn.Parameter(torch.ones(300, 7, device="cuda")) for _ in range(3)] for _ in range(2))
+    captured, eager = (made(name, ps, capturable=True, kernel=kernel) for ps in (params, others))
+    for p, q in zip(params, others, strict=True):
+        p.grad = torch.full_like(p, 0.3)
+        q.grad = p.grad.clone()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            captured.step()
+            eager.step()
+    torch.cuda.synchronize()
+    if captured.param_groups[0].get("d") is not None:
+        pytest.skip("numbers of the whole model are read by the host, which a captured step cannot do")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured.step()
+    for _ in range(4):
+        graph.replay()
+        eager.step()
+    torch.cuda.synchronize()
+    for p, q in zip(params, others, strict=True):
+        assert torch.allclose(p, q, rtol=1e-5, atol=1e-7)
+        assert all(torch.allclose(v, eager.state[q][k], rtol=1e-5, atol=1e-7) for k, v in captured.state[p].items())
+
+
+@each_optimizer
+def test_a_state_dict_moves_between_devices(name: str) -> None:
+    there, here = made(name, parameters("cuda")), made(name, parameters("cpu"))
+    walk(there)
+    saved = there.state_dict()
+    with torch.no_grad():
+        for p, q in zip(there.param_groups[0]["params"], here.param_groups[0]["params"], strict=True):
+            q.copy_(p)
+    here.load_state_dict(saved)
+    assert_close(walk(here), walk(there), 2e-5)
+
+
+def test_a_loss_scale_and_a_limit_are_read_on_the_way() -> None:
+    results = []
+    for cls, options in ((ours("AdamW"), {"max_grad_norm": 1.0}), (torch.optim.AdamW, {})):
+        params = parameters("cuda")
+        optimizer, scaler = cls(params, **options), torch.amp.GradScaler("cuda", init_scale=256.0)
+        for step in range(4):
+            scaler.scale(torch.zeros((), device="cuda"))
+            for k, p in enumerate(params):
+                p.grad = torch.full_like(p, 256.0 * (k + 1) * (float("inf") if step == 2 else 1.0))
+            if not options:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(params, 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+        results.append([p.detach().double().cpu() for p in params])
+    assert_close(*results, rtol=2e-5)
