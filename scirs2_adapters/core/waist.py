@@ -21,9 +21,15 @@ def _total(shares: Sequence[Array]) -> Array:
     return sum(shares[1:], start=shares[0]) if shares else 0.0
 
 
+def _matrix(function: Callable[..., Array], waist: Waist, args: Sequence[Array], options: dict[str, Any]) -> Array:
+    return function(waist, *args, **options)
+
+
 @dataclass(frozen=True)
 class Waist:
-    """The array operations of one framework. `total` adds up the sums of many arrays; it needs no binding."""
+    """The array operations of one framework. `total` adds up the sums of many arrays, `matrix` calls a function of
+    whole matrices; they need no binding.
+    """
 
     sqrt: Callable[[Array], Array]
     abs: Callable[[Array], Array]
@@ -36,6 +42,7 @@ class Waist:
     matmul: Callable[[Array, Array], Array]
     transpose: Callable[[Array], Array]
     total: Callable[[Sequence[Array]], Array] = _total
+    matrix: Callable[..., Array] = _matrix
 
 
 ELEMENTWISE = ("sqrt", "abs", "sign", "maximum", "minimum", "where")

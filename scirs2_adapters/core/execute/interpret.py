@@ -64,5 +64,5 @@ def _one(node: Node, waist: Waist, args: list[Any]) -> Any:
         return getattr(waist, node.op)(*args)
     if node.op == "matrix":
         function, options = node.static
-        return function(waist, *args, **dict(options))
+        return waist.matrix(function, waist, args, dict(options))
     return getattr(waist, node.op)(*args, node.static)
