@@ -57,6 +57,9 @@ class Rule:
     lr_in_buffer: bool = False
     #: Whether AMSGrad takes the largest corrected moment instead of the largest raw one.
     max_corrected: bool = False
+    #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
+    #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
+    sparse: str | None = None
     #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
     evaluates: bool = False
     #: For each framework with an optimizer of this name, the defaults and traits that give its formula.

@@ -64,7 +64,7 @@ class Wrapper(Rule):
             base = base.build(given, match=match, spell=spell, call=call)
         vars(self).update(base=base, match=base.match, fields={**type(self).fields, **base.fields})
         vars(self).update({k: getattr(base, k) for k in base.fields})
-        vars(self).update(decay="inside", counts="step")
+        vars(self).update(decay="inside", counts="step", sparse=base.sparse if base.sparse == "exact" else None)
         self.check(spell, call)
 
     @classmethod
