@@ -37,6 +37,7 @@ TRAIT_WORDS = {
     ("decay", "before"): "the parameter decays before the step",
     ("eps_place", "hat"): "eps is added to the root of the uncorrected moment",
     ("eps_place", "inside"): "eps is added under the root",
+    ("eps_place", "outside"): "eps is added to what finally divides the step",
     ("lr_in_buffer", True): "the momentum buffer holds steps already multiplied by the learning rate",
     ("max_corrected", True): "AMSGrad keeps the largest corrected moment",
 }
@@ -168,7 +169,7 @@ def section(name: str, spelling: Mapping[str, Mapping[str, Mapping[str, str]]]) 
             "Its first argument is `base`, the name of an optimizer or a rule; the base's arguments are taken too."
         )
     facts = [f"slots: {slot_list(rule)}; memory: {memory(rule)} per float32 parameter"]
-    facts += [] if issubclass(rule, Wrapper) else [f"weight decay: {DECAYS[rule.decay]}"]
+    facts += [] if issubclass(rule, Wrapper) else [f"weight decay: {DECAYS[rule().decay]}"]
     facts += [f"frameworks: {matches(rule)}", f"paper: {paper}", f"differs from the paper: {differs}"]
     return "\n\n".join([*lines, "\n".join(f"- {fact}" for fact in facts)])
 

@@ -173,9 +173,9 @@ class Stub:
         return "Any"
 
 
-def case(name: str) -> tuple[int, str]:
+def case(name: str) -> tuple[int, str, str]:
     """Where the linter sorts a name: constants, classes, functions."""
-    return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name)
+    return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name.lower(), name)
 
 
 def folded(head: str, names: list[str]) -> str:

@@ -16,19 +16,39 @@ __all__ = [
     "get",
     "names",
     "with_closure",
+    "Adadelta",
     "Adafactor",
+    "Adagrad",
     "Adam",
+    "Adamax",
     "AdamW",
     "LAMB",
     "Lion",
     "Lookahead",
     "Muon",
     "Prodigy",
+    "Moments",
+    "RAdam",
     "RMSprop",
     "SGD",
     "LBFGS",
     "SAM",
 ]
+
+class Adadelta(Rule):
+    learning_rate: float
+    decay_rate: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        decay_rate: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
 
 class Adafactor(Rule):
     learning_rate: float
@@ -49,6 +69,23 @@ class Adafactor(Rule):
         match: str | None = None,
     ) -> None: ...
 
+class Adagrad(Rule):
+    learning_rate: float
+    lr_decay: float
+    initial_accumulator_value: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        lr_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class Adam(Rule):
     beta1: float
     beta2: float
@@ -63,6 +100,23 @@ class Adam(Rule):
         eps: float = 1e-8,
         eps_root: float = 0.0,
         amsgrad: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Adamax(Rule):
+    learning_rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 0.002,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -185,6 +239,43 @@ class Prodigy(Rule):
         growth_rate: float = float("inf"),
         use_bias_correction: bool = False,
         safeguard_warmup: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Moments(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    eps_root: float
+    decoupled_weight_decay: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class RAdam(Moments):
+    threshold: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        threshold: float = 5.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 
 class Kind(enum.IntEnum):
@@ -31,13 +32,17 @@ class Kind(enum.IntEnum):
 class Slot:
     """One piece of memory: its extent, the field or method of the rule that asks for it, and its first value.
 
-    `initial` is None for zeros, "parameter" for a copy of the parameter, else the name of the field that holds it.
+    `initial` is None for zeros, "parameter" for a copy of the parameter, else a number or the field that holds it.
     """
 
     kind: Kind = Kind.FULL
     when: str | None = None
-    initial: str | None = None
+    initial: str | float | None = None
     name: str = ""
+
+    def first(self, rule: Any) -> Any:
+        """The number in all of it before the first step; 0 for a copy, which the room makes."""
+        return getattr(rule, self.initial or "", 0.0) if not isinstance(self.initial, float) else self.initial
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The slot's shape for a parameter of this shape."""
@@ -65,9 +70,16 @@ class Leaf:
     name: str = ""
 
 
-def slot(when: str) -> Slot:
-    """A slot like the parameter that exists only when the field or method `when` of the rule says so."""
-    return Slot(when=when)
+def slot(when: str | None = None, initial: str | None = None) -> Slot:
+    """A slot like the parameter that exists only when the field or method `when` of the rule says so, and is full of
+    the value of the field `initial` at first.
+    """
+    return Slot(when=when, initial=initial)
+
+
+def scalar(initial: float = 0.0, when: str | None = None) -> Slot:
+    """One number for each parameter, which follows from numbers alone and not from arrays."""
+    return Slot(Kind.TENSOR, when, initial)
 
 
 def row(when: str | None = None) -> Slot:

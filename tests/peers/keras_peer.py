@@ -15,6 +15,9 @@ import keras
 
 from .problem import gradients, parameters
 
+#: Where Keras' classes hold what they remember.
+HELD = ("_momentums", "_velocities", "_accumulators", "_accumulated_grads", "_accumulated_delta_vars", "_m", "_u")
+
 
 def run(name: str, options: dict) -> list[dict]:
     """What the optimizer leaves after each step, under Keras' own names."""
@@ -24,7 +27,7 @@ def run(name: str, options: dict) -> list[dict]:
     history = []
     for gs in gradients():
         optimizer.apply([keras.ops.convert_to_tensor(g, dtype="float64") for g in gs])
-        held = {"params": variables, **{k: vars(optimizer).get(k, []) for k in ("_momentums", "_velocities")}}
+        held = {"params": variables, **{k: vars(optimizer).get(k, []) for k in HELD}}
         history.append({k: [v.numpy().tolist() for v in values] for k, values in held.items()})
     return history
 

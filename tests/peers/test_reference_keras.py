@@ -21,9 +21,19 @@ CASES = [
     ),
     # Keras takes the decay out of the trust ratio, so only the undecayed formula is the same.
     Case("plain", "lamb", {"eps": 1e-7}, "Lamb", {"learning_rate": 1e-3}),
+    # Keras adds eps under the root, so only without it is the formula the same.
+    Case(
+        "without eps",
+        "adagrad",
+        {"learning_rate": 1e-3, "initial_accumulator_value": 0.1, "eps": 0.0},
+        "Adagrad",
+        {"epsilon": 0.0},
+    ),
+    Case("defaults", "adadelta", {"learning_rate": 1e-3, "decay_rate": 0.95, "eps": 1e-7}, "Adadelta", {}),
     Case("options", "lamb", {"beta1": 0.5, "beta2": 0.7}, "Lamb", {"beta_1": 0.5, "beta_2": 0.7, "epsilon": 1e-6}),
 ]
-SLOTS = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities"}
+SLOTS = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities", "sum": "_accumulators"}
+SLOTS |= {"square_avg": "_accumulated_grads", "acc_delta": "_accumulated_delta_vars"}
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,15 @@ PATHS = ("traced", "host")
 KERNEL = [n for n in scirs2_adapters.names() if n not in ("adafactor", "muon")]
 #: What optax has: rule -> arguments that both take, in the variants worth comparing.
 PEERS: dict[str, list[dict[str, Any]]] = {
+    "adadelta": [{"learning_rate": 0.5}, {"learning_rate": 0.5, "rho": 0.7, "eps": 1e-4, "weight_decay": 0.1}],
+    "adagrad": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "initial_accumulator_value": 0.5, "eps": 1e-3}],
     "adam": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "eps_root": 1e-6}],
+    "adamax": [{"learning_rate": 1e-2}],
     "adamw": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
     "lamb": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
     "lion": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
     "prodigy": [{"estim_lr0": 1e-2, "weight_decay": 0.01}, {"estim_lr0": 1e-2, "safeguard_warmup": True}],
+    "radam": [{"learning_rate": 1e-2, "b2": 0.9}, {"learning_rate": 1e-2, "eps_root": 1e-6, "threshold": 5.5}],
     "rmsprop": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "momentum": 0.9, "centered": True}],
     "sgd": [
         {"learning_rate": 1e-2},

@@ -74,7 +74,7 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Pat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_computed_in_single_precision(name: str) -> None:
-    made, xs = keras_class(name)(learning_rate=0.05), variables("float16")
+    made, xs = keras_class(name)(learning_rate=brisk(s2.get(name))["learning_rate"]), variables("float16")
     moved = apply(made, xs)
     assert all(np.isfinite(m).all() for m in moved)
     assert all(np.any(m != p.astype("float16")) for m, p in zip(moved, PARAMS, strict=True) if p.size)
@@ -99,6 +99,9 @@ def test_nan_reaches_the_parameter(name: str) -> None:
         ("Lion", {"weight_decay": 0.1}),
         ("Lamb", {"weight_decay": 0.3}),
         ("Adafactor", {"weight_decay": 0.3, "clip_threshold": 0.5}),
+        ("Adagrad", {"weight_decay": 0.3, "initial_accumulator_value": 0.2}),
+        ("Adadelta", {"weight_decay": 0.3, "rho": 0.8}),
+        ("Adamax", {"weight_decay": 0.3}),
     ],
     ids=lambda v: v if isinstance(v, str) else "-".join(v) or "plain",
 )

@@ -18,7 +18,13 @@ from scirs2_adapters.core.dialect import Dialect, by_name
 from scirs2_adapters.core.errors import did_you_mean
 from scirs2_adapters.core.rule import Rule
 
-WORDS = {"beta1": "b1", "beta2": "b2", "rho": "decay", "clip_threshold": "clipping_threshold"}
+WORDS = {
+    "beta1": "b1",
+    "beta2": "b2",
+    "rho": "decay",
+    "decay_rate": "rho",
+    "clip_threshold": "clipping_threshold",
+}
 MUON = {
     "momentum": "beta",
     "ns_coefficients": "ns_coeffs",
@@ -75,6 +81,9 @@ _ADAM = (
     Place(optax.ScaleByAdamState, _MOMENTS),
     Place(optax.ScaleByAmsgradState, _MOMENTS | {"nu_max": "max_exp_avg_sq"}),
 )
+_ADADELTA = (Place(optax.ScaleByAdaDeltaState, {"e_g": "square_avg", "e_x": "acc_delta"}),)
+_ADAMAX = (Place(optax.ScaleByAdamState, {"count": "count", "mu": "exp_avg", "nu": "exp_inf"}),)
+_RSS = (Place(optax.ScaleByRssState, {"sum_of_squares": "sum"}),)
 _LION = (Place(optax.ScaleByLionState, {"count": "count", "mu": "exp_avg"}),)
 _RMS = (
     Place(optax.ScaleByRmsState, {"nu": "square_avg"}),
@@ -98,13 +107,17 @@ def _trace(slot: str) -> tuple[Place, ...]:
 
 #: By optimizer, or by optimizer and match where that has another: optax's own RMSprop sums steps, which point downhill.
 CHAINS = {
+    "adadelta": Chain(("decay", _ADADELTA, "rate")),
+    "adagrad": Chain((_RSS, "rate"), unless=("lr_decay",)),
     "adam": Chain((_ADAM, "rate")),
+    "adamax": Chain((_ADAMAX, "rate")),
     "adamw": Chain((_ADAM, "decay", "rate")),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
     "lion": Chain((_LION, "decay", "rate")),
     "prodigy": Chain(
         ((Place(contrib.ProdigyState, _PRODIGY),),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True
     ),
+    "radam": Chain((_ADAM[:1], "rate")),
     "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),
     "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
     "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
@@ -169,7 +182,7 @@ def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
 
 
 #: Arguments that stay None until given, where optax has no such argument.
-_SILENT = ("weight_decay", "dampening", "growth_rate")
+_SILENT = ("weight_decay", "dampening", "growth_rate", "lr_decay")
 
 
 def _optax(name: str) -> dict[str, inspect.Parameter]:

@@ -150,19 +150,24 @@ def initial(
         def make(path: Any, p: Any, name: str = name) -> Any:
             leaf = leaf_of(path, p)
             found = [s for s in rule.route(leaf).slots(leaf) if s.name == name]
-            return _first(found[0], p, dtype_of(found[0], jnp.result_type(p))) if found else optax.MaskedNode()
+            dtypes = [dtype_of(s, jnp.result_type(p)) for s in found]
+            return _first(found[0], found[0].first(rule.route(leaf)), p, dtypes[0]) if found else optax.MaskedNode()
 
         slots[name] = jax.tree_util.tree_map_with_path(make, params)
-    model = {n: jnp.asarray(getattr(rule, known[n].initial or "", 0.0), float) for n in place.model}
+    model = {n: jnp.asarray(known[n].first(rule), float) for n in place.model}
     counters = sum(s == COUNT for p in place.places for s in p.fields.values()) if place.places else 1
     counts = tuple(jnp.zeros((), jnp.int32) for _ in range(counters))
     return place.build(Memory(counts, slots, model))
 
 
-def _first(slot: Slot, p: Any, dtype: Any) -> jax.Array:
+def _first(slot: Slot, value: Any, p: Any, dtype: Any) -> jax.Array:
     """A slot before the first step; of its own memory even where it is a copy, or donation would give it away twice."""
-    if slot.kind is not Kind.FULL:
-        return jnp.zeros(slot.shape(jnp.shape(p)), dtype)
-    if slot.initial is None or isinstance(p, jax.ShapeDtypeStruct):
-        return jnp.zeros_like(p, dtype=dtype)
+    shape = slot.shape(jnp.shape(p))
+    if slot.kind is not Kind.FULL and not shape:
+        return jnp.full(shape, value, dtype)
+    if slot.kind is not Kind.FULL:  # like a sum that is not carried out: it knows how its result would be sharded
+        axes = [i for i, size in enumerate(shape) if size != jnp.shape(p)[i]]
+        return jnp.full_like(jax.eval_shape(lambda x: jnp.sum(x, axes, keepdims=True), p), value, dtype=dtype)
+    if slot.initial != "parameter" or isinstance(p, jax.ShapeDtypeStruct):
+        return jnp.full_like(p, value, dtype=dtype)
     return jnp.array(p, dtype=dtype, copy=True)

@@ -2,7 +2,22 @@
 
 from typing import Any
 
-from scirs2_adapters.core import LAMB, SGD, Adafactor, Adam, AdamW, Lion, Lookahead, Muon, Prodigy, RMSprop
+from scirs2_adapters.core import (
+    LAMB,
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    Lookahead,
+    Muon,
+    Prodigy,
+    RAdam,
+    RMSprop,
+)
 
 from .native import LinearClassifier, LinearRegressor, with_optimizer
 from .native import MLPClassifier as _MLPClassifier
@@ -14,14 +29,18 @@ __all__ = [
     "LinearClassifier",
     "LinearRegressor",
     "with_optimizer",
+    "Adadelta",
     "Adafactor",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "LAMB",
     "Lion",
     "Lookahead",
     "Muon",
     "Prodigy",
+    "RAdam",
     "RMSprop",
     "SGD",
 ]

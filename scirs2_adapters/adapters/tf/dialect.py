@@ -27,6 +27,7 @@ KERAS = Dialect(
         "eps2": "epsilon_2",
         "eps_root": "epsilon_root",
         "beta2_decay": "beta_2_decay",
+        "decay_rate": "rho",
         "adamw_beta1": "adamw_beta_1",
         "adamw_beta2": "adamw_beta_2",
         "adamw_eps": "adamw_epsilon",

@@ -62,7 +62,7 @@ class Memory:
         if routed not in self.families:
             self.families.append(routed)
         own = [s for s in routed.slots(leaf) if s.kind is not Kind.MODEL]
-        slots = {s.name: _slot_variable(optimizer, s, variable, leaf) for s in own}
+        slots = {s.name: _slot_variable(optimizer, routed, s, variable, leaf) for s in own}
         compute = widest if self.model or leaf.dtype == "float64" else "float32"
         late = tuple(s.name for s in own if s.initial == "parameter" and not _has_value(variable))
         return Member(variable, leaf, self.families.index(routed), record(routed, leaf), compute, slots, late)
@@ -83,22 +83,26 @@ def leaf_of(optimizer: Any, variable: Any) -> Leaf:
 
 
 def _model_variable(optimizer: Any, rule: Rule, slot: Slot, first: Any, widest: str) -> Any:
-    value = float(getattr(rule, slot.initial)) if slot.initial else 0.0
-
-    def initial(shape: Any, dtype: Any = None) -> Any:  # Keras' own constant passes through float32
-        del shape
-        return ops.convert_to_tensor(value, dtype=dtype)
-
     with _beside(optimizer, first):
-        return optimizer.add_variable((), initial, slot_dtype(slot, widest, None), name=slot.name)
+        return optimizer.add_variable((), _full_of(slot.first(rule)), slot_dtype(slot, widest, None), name=slot.name)
 
 
-def _slot_variable(optimizer: Any, slot: Slot, variable: Any, leaf: Leaf) -> Any:
+def _full_of(value: Any) -> Callable[..., Any]:
+    """An initializer: one number everywhere. Keras' own constant passes through float32."""
+
+    def initial(shape: Any, dtype: Any = None) -> Any:
+        return ops.broadcast_to(ops.convert_to_tensor(float(value), dtype=dtype), shape)
+
+    return initial
+
+
+def _slot_variable(optimizer: Any, rule: Rule, slot: Slot, variable: Any, leaf: Leaf) -> Any:
     shape = slot.shape(leaf.shape)
+    initial = "zeros" if slot.initial in (None, "parameter") else _full_of(slot.first(rule))
     with _beside(optimizer, variable):
         return optimizer.add_variable(
             shape,
-            _copy_of(variable) if slot.initial == "parameter" and _has_value(variable) else "zeros",
+            _copy_of(variable) if slot.initial == "parameter" and _has_value(variable) else initial,
             slot_dtype(slot, leaf.dtype, optimizer.state_dtype),
             layout=getattr(variable, "_layout", None) if shape == leaf.shape else None,
             name=f"{leaf.name.replace('/', '_').replace(':', '_')}_{slot.name}",

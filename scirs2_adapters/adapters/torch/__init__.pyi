@@ -10,17 +10,41 @@ from scirs2_adapters.core.rule import Rule
 from .native import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
+    "Adadelta",
     "Adafactor",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "LAMB",
     "Lion",
     "Lookahead",
     "Muon",
     "Prodigy",
+    "RAdam",
     "RMSprop",
     "SGD",
 ]
+
+class Adadelta(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        foreach: Any = None,
+        *,
+        maximize: bool = False,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
 
 class Adafactor(_RuleOptimizer):
     def __init__(
@@ -34,6 +58,27 @@ class Adafactor(_RuleOptimizer):
         *,
         maximize: bool = False,
         foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class Adagrad(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.01,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        foreach: Any = None,
+        *,
+        maximize: bool = False,
         fused: Any = None,
         capturable: bool = False,
         differentiable: bool = False,
@@ -78,6 +123,26 @@ class AdamW(_RuleOptimizer):
         eps_root: float = 0.0,
         maximize: bool = False,
         foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class Adamax(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.002,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        foreach: Any = None,
+        *,
+        maximize: bool = False,
         fused: Any = None,
         capturable: bool = False,
         differentiable: bool = False,
@@ -197,6 +262,29 @@ class Prodigy(_RuleOptimizer):
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class RAdam(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        *,
+        eps_root: float = 0.0,
+        threshold: float = 5.0,
+        maximize: bool = False,
         foreach: Any = None,
         fused: Any = None,
         capturable: bool = False,

@@ -24,6 +24,7 @@ TORCH = Dialect(
     names={
         "learning_rate": "lr",
         "rho": "alpha",
+        "decay_rate": "rho",
         "clip_threshold": "d",
         "adjust": "adjust_lr_fn",
         "adamw_learning_rate": "adamw_lr",
@@ -65,6 +66,9 @@ SENTENCES: dict[str, str] = {
     "weight_decay": "Invalid weight_decay value: {}",
     "momentum": "Invalid momentum value: {}",
     "alpha": "Invalid alpha value: {}",
+    "rho": "Invalid rho value: {}",
+    "lr_decay": "Invalid lr_decay value: {}",
+    "initial_accumulator_value": "Invalid initial_accumulator_value value: {}",
     "SGD.nesterov": "Nesterov momentum requires a momentum and zero dampening",
     "Adafactor.lr": "Learning rate should be >= 0 but is: {}",
     "Adafactor.eps[0]": "epsilon1 should be >= 0 but is: {}",
@@ -177,7 +181,8 @@ def words(rule: Rule) -> dict[str, bool]:
     old = set(theirs) if "lr" in theirs else None
     places = TORCH.places(rule.fields)
     found = {host: rule.fields[core].kind is not bool and (old is None or host in old) for core, host, _ in places}
-    return found | dict.fromkeys((s.name for s in rule.model_slots()), False)
+    constants = CONSTANTS.get(type(rule).__name__, {})
+    return found | dict.fromkeys((*(s.name for s in rule.model_slots()), *constants), False)
 
 
 @functools.cache

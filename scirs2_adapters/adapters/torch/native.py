@@ -212,7 +212,7 @@ def _named(state_dtype: Any) -> Any:
 
 def _numbers(rule: Rule) -> dict[str, float]:
     """What a rule keeps for the whole model, before the first step."""
-    return {s.name: float(getattr(rule, s.initial)) if s.initial else 0.0 for s in rule.model_slots()}
+    return {s.name: float(s.first(rule)) for s in rule.model_slots()}
 
 
 def _check_flags(call: str, options: Mapping[str, Any], lr: Any) -> None:

@@ -129,14 +129,16 @@ class HostOptimizer:
             raise bad_value(f"{_CALL}.step", name, f"must have the parameter's shape {known.shape}", g)
 
     def _allocate(self, key: Hashable) -> dict[str, np.ndarray]:
-        leaf, dtypes, made = self._leaves[key], self._dtypes(key, "float32"), {}
-        for s in self._rules[key].slots(leaf):
+        leaf, rule, dtypes, made = self._leaves[key], self._rules[key], self._dtypes(key, "float32"), {}
+        for s in rule.slots(leaf):
             if s.kind is Kind.MODEL:
                 continue
             carrier = storage.STORAGES[dtypes[s.name]].carrier
             made[s.name] = np.zeros(s.shape(leaf.shape), dtype=carrier)
-            if s.initial == "parameter":
-                made[s.name][...] = storage.store(storage.load(_carried(self.params[key]), leaf.dtype), dtypes[s.name])
+            if s.initial is not None:
+                copied = s.initial == "parameter"
+                first = storage.load(_carried(self.params[key]), leaf.dtype) if copied else np.asarray(s.first(rule))
+                made[s.name][...] = storage.store(first, dtypes[s.name])
         return made
 
     def _scalars(self, key: Hashable) -> dict[str, Any]:
@@ -280,4 +282,4 @@ def _carried(x: np.ndarray) -> np.ndarray:
 
 
 def _first(rule: Rule, s: Slot) -> float:
-    return float(getattr(rule, s.initial)) if s.initial else 0.0
+    return float(s.first(rule))

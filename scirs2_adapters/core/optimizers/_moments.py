@@ -1,0 +1,41 @@
+"""What descendants of Adam share: fields, and the number of gradients that a running mean stands for."""
+
+import math
+
+from ..fields import flag, fraction, is_number, nonnegative
+from ..formulas import one_minus_power
+from ..rule import Rule
+
+#: Where the series takes over, whose first term left out is then 1e-13 of the number.
+_EARLY = 0.25
+
+
+class Moments(Rule):
+    """Fields of a rule with two moments, one of which says where weight decay acts, as PyTorch has it."""
+
+    beta1 = fraction(0.9, "decay rate of the mean of gradients")
+    beta2 = fraction(0.999, "decay rate of the mean of squared gradients")
+    eps = nonnegative(1e-8, "added to the root; bounds the step where gradients vanish")
+    eps_root = nonnegative(0.0, "added under the root")
+    decoupled_weight_decay = flag(False, "weight decay acts on the parameter and not on the moments")
+
+    @property
+    def decay(self):
+        return "decoupled" if self.decoupled_weight_decay else "l2"
+
+
+def rectifier(xp, beta, t, threshold):
+    """RAdam's r at step t, or 0 where the running mean stands for no more than `threshold` gradients.
+
+    That number is at first a small difference of large ones, which float32, under a trace, cannot hold: a series then.
+    """
+    rate = -(math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else -xp.log(beta)
+    new, most = one_minus_power(xp, beta, t), 2 / (1 - beta) - 1
+    early = t - (_head((t * rate) ** 2) - _head(rate**2)) / rate
+    many = xp.where(t * rate < _EARLY, early, most - 2 * t * (1 - new) / new)
+    k, most = xp.maximum(many, threshold), xp.maximum(most, threshold)
+    return xp.where(many > threshold, xp.sqrt((k - 4) * (k - 2) * most / ((most - 4) * (most - 2) * k)), 0.0)
+
+
+def _head(y):
+    return y / 6 * (1 - y / 60 * (1 - y / 42 * (1 - y / 40)))

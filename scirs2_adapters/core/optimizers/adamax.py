@@ -1,0 +1,31 @@
+"""Adamax."""
+
+from ..fields import fraction, nonnegative, rate
+from ..formulas import average, one_minus_power, places
+from ..rule import Rule
+
+
+class Adamax(Rule, decay="l2", eps_place="inside"):
+    """Adam with a decaying maximum in place of the root mean square: few large gradients bound every step.
+
+    m = m + (1 - beta1) * (g - m)                 (g includes weight_decay * p)
+    u = max(beta2 * u, |g| + eps)
+    p = p - lr / (1 - beta1^t) * m / u
+
+    Paper: Kingma, Ba 2014, arXiv 1412.6980, algorithm 2.
+    Differs from the paper: eps, which it does not have, is inside the maximum; Keras adds it to u instead.
+    """
+
+    learning_rate = rate(2e-3)
+    beta1 = fraction(0.9, "decay rate of the mean of gradients")
+    beta2 = fraction(0.999, "decay rate of the maximum of gradients")
+    eps = nonnegative(1e-8, "least value by which the mean is divided")
+    matches = {"torch": {}, "optax": {}, "keras": {"learning_rate": 1e-3, "eps_place": "outside"}}
+
+    def coefficients(self, xp, t):
+        lr = self.learning_rate / one_minus_power(xp, self.beta1, t)
+        return {**places(self), "lr": lr, "gain1": 1 - self.beta1}
+
+    def update(self, xp, p, g, exp_avg, exp_inf, /, lr, gain1, beta2, root, eps):
+        exp_avg, exp_inf = average(exp_avg, g, gain1), xp.maximum(beta2 * exp_inf, xp.abs(g) + root)
+        return lr * exp_avg / (exp_inf + eps), exp_avg, exp_inf
