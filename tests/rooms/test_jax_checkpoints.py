@@ -51,6 +51,7 @@ def by_msgpack(saved: Tree, like: Tree, folder: Path) -> Tree:
 FORMATS: list[Callable[[Tree, Tree, Path], Tree]] = [by_orbax, by_safetensors, by_msgpack]
 
 
+@pytest.mark.slow
 @each_rule
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_run_goes_on_from_a_checkpoint(name: str, form: Callable[..., Tree], tmp_path: Path) -> None:
