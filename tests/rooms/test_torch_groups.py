@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import pytest
 import torch
 from torch.optim import lr_scheduler
 
@@ -109,32 +108,6 @@ def test_a_tensor_learning_rate_is_read_where_it_is() -> None:
     walk(mine, torchs, steps=2)
     assert mine.param_groups[0]["lr"] is lr
     assert distance(mine, torchs) < 1e-6
-
-
-SCHEDULERS = {
-    "StepLR": lambda o: lr_scheduler.StepLR(o, 2, 0.5),
-    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=20),
-    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, 3, cycle_momentum="momentum" in o.defaults),
-    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
-    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
-        o, [lr_scheduler.LinearLR(o), lr_scheduler.ExponentialLR(o, 0.9)], [3]
-    ),
-}
-
-
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop"])
-def test_schedulers_drive_it_as_they_drive_torchs(name: str, scheduler: str) -> None:
-    options = {"momentum": 0.9, "lr": 0.05} if name == "SGD" else {"lr": 0.05}
-    if name == "RMSprop" and scheduler in ("OneCycleLR", "CyclicLR"):
-        options["momentum"] = 0.9
-    pair = twins(name, options, plain)
-    schedules = [SCHEDULERS[scheduler](o) for o in pair]
-    for i in range(8):
-        walk(*pair, steps=1, seed=i)
-        for schedule in schedules:
-            schedule.step()
-    assert distance(*pair) < 1e-5
 
 
 @each_optimizer
