@@ -48,6 +48,9 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "AdamW": {"decoupled_weight_decay": True},
 }
 
+#: Those whose `step` is a Python integer in torch's state dicts, and not a tensor.
+WHOLE_STEPS = ("SparseAdam",)
+
 #: What torch's constructor refuses and the formula does not: whether a rule is refused, the argument, the requirement.
 REFUSED: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     "SGD": (

@@ -36,6 +36,7 @@ from .dialect import (
     signature,
     signed,
 )
+from .paths import rows
 from .paths.member import reason_against
 
 Optimizer = torch.optim.Optimizer
@@ -80,6 +81,7 @@ class RuleOptimizer(Optimizer):
             group |= _numbers(rules[0])
             for p in group["params"] if group["kernel"] == "host" else ():
                 takes_host(type(self).__name__, "host", reason_against(p))
+        rows.check_parameters(type(self).__name__, rules[0], self.param_groups)
 
     def _prepare(self) -> None:
         self._settings: dict[int, Setting] = {}
@@ -110,6 +112,10 @@ class RuleOptimizer(Optimizer):
                 if p not in before:
                     del self.state[p]
             raise
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters by number, their memory and the groups: what torch's class of this name makes and takes."""
+        return state.export(self, Optimizer.state_dict(self))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in."""

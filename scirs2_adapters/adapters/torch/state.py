@@ -17,7 +17,7 @@ from scirs2_adapters.core.options import slot_dtype
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
-from .dialect import OURS, all_words, resembles, signed, words
+from .dialect import OURS, WHOLE_STEPS, all_words, resembles, signed, words
 
 Tensor = torch.Tensor
 Held = dict[str, Any]
@@ -136,6 +136,14 @@ def fill(optimizer: Any) -> None:
             if isinstance(held, dict) and "step" in held and not isinstance(held["step"], Tensor):
                 device = p.device if group["capturable"] or group["fused"] else "cpu"
                 held["step"] = torch.tensor(float(held["step"]), dtype=count_dtype(), device=device)
+
+
+def export(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
+    """The dict in torch's form, where that is another than the memory's: here `step` is always a tensor."""
+    if type(optimizer).__name__ not in WHOLE_STEPS:
+        return saved
+    counted = {k: {**held, "step": int(held["step"])} for k, held in saved["state"].items() if "step" in held}
+    return saved | {"state": saved["state"] | counted}
 
 
 def _pairs(optimizer: Any, saved: Mapping[str, Any]) -> Iterator[tuple[Tensor, str, Mapping[str, Any], Held]]:

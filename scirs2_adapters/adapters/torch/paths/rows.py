@@ -1,5 +1,5 @@
-"""Sparse gradients. Their rows of the parameter and its memory are gathered, stepped as small parameters by the path that
-steps the others, and put back.
+"""Sparse gradients: their rows of the parameter and its memory are gathered, stepped as small parameters by the path
+that steps the others, and put back.
 
 Where the formula moves an element whose gradient is zero, as momentum does, the gradient is written out instead, unless
 the rule says that it steps rows alone. Both are known from the recorded formula. Rows are others at each step, so
@@ -29,6 +29,17 @@ _HALF = (torch.float16, torch.bfloat16)
 def is_sparse(g: Tensor) -> bool:
     """Whether a gradient is given by rows."""
     return g.layout is torch.sparse_coo
+
+
+def check_parameters(name: str, rule: Rule, groups: Sequence[Any]) -> None:
+    """What torch refuses at the door where an optimizer is for sparse gradients only."""
+    places = {(i, j): p for i, group in enumerate(groups) for j, p in enumerate(group["params"])}
+    if rule.sparse != "rows":
+        return
+    if found := [[*place] for place, p in places.items() if p.layout is not torch.strided]:
+        raise ValueError(f"`{name}`: Sparse params at indices {found}: {name} requires dense parameter tensors")
+    if found := [[*place] for place, p in places.items() if p.is_complex()]:
+        raise ValueError(f"`{name}`: Complex params at indices {found}: {name} does not support complex parameters")
 
 
 def refuse(name: str, rule: Rule, g: Tensor, fused: bool) -> None:
@@ -100,7 +111,7 @@ class Rows:
             part.assign({id(new): self.row_of[id(m)] for new, (m, *_) in zip(standing, taken, strict=True)})
             part.run(grads, scalars, model)
         for m, place, _, arrays in taken:
-            for own, x in zip((m.p, *m.memory()), arrays, strict=True) if place is not None else ():
+            for own, x in zip((m.p, *m.memory()), arrays, strict=True):
                 _put(own, place, x)
         return {}
 
@@ -121,7 +132,9 @@ def _rows(x: Tensor, place: Tensor) -> Tensor:
     return x.index_select(0, place[0]) if len(place) == 1 else x[tuple(place)]
 
 
-def _put(x: Tensor, place: Tensor, rows: Tensor) -> None:
+def _put(x: Tensor, place: Tensor | None, rows: Tensor) -> None:
+    if place is None:
+        return
     if len(place) == 1:
         x.index_copy_(0, place[0], rows)
     else:
