@@ -56,7 +56,7 @@ _CASES = {
 
 def rows(quick: bool) -> Iterator[Row]:
     """Construction, and the first step cold and warm, in torch and JAX."""
-    repeats = 1 if quick else 5
+    repeats = 1 if quick else 3
     for room, (mine, theirs, baseline) in _CASES.items():
         own = _runs(theirs, repeats)
         cold, warm = _cold_and_warm(mine, repeats)

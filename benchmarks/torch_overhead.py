@@ -7,13 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
-
 from scirs2_adapters import get
 from scirs2_adapters import torch as ours
 
 from .row import Model, Row, measure
-from .torch_steps import USUAL, Class, call, elementwise, forms, parameters, stepper, theirs, words
+from .torch_steps import USUAL, Class, Parameters, call, elementwise, forms, parameters, stepper, theirs, words
 
 TINY, MANY = Model("step of 10 tensors x 16", (16,) * 10), Model("construct, 1,000 tensors", (16,) * 1_000)
 
@@ -35,5 +33,5 @@ def _compare(
     yield from measure("overhead", f"{words(get(name).__name__, given)}, {model.name}", mine, baselines, rounds)
 
 
-def _builder(optimizer: Class, params: list[torch.nn.Parameter], **given: Any) -> Callable[[], object]:
+def _builder(optimizer: Class, params: Parameters, **given: Any) -> Callable[[], object]:
     return lambda: optimizer(params, lr=1e-6, **given)
