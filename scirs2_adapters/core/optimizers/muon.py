@@ -2,7 +2,7 @@
 
 import re
 
-from ..fields import choice, count, flag, fraction, nonnegative, numbers_tuple, positive
+from ..fields import choice, count, flag, fraction, is_number, nonnegative, numbers_tuple, positive
 from ..formulas import average, orthogonalize
 from ..rule import Rule
 from .adamw import AdamW
@@ -18,7 +18,7 @@ class Muon(Rule, counts="none"):
 
     Embeddings, heads and everything that is not a matrix are stepped by AdamW with the adamw_ fields, in the same
     optimizer and state. A matrix counts as embedding or head by its name (embed, wte, head, classifier, score, …) or
-    when `route_all` is set.
+    when `route_all` is set. A learning_rate of 0 stops both parts.
 
     Paper: Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982 (decay and scale).
     Differs from the paper: the Newton-Schulz iteration runs in the precision of the arithmetic, float32, and not in
@@ -45,6 +45,8 @@ class Muon(Rule, counts="none"):
             return self
         shared = {k: getattr(self, k) for k in ("learning_rate", "weight_decay", "maximize")}
         own = {k: getattr(self, f"adamw_{k}") for k in ("learning_rate", "beta1", "beta2", "eps")}
+        if is_number(self.learning_rate) and self.learning_rate == 0:  # a step that only makes the memory
+            own["learning_rate"] = 0.0
         return AdamW.build(shared | {k: v for k, v in own.items() if v is not None})
 
     def coefficients(self, xp, t):

@@ -36,9 +36,6 @@ class Member:
 
     def refuse(self, name: str, g: Tensor, fused: bool) -> None:
         """What no path can step."""
-        if is_spread(g) != is_spread(self.p):
-            kinds = f"a {type(self.p).__name__} and its gradient a {type(g).__name__}"
-            raise RuntimeError(f"`{name}` needs a gradient that is spread as its parameter is. Received: {kinds}.")
         rows.refuse(name, self.rule, g, fused)
         if fused and not self.p.is_floating_point():
             requires = "`fused=True` requires all the params to be floating point Tensors of supported devices"
@@ -57,7 +54,7 @@ class Member:
         return [self.held[name] for name in self.slots]  # type: ignore[index]
 
     def arrays(self, g: Tensor) -> list[Tensor]:
-        """The parameter, its gradient and its slots, in the order of a kernel's table; of each the part that is here."""
+        """The parameter, its gradient and its slots, in the order of a kernel's table; of each the part here."""
         whole = [self.p, g, *self.memory()]
         return list(map(local, whole)) if self.spread else whole
 

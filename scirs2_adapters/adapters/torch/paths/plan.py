@@ -17,6 +17,7 @@ from scirs2_adapters.core.waist import HOST_SCALARS
 
 from .. import state
 from ..waist import SCALARS
+from . import shards
 from .bundles import Traced
 from .counting import Clock
 from .cuda import Engine
@@ -59,6 +60,8 @@ class Plan:
                     leaf = state.leaf_of(p, label)
                     members[id(p)] = Member(optimizer, p, i, index, leaf, self.settings[index], scaled)
                     members[id(p)].refuse(name, g, group["fused"])
+                    by_leaf = self.settings[index].rule.by_leaf
+                    shards.refuse(name, p, g, by_leaf, members[id(p)].program, group["max_grad_norm"])
                 i += 1
         for m in members.values():
             m.held = state.remember(optimizer, m.p, m.rule, m.leaf, optimizer.param_groups[m.group])

@@ -9,6 +9,7 @@ message.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,16 @@ from typing import Any
 import torch
 from torch import distributed
 
+from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.program import Program
+from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Slot
 from scirs2_adapters.core.waist import Waist
 
 from ..state import is_spread, local, parts
 
 Tensor = torch.Tensor
+_DIVIDING = "ZeroRedundancyOptimizer"
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,37 @@ def crosses(p: Any, program: Program) -> str | None:
     if any(a is not None for a in spread_of([p]).axes) and any(n.reduces for n in program.nodes):
         return f"{program.rule} sums over a parameter of which each rank has a part, {p.placements}"
     return None
+
+
+def refuse(name: str, p: Any, g: Any, by_leaf: bool, program: Program, limit: Any) -> None:
+    """Pieces of a tensor of which nothing tells how they make up the whole."""
+    if is_spread(g) != is_spread(p):
+        kinds = f"a {type(p).__name__} and its gradient a {type(g).__name__}"
+        raise RuntimeError(f"`{name}` needs a gradient that is spread as its parameter is. Received: {kinds}.")
+    if is_spread(p) and any(x.is_partial() for x in p.placements):
+        raise RuntimeError(f"`{name}` cannot step a parameter that is a sum over the ranks. Received: {p.placements}.")
+    if getattr(p, "_fsdp_flattened", False) and (limit or by_leaf or any(n.reduces for n in program.nodes)):
+        why = "max_grad_norm is of all gradients" if limit else "its formula is of whole parameters"
+        raise RuntimeError(
+            f"`{name}` cannot step what FullyShardedDataParallel has cut into pieces: {why}. "
+            "Use torch.distributed.fsdp.fully_shard."
+        )
+
+
+def refuse_divided(name: str, rule: Rule, groups: Sequence[Any]) -> None:
+    """Sums over the model, where ZeroRedundancyOptimizer has given each rank some of the parameters.
+
+    It tells the optimizer that it makes nothing of the others, so the caller is looked for.
+    """
+    reasons = ["its formula sums over the model"] if rule.model_slots() else []
+    reasons += ["max_grad_norm is of all gradients"] if any(group["max_grad_norm"] for group in groups) else []
+    made_by = getattr(sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer"), _DIVIDING, None)
+    frame = sys._getframe() if reasons and made_by else None
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), made_by):
+            hint = "Use torch.distributed.fsdp.fully_shard, which divides every parameter."
+            raise bad_value(name, "params", f"must be all parameters: {reasons[0]}", f"those of a {_DIVIDING}", hint)
+        frame = frame.f_back
 
 
 def aligned(params: Sequence[Any], found: Sequence[Any]) -> list[Any]:
