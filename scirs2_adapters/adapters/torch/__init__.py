@@ -4,16 +4,16 @@ from scirs2_adapters.core.errors import require
 
 require("torch", {"torch": ("PyTorch", "2.6")})
 
-from scirs2_adapters.core.registry import built_in, get, names  # noqa: E402
+from scirs2_adapters.core.registry import built_in, get, names, with_closure  # noqa: E402
 
 from .native import optimizer  # noqa: E402
 
-__all__ = sorted(get(name).__name__ for name in built_in())
+__all__ = sorted(get(name).__name__ for name in (*built_in(), *with_closure()))
 
 
 def __getattr__(name: str) -> object:
     """The class of a rule, made when it is first asked for; those of other distributions too."""
-    if not name.startswith("_") and name.casefold() in names() and get(name).__name__ == name:
+    if not name.startswith("_") and name.casefold() in (*names(), *with_closure()) and get(name).__name__ == name:
         return optimizer(name.casefold())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

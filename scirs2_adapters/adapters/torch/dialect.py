@@ -24,6 +24,7 @@ TORCH = Dialect(
     names={
         "learning_rate": "lr",
         "rho": "alpha",
+        "radius": "rho",
         "decay_rate": "rho",
         "clip_threshold": "d",
         "adjust": "adjust_lr_fn",

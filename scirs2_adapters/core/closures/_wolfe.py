@@ -103,7 +103,7 @@ def lowest(a: Trial, b: Trial, least: float, most: float) -> float:
     """Where the cubic through both has its minimum, within the bounds; their middle where it has none."""
     left, right = (a, b) if a.t <= b.t else (b, a)
     width = right.t - left.t
-    d1 = left.slope + right.slope - 3 * divide(left.loss - right.loss, left.t - right.t)
+    d1 = left.slope + right.slope - divide(3 * (left.loss - right.loss), left.t - right.t)
     square = d1 * d1 - left.slope * right.slope
     if not square >= 0:
         return (least + most) / 2

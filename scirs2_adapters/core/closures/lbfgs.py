@@ -17,8 +17,8 @@ LEAST_CURVATURE = 1e-10
 
 
 class LBFGS(Rule, evaluates=True):
-    """Quasi-Newton steps from the last history_size changes of the gradient, each followed by a line search that
-    evaluates the model.
+    """Newton-like steps from how the gradient changed along the last ones: several evaluations of the model to a step,
+    with or without a line search.
 
     d = -H g, with H from the pairs s = change of p, y = change of g:  q = -g;
       newest to oldest:  a = (s.q) / (s.y);   q = q - a * y
@@ -62,6 +62,10 @@ class LBFGS(Rule, evaluates=True):
     @property
     def most_evaluations(self) -> int:
         return int(self.max_iter * 5 // 4 if self.max_eval is None else self.max_eval)
+
+    def settled(self) -> dict[str, Any]:
+        """The fields by name, with the number where None stands for one."""
+        return {k: getattr(self, k) for k in self.fields} | {"max_eval": self.most_evaluations}
 
     def all_slots(self) -> tuple[Slot, ...]:
         return ()

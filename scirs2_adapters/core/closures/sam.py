@@ -19,9 +19,9 @@ class SAM(Wrapper, evaluates=True):
     """Steps by the gradient at the worst point near the parameters, which leads to flat minima: two evaluations of the
     model for each step of the base.
 
-    e = radius * g / (|g| + 1e-12), |g| the norm over all parameters of all groups
-    adaptive (ASAM):  e = radius * p^2 * g / (|p * g| + 1e-12)
-    p = step of the base optimizer from p, with the gradient at p + e
+    e = rho * g / (|g| + 1e-12), rho the radius and |g| the norm over all parameters of all groups
+    adaptive (ASAM):  e = rho * p^2 * g / (|p * g| + 1e-12)
+    p = step of the base optimizer from p, with the gradient at p + e (p - e if it maximizes)
 
     Paper: Foret, Kleiner, Mobahi, Neyshabur 2021, arXiv 2010.01412; Kwon, Kim, Park, Choi 2021, arXiv 2102.11600.
     Differs from the paper: the norm is the 2-norm, and ASAM's eta is 0.
@@ -43,7 +43,8 @@ class SAM(Wrapper, evaluates=True):
 
     def raised(self, space: Space, p: Vector, g: Vector, norm: float) -> Vector:
         """One parameter at the worst point."""
-        return space.plus(p, self.radius / (norm + TINY), p * p * g if self.adaptive else g)
+        way = -self.radius if self.base.maximize else self.radius
+        return space.plus(p, way / (norm + TINY), p * p * g if self.adaptive else g)
 
     @staticmethod
     def search(space: Space, rules: Sequence[SAM], x: Iterable[Vector]) -> Search[Sequence[Vector | None]]:

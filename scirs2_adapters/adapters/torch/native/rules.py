@@ -7,37 +7,31 @@ made anew after a copy.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch._C._autograd import _profiler_enabled
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.fields import Field, positive
 from scirs2_adapters.core.options import check_path, check_state_dtype, takes_host
-from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
-from . import paths, state
-from .dialect import (
+from .. import paths, state
+from ..dialect import (
     FLAGS,
     NONE_IS_DEFAULT,
     OURS,
     TORCH,
     build,
     given_by_name,
-    native_class,
     refuse,
-    signature,
     signed,
 )
-from .paths import rows
-from .paths.member import reason_against
+from ..paths import rows, shards
+from ..paths.member import reason_against
+from .hooks import Hooked
 
 Optimizer = torch.optim.Optimizer
 
@@ -45,7 +39,7 @@ Optimizer = torch.optim.Optimizer
 LIMIT = positive(None, "largest norm of all gradients together")
 
 
-class RuleOptimizer(Optimizer):
+class RuleOptimizer(Hooked):
     """Any rule as a torch optimizer. Its classes are made by `optimizer`, one for each rule."""
 
     rule_class: ClassVar[type[Rule]]
@@ -82,6 +76,7 @@ class RuleOptimizer(Optimizer):
             for p in group["params"] if group["kernel"] == "host" else ():
                 takes_host(type(self).__name__, "host", reason_against(p))
         rows.check_parameters(type(self).__name__, rules[0], self.param_groups)
+        shards.refuse_divided(type(self).__name__, rules[0], self.param_groups)
 
     def _prepare(self) -> None:
         self._settings: dict[int, Setting] = {}
@@ -121,7 +116,7 @@ class RuleOptimizer(Optimizer):
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in."""
         seen: list[dict[str, Any]] = []
         before = [state.options(group) for group in self.param_groups]
-        rule = self._setting(0, self.param_groups[0]).rule
+        rule = self._setting(0, self.param_groups[0]).whole
 
         def look(optimizer: Any, saved: dict[str, Any]) -> None:
             state.check(optimizer, rule, saved)
@@ -149,20 +144,6 @@ class RuleOptimizer(Optimizer):
 
     _hooked = Optimizer.profile_hook_step(_advance)
 
-    def step(self, *args: Any, **kwargs: Any) -> Any:
-        # torch wraps the step of a user's subclass itself; wrapped here as well, hooks would be called twice.
-        run = self._hooked if type(self).step is RuleOptimizer.step and _watched(self) else self._advance
-        return run(*args, **kwargs)
-
-    functools.update_wrapper(step, _advance)  # as a decorator it would hide the method from type checkers
-    step.hooked = True  # type: ignore[attr-defined]
-
-
-def _watched(optimizer: Any) -> bool:
-    """Whether anyone would notice torch's wrapper around a step, which takes as long as the step of a small model."""
-    mine = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    return bool(mine or _global_optimizer_pre_hooks or _global_optimizer_post_hooks or _profiler_enabled())
-
 
 class Setting:
     """A group's rule, and the values it is made of. Values that can change in place are read again at each step."""
@@ -179,7 +160,9 @@ class Setting:
         self.live = any(map(_changeable, self.values))
         core = self._core(group)
         self.traced = any(isinstance(v, torch.Tensor) for v in core.values())
-        self.rule: Rule = (self._checked(cls, group) if same is None else same.rule).revalued(core)
+        self.whole: Rule = (self._checked(cls, group) if same is None else same.whole).revalued(core)
+        #: What takes the step: of a wrapper that evaluates the model, its base.
+        self.rule: Rule = getattr(self.whole, "base", self.whole) if self.whole.evaluates else self.whole
 
     def _core(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """The group's values under the core's words."""
@@ -231,43 +214,3 @@ def _check_flags(call: str, options: Mapping[str, Any], lr: Any) -> None:
         raise RuntimeError(f"`{call}`: `fused` does not support `differentiable`.")
     if isinstance(lr, torch.Tensor) and options["foreach"] and not options["capturable"]:
         raise ValueError(f"`{call}`: lr as a Tensor is not supported for capturable=False and foreach=True.")
-
-
-def _example(name: str) -> list[str]:
-    return [
-        ">>> import torch",
-        f">>> from {__package__.replace('.adapters', '')} import {name}",
-        ">>> model = torch.nn.Linear(2, 2)",
-        f">>> optimizer = {name}(model.parameters())",
-        ">>> model(torch.ones(3, 2)).sum().backward()",
-        ">>> optimizer.step()",
-    ]
-
-
-def _constructor(name: str, known: inspect.Signature) -> Callable[..., None]:
-    """A constructor that shows its arguments; on the function, where a subclass with its own does not inherit them."""
-
-    def __init__(self: RuleOptimizer, params: Any, *args: Any, **given: Any) -> None:
-        RuleOptimizer.__init__(self, params, *args, **given)
-
-    __init__.__qualname__ = f"{name}.__init__"  # Python's own errors say it
-    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    __init__.__signature__ = known.replace(parameters=[own, *known.parameters.values()])  # type: ignore[attr-defined]
-    return __init__
-
-
-@functools.cache
-def optimizer(name: str) -> type[RuleOptimizer]:
-    """The torch class of the rule of this name."""
-    rule = get(name)
-    fields, theirs = rule.fields_with(), native_class(rule)
-    also = (*rule.options, "max_grad_norm", "kernel", "state_dtype")
-    body: dict[str, Any] = {
-        "__module__": __package__.replace(".adapters", ""),
-        "__doc__": document(rule.text, fields, _example(rule.__name__), lambda k: TORCH.spell(k, fields), also),
-        "__init__": _constructor(rule.__name__, signature(rule)),
-        "_known": signature(rule),
-        "rule_class": rule,
-    }
-    bases = (RuleOptimizer,) if theirs is Optimizer else (RuleOptimizer, theirs)
-    return type(rule.__name__, bases, body)

@@ -1,0 +1,187 @@
+"""Optimizers that evaluate the model inside a step: a search over all parameters, and a wrapper around a base.
+
+Both drive the core's generator and answer it by the user's closure. The first keeps its memory under the first
+parameter, as torch's L-BFGS does. The second is like any other optimizer, but goes elsewhere for the gradient.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from scirs2_adapters.core.closures._search import check_closure, drive
+from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.rule import Rule
+
+from .. import paths
+from ..dialect import TORCH, build, given_by_name
+from ..paths.closures import SPACE, Evaluations, flat, load, number
+from .hooks import Hooked
+from .rules import RuleOptimizer
+
+Optimizer = torch.optim.Optimizer
+Tensor = torch.Tensor
+
+RETURNS = "clears the gradients, computes the loss, calls backward and returns the loss"
+#: The memory of a search in torch's order, and what of it torch has as tensors without axes where the core has numbers.
+ORDER = ("func_evals", "n_iter", "al", "d", "t", "old_dirs", "old_stps", "ro", "H_diag", "prev_flat_grad", "prev_loss")
+TENSORS = ("al", "ro", "H_diag")
+
+#: A search in a compiled training step, which the compiler must not look into.
+_eagerly = torch._disable_dynamo(lambda search, closure: search(closure))  # type: ignore[attr-defined]
+
+
+class ClosureOptimizer(Hooked):
+    """What both have in common: a step needs a closure."""
+
+    def _advance(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
+        check_closure(type(self).__name__, closure, RETURNS)
+        return (_eagerly if torch.compiler.is_compiling() else _call)(self._search, closure)
+
+    _hooked = Optimizer.profile_hook_step(_advance)
+
+    def _search(self, closure: Callable[[], Any]) -> Any:
+        raise TypeError(f"`{type(self).__name__}` must say how it searches.")
+
+
+def _call(search: Callable[..., Any], closure: Callable[[], Any]) -> Any:
+    return search(closure)
+
+
+class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
+    """A wrapper that lets its base step by the gradient at another point."""
+
+    #: A scaler calls no closure.
+    _step_supports_amp_scaling = False
+
+    def _check_groups(self) -> None:
+        RuleOptimizer._check_groups(self)
+        for i, group in enumerate(self.param_groups):
+            whole: Any = self._setting(i, group).whole
+            own, its = ({TORCH.spell(k, f) for k in f} for f in (self.rule_class.fields, whole.base.fields))
+            if own & its:
+                worded = f"must have no argument `{min(own & its)}`, for {type(self).__name__} has one"
+                raise bad_value(type(self).__name__, "base", worded, whole.base.name)
+
+    def _search(self, closure: Callable[[], Any]) -> Any:
+        rules: list[Any] = []
+        params: list[Tensor] = []
+        for i, group in enumerate(self.param_groups):
+            rules += [self._setting(i, group).whole] * len(group["params"])
+            params += group["params"]
+        evaluations = Evaluations(type(self).__name__, params, closure)
+        search: Any = self.rule_class.search  # type: ignore[attr-defined]
+        with torch.no_grad():
+            try:
+                drive(search(SPACE, rules, map(load, params)), evaluations.each)
+            finally:
+                evaluations.restore()
+            paths.step(self)
+        return evaluations.losses[0]
+
+
+class SearchOptimizer(ClosureOptimizer):
+    """A search over one vector of all parameters."""
+
+    rule_class: ClassVar[type[Rule]]
+    _known: ClassVar[inspect.Signature]
+
+    def __init__(self, params: Any, *args: Any, **given: Any) -> None:
+        call = self.rule_class.__name__
+        rule: Any = build(self.rule_class, given_by_name(call, self._known, args, given), None)
+        Optimizer.__init__(self, params, TORCH.to_host(rule.settled(), rule.fields))
+        self._group()
+
+    def _group(self) -> dict[str, Any]:
+        """The one group that there may be."""
+        if len(self.param_groups) == 1:
+            return self.param_groups[0]
+        name = type(self).__name__
+        worded = f"must be of one group. {name} doesn't support per-parameter options (parameter groups)"
+        raise bad_value(name, "params", worded, f"{len(self.param_groups)} groups")
+
+    def _search(self, closure: Callable[[], Any]) -> Any:
+        group = self._group()
+        values = {word: group[word] for word in TORCH.parameters(self.rule_class.fields)}
+        numbers = {k: number(v) if isinstance(v, Tensor) else v for k, v in values.items()}
+        rule: Any = build(self.rule_class, numbers, None)
+        params = group["params"]
+        evaluations = Evaluations(type(self).__name__, params, closure)
+        with torch.no_grad():
+            start = flat(params)
+            memory = {k: _core(v, start) for k, v in self.state[params[0]].items() if v is not None}
+            try:
+                end, memory = drive(rule.search(SPACE, start, memory), evaluations.whole)
+                if end is not start:
+                    evaluations.place_flat(end)
+            except BaseException:
+                evaluations.restore()
+                raise
+            self.state[params[0]] = {k: _torch(k, memory[k], start) for k in ORDER if k in memory}
+        return evaluations.losses[0]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in."""
+        seen: list[Mapping[str, Any]] = []
+
+        def look(_: Any, saved: dict[str, Any]) -> None:
+            seen.append(self._checked(saved))
+
+        def restore(_: Any) -> None:
+            if seen[0]:
+                p = self._group()["params"][0]
+                self.state[p] = {k: _copied(v, p.device) for k, v in seen[0].items()}
+
+        hooks = [
+            self.register_load_state_dict_pre_hook(look),
+            self.register_load_state_dict_post_hook(restore, prepend=True),
+        ]
+        try:
+            Optimizer.load_state_dict(self, state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _checked(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The memory in a state dict; that of another optimizer or model is refused before anything is changed."""
+        call = f"{type(self).__name__}.load_state_dict"
+        wanted = f"must be a state dict of {type(self).__name__}"
+        for group in saved["param_groups"]:
+            if missing := [word for word in TORCH.parameters(self.rule_class.fields) if word not in group]:
+                raise bad_value(call, "state_dict", f"{wanted}; its group has no {missing[0]!r}", sorted(group))
+        held: Mapping[str, Any] = saved["state"].get(saved["param_groups"][0]["params"][0]) or {}
+        if unknown := [k for k in held if k not in ORDER]:
+            raise bad_value(call, "state_dict", f"{wanted}; its memory has {unknown[0]!r}", sorted(map(str, held)))
+        size = sum(p.numel() * (2 if p.is_complex() else 1) for p in self._group()["params"])
+        for key, value in held.items():
+            for x in value if isinstance(value, list) else [value]:
+                if isinstance(x, Tensor) and x.ndim and x.shape != (size,):
+                    raise bad_value(call, f"state_dict['state'][0][{key!r}]", f"must be of {size} elements", x)
+        return held
+
+
+def _core(value: Any, like: Tensor) -> Any:
+    """Memory as the core has it: vectors, plain numbers, and lists of them."""
+    if isinstance(value, list):
+        return [_core(x, like) for x in value]
+    if isinstance(value, Tensor):
+        return value.to(like) if value.ndim else value.item()
+    return value
+
+
+def _torch(key: str, value: Any, like: Tensor) -> Any:
+    """Memory as torch has it."""
+    if key in TENSORS and isinstance(value, list):
+        known = [x for x in value if x is not None]
+        return [*like.new_tensor(known).unbind(), *[None] * (len(value) - len(known))]
+    return like.new_tensor(value) if key in TENSORS and isinstance(value, float) else value
+
+
+def _copied(value: Any, device: torch.device) -> Any:
+    if isinstance(value, list):
+        return [_copied(x, device) for x in value]
+    return value.detach().to(device, copy=True) if isinstance(value, Tensor) else value
