@@ -94,7 +94,7 @@ if child == 0:
         walk(optimizer, steps=1)
     os._exit(0 if kept else 1)
 assert os.waitpid(child, 0)[1] == 0
-assert all(same(parents[name], walked(name, FORKABLE, kernel="host")) for name in ALL)  # and the parent's are its own still
+assert all(same(parents[name], walked(name, FORKABLE, kernel="host")) for name in ALL)  # its own still
 """
 
 

@@ -17,7 +17,7 @@ from scirs2_adapters.core.options import slot_dtype
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
-from .dialect import OURS, WHOLE_STEPS, all_words, resembles, signed, words
+from .dialect import NONE_IS_DEFAULT, OURS, TORCH, WHOLE_STEPS, all_words, build, resembles, signed, words
 
 Tensor = torch.Tensor
 Held = dict[str, Any]
@@ -171,8 +171,12 @@ def options(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(optimizer: Any, rule: Rule, saved: Mapping[str, Any]) -> None:
-    """Refuse the dict of another optimizer before anything is changed."""
+    """Refuse the dict of another optimizer, and what is no such dict, before anything is changed."""
     name = type(optimizer).__name__
+    if not isinstance(saved, Mapping) or not {"state", "param_groups"} <= saved.keys():
+        found = sorted(map(str, saved)) if isinstance(saved, Mapping) else saved
+        wanted = 'must be a dict with the keys "state" and "param_groups", as `state_dict()` gives it'
+        raise bad_value(f"{name}.load_state_dict", "state_dict", wanted, found)
     for old in saved["param_groups"]:
         own, constants = words(rule), signed(rule)
         whole = all(k in old for k in OURS)  # one of ours, which lacks nothing
@@ -181,8 +185,10 @@ def check(optimizer: Any, rule: Rule, saved: Mapping[str, Any]) -> None:
         wrong = [k for k, v in constants.items() if old.get(k, v) != v]
         if missing or foreign or wrong:
             raise _foreign(name, f"its groups differ in {', '.join(map(repr, missing or foreign or wrong))}", saved)
-    for p, label, _, held in _pairs(optimizer, saved):
-        routed, leaf = rule.route(leaf_of(p, label)), leaf_of(p, label)
+    rules = {id(old): _saved_rule(rule, old) for old in saved["param_groups"]}
+    for p, label, old, held in _pairs(optimizer, saved):
+        leaf = leaf_of(p, label)
+        routed = rules[id(old)].route(leaf)
         known = {s.name for s in routed.all_slots()} | {"step"}
         unknown = [k for k, v in held.items() if k not in known and v is not None]
         absent = [s.name for s in arrays_of(routed, leaf) if s.when is None and s.name not in held]
@@ -191,6 +197,13 @@ def check(optimizer: Any, rule: Rule, saved: Mapping[str, Any]) -> None:
         for slot in arrays_of(routed, leaf):
             if held.get(slot.name) is not None:
                 _check_shape(optimizer, slot, held[slot.name], p)
+
+
+def _saved_rule(rule: Rule, old: Mapping[str, Any]) -> Rule:
+    """The rule of a saved group, whose options say what memory its parameters have."""
+    given = {host: old[host] for _, host, _ in TORCH.places(rule.fields) if host in old}
+    given = {k: v for k, v in given.items() if v is not None or k not in NONE_IS_DEFAULT}
+    return build(type(rule), given | ({"base": old["base"]} if "base" in old else {}), old.get("match"))
 
 
 def _foreign(name: str, why: str, saved: Mapping[str, Any]) -> ArgumentValueError:

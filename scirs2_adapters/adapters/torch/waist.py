@@ -41,6 +41,15 @@ def _sum(x: Tensor, axis: int | None) -> Tensor:
     return torch.sum(x) if axis is None else torch.sum(x, dim=axis, keepdim=True)
 
 
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    """In its own dtype, also where the step is made under autocast."""
+    kind = a.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        return torch.matmul(a, b)
+    with torch.autocast(kind, enabled=False):
+        return torch.matmul(a, b)
+
+
 WAIST = Waist(
     sqrt=_either(math.sqrt, torch.sqrt),
     abs=torch.abs,
@@ -50,7 +59,7 @@ WAIST = Waist(
     where=_where,
     sum=_sum,
     mean=lambda x, axis: _sum(x, axis) / max(1, math.prod(x.shape) if axis is None else x.shape[axis]),
-    matmul=torch.matmul,
+    matmul=_matmul,
     transpose=lambda x: x.transpose(-1, -2),
 )
 
