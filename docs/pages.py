@@ -30,7 +30,13 @@ DECAYS = {
 }
 
 #: Traits of a formula, and the field without which each means nothing.
-TRAITS = {"decay": "weight_decay", "eps_place": "eps", "lr_in_buffer": "momentum", "max_corrected": "amsgrad"}
+TRAITS = {
+    "decay": "weight_decay",
+    "eps_place": "eps",
+    "lr_in_buffer": "momentum",
+    "max_corrected": "amsgrad",
+    "late": "eta_plus",
+}
 
 TRAIT_WORDS = {
     ("decay", "decoupled"): "decoupled weight decay",
@@ -39,6 +45,7 @@ TRAIT_WORDS = {
     ("eps_place", "inside"): "eps is added under the root",
     ("eps_place", "outside"): "eps is added to what finally divides the step",
     ("lr_in_buffer", True): "the momentum buffer holds steps already multiplied by the learning rate",
+    ("late", True): "each step is taken one step late",
     ("max_corrected", True): "AMSGrad keeps the largest corrected moment",
 }
 

@@ -29,8 +29,11 @@ __all__ = [
     "Prodigy",
     "Moments",
     "RAdam",
+    "MeanSquare",
     "RMSprop",
+    "Rprop",
     "SGD",
+    "SparseAdam",
     "LBFGS",
     "SAM",
 ]
@@ -92,6 +95,7 @@ class Adam(Rule):
     eps: float
     eps_root: float
     amsgrad: bool
+    nesterov: bool
     def __init__(
         self,
         learning_rate: float = 0.001,
@@ -100,6 +104,7 @@ class Adam(Rule):
         eps: float = 1e-8,
         eps_root: float = 0.0,
         amsgrad: bool = False,
+        nesterov: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -133,6 +138,7 @@ class AdamW(Adam):
         eps: float = 1e-8,
         eps_root: float = 0.0,
         amsgrad: bool = False,
+        nesterov: bool = False,
         weight_decay: float = 0.01,
         maximize: bool = False,
         *,
@@ -282,19 +288,64 @@ class RAdam(Moments):
         match: str | None = None,
     ) -> None: ...
 
-class RMSprop(Rule):
+class MeanSquare(Rule):
     learning_rate: float
     rho: float
     eps: float
     momentum: float
+    nesterov: bool
     centered: bool
+    eps_in_sqrt: bool
+    initial_scale: float
+    bias_correction: bool
     def __init__(
         self,
         learning_rate: float = 0.01,
         rho: float = 0.99,
         eps: float = 1e-8,
         momentum: float = 0.0,
+        nesterov: bool = False,
         centered: bool = False,
+        eps_in_sqrt: bool = False,
+        initial_scale: float = 0.0,
+        bias_correction: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class RMSprop(MeanSquare):
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        rho: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        centered: bool = False,
+        eps_in_sqrt: bool = False,
+        initial_scale: float = 0.0,
+        bias_correction: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Rprop(Rule):
+    learning_rate: float
+    eta_minus: float
+    eta_plus: float
+    min_step_size: float
+    max_step_size: float
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        eta_minus: float = 0.5,
+        eta_plus: float = 1.2,
+        min_step_size: float = 1e-6,
+        max_step_size: float = 50.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -311,6 +362,22 @@ class SGD(Rule):
         momentum: float = 0.0,
         dampening: float = 0.0,
         nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class SparseAdam(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,

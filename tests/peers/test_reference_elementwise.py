@@ -9,7 +9,9 @@ import optax
 import pytest
 import torch
 
-from .problem import Case, compare, named
+from tests.reference import reference
+
+from .problem import Case, close, compare, gradients, named, parameters
 from .test_reference_peers import DECAY, optax_run, torch_run
 
 TORCH = [
@@ -52,6 +54,14 @@ TORCH = [
         "RAdam",
         {"decoupled_weight_decay": True, **DECAY},
     ),
+    Case("plain", "rprop", {}, "Rprop", {}),
+    Case(
+        "options",
+        "rprop",
+        {"learning_rate": 0.1, "eta_minus": 0.7, "eta_plus": 1.5, "min_step_size": 0.02, "max_step_size": 0.3},
+        "Rprop",
+        {"lr": 0.1, "etas": (0.7, 1.5), "step_sizes": (0.02, 0.3)},
+    ),
     Case("never rectified", "radam", {"beta2": 0.5}, "RAdam", {"betas": (0.9, 0.5)}),
 ]
 
@@ -59,6 +69,24 @@ TORCH = [
 @pytest.mark.parametrize("case", TORCH, ids=named)
 def test_twin_agrees_with_torch(case: Case) -> None:
     compare(case, torch_run(lambda ps: [getattr(torch.optim, case.peer)(ps, **case.options)]))
+
+
+def test_sparse_adam_agrees_with_torch_where_the_gradient_has_every_element() -> None:
+    """torch's steps the elements that a sparse gradient holds; the others of these leaves have no memory yet."""
+    options = {"lr": 0.1, "betas": (0.8, 0.7), "eps": 1e-2}
+    ps = [torch.nn.Parameter(torch.tensor(p)) for p in parameters() if p.ndim]
+    optimizer = torch.optim.SparseAdam(ps, **options)
+    for gs in gradients():
+        for p, g in zip(ps, [g for g in gs if g.ndim], strict=True):
+            p.grad = torch.tensor(g).to_sparse()
+        optimizer.step()
+    hyper = {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.7, "eps": 1e-2}
+    xs, states = reference("sparseadam")(parameters(), gradients(), hyper=hyper)
+    ours = [(x, slots) for x, slots in zip(xs[-1], states[-1]["leaves"], strict=True) if x.ndim]
+    for p, (x, slots) in zip(ps, ours, strict=True):
+        close(x, p.detach().numpy(), "parameter")
+        for name, slot in slots.items():
+            close(slot, optimizer.state[p][name].numpy(), name)
 
 
 # optax adds Adagrad's and RAdam's eps in other places, so that only without it are the formulas the same.

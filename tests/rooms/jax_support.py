@@ -32,6 +32,7 @@ PEERS: dict[str, list[dict[str, Any]]] = {
     "prodigy": [{"estim_lr0": 1e-2, "weight_decay": 0.01}, {"estim_lr0": 1e-2, "safeguard_warmup": True}],
     "radam": [{"learning_rate": 1e-2, "b2": 0.9}, {"learning_rate": 1e-2, "eps_root": 1e-6, "threshold": 5.5}],
     "rmsprop": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "momentum": 0.9, "centered": True}],
+    "rprop": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "eta_plus": 1.5, "max_step_size": 0.02}],
     "sgd": [
         {"learning_rate": 1e-2},
         {"learning_rate": 1e-2, "momentum": 0.9},

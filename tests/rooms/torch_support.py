@@ -32,6 +32,8 @@ PEERS: list[tuple[str, dict[str, Any]]] = [
     ("Adamax", {"lr": 0.01, "weight_decay": 0.1}),
     ("RAdam", {"lr": 0.01, "weight_decay": 0.1, "betas": (0.9, 0.9)}),
     ("RAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("Rprop", {"lr": 0.01}),
+    ("Rprop", {"lr": 0.01, "etas": (0.7, 1.5), "step_sizes": (1e-3, 0.02), "maximize": True}),
     ("Adafactor", {"lr": 0.05, "weight_decay": 0.1}),
     ("Adafactor", {"eps": (1e-3, 1e-2), "d": 2.0, "beta2_decay": -0.5}),
 ]
@@ -106,8 +108,17 @@ def walk(*optimizers: Optimizer, steps: int = 10, seed: int = 5, lay: Callable[.
         grads = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
         for optimizer in optimizers:
             for p, g in zip(params_of(optimizer), grads, strict=True):
-                p.grad = lay(g.to(p.dtype), p)
+                p.grad = _fitted(optimizer, lay(g.to(p.dtype), p))
             optimizer.step()
+
+
+def _fitted(optimizer: Optimizer, g: torch.Tensor | None) -> torch.Tensor | None:
+    """A gradient in a form that the optimizer takes: some take sparse ones alone."""
+    name = type(optimizer).__name__
+    if g is None or g.is_sparse or name.casefold() not in names() or get(name.casefold()).sparse != "rows":
+        return g
+    with torch.sparse.check_sparse_tensor_invariants():  # torch warns where it is not told whether to check
+        return g.to_sparse()
 
 
 def distance(a: Optimizer, b: Optimizer) -> float:

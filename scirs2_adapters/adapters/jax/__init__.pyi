@@ -7,7 +7,7 @@ import optax
 
 from scirs2_adapters.core.rule import Rule
 
-from .native import step
+from .native.fused import explain, step
 
 __all__ = [
     "adadelta",
@@ -23,7 +23,10 @@ __all__ = [
     "prodigy",
     "radam",
     "rmsprop",
+    "rprop",
     "sgd",
+    "sparseadam",
+    "explain",
     "step",
 ]
 
@@ -37,6 +40,7 @@ def adadelta(
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adafactor(
@@ -51,6 +55,7 @@ def adafactor(
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adagrad(
@@ -64,6 +69,7 @@ def adagrad(
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adam(
@@ -75,11 +81,13 @@ def adam(
     mu_dtype: Any = None,
     *,
     amsgrad: bool = False,
+    nesterov: bool = False,
     weight_decay: float | None = None,
     maximize: bool = False,
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adamax(
@@ -93,6 +101,7 @@ def adamax(
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adamw(
@@ -106,9 +115,11 @@ def adamw(
     mask: Any = None,
     *,
     amsgrad: bool = False,
+    nesterov: bool = False,
     maximize: bool = False,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def lamb(
@@ -123,6 +134,7 @@ def lamb(
     maximize: bool = False,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def lion(
@@ -136,6 +148,7 @@ def lion(
     maximize: bool = False,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def lookahead(
@@ -148,12 +161,14 @@ def lookahead(
     eps: float = 1e-8,
     eps_root: float = 0.0,
     amsgrad: bool = False,
+    nesterov: bool = False,
     weight_decay: float | None = None,
     maximize: bool = False,
     base: str | Rule = "adamw",
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def muon(
@@ -176,6 +191,7 @@ def muon(
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def prodigy(
@@ -194,6 +210,7 @@ def prodigy(
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def radam(
@@ -210,20 +227,41 @@ def radam(
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def rmsprop(
     learning_rate: optax.ScalarOrSchedule = 0.01,
     decay: float = 0.99,
     eps: float = 1e-8,
-    *,
-    momentum: float | None = None,
+    initial_scale: float = 0.0,
+    eps_in_sqrt: bool = False,
     centered: bool = False,
+    momentum: float | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+    *,
     weight_decay: float | None = None,
     maximize: bool = False,
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
+    match: str | None = None,
+) -> optax.GradientTransformationExtraArgs: ...
+def rprop(
+    learning_rate: optax.ScalarOrSchedule = 0.01,
+    eta_minus: float = 0.5,
+    eta_plus: float = 1.2,
+    min_step_size: float = 1e-6,
+    max_step_size: float = 50.0,
+    *,
+    weight_decay: float | None = None,
+    maximize: bool = False,
+    mask: Any = None,
+    kernel: str = "auto",
+    state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def sgd(
@@ -238,5 +276,20 @@ def sgd(
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
+    match: str | None = None,
+) -> optax.GradientTransformationExtraArgs: ...
+def sparseadam(
+    learning_rate: optax.ScalarOrSchedule = 0.001,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float | None = None,
+    maximize: bool = False,
+    mask: Any = None,
+    kernel: str = "auto",
+    state_dtype: str | Mapping[str, str] | None = None,
+    axis_name: Any = None,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...

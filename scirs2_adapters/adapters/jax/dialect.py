@@ -83,6 +83,7 @@ _ADAM = (
 )
 _ADADELTA = (Place(optax.ScaleByAdaDeltaState, {"e_g": "square_avg", "e_x": "acc_delta"}),)
 _ADAMAX = (Place(optax.ScaleByAdamState, {"count": "count", "mu": "exp_avg", "nu": "exp_inf"}),)
+_RPROP = (Place(optax.ScaleByRpropState, {"step_sizes": "step_size", "prev_updates": "prev"}),)
 _RSS = (Place(optax.ScaleByRssState, {"sum_of_squares": "sum"}),)
 _LION = (Place(optax.ScaleByLionState, {"count": "count", "mu": "exp_avg"}),)
 _RMS = (
@@ -120,6 +121,7 @@ CHAINS = {
     "radam": Chain((_ADAM[:1], "rate")),
     "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),
     "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
+    "rprop": Chain((_RPROP, "rate")),
     "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
 }
 

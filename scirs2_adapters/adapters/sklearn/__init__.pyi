@@ -17,6 +17,8 @@ from scirs2_adapters.core import (
     Prodigy,
     RAdam,
     RMSprop,
+    Rprop,
+    SparseAdam,
 )
 
 from .native import LinearClassifier, LinearRegressor, with_optimizer
@@ -42,7 +44,9 @@ __all__ = [
     "Prodigy",
     "RAdam",
     "RMSprop",
+    "Rprop",
     "SGD",
+    "SparseAdam",
 ]
 
 class MLPClassifier(_MLPClassifier):

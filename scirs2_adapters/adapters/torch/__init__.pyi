@@ -7,7 +7,9 @@ import torch
 
 from scirs2_adapters.core.rule import Rule
 
-from .native import RuleOptimizer as _RuleOptimizer
+from .native.closures import AroundOptimizer as _AroundOptimizer
+from .native.closures import SearchOptimizer as _SearchOptimizer
+from .native.rules import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
     "Adadelta",
@@ -17,13 +19,17 @@ __all__ = [
     "AdamW",
     "Adamax",
     "LAMB",
+    "LBFGS",
     "Lion",
     "Lookahead",
     "Muon",
     "Prodigy",
     "RAdam",
     "RMSprop",
+    "Rprop",
+    "SAM",
     "SGD",
+    "SparseAdam",
 ]
 
 class Adadelta(_RuleOptimizer):
@@ -99,6 +105,7 @@ class Adam(_RuleOptimizer):
         amsgrad: bool = False,
         *,
         eps_root: float = 0.0,
+        nesterov: bool = False,
         maximize: bool = False,
         foreach: Any = None,
         fused: Any = None,
@@ -121,6 +128,7 @@ class AdamW(_RuleOptimizer):
         amsgrad: bool = False,
         *,
         eps_root: float = 0.0,
+        nesterov: bool = False,
         maximize: bool = False,
         foreach: Any = None,
         fused: Any = None,
@@ -173,6 +181,19 @@ class LAMB(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
+class LBFGS(_SearchOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 1.0,
+        max_iter: int = 20,
+        max_eval: int | None = None,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 1e-9,
+        history_size: int = 100,
+        line_search_fn: str | None = None,
+    ) -> None: ...
+
 class Lion(_RuleOptimizer):
     def __init__(
         self,
@@ -205,6 +226,7 @@ class Lookahead(_RuleOptimizer):
         eps: float = 1e-8,
         eps_root: float = 0.0,
         amsgrad: bool = False,
+        nesterov: bool = False,
         weight_decay: float = 0.01,
         maximize: bool = False,
         foreach: Any = None,
@@ -310,11 +332,60 @@ class RMSprop(_RuleOptimizer):
         maximize: bool = False,
         differentiable: bool = False,
         *,
+        nesterov: bool = False,
+        eps_in_sqrt: bool = False,
+        initial_scale: float = 0.0,
+        bias_correction: bool = False,
         fused: Any = None,
         max_grad_norm: Any = None,
         state_dtype: str | Mapping[str, str] | None = None,
         kernel: str = "auto",
         match: str | None = None,
+    ) -> None: ...
+
+class Rprop(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.01,
+        etas: tuple[float, ...] = (0.5, 1.2),
+        step_sizes: tuple[float, ...] = (1e-6, 50.0),
+        *,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class SAM(_AroundOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        base: str | Rule = "sgd",
+        rho: float = 0.05,
+        adaptive: bool = False,
+        *,
+        lr: float | torch.Tensor = 0.001,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+        kernel: str = "auto",
+        match: str | None = None,
+        **base_hyper: Any,
     ) -> None: ...
 
 class SGD(_RuleOptimizer):
@@ -328,6 +399,26 @@ class SGD(_RuleOptimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class SparseAdam(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 1e-8,
+        maximize: bool = False,
+        *,
+        weight_decay: float = 0.0,
         foreach: Any = None,
         fused: Any = None,
         capturable: bool = False,

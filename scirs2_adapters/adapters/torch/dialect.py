@@ -33,6 +33,8 @@ TORCH = Dialect(
     tuples={
         "betas": ("beta1", "beta2"),
         "eps": ("eps1", "eps2"),
+        "etas": ("eta_minus", "eta_plus"),
+        "step_sizes": ("min_step_size", "max_step_size"),
         "adamw_betas": ("adamw_beta1", "adamw_beta2"),
     },
 )
@@ -70,6 +72,8 @@ SENTENCES: dict[str, str] = {
     "weight_decay": "Invalid weight_decay value: {}",
     "momentum": "Invalid momentum value: {}",
     "alpha": "Invalid alpha value: {}",
+    "etas[0]": "Invalid eta values: {}",
+    "etas[1]": "Invalid eta values: {}",
     "rho": "Invalid rho value: {}",
     "lr_decay": "Invalid lr_decay value: {}",
     "initial_accumulator_value": "Invalid initial_accumulator_value value: {}",

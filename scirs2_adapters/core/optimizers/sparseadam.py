@@ -1,0 +1,30 @@
+"""SparseAdam."""
+
+from ..fields import fraction, nonnegative
+from ..formulas import adam_coefficients, average
+from ..rule import Rule
+
+
+class SparseAdam(Rule, decay="l2", eps_place="hat", sparse="rows"):
+    """Adam for gradients of which most rows are zero: PyTorch's formula for them, here on every element.
+
+    m = m + (1 - beta1) * (g - m)                 (g includes weight_decay * p)
+    v = v + (1 - beta2) * (g * g - v)
+    p = p - lr * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps)
+
+    Paper: Kingma, Ba 2014, arXiv 1412.6980.
+    Differs from the paper: eps is its "epsilon hat", added to the root of the uncorrected v, as in PyTorch.
+    """
+
+    beta1 = fraction(0.9, "decay rate of the mean of gradients")
+    beta2 = fraction(0.999, "decay rate of the mean of squared gradients")
+    eps = nonnegative(1e-8, "added to the root")
+    eps_root = 0.0
+    matches = {"torch": {}}
+
+    def coefficients(self, xp, t):
+        return adam_coefficients(self, xp, t)
+
+    def update(self, xp, p, g, exp_avg, exp_avg_sq, /, lr, gain1, gain2, corrected, eps):
+        exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
+        return lr * exp_avg / (xp.sqrt(exp_avg_sq * corrected) + eps), exp_avg, exp_avg_sq
