@@ -176,7 +176,7 @@ class Traced:
         self.row_of, self.bundles = row_of, []
         sorted_: dict[Any, list[Member]] = {}
         for m in self.members:
-            key = (m.program, m.p.device, m.p.dtype, row_of[id(m)], id(m) if self.alone or _alone(m) else None)
+            key: Any = (m.program, m.p.device, m.p.dtype, row_of[id(m)], id(m) if self.alone or _alone(m) else None)
             key = (*key, parts(m.p)) if m.spread else key
             sorted_.setdefault(key, []).append(m)
         for members in sorted_.values():

@@ -127,7 +127,7 @@ def refuse_divided(name: str, rule: Rule, groups: Sequence[Any]) -> None:
     """
     reasons = ["its formula sums over the model"] if rule.model_slots() else []
     reasons += ["max_grad_norm is of all gradients"] if any(group["max_grad_norm"] for group in groups) else []
-    made_by = getattr(sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer"), _DIVIDING, None)
+    made_by: Any = getattr(sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer"), _DIVIDING, None)
     frame = sys._getframe() if reasons and made_by else None
     while frame is not None:
         if isinstance(frame.f_locals.get("self"), made_by):
