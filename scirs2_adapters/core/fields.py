@@ -109,9 +109,9 @@ def finite(default: float, means: str) -> Any:
     return number(default, means, "must be a finite number", math.isfinite)
 
 
-def flag(default: bool, means: str) -> Any:
+def flag(default: bool, means: str, structural: bool = True) -> Any:
     """True or False; a constant of the variant."""
-    return Field(default, means, "must be True or False", lambda v: True, kind=bool, structural=True, static=True)
+    return Field(default, means, "must be True or False", lambda v: True, kind=bool, structural=structural, static=True)
 
 
 def count(default: int, means: str, static: bool = False) -> Any:

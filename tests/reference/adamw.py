@@ -4,6 +4,8 @@ AMSGrad and eps_root as in adam.py.
 
 Differs from the paper as torch.optim.AdamW does: the decay is multiplied by the learning rate (line 12 multiplies
 it by the schedule alone). Written as in line 12: gradient step and decay both start from x_{t-1}.
+
+`nesterov` is Dozat 2016 with a constant momentum, which optax calls nadam.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ def step(
     eps_root: float = 0.0,
     weight_decay: float = 1e-2,
     amsgrad: bool = False,
+    nesterov: bool = False,
 ) -> tuple[Array, Slots]:
     m = beta1 * slots.get("exp_avg", 0.0) + (1.0 - beta1) * g
     v = beta2 * slots.get("exp_avg_sq", 0.0) + (1.0 - beta2) * g**2
@@ -35,6 +38,8 @@ def step(
     if amsgrad:
         slots_now["max_exp_avg_sq"] = v = np.maximum(slots.get("max_exp_avg_sq", 0.0), v)
     m_hat = m / (1.0 - beta1**t)
+    if nesterov:
+        m_hat = beta1 * m / (1.0 - beta1 ** (t + 1)) + (1.0 - beta1) * g / (1.0 - beta1**t)
     v_hat = v / (1.0 - beta2**t)
     return x - learning_rate * (m_hat / (np.sqrt(v_hat + eps_root) + eps) + weight_decay * x), slots_now
 

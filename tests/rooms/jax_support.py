@@ -31,8 +31,14 @@ PEERS: dict[str, list[dict[str, Any]]] = {
     "lion": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
     "prodigy": [{"estim_lr0": 1e-2, "weight_decay": 0.01}, {"estim_lr0": 1e-2, "safeguard_warmup": True}],
     "radam": [{"learning_rate": 1e-2, "b2": 0.9}, {"learning_rate": 1e-2, "eps_root": 1e-6, "threshold": 5.5}],
-    "rmsprop": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "momentum": 0.9, "centered": True}],
-    "rprop": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "eta_plus": 1.5, "max_step_size": 0.02}],
+    "rmsprop": [
+        {"learning_rate": 1e-2},
+        {"learning_rate": 1e-2, "momentum": 0.9, "centered": True},
+        {"learning_rate": 1e-2, "momentum": 0.9, "nesterov": True, "initial_scale": 0.5, "eps_in_sqrt": False},
+        {"learning_rate": 1e-2, "bias_correction": True, "eps": 1e-3},
+        # eps so large because the first centered variance is 0 but for rounding
+        {"learning_rate": 1e-2, "bias_correction": True, "centered": True, "eps": 1e-1},
+    ],
     "sgd": [
         {"learning_rate": 1e-2},
         {"learning_rate": 1e-2, "momentum": 0.9},

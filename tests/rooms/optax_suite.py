@@ -40,6 +40,8 @@ Factory = Callable[..., optax.GradientTransformationExtraArgs]
 #: What optax has under a name of its own and we as an argument: optax's name -> (rule, arguments).
 UNDER_ANOTHER_NAME: dict[str, tuple[str, dict[str, Any]]] = {
     "amsgrad": ("adam", {"amsgrad": True}),
+    "nadam": ("adam", {"nesterov": True}),
+    "nadamw": ("adamw", {"nesterov": True}),
 }
 #: In optax's tests, what is not the name of an optimizer.
 NICKNAMES = {"sgd_mom": "sgd"}

@@ -5,12 +5,14 @@ name only. An argument of which optax knows nothing has the default None where N
 `inject_hyperparams` turns every number it sees into a traced array, and must see only those that it is given.
 """
 
+import functools
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import optax
 from optax import contrib
 
@@ -53,11 +55,12 @@ OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "match": None}
 @dataclass(frozen=True)
 class Place:
     """One member of a chain's state: its class, and for each field the slot in it, "count", or "-slot" for its
-    negative.
+    negative. `when` is the argument without which optax takes another class.
     """
 
-    cls: type
+    cls: Callable[..., Any]
     fields: Mapping[str, str] = field(default_factory=dict)
+    when: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,16 @@ class Chain:
     bare: bool = False
 
 
+def _counted(make: str, **memory: Any) -> Any:
+    """The state of an RMSprop of optax's that corrects its means; its class has no public name."""
+    return _class(make)(**memory)
+
+
+@functools.cache
+def _class(make: str) -> type:
+    return type(jax.eval_shape(getattr(optax, make)(bias_correction=True).init, ()))
+
+
 _MOMENTS = {"count": "count", "mu": "exp_avg", "nu": "exp_avg_sq"}
 _ADAM = (
     Place(optax.ScaleByAdamState, _MOMENTS),
@@ -83,12 +96,17 @@ _ADAM = (
 )
 _ADADELTA = (Place(optax.ScaleByAdaDeltaState, {"e_g": "square_avg", "e_x": "acc_delta"}),)
 _ADAMAX = (Place(optax.ScaleByAdamState, {"count": "count", "mu": "exp_avg", "nu": "exp_inf"}),)
-_RPROP = (Place(optax.ScaleByRpropState, {"step_sizes": "step_size", "prev_updates": "prev"}),)
 _RSS = (Place(optax.ScaleByRssState, {"sum_of_squares": "sum"}),)
 _LION = (Place(optax.ScaleByLionState, {"count": "count", "mu": "exp_avg"}),)
 _RMS = (
     Place(optax.ScaleByRmsState, {"nu": "square_avg"}),
     Place(optax.ScaleByRStdDevState, {"mu": "grad_avg", "nu": "square_avg"}),
+    Place(functools.partial(_counted, "scale_by_rms"), {"count": "count", "nu": "square_avg"}, "bias_correction"),
+    Place(
+        functools.partial(_counted, "scale_by_stddev"),
+        {"count": "count", "mu": "grad_avg", "nu": "square_avg"},
+        "bias_correction",
+    ),
 )
 _PRODIGY = {
     "exp_avg": "exp_avg",
@@ -121,7 +139,6 @@ CHAINS = {
     "radam": Chain((_ADAM[:1], "rate")),
     "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),
     "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
-    "rprop": Chain((_RPROP, "rate")),
     "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
 }
 

@@ -116,7 +116,8 @@ def layout(rule: Rule, given: Mapping[str, Any], scheduled: frozenset[str], mask
     places, masked_place = [], -1
     for i, place in enumerate(chain.places):
         if not isinstance(place, str):
-            places.append(_largest(place, {*slots, *model}))
+            asked = tuple(p for p in place if not p.when or getattr(rule, p.when))
+            places.append(_largest(asked, {*slots, *model}))
         elif place == "decay":
             places.append(Place(_decay_schedule(), {COUNT: COUNT}) if "weight_decay" in scheduled else EMPTY)
             masked_place = i if masked else -1

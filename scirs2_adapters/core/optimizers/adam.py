@@ -1,7 +1,7 @@
 """Adam, and AMSGrad."""
 
 from ..fields import flag, fraction, nonnegative
-from ..formulas import adam_coefficients, average
+from ..formulas import adam_coefficients, adam_direction, average
 from ..rule import Rule
 from ..slots import slot
 
@@ -11,9 +11,10 @@ class Adam(Rule, decay="l2"):
 
     m = m + (1 - beta1) * (g - m)                 (g includes weight_decay * p)
     v = v + (1 - beta2) * (g * g - v)             (amsgrad: the largest v so far is used below)
-    p = p - lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t) + eps_root) + eps)
+    p = p - lr * m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t) + eps_root) + eps)
+    nesterov: beta1 * m / (1 - beta1^(t+1)) + (1 - beta1) * g / (1 - beta1^t) stands for m / (1 - beta1^t)
 
-    Paper: Kingma, Ba 2014, arXiv 1412.6980; AMSGrad: Reddi, Kale, Kumar 2018, arXiv 1904.09237.
+    Paper: Kingma, Ba 2014, arXiv 1412.6980; AMSGrad: Reddi, Kale, Kumar 2018, arXiv 1904.09237; nesterov: Dozat 2016.
     Differs from the paper: nothing. eps is outside the corrected root, as in its algorithm 1; Keras has "epsilon hat".
     """
 
@@ -22,13 +23,13 @@ class Adam(Rule, decay="l2"):
     eps = nonnegative(1e-8, "added to the root; bounds the step where gradients vanish")
     eps_root = nonnegative(0.0, "added under the root")
     amsgrad = flag(False, "divide by the largest mean of squares so far")
+    nesterov = flag(False, "look ahead along the mean of gradients")
     matches = {"torch": {}, "optax": {}, "keras": {"eps_place": "hat"}}
-
-    def coefficients(self, xp, t):
-        return adam_coefficients(self, xp, t)
+    coefficients = adam_coefficients
 
     def update(self, xp, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq: slot("amsgrad"), /,
-               lr, gain1, gain2, raw, corrected, eps, eps_root):  # fmt: skip
+               lr, fresh, gain1, gain2, raw, corrected, eps, eps_root):  # fmt: skip
         exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
         v = xp.maximum(max_exp_avg_sq, exp_avg_sq * raw) if self.amsgrad else exp_avg_sq
-        return lr * exp_avg / (xp.sqrt(v * corrected + eps_root) + eps), exp_avg, exp_avg_sq, v
+        u = adam_direction(self, exp_avg, g, lr, fresh) / (xp.sqrt(v * corrected + eps_root) + eps)
+        return u, exp_avg, exp_avg_sq, v
