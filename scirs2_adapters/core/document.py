@@ -16,6 +16,8 @@ from .fields import Field
 OPTIONS = {
     "base": "the optimizer inside, by name or as a rule; its own arguments are taken here too.",
     "match": "None, or the framework whose own formula and defaults of this optimizer are taken.",
+    "mask": "None, a tree of True and False in the parameters' form, or a function that makes one: what decays.",
+    "axis_name": "None, or the mapped axes (of shard_map, vmap) over which a formula's norms and sums go as well.",
     "max_grad_norm": "None, or the norm of all gradients together to which larger ones are scaled as they are read.",
     "kernel": '"host" is the compiled kernel, "traced" the framework\'s operations, "auto" the first where it can run.',
     "state_dtype": "dtype in which memory is stored: None is the parameter's, a name, or names by slot.",

@@ -40,12 +40,10 @@ def test_step_is_update_and_apply(name: str) -> None:
     assert gap(first[1], second[1], jax.tree.map(jnp.zeros_like, second[1])) < 2e-6
 
 
-@each_path
-def test_step_takes_any_transformation(path: str) -> None:
-    start = tree(0)
-    for tx in (optax.adam(1e-2), optax.chain(optax.clip_by_global_norm(1.0), room.adamw(kernel=path))):
-        found = walk(one_call(tx), tx.init(start), start, gradients())
-        assert same_bits(found, walk(two_calls(tx), tx.init(start), start, gradients()))
+def test_step_takes_any_transformation() -> None:
+    start, tx = tree(0), optax.chain(optax.adam(1e-2), optax.trace(0.5))
+    found = walk(one_call(tx), tx.init(start), start, gradients())
+    assert same_bits(found, walk(two_calls(tx), tx.init(start), start, gradients()))
 
 
 @each_kernel
@@ -105,11 +103,11 @@ def test_equal_transformations_share_what_is_compiled_outside_jit() -> None:
     params, grads = tree(0), tree(1)
     room.adamw(2e-3).update(grads, room.adamw().init(params), params)
     with jax.log_compiles(False), jax.checking_leaks():
-        from scirs2_adapters.adapters.jax.paths import advance
+        from scirs2_adapters.adapters.jax.paths import compiled
 
-        before = advance._cache_size()
+        before = compiled._cache_size()
         room.adamw(2e-3).update(grads, room.adamw().init(params), params)
-        assert advance._cache_size() == before
+        assert compiled._cache_size() == before
 
 
 def test_no_traced_value_leaks() -> None:

@@ -34,6 +34,7 @@ MUON = {
     "adamw_beta1": "adam_b1",
     "adamw_beta2": "adam_b2",
     "adamw_eps": "adam_eps",
+    "adamw_weight_decay": "adam_weight_decay",
 }
 DIALECTS = {
     "muon": Dialect(names=WORDS | MUON),
@@ -46,10 +47,11 @@ DTYPES = {
     "adamw": ("mu_dtype", "exp_avg"),
     "lion": ("mu_dtype", "exp_avg"),
     "muon": ("mu_dtype", "momentum_buffer"),
+    "nadam": ("mu_dtype", "exp_avg"),
     "sgd": ("accumulator_dtype", "momentum_buffer"),
 }
 #: Arguments that every factory has besides a rule's own.
-OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "match": None}
+OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "axis_name": None, "match": None}
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ _ADAM = (
 )
 _ADADELTA = (Place(optax.ScaleByAdaDeltaState, {"e_g": "square_avg", "e_x": "acc_delta"}),)
 _ADAMAX = (Place(optax.ScaleByAdamState, {"count": "count", "mu": "exp_avg", "nu": "exp_inf"}),)
+_RPROP = (Place(optax.ScaleByRpropState, {"step_sizes": "step_size", "prev_updates": "prev"}),)
 _RSS = (Place(optax.ScaleByRssState, {"sum_of_squares": "sum"}),)
 _LION = (Place(optax.ScaleByLionState, {"count": "count", "mu": "exp_avg"}),)
 _RMS = (
@@ -133,12 +136,14 @@ CHAINS = {
     "adamw": Chain((_ADAM, "decay", "rate")),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
     "lion": Chain((_LION, "decay", "rate")),
+    "nadam": Chain((_ADAM[:1], "rate")),
     "prodigy": Chain(
         ((Place(contrib.ProdigyState, _PRODIGY),),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True
     ),
     "radam": Chain((_ADAM[:1], "rate")),
     "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),
     "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
+    "rprop": Chain((_RPROP, "rate")),
     "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
 }
 
@@ -201,7 +206,7 @@ def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
 
 
 #: Arguments that stay None until given, where optax has no such argument.
-_SILENT = ("weight_decay", "dampening", "growth_rate", "lr_decay")
+_SILENT = ("weight_decay", "dampening", "growth_rate", "lr_decay", "momentum_decay")
 
 
 def _optax(name: str) -> dict[str, inspect.Parameter]:

@@ -7,8 +7,9 @@ float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.execute.interpret import run
 from scirs2_adapters.core.fields import is_number
-from scirs2_adapters.core.program import Program, record
+from scirs2_adapters.core.program import SCALE, Program, record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf
 from scirs2_adapters.core.waist import HOST_SCALARS, Waist
@@ -79,6 +81,8 @@ class Job:
     negative: frozenset[str]
     names: tuple[str, ...]
     decays: tuple[bool, ...]
+    scaled: bool = False
+    axis_name: Any = None
 
 
 @dataclass(eq=False)
@@ -90,6 +94,7 @@ class Group:
     program: Program
     dtypes: Mapping[str, str]
     compute: str
+    axis_name: Any = None
     members: list[int] = field(default_factory=list)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -130,7 +135,7 @@ def real(dtype: Any) -> str:
     return jnp.finfo(dtype).dtype.name if jnp.issubdtype(dtype, jnp.complexfloating) else jnp.dtype(dtype).name
 
 
-def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]]) -> list[Group]:
+def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], scale: Any = None) -> list[Group]:
     """Sorts leaves into groups, with coefficients computed once for each rule that a leaf is routed to."""
     groups: dict[Any, Group] = {}
     routes: dict[Any, tuple[Rule, Mapping[str, Any]]] = {}
@@ -142,16 +147,55 @@ def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]]) ->
         key = (decay, None if routed is rule else _identity(routed))
         if key not in routes:
             routed = routed if decay else routed.replace(weight_decay=0.0)
-            routes[key] = routed, routed.scalars(SCALARS, t)
+            routes[key] = routed, {**routed.scalars(SCALARS, t), SCALE: scale}
         routed, scalars = routes[key]
         own = routed.leaf_coefficients(leaf)
-        program, dtypes = record(routed, leaf), {n: str(x.dtype) for n, x in arrays.items()}
+        program, dtypes = record(routed, leaf, job.scaled), {n: str(x.dtype) for n, x in arrays.items()}
         kind = (program, *dtypes.items())
         if kind not in groups:
-            groups[kind] = Group(program, dtypes, jnp.promote_types(leaf.dtype, jnp.float32).name)
+            compute = jnp.promote_types(leaf.dtype, jnp.float32).name
+            groups[kind] = Group(program, dtypes, compute, mapped(job, program))
         seen.append(own)  # an object that is gone may have left its identity to another
         groups[kind].add(i, p.shape, (key, *((n, _same(v)) for n, v in own.items())), {**scalars, **own})
     return list(groups.values())
+
+
+def mapped(job: Job, program: Program) -> Any:
+    """The axes over which the sums of this program go; whole rows, columns and matrices cannot be put together so."""
+    parts = {n.kind for n in program.nodes if n.reduces} - {Kind.TENSOR, Kind.MODEL}
+    if job.axis_name is not None and parts:
+        raise bad_value(
+            job.call, "axis_name", "must be None for a rule of rows, columns or matrices", job.axis_name,
+            "Step such parameters under `jit` with a sharding, where XLA completes the sums.",
+        )  # fmt: skip
+    return job.axis_name if program.levels else None
+
+
+def over(axis_name: Any, arrays: Sequence[Any] = ()) -> Waist:
+    """The waist whose sums go over mapped axes as well. An array that is the same along an axis is summed once, where
+    JAX keeps account of that, as it does in `shard_map`: if any of `arrays` varies, it does.
+    """
+    if axis_name is None:
+        return WAIST
+    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    known = any(map(_varies, arrays))
+
+    def axes(x: Any) -> tuple[str, ...]:
+        return tuple(n for n in names if not known or n in _varies(x))
+
+    def whole(x: Any, axis: int | None) -> Any:
+        share = WAIST.sum(x, axis)
+        return jax.lax.psum(share, axes(x)) if axes(x) else share
+
+    def mean(x: Any, axis: int | None) -> Any:
+        return whole(x, axis) / max(1, x.size * math.prod(jax.lax.axis_size(n) for n in axes(x)))
+
+    return replace(WAIST, sum=whole, mean=mean)
+
+
+def _varies(x: Any) -> frozenset[str]:
+    """The mapped axes along which an array is known to differ."""
+    return getattr(jax.typeof(x), "vma", frozenset())
 
 
 def _identity(rule: Rule) -> tuple[Any, ...]:
@@ -190,7 +234,15 @@ def traced(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: A
         ]
         scalars = [rows[k][r] for k in mine for r in groups[k].index]
         numbers = [s.name for s in program.slots if s.kind is Kind.MODEL]
-        out = iter(run(program, WAIST, leaves, scalars, [*groups[mine[0]].stored(emit), *numbers]))
+        out = iter(
+            run(
+                program,
+                over(groups[mine[0]].axis_name, [x["p"] for x in leaves]),
+                leaves,
+                scalars,
+                [*groups[mine[0]].stored(emit), *numbers],
+            )
+        )
         for k in mine:
             results = [next(out) for _ in groups[k].members]
             for n in groups[k].stored(emit):

@@ -1,9 +1,6 @@
-"""optax transformations made from rules, and `step`.
+"""One transformation made from a rule: its `init`, and its step as a change to be added or in one pass over memory."""
 
-A factory keeps the numbers it is given, which may be traced, and builds nothing on a device; `inject_hyperparams`
-calls one inside every update. No `from __future__ import annotations`: wrappers read the annotation of a learning rate
-as an object.
-"""
+from __future__ import annotations
 
 import dataclasses
 import functools
@@ -12,24 +9,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_type, bad_value
-from scirs2_adapters.core.fields import is_number, is_traced
-from scirs2_adapters.core.options import StateDtype, check_path, check_state_dtype, slot_dtype
-from scirs2_adapters.core.program import record
-from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.options import StateDtype, slot_dtype
+from scirs2_adapters.core.program import SCALE, record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
 
-from .dialect import DTYPES, dialect, given_by_name, signature
-from .paths import advance
-from .state import Layout, Memory, initial, layout, possible_slots
-from .waist import Job, real
+from ..paths import advance
+from ..state import Layout, Memory, initial
+from ..waist import Job, real
 
 Tree = Any
+AxisName = str | tuple[str, ...] | None
 #: optax's own words, which callers may look for; it has no public name.
 NO_PARAMS = (
     "You are using a transformation that requires the current value of parameters, "
@@ -52,6 +46,7 @@ class Update:
     kernel: str
     state_dtype: StateDtype
     call: str
+    axis_name: AxisName = None
 
     def __hash__(self) -> int:
         return id(self)
@@ -65,13 +60,13 @@ class Update:
         del extra
         return self._advance("delta", updates, state, params)
 
-    def step(self, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
-        """The new parameters and state in one pass over memory."""
+    def step(self, grads: Tree, state: Tree, params: Tree, scale: Any = None) -> tuple[Tree, Tree]:
+        """The new parameters and state in one pass over memory; `scale` multiplies the gradients as they are read."""
         if params is None and jax.tree.leaves(grads):
             raise ValueError(NO_PARAMS)
-        return self._advance("p", grads, state, params)
+        return self._advance("p", grads, state, params, scale)
 
-    def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+    def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Any = None) -> tuple[Tree, Tree]:
         memory = self.layout.read(state)
         paths, tree = _flatten(grads)
         given = [g for _, g in paths]
@@ -82,8 +77,12 @@ class Update:
         leaves = [self._arrays(paths[i][0], given[i], theirs[i], {n: x[i] for n, x in slots.items()}) for i in moving]
         names = tuple(self._leaf(paths[i][0], leaf["p"]).name for i, leaf in zip(moving, leaves, strict=True))
         decays = tuple(bool(masks[i]) for i in moving)
-        job = Job(self.rule, self.call, emit, self.kernel, self.layout.negative, names, decays)
-        counts, made, model = advance(job, self._numbers(memory), memory.counts, leaves, memory.model)
+        job = Job(
+            self.rule, self.call, emit, self.kernel, self.layout.negative, names, decays, scale is not None,
+            self.axis_name,
+        )  # fmt: skip
+        numbers = self._numbers(memory) | ({} if scale is None else {SCALE: _wide(scale)})
+        counts, made, model = advance(job, numbers, memory.counts, leaves, memory.model)
         out = theirs if emit == "p" else [None] * len(given)
         for i, results in zip(moving, made, strict=True):
             out[i] = results.pop(emit)
@@ -170,76 +169,3 @@ def _only_decayed(rule: Rule, leaf: Leaf) -> bool:
         if len(other) < len(node.args) and (node.op != "mul" or other not in (["l2"], ["decay"])):
             return False
     return True
-
-
-def step(tx: optax.GradientTransformation, grads: Tree, state: Tree, params: Tree, **extra: Any) -> tuple[Tree, Tree]:
-    """New parameters and state: `tx.update` and `optax.apply_updates`, in one pass over memory where `tx` is one of
-    ours.
-
-    Any transformation is taken. Under `jit`, donate parameters and state and take them in the order in which you
-    return them (JAX pairs them so): then both are stepped in the very memory they are in.
-    """
-    if isinstance(tx.update, Update):
-        return tx.update.step(grads, state, params)
-    updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra)
-    return optax.apply_updates(params, updates), state
-
-
-def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
-    """The transformation of a rule with these arguments, by optax's names."""
-    call, given = cls.name, dict(given)
-    kernel, match, mask = given.pop("kernel", "auto"), given.pop("match", None), given.pop("mask", None)
-    state_dtype = given.pop("state_dtype", None)
-    argument, slot = DTYPES.get(cls.name, ("", ""))
-    first = given.pop(argument, None)
-    fields, words = cls.fields_with(given.get("base")), dialect(cls)
-    spelled = {words.names.get(n, n): n for n in ("learning_rate", "weight_decay")}
-    schedules = {spelled[k]: given.pop(k) for k in list(given) if k in spelled and callable(given[k])}
-    core = words.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
-    hyper = {k: v for k, v in core.items() if is_traced(v) or (fields[k].structural and v == 0 and is_number(v))}
-    hyper = {k: np.asarray(v) if is_number(v) else v for k, v in hyper.items()}
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in core.items() if k not in hyper}
-    base = {"base": given["base"]} if "base" in given else {}
-    rule = cls.build(base | plain, match=match, spell=lambda n: words.spell(n, fields), call=call)
-    check_path(call, kernel)
-    actual = rule.replace(**hyper) if hyper else rule
-    place = layout(actual, {**core, **schedules}, frozenset(schedules), mask is not None)
-    check_state_dtype(call, state_dtype, list(possible_slots(actual).values()))
-    update = Update(rule, hyper, schedules, place, mask, kernel, _dtypes(actual, state_dtype, slot, first), call)
-    return optax.GradientTransformationExtraArgs(update.init, update)
-
-
-def _dtypes(rule: Rule, state_dtype: StateDtype, slot: str, first: Any) -> StateDtype:
-    """`state_dtype` with optax's argument for one slot put in."""
-    if first is None:
-        return state_dtype
-    if isinstance(state_dtype, str):
-        state_dtype = {s.name: state_dtype for s in possible_slots(rule).values() if s.initial is None}
-    return {**(state_dtype or {}), slot: jnp.dtype(first).name}
-
-
-@functools.cache
-def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
-    """The factory of an optimizer, with optax's argument names."""
-    cls = get(name)
-    known, words, fields = signature(cls), dialect(cls), cls.fields_with()
-
-    def make(*args: Any, **given: Any) -> optax.GradientTransformationExtraArgs:
-        takes = signature(cls, given["base"]) if given.get("base") is not None else known
-        return transformation(cls, given_by_name(cls.name, takes, args, given))
-
-    make.__name__ = make.__qualname__ = cls.name
-    make.__module__ = __package__
-    make.__signature__ = known  # type: ignore[attr-defined]
-    also = (*cls.options, "kernel", "state_dtype")
-    make.__doc__ = document(cls.text, fields, _example(cls.name), lambda k: words.spell(k, fields), also)
-    return make
-
-
-def _example(name: str) -> list[str]:
-    return [
-        ">>> import jax.numpy as jnp",
-        f">>> from {__package__.replace('.adapters', '')} import {name}, step",
-        f'>>> tx, params = {name}(), {{"w": jnp.ones(3)}}',
-        '>>> params, state = step(tx, {"w": jnp.ones(3)}, tx.init(params), params)',
-    ]

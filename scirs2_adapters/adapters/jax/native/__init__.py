@@ -1,0 +1,97 @@
+"""optax transformations made from rules.
+
+A factory keeps the numbers it is given, which may be traced, and builds nothing on a device; `inject_hyperparams`
+calls one inside every update. No `from __future__ import annotations`: wrappers read the annotation of a learning rate
+as an object.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from scirs2_adapters.core.document import document
+from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.fields import is_number, is_traced
+from scirs2_adapters.core.options import StateDtype, check_path, check_state_dtype
+from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.rule import Rule
+
+from ..dialect import DTYPES, dialect, given_by_name, signature
+from ..state import layout, possible_slots
+from .fused import explain, step
+from .update import Update
+
+__all__ = ["explain", "factory", "step", "transformation"]
+
+
+def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
+    """The transformation of a rule with these arguments, by optax's names."""
+    call, given = cls.name, dict(given)
+    kernel, match, mask = given.pop("kernel", "auto"), given.pop("match", None), given.pop("mask", None)
+    state_dtype, axis_name = given.pop("state_dtype", None), _axes(call, given.pop("axis_name", None))
+    argument, slot = DTYPES.get(cls.name, ("", ""))
+    first = given.pop(argument, None)
+    fields, words = cls.fields_with(given.get("base")), dialect(cls)
+    spelled = {words.names.get(n, n): n for n in ("learning_rate", "weight_decay")}
+    schedules = {spelled[k]: given.pop(k) for k in list(given) if k in spelled and callable(given[k])}
+    core = words.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
+    hyper = {k: v for k, v in core.items() if is_traced(v) or (fields[k].structural and v == 0 and is_number(v))}
+    hyper = {k: np.asarray(v) if is_number(v) else v for k, v in hyper.items()}
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in core.items() if k not in hyper}
+    base = {"base": given["base"]} if "base" in given else {}
+    rule = cls.build(base | plain, match=match, spell=lambda n: words.spell(n, fields), call=call)
+    check_path(call, kernel)
+    actual = rule.replace(**hyper) if hyper else rule
+    place = layout(actual, {**core, **schedules}, frozenset(schedules), mask is not None)
+    check_state_dtype(call, state_dtype, list(possible_slots(actual).values()))
+    dtypes = _dtypes(actual, state_dtype, slot, first)
+    update = Update(rule, hyper, schedules, place, mask, kernel, dtypes, call, axis_name)
+    return optax.GradientTransformationExtraArgs(update.init, update)
+
+
+def _axes(call: str, axis_name: Any) -> Any:
+    """The names of the mapped axes over which a rule's sums go."""
+    names = tuple(axis_name) if isinstance(axis_name, list) else axis_name
+    if names is None or isinstance(names, str) or (isinstance(names, tuple) and all(isinstance(n, str) for n in names)):
+        return names
+    raise bad_type(call, "axis_name", "must be None, the name of an axis, or a tuple of names", axis_name)
+
+
+def _dtypes(rule: Rule, state_dtype: StateDtype, slot: str, first: Any) -> StateDtype:
+    """`state_dtype` with optax's argument for one slot put in."""
+    if first is None:
+        return state_dtype
+    if isinstance(state_dtype, str):
+        state_dtype = {s.name: state_dtype for s in possible_slots(rule).values() if s.initial is None}
+    return {**(state_dtype or {}), slot: jnp.dtype(first).name}
+
+
+@functools.cache
+def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
+    """The factory of an optimizer, with optax's argument names."""
+    cls = get(name)
+    known, words, fields = signature(cls), dialect(cls), cls.fields_with()
+
+    def make(*args: Any, **given: Any) -> optax.GradientTransformationExtraArgs:
+        takes = signature(cls, given["base"]) if given.get("base") is not None else known
+        return transformation(cls, given_by_name(cls.name, takes, args, given))
+
+    make.__name__ = make.__qualname__ = cls.name
+    make.__module__ = __package__
+    make.__signature__ = known  # type: ignore[attr-defined]
+    also = (*cls.options, "mask", "kernel", "state_dtype", "axis_name")
+    make.__doc__ = document(cls.text, fields, _example(cls.name), lambda k: words.spell(k, fields), also)
+    return make
+
+
+def _example(name: str) -> list[str]:
+    return [
+        ">>> import jax.numpy as jnp",
+        f">>> from {__package__.replace('.adapters', '')} import {name}, step",
+        f'>>> tx, params = {name}(), {{"w": jnp.ones(3)}}',
+        '>>> params, state = step(tx, {"w": jnp.ones(3)}, tx.init(params), params)',
+    ]
