@@ -11,9 +11,9 @@ import torch
 
 from scirs2_adapters.core import with_closure
 from scirs2_adapters.torch import LBFGS, SAM
-from tests.rooms.torch_closures import DIGITS, IMAGES, logistic, off, one_thread
+from tests.rooms.torch_closures import DIGITS, IMAGES, logistic, off
 
-__all__ = ["one_thread"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MAKERS: dict[str, Callable[[Any], Any]] = {
     "LBFGS": lambda params: LBFGS(params, max_iter=3, history_size=4),

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from scirs2_adapters.torch import LBFGS, AdamW
-from tests.rooms.torch_closures import logistic, off, one_thread, same, train
+from tests.rooms.torch_closures import logistic, off, same, train
 
-__all__ = ["one_thread"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SEARCHES: list[dict[str, Any]] = [
     {"lr": 1, "max_iter": 4},

@@ -9,9 +9,9 @@ import torch
 
 from scirs2_adapters.core import Lion
 from scirs2_adapters.torch import SAM, AdamW
-from tests.rooms.torch_closures import Closure, logistic, off, one_thread, train
+from tests.rooms.torch_closures import Closure, logistic, off, train
 
-__all__ = ["one_thread"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 BASES: list[tuple[str, str, dict[str, Any]]] = [
     ("sgd", "SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),

@@ -11,15 +11,6 @@ Closure = Callable[[], torch.Tensor]
 IMAGES, DIGITS = load_digits(return_X_y=True)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Threads of small operations wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def logistic(make: Callable[[Any], Any], dtype: torch.dtype = torch.float64) -> tuple[torch.nn.Module, Any, Closure]:
     """Logistic regression of digits from zero: a model, its optimizer, and a closure that counts its calls."""
     x, y = torch.tensor(IMAGES[:200] / 16, dtype=dtype), torch.tensor(DIGITS[:200])

@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 
 from scirs2_adapters.adapters import torch as room
 from scirs2_adapters.core import get, names
-from scirs2_adapters.core.errors import MissingExtraError, bad_type
+from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
 
 from .dialect import FROM_ARGS, read, settle
 from .paths import GROUPS, Optimizer, refuse_replacement, routes_by_name, served
@@ -43,7 +43,11 @@ def optim(name: str, args: TrainingArguments, **hyper: Any) -> tuple[Callable[..
 
 def native(name: str) -> type[Optimizer]:
     """The torch room's class of this optimizer."""
-    return getattr(room, get(name).__name__)
+    rule = get(name)
+    if rule.evaluates:
+        worded = "must be an optimizer that needs no closure, for the Trainer gives none"
+        raise bad_value("optim", "name", worded, name, f"Train with scirs2_adapters.torch.{rule.__name__} in a loop.")
+    return getattr(room, rule.__name__)
 
 
 def pair(call: str, name: str, args: Any, hyper: Mapping[str, Any]) -> tuple[type[Optimizer], dict[str, Any]]:

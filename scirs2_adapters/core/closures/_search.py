@@ -74,11 +74,12 @@ def drive(search: Search[Result], evaluate: Callable[[Vector], tuple[float, Any]
         search.close()
 
 
-def check_closure(call: str, closure: object, returns: str) -> None:
-    """Refuse a step without a closure."""
+def check_closure(call: str, closure: Any, returns: str) -> Callable[[], Any]:
+    """The closure; a step without one is refused."""
     if not callable(closure):
         worded = f"must be a function that {returns}: this optimizer evaluates the model inside its step"
         raise bad_type(f"{call}.step", "closure", worded, closure, "Write `optimizer.step(closure)`.")
+    return closure  # type: ignore[no-any-return]
 
 
 def needs_closure(name: str) -> ArgumentTypeError:

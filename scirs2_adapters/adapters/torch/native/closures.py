@@ -39,8 +39,8 @@ class ClosureOptimizer(Hooked):
 
     def _advance(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
-        check_closure(type(self).__name__, closure, RETURNS)
-        return (_eagerly if torch.compiler.is_compiling() else _call)(self._search, closure)
+        given = check_closure(type(self).__name__, closure, RETURNS)
+        return (_eagerly if torch.compiler.is_compiling() else _call)(self._search, given)
 
     _hooked = Optimizer.profile_hook_step(_advance)
 
