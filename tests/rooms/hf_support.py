@@ -25,8 +25,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
+import scirs2_adapters as s2
+
 logging.set_verbosity_error()
 logging.disable_progress_bar()
+
+#: Those that take the dense gradients of these models.
+NAMES = [name for name in s2.names() if s2.get(name).sparse != "rows"]
 
 WORDS, LENGTH = 16, 8
 _SMALL = {"vocab_size": WORDS, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}

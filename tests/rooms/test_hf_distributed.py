@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import scirs2_adapters as s2
 from tests.boundaries.support import ROOT
+from tests.rooms.hf_support import NAMES
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     folder = tmp_path_factory.mktemp("ranks")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [*launch, str(ROOT / "tests/rooms/hf_ranks.py"), str(folder), *s2.names()]
+    command = [*launch, str(ROOT / "tests/rooms/hf_ranks.py"), str(folder), *NAMES]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
@@ -28,7 +28,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     return first
 
 
-each_name = pytest.mark.parametrize("name", s2.names())
+each_name = pytest.mark.parametrize("name", NAMES)
 
 
 @each_name

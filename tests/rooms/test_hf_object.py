@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-import scirs2_adapters as s2
 from scirs2_adapters.hf import optim
-from tests.rooms.hf_support import arguments, gpt2, rows, trainer, weights
+from tests.rooms.hf_support import NAMES, arguments, gpt2, rows, trainer, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-each_name = pytest.mark.parametrize("name", s2.names())
+each_name = pytest.mark.parametrize("name", NAMES)
 Pair = tuple[torch.optim.Optimizer, torch.nn.Module]
 
 

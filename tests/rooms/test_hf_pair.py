@@ -7,12 +7,11 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-import scirs2_adapters as s2
 from scirs2_adapters.hf import optim
-from tests.rooms.hf_support import arguments, gpt2, trainer
+from tests.rooms.hf_support import NAMES, arguments, gpt2, trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-each_name = pytest.mark.parametrize("name", s2.names())
+each_name = pytest.mark.parametrize("name", NAMES)
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from transformers.training_args import OptimizerNames
 import scirs2_adapters as s2
 import scirs2_adapters.torch as room
 from scirs2_adapters.hf import register
-from tests.rooms.hf_support import arguments, gpt2, trainer
+from tests.rooms.hf_support import NAMES, arguments, gpt2, trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-each_name = pytest.mark.parametrize("name", s2.names())
+each_name = pytest.mark.parametrize("name", NAMES)
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from transformers import Trainer
 
 import scirs2_adapters as s2
 from scirs2_adapters.hf import optim
-from tests.rooms.hf_support import arguments, gpt2, same_bits, trainer, weights
+from tests.rooms.hf_support import NAMES, arguments, gpt2, same_bits, trainer, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-each_name = pytest.mark.parametrize("name", s2.names())
+each_name = pytest.mark.parametrize("name", NAMES)
 PLAIN = (torch.Tensor, str, int, float, bool, type(None))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -78,7 +78,7 @@ def stepped(name: str, **hyper: Any) -> tuple[torch.optim.Optimizer, torch.nn.Pa
 
 @each_name
 def test_the_state_of_another_optimizer_is_refused_while_loading(name: str) -> None:
-    for other in [n for n in s2.names() if n != name]:
+    for other in [n for n in NAMES if n != name]:
         made, p = stepped(name)
         before, state = p.detach().clone(), saved_by(other)
         with pytest.raises(ValueError, match=rf"(?i)({name}\b.*\b{other}\b|{other}\b.*\b{name}\b)"):

@@ -9,10 +9,10 @@ from transformers import Trainer
 
 import scirs2_adapters as s2
 from scirs2_adapters.hf import optim, with_optimizer
-from tests.rooms.hf_support import MODELS, arguments, gpt2, rows, same_bits, trainer, weights
+from tests.rooms.hf_support import MODELS, NAMES, arguments, gpt2, rows, same_bits, trainer, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-each_name = pytest.mark.parametrize("name", s2.names())
+each_name = pytest.mark.parametrize("name", NAMES)
 
 
 def run(folder: Path, name: str, seed: int = 0, **changes: Any) -> Trainer:

@@ -11,10 +11,10 @@ from transformers import Trainer
 import scirs2_adapters as s2
 import scirs2_adapters.torch as room
 from scirs2_adapters.hf import with_optimizer
-from tests.rooms.hf_support import arguments, gpt2, rows, trainer
+from tests.rooms.hf_support import NAMES, arguments, gpt2, rows, trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-each_name = pytest.mark.parametrize("name", s2.names())
+each_name = pytest.mark.parametrize("name", NAMES)
 
 
 class Criterion(Trainer):

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .torch_support import ALL
+from .torch_support import EVERY
 
 
 def _records() -> list[Any]:
@@ -23,7 +23,7 @@ def _records() -> list[Any]:
         warnings.simplefilter("ignore")  # of the many modules that it imports
         from torch.testing._internal.common_optimizers import optim_db
     torch.backends.__allow_nonbracketed_mutation_flag = True
-    return [info for info in optim_db if info.name in ALL]
+    return [info for info in optim_db if info.name in EVERY]
 
 
 #: The records of optimizers that we have under the same name.

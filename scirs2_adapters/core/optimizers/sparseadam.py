@@ -6,7 +6,7 @@ from ..rule import Rule
 
 
 class SparseAdam(Rule, decay="l2", eps_place="hat", sparse="rows"):
-    """Adam for gradients of which most rows are zero: PyTorch's formula for them, here on every element.
+    """Adam for gradients of which most rows are zero: PyTorch's formula, on the rows that a sparse gradient gives.
 
     m = m + (1 - beta1) * (g - m)                 (g includes weight_decay * p)
     v = v + (1 - beta2) * (g * g - v)

@@ -33,8 +33,16 @@ class Optimizer:
 
     def step(self, grads: Arrays) -> None:
         for (_, p), g in zip(self.named, grads, strict=True):
-            p.grad = torch.tensor(g, dtype=self.dtype)
+            p.grad = self.given(torch.tensor(g, dtype=self.dtype))
         self.optimizer.step()
+
+    def given(self, g: torch.Tensor) -> torch.Tensor:
+        """The gradient, with all rows named where the rule takes no dense one."""
+        if scirs2_adapters.get(type(self.optimizer).__name__).sparse != "rows":
+            return g
+        index = torch.arange(len(g))[None] if g.ndim else torch.empty(0, 1)
+        values = g if g.ndim else g[None]
+        return torch.sparse_coo_tensor(index, values, g.shape, check_invariants=True)
 
     def params(self) -> Arrays:
         return [copied(p) for _, p in self.named]

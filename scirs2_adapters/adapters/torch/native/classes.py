@@ -23,6 +23,7 @@ Optimizer = torch.optim.Optimizer
 #: Where users import from, which is the module that classes say they are of.
 SHOWN = "scirs2_adapters.torch"
 STEP = ("model(torch.ones(3, 2)).sum().backward()", "optimizer.step()")
+ROWS = ("model(torch.tensor([0, 2])).sum().backward()", "optimizer.step()")
 CLOSURE = (
     "def closure():",
     "    optimizer.zero_grad()",
@@ -33,11 +34,13 @@ CLOSURE = (
 )
 
 
-def _example(name: str, lines: tuple[str, ...]) -> list[str]:
+def _example(rule: type[Rule]) -> list[str]:
+    name, rows = rule.__name__, rule.sparse == "rows"
+    lines = CLOSURE if rule.evaluates else ROWS if rows else STEP
     return [
         ">>> import torch",
         f">>> from {SHOWN} import {name}",
-        ">>> model = torch.nn.Linear(2, 2)",
+        f">>> model = torch.nn.{'Embedding(4, 2, sparse=True)' if rows else 'Linear(2, 2)'}",
         f">>> optimizer = {name}(model.parameters())",
         *(f"{'...' if line.startswith(' ') else '>>>'} {line}" for line in lines),
     ]
@@ -71,10 +74,9 @@ def optimizer(name: str) -> type[Any]:
     if kind is SearchOptimizer:
         own = TORCH.parameters(fields)
         known = known.replace(parameters=[p for k, p in known.parameters.items() if k == "params" or k in own])
-    example = _example(rule.__name__, CLOSURE if rule.evaluates else STEP)
     body: dict[str, Any] = {
         "__module__": SHOWN,
-        "__doc__": document(rule.text, fields, example, lambda k: TORCH.spell(k, fields), options),
+        "__doc__": document(rule.text, fields, _example(rule), lambda k: TORCH.spell(k, fields), options),
         "__init__": _constructor(kind, rule.__name__, known),
         "_known": known,
         "rule_class": rule,

@@ -57,11 +57,16 @@ def refuse(name: str, rule: Rule, g: Tensor, fused: bool) -> None:
         )
     if fused:
         raise RuntimeError(f"`{name}`: `fused=True` does not support sparse gradients. Use `fused=None`.")
-    if rule.weight_decay:
+    if _outlives(rule):
         raise RuntimeError(
             f"`{name}`: the weight_decay option is not compatible with sparse gradients. "
             f"Received: weight_decay={rule.weight_decay}. Use a group with `weight_decay=0.0` for this parameter."
         )
+
+
+def _outlives(rule: Rule) -> bool:
+    """Whether weight decay would move rows whose gradient is zero, and they are part of the step."""
+    return bool(rule.weight_decay) and rule.sparse == "exact"
 
 
 def entries(g: Tensor) -> Tensor:
@@ -94,7 +99,7 @@ class Rows:
 
     def allowed(self, settings: Sequence[Any], groups: Sequence[Any]) -> bool:
         """Whether nothing that can change between two steps speaks against sparse gradients."""
-        return not any(settings[m.group].rule.weight_decay or groups[m.group]["fused"] for m in self.members)
+        return not any(_outlives(settings[m.group].rule) or groups[m.group]["fused"] for m in self.members)
 
     def assign(self, row_of: dict[int, int]) -> None:
         """Takes notice of which row of scalars each member uses."""
