@@ -34,4 +34,6 @@ class Hooked(Optimizer):
 def _watched(optimizer: Any) -> bool:
     """Whether anyone would notice torch's wrapper around a step, which takes as long as the step of a small model."""
     mine = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    return bool(mine or _global_optimizer_pre_hooks or _global_optimizer_post_hooks or _profiler_enabled())
+    if mine or _global_optimizer_pre_hooks or _global_optimizer_post_hooks:
+        return True
+    return not torch.compiler.is_compiling() and _profiler_enabled()  # the compiler leaves the profiler's row out

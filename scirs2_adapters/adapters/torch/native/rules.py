@@ -29,7 +29,7 @@ from ..dialect import (
     refuse,
     signed,
 )
-from ..paths import rows, shards
+from ..paths import compiled, rows, shards
 from ..paths.member import reason_against
 from .hooks import Hooked
 
@@ -82,6 +82,7 @@ class RuleOptimizer(Hooked):
         self._settings: dict[int, Setting] = {}
         self._plans: dict[Any, Any] = {}
         self._counters: dict[torch.device, Any] = {}
+        self._number = compiled.enlist(self)
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         Optimizer.__setstate__(self, saved)
@@ -139,7 +140,7 @@ class RuleOptimizer(Hooked):
             with torch.enable_grad():
                 loss = closure()
         with torch.set_grad_enabled(bool(self.defaults["differentiable"])):
-            (paths.step_eagerly if torch.compiler.is_compiling() else paths.step)(self)
+            (compiled.step_compiled if torch.compiler.is_compiling() else paths.step)(self)
         return loss
 
     _hooked = Optimizer.profile_hook_step(_advance)
