@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from scirs2_adapters.core import get
 from tests.boundaries.support import ROOT
 from tests.rooms.hf_support import NAMES
 
@@ -41,4 +42,5 @@ def test_two_ranks_agree_and_resume_exactly(name: str, found: dict[str, dict[str
 @pytest.mark.parametrize("kind", ["sharded", "divided"])
 def test_sharding_changes_nothing(kind: str, name: str, found: dict[str, dict[str, Any]]) -> None:
     # Gradients of gathered weights differ in their last bits, which a first step of Adam's kind makes larger.
-    assert found[name][f"{kind} gap"] <= 1e-3
+    gap = found[name][f"{kind} gap"]
+    assert gap is None if kind == "divided" and get(name)().model_slots() else gap <= 1e-3

@@ -61,7 +61,8 @@ def laid_out(name: str, folder: Path) -> dict[str, Any]:
         model, optimizer = made(name, layout)
         walk(model, optimizer, layout)
         placed = all(
-            isinstance(x, DTensor) and (1 in x.shape or x.placements == p.placements)
+            type(x) is (DTensor if isinstance(p, DTensor) else torch.Tensor)
+            and (1 in x.shape or getattr(x, "placements", None) == getattr(p, "placements", None))
             for p, held in optimizer.state.items()
             for key, x in held.items()
             if key != "step"

@@ -16,12 +16,13 @@ STEPS = 4
 #: Uneven parts, an empty one, a matrix with a name that Muon leaves out, and more axes than two.
 SHAPES = {"a.weight": (5, 4), "embed.weight": (6, 5), "b": (7,), "c": (1, 3), "d": (4, 2, 3, 3), "e": (1,)}
 #: Ways to lay parameters over a mesh: its shape, and what each of its dimensions does.
-LAYOUTS: dict[str, tuple[tuple[int, ...], Callable[[int], list[Any]]]] = {
+LAYOUTS: dict[str, tuple[tuple[int, ...], Callable[[int], list[Any] | None]]] = {
     "rows": ((2,), lambda ndim: [Shard(0)]),
     "columns": ((2,), lambda ndim: [Shard(ndim - 1)]),
     "copies": ((2,), lambda ndim: [Replicate()]),
     "copies of rows": ((1, 2), lambda ndim: [Replicate(), Shard(0)]),
     "blocks": ((2, 1), lambda ndim: [Shard(0), Shard(ndim - 1)]),
+    "rows beside plain ones": ((2,), lambda ndim: [Shard(0)] if ndim > 1 else None),
 }
 
 
@@ -37,11 +38,12 @@ class Model(nn.Module):
 
 
 def laid(x: torch.Tensor, layout: str | None) -> torch.Tensor:
-    if layout is None:
+    mesh, placements = LAYOUTS[layout] if layout else ((), lambda ndim: None)
+    wanted = placements(x.ndim)
+    if wanted is None:
         return x
-    mesh, placements = LAYOUTS[layout]
     everywhere = DTensor.from_local(x, mesh_of(mesh), [Replicate()] * len(mesh), run_check=False)
-    return everywhere.redistribute(placements=placements(x.ndim))  # without a message, unlike `distribute_tensor`
+    return everywhere.redistribute(placements=wanted)  # without a message, unlike `distribute_tensor`
 
 
 @functools.cache
