@@ -22,12 +22,14 @@ __all__ = [
     "Adam",
     "Adamax",
     "AdamW",
+    "ASGD",
     "LAMB",
     "Lion",
     "Lookahead",
     "Muon",
-    "Prodigy",
     "Moments",
+    "NAdam",
+    "Prodigy",
     "RAdam",
     "MeanSquare",
     "RMSprop",
@@ -145,6 +147,23 @@ class AdamW(Adam):
         match: str | None = None,
     ) -> None: ...
 
+class ASGD(Rule):
+    learning_rate: float
+    lambd: float
+    alpha: float
+    t0: float
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        lambd: float = 0.0001,
+        alpha: float = 0.75,
+        t0: float = 1000000.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class LAMB(Rule):
     beta1: float
     beta2: float
@@ -200,6 +219,7 @@ class Muon(Rule):
     adamw_beta1: float
     adamw_beta2: float
     adamw_eps: float
+    adamw_weight_decay: float | None
     route_all: bool
     weight_decay: float
     def __init__(
@@ -215,8 +235,47 @@ class Muon(Rule):
         adamw_beta1: float = 0.9,
         adamw_beta2: float = 0.999,
         adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
         route_all: bool = False,
         weight_decay: float = 0.1,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Moments(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    eps_root: float
+    decoupled_weight_decay: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class NAdam(Moments):
+    learning_rate: float
+    momentum_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.002,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        momentum_decay: float = 0.004,
+        weight_decay: float = 0.0,
         maximize: bool = False,
         *,
         match: str | None = None,
@@ -245,26 +304,6 @@ class Prodigy(Rule):
         growth_rate: float = float("inf"),
         use_bias_correction: bool = False,
         safeguard_warmup: bool = False,
-        weight_decay: float = 0.0,
-        maximize: bool = False,
-        *,
-        match: str | None = None,
-    ) -> None: ...
-
-class Moments(Rule):
-    beta1: float
-    beta2: float
-    eps: float
-    eps_root: float
-    decoupled_weight_decay: bool
-    def __init__(
-        self,
-        learning_rate: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        eps_root: float = 0.0,
-        decoupled_weight_decay: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,

@@ -33,9 +33,9 @@ def slot_dtype(slot: Slot, parameter: str, state_dtype: StateDtype) -> str:
     """The storage of a slot: what is asked for, else the parameter's dtype.
 
     A copy of the parameter (Lookahead's slow weights, Prodigy's starting point) keeps the parameter's dtype unless it
-    is asked for by name, and numbers for the whole model are at least float32: to round those is to change the method.
+    is asked for by name, and single numbers are at least float32: to round those is to change the method.
     """
-    if slot.kind is Kind.MODEL:
+    if slot.kind <= Kind.TENSOR:
         return "float64" if parameter == "float64" else "float32"
     if isinstance(state_dtype, Mapping):
         return state_dtype.get(slot.name, parameter)

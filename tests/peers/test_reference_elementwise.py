@@ -54,6 +54,22 @@ TORCH = [
         "RAdam",
         {"decoupled_weight_decay": True, **DECAY},
     ),
+    Case("plain", "asgd", {}, "ASGD", {}),
+    Case(
+        "options",
+        "asgd",
+        {"learning_rate": 0.1, "lambd": 0.1, "alpha": 0.5, "t0": 3.0, **DECAY},
+        "ASGD",
+        {"lr": 0.1, "lambd": 0.1, "alpha": 0.5, "t0": 3.0, **DECAY},
+    ),
+    Case("plain", "nadam", {}, "NAdam", {}),
+    Case(
+        "options",
+        "nadam",
+        {"beta1": 0.8, "beta2": 0.7, "eps": 1e-2, "momentum_decay": 0.1, "decoupled_weight_decay": True, **DECAY},
+        "NAdam",
+        {"betas": (0.8, 0.7), "eps": 1e-2, "momentum_decay": 0.1, "decoupled_weight_decay": True, **DECAY},
+    ),
     Case("plain", "rprop", {}, "Rprop", {}),
     Case(
         "options",
@@ -68,7 +84,13 @@ TORCH = [
 
 @pytest.mark.parametrize("case", TORCH, ids=named)
 def test_twin_agrees_with_torch(case: Case) -> None:
-    compare(case, torch_run(lambda ps: [getattr(torch.optim, case.peer)(ps, **case.options)]))
+    """torch keeps single numbers in the default dtype, of which float32 would hide the formula."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        compare(case, torch_run(lambda ps: [getattr(torch.optim, case.peer)(ps, **case.options)]))
+    finally:
+        torch.set_default_dtype(before)
 
 
 def test_sparse_adam_agrees_with_torch_where_the_gradient_has_every_element() -> None:

@@ -29,6 +29,7 @@ PEERS: dict[str, list[dict[str, Any]]] = {
     "adamw": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
     "lamb": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
     "lion": [{"learning_rate": 1e-2, "weight_decay": 0.1}],
+    "nadam": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "b1": 0.8, "eps_root": 1e-6}],
     "prodigy": [{"estim_lr0": 1e-2, "weight_decay": 0.01}, {"estim_lr0": 1e-2, "safeguard_warmup": True}],
     "radam": [{"learning_rate": 1e-2, "b2": 0.9}, {"learning_rate": 1e-2, "eps_root": 1e-6, "threshold": 5.5}],
     "rmsprop": [
@@ -39,6 +40,7 @@ PEERS: dict[str, list[dict[str, Any]]] = {
         # eps so large because the first centered variance is 0 but for rounding
         {"learning_rate": 1e-2, "bias_correction": True, "centered": True, "eps": 1e-1},
     ],
+    "rprop": [{"learning_rate": 1e-2}, {"learning_rate": 1e-2, "eta_plus": 1.5, "max_step_size": 0.02}],
     "sgd": [
         {"learning_rate": 1e-2},
         {"learning_rate": 1e-2, "momentum": 0.9},

@@ -102,6 +102,7 @@ def test_nan_reaches_the_parameter(name: str) -> None:
         ("Adagrad", {"weight_decay": 0.3, "initial_accumulator_value": 0.2}),
         ("Adadelta", {"weight_decay": 0.3, "rho": 0.8}),
         ("Adamax", {"weight_decay": 0.3}),
+        ("Nadam", {"weight_decay": 0.3}),
     ],
     ids=lambda v: v if isinstance(v, str) else "-".join(v) or "plain",
 )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from scirs2_adapters.core import (
+    ASGD,
     LAMB,
     SGD,
     Adadelta,
@@ -14,6 +15,7 @@ from scirs2_adapters.core import (
     Lion,
     Lookahead,
     Muon,
+    NAdam,
     Prodigy,
     RAdam,
     RMSprop,
@@ -31,6 +33,7 @@ __all__ = [
     "LinearClassifier",
     "LinearRegressor",
     "with_optimizer",
+    "ASGD",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -41,6 +44,7 @@ __all__ = [
     "Lion",
     "Lookahead",
     "Muon",
+    "NAdam",
     "Prodigy",
     "RAdam",
     "RMSprop",

@@ -10,6 +10,7 @@ from scirs2_adapters.core.rule import Rule
 from .native import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
+    "ASGD",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -21,6 +22,8 @@ __all__ = [
     "Lion",
     "Lookahead",
     "Muon",
+    "NAdam",
+    "Nadam",
     "Prodigy",
     "RAdam",
     "RMSprop",
@@ -28,6 +31,30 @@ __all__ = [
     "SGD",
     "SparseAdam",
 ]
+
+class ASGD(_RuleOptimizer):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any] = 0.01,
+        *,
+        lambd: float = 0.0001,
+        alpha: float = 0.75,
+        t0: float = 1000000.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        clipnorm: Any = None,
+        clipvalue: Any = None,
+        global_clipnorm: Any = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: Any = None,
+        loss_scale_factor: Any = None,
+        gradient_accumulation_steps: Any = None,
+        name: Any = None,
+        kernel: str = "auto",
+        match: str | None = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+    ) -> None: ...
 
 class Adadelta(_RuleOptimizer):
     def __init__(
@@ -275,6 +302,7 @@ class Muon(_RuleOptimizer):
         adamw_beta_1: float = 0.9,
         adamw_beta_2: float = 0.999,
         adamw_epsilon: float = 1e-8,
+        adamw_weight_decay: float | None = None,
         route_all: bool = False,
         weight_decay: float = 0.1,
         maximize: bool = False,
@@ -291,6 +319,35 @@ class Muon(_RuleOptimizer):
         match: str | None = None,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
+
+class NAdam(_RuleOptimizer):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any] = 0.002,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        clipnorm: Any = None,
+        clipvalue: Any = None,
+        global_clipnorm: Any = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: Any = None,
+        loss_scale_factor: Any = None,
+        gradient_accumulation_steps: Any = None,
+        name: Any = None,
+        *,
+        epsilon_root: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        momentum_decay: float = 0.004,
+        maximize: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+    ) -> None: ...
+
+Nadam = NAdam
 
 class Prodigy(_RuleOptimizer):
     def __init__(

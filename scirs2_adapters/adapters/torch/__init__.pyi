@@ -12,6 +12,7 @@ from .native.closures import SearchOptimizer as _SearchOptimizer
 from .native.rules import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
+    "ASGD",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -23,6 +24,7 @@ __all__ = [
     "Lion",
     "Lookahead",
     "Muon",
+    "NAdam",
     "Prodigy",
     "RAdam",
     "RMSprop",
@@ -31,6 +33,27 @@ __all__ = [
     "SGD",
     "SparseAdam",
 ]
+
+class ASGD(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.01,
+        lambd: float = 0.0001,
+        alpha: float = 0.75,
+        t0: float = 1000000.0,
+        weight_decay: float = 0.0,
+        foreach: Any = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+        *,
+        fused: Any = None,
+        max_grad_norm: Any = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
 
 class Adadelta(_RuleOptimizer):
     def __init__(
@@ -256,7 +279,31 @@ class Muon(_RuleOptimizer):
         adamw_lr: float | None = None,
         adamw_betas: tuple[float, ...] = (0.9, 0.999),
         adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
         route_all: bool = False,
+        maximize: bool = False,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        state_dtype: str | Mapping[str, str] | None = None,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class NAdam(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.002,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum_decay: float = 0.004,
+        decoupled_weight_decay: bool = False,
+        *,
+        eps_root: float = 0.0,
         maximize: bool = False,
         foreach: Any = None,
         fused: Any = None,

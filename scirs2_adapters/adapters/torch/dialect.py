@@ -75,6 +75,7 @@ SENTENCES: dict[str, str] = {
     "etas[0]": "Invalid eta values: {}",
     "etas[1]": "Invalid eta values: {}",
     "rho": "Invalid rho value: {}",
+    "momentum_decay": "Invalid momentum_decay value: {}",
     "lr_decay": "Invalid lr_decay value: {}",
     "initial_accumulator_value": "Invalid initial_accumulator_value value: {}",
     "SGD.nesterov": "Nesterov momentum requires a momentum and zero dampening",

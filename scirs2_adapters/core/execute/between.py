@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .host import Batch
 
 Rows = np.ndarray | None
+#: Slots that are stored here and not by a pass.
+SMALL = (Kind.TENSOR, Kind.ROW, Kind.COLUMN)
 
 
 def memory(address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -46,6 +48,7 @@ class Between:
     ) -> None:
         self.batch, self.addresses = batch, table
         self.nodes = batch.program.nodes
+        self.needed = batch.program.order(list(batch.program.outputs.values()))
         tensors = range(len(batch.shapes))
         self.sizes = np.array([math.prod(s) for s in batch.shapes], dtype=np.float64)
         index = np.zeros(len(batch.shapes), dtype=np.int64) if rows is None else rows
@@ -57,16 +60,17 @@ class Between:
             self.scalars = [
                 {n: np.array([s[n] for s in scalars], dtype=np.float64)[index] for n in batch.program.scalars}
             ]
-            self.leaves = [dict(model)]
+            each = [self._small_slots(t) for t in tensors]
+            self.leaves = [model | {n: np.array([small[n] for small in each]) for n in each[0]}]
         self.values: dict[int, list[Any]] = {}
         self.kept: dict[str, list[np.ndarray]] = {}  # memory of computed arrays, alive until the step ends
         self._evaluate(0)
 
     def _small_slots(self, tensor: int) -> dict[str, np.ndarray]:
-        """Row and column slots, widened to float64."""
+        """Row and column slots and those of one number, widened to float64."""
         found = {}
         for s in self.batch.program.slots:
-            if s.kind in (Kind.ROW, Kind.COLUMN):
+            if s.kind in SMALL:
                 found[s.name] = load(self._slot(s.name, tensor), self.batch.kernel.dtypes[s.name]).astype(np.float64)
         return found
 
@@ -78,7 +82,8 @@ class Between:
     def _evaluate(self, level: int) -> None:
         """Every node of this level that is smaller than a tensor and not a sum over one."""
         with np.errstate(all="ignore"):
-            for i, node in enumerate(self.nodes):
+            for i in self.needed:
+                node = self.nodes[i]
                 if node.level == level and node.kind is not Kind.FULL and i not in self.values and not self._is_sum(i):
                     args = [self.values[a] for a in node.args]
                     self.values[i] = evaluate(node, NUMPY, self.leaves, self.scalars, args)
@@ -178,6 +183,7 @@ class Between:
 
     def _store_small(self) -> None:
         for s in self.batch.program.slots:
-            if s.kind in (Kind.ROW, Kind.COLUMN):
-                for t, value in enumerate(self.values[self.batch.program.outputs[s.name]]):
+            if s.kind in SMALL:
+                values = self.values[self.batch.program.outputs[s.name]]
+                for t, value in enumerate(values if self.batch.by_rows else values[0]):
                     self._slot(s.name, t)[...] = store(np.asarray(value), self.batch.kernel.dtypes[s.name])

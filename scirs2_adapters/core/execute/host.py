@@ -55,8 +55,9 @@ class Batch:
         self.program = program
         self.shapes = [tuple(s) for s in shapes]
         self.kernel = kernel(program, dtypes, emit)
-        self.arrays = ("p", "g", *(s.name for s in program.slots if s.kind > Kind.TENSOR))
+        self.arrays = ("p", "g", *(s.name for s in program.slots if s.kind is not Kind.MODEL))
         self.by_rows = uses_rows(program)
+        self.at_once = program.levels == 0 and all(s.kind is Kind.FULL for s in program.slots)
         self.items = (row_items if self.by_rows else flat_items)(self.shapes)
         self.numbers = sum(math.prod(s) for s in self.shapes)
         self.scalars = [program.nodes[i].name for i in self.kernel.passes[0].parts.coefficients]
@@ -152,7 +153,7 @@ def run(
     work = [(b, t, s, r) for b, t, s, r in zip(batches, tables, scalars, rows, strict=True) if len(b.items)]
     between: list[Between] = []
     for batch, table, given, row in work:
-        if batch.program.levels == 0:
+        if batch.at_once:
             numbers = np.array([[s[n] for n in batch.scalars] for s in given], dtype=batch.kernel.compute)
             call(batch, 0, batch.table(0, table, {}), numbers, row, threads)
         else:

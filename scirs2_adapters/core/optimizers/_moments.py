@@ -1,4 +1,4 @@
-"""What descendants of Adam share: fields, and the number of gradients that a running mean stands for."""
+"""What descendants of Adam share: fields, a growing momentum, and how far a running mean can be trusted."""
 
 import math
 
@@ -22,6 +22,12 @@ class Moments(Rule):
     @property
     def decay(self):
         return "decoupled" if self.decoupled_weight_decay else "l2"
+
+
+def growing_momentum(rule, xp, t):
+    """NAdam's momentum c at step t and the next, 1 - c, and the product k of all so far if it is beta1 throughout."""
+    c, c_next = (rule.beta1 * (1 - xp.exp(n * (rule.momentum_decay * math.log(0.96))) / 2) for n in (t, t + 1))
+    return {"c": c, "c_next": c_next, "rest": 1 - c, "k": 1 - one_minus_power(xp, rule.beta1, t)}
 
 
 def rectifier(xp, beta, t, threshold):

@@ -8,6 +8,7 @@ import numpy as np
 
 import scirs2_adapters
 from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.core.options import slot_dtype
 
 from ..options import Hyper, resolved
 from ..problem import STORAGE, Arrays, Problem, rounded
@@ -46,5 +47,8 @@ class Oracle(Optimizer):
 
     def step(self, grads: Arrays) -> None:
         super().step(grads)
-        for x in (*self.arrays.values(), *(x for slots in self.optimizer.state.values() for x in slots.values())):
+        for x in self.arrays.values():
             x[...] = rounded(x, self.kept)
+        dtypes = {s.name: slot_dtype(s, self.kept, None) for s in self.optimizer.rule.all_slots()}
+        for name, x in (pair for slots in self.optimizer.state.values() for pair in slots.items()):
+            x[...] = rounded(x, dtypes.get(name, self.kept))
