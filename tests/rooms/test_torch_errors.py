@@ -69,6 +69,10 @@ def test_flags_that_contradict_one_another_are_refused() -> None:
         ours("AdamW")(refused([]), fused=True, foreach=True)
     with pytest.raises(RuntimeError, match="`fused` does not support `differentiable`"):
         ours("AdamW")(refused([]), fused=True, differentiable=True)
+    with pytest.raises(
+        ValueError, match=r"AdamW\(kernel=...\)` must be the host kernel where `fused=True` asks for it"
+    ):
+        ours("AdamW")(refused([]), fused=True, kernel="traced")
     with pytest.raises(ValueError, match="lr as a Tensor is not supported for capturable=False and foreach=True"):
         ours("AdamW")(refused([]), lr=torch.tensor(0.1), foreach=True)
 
@@ -131,3 +135,9 @@ def test_a_step_that_is_refused_leaves_no_memory() -> None:
     opt.param_groups[0]["kernel"] = "auto"
     opt.step()  # counts as the first one: the buffer is the gradient, undampened
     torch.testing.assert_close(opt.state[p]["momentum_buffer"], p.grad)
+
+
+@pytest.mark.parametrize("found", [{}, {"state": {}}], ids=str)
+def test_what_is_no_state_dict_is_told_so(found: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"AdamW\.load_state_dict\(state_dict=...\)` must be a dict with the keys"):
+        ours("AdamW")(plain()).load_state_dict(found)

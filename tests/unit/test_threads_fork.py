@@ -164,6 +164,17 @@ def test_a_user_without_a_home_has_a_cache_that_cannot_be_written(monkeypatch: p
         compile.cache_directory().mkdir(parents=True, exist_ok=True)
 
 
+def test_a_disk_that_is_full_keeps_nothing_of_a_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    compile._write(tmp_path / "adam-0.o", "adam", b"code")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_warm_cache_is_loaded_without_the_compiler(tmp_path: Path) -> None:
     fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path))

@@ -72,8 +72,8 @@ SENTENCES: dict[str, str] = {
     "weight_decay": "Invalid weight_decay value: {}",
     "momentum": "Invalid momentum value: {}",
     "alpha": "Invalid alpha value: {}",
-    "etas[0]": "Invalid eta values: {}",
-    "etas[1]": "Invalid eta values: {}",
+    "etas[0]": "Invalid eta values: {whole[0]}, {whole[1]}",
+    "etas[1]": "Invalid eta values: {whole[0]}, {whole[1]}",
     "rho": "Invalid rho value: {}",
     "momentum_decay": "Invalid momentum_decay value: {}",
     "lr_decay": "Invalid lr_decay value: {}",
@@ -141,7 +141,7 @@ def build(rule: type[Rule], given: Mapping[str, Any], match: str | None) -> Rule
                 f"`{name}({word}=...)` must have 1 element. Received: a tensor of shape {shape}. "
                 f"Tensor {word} must be 1-element"
             )
-    with both_words(name):
+    with both_words(name, given):
         return TORCH.rule(rule, given, match=match, call=name)
 
 
@@ -156,7 +156,7 @@ def refuse(rule: Rule) -> None:
 
 
 @contextlib.contextmanager
-def both_words(name: str) -> Iterator[None]:
+def both_words(name: str, given: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Ends an error about an argument with torch's own sentence for it."""
     try:
         yield
@@ -164,7 +164,8 @@ def both_words(name: str) -> Iterator[None]:
         sentence = SENTENCES.get(f"{name}.{error.argument}", SENTENCES.get(error.argument))
         if sentence is None:
             raise
-        raise type(error)(f"{error} {sentence.format(error.received)}") from None
+        whole = (given or {}).get(error.argument.partition("[")[0])
+        raise type(error)(f"{error} {sentence.format(error.received, whole=whole)}") from None
 
 
 def _member(given: Mapping[str, Any], word: str) -> Any:

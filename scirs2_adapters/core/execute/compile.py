@@ -127,9 +127,10 @@ def _write(path: Path, symbol: str, code: bytes) -> None:
     """Puts the file in place whole, for other processes may be reading."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(_MAGIC + f"{symbol} {_digest(symbol, code)}\n".encode() + code)
-        Path(file.name).replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # goes away whatever happens, on a full disk too
+            whole = Path(folder) / path.name
+            whole.write_bytes(_MAGIC + f"{symbol} {_digest(symbol, code)}\n".encode() + code)
+            whole.replace(path)
     except OSError as error:
         _warn_once(str(path.parent), str(error))
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field, positive
 from scirs2_adapters.core.options import check_path, check_state_dtype, takes_host
 from scirs2_adapters.core.rule import Rule
@@ -54,7 +54,7 @@ class RuleOptimizer(Hooked):
         rule = build(self.rule_class, given, options["match"])
         options["match"] = rule.match  # a base that is a rule brings its own
         refuse(rule)
-        _check_flags(call, options, given.get("lr"))
+        _check_flags(call, options, given)
         options["state_dtype"] = _named(options["state_dtype"])
         check_path(call, options["kernel"])
         check_state_dtype(call, options["state_dtype"], rule.all_slots())
@@ -205,7 +205,7 @@ def _numbers(rule: Rule) -> dict[str, float]:
     return {s.name: float(s.first(rule)) for s in rule.model_slots()}
 
 
-def _check_flags(call: str, options: Mapping[str, Any], lr: Any) -> None:
+def _check_flags(call: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for key, default in FLAGS.items():
         if not isinstance(options[key], (bool, type(default))):
             raise bad_type(call, key, "must be True or False" + (" or None" if default is None else ""), options[key])
@@ -213,5 +213,14 @@ def _check_flags(call: str, options: Mapping[str, Any], lr: Any) -> None:
         raise RuntimeError(f"`{call}`: `fused` and `foreach` cannot be `True` together.")
     if options["fused"] and options["differentiable"]:
         raise RuntimeError(f"`{call}`: `fused` does not support `differentiable`.")
-    if isinstance(lr, torch.Tensor) and options["foreach"] and not options["capturable"]:
-        raise ValueError(f"`{call}`: lr as a Tensor is not supported for capturable=False and foreach=True.")
+    if options["fused"] and options["kernel"] == "traced":
+        raise bad_value(call, "kernel", "must be the host kernel where `fused=True` asks for it", "traced", "Drop one.")
+    betas = given.get("betas")
+    values = {"lr": given.get("lr")} | {f"betas[{i}]": v for i, v in enumerate(betas if _pair(betas) else ())}
+    for word, value in values.items() if options["foreach"] and not options["capturable"] else ():
+        if isinstance(value, torch.Tensor):
+            raise ValueError(f"`{call}`: {word} as a Tensor is not supported for capturable=False and foreach=True.")
+
+
+def _pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list))
