@@ -61,7 +61,7 @@ class Between:
                 {n: np.array([s[n] for s in scalars], dtype=np.float64)[index] for n in batch.program.scalars}
             ]
             each = [self._small_slots(t) for t in tensors]
-            self.leaves = [model | {n: np.array([small[n] for small in each]) for n in each[0]}]
+            self.leaves = [{**model, **{n: np.array([small[n] for small in each]) for n in each[0]}}]
         self.values: dict[int, list[Any]] = {}
         self.kept: dict[str, list[np.ndarray]] = {}  # memory of computed arrays, alive until the step ends
         self._evaluate(0)

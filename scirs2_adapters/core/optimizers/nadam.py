@@ -22,8 +22,8 @@ class NAdam(Moments):
 
     learning_rate = rate(2e-3)
     momentum_decay = number(4e-3, "speed at which the momentum grows", "must be a number >= 0", lambda v: v >= 0)
-    kerass = {"learning_rate": 1e-3, "momentum_decay": 1.0, "decoupled_weight_decay": True}
-    matches = {"torch": {}, "optax": {"momentum_decay": math.inf}, "keras": kerass}
+    theirs = {"learning_rate": 1e-3, "momentum_decay": 1.0, "decoupled_weight_decay": True}
+    matches = {"torch": {}, "optax": {"momentum_decay": math.inf}, "keras": theirs}
 
     def growing(self, leaf):
         return not (is_number(self.momentum_decay) and self.momentum_decay == math.inf)
