@@ -63,18 +63,6 @@ class Program:
         return max(n.level for n in self.nodes)
 
     @functools.cached_property
-    def lazy(self) -> bool:
-        """Whether an element whose gradient is zero keeps its value and memory, weight decay aside, whatever becomes of
-        the others: then it may be left out of the step.
-        """
-        alike: list[int] = []
-        for i, node in enumerate(self.nodes):
-            alike.append(_folded(i, node, [alike[a] for a in node.args]))
-        found = {k: alike[v] for k, v in self.outputs.items() if k != "delta"}
-        kept = all(i != _ZERO and self.nodes[i].op == "input" and self.nodes[i].name == k for k, i in found.items())
-        return kept and self.levels == 0 and all(s.kind is Kind.FULL for s in self.slots)
-
-    @functools.cached_property
     def text(self) -> str:
         """The program in words; equal texts are equal programs."""
         lines = (
@@ -98,28 +86,6 @@ class Program:
                 if index not in stop:
                     stack.extend(self.nodes[index].args)
         return sorted(needed)
-
-
-#: In place of a node: the number zero.
-_ZERO = -1
-
-
-def _folded(index: int, node: Node, args: list[int]) -> int:
-    """The node that this one equals where the gradient and weight decay are zero."""
-    match node.op:
-        case "input" | "scalar" if node.name in ("g", "l2", "decay"):
-            return _ZERO
-        case "mul" if _ZERO in args:
-            return _ZERO
-        case "div" | "neg" | "abs" | "sign" | "sqrt" if args[0] == _ZERO:
-            return _ZERO
-        case "add" if _ZERO in args:
-            return max(args)
-        case "sub" if args[1] == _ZERO:
-            return args[0]
-        case "where" if args[1] == args[2]:
-            return args[1]
-    return index
 
 
 def _static(static: Any) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from scirs2_adapters.core.execute.lazy import lazy
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
@@ -124,7 +125,7 @@ class Rows:
 def _take(m: Member, g: Tensor) -> tuple[Tensor | None, Tensor, list[Tensor]]:
     """Where the rows are, their gradients, and the rows of the parameter and its memory; None for all of them."""
     own = [m.p, *m.memory()]
-    if not (m.program.lazy or m.rule.sparse == "rows"):
+    if not (lazy(m.program) or m.rule.sparse == "rows"):
         return None, _wide(g).to_dense(), own
     g = _coalesced(g)
     place, values = g.indices(), g.values()
