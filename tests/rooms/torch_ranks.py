@@ -61,8 +61,8 @@ def laid_out(name: str, folder: Path) -> dict[str, Any]:
         model, optimizer = made(name, layout)
         walk(model, optimizer, layout)
         placed = all(
-            type(x) is (DTensor if isinstance(p, DTensor) else torch.Tensor)
-            and (1 in x.shape or getattr(x, "placements", None) == getattr(p, "placements", None))
+            type(x) is (DTensor if isinstance(p, DTensor) and x.ndim else torch.Tensor)
+            and (1 in x.shape or x.ndim == 0 or getattr(x, "placements", None) == getattr(p, "placements", None))
             for p, held in optimizer.state.items()
             for key, x in held.items()
             if key != "step"

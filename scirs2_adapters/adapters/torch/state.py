@@ -97,17 +97,17 @@ def _small(slot: Slot, p: Any, dtype: torch.dtype) -> Tensor:
     """Zeros, spread as the parameter is over the axes that the slot has."""
     here = local(p.detach())
     made: Tensor = here.new_zeros(slot.shape(tuple(here.shape)), dtype=dtype)
-    if not is_spread(p):
+    mesh, placements = _parts_of(slot, p) or (None, None)
+    if mesh is None:
         return made
     whole = torch.empty(slot.shape(tuple(p.shape)), device="meta")
-    mesh, placements = _parts_of(slot, p)
     spread: Any = type(p)
     return spread.from_local(made, mesh, placements, run_check=False, shape=whole.shape, stride=whole.stride())
 
 
 def _parts_of(slot: Slot, p: Any) -> Any:
-    """How a slot of this parameter is spread, or None."""
-    if not is_spread(p):
+    """How a slot of this parameter is spread, or None; one number stands on every rank, as `step` does."""
+    if not is_spread(p) or slot.kind is Kind.TENSOR:
         return None
     from torch.distributed.tensor import Replicate
 
