@@ -8,7 +8,7 @@ made anew after a copy.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -216,11 +216,8 @@ def _check_flags(call: str, options: Mapping[str, Any], given: Mapping[str, Any]
     if options["fused"] and options["kernel"] == "traced":
         raise bad_value(call, "kernel", "must be the host kernel where `fused=True` asks for it", "traced", "Drop one.")
     betas = given.get("betas")
-    values = {"lr": given.get("lr")} | {f"betas[{i}]": v for i, v in enumerate(betas if _pair(betas) else ())}
+    pair: Sequence[Any] = betas if isinstance(betas, (tuple, list)) else ()
+    values = {"lr": given.get("lr")} | {f"betas[{i}]": v for i, v in enumerate(pair)}
     for word, value in values.items() if options["foreach"] and not options["capturable"] else ():
         if isinstance(value, torch.Tensor):
             raise ValueError(f"`{call}`: {word} as a Tensor is not supported for capturable=False and foreach=True.")
-
-
-def _pair(value: Any) -> bool:
-    return isinstance(value, (tuple, list))
