@@ -31,3 +31,14 @@ def exact_muon(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self)
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """torch counts steps, and keeps what is one number for each parameter, in the default dtype."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

@@ -29,7 +29,7 @@ each_half = pytest.mark.parametrize("dtype", HALF, ids=str)
 def slots(name: str) -> list[str]:
     """The slots that can have a dtype of their own."""
     rule = get(name)()
-    return [s.name for s in rule.all_slots() if s.kind is not Kind.MODEL and s.initial != "parameter"]
+    return [s.name for s in rule.all_slots() if s.kind not in (Kind.MODEL, Kind.TENSOR) and s.initial != "parameter"]
 
 
 def mixed(name: str) -> list[dict[str, Any]]:

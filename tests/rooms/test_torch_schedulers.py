@@ -35,7 +35,7 @@ SCHEDULERS: dict[str, Make] = {
     "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.3, total_iters=4),
     "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.8),
     "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, 5, 2.0),
-    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 4),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 4, 1e-3),
     "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
     "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=20, cycle_momentum=cycled(o)),
     "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, 3, cycle_momentum=cycled(o)),
@@ -80,7 +80,7 @@ def values(optimizer: Optimizer) -> dict[str, Any]:
 @each_kind
 @each_scheduler
 @pytest.mark.parametrize("name", PEERED)
-@pytest.mark.usefixtures("exact_muon")
+@pytest.mark.usefixtures("exact_muon", "in_float64")
 def test_a_scheduler_drives_it_as_it_drives_torchs(name: str, scheduler: str, kind: str) -> None:
     pair = [make(name)(plain_for(name, torch.float64), lr=LR[kind]()) for make in (ours, theirs)]
     turns = [scheduled(optimizer, scheduler) for optimizer in pair]

@@ -102,7 +102,7 @@ def by_closure(optimizer: Optimizer, net: Model, x: torch.Tensor, i: int) -> Non
 LOOPS = {f.__name__: f for f in (usual, clipped, accumulated, zeroed, frozen, by_closure)}
 
 
-@pytest.mark.usefixtures("exact_muon")
+@pytest.mark.usefixtures("exact_muon", "in_float64")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("name", PEERED)
 def test_a_loop_trains_as_with_torchs_class(name: str, loop: str) -> None:
