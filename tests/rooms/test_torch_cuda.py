@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from .torch_support import each_optimizer, ours
+from .torch_support import EVERY, each_optimizer, ours
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
@@ -128,3 +128,18 @@ def test_a_loss_scale_and_a_limit_are_read_on_the_way() -> None:
             scaler.update()
         results.append([p.detach().double().cpu() for p in params])
     assert_close(*results, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if ours(name).rule_class.sparse])
+def test_sparse_rows_are_stepped_where_they_are(name: str) -> None:
+    tables = []
+    for device in ("cuda", "cpu"):
+        p = torch.nn.Parameter(torch.linspace(-1, 1, 60).reshape(20, 3).to(device))
+        optimizer = made(name, [p])
+        for step in range(4):
+            index = torch.tensor([[step, 7, 7, 19]])
+            p.grad = torch.sparse_coo_tensor(index, torch.full((4, 3), 0.5), (20, 3)).to(device)
+            optimizer.step()
+        tables.append(p.detach().cpu())
+    assert torch.allclose(*tables, rtol=1e-5, atol=1e-7)
+    assert not torch.equal(tables[0][19], torch.linspace(-1, 1, 60).reshape(20, 3)[19])
