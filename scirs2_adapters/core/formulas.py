@@ -24,17 +24,6 @@ def average(old: Any, new: Any, gain: Any) -> Any:
     return old + gain * (new - old)
 
 
-def variance(rule: Any, xp: Any, g: Any, means: tuple[Any, Any], gain: Any, unbias: Any, zero: Any) -> tuple[Any, ...]:
-    """The running mean square, less the square of the running mean where there is one; and both means, which `unbias`
-    corrects if the rule asks for that.
-
-    What rounding makes negative counts as 0: its root would be NaN, and a constant gradient is enough for that.
-    """
-    square_avg, grad_avg = average(means[0], g * g, gain), None if means[1] is None else average(means[1], g, gain)
-    square, mean = (unbias * x if rule.bias_correction and x is not None else x for x in (square_avg, grad_avg))
-    return square if mean is None else xp.maximum(square - mean * mean, zero), square_avg, grad_avg
-
-
 def adam_coefficients(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
     """The scalars of an Adam direction: `lr * m / (sqrt(v * corrected + eps_root) + eps)`.
 
@@ -44,12 +33,8 @@ def adam_coefficients(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
     correction1, correction2 = one_minus_power(xp, rule.beta1, t), one_minus_power(xp, rule.beta2, t)
     early = rule.max_corrected and getattr(rule, "amsgrad", False)  # corrected before the maximum, so not after it
     raw, corrected = (1 / correction2, 1.0) if early else (1.0, 1 / correction2)
-    lr, fresh = rule.learning_rate / correction1, 0.0
-    if getattr(rule, "nesterov", False):
-        lr, fresh = rule.learning_rate * rule.beta1 / one_minus_power(xp, rule.beta1, t + 1), (1 - rule.beta1) * lr
     return {
-        "lr": lr,
-        "fresh": fresh,
+        "lr": rule.learning_rate / correction1,
         "unbias": 1 / correction1,
         "gain1": 1 - rule.beta1,
         "gain2": 1 - rule.beta2,
@@ -58,11 +43,6 @@ def adam_coefficients(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
         "eps": rule.eps / xp.sqrt(correction2) if rule.eps_place == "hat" else rule.eps,
         "eps_root": rule.eps_root,
     }
-
-
-def adam_direction(rule: Any, m: Any, g: Any, lr: Any, fresh: Any) -> Any:
-    """The corrected mean times the learning rate; with Nesterov's look-ahead, that of the next step as far as known."""
-    return lr * m + fresh * g if rule.nesterov else lr * m
 
 
 def places(rule: Any) -> dict[str, Any]:

@@ -4,9 +4,9 @@
 
 Differs from the post as torch's code does (torch's own documentation shows the post's form): the buffer is an
 average, b = mu b + (1 - mu) g. The two differ in scale only, which the iteration removes, but the stored buffer
-shows it. Matrices are leaves of exactly two dimensions, seen as [out, in]; every other leaf takes AdamW with this
-`weight_decay`; with `route_all`, so does everything. The iteration runs in `matrix_dtype`: float64 here, bfloat16 in
-torch.
+shows it. Matrices are leaves of exactly two dimensions, seen as [out, in]; every other leaf takes AdamW with
+`adamw_weight_decay`, or without one this `weight_decay`; with `route_all`, so does everything. The iteration runs in
+`matrix_dtype`: float64 here, bfloat16 in torch.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ def scale(shape: tuple[int, int], adjust: str) -> float:
     return factors[adjust]
 
 
+def given(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
 def step(
     t: int,
     x: Array,
@@ -59,17 +63,17 @@ def step(
     adamw_beta2: float = 0.999,
     adamw_eps: float = 1e-8,
     adamw_learning_rate: float | None = None,
+    adamw_weight_decay: float | None = None,
     route_all: bool = False,
 ) -> tuple[Array, Slots]:
     if route_all or x.ndim != 2:
-        rate = learning_rate if adamw_learning_rate is None else adamw_learning_rate
-        own = {"learning_rate": rate, "beta1": adamw_beta1, "beta2": adamw_beta2, "eps": adamw_eps}
-        return adamw.step(t, x, g, slots, **own, weight_decay=weight_decay)
+        rate, decay = given(adamw_learning_rate, learning_rate), given(adamw_weight_decay, weight_decay)
+        own = {"beta1": adamw_beta1, "beta2": adamw_beta2, "eps": adamw_eps}
+        return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
     b = momentum * slots.get("momentum_buffer", 0.0) + (1.0 - momentum) * g
-    u = (1.0 - momentum) * g + momentum * b if nesterov else b
-    o = newton_schulz(u, ns_coefficients, ns_steps, eps, matrix_dtype)
-    x = x - learning_rate * weight_decay * x - learning_rate * scale(x.shape, adjust) * o
-    return x, {"momentum_buffer": b}
+    u = momentum * b + (1.0 - momentum) * g if nesterov else b
+    o = scale(x.shape, adjust) * newton_schulz(u, ns_coefficients, ns_steps, eps, matrix_dtype)
+    return x - learning_rate * (weight_decay * x + o), {"momentum_buffer": b}
 
 
 def trajectory(

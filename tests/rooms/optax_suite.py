@@ -88,28 +88,29 @@ class Ours:
 
     def __getattr__(self, name: str) -> Any:
         theirs = getattr(self.theirs, name)
-        return ours(name, self.match) if rule_of(name) else theirs
+        return ours(name, self.match) if meant(name)[0] else theirs
 
 
-def rule_of(name: str) -> str | None:
-    """The rule that we have for an optimizer of optax's, or None."""
-    if name in scirs2_adapters.names():
-        return name
-    return UNDER_ANOTHER_NAME.get(name, (None, {}))[0]
+def meant(name: str) -> tuple[str, dict[str, Any]]:
+    """The rule that we have for an optimizer of optax's, and its arguments; no rule if we have none."""
+    own = name in scirs2_adapters.names()
+    return (name, {}) if own else UNDER_ANOTHER_NAME.get(name, ("", {}))
 
 
 def ours(name: str, match: str | None) -> Factory:
     """Our factory for a name of optax's."""
-    rule, given = UNDER_ANOTHER_NAME.get(name, (name, {}))
+    rule, given = meant(name)
     given = given | ({"match": match} if match else {})
-    made = getattr(room, name if name in scirs2_adapters.names() else rule)
+    made = getattr(room, rule)
     return functools.partial(made, **given) if given else made
 
 
 def matches(name: str) -> tuple[str | None, ...]:
-    """How a rule runs: as typed, and as optax's where that is another formula or has other defaults."""
-    rule = scirs2_adapters.get(str(rule_of(name)))
-    return (None, "optax") if rule.matches.get("optax") or name in UNDER_ANOTHER_NAME else (None,)
+    """How a rule runs, if we have it: as typed, and as optax's where that is another formula or has other defaults."""
+    rule, given = meant(name)
+    if not rule:
+        return ()
+    return (None, "optax") if given or scirs2_adapters.get(rule).matches.get("optax") else (None,)
 
 
 @functools.cache
@@ -154,7 +155,7 @@ def cases() -> list[Case]:
             for given in _product(*getattr(function, "noted", ((), {}))):
                 name = str(given.get("opt_name"))
                 name = NICKNAMES.get(name, name)
-                for case in [Case(suite, test, name, m, given) for m in (matches(name) if rule_of(name) else ())]:
+                for case in [Case(suite, test, name, m, given) for m in matches(name)]:
                     free = test in UNWRAPPED or not given.get("wrap", True)
                     bare = {k: v for k, v in given.items() if not (free and k.startswith("wrapper"))}
                     found.setdefault(str(replace(case, given=bare)), case)
@@ -258,26 +259,33 @@ def reason(case: Case) -> str | None:
     return next((r.reason for r in REASONS if r.covers(case)), None)
 
 
-def table() -> Iterator[str]:
+def table(failed: list[str]) -> Iterator[str]:
     """For every optimizer of optax's that we have: cases, passed, left out by optax itself, different with a reason."""
     yield "| optimizer | cases | pass | optax leaves out | differ |"
     yield "| --- | --- | --- | --- | --- |"
     rows: dict[str, Counter[str]] = {}
     for case in cases():
-        row = rows.setdefault(case.name if case.match is None else f'{case.name}, `match="optax"`', Counter())
-        row["cases"] += 1
+        row = rows.setdefault(f"{case.name}, `match={case.match!r}`" if case.match else case.name, Counter())
         try:
             case.run()
             row["pass"] += 1
         except unittest.SkipTest:
             row["left out"] += 1
-        except EXPECTED:
-            if reason(case) is None:
-                raise
+        except Exception as error:
             row["differ"] += 1
+            if reason(case) is None:
+                failed.append(f"{case}: {type(error).__name__}: {error}")
     for name, row in sorted(rows.items()):
-        yield f"| {name} | {row['cases']} | {row['pass']} | {row['left out'] or ''} | {row['differ'] or ''} |"
+        yield f"| {name} | {row.total()} | {row['pass']} | {row['left out'] or ''} | {row['differ'] or ''} |"
+
+
+def main() -> None:
+    """What the head of this file says."""
+    failed: list[str] = []
+    print(json.dumps(sharding()) if sys.argv[1:] == ["sharding"] else "\n".join(table(failed)))
+    if failed:
+        sys.exit("\n\n".join(failed))
 
 
 if __name__ == "__main__":
-    print(json.dumps(sharding()) if sys.argv[1:] == ["sharding"] else "\n".join(table()))
+    main()

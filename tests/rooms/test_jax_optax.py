@@ -28,6 +28,26 @@ def test_the_trajectory_is_optaxs(name: str, kwargs: dict, path: str) -> None:
     assert gap(found, wanted, start) < 3e-5
 
 
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"nesterov": False, "weight_decay": 0.1},
+        {"weight_decay": 0.1, "adam_weight_decay": 0.2, "beta": 0.8},
+    ],
+)
+def test_muons_trajectory_is_optaxs_though_its_state_is_its_own(kwargs: dict) -> None:
+    start = tree(0) | {"embed": tree(0)["w"].T}  # optax looks at no names
+    start.pop("e")  # optax's norm of no numbers is no number
+    grads = [{**g, "embed": g["w"].T} for g in gradients()]
+    for g in grads:
+        g.pop("e")
+    tx, ours = theirs("muon")(1e-2, **kwargs), room.muon(1e-2, **kwargs, match="optax")
+    wanted, _ = walk(two_calls(tx), tx.init(start), start, grads)
+    found, _ = walk(two_calls(ours), ours.init(start), start, grads)
+    assert gap(found, wanted, start) < 3e-5
+
+
 @each_case
 def test_the_state_has_optaxs_classes_shapes_and_dtypes(name: str, kwargs: dict) -> None:
     wanted, found = theirs(name)(**kwargs).init(tree(0)), getattr(room, name)(**kwargs, match="optax").init(tree(0))

@@ -160,7 +160,7 @@ class Signature(inspect.Signature):
         bound = super().bind(*args, **given)
         match, base = (bound.arguments.get(k, self._default(k)) for k in ("match", "base"))
         theirs, plain = _defaults(self.rule, match, base), _defaults(self.rule, None, base)
-        changed = {k for k, value in theirs.items() if value != plain[k] and self._default(k) in (plain[k], None)}
+        changed = {k for k, value in theirs.items() if value != plain[k] and self._default(k) == plain[k]}
         filled = [p.replace(default=theirs[k]) if k in changed else p for k, p in self.parameters.items()]
         return inspect.BoundArguments(self.replace(parameters=filled), bound.arguments)
 

@@ -1,7 +1,9 @@
 """What RMSprop in all its forms takes, and the numbers that follow from it."""
 
+from typing import Any
+
 from ..fields import flag, fraction, nonnegative, rate
-from ..formulas import one_minus_power, places
+from ..formulas import average, one_minus_power, places
 from ..rule import Rule
 
 
@@ -26,3 +28,14 @@ class MeanSquare(Rule):
     def coefficients(self, xp, t):
         unbias = 1 / one_minus_power(xp, self.rho, t) if self.bias_correction else 1.0
         return {**places(self), "gain": 1 - self.rho, "unbias": unbias}
+
+
+def variance(rule: Any, xp: Any, g: Any, means: tuple[Any, Any], gain: Any, unbias: Any, zero: Any) -> tuple[Any, ...]:
+    """The running mean square, less the square of the running mean where there is one; and both means, which `unbias`
+    corrects if the rule asks for that.
+
+    What rounding makes negative counts as 0: its root would be NaN, and a constant gradient is enough for that.
+    """
+    square_avg, grad_avg = average(means[0], g * g, gain), None if means[1] is None else average(means[1], g, gain)
+    square, mean = (unbias * x if rule.bias_correction and x is not None else x for x in (square_avg, grad_avg))
+    return square if mean is None else xp.maximum(square - mean * mean, zero), square_avg, grad_avg

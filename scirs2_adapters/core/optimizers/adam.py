@@ -1,9 +1,10 @@
 """Adam, and AMSGrad."""
 
 from ..fields import flag, fraction, nonnegative
-from ..formulas import adam_coefficients, adam_direction, average
+from ..formulas import average
 from ..rule import Rule
 from ..slots import slot
+from ._nesterov import adam_direction, ahead_coefficients
 
 
 class Adam(Rule, decay="l2"):
@@ -25,7 +26,7 @@ class Adam(Rule, decay="l2"):
     amsgrad = flag(False, "divide by the largest mean of squares so far")
     nesterov = flag(False, "look ahead along the mean of gradients")
     matches = {"torch": {}, "optax": {}, "keras": {"eps_place": "hat"}}
-    coefficients = adam_coefficients
+    coefficients = ahead_coefficients
 
     def update(self, xp, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq: slot("amsgrad"), /,
                lr, fresh, gain1, gain2, raw, corrected, eps, eps_root):  # fmt: skip

@@ -5,6 +5,7 @@ import re
 from ..fields import choice, count, flag, fraction, is_number, nonnegative, numbers_tuple, positive
 from ..formulas import average, orthogonalize
 from ..rule import Rule
+from ._nesterov import nesterov_mix
 from .adamw import AdamW
 
 
@@ -35,30 +36,38 @@ class Muon(Rule, counts="none"):
     adamw_beta1 = fraction(0.9, "beta1 of the AdamW part")
     adamw_beta2 = fraction(0.999, "beta2 of the AdamW part")
     adamw_eps = nonnegative(1e-8, "eps of the AdamW part")
+    adamw_weight_decay = nonnegative(None, "weight decay of the AdamW part; None is weight_decay")
     route_all = flag(False, "step everything by AdamW: for groups of embeddings and heads")
     weight_decay = nonnegative(0.1, "weight decay, times the learning rate; for both parts")
-    matches = {"torch": {}}
+    #: Whether names are looked at; whether the look-ahead corrects the young average; whether rows are inputs.
+    by_name, early, inputs_first = True, False, False
+    matches = {"torch": {}, "optax": {"eps": 1e-8, "weight_decay": 0.0, "adamw_weight_decay": 0.0, "counts": "step",
+        "by_name": False, "early": True, "inputs_first": True}, "keras": {"adjust": "match_rms_adamw",
+        "weight_decay": 4e-3, "adamw_weight_decay": 4e-3, "adamw_eps": 1e-7}}  # fmt: skip
 
     def route(self, leaf):
-        outer = any(map(EMBEDDING_OR_HEAD.fullmatch, re.findall(r"\w+", leaf.name.lower())))
+        outer = self.by_name and any(map(EMBEDDING_OR_HEAD.fullmatch, re.findall(r"\w+", leaf.name.lower())))
         if len(leaf.shape) == 2 and not outer and not self.route_all:
             return self
         shared = {k: getattr(self, k) for k in ("learning_rate", "weight_decay", "maximize")}
-        own = {k: getattr(self, f"adamw_{k}") for k in ("learning_rate", "beta1", "beta2", "eps")}
+        own = {k: getattr(self, f"adamw_{k}") for k in ("learning_rate", "beta1", "beta2", "eps", "weight_decay")}
         if is_number(self.learning_rate) and self.learning_rate == 0:  # a step that only makes the memory
             own["learning_rate"] = 0.0
-        return AdamW.build(shared | {k: v for k, v in own.items() if v is not None})
+        given = {k: v for k, v in own.items() if v is not None} | {"nesterov": self.early and self.nesterov}
+        return AdamW.build(shared | given, match=self.match)
 
     def coefficients(self, xp, t):
-        return {"gain": 1 - self.momentum, **dict(zip("abc", self.ns_coefficients, strict=True))}
+        mix = {"mix": nesterov_mix(xp, self.momentum, t) if self.early else self.momentum}
+        return mix | {"gain": 1 - self.momentum, **dict(zip("abc", self.ns_coefficients, strict=True))}
 
     def leaf_coefficients(self, leaf):
-        tallness = max(1, leaf.shape[0] / max(1, leaf.shape[1]))  # a matrix may be empty
-        return {"scale": tallness**0.5 if self.adjust == "original" else 0.2 * max(leaf.shape) ** 0.5}
+        inputs, outputs = leaf.shape if self.inputs_first else leaf.shape[::-1]
+        tallness = max(1, outputs / max(1, inputs)) ** 0.5  # a matrix may be empty
+        return {"scale": tallness if self.adjust == "original" else 0.2 * max(leaf.shape) ** 0.5}
 
-    def update(self, xp, p, g, momentum_buffer, /, learning_rate, gain, momentum, a, b, c, eps, scale):
+    def update(self, xp, p, g, momentum_buffer, /, learning_rate, gain, mix, a, b, c, eps, scale):
         momentum_buffer = average(momentum_buffer, g, gain)
-        u = average(g, momentum_buffer, momentum) if self.nesterov else momentum_buffer
+        u = average(g, momentum_buffer, mix) if self.nesterov else momentum_buffer
         return learning_rate * scale * xp.matrix(orthogonalize, u, eps, a, b, c, steps=self.ns_steps), momentum_buffer
 
 

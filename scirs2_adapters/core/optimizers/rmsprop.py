@@ -1,8 +1,8 @@
 """RMSprop, centered or not, with or without momentum."""
 
-from ..formulas import heavy_ball, variance
+from ..formulas import heavy_ball
 from ..slots import slot
-from ._squares import MeanSquare
+from ._squares import MeanSquare, variance
 
 
 class RMSprop(MeanSquare, decay="l2"):

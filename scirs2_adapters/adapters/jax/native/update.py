@@ -16,7 +16,7 @@ from scirs2_adapters.core.fields import is_number
 from scirs2_adapters.core.options import StateDtype, slot_dtype
 from scirs2_adapters.core.program import SCALE, record
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.slots import Leaf, Slot
+from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
 from ..paths import advance
 from ..state import Layout, Memory, initial
@@ -129,7 +129,7 @@ class Update:
 
     def _dtype(self, slot: Slot, parameter: Any) -> Any:
         if jnp.issubdtype(parameter, jnp.complexfloating):
-            return parameter
+            return real(parameter) if slot.kind is Kind.TENSOR else parameter
         return jax.dtypes.canonicalize_dtype(slot_dtype(slot, parameter.name, self.state_dtype))
 
 
