@@ -46,7 +46,8 @@ class Passes:
         index = np.array(group.index)
         table = {n: jnp.stack([jnp.asarray(r[n], compute) for r in rows]) for n in group.program.scalars}
         self.small = [s.name for s in group.program.slots if s.kind is Kind.TENSOR]
-        self.many = bool(group.program.levels or self.small)  # numbers for each tensor, or for each different row of coefficients
+        # Numbers for each tensor, or for each different row of coefficients.
+        self.many = bool(group.program.levels or self.small)
         self.rows = list(range(len(index))) if self.many else group.index
         self.width = len(index) if self.many else len(rows)
         self.scalars = {n: x[index] if self.many else x for n, x in table.items()}
