@@ -26,6 +26,8 @@ from .fused import explain, step
 from .update import Update
 
 __all__ = ["explain", "factory", "step", "transformation"]
+#: Where users find what is made here.
+ROOM = __name__.rpartition(".")[0]
 
 
 def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
@@ -81,7 +83,7 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
         return transformation(cls, given_by_name(cls.name, takes, args, given))
 
     make.__name__ = make.__qualname__ = cls.name
-    make.__module__ = __package__
+    make.__module__ = ROOM
     make.__signature__ = known  # type: ignore[attr-defined]
     also = (*cls.options, "mask", "kernel", "state_dtype", "axis_name")
     make.__doc__ = document(cls.text, fields, _example(cls.name), lambda k: words.spell(k, fields), also)
@@ -91,7 +93,7 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
 def _example(name: str) -> list[str]:
     return [
         ">>> import jax.numpy as jnp",
-        f">>> from {__package__.replace('.adapters', '')} import {name}, step",
+        f">>> from {ROOM.replace('.adapters', '')} import {name}, step",
         f'>>> tx, params = {name}(), {{"w": jnp.ones(3)}}',
         '>>> params, state = step(tx, {"w": jnp.ones(3)}, tx.init(params), params)',
     ]
