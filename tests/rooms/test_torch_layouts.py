@@ -19,6 +19,8 @@ from scirs2_adapters.core.slots import Leaf
 
 from .torch_support import distance, each_optimizer, each_path, each_variant, ours, params_of, plain, same, walk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Tensor = torch.Tensor
 Layout = Callable[[Tensor], Tensor]
 SHAPES = ((5, 3), (7,), (2, 3, 4, 4))

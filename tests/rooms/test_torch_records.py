@@ -18,6 +18,8 @@ import torch
 from .torch_records import ALLOWED, RECORDS, Refusal, Walk, allowed, flags, refusals, walks
 from .torch_support import CLOSE, distance, each_path, ours, params_of, plain, same, theirs, walk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
 def checked() -> Iterator[None]:

@@ -20,6 +20,8 @@ from scirs2_adapters.core.slots import Kind
 
 from .torch_support import distance, each_optimizer, each_path, each_variant, ours, params_of, plain, same, walk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Optimizer = torch.optim.Optimizer
 SHAPES = ((5, 3), (7,), (2, 3, 4), ())
 HALF = [torch.bfloat16, torch.float16]

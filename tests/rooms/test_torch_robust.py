@@ -27,9 +27,11 @@ from .torch_support import (
     walk,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 #: For forked children, in which torch's own threads are gone: each tensor is less than torch shares out among them,
 #: all of them together more than one thread of ours is given.
-FORKABLE = ((170, 180),) * 8
+FORKABLE = ((170, 180),) * 5
 #: Some work for more than one thread, and some that is less than a work item.
 SHAPES = ((400, 300), (513,), (3, 2, 5))
 NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
@@ -56,7 +58,6 @@ def test_the_number_of_threads_changes_no_bit(name: str) -> None:
     assert same(found[0], found[2])
 
 
-@pytest.mark.usefixtures("one_thread")
 @each_path
 def test_eight_threads_step_eight_optimizers_of_every_kind_at_once(kernel: str) -> None:
     few = ((40, 30), (7,))
@@ -86,15 +87,15 @@ import os, torch, warnings
 warnings.simplefilter("ignore")
 from tests.rooms.test_torch_robust import ALL, FORKABLE, same, walk, walked
 torch.set_num_threads(2)
-parents = {name: walked(name, FORKABLE, kernel="host") for name in ALL}
+parents = {name: walked(name, FORKABLE, 1, kernel="host") for name in ALL}
 child = os.fork()
 if child == 0:
-    kept = all(same(parents[name], walked(name, FORKABLE, kernel="host")) for name in ALL)
+    kept = all(same(parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in ALL)
     for optimizer in parents.values():  # the parent's own objects go on in the child
         walk(optimizer, steps=1)
     os._exit(0 if kept else 1)
 assert os.waitpid(child, 0)[1] == 0
-assert all(same(parents[name], walked(name, FORKABLE, kernel="host")) for name in ALL)  # its own still
+assert all(same(parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in ALL)  # its own still
 """
 
 
@@ -199,7 +200,6 @@ def test_gradients_and_random_states_are_left_alone(name: str, options: dict[str
     assert torch.equal(random, torch.get_rng_state())
 
 
-@pytest.mark.usefixtures("one_thread")
 @each_optimizer
 def test_a_step_of_the_kernel_takes_no_memory_of_the_models_size(name: str) -> None:
     """What torch's allocator hands out during a step, of many parameters; Muon's matrices are needed."""

@@ -17,6 +17,8 @@ from torch.optim import lr_scheduler, swa_utils
 
 from .torch_support import CLOSE, PEERED, distance, each_optimizer, ours, plain_for, same, theirs, walk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Optimizer = torch.optim.Optimizer
 Make = Callable[[Optimizer], Any]
 

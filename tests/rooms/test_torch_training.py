@@ -19,6 +19,8 @@ from scirs2_adapters import get
 
 from .torch_support import CLOSE, PEERED, distance, each_optimizer, ours, params_of, same, theirs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Optimizer = torch.optim.Optimizer
 Model = torch.nn.Sequential
 STEPS = 6

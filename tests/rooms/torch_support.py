@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ def ids(value: Any) -> str | None:
 
 EVERY = [get(name).__name__ for name in names()]
 #: Those that take the dense gradients that most tests give.
-ALL = [get(name).__name__ for name in names() if get(name).sparse != "rows"]
+ALL = [name for name in EVERY if get(name).sparse != "rows"]
 #: Those that torch has too.
 PEERED = [name for name in ALL if hasattr(torch.optim, name)]
 
@@ -75,6 +76,7 @@ each_peer = pytest.mark.parametrize(("name", "options"), PEERS, ids=ids)
 each_path = pytest.mark.parametrize("kernel", ["host", "traced"])
 
 
+@functools.cache  # the room reads the metadata of what is installed when it is asked
 def ours(name: str) -> type[Optimizer]:
     return getattr(room, name)
 
@@ -121,7 +123,7 @@ def walk(*optimizers: Optimizer, steps: int = 10, seed: int = 5, lay: Callable[.
 def _fitted(optimizer: Optimizer, g: torch.Tensor | None) -> torch.Tensor | None:
     """A gradient in a form that the optimizer takes: some take sparse ones alone."""
     name = type(optimizer).__name__
-    if g is None or g.is_sparse or name.casefold() not in names() or get(name.casefold()).sparse != "rows":
+    if g is None or g.is_sparse or name in ALL or name not in EVERY:
         return g
     with torch.sparse.check_sparse_tensor_invariants():  # torch warns where it is not told whether to check
         return g.to_sparse()
