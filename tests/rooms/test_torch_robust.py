@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: For forked children, in which torch's own threads are gone: each tensor is less than torch shares out among them,
 #: all of them together more than one thread of ours is given.
-FORKABLE = ((170, 180),) * 5
+FORKABLE = ((170, 180),) * 9
 #: Some work for more than one thread, and some that is less than a work item.
 SHAPES = ((400, 300), (513,), (3, 2, 5))
 NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
