@@ -26,12 +26,25 @@ from transformers import (
 from transformers.utils import logging
 
 import scirs2_adapters as s2
+from scirs2_adapters.core.program import record
+from scirs2_adapters.core.slots import Leaf
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
 #: Those that take the dense gradients of these models.
 NAMES = [name for name in s2.names() if s2.get(name).sparse != "rows"]
+
+
+def _kind(name: str) -> tuple[Any, ...]:
+    """What a Trainer could tell apart: how memory is shaped, what a step sums over, whether a rule wraps another."""
+    rule = s2.get(name)()
+    program = record(rule.route(Leaf((4, 3))), Leaf((4, 3)))
+    return (*sorted({s.kind.name for s in program.slots}), program.levels, hasattr(rule, "base"))
+
+
+#: One of each kind, for whole runs of a Trainer, which take seconds.
+KINDS = sorted({_kind(name): name for name in NAMES}.values())
 
 WORDS, LENGTH = 16, 8
 _SMALL = {"vocab_size": WORDS, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}

@@ -9,10 +9,10 @@ from transformers import Trainer
 
 import scirs2_adapters as s2
 from scirs2_adapters.hf import optim
-from tests.rooms.hf_support import NAMES, arguments, gpt2, same_bits, trainer, weights
+from tests.rooms.hf_support import KINDS, arguments, gpt2, same_bits, trainer, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-each_name = pytest.mark.parametrize("name", NAMES)
+each_kind = pytest.mark.parametrize("name", KINDS)
 PLAIN = (torch.Tensor, str, int, float, bool, type(None))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -27,7 +27,7 @@ def run(folder: Path, name: str | None, dtype: str = "float32", resume: bool = F
     return made
 
 
-@each_name
+@each_kind
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_resumed_run_ends_with_the_same_bits(dtype: str, name: str, tmp_path: Path) -> None:
     whole, resumed = run(tmp_path, name, dtype), run(tmp_path, name, dtype, resume=True)
@@ -44,7 +44,7 @@ def test_memory_keeps_its_dtype_through_a_checkpoint(name: str, tmp_path: Path) 
     assert same_bits(whole.model, resumed.model)
 
 
-@each_name
+@each_kind
 def test_a_checkpoint_holds_tensors_and_plain_values_only(name: str, tmp_path: Path) -> None:
     run(tmp_path, name)
     saved = torch.load(tmp_path / "checkpoint-2" / "optimizer.pt", weights_only=True)
@@ -76,9 +76,9 @@ def stepped(name: str, **hyper: Any) -> tuple[torch.optim.Optimizer, torch.nn.Pa
     return made, p
 
 
-@each_name
+@each_kind
 def test_the_state_of_another_optimizer_is_refused_while_loading(name: str) -> None:
-    for other in [n for n in NAMES if n != name]:
+    for other in [n for n in KINDS if n != name]:
         made, p = stepped(name)
         before, state = p.detach().clone(), saved_by(other)
         with pytest.raises(ValueError, match=rf"(?i)({name}\b.*\b{other}\b|{other}\b.*\b{name}\b)"):
@@ -87,7 +87,7 @@ def test_the_state_of_another_optimizer_is_refused_while_loading(name: str) -> N
         assert not torch.equal(p, before)
 
 
-@each_name
+@each_kind
 def test_the_algorithm_is_written_into_the_state(name: str) -> None:
     assert saved_by(name)["param_groups"][0]["algorithm"].casefold().startswith(name)
 

@@ -9,10 +9,10 @@ from transformers import Trainer
 
 import scirs2_adapters as s2
 from scirs2_adapters.hf import optim, with_optimizer
-from tests.rooms.hf_support import MODELS, NAMES, arguments, gpt2, rows, same_bits, trainer, weights
+from tests.rooms.hf_support import KINDS, MODELS, arguments, gpt2, rows, same_bits, trainer, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-each_name = pytest.mark.parametrize("name", NAMES)
+each_kind = pytest.mark.parametrize("name", KINDS)
 
 
 def run(folder: Path, name: str, seed: int = 0, **changes: Any) -> Trainer:
@@ -26,7 +26,7 @@ def logged(made: Trainer, key: str) -> list[float]:
     return [row[key] for row in made.state.log_history if key in row]
 
 
-@each_name
+@each_kind
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_tiny_model_learns(kind: str, name: str, tmp_path: Path) -> None:
     # A rule that scales its own steps is meant to be used at its default of 1.
@@ -68,7 +68,7 @@ def test_two_batches_of_two_equal_one_of_four(name: str, tmp_path: Path) -> None
     assert max((whole[k] - split[k]).abs().max() for k in whole) < 1e-4 * path
 
 
-@each_name
+@each_kind
 def test_the_same_seed_gives_the_same_bits(name: str, tmp_path: Path) -> None:
     assert same_bits(run(tmp_path, name).model, run(tmp_path, name).model)
 
@@ -84,7 +84,7 @@ def test_training_again_goes_on_from_the_first(tmp_path: Path) -> None:
     assert not torch.equal(next(iter(made.optimizer.state.values()))["exp_avg_sq"], moment)
 
 
-@each_name
+@each_kind
 def test_only_what_trains_has_state(name: str, tmp_path: Path) -> None:
     model = gpt2()
     for key, p in model.named_parameters():
