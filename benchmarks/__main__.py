@@ -22,6 +22,7 @@ MODULES = {
     "torch": "torch_steps",
     "overhead": "torch_overhead",
     "jax": "jax_steps",
+    "jax compile": "jax_compile",
     "keras": "keras_steps",
     "sklearn": "sklearn_steps",
     "first step": "first_step",

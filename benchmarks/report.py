@@ -18,6 +18,7 @@ TITLES = {
     "torch": "PyTorch",
     "overhead": "PyTorch, what a step costs apart from arithmetic",
     "jax": "JAX",
+    "jax compile": "JAX, compiling a step",
     "keras": "Keras on TensorFlow",
     "sklearn": "scikit-learn",
     "first step": "The first step of a fresh process",
