@@ -6,10 +6,12 @@ import copy
 import io
 import pickle
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from .torch_support import (
@@ -259,3 +261,16 @@ def test_a_dict_of_other_shapes_is_refused_and_changes_nothing() -> None:
     with pytest.raises(ValueError, match=r"must be a tensor of shape \(7,\)"):
         optimizer.load_state_dict(donor.state_dict())
     assert not optimizer.state
+
+
+@each_optimizer
+def test_memory_can_be_written_as_safetensors(name: str, tmp_path: Path) -> None:
+    """A format that refuses tensors which share memory."""
+    optimizer = ours(name)(plain())
+    walk(optimizer, steps=2)
+    state = optimizer.state_dict()["state"]
+    flat = {f"{k}.{n}": x for k, held in state.items() for n, x in held.items()}
+    save_file(flat, tmp_path / "state.safetensors")
+    loaded = load_file(tmp_path / "state.safetensors")
+    assert loaded.keys() == flat.keys()
+    assert all(torch.equal(loaded[k], x) for k, x in flat.items())

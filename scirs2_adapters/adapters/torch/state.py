@@ -139,10 +139,15 @@ def fill(optimizer: Any) -> None:
 
 
 def export(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
-    """The dict in torch's form, where that is another than the memory's: here `step` is always a tensor."""
-    if type(optimizer).__name__ not in WHOLE_STEPS:
-        return saved
-    counted = {k: {**held, "step": int(held["step"])} for k, held in saved["state"].items() if "step" in held}
+    """The dict in torch's form, where that is another than the memory's. Each `step` is a tensor of its own, for formats
+    that refuse tensors which share memory, or a whole number where torch has one.
+    """
+    whole = type(optimizer).__name__ in WHOLE_STEPS
+    counted = {
+        k: {**held, "step": int(held["step"]) if whole else held["step"].clone()}
+        for k, held in saved["state"].items()
+        if isinstance(held, dict) and isinstance(held.get("step"), Tensor)
+    }
     return saved | {"state": saved["state"] | counted}
 
 
