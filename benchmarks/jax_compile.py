@@ -27,7 +27,7 @@ def rows(quick: bool) -> Iterator[Row]:
     makes = [_compiler(tx, params, step) for tx, step in ((host, _step), (traced, _plain), (theirs, _plain))]
     fusions = [make().as_text().count(" fusion(") for make in makes]
     times: list[list[float]] = [[] for _ in makes]
-    for _ in range(1 if quick else 5):
+    for _ in range(1 if quick else 3):
         for make, column in zip(makes, times, strict=True):
             jax.clear_caches()
             start = time.perf_counter()

@@ -12,6 +12,7 @@ ALSO = {
     "hf": {
         "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch room's"
     },
+    "torch": {"triton": "torch's CUDA builds bring it; it is imported when a kernel for a CUDA device is first built"},
 }
 
 

@@ -15,6 +15,8 @@ GENERATED = "runs the text of a kernel, generated from a rule's own declaration;
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("scirs2_adapters/core/execute/kernel.py", "exec"): GENERATED,
     ("scirs2_adapters/core/execute/kernel.py", "compile"): GENERATED,
+    ("scirs2_adapters/adapters/torch/paths/cuda.py", "exec"): GENERATED,
+    ("scirs2_adapters/adapters/torch/paths/cuda.py", "compile"): GENERATED,
 }
 
 FILES = python_files(PACKAGE)

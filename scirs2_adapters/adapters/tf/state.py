@@ -88,10 +88,10 @@ def _model_variable(optimizer: Any, rule: Rule, slot: Slot, first: Any, widest: 
 
 
 def _full_of(value: Any) -> Callable[..., Any]:
-    """An initializer: one number everywhere. Keras' own constant passes through float32."""
+    """An initializer: one number everywhere, in memory of its own. Keras' own constant passes through float32."""
 
     def initial(shape: Any, dtype: Any = None) -> Any:
-        return ops.broadcast_to(ops.convert_to_tensor(float(value), dtype=dtype), shape)
+        return ops.ones(shape, dtype=dtype) * ops.convert_to_tensor(float(value), dtype=dtype)
 
     return initial
 
