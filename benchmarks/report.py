@@ -189,7 +189,7 @@ def figure(rows: Sequence[Row], file: Path) -> None:
     axes.set(xscale="log", xlabel="time of our step / time of the framework's own  (left of 1: ours is faster)")
     axes.set_xlim(min(ratios) / 1.6, max(1.3, max(ratios) * 1.4))
     axes.margins(y=0.01)
-    made.savefig(file, dpi=110)
+    made.savefig(file, dpi=110, bbox_inches="tight")
     plt.close(made)
 
 
@@ -211,5 +211,5 @@ def parts(rows: Sequence[Row], file: Path) -> None:
     axes.invert_yaxis()
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9, frameon=False)
     axes.set(xlabel="ms of one training step")
-    made.savefig(file, dpi=110)
+    made.savefig(file, dpi=110, bbox_inches="tight")
     plt.close(made)
