@@ -18,20 +18,20 @@ import optax
 from ..paths import reported
 from .update import Tree, Update
 
-#: What a member of a chain does to all gradients alike: the factor, from its own arguments and the gradients.
-Factor = Callable[[Mapping[str, Any], Tree], Any]
+#: The factor by which a member of a chain multiplies all gradients, from its own argument and the gradients.
+Factor = Callable[[Any, Tree], Any]
 
 
-def _clip(own: Mapping[str, Any], grads: Tree) -> Any:
-    norm, limit = optax.tree.norm(grads), own["max_norm"]
+def _clip(limit: Any, grads: Tree) -> Any:
+    norm = optax.tree.norm(grads)
     return jnp.where(norm < limit, 1.0, limit / jnp.where(norm < limit, 1.0, norm))
 
 
-#: The updates that only scale, by the function that makes them.
-FACTORS: dict[str, Factor] = {
-    "clip_by_global_norm": _clip,
-    "identity": lambda own, grads: 1.0,
-    "scale": lambda own, grads: own["step_size"],
+#: The updates that only scale, by the function that makes them: the name of its argument, and the factor.
+FACTORS: dict[str, tuple[str | None, Factor]] = {
+    "clip_by_global_norm": ("max_norm", _clip),
+    "identity": (None, lambda own, grads: 1.0),
+    "scale": ("step_size", lambda own, grads: own),
 }
 
 
@@ -42,16 +42,11 @@ def step(tx: optax.GradientTransformation, grads: Tree, state: Tree, params: Tre
     Any transformation is taken. Under `jit`, donate parameters and state and take them in the order in which you
     return them (JAX pairs them so): then both are stepped in the very memory they are in.
     """
-    if isinstance(tx.update, Update):
-        return tx.update.step(grads, state, params)
-    members = _members(tx.update)
-    if members is not None and isinstance(state, tuple) and len(state) == len(members):
-        *before, last = members
-        factors = [_factor(update) for update in before]
-        if isinstance(last, Update) and None not in factors:
-            scale = _scale(factors, grads)
-            params, new = last.step(grads, state[-1], params, scale)
-            return params, (*state[:-1], new)
+    found = _seen_through(tx.update, state)
+    if found is not None:
+        factors, own, held, whole = found
+        params, held = own.step(grads, held, params, _scale(factors, grads))
+        return params, whole(held)
     updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra)
     return optax.apply_updates(params, updates), state
 
@@ -66,6 +61,35 @@ def _scale(factors: list[Any], grads: Tree) -> Any:
     return scale
 
 
+def _seen_through(update: Any, state: Tree) -> tuple[list[Any], Update, Tree, Callable[[Tree], Tree]] | None:
+    """What scales the gradients, the one of ours behind it, its state, and how that makes the whole state; or None."""
+    if isinstance(update, Update):
+        return [], update, state, lambda held: held
+    members = _members(update)
+    if members is None or not isinstance(state, tuple) or len(state) != len(members):
+        return None
+    *before, last = members
+    factors, behind = list(map(_factors, before)), _seen_through(last, state[-1])
+    if behind is None or None in factors:
+        return None
+    more, own, held, whole = behind
+    scales = [pair for pairs in factors for pair in pairs or ()]
+    return [*scales, *more], own, held, lambda new: (*state[:-1], whole(new))
+
+
+def _factors(update: Any) -> list[tuple[Factor, Any]] | None:
+    """How a member scales gradients, if that is all it does; a chain does if each of its members does."""
+    members = _members(update)
+    if members is not None:
+        found = list(map(_factors, members))
+        return None if None in found else [pair for pairs in found for pair in pairs or ()]
+    name, make = FACTORS.get(_maker(update) or "", ("", None))
+    own = _closure(update)
+    if make is None or (name is not None and name not in own):
+        return None
+    return [(make, None if name is None else own[name])]
+
+
 def _members(update: Any) -> list[Any] | None:
     """The updates of a chain in order, or None if it is no chain."""
     if _maker(update) != "chain":
@@ -78,14 +102,6 @@ def _plain(update: Any) -> Any:
     """What optax has wrapped so that it takes extra arguments."""
     inner = _closure(update).get("tx") if _maker(update) == "with_extra_args_support" else None
     return update if inner is None else getattr(inner, "update", update)
-
-
-def _factor(update: Any) -> tuple[Factor, Mapping[str, Any]] | None:
-    """How a member scales gradients, if that is all it does."""
-    make = FACTORS.get(_maker(update) or "")
-    needs = {"clip_by_global_norm": "max_norm", "scale": "step_size"}.get(_maker(update) or "")
-    own = _closure(update)
-    return None if make is None or (needs is not None and needs not in own) else (make, own)
 
 
 def _maker(update: Any) -> str | None:
