@@ -139,7 +139,7 @@ def fill(optimizer: Any) -> None:
 
 
 def export(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
-    """The dict in torch's form, where that is another than the memory's. Each `step` is a tensor of its own, for formats
+    """The dict in torch's form, where that is another than the memory's: each `step` a tensor of its own, for formats
     that refuse tensors which share memory, or a whole number where torch has one.
     """
     whole = type(optimizer).__name__ in WHOLE_STEPS

@@ -48,10 +48,7 @@ def _norm(grads: list[Tensor]) -> float | Tensor:
 
 
 def _norm_together(grads: list[Tensor]) -> Tensor:
-    try:
-        norm = torch.nn.utils.get_total_norm(grads)
-    except NotImplementedError:  # of sparse ones
-        norm = torch.nn.utils.get_total_norm(list(map(entries, grads)))
+    norm = torch.nn.utils.get_total_norm(list(map(entries, grads)))
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
