@@ -42,3 +42,12 @@ def in_float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def checked() -> Iterator[None]:
+    """torch warns of sparse tensors unless it is told whether to check them."""
+    import torch
+
+    with torch.sparse.check_sparse_tensor_invariants():
+        yield

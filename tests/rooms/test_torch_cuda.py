@@ -130,6 +130,7 @@ def test_a_loss_scale_and_a_limit_are_read_on_the_way() -> None:
     assert_close(*results, rtol=2e-5)
 
 
+@pytest.mark.usefixtures("checked")
 @pytest.mark.parametrize("name", [name for name in EVERY if ours(name).rule_class.sparse])
 def test_sparse_rows_are_stepped_where_they_are(name: str) -> None:
     tables = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,12 +30,7 @@ from tests.rooms.sparse_support import (
 )
 from tests.rooms.torch_support import EVERY, each_path, ours, params_of, theirs
 
-
-@pytest.fixture(autouse=True)
-def checked() -> Iterator[None]:
-    """torch warns of sparse tensors unless it is told whether to check them."""
-    with torch.sparse.check_sparse_tensor_invariants():
-        yield
+pytestmark = pytest.mark.usefixtures("checked")
 
 
 @each_case

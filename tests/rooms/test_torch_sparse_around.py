@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,12 +24,7 @@ from tests.rooms.sparse_support import (
 )
 from tests.rooms.torch_support import EVERY, ours, params_of, theirs
 
-
-@pytest.fixture(autouse=True)
-def checked() -> Iterator[None]:
-    """torch warns of sparse tensors unless it is told whether to check them."""
-    with torch.sparse.check_sparse_tensor_invariants():
-        yield
+pytestmark = pytest.mark.usefixtures("checked")
 
 
 @pytest.mark.parametrize("name", [n for n in EVERY if n not in TAKERS])

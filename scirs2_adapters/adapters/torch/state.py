@@ -7,7 +7,7 @@ torch casts memory to the parameter's dtype when a checkpoint is loaded; here ea
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -46,6 +46,11 @@ def local(x: Any) -> Any:
 def parts(x: Any) -> Any:
     """How a tensor is spread, or None."""
     return (x.device_mesh, tuple(x.placements)) if is_spread(x) else None
+
+
+def kinds(members: Iterable[Any]) -> list[Any]:
+    """What a plan takes for granted of parameters whose addresses it does not know."""
+    return [(m.p.dtype, m.p.shape, m.p.device) for m in members]
 
 
 def leaf_of(p: Tensor, name: str = "") -> Leaf:

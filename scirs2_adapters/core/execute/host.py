@@ -12,7 +12,7 @@ import ctypes
 import itertools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,14 +102,14 @@ class Batch:
 
 
 def plan(
-    entries: Sequence[tuple[Program, tuple[int, ...], Mapping[str, str]]], emit: str = "p"
-) -> list[tuple[Batch, list[int]]]:
+    entries: Sequence[tuple[Program, tuple[int, ...], Mapping[str, str]]], make: Callable[..., Any] = Batch
+) -> list[tuple[Any, list[int]]]:
     """Sorts (program, shape, dtypes) of parameters into batches; with each, the positions of its parameters."""
     sorted_: dict[Any, list[int]] = {}
     for i, (program, _, dtypes) in enumerate(entries):
         sorted_.setdefault((program, tuple(dtypes.items())), []).append(i)
     return [
-        (Batch(program, [entries[i][1] for i in members], dict(dtypes), emit), members)
+        (make(program, [entries[i][1] for i in members], dict(dtypes)), members)
         for (program, dtypes), members in sorted_.items()
     ]
 

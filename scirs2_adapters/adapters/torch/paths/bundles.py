@@ -19,7 +19,7 @@ from torch.autograd.graph import increment_version
 from scirs2_adapters.core.execute.interpret import run as interpret
 from scirs2_adapters.core.waist import Waist
 
-from ..state import local, parts
+from ..state import kinds, local, parts
 from ..waist import WAIST
 from .member import Member
 from .shards import Spread, spread_of
@@ -161,15 +161,12 @@ class Traced:
 
     def __init__(self, members: list[Member], one_by_one: bool) -> None:
         self.members, self.alone = members, one_by_one
-        self.forms = self._forms()
-
-    def _forms(self) -> list[Any]:
-        return [(m.p.dtype, m.p.shape, m.p.device) for m in self.members]
+        self.kinds = kinds(self.members)
 
     def holds(self, found: list[Any]) -> bool:
         """Whether the parameters are what they were."""
         strided = all(found[m.at].layout is torch.strided for m in self.members)
-        return strided and self._forms() == self.forms
+        return strided and kinds(self.members) == self.kinds
 
     def assign(self, row_of: Mapping[int, int]) -> None:
         """Sorts them by what they share, the row of scalars among it."""

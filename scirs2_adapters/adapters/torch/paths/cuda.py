@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scirs2_adapters.core.execute import host
 from scirs2_adapters.core.execute.emit import operation
 from scirs2_adapters.core.execute.passes import Pass, cut
 from scirs2_adapters.core.execute.storage import STORAGES, compute_dtype
@@ -66,17 +67,9 @@ class Engine:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def plan(
-        self, entries: Sequence[tuple[Program, tuple[int, ...], Mapping[str, str]]]
-    ) -> list[tuple[Batch, list[int]]]:
+    def plan(self, entries: Sequence[Any]) -> list[tuple[Batch, list[int]]]:
         """Sorts (program, shape, dtypes) of parameters into batches; with each, the positions of its parameters."""
-        sorted_: dict[Any, list[int]] = {}
-        for i, (program, _, dtypes) in enumerate(entries):
-            sorted_.setdefault((program, tuple(dtypes.items())), []).append(i)
-        return [
-            (Batch(program, [entries[i][1] for i in members], dict(dtypes)), members)
-            for (program, dtypes), members in sorted_.items()
-        ]
+        return host.plan(entries, Batch)
 
     def run(
         self,

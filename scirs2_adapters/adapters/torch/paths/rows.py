@@ -18,7 +18,7 @@ from scirs2_adapters.core.execute.lazy import lazy
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
-from ..state import leaf_of
+from ..state import kinds, leaf_of
 
 if TYPE_CHECKING:
     from .member import Member
@@ -34,9 +34,9 @@ def is_sparse(g: Tensor) -> bool:
 
 def check_parameters(name: str, rule: Rule, groups: Sequence[Any]) -> None:
     """What torch refuses at the door where an optimizer is for sparse gradients only."""
-    places = {(i, j): p for i, group in enumerate(groups) for j, p in enumerate(group["params"])}
     if rule.sparse != "rows":
         return
+    places = {(i, j): p for i, group in enumerate(groups) for j, p in enumerate(group["params"])}
     if found := [[*place] for place, p in places.items() if p.layout is not torch.strided]:
         raise ValueError(f"`{name}`: Sparse params at indices {found}: {name} requires dense parameter tensors")
     if found := [[*place] for place, p in places.items() if p.is_complex()]:
@@ -89,14 +89,11 @@ class Rows:
 
     def __init__(self, members: Sequence[Member], make: Callable[[list[Member], list[Tensor]], Any]) -> None:
         self.members, self.make = members, make
-        self.forms = self._forms()
-
-    def _forms(self) -> list[Any]:
-        return [(m.p.dtype, m.p.shape, m.p.device) for m in self.members]
+        self.kinds = kinds(self.members)
 
     def holds(self, found: list[Any]) -> bool:
         """Whether their gradients are sparse again, and the parameters what they were."""
-        return all(is_sparse(found[m.at]) for m in self.members) and self._forms() == self.forms
+        return all(is_sparse(found[m.at]) for m in self.members) and kinds(self.members) == self.kinds
 
     def allowed(self, settings: Sequence[Any], groups: Sequence[Any]) -> bool:
         """Whether nothing that can change between two steps speaks against sparse gradients."""
