@@ -133,10 +133,8 @@ def reason_against_host(group: Group) -> str | None:
         return "it sums over a mapped axis"
     if uses_rows(group.program) or any(n.op == "matrix" for n in group.program.nodes):
         return "it works on rows, columns or whole matrices, which XLA does as well"
-    if reason := reason_against(group.dtypes):
-        return reason
-    with _lock:
-        return _register()
+    with _lock:  # threads that step for the first time at once load one compiler and register one handler
+        return reason_against(group.dtypes) or _register()
 
 
 #: Where lines for `explain` are collected while someone wants them.
