@@ -124,7 +124,7 @@ def layout(rule: Rule, given: Mapping[str, Any], scheduled: frozenset[str], mask
         else:
             places.append(Place(optax.ScaleByScheduleState, {COUNT: COUNT}) if "learning_rate" in scheduled else EMPTY)
     held = {s.removeprefix("-") for p in places for s in p.fields.values()} | set(chain.alias)
-    if not {*slots, *model} <= held:
+    if not {*slots, *model, *[COUNT for _ in scheduled]} <= held:
         return Layout(slots, model)
     return Layout(slots, model, tuple(places), masked_place, tuple(chain.alias.items()), chain.bare)
 

@@ -21,7 +21,8 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
 from ..dialect import DTYPES, dialect, given_by_name, signature
-from ..state import layout, possible_slots
+from ..state import Layout, layout, possible_slots
+from ..waist import real
 from .fused import explain, step
 from .update import Update
 
@@ -38,7 +39,7 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     argument, slot = DTYPES.get(cls.name, ("", ""))
     first = given.pop(argument, None)
     fields, words = cls.fields_with(given.get("base")), dialect(cls)
-    spelled = {words.names.get(n, n): n for n in ("learning_rate", "weight_decay")}
+    spelled = {words.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
     schedules = {spelled[k]: given.pop(k) for k in list(given) if k in spelled and callable(given[k])}
     core = words.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
     hyper = {k: v for k, v in core.items() if is_traced(v) or (fields[k].structural and v == 0 and is_number(v))}
@@ -47,10 +48,11 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     base = {"base": given["base"]} if "base" in given else {}
     rule = cls.build(base | plain, match=match, spell=lambda n: words.spell(n, fields), call=call)
     check_path(call, kernel)
-    actual = rule.replace(**hyper) if hyper else rule
+    actual = cls.build(base | core, match=match, spell=lambda n: words.spell(n, fields), call=call) if hyper else rule
     place = layout(actual, {**core, **schedules}, frozenset(schedules), mask is not None)
+    state_dtype = _named(state_dtype, place)
     check_state_dtype(call, state_dtype, list(possible_slots(actual).values()))
-    dtypes = _dtypes(actual, state_dtype, slot, first)
+    dtypes = _dtypes(actual, state_dtype, slot, None if first is None else _floating(call, argument, first))
     update = Update(rule, hyper, schedules, place, mask, kernel, dtypes, call, axis_name)
     return optax.GradientTransformationExtraArgs(update.init, update)
 
@@ -63,13 +65,40 @@ def _axes(call: str, axis_name: Any) -> Any:
     raise bad_type(call, "axis_name", "must be None, the name of an axis, or a tuple of names", axis_name)
 
 
-def _dtypes(rule: Rule, state_dtype: StateDtype, slot: str, first: Any) -> StateDtype:
+def _named(state_dtype: Any, place: Layout) -> Any:
+    """`state_dtype` by name, where users of JAX write dtypes and optax's names of slots."""
+    if not isinstance(state_dtype, Mapping):
+        return _name(state_dtype)
+    theirs = {f: s.removeprefix("-") for p in place.places for f, s in p.fields.items()}
+    return {n if n in place.slots else theirs.get(n, n): _name(dtype) for n, dtype in state_dtype.items()}
+
+
+def _name(dtype: Any) -> Any:
+    """The name of a dtype; what is none stays what it is."""
+    try:
+        return dtype if dtype is None or isinstance(dtype, str) else jnp.dtype(dtype).name
+    except TypeError:
+        return dtype
+
+
+def _floating(call: str, argument: str, dtype: Any) -> str:
+    """The name of a floating dtype, given as JAX takes dtypes; of a complex one that of its parts."""
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.inexact):
+        raise bad_type(call, argument, "must be None or a floating dtype", dtype)
+    return real(found)
+
+
+def _dtypes(rule: Rule, state_dtype: StateDtype, slot: str, first: str | None) -> StateDtype:
     """`state_dtype` with optax's argument for one slot put in."""
     if first is None:
         return state_dtype
     if isinstance(state_dtype, str):
         state_dtype = {s.name: state_dtype for s in possible_slots(rule).values() if s.initial is None}
-    return {**(state_dtype or {}), slot: jnp.dtype(first).name}
+    return {**(state_dtype or {}), slot: first}
 
 
 @functools.cache

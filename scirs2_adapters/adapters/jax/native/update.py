@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,12 +11,13 @@ import jax.numpy as jnp
 import optax
 
 from scirs2_adapters.core.errors import bad_type, bad_value
-from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.fields import is_number, is_traced
 from scirs2_adapters.core.options import StateDtype, slot_dtype
 from scirs2_adapters.core.program import SCALE, record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
+from ..dialect import dialect
 from ..paths import advance
 from ..state import Layout, Memory, initial
 from ..waist import Job, real
@@ -31,11 +31,12 @@ NO_PARAMS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Update:
     """One transformation: a rule with numbers, where its memory lies, and the two forms of its step.
 
-    `hyper` are the values that are arrays or traced, kept apart because equal rules share their compiled steps.
+    `hyper` are the values that are arrays or traced, kept apart because equal rules share their compiled steps. Equal
+    only to itself, for arrays cannot be hashed.
     """
 
     rule: Rule
@@ -47,9 +48,6 @@ class Update:
     state_dtype: StateDtype
     call: str
     axis_name: AxisName = None
-
-    def __hash__(self) -> int:
-        return id(self)
 
     def init(self, params: Tree) -> Tree:
         """The state before the first step."""
@@ -96,13 +94,15 @@ class Update:
         name = jax.tree_util.keystr(path)
         g = _array(self.call, f"updates{name}", g)
         if p is None:
-            leaf = self._leaf(path, g)
-            if not _only_decayed(self.rule.route(leaf), leaf):
+            leaf, rule = self._leaf(path, g), self.rule.replace(**self.hyper) if self.hyper else self.rule
+            if "weight_decay" in self.schedules or not _only_decayed(rule.route(leaf), leaf):
                 raise ValueError(NO_PARAMS)
             p = jnp.zeros_like(g)
         p = _array(self.call, f"params{name}", p)
         if g.shape != p.shape:
             raise bad_value(self.call, f"updates{name}", f"must have the parameter's shape {p.shape}", g)
+        if jnp.iscomplexobj(g) != jnp.iscomplexobj(p):
+            raise bad_value(self.call, f"updates{name}", f"must be real or complex as the parameter, {p.dtype}", g)
         return {"p": p, "g": g} | {
             n: x for n, x in slots.items() if x is not None and not isinstance(x, optax.MaskedNode)
         }
@@ -113,14 +113,25 @@ class Update:
             return [True] * count
         like = grads if params is None else params
         mask = self.mask(like) if callable(self.mask) else self.mask
-        whole = jax.tree.map(lambda m, below: jax.tree.map(lambda _: m, below, is_leaf=_none), mask, like)
+        try:
+            whole = jax.tree.map(lambda m, below: jax.tree.map(lambda _: m, below, is_leaf=_none), mask, like)
+        except ValueError as error:
+            wanted = "must be a bool, or a tree of them that has the form of the parameters or of their upper part"
+            raise bad_value(self.call, "mask", wanted, mask) from error
         return tree.flatten_up_to(whole)
 
     def _numbers(self, memory: Memory) -> dict[str, Any]:
         """The traced hyperparameters of this step; a schedule sees the count before it is increased."""
         count = memory.counts[-1] if memory.counts else None
-        found = dict(self.hyper) | {n: schedule(count) for n, schedule in self.schedules.items()}
+        found = dict(self.hyper) | {n: self._scheduled(n, schedule(count)) for n, schedule in self.schedules.items()}
         return {n: _wide(x) for n, x in found.items()}
+
+    def _scheduled(self, argument: str, value: Any) -> Any:
+        """What a schedule has said, if it is one number."""
+        if is_number(value) or is_traced(value):
+            return value
+        argument = dialect(type(self.rule)).names.get(argument, argument)
+        raise bad_type(self.call, argument, "must be a number, or a function of the count that returns one", value)
 
     def _leaf(self, path: Any, p: Any) -> Leaf:
         p = _array(self.call, f"params{jax.tree_util.keystr(path)}", p)
@@ -156,7 +167,6 @@ def _array(call: str, argument: str, x: Any) -> Any:
     return x
 
 
-@functools.lru_cache(maxsize=1024)
 def _only_decayed(rule: Rule, leaf: Leaf) -> bool:
     """Whether nothing but a decay of 0 needs the parameter."""
     if not is_number(rule.weight_decay) or rule.weight_decay:
