@@ -235,4 +235,8 @@ def record(rule: Rule, leaf: Leaf, scaled: bool = False) -> Program:
     """The program of a rule for parameters like this leaf; remembered for each variant. A scaled one multiplies the
     gradient, as it is read, by the coefficient `SCALE`: clipping and loss scaling without a pass of their own.
     """
-    return _record(rule.variant(), rule.slots(leaf), scaled, _Held(rule))
+    holder = _Held(rule)
+    try:
+        return _record(rule.variant(), rule.slots(leaf), scaled, holder)
+    finally:
+        del holder.rule  # the cache keeps its keys, and what is traced must not outlive its trace
