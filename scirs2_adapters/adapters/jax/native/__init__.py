@@ -48,7 +48,8 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     base = {"base": given["base"]} if "base" in given else {}
     rule = cls.build(base | plain, match=match, spell=lambda n: words.spell(n, fields), call=call)
     check_path(call, kernel)
-    actual = cls.build(base | core, match=match, spell=lambda n: words.spell(n, fields), call=call) if hyper else rule
+    whole = base | core | hyper
+    actual = cls.build(whole, match=match, spell=lambda n: words.spell(n, fields), call=call) if hyper else rule
     place = layout(actual, {**core, **schedules}, frozenset(schedules), mask is not None)
     state_dtype = _named(state_dtype, place)
     check_state_dtype(call, state_dtype, list(possible_slots(actual).values()))
