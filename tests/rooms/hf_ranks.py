@@ -3,7 +3,6 @@
 Started by torchrun; every rank writes what it found as JSON for the test to judge.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from transformers import Trainer
 from scirs2_adapters.core import get
 from scirs2_adapters.hf import optim, with_optimizer
 from tests.rooms.hf_support import arguments, gpt2, rows, trainer
+from tests.rooms.ranks import leave
 
 
 def flat(model: torch.nn.Module) -> torch.Tensor:
@@ -77,7 +77,4 @@ def report(folder: Path, name: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    found = {name: report(target / name, name) for name in sys.argv[2:]}
-    rank = distributed.get_rank()
-    (target / f"rank{rank}.json").write_text(json.dumps(found))
-    distributed.destroy_process_group()
+    leave(target, {name: report(target / name, name) for name in sys.argv[2:]})

@@ -21,7 +21,7 @@ from tests.rooms.torch_spread import LAYOUTS, SHAPES, alone, made, memory_gap, w
 from tests.rooms.torch_support import ALL, ours
 
 #: Seconds after which a rank that waits for the other is ended.
-LIMIT = 240
+LIMIT = 600
 #: torch spreads no sparse gradients, and makes fresh memory by dense ones.
 DENSE = [name for name in ALL if get(name.casefold()).sparse != "rows"]
 each_dense = pytest.mark.parametrize("name", DENSE)

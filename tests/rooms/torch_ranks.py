@@ -5,7 +5,6 @@ test to judge. All optimizers share one pair of processes, because importing tor
 """
 
 import datetime
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.rooms.ranks import leave
 from tests.rooms.torch_spread import (
     LAYOUTS,
     STEPS,
@@ -252,8 +252,7 @@ def main(rank: int, folder: Path, names: list[str]) -> None:
             own = folder / name
             own.mkdir(exist_ok=True)
             found[name][check.__name__] = check(name, own)
-    (folder / f"rank{rank}.json").write_text(json.dumps(found))
-    distributed.destroy_process_group()
+    leave(folder, found)
 
 
 if __name__ == "__main__":
