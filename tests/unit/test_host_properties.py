@@ -101,6 +101,17 @@ def test_the_number_of_threads_changes_no_bit(name: str, sizes: list[int], threa
         np.testing.assert_array_equal(one, many)
 
 
+@pytest.mark.parametrize("name", names())
+def test_a_tensor_of_many_work_items_steps_each_of_its_numbers_once(name: str) -> None:
+    made, ends = [numbers(shape, "float64", 0) for shape in ((300, 331), ())], []
+    grads = [[numbers(p.shape, "float64", 5 + t) for p in made] for t in range(3)]
+    for kernel in ("host", "traced"):
+        ends.append(walked(name, [p.copy() for p in made], grads, kernel=kernel))
+    for one, other in zip(*(o.state.values() for o in ends), strict=True):
+        for slot, held in one.items():
+            np.testing.assert_allclose(held, other[slot], rtol=1e-9, atol=1e-12, err_msg=slot)
+
+
 @pytest.mark.parametrize("kernel", ["host", "traced"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e-45])
 @pytest.mark.parametrize("name", [n for n in names() if n not in ("lamb", "adafactor", "muon", "prodigy")])

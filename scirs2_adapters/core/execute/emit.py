@@ -59,7 +59,8 @@ def _body(program: Program, this: Pass) -> list[str]:
     lines += [f"            store{k}(a{k}, i, x{i})" for k, i in this.stores.items()]
     for i in (*this.sums, *this.rows):
         name = f"s{i}" if i in this.sums else f"r{i}"
-        lines += [f"            {name} += wide(x{program.nodes[i].args[0]})"]
+        summed = program.nodes[i].args[0] if program.nodes[i].reduces else i
+        lines += [f"            {name} += wide(x{summed})"]
     for q, i in enumerate(this.columns):
         place = f"{q} * columns + j"
         lines += [f"            set_sum(out, {place}, get_sum(out, {place}) + wide(x{program.nodes[i].args[0]}))"]

@@ -1,14 +1,16 @@
 """Steps parameters by address: a `Batch` is the parameters that one compiled program serves, `run` steps any number of
 batches at once.
 
-For an elementwise rule a step is one call of the driver. For a rule with sums, `run` goes level by level through all
-batches: a pass, the sums over items and, for sums over the model, over batches; then everything smaller than a tensor
-is computed by numpy, in float64 and for all tensors at once, and handed to the next pass as coefficients.
+For an elementwise rule a step is one call of the driver, with one before it where tensors have numbers of their own.
+For a rule with sums, `run` goes level by level through all batches: a pass, the sums over items and, for sums over the
+model, over batches; then everything smaller than a tensor is computed by numpy, in float64 and for all tensors at once,
+and handed to the next pass as coefficients.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import math
 import os
@@ -23,7 +25,7 @@ from . import compile
 from .between import Between
 from .driver import COEFFICIENT_ROW, COLUMNS, ITEM_WORDS, MAX_WORKERS, OUT, TENSOR, Word
 from .geometry import flat_items, row_items
-from .kernel import CompiledPass, kernel, uses_rows
+from .kernel import CompiledPass, Kernel, kernel, over_numbers, uses_rows
 
 #: Below this many numbers for each thread, starting the thread costs more than it brings.
 SHARE = 1 << 17
@@ -50,19 +52,28 @@ class Batch:
     """
 
     def __init__(
-        self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str], emit: str = "p"
-    ) -> None:
+        self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str], emit: str = "p",
+        made: Kernel | None = None,
+    ) -> None:  # fmt: skip
         self.program = program
         self.shapes = [tuple(s) for s in shapes]
-        self.kernel = kernel(program, dtypes, emit)
+        self.kernel = made or kernel(program, dtypes, emit)
         self.arrays = ("p", "g", *(s.name for s in program.slots if s.kind is not Kind.MODEL))
         self.by_rows = uses_rows(program)
-        self.at_once = program.levels == 0 and all(s.kind is Kind.FULL for s in program.slots)
+        self.at_once = program.levels == 0 and all(s.kind in (Kind.FULL, Kind.TENSOR) for s in program.slots)
         self.items = (row_items if self.by_rows else flat_items)(self.shapes)
         self.numbers = sum(math.prod(s) for s in self.shapes)
         self.scalars = [program.nodes[i].name for i in self.kernel.passes[0].parts.coefficients]
+        self.each = np.arange(len(self.shapes))
         self._columns = [self._pick(p) for p in self.kernel.passes]
         self._placed: dict[tuple[int, bytes], tuple[np.ndarray, int, int]] = {}
+
+    @functools.cached_property
+    def first(self) -> Batch | None:
+        """What runs before the only pass of a rule with slots of one number; to it, each tensor is such a number."""
+        if (made := over_numbers(self.kernel)) is None:
+            return None
+        return Batch(self.program, [()] * len(self.shapes), made.dtypes, made=made)
 
     def workers(self, threads: int) -> int:
         """How many of the threads granted are worth starting."""
@@ -154,8 +165,7 @@ def run(
     between: list[Between] = []
     for batch, table, given, row in work:
         if batch.at_once:
-            numbers = np.array([[s[n] for n in batch.scalars] for s in given], dtype=batch.kernel.compute)
-            call(batch, 0, batch.table(0, table, {}), numbers, row, threads)
+            _at_once(batch, table, given, row, threads)
         else:
             between.append(Between(batch, table, given, row, model or {}))
     for level in range(max((b.batch.program.levels for b in between), default=-1) + 1):
@@ -163,10 +173,21 @@ def run(
     return between[0].finish(between[1:]) if between else {}
 
 
+def _at_once(batch: Batch, table: np.ndarray, scalars: Sequence[Mapping[str, Any]], row: Any, threads: int) -> None:
+    maker = batch.first or batch
+    numbers = np.array([[s[n] for n in maker.scalars] for s in scalars], dtype=maker.kernel.compute)
+    if batch.first:
+        made, _ = call(batch.first, 0, batch.first.table(0, table, {}), numbers, row, 1)
+        with np.errstate(over="ignore"):
+            numbers = made.reshape(len(batch.shapes), -1).astype(batch.kernel.compute)
+        row = batch.each
+    call(batch, 0, batch.table(0, table, {}), numbers, row, threads)
+
+
 def _level(between: Sequence[Between], level: int, threads: int) -> None:
     for b in between:
         table, coefficients = b.before(level)
-        out, items = call(b.batch, level, table, coefficients, np.arange(len(b.batch.shapes)), threads)
+        out, items = call(b.batch, level, table, coefficients, b.batch.each, threads)
         b.after(level, out, items)
     totals = [b.totals(level) for b in between]
     for b in between:

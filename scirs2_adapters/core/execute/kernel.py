@@ -13,7 +13,7 @@ from ..program import Program
 from ..slots import Kind
 from . import compile
 from .emit import source
-from .passes import Pass, cut
+from .passes import Pass, cut, numbers
 from .storage import STORAGES, compute_dtype
 
 
@@ -25,10 +25,10 @@ class CompiledPass:
     address: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kernel:
-    """All passes of a program in machine code. `dtypes` maps "p", "g" and each slot to its storage; `compute` is the
-    arithmetic's.
+    """All passes of a program in machine code, made once. `dtypes` maps "p", "g" and each slot to its storage;
+    `compute` is the arithmetic's.
     """
 
     program: Program
@@ -52,6 +52,15 @@ def kernel(program: Program, dtypes: Mapping[str, str], emit: str = "p") -> Kern
     if reason := reason_against(dtypes):
         raise bad_value("", 'kernel="host"', f"cannot run: {reason}", "host", 'Use kernel="traced" or kernel="auto".')
     return _kernel(program, tuple(sorted(dtypes.items())), emit)
+
+
+@functools.cache
+def over_numbers(after: Kernel) -> Kernel | None:
+    """The kernel that makes the coefficients of this one and steps the slots of one number; None if it needs none."""
+    program, stored = after.program, dict(after.dtypes)
+    if (this := numbers(program, after.passes[0].parts)) is None:
+        return None
+    return Kernel(program, stored, "float64", (CompiledPass(this, _compile(program, this, stored, "float64")),))
 
 
 @functools.cache

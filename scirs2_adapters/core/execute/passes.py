@@ -39,7 +39,7 @@ class Pass:
     arrays: tuple[Operand, ...]
     coefficients: tuple[int, ...]  # nodes: scalars of the step, and numbers computed between passes
     body: tuple[int, ...]
-    sums: tuple[int, ...]  # reduction nodes with one number for each tensor
+    sums: tuple[int, ...]  # nodes with one number for each tensor: reductions, or what a pass over numbers makes
     columns: tuple[int, ...]  # with one number for each column
     rows: dict[int, int]  # with one number for each row: position of the array they go to
     stores: dict[int, int]  # position of an array -> node
@@ -72,6 +72,23 @@ def cut(program: Program, emit: str) -> list[Pass]:
     or in an array of its own (emit="u").
     """
     return [_pass(program, level, emit) for level in range(program.levels + 1)]
+
+
+def numbers(program: Program, following: Pass) -> Pass | None:
+    """The pass that makes the coefficients of a rule's only pass where they depend on slots of one number, and stores
+    the new values of those; None where there are none. A tensor is one element to it.
+    """
+    slots = [s.name for s in program.slots if s.kind is Kind.TENSOR]
+    if program.levels or not slots:
+        return None
+    made = {name: program.outputs[name] for name in slots}
+    body = program.order([*made.values(), *following.coefficients], _boundary(program, 0))
+    names = {program.nodes[i].name: i for i in body if program.nodes[i].op == "input"}
+    arrays = tuple(Operand(name, Kind.FULL, names.get(name, -1)) for name in slots)
+    scalars = tuple(i for i in body if program.nodes[i].op == "scalar")
+    inner = tuple(i for i in body if program.nodes[i].op not in ("input", "scalar"))
+    stores = {k: made[name] for k, name in enumerate(slots) if program.nodes[made[name]].op != "input"}
+    return Pass(0, arrays, scalars, inner, following.coefficients, (), {}, stores)
 
 
 def _pass(program: Program, level: int, emit: str) -> Pass:
