@@ -62,6 +62,14 @@ def tree(seed: int, dtype: Any = jnp.float32) -> Tree:
     return jax.tree.map(make, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
 
 
+def small(seed: int) -> Tree:
+    """Random numbers in the fewest shapes that rules tell apart, so that steps compile fast."""
+    return {k: x for k, x in tree(seed).items() if k in ("w", "b")}
+
+
+SMALL = small(0)
+
+
 def gradients(steps: int = STEPS, dtype: Any = jnp.float32) -> list[Tree]:
     return [tree(100 + i, dtype) for i in range(steps)]
 
@@ -98,8 +106,8 @@ def gap(a: Tree, b: Tree, start: Tree) -> float:
 
 
 def kinds(x: Tree) -> Tree:
-    """Shape and dtype of every leaf; weakly typed ones are marked."""
-    return jax.tree.map(lambda a: f"{a.dtype}{a.shape}{' weak' * jax.typeof(a).weak_type}", x)
+    """Shape and dtype of every leaf, arrays or their shapes; weakly typed ones are marked."""
+    return jax.tree.map(lambda a: f"{a.dtype}{a.shape}{' weak' * a.weak_type}", x)
 
 
 def same_bits(a: Tree, b: Tree) -> bool:
