@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import itertools
 import logging
 import math
 import threading
@@ -29,6 +30,7 @@ from scirs2_adapters.core.execute.compile import unavailable
 from scirs2_adapters.core.execute.kernel import reason_against, uses_rows
 from scirs2_adapters.core.options import takes_host
 from scirs2_adapters.core.program import SCALE
+from scirs2_adapters.core.slots import Kind
 
 from ..waist import Arrays, Group, Job, gather, traced
 from .passes import TARGET, host
@@ -66,12 +68,20 @@ class Work:
         ]
         return [*self.flat(found), *(model[n] for n in sorted(model))]
 
-    def bind(self, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any]) -> Any:
-        """The step as one equation."""
+    def bind(self, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any], hosted: bool) -> Any:
+        """The step as one equation where a kernel may run it, else in JAX's own operations."""
         flat, self.tree = jax.tree.flatten((arrays, rows, dict(model)))
-        out = iter(step_p.bind(*flat, work=self))
+        out = iter(step_p.bind(*flat, work=self) if hosted else self.written_out(flat))
         made = [{n: [next(out) for _ in g.members] for n in g.stored(self.emit)} for g in self.groups]
         return made, {n: next(out) for n in sorted(model)}
+
+    def written_out(self, flat: Sequence[Any]) -> list[Any]:
+        """The traced step. How products of matrices are split, XLA chooses on a mesh with explicit axes as well."""
+        run, shardings = functools.partial(self.by, traced), [jax.typeof(x).sharding for x in self.likes(*flat)]
+        explicit = any(getattr(s.mesh, "explicit_axes", ()) for s in shardings)
+        if explicit and any(n.op == "matrix" for g in self.groups for n in g.program.nodes):
+            run = jax.sharding.auto_axes(run, out_sharding=shardings)
+        return run(*flat)
 
 
 step_p = Primitive("scirs2_step")
@@ -125,12 +135,51 @@ def _register() -> str | None:
     return "this jaxlib's foreign calls have another layout than is known"
 
 
-def reason_against_host(group: Group) -> str | None:
-    """Why these leaves cannot be stepped by a host kernel, or None."""
-    if jax.process_count() > 1 or len(jax.local_devices(backend="cpu")) > 1:
+def _cpus() -> int:
+    """How many CPU devices this process has: none where JAX was told to use other platforms only."""
+    try:
+        return len(jax.local_devices(backend="cpu"))
+    except RuntimeError:
+        return 0
+
+
+def _by_itself(group: Group) -> bool:
+    """Whether `shard_map` has cut the work into what each device does without the others."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not group.program.levels and getattr(mesh, "are_all_axes_manual", False)
+
+
+def _varies(x: Any) -> frozenset[str]:
+    """The mapped axes along which an array is known to differ; JAX has renamed where it says so."""
+    kind = jax.typeof(x)
+    known: frozenset[str] = getattr(getattr(kind, "mat", kind), "varying", getattr(kind, "vma", frozenset()))
+    return known
+
+
+def _uneven(group: Group, leaves: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the arrays of a leaf differ along other axes than each other, or its numbers along more axes than its
+    arrays: along which axes the results then differ, JAX must see from the operations.
+    """
+    small = {s.name for s in group.program.slots if s.kind is Kind.TENSOR}
+    scalars = frozenset().union(*(_varies(x) for row in group.rows for x in row.values()))
+    for leaf in (leaves[i] for i in group.members):
+        numbers, arrays = ({_varies(x) for n, x in leaf.items() if (n in small) is kind} for kind in (True, False))
+        nested = [scalars, *numbers, *arrays]
+        if len(numbers) > 1 or len(arrays) > 1 or not all(a <= b for a, b in itertools.pairwise(nested)):
+            return True
+    return False
+
+
+def reason_against_host(group: Group, leaves: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why these of the leaves cannot be stepped by a host kernel, or None."""
+    if not _cpus():
+        return "JAX has no CPU device here"
+    if (jax.process_count() > 1 or _cpus() > 1) and not _by_itself(group):  # XLA would gather shards before the call
         return "the program is for several devices"
     if group.axis_name is not None and group.program.levels:
         return "it sums over a mapped axis"
+    if _uneven(group, leaves):
+        return "its parameters and gradients differ along different axes of a mesh"
     if uses_rows(group.program) or any(n.op == "matrix" for n in group.program.nodes):
         return "it works on rows, columns or whole matrices, which XLA does as well"
     with _lock:  # threads that step for the first time at once load one compiler and register one handler
@@ -171,7 +220,7 @@ def _advance(job: Job, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Map
     rule_hyper = {n: x for n, x in hyper.items() if n != SCALE}
     rule = job.rule.replace(**rule_hyper) if rule_hyper else job.rule
     groups = gather(job, rule, t, leaves, hyper.get(SCALE))
-    reasons = [reason_against_host(g) if job.kernel != "traced" else None for g in groups]
+    reasons = [reason_against_host(g, leaves) if job.kernel != "traced" else None for g in groups]
     if model:  # numbers shared by all leaves: all take one path
         reasons = [next((r for r in reasons if r), None)] * len(groups)
     if job.kernel == "auto" and job.emit == "delta" and sum(x["g"].nbytes for x in leaves) > LARGEST_CHANGE:
@@ -187,7 +236,7 @@ def _advance(job: Job, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Map
             continue
         arrays = [{n: [leaves[i][n] for i in g.members] for n in g.dtypes} for g in mine]
         rows, work = [g.take_rows() for g in mine], Work(mine, job.emit, job.call, job.kernel)
-        out, new = work.bind(arrays, rows, new) if path else traced(mine, job.emit, arrays, rows, new)
+        out, new = work.bind(arrays, rows, new, path)
         for g, results in zip(mine, out, strict=True):
             for n, values in results.items():
                 for i, x in zip(g.members, values, strict=True):
