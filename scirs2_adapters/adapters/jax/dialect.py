@@ -41,12 +41,12 @@ DIALECTS = {
     "prodigy": Dialect(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
 }
 
-#: The argument by which optax chooses the dtype of one slot: optimizer -> (argument, slot).
+#: The argument by which optax chooses the dtype of first moments: optimizer -> (argument, slots).
 DTYPES = {
     "adam": ("mu_dtype", "exp_avg"),
     "adamw": ("mu_dtype", "exp_avg"),
     "lion": ("mu_dtype", "exp_avg"),
-    "muon": ("mu_dtype", "momentum_buffer"),
+    "muon": ("mu_dtype", "momentum_buffer", "exp_avg"),
     "nadam": ("mu_dtype", "exp_avg"),
     "sgd": ("accumulator_dtype", "momentum_buffer"),
 }

@@ -6,7 +6,7 @@ as an object.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     call, given = cls.name, dict(given)
     kernel, match, mask = given.pop("kernel", "auto"), given.pop("match", None), given.pop("mask", None)
     state_dtype, axis_name = given.pop("state_dtype", None), _axes(call, given.pop("axis_name", None))
-    argument, slot = DTYPES.get(cls.name, ("", ""))
+    argument, *slots = DTYPES.get(cls.name, ("",))
     first = given.pop(argument, None)
     fields, words = cls.fields_with(given.get("base")), dialect(cls)
     spelled = {words.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
@@ -53,7 +53,7 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     place = layout(actual, {**core, **schedules}, frozenset(schedules), mask is not None)
     state_dtype = _named(state_dtype, place)
     check_state_dtype(call, state_dtype, list(possible_slots(actual).values()))
-    dtypes = _dtypes(actual, state_dtype, slot, None if first is None else _floating(call, argument, first))
+    dtypes = _dtypes(actual, state_dtype, slots, None if first is None else _floating(call, argument, first))
     update = Update(rule, hyper, schedules, place, mask, kernel, dtypes, call, axis_name)
     return optax.GradientTransformationExtraArgs(update.init, update)
 
@@ -93,13 +93,13 @@ def _floating(call: str, argument: str, dtype: Any) -> str:
     return real(found)
 
 
-def _dtypes(rule: Rule, state_dtype: StateDtype, slot: str, first: str | None) -> StateDtype:
-    """`state_dtype` with optax's argument for one slot put in."""
+def _dtypes(rule: Rule, state_dtype: StateDtype, slots: Iterable[str], first: str | None) -> StateDtype:
+    """`state_dtype` with optax's argument for first moments put in."""
     if first is None:
         return state_dtype
     if isinstance(state_dtype, str):
         state_dtype = {s.name: state_dtype for s in possible_slots(rule).values() if s.initial is None}
-    return {**(state_dtype or {}), slot: first}
+    return {**(state_dtype or {}), **dict.fromkeys(slots, first)}
 
 
 @functools.cache
