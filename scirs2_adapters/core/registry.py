@@ -36,8 +36,9 @@ def _files(folder: str) -> tuple[str, ...]:
     return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
 
 
+@functools.cache
 def _offered() -> dict[str, EntryPoint]:
-    """Third parties' entry points; a name that two distributions claim is an error that names both."""
+    """Third parties' entry points, read once; a name that two distributions claim is an error that names both."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         name = point.name.casefold()

@@ -47,6 +47,7 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Offer]:
 
 
 def forget() -> None:
+    registry._offered.cache_clear()
     registry._load.cache_clear()
     is_listed.cache_clear()
 
