@@ -110,6 +110,22 @@ def kinds(x: Tree) -> Tree:
     return jax.tree.map(lambda a: f"{a.dtype}{a.shape}{' weak' * a.weak_type}", x)
 
 
+def shapes(x: Tree) -> Tree:
+    """The tree, and the kinds of its leaves: comparable whatever nodes it has."""
+    return jax.tree.structure(x), jax.tree.leaves(kinds(x))
+
+
+def steps_alike(tx: Any, params: Tree, grads: Tree) -> None:
+    """Both forms of the step keep tree, shapes and dtypes, and `init` makes the same of arrays and of their shapes."""
+    state = jax.eval_shape(tx.init, params)
+    for step in (one_call(tx), two_calls(tx)):
+        new, after = jax.eval_shape(step, grads, state, params)
+        assert shapes(new) == shapes(jax.tree.map(jnp.asarray, params))
+        assert shapes(after) == shapes(state)
+    updates, _ = jax.eval_shape(tx.update, grads, state, params)
+    assert shapes(updates) == shapes(jax.tree.map(jnp.asarray, grads))
+
+
 def same_bits(a: Tree, b: Tree) -> bool:
     """Whether two trees are equal, NaN included."""
     alike = jax.tree.structure(a) == jax.tree.structure(b) and kinds(a) == kinds(b)

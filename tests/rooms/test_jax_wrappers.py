@@ -14,7 +14,20 @@ import pytest
 import scirs2_adapters
 from scirs2_adapters import jax as room
 
-from .jax_support import PATHS, gap, gradients, kinds, one_call, same_bits, tree, two_calls, walk
+from .jax_support import (
+    PATHS,
+    SMALL,
+    gap,
+    gradients,
+    kinds,
+    one_call,
+    same_bits,
+    shapes,
+    steps_alike,
+    tree,
+    two_calls,
+    walk,
+)
 
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
@@ -122,12 +135,62 @@ def test_wrappers_treat_ours_as_optaxs(wrap: str, path: str) -> None:
     assert jax.tree.structure(found[1][1]) == jax.tree.structure(found[0][1])
 
 
+def with_value(tx: Any) -> Any:
+    """Told what the loss is, as `reduce_on_plateau` wants it."""
+    return optax.GradientTransformationExtraArgs(tx.init, functools.partial(tx.update, value=jnp.float32(1)))
+
+
+def sharpness_aware(tx: Any) -> Any:
+    """SAM that steps every second time, as the paper has it."""
+    return optax.contrib.sam(tx, optax.chain(optax.contrib.normalize(), optax.sgd(0.05)), sync_period=2)
+
+
+#: What optax puts around an optimizer, or behind it.
+AROUND = {
+    "finite": lambda tx: optax.apply_if_finite(tx, 3),
+    "now and then": lambda tx: optax.transforms.conditionally_transform(tx, lambda step, **_: step % 2 == 0),
+    "masked in time": lambda tx: optax.transforms.conditionally_mask(tx, lambda step, **_: step % 2 == 0),
+    "multi": lambda tx: optax.MultiSteps(tx, 2),
+    "skipping": lambda tx: optax.MultiSteps(tx, 2, should_skip_update_fn=optax.skip_not_finite),
+    "free": lambda tx: optax.contrib.schedule_free(tx, 1e-2, b1=0.9),
+    "mechanic": optax.contrib.mechanize,
+    "plateau": lambda tx: with_value(optax.chain(tx, optax.contrib.reduce_on_plateau(patience=1, cooldown=1))),
+    "sam": sharpness_aware,
+    "averaged": lambda tx: optax.chain(tx, optax.ema(0.9)),
+    "named": lambda tx: optax.named_chain(("before", optax.clip(0.1)), ("ours", tx)),
+}
+
+
+@each_rule
+def test_wrappers_find_both_branches_alike(name: str) -> None:
+    """A `cond` of JAX's refuses branches whose trees or dtypes differ, while it is traced."""
+    for wrap in AROUND.values():
+        tx = wrap(getattr(room, name)())
+        steps_alike(tx, SMALL, SMALL)
+    synced = optax.LookaheadParams.init_synced(SMALL)
+    tx = optax.lookahead(getattr(room, name)(), 3, 0.5)
+    state = jax.eval_shape(tx.init, synced)
+    assert shapes(jax.eval_shape(two_calls(tx), SMALL, state, synced)) == shapes((synced, state))
+
+
+@pytest.mark.parametrize("wrap", ["now and then", "masked in time", "mechanic", "plateau", "sam"])
+def test_wrapped_steps_are_those_of_optaxs_own(wrap: str) -> None:
+    grads, found = [{k: g[k] for k in SMALL} for g in gradients(5)], []
+    for tx in map(AROUND[wrap], (optax.adamw(1e-2), room.adamw(1e-2, match="optax"))):
+        found.append(walk(two_calls(tx), tx.init(SMALL), SMALL, grads))
+    assert gap(found[1][0], found[0][0], SMALL) < 1e-4
+    assert shapes(found[1][1]) == shapes(found[0][1])
+
+
 @each_rule
 def test_tree_map_params_finds_what_is_like_a_parameter(name: str) -> None:
     tx, params = getattr(room, name)(), tree(0)
     state = tx.init(params)
-    marked = optax.tree.map_params(tx, lambda x: x * 0 + 3, state, transform_non_params=lambda x: x)
-    assert jax.tree.structure(marked) == jax.tree.structure(state)
+    marked = optax.tree.map_params(tx, lambda x: x * 0 + 3, state, transform_non_params=lambda x: x * 0 + 5)
+    assert shapes(marked) == shapes(state)
+    like = {x.shape for x in jax.tree.leaves(params) if x.ndim}
+    assert all(bool((x == 3).all()) for x in jax.tree.leaves(marked) if x.shape in like)
+    assert optax.tree.get(marked, "count", 5) == 5
 
 
 @each_path
