@@ -12,7 +12,7 @@ import pytest
 import scirs2_adapters
 from scirs2_adapters import jax as room
 
-from .jax_support import CASES, PATHS, gap, gradients, kinds, theirs, tree, two_calls, walk
+from .jax_support import CASES, PATHS, PEERS, gap, gradients, kinds, theirs, tree, two_calls, walk
 
 each_path = pytest.mark.parametrize("path", PATHS)
 each_case = pytest.mark.parametrize(("name", "kwargs"), CASES, ids=[f"{n}{i}" for i, (n, _) in enumerate(CASES)])
@@ -120,6 +120,19 @@ def test_positional_arguments_are_optaxs(name: str) -> None:
     assert next(iter(found.parameters)) == "learning_rate"
     assert found.parameters["learning_rate"].annotation == optax.ScalarOrSchedule
     assert not any(p.kind is p.VAR_KEYWORD for p in found.parameters.values())
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) -> None:
+    """None is a default of ours that is not said: it must be no number that `inject_hyperparams` would trace."""
+    found, wanted = inspect.signature(getattr(room, name)), inspect.signature(theirs(name)).parameters
+    bound = found.bind(match="optax")
+    bound.apply_defaults()
+    for k, own in found.parameters.items():
+        if k in wanted and k != "learning_rate":
+            assert own.kind is wanted[k].kind, k
+            assert bound.arguments[k] in (None, wanted[k].default), k
+        assert k in wanted or own.kind is own.KEYWORD_ONLY, k
 
 
 @each_path
