@@ -92,9 +92,10 @@ def test_nodes_of_any_kind_and_depth_are_walked(name: str) -> None:
 @each_rule
 def test_a_state_is_of_arrays_alone_each_in_memory_of_its_own(name: str) -> None:
     for tx in (getattr(room, name)(), of_all_options(name)):
-        leaves = jax.tree.leaves(tx.init(tree(0)))
+        params = tree(0)
+        leaves = jax.tree.leaves(tx.init(params))
         assert all(isinstance(x, jax.Array) for x in leaves)
-        places = [x.unsafe_buffer_pointer() for x in (*leaves, *jax.tree.leaves(tree(0))) if x.size]
+        places = [x.unsafe_buffer_pointer() for x in (*leaves, *jax.tree.leaves(params)) if x.size]
         assert len(set(places)) == len(places)
 
 
