@@ -31,6 +31,8 @@ Complaints = dict[str, list[str]]
 FLAGS = "--xla_force_host_platform_device_count=8"
 #: Shapes, and along which of their axes they are split.
 SPLIT = {"rows": ((16, 8), 0), "columns": ((3, 16), 1), "vector": ((16,), 0), "whole": ((3,), None), "one": ((), None)}
+#: What is compiled to be run once need not be fast.
+QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 
@@ -92,7 +94,7 @@ def under_jit(name: str) -> tuple[list[str], Tree]:
     params, grads = (made(seed, mesh_of(AxisType.Auto)) for seed in (0, 1))
     state = tx.init(params)
     found += [f"slot of init at {n}" for n in misplaced(params, state)]
-    program = jax.jit(one_call(tx)).lower(grads, state, params).compile()
+    program = jax.jit(one_call(tx)).lower(grads, state, params).compile(compiler_options=QUICK)
     found += [f"{word} in the program" for word in COLLECTIVES if word in program.as_text() and elementwise(name)]
     found += ["a foreign call in the program"] * ("custom-call" in program.as_text())
     ends = program(grads, state, params)
@@ -143,7 +145,7 @@ def mapped(name: str, wanted: Tree) -> list[str]:
     into = jax.tree_util.tree_map_with_path(place, (grads, state, params))
     step = jax.shard_map(one_call(tx), mesh=mesh, in_specs=into, out_specs=(into[2], into[1]))
     lowered = jax.jit(step).lower(grads, state, params)
-    program = lowered.compile()
+    program = lowered.compile(compiler_options=QUICK)
     found += ["no kernel"] * ("scirs2_step" not in lowered.as_text())
     found += [f"{word} in the program" for word in COLLECTIVES if word in program.as_text()]
     places = jax.tree.map(lambda where: NamedSharding(mesh, where), into)
