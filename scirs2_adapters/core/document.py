@@ -21,6 +21,7 @@ OPTIONS = {
     "max_grad_norm": "None, or the norm of all gradients together to which larger ones are scaled as they are read.",
     "kernel": '"host" is the compiled kernel, "traced" the framework\'s operations, "auto" the first where it can run.',
     "state_dtype": "dtype in which memory is stored: None is the parameter's, a name, or names by slot.",
+    "moment_dtype": "dtype in which first moments are stored, whatever the rest is; None is that of the rest.",
 }
 
 
@@ -71,7 +72,8 @@ def document(
     """`text` with the sections Arguments and Example before its Paper; None, as under -OO, stays None."""
     if text is None:
         return None
-    rows = [argument(spell(core), f) for core, f in fields.items()] + [f"{name}: {OPTIONS[name]}" for name in also]
+    rows = [argument(spell(core), f) for core, f in fields.items()]
+    rows += [f"{spell(name)}: {OPTIONS[name]}" for name in also]
     made = "\n".join(["Arguments:", *(f"  {row}" for row in rows)])
     lines = list(example)
     made += "\n".join(["\n\nExample:", *(f"  {line}" for line in lines)]) if lines else ""

@@ -115,8 +115,10 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     make.__name__ = make.__qualname__ = cls.name
     make.__module__ = ROOM
     make.__signature__ = known  # type: ignore[attr-defined]
-    also = (*cls.options, "mask", "kernel", "state_dtype", "axis_name")
-    make.__doc__ = document(cls.text, fields, _example(cls.name), lambda k: words.spell(k, fields), also)
+    moments = {"moment_dtype": DTYPES[cls.name][0]} if cls.name in DTYPES else {}
+    also = (*cls.options, "mask", "kernel", "state_dtype", *moments, "axis_name")
+    spell = lambda k: moments.get(k) or words.spell(k, fields)  # noqa: E731
+    make.__doc__ = document(cls.text, fields, _example(cls.name), spell, also)
     return make
 
 
