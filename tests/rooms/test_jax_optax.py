@@ -135,6 +135,13 @@ def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) 
         assert k in wanted or own.kind is own.KEYWORD_ONLY, k
 
 
+@each_rule
+def test_every_argument_has_a_line_in_the_docstring(name: str) -> None:
+    make = getattr(room, name)
+    said = {line.split(":")[0].strip().partition("[")[0] for line in make.__doc__.splitlines() if ": " in line}
+    assert {*inspect.signature(make).parameters} <= said
+
+
 @each_path
 def test_amsgrad_keeps_its_maximum_where_optax_does(path: str) -> None:
     tx, ours, start = optax.amsgrad(1e-2), room.adam(1e-2, amsgrad=True, match="optax", kernel=path), tree(0)
