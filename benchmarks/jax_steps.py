@@ -1,5 +1,5 @@
-"""JAX: our `step`, and plain `update` with `apply_updates`, against optax; all under `jit`, parameters and state
-donated.
+"""JAX: our `step`, and plain `update` with `apply_updates`, by the kernel and by the traced formula that accelerators
+run, against optax; all under `jit`, parameters and state donated.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ def _adamw(model: Model) -> Iterator[Row]:
     del fused
     plain = _stepper(model, mine, grads, _plain(mine))
     yield from measure("jax", f"AdamW update + apply_updates, {model.name}", plain, baseline, model.rounds)
+    del plain
+    formula = ours.adamw(1e-6, kernel="traced")
+    traced = _stepper(model, formula, grads, _plain(formula))
+    yield from measure("jax", f"AdamW traced, {model.name}", traced, baseline, model.rounds)
 
 
 def _plain(tx: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
