@@ -36,16 +36,23 @@ TRAITS = {
     "lr_in_buffer": "momentum",
     "max_corrected": "amsgrad",
     "late": "eta_plus",
+    "rate_bounded": "scale_parameter",
+    "root_bounded": "eps1",
+    "last_axes": "factored",
 }
 
 TRAIT_WORDS = {
     ("decay", "decoupled"): "decoupled weight decay",
     ("decay", "before"): "the parameter decays before the step",
+    ("decay", "absolute"): "weight decay is not multiplied by the learning rate",
     ("eps_place", "hat"): "eps is added to the root of the uncorrected moment",
     ("eps_place", "inside"): "eps is added under the root",
     ("eps_place", "outside"): "eps is added to what finally divides the step",
     ("lr_in_buffer", True): "the momentum buffer holds steps already multiplied by the learning rate",
     ("late", True): "each step is taken one step late",
+    ("rate_bounded", False): "the learning rate is not bounded by 1 / sqrt(t)",
+    ("root_bounded", False): "eps1 is added to g * g",
+    ("last_axes", False): "rows and columns are of the two longest axes",
     ("max_corrected", True): "AMSGrad keeps the largest corrected moment",
 }
 

@@ -213,7 +213,8 @@ def spelling(room: str) -> Iterator[tuple[str, dict[str, str]]]:
     for name in NAMES:
         rule = get(name)
         dialect = found["dialect"](rule) if "dialect" in found else usual
-        yield name, {core: dialect.spell(core, rule.fields) for core in rule.fields}
+        turned = getattr(dialect, "turned", ())  # words whose values have the other sign there
+        yield name, {core: "-" * (core in turned) + dialect.spell(core, rule.fields) for core in rule.fields}
 
 
 if __name__ == "__main__":

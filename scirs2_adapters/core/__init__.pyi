@@ -61,6 +61,11 @@ class Adafactor(Rule):
     eps1: float | None
     eps2: float
     clip_threshold: float
+    beta1: float
+    factored: bool
+    min_dim_size_to_factor: int
+    decay_offset: float
+    scale_parameter: bool
     def __init__(
         self,
         learning_rate: float = 0.01,
@@ -68,6 +73,11 @@ class Adafactor(Rule):
         eps1: float | None = None,
         eps2: float = 0.001,
         clip_threshold: float = 1.0,
+        beta1: float = 0.0,
+        factored: bool = True,
+        min_dim_size_to_factor: int = 0,
+        decay_offset: float = 0.0,
+        scale_parameter: bool = True,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,

@@ -72,8 +72,7 @@ def document(
     """`text` with the sections Arguments and Example before its Paper; None, as under -OO, stays None."""
     if text is None:
         return None
-    rows = [argument(spell(core), f) for core, f in fields.items()]
-    rows += [f"{spell(name)}: {OPTIONS[name]}" for name in also]
+    rows = [argument(spell(k), f) for k, f in fields.items()] + [f"{spell(k)}: {OPTIONS[k]}" for k in also]
     made = "\n".join(["Arguments:", *(f"  {row}" for row in rows)])
     lines = list(example)
     made += "\n".join(["\n\nExample:", *(f"  {line}" for line in lines)]) if lines else ""

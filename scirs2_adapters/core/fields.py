@@ -114,9 +114,9 @@ def flag(default: bool, means: str, structural: bool = True) -> Any:
     return Field(default, means, "must be True or False", lambda v: True, kind=bool, structural=structural, static=True)
 
 
-def count(default: int, means: str, static: bool = False) -> Any:
-    """A whole number of at least 1."""
-    return Field(default, means, "must be a whole number >= 1", lambda v: v >= 1, kind=int, static=static)
+def count(default: int, means: str, static: bool = False, least: int = 1) -> Any:
+    """A whole number of at least 1, or of another least."""
+    return Field(default, means, f"must be a whole number >= {least}", lambda v: v >= least, kind=int, static=static)
 
 
 def choice(default: str, means: str, *choices: str) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .rule import Rule
-from .slots import Kind, Leaf, Slot
+from .slots import LAST, Axes, Kind, Leaf, Slot
 from .waist import ELEMENTWISE
 
 #: The coefficient by which a scaled program multiplies the gradient.
@@ -50,6 +50,7 @@ class Program:
     slots: tuple[Slot, ...]
     outputs: dict[str, int]  # "p", "delta" and each slot
     rule: str
+    axes: Axes = LAST
 
     @functools.cached_property
     def scalars(self) -> tuple[str, ...]:
@@ -61,6 +62,13 @@ class Program:
     def levels(self) -> int:
         """How many rounds of reductions there are."""
         return max(n.level for n in self.nodes)
+
+    @property
+    def strays(self) -> str | None:
+        """Why no kernel can walk it row by row through memory, or None."""
+        return (
+            None if {*self.axes} == {*LAST} else f"its rows and columns are of the axes {self.axes}, not the last two"
+        )
 
     @functools.cached_property
     def text(self) -> str:
@@ -134,7 +142,8 @@ for _name in ("gt", "ge", "lt", "le"):
 class Recorder:
     """The `xp` of a formula while it is recorded. Equal operations on equal arguments become one node."""
 
-    def __init__(self) -> None:
+    def __init__(self, axes: Axes = LAST) -> None:
+        self.axes = axes
         self.nodes: list[Node] = []
         self._known: dict[Node, int] = {}
         for name in ELEMENTWISE:
@@ -166,13 +175,13 @@ class Recorder:
 
     def mean(self, x: Symbol, axis: int | None = None) -> Symbol:
         """The mean over the tensor, over its columns (axis=-1: one for each row) or over its rows (axis=-2); axes are
-        kept.
+        kept. Which two axes of the array these are is the rule's `axes`.
         """
-        kept = {None: Kind.TENSOR, -1: Kind.ROW, -2: Kind.COLUMN}[axis]
-        whole = self._node("mean", x).kind
-        if whole is not Kind.FULL and axis is not None:
-            kept = Kind.BATCH
-        return self._reduce("mean", x, kept, axis)
+        if axis is None:
+            return self._reduce("mean", x, Kind.TENSOR)
+        axis = self.axes[axis]
+        whole = self._node("mean", x).kind is Kind.FULL
+        return self._reduce("mean", x, Kind.without(axis, self.axes) if whole else Kind.BATCH, axis)
 
     def norm(self, x: Symbol) -> Symbol:
         """The Euclidean norm of the tensor."""
@@ -201,8 +210,8 @@ class _Scalars(dict[str, Symbol]):
 
 
 @functools.lru_cache(maxsize=4096)
-def _record(variant: tuple[Any, ...], slots: tuple[Slot, ...], scaled: bool, holder: _Held) -> Program:
-    xp = Recorder()
+def _record(variant: tuple[Any, ...], slots: tuple[Slot, ...], axes: Axes, scaled: bool, holder: _Held) -> Program:
+    xp = Recorder(axes)
     p, g = (xp.add(Node("input", (), Kind.FULL, 0, name)) for name in ("p", "g"))
     symbols = {s.name: xp.add(Node("input", (), s.kind, 0, s.name)) for s in slots}
     scalars = _Scalars(xp)
@@ -215,7 +224,7 @@ def _record(variant: tuple[Any, ...], slots: tuple[Slot, ...], scaled: bool, hol
     node = xp.nodes[new.index]
     step = Symbol(xp, node.args[1]) if node.op == "sub" and node.args[0] == p.index else None
     outputs["delta"] = (-step if step is not None else new - p).index
-    return Program(tuple(xp.nodes), slots, outputs, holder.rule.name)
+    return Program(tuple(xp.nodes), slots, outputs, holder.rule.name, axes)
 
 
 class _Held:
@@ -237,6 +246,6 @@ def record(rule: Rule, leaf: Leaf, scaled: bool = False) -> Program:
     """
     holder = _Held(rule)
     try:
-        return _record(rule.variant(), rule.slots(leaf), scaled, holder)
+        return _record(rule.variant(), rule.slots(leaf), rule.axes(leaf), scaled, holder)
     finally:
         del holder.rule  # the cache keeps its keys, and what is traced must not outlive its trace

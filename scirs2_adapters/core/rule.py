@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 from .document import document, numpy_example
 from .errors import bad_type, bad_value, did_you_mean
 from .fields import Field, flag, nonnegative, rate
-from .slots import Kind, Leaf, Slot
+from .slots import LAST, Axes, Kind, Leaf, Slot
 
 Scalars = Mapping[str, Any]
 
@@ -90,19 +90,17 @@ class Rule:
         """The constructor's signature, made from the fields."""
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         fields = [inspect.Parameter(k, kind, default=f.default, annotation=f.kind) for k, f in cls.fields.items()]
-        return inspect.Signature(
-            [*fields, inspect.Parameter("match", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=str | None)]
-        )
+        match = inspect.Parameter("match", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=str | None)
+        return inspect.Signature([*fields, match])
 
     def __init__(self, *args: Any, match: str | None = None, **hyper: Any) -> None:
+        call = type(self).__name__
         if len(args) > len(self.fields):
-            raise TypeError(
-                f"`{type(self).__name__}` takes at most {len(self.fields)} arguments. Received: {len(args)}."
-            )
+            raise TypeError(f"`{call}` takes at most {len(self.fields)} arguments. Received: {len(args)}.")
         positional = dict(zip(self.fields, args, strict=False))
         if twice := positional.keys() & hyper.keys():
-            raise TypeError(f"`{type(self).__name__}({min(twice)}=...)` was given twice, by position and by name.")
-        self._fill(positional | hyper, match, str, type(self).__name__)
+            raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
+        self._fill(positional | hyper, match, str, call)
 
     @classmethod
     def build(
@@ -173,6 +171,11 @@ class Rule:
         del leaf
         return self
 
+    def axes(self, leaf: Leaf) -> Axes:
+        """The two axes, counted from the end, that rows and columns are of: `xp.mean(x, -1)` is over the second one."""
+        del leaf
+        return LAST
+
     # -- derived
 
     @classmethod
@@ -188,7 +191,7 @@ class Rule:
         for p in parameters:
             if p.kind is inspect.Parameter.POSITIONAL_ONLY:
                 mark = p.annotation if isinstance(p.annotation, Slot) else Slot()
-                slots.append(Slot(mark.kind, mark.when, mark.initial, p.name))
+                slots.append(Slot(**vars(mark) | {"name": p.name}))
             else:
                 scalars.append(p.name)
         return tuple(slots), tuple(scalars)
@@ -199,7 +202,7 @@ class Rule:
 
     def slots(self, leaf: Leaf) -> tuple[Slot, ...]:
         """The slots this rule keeps for this parameter."""
-        return tuple(s for s in self.all_slots() if s.when is None or self._wants(s.when, leaf))
+        return tuple(s.along(self.axes(leaf)) for s in self.all_slots() if not s.when or self._wants(s.when, leaf))
 
     def _wants(self, when: str, leaf: Leaf) -> bool:
         if when in self.fields:

@@ -7,13 +7,17 @@ like the parameter, zero at first; an annotation made by one of the functions be
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+#: The two axes whose rows and columns a rule may look along, counted from the end.
+Axes = tuple[int, int]
+LAST: Axes = (-2, -1)
 
 
 class Kind(enum.IntEnum):
-    """How far a value extends: over the model, one tensor, or the last two axes of it. Rows are (..., n, 1), columns
-    (..., 1, m).
+    """How far a value extends: over the model, over a tensor, or over all of its axes but one or two. Of the two that a
+    rule looks along, a row lacks the later one and a column the earlier one: (..., n, 1) and (..., 1, m).
     """
 
     MODEL = 0
@@ -27,34 +31,41 @@ class Kind(enum.IntEnum):
         """The extent of a result computed from both, by broadcasting."""
         return Kind.FULL if {self, other} == {Kind.ROW, Kind.COLUMN} else max(self, other)
 
+    @classmethod
+    def without(cls, axis: int, axes: Axes) -> Kind:
+        """The extent of a mean over one of two axes."""
+        return cls.ROW if axis == max(axes) else cls.COLUMN
+
 
 @dataclass(frozen=True)
 class Slot:
     """One piece of memory: its extent, the field or method of the rule that asks for it, and its first value.
 
     `initial` is None for zeros, "parameter" for a copy of the parameter, else a number or the field that holds it.
+    `axis`, counted from the end, is the one that a row or a column lacks.
     """
 
     kind: Kind = Kind.FULL
     when: str | None = None
     initial: str | float | None = None
     name: str = ""
+    axis: int = 0
 
     def first(self, rule: Any) -> Any:
         """The number in all of it before the first step; 0 for a copy, which the room makes."""
         return getattr(rule, self.initial or "", 0.0) if not isinstance(self.initial, float) else self.initial
 
+    def along(self, axes: Axes) -> Self:
+        """The slot where a row is what lies along the second of these axes, and a column along the first."""
+        gone = axes[self.axis] if self.axis else 0
+        return replace(self, axis=gone, kind=Kind.without(gone, axes)) if gone else self
+
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The slot's shape for a parameter of this shape."""
-        match self.kind:
-            case Kind.FULL:
-                return shape
-            case Kind.ROW:
-                return (*shape[:-1], 1)
-            case Kind.COLUMN:
-                return (*shape[:-2], 1, shape[-1])
-            case _:
-                return ()
+        if self.axis:
+            gone = len(shape) + self.axis
+            return (*shape[:gone], 1, *shape[gone + 1 :])
+        return shape if self.kind is Kind.FULL else ()
 
 
 #: Machine epsilon of the parameter dtypes.
@@ -83,13 +94,13 @@ def scalar(initial: float = 0.0, when: str | None = None) -> Slot:
 
 
 def row(when: str | None = None) -> Slot:
-    """One number for each row of the last two axes: shape (..., n, 1)."""
-    return Slot(Kind.ROW, when)
+    """One number for each row of the rule's two axes, by default the last ones: shape (..., n, 1)."""
+    return Slot(Kind.ROW, when, axis=-1)
 
 
 def column(when: str | None = None) -> Slot:
-    """One number for each column of the last two axes: shape (..., 1, m)."""
-    return Slot(Kind.COLUMN, when)
+    """One number for each column of the rule's two axes, by default the last ones: shape (..., 1, m)."""
+    return Slot(Kind.COLUMN, when, axis=-2)
 
 
 def model(initial: str | None = None) -> Slot:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from .errors import bad_type
 from .fields import Field
 from .rule import Rule, Scalars
-from .slots import Leaf, Slot
+from .slots import Axes, Leaf, Slot
 
 
 class Wrapper(Rule):
@@ -114,6 +114,9 @@ class Wrapper(Rule):
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {**self.base.scalars(xp, t), **self.wrap_coefficients(xp, t)}
+
+    def axes(self, leaf: Leaf) -> Axes:
+        return self.base.axes(leaf)
 
     def leaf_coefficients(self, leaf: Leaf) -> Scalars:
         return self.base.leaf_coefficients(leaf)

@@ -7,6 +7,7 @@ depends on which arguments were given and never on their values, nor on the path
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ import optax
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
-from .dialect import CHAINS, EMPTY, Place
+from .dialect import EMPTY, Place, chain_of
 
 Tree = Any
 COUNT = "count"
@@ -46,7 +47,7 @@ class Memory(NamedTuple):
 
 def possible_slots(rule: Rule) -> dict[str, Slot]:
     """Every slot that some parameter may have under this rule, whatever the parameter: asked of one of each kind."""
-    leaves = [Leaf(shape) for shape in ((), (1,), (1, 1), (1, 1, 1))]
+    leaves = [Leaf((length,) * axes) for axes in range(4) for length in (1, sys.maxsize)]
     return {s.name: s for leaf in leaves for s in rule.route(leaf).slots(leaf)}
 
 
@@ -67,6 +68,11 @@ class Layout:
     def negative(self) -> frozenset[str]:
         """The slots whose negative is stored."""
         return frozenset(s[1:] for place in self.places for s in place.fields.values() if s[0] == "-")
+
+    @property
+    def sparse(self) -> frozenset[str]:
+        """The slots that are stored as a `sparse` place has them."""
+        return frozenset(s for place in self.places if place.sparse for s in place.fields.values()) - {COUNT}
 
     def build(self, memory: Memory) -> Tree:
         """The state that holds this memory."""
@@ -110,22 +116,24 @@ def layout(rule: Rule, given: Mapping[str, Any], scheduled: frozenset[str], mask
     known = possible_slots(rule)
     slots = tuple(n for n, s in known.items() if s.kind is not Kind.MODEL)
     model = tuple(s.name for s in rule.model_slots())
-    chain = CHAINS.get(f"{rule.name}:{rule.match}", CHAINS.get(rule.name))
+    chain = chain_of(rule.name, rule.match)
     if chain is None or any(name in given for name in chain.unless):
         return Layout(slots, model)
-    places, masked_place = [], -1
-    for i, place in enumerate(chain.places):
+    places, masked_place = list[Place](), -1
+    for place in chain.places:
         if not isinstance(place, str):
             asked = tuple(p for p in place if not p.when or getattr(rule, p.when))
-            places.append(_largest(asked, {*slots, *model}))
-        elif place == "decay":
-            places.append(Place(_decay_schedule(), {COUNT: COUNT}) if "weight_decay" in scheduled else EMPTY)
-            masked_place = i if masked else -1
-        else:
-            places.append(Place(optax.ScaleByScheduleState, {COUNT: COUNT}) if "learning_rate" in scheduled else EMPTY)
+            places += _largest(asked, {*slots, *model})
+            continue
+        argument, counter = _WORDS[place.removesuffix("?")]
+        if place.endswith("?") and argument not in given:
+            continue
+        masked_place = len(places) if masked and argument == "weight_decay" else masked_place
+        places.append(Place(counter(), {COUNT: COUNT}) if argument in scheduled else EMPTY)
     held = {s.removeprefix("-") for p in places for s in p.fields.values()} | set(chain.alias)
     if not {*slots, *model, *[COUNT for _ in scheduled]} <= held:
         return Layout(slots, model)
+    slots += tuple(s for p in places if p.sparse for s in p.fields.values() if s not in (*slots, COUNT))
     return Layout(slots, model, tuple(places), masked_place, tuple(chain.alias.items()), chain.bare)
 
 
@@ -135,9 +143,18 @@ def _decay_schedule() -> type:
     return type(jax.eval_shape(optax.add_decayed_weights(lambda count: 0.0 * count).init, ()))
 
 
-def _largest(alternatives: tuple[Place, ...], known: set[str]) -> Place:
-    fit = [p for p in alternatives if {s.removeprefix("-") for s in p.fields.values()} <= known | {COUNT}]
-    return max(fit, key=lambda p: len(p.fields), default=EMPTY)
+#: The argument that a word of a chain stands for, and the class that counts for its schedule.
+_WORDS: dict[str, tuple[str, Callable[[], type]]] = {
+    "decay": ("weight_decay", _decay_schedule),
+    "rate": ("learning_rate", lambda: optax.ScaleByScheduleState),
+}
+
+
+def _largest(alternatives: tuple[Place, ...], known: set[str]) -> list[Place]:
+    """The largest place that these slots fill, if there is one. A sparse one may have holes."""
+    named = [{s.removeprefix("-") for s in p.fields.values()} - {COUNT} for p in alternatives]
+    fit = [p for p, slots in zip(alternatives, named, strict=True) if p.sparse or slots <= known]
+    return [max(fit, key=lambda p: len(p.fields))] if fit else []
 
 
 def initial(
@@ -151,14 +168,27 @@ def initial(
         def make(path: Any, p: Any, name: str = name) -> Any:
             leaf = leaf_of(path, p)
             found = [s for s in rule.route(leaf).slots(leaf) if s.name == name]
-            dtypes = [dtype_of(s, jnp.result_type(p)) for s in found]
-            return _first(found[0], found[0].first(rule.route(leaf)), p, dtypes[0]) if found else optax.MaskedNode()
+            if not found:
+                return jnp.zeros((1,), jnp.result_type(p)) if name in place.sparse else optax.MaskedNode()
+            made = _first(found[0], found[0].first(rule.route(leaf)), p, dtype_of(found[0], jnp.result_type(p)))
+            return stored(found[0], made) if name in place.sparse else made
 
         slots[name] = jax.tree_util.tree_map_with_path(make, params)
     model = {n: jnp.asarray(known[n].first(rule), float) for n in place.model}
     counters = sum(s == COUNT for p in place.places for s in p.fields.values()) if place.places else 1
     counts = tuple(jnp.zeros((), jnp.int32) for _ in range(counters))
     return place.build(Memory(counts, slots, model))
+
+
+def stored(slot: Slot, x: Any) -> Any:
+    """A slot as a sparse place has it: without the axis that a row or a column lacks."""
+    return jnp.squeeze(x, slot.axis) if slot.axis else x
+
+
+def loaded(arrays: Mapping[str, Any], own: Mapping[str, Slot], sparse: frozenset[str]) -> dict[str, Any]:
+    """The arrays of a leaf with its slots as formulas have them; `own` are those that sparse places hold of it."""
+    dense = {n: x for n, x in arrays.items() if n not in sparse}
+    return dense | {n: jnp.expand_dims(arrays[n], s.axis) if s.axis else arrays[n] for n, s in own.items()}
 
 
 def _first(slot: Slot, value: Any, p: Any, dtype: Any) -> jax.Array:

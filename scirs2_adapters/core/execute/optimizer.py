@@ -70,17 +70,22 @@ class HostOptimizer:
         self._leaves = {key: _leaf(key, p) for key, p in self.params.items()}
         _refuse_shared(self.params)
         self._route()
+        self._decide()
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
         self.state: dict[Hashable, dict[str, np.ndarray]] = {}
         self.model = {s.name: _first(self.rule, s) for s in self.rule.model_slots()}
-        reasons = [reason_against(self._dtypes(key, leaf.dtype)) for key, leaf in self._leaves.items()]
-        self._host = takes_host(_CALL, kernel, next((r for r in reasons if r), None))
         self._plans: dict[Any, list[tuple[Batch, list[int]]]] = {}
 
     def _route(self) -> None:
         """Which rule steps which array, by which program: as long as no hyperparameter changes."""
         self._rules = {key: self.rule.route(leaf) for key, leaf in self._leaves.items()}
         self._programs = {key: record(self._rules[key], leaf) for key, leaf in self._leaves.items()}
+
+    def _decide(self) -> None:
+        """Which path steps them, for as long as no structure changes."""
+        programs, leaves = self._programs, self._leaves.items()
+        reasons = [programs[k].strays or reason_against(self._dtypes(k, p.dtype)) for k, p in leaves]
+        self._host = takes_host(_CALL, self.kernel, next((r for r in reasons if r), None))
 
     def _dtypes(self, key: Hashable, gradient: str) -> dict[str, str]:
         leaf = self._leaves[key]
@@ -96,6 +101,7 @@ class HostOptimizer:
         self._route()
         if self.rule.variant() == before:  # numbers only, as at every step of a schedule
             return
+        self._decide()
         self.state = {
             key: {n: held.get(n, x) for n, x in self._allocate(key).items()} for key, held in self.state.items()
         }

@@ -20,7 +20,7 @@ from scirs2_adapters.core.options import StateDtype, check_path, check_state_dty
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
-from ..dialect import DTYPES, dialect, given_by_name, signature
+from ..dialect import DTYPES, dialect, dtype_default, given_by_name, signature
 from ..state import Layout, layout, possible_slots
 from ..waist import real
 from .fused import explain, step
@@ -34,11 +34,12 @@ ROOM = __name__.rpartition(".")[0]
 def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
     """The transformation of a rule with these arguments, by optax's names."""
     call, given = cls.name, dict(given)
-    kernel, match, mask = given.pop("kernel", "auto"), given.pop("match", None), given.pop("mask", None)
+    fields, words = cls.fields_with(given.get("base")), dialect(cls)
+    kernel, match = given.pop("kernel", "auto"), given.pop("match", None)
+    mask = given.pop(words.names.get("mask", "mask"), None)
     state_dtype, axis_name = given.pop("state_dtype", None), _axes(call, given.pop("axis_name", None))
     argument, *slots = DTYPES.get(cls.name, ("",))
-    first = given.pop(argument, None)
-    fields, words = cls.fields_with(given.get("base")), dialect(cls)
+    first = given.pop(argument, dtype_default(cls, match) if state_dtype is None else None)
     spelled = {words.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
     schedules = {spelled[k]: given.pop(k) for k in list(given) if k in spelled and callable(given[k])}
     core = words.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
@@ -118,7 +119,7 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     moments = {"moment_dtype": DTYPES[cls.name][0]} if cls.name in DTYPES else {}
     also = (*cls.options, "mask", "kernel", "state_dtype", *moments, "axis_name")
     spell = lambda k: moments.get(k) or words.spell(k, fields)  # noqa: E731
-    make.__doc__ = document(cls.text, fields, _example(cls.name), spell, also)
+    make.__doc__ = document(cls.text, words.seen(fields), _example(cls.name), spell, also)
     return make
 
 

@@ -19,7 +19,7 @@ from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
 from ..dialect import dialect
 from ..paths import advance
-from ..state import Layout, Memory, initial
+from ..state import Layout, Memory, initial, loaded, stored
 from ..waist import Job, real
 
 Tree = Any
@@ -73,6 +73,8 @@ class Update:
         masks = self._masks(params, grads, tree, len(given))
         moving = [i for i, g in enumerate(given) if g is not None]
         leaves = [self._arrays(paths[i][0], given[i], theirs[i], {n: x[i] for n, x in slots.items()}) for i in moving]
+        sparse = [self._sparse(paths[i][0], leaf["p"]) for i, leaf in zip(moving, leaves, strict=True)]
+        leaves = [loaded(leaf, own, self.layout.sparse) for leaf, own in zip(leaves, sparse, strict=True)]
         names = tuple(self._leaf(paths[i][0], leaf["p"]).name for i, leaf in zip(moving, leaves, strict=True))
         decays = tuple(bool(masks[i]) for i in moving)
         job = Job(
@@ -82,10 +84,10 @@ class Update:
         numbers = self._numbers(memory) | ({} if scale is None else {SCALE: _wide(scale)})
         counts, made, model = advance(job, numbers, memory.counts, leaves, memory.model)
         out = theirs if emit == "p" else [None] * len(given)
-        for i, results in zip(moving, made, strict=True):
+        for i, results, own in zip(moving, made, sparse, strict=True):
             out[i] = results.pop(emit)
             for n, x in results.items():
-                slots[n][i] = x
+                slots[n][i] = stored(own[n], x) if n in own else x
         new = {n: tree.unflatten(x) for n, x in slots.items()}
         return tree.unflatten(out), self.layout.build(Memory(counts, new, model))
 
@@ -106,6 +108,13 @@ class Update:
         return {"p": p, "g": g} | {
             n: x for n, x in slots.items() if x is not None and not isinstance(x, optax.MaskedNode)
         }
+
+    def _sparse(self, path: Any, p: Any) -> dict[str, Slot]:
+        """Of the slots that the state has in a sparse form, those of this leaf."""
+        if not self.layout.sparse:
+            return {}
+        leaf = self._leaf(path, p)
+        return {s.name: s for s in self.rule.route(leaf).slots(leaf) if s.name in self.layout.sparse}
 
     def _masks(self, params: Tree, grads: Tree, tree: Any, count: int) -> list[Any]:
         """Whether each leaf decays; a mask may be a prefix of the tree."""

@@ -65,8 +65,8 @@ class Member:
         if setting.traced:
             return "a hyperparameter is a tensor on another device"
         tensors = self.arrays(g)
-        if self.crosses:
-            return self.crosses
+        if reason := self.crosses or self.program.strays:
+            return reason
         if reason := reason_against(tensors[0]) or next(filter(None, map(reason_against, tensors[2:])), None):
             return reason
         return kernel_reason(dict(zip(self.names, map(name_of, tensors), strict=True)))

@@ -1,31 +1,75 @@
-"""optax's words for the core's: argument names and their order, and the state classes in which optax keeps memory.
+"""optax's words for the core's: argument names and their order; `chains` has the state classes.
 
 Arguments that optax's own function takes by position are taken so, in its order as far as we have them all; the rest by
 name only. An argument of which optax knows nothing has the default None where None means the rule's own default:
 `inject_hyperparams` turns every number it sees into a traced array, and must see only those that it is given.
 """
 
-import functools
 import inspect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
 from scirs2_adapters.core.dialect import Dialect, by_name
 from scirs2_adapters.core.errors import did_you_mean
+from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.rule import Rule
+
+from .chains import CHAINS, EMPTY, Place, chain_of
+
+__all__ = ["CHAINS", "DTYPES", "EMPTY", "Place", "chain_of", "dialect", "dtype_default", "given_by_name", "signature"]
+
+
+@dataclass(frozen=True)
+class Words(Dialect):
+    """A dialect in which the values of the core words `turned` have the other sign."""
+
+    turned: tuple[str, ...] = ()
+
+    def seen(self, fields: Mapping[str, Field]) -> dict[str, Field]:
+        """The fields with the values that optax has for them."""
+        return {core: _turned(core, f) if core in self.turned else f for core, f in fields.items()}
+
+    def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
+        return super().parameters(self.seen(fields))
+
+    def to_host(self, values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+        return super().to_host({k: -v if k in self.turned else v for k, v in values.items()}, fields)
+
+    def to_core(self, given: Mapping[str, Any], fields: Mapping[str, Field], call: str) -> dict[str, Any]:
+        found, seen = super().to_core(given, fields, call), self.seen(fields)
+        own = {k: seen[k].check(call, self.spell(k, fields), found[k]) for k in self.turned if k in found}
+        return found | {k: -value for k, value in own.items()}
+
+
+def _turned(core: str, field: Field) -> Field:
+    """The field whose values have the other sign."""
+    worded = " ".join({"<=": ">=", ">=": "<="}.get(word, word) for word in field.requirement.split(" "))
+    means, accepts = f"-{core}, {field.means}", field.accepts
+    return replace(field, default=-field.default, requirement=worded, means=means, accepts=lambda v: accepts(-v))
+
 
 WORDS = {
     "beta1": "b1",
     "beta2": "b2",
     "rho": "decay",
     "decay_rate": "rho",
+}
+ADAFACTOR = {
+    "beta2_decay": "decay_rate",
+    "eps1": "eps",
+    "eps2": "min_scale",
     "clip_threshold": "clipping_threshold",
+    "beta1": "momentum",
+    "scale_parameter": "multiply_by_parameter_scale",
+    "weight_decay": "weight_decay_rate",
+    "mask": "weight_decay_mask",
 }
 MUON = {
     "momentum": "beta",
@@ -37,12 +81,14 @@ MUON = {
     "adamw_weight_decay": "adam_weight_decay",
 }
 DIALECTS = {
-    "muon": Dialect(names=WORDS | MUON),
-    "prodigy": Dialect(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
+    "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
+    "muon": Words(names=WORDS | MUON),
+    "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
 }
 
 #: The argument by which optax chooses the dtype of first moments: optimizer -> (argument, slots).
 DTYPES = {
+    "adafactor": ("dtype_momentum", "exp_avg"),
     "adam": ("mu_dtype", "exp_avg"),
     "adamw": ("mu_dtype", "exp_avg"),
     "lion": ("mu_dtype", "exp_avg"),
@@ -52,100 +98,8 @@ DTYPES = {
 }
 #: Arguments that every factory has besides a rule's own.
 OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "axis_name": None, "match": None}
-
-
-@dataclass(frozen=True)
-class Place:
-    """One member of a chain's state: its class, and for each field the slot in it, "count", or "-slot" for its
-    negative. `when` is the argument without which optax takes another class.
-    """
-
-    cls: Callable[..., Any]
-    fields: Mapping[str, str] = field(default_factory=dict)
-    when: str = ""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The state of an optimizer of optax's. A place is alternatives, of which the largest that the slots fill is
-    taken, or a word: "decay" and "rate" are the places of weight decay and learning rate, which count where they
-    follow a schedule.
-
-    `alias` names slots that are always equal to another. `unless` names arguments that ask for memory optax has no
-    place for.
-    """
-
-    places: tuple[str | tuple[Place, ...], ...]
-    alias: Mapping[str, str] = field(default_factory=dict)
-    unless: tuple[str, ...] = ()
-    bare: bool = False
-
-
-def _counted(make: str, **memory: Any) -> Any:
-    """The state of an RMSprop of optax's that corrects its means; its class has no public name."""
-    return _class(make)(**memory)
-
-
-@functools.cache
-def _class(make: str) -> type:
-    return type(jax.eval_shape(getattr(optax, make)(bias_correction=True).init, ()))
-
-
-_MOMENTS = {"count": "count", "mu": "exp_avg", "nu": "exp_avg_sq"}
-_ADAM = (
-    Place(optax.ScaleByAdamState, _MOMENTS),
-    Place(optax.ScaleByAmsgradState, _MOMENTS | {"nu_max": "max_exp_avg_sq"}),
-)
-_ADADELTA = (Place(optax.ScaleByAdaDeltaState, {"e_g": "square_avg", "e_x": "acc_delta"}),)
-_ADAMAX = (Place(optax.ScaleByAdamState, {"count": "count", "mu": "exp_avg", "nu": "exp_inf"}),)
-_RPROP = (Place(optax.ScaleByRpropState, {"step_sizes": "step_size", "prev_updates": "prev"}),)
-_RSS = (Place(optax.ScaleByRssState, {"sum_of_squares": "sum"}),)
-_LION = (Place(optax.ScaleByLionState, {"count": "count", "mu": "exp_avg"}),)
-_RMS = (
-    Place(optax.ScaleByRmsState, {"nu": "square_avg"}),
-    Place(optax.ScaleByRStdDevState, {"mu": "grad_avg", "nu": "square_avg"}),
-    Place(functools.partial(_counted, "scale_by_rms"), {"count": "count", "nu": "square_avg"}, "bias_correction"),
-    Place(
-        functools.partial(_counted, "scale_by_stddev"),
-        {"count": "count", "mu": "grad_avg", "nu": "square_avg"},
-        "bias_correction",
-    ),
-)
-_PRODIGY = {
-    "exp_avg": "exp_avg",
-    "exp_avg_sq": "exp_avg_sq",
-    "grad_sum": "s",
-    "params0": "p0",
-    "estim_lr": "d",
-    "numerator_weighted": "d_numerator",
-    "count": "count",
-}
-EMPTY = Place(optax.EmptyState)
-
-
-def _trace(slot: str) -> tuple[Place, ...]:
-    return EMPTY, Place(optax.TraceState, {"trace": slot})
-
-
-#: By optimizer, or by optimizer and match where that has another: optax's own RMSprop sums steps, which point downhill.
-CHAINS = {
-    "adadelta": Chain(("decay", _ADADELTA, "rate")),
-    "adagrad": Chain((_RSS, "rate"), unless=("lr_decay",)),
-    "adam": Chain((_ADAM, "rate")),
-    "adamax": Chain((_ADAMAX, "rate")),
-    "adamw": Chain((_ADAM, "decay", "rate")),
-    "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
-    "lion": Chain((_LION, "decay", "rate")),
-    "nadam": Chain((_ADAM[:1], "rate")),
-    "prodigy": Chain(
-        ((Place(contrib.ProdigyState, _PRODIGY),),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True
-    ),
-    "radam": Chain((_ADAM[:1], "rate")),
-    "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),
-    "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
-    "rprop": Chain((_RPROP, "rate")),
-    "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
-}
+#: Arguments whose None says something, and what that is here.
+NONE: dict[str, Any] = {"clipping_threshold": math.inf, "dtype_momentum": None}
 
 
 class Signature(inspect.Signature):
@@ -169,14 +123,23 @@ class Signature(inspect.Signature):
 
 
 def _defaults(rule: type[Rule], match: str | None, base: Any) -> dict[str, Any]:
-    """The values of a rule's fields to which nothing was given, by optax's names."""
+    """The values of a rule's arguments to which nothing was given, by optax's names."""
     made = rule.build({} if base is None else {"base": base}, match=match)
-    return dialect(rule).to_host({k: getattr(made, k) for k in made.fields}, made.fields)
+    found = dialect(rule).to_host({k: getattr(made, k) for k in made.fields}, made.fields)
+    chain = chain_of(rule.name, match)
+    found |= {"learning_rate": None} if chain and "rate?" in chain.places else {}
+    return found | ({DTYPES[rule.name][0]: dtype_default(rule, match)} if rule.name in DTYPES else {})
 
 
-def dialect(rule: type[Rule]) -> Dialect:
+def dtype_default(rule: type[Rule], match: str | None) -> str | None:
+    """The dtype of the slot that has an argument for it, if nothing is given: None is the parameter's."""
+    theirs = _optax(rule.name).get(DTYPES.get(rule.name, ("", ""))[0]) if match == "optax" else None
+    return None if theirs is None or theirs.default is None else jnp.dtype(theirs.default).name
+
+
+def dialect(rule: type[Rule]) -> Words:
     """The words of this optimizer."""
-    return DIALECTS.get(rule.name, Dialect(names=WORDS))
+    return DIALECTS.get(rule.name, Words(names=WORDS))
 
 
 def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
@@ -188,6 +151,8 @@ def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
         host = dialect(rule).names.get(core, core)
         if host in given and ((f.kind is int and f.static) or (host not in theirs and host in _SILENT)):
             given[host] = given[host].replace(default=None, annotation=f"{given[host].annotation} | None")
+    for host in given.keys() & NONE.keys():
+        given[host] = given[host].replace(annotation=f"{given[host].annotation} | None")
     for host in given.keys() & theirs.keys() - {"learning_rate"}:
         if theirs[host].default is None:
             given[host] = given[host].replace(default=None)
@@ -196,7 +161,8 @@ def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
         given["base"] = word("base", own, default=getattr(rule, "default_base", None), annotation=str | Rule)
     if rule.name in DTYPES:
         given[DTYPES[rule.name][0]] = word(DTYPES[rule.name][0], own, default=None)
-    given |= {k: word(k, own, default=default) for k, default in OURS.items()}
+    names = {k: dialect(rule).names.get(k, k) for k in OURS}
+    given |= {names[k]: word(names[k], own, default=default) for k, default in OURS.items()}
     ordered = ["learning_rate", *itertools.takewhile(given.__contains__, [k for k in theirs if k != "learning_rate"])]
     ordered = ordered if "learning_rate" in theirs else ordered[:1]
     rest = [k for k in given if k not in ordered]
@@ -217,9 +183,12 @@ def _optax(name: str) -> dict[str, inspect.Parameter]:
 
 
 def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that were given, by name. None is not given: it stands for the default everywhere."""
+    """The arguments that were given, by name. None is not given, but where it says something: it stands for the
+    default.
+    """
     if unknown := given.keys() - known.parameters.keys():
         name = min(unknown)
         takes = ", ".join(known.parameters)
         raise TypeError(f"`{call}` has no argument `{name}`.{did_you_mean(name, known.parameters)} It takes: {takes}.")
-    return {k: v for k, v in by_name(call, known, args, given).items() if v is not None}
+    found = by_name(call, known, args, given)
+    return {k: NONE[k] if v is None else v for k, v in found.items() if v is not None or k in NONE}

@@ -1,0 +1,124 @@
+"""The state classes in which optax keeps memory, and in which order: as data, for each optimizer that optax has."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import optax
+from optax import contrib
+
+
+@dataclass(frozen=True)
+class Place:
+    """One member of a chain's state: its class, and for each field the slot in it, "count", or "-slot" for its
+    negative. `when` is the argument without which optax takes another class, or none.
+
+    In a `sparse` one rows and columns have not the axis that they are means over, and a single zero stands where a
+    parameter has no such slot.
+    """
+
+    cls: Callable[..., Any]
+    fields: Mapping[str, str] = field(default_factory=dict)
+    when: str = ""
+    sparse: bool = False
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The state of an optimizer of optax's. A place is alternatives, of which the largest that the slots fill is
+    taken, and none if there is no such, or a word: "decay" and "rate" are the places of weight decay and learning rate,
+    which count where they follow a schedule; with a "?" there is no place where no such argument is given.
+
+    `alias` names slots that are always equal to another. `unless` names arguments that ask for memory optax has no
+    place for.
+    """
+
+    places: tuple[str | tuple[Place, ...], ...]
+    alias: Mapping[str, str] = field(default_factory=dict)
+    unless: tuple[str, ...] = ()
+    bare: bool = False
+
+
+def _counted(make: str, **memory: Any) -> Any:
+    """The state of an RMSprop of optax's that corrects its means; its class has no public name."""
+    return _class(make)(**memory)
+
+
+@functools.cache
+def _class(make: str) -> type:
+    return type(jax.eval_shape(getattr(optax, make)(bias_correction=True).init, ()))
+
+
+_MOMENTS = {"count": "count", "mu": "exp_avg", "nu": "exp_avg_sq"}
+_ADAM = (
+    Place(optax.ScaleByAdamState, _MOMENTS),
+    Place(optax.ScaleByAmsgradState, _MOMENTS | {"nu_max": "max_exp_avg_sq"}),
+)
+_ADADELTA = (Place(optax.ScaleByAdaDeltaState, {"e_g": "square_avg", "e_x": "acc_delta"}),)
+_ADAMAX = (Place(optax.ScaleByAdamState, {"count": "count", "mu": "exp_avg", "nu": "exp_inf"}),)
+_RPROP = (Place(optax.ScaleByRpropState, {"step_sizes": "step_size", "prev_updates": "prev"}),)
+_RSS = (Place(optax.ScaleByRssState, {"sum_of_squares": "sum"}),)
+_LION = (Place(optax.ScaleByLionState, {"count": "count", "mu": "exp_avg"}),)
+_RMS = (
+    Place(optax.ScaleByRmsState, {"nu": "square_avg"}),
+    Place(optax.ScaleByRStdDevState, {"mu": "grad_avg", "nu": "square_avg"}),
+    Place(functools.partial(_counted, "scale_by_rms"), {"count": "count", "nu": "square_avg"}, "bias_correction"),
+    Place(
+        functools.partial(_counted, "scale_by_stddev"),
+        {"count": "count", "mu": "grad_avg", "nu": "square_avg"},
+        "bias_correction",
+    ),
+)
+_PRODIGY = {
+    "exp_avg": "exp_avg",
+    "exp_avg_sq": "exp_avg_sq",
+    "grad_sum": "s",
+    "params0": "p0",
+    "estim_lr": "d",
+    "numerator_weighted": "d_numerator",
+    "count": "count",
+}
+EMPTY = Place(optax.EmptyState)
+_FACTORED = {"count": "count", "v_row": "row_var", "v_col": "col_var", "v": "variance"}
+_ADAFACTOR = (
+    (Place(optax.FactoredState, _FACTORED, sparse=True),),
+    (Place(optax.EmptyState, when="clips"),),
+    "rate?",
+    (Place(optax.EmptyState, when="scale_parameter"),),
+    (Place(optax.EmaState, {"count": "count", "ema": "exp_avg"}),),
+    "decay?",
+    (EMPTY,),
+)
+
+
+def _trace(slot: str) -> tuple[Place, ...]:
+    return EMPTY, Place(optax.TraceState, {"trace": slot})
+
+
+#: By optimizer, or by optimizer and match where that has another: optax's own RMSprop sums steps, which point downhill.
+CHAINS = {
+    "adadelta": Chain(("decay", _ADADELTA, "rate")),
+    "adafactor:optax": Chain(_ADAFACTOR),
+    "adagrad": Chain((_RSS, "rate"), unless=("lr_decay",)),
+    "adam": Chain((_ADAM, "rate")),
+    "adamax": Chain((_ADAMAX, "rate")),
+    "adamw": Chain((_ADAM, "decay", "rate")),
+    "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
+    "lion": Chain((_LION, "decay", "rate")),
+    "nadam": Chain((_ADAM[:1], "rate")),
+    "prodigy": Chain(
+        ((Place(contrib.ProdigyState, _PRODIGY),),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True
+    ),
+    "radam": Chain((_ADAM[:1], "rate")),
+    "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),
+    "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
+    "rprop": Chain((_RPROP, "rate")),
+    "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
+}
+
+
+def chain_of(name: str, match: str | None) -> Chain | None:
+    """The state of this optimizer under this match, or None if optax has none that fits it."""
+    return CHAINS.get(f"{name}:{match}", CHAINS.get(name))
