@@ -148,22 +148,10 @@ def slopes(name: str, options: dict[str, Any], form: str, shape: tuple[int, ...]
     return quickly(jax.vmap(at), *(np.stack(x) for x in zip(*points, strict=True)))
 
 
-#: Formulas whose derivative meets an infinity times zero: (optimizer, form) -> where.
-UNSAFE = {
-    ("lamb", "step"): "|p| / |u| is divided by zero, in the branch not taken, where gradients and moments are zero",
-    ("prodigy", "step"): "growth_rate is infinite, and is multiplied before the minimum that drops it",
-    ("prodigy", "update"): "growth_rate is infinite, and is multiplied before the minimum that drops it",
-}
 DERIVED = [(name, form) for name in scirs2_adapters.names() for form in ("step", "update")]
 
 
-@pytest.mark.parametrize(
-    ("name", "form"),
-    [
-        pytest.param(*case, marks=[pytest.mark.xfail(reason=UNSAFE[case], strict=True)] if case in UNSAFE else [])
-        for case in DERIVED
-    ],
-)
+@pytest.mark.parametrize(("name", "form"), DERIVED)
 def test_derivatives_are_finite_everywhere(name: str, form: str) -> None:
     cls = scirs2_adapters.get(name)
     options = {} if form == "step" else dialect(cls).to_host(turned(cls), cls.fields_with())

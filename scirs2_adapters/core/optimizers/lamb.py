@@ -30,5 +30,6 @@ class LAMB(Rule, decay="inside"):
         exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
         u = unbias * exp_avg / (xp.sqrt(exp_avg_sq * corrected + eps_root) + eps) + wd * p
         p_norm, u_norm = xp.norm(p), xp.norm(u)
-        ratio = xp.where(p_norm > zero, xp.where(u_norm > zero, p_norm / u_norm, one), one)
+        divisor = xp.where(u_norm > zero, u_norm, one)  # so that the branch not taken has a derivative
+        ratio = xp.where(p_norm > zero, xp.where(u_norm > zero, p_norm / divisor, one), one)
         return learning_rate * ratio * u, exp_avg, exp_avg_sq
