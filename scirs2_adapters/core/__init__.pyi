@@ -17,6 +17,7 @@ __all__ = [
     "names",
     "with_closure",
     "Adadelta",
+    "Factored",
     "Adafactor",
     "Adagrad",
     "Adam",
@@ -55,7 +56,7 @@ class Adadelta(Rule):
         match: str | None = None,
     ) -> None: ...
 
-class Adafactor(Rule):
+class Factored(Rule):
     learning_rate: float
     beta2_decay: float
     eps1: float | None
@@ -66,6 +67,25 @@ class Adafactor(Rule):
     min_dim_size_to_factor: int
     decay_offset: float
     scale_parameter: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        beta2_decay: float = -0.8,
+        eps1: float | None = None,
+        eps2: float = 0.001,
+        clip_threshold: float = 1.0,
+        beta1: float = 0.0,
+        factored: bool = True,
+        min_dim_size_to_factor: int = 0,
+        decay_offset: float = 0.0,
+        scale_parameter: bool = True,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Adafactor(Factored):
     def __init__(
         self,
         learning_rate: float = 0.01,
