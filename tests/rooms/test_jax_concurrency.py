@@ -91,6 +91,10 @@ def nested(tx: Any, step: Callable[..., Any]) -> list[Any]:
 def batch(seed: int) -> float:
     """What a data loader's process does; an alarm ends it if it hangs."""
     signal.alarm(SECONDS)
+    return norm(seed)
+
+
+def norm(seed: int) -> float:
     x = np.random.default_rng(seed).standard_normal((64, 64))
     return float(np.linalg.norm(x @ x.T))
 
@@ -99,49 +103,50 @@ def put(seed: int, queue: Any) -> None:
     queue.put(batch(seed))
 
 
+def spawned(name: str, queue: Any) -> None:
+    """A process that knows nothing yet."""
+    queue.put(walk(*stepper(name)))
+
+
+def collected(method: str, target: Callable[..., None], args: list[Any]) -> tuple[list[Any], list[int | None]]:
+    """What processes hand back, in any order, and how they have ended."""
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    children = [context.Process(target=target, args=(arg, queue)) for arg in args]
+    for child in children:
+        child.start()
+    found = [queue.get(timeout=SECONDS) for _ in children]
+    for child in children:
+        child.join(SECONDS)
+    return found, [child.exitcode for child in children]
+
+
 def loaders() -> None:
-    """Data loaders: single children, one forked while other threads step, and a pool that works beside the steps."""
+    """Data loaders: children forked while other threads step, and a pool that works beside the steps; and a spawned
+    process, which steps as its parent does.
+    """
     tx, step = stepper("adamw")
     jitted = jax.jit(step)
-    ends, busy = [walk(tx, jitted)], threading.Event()
+    ends, done = [walk(tx, jitted)], threading.Event()
 
     def keep_stepping() -> None:
-        while not busy.is_set():
+        while not done.is_set():
             ends.append(walk(tx, jitted))
 
-    context, wanted = multiprocessing.get_context("fork"), [batch(i) for i in range(8)]
-    signal.alarm(0)
     stepping = [threading.Thread(target=keep_stepping) for _ in range(2)]
     for thread in stepping:
         thread.start()
-    queue = context.Queue()
-    children = [context.Process(target=put, args=(i, queue)) for i in range(8)]
-    for child in children:
-        child.start()
-    found = sorted(queue.get(timeout=SECONDS) for _ in children)
-    for child in children:
-        child.join(SECONDS)
-    busy.set()
+    batches, codes = collected("fork", put, list(range(8)))
+    done.set()
     for thread in stepping:
         thread.join()
-    with context.Pool(2) as pool:
-        loaded = []
+    loaded = []
+    with multiprocessing.get_context("fork").Pool(2) as pool:
         for value in pool.imap(batch, range(8)):
             ends.append(walk(tx, jitted))
             loaded.append(value)
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    children.append(context.Process(target=spawned, args=("adamw", queue)))
-    children[-1].start()
-    ends.append(queue.get(timeout=SECONDS))
-    children[-1].join(SECONDS)
-    codes = [child.exitcode for child in children]
-    print(json.dumps([codes, found == sorted(wanted), loaded == wanted, len(set(ends))]))
-
-
-def spawned(name: str, queue: Any) -> None:
-    """A process that knows nothing yet steps as its parent does."""
-    queue.put(walk(*stepper(name)))
+    theirs, last = collected("spawn", spawned, ["adamw"])
+    print(json.dumps([codes + last, sorted(batches) == sorted(loaded), loaded, len({*ends, *theirs})]))
 
 
 def alone() -> None:
@@ -179,7 +184,11 @@ def test_steps_nested_in_a_program_that_owns_everything_are_steps_one_by_one(fou
 
 @pytest.mark.slow
 def test_processes_are_forked_and_spawned_while_steps_run() -> None:
-    assert played(loaders) == [[0] * 9, True, True, 1]
+    codes, alike, loaded, kinds_of_ends = played(loaders)
+    assert codes == [0] * 9
+    assert alike
+    assert loaded == pytest.approx([norm(i) for i in range(8)])
+    assert kinds_of_ends == 1
 
 
 @pytest.mark.slow
