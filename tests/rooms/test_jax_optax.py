@@ -135,6 +135,25 @@ def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) 
         assert k in wanted or own.kind is own.KEYWORD_ONLY, k
 
 
+#: What optax's take and ours do not, and why.
+LACKING: dict[str, tuple[set[str], str]] = {
+    "lookahead": ({"fast_optimizer", "reset_state"}, "optax's wraps a transformation, ours a rule"),
+    "muon": (
+        {"adam_eps_root", "adaptive", "consistent_rms", "muon_weight_dimension_numbers", "preconditioning"},
+        "variants of its author's and of others, which PyTorch's has not either",
+    ),
+    "nadam": ({"nesterov"}, "it is Nesterov's Adam; without is `adam`"),
+    "radam": ({"nesterov"}, "not in the paper, nor in PyTorch's"),
+}
+
+
+@each_rule
+def test_what_optax_takes_is_taken(name: str) -> None:
+    if hasattr(optax, name) or hasattr(optax.contrib, name):
+        wanted, found = (inspect.signature(f).parameters.keys() for f in (theirs(name), getattr(room, name)))
+        assert wanted - found == LACKING.get(name, (set(),))[0]
+
+
 @each_rule
 def test_every_argument_has_a_line_in_the_docstring(name: str) -> None:
     make = getattr(room, name)

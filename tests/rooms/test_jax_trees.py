@@ -141,7 +141,7 @@ def test_each_slot_has_the_dtype_asked_for_and_no_other_changes(name: str) -> No
     slots = {s.name: s for leaf in leaves for s in rule.route(leaf).slots(leaf)}
     plain = getattr(room, name)().init(SMALL)
     for slot in slots.values():
-        for dtype in (jnp.bfloat16, "float16"):
+        for dtype in (jnp.bfloat16, "float16", np.float16):
             tx = getattr(room, name)(state_dtype={slot.name: dtype})
             state = tx.init(SMALL)
             changed = [

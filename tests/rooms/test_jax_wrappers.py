@@ -57,6 +57,22 @@ def test_an_argument_that_was_given_is_not_replaced_by_what_match_has() -> None:
         assert float(tx.init(jnp.ones(3)).hyperparams["weight_decay"]) == 0.5
 
 
+def test_a_wrappers_arguments_are_injected_with_those_of_its_base() -> None:
+    tx = optax.inject_hyperparams(room.lookahead)(1e-2, base="lion", b1=0.5)
+    plain = room.lookahead(1e-2, base="lion", b1=0.5)
+    wanted, found = (walk(two_calls(t), t.init(SMALL), SMALL, [SMALL] * 3)[0] for t in (plain, tx))
+    assert gap(found, wanted, SMALL) < 1e-4
+    assert float(tx.init(SMALL).hyperparams["b1"]) == 0.5
+
+
+@pytest.mark.parametrize(
+    "given", [{"mu_dtype": jnp.bfloat16}, {"state_dtype": jnp.bfloat16}, {"state_dtype": {"mu": jnp.bfloat16}}]
+)
+def test_a_dtype_is_no_schedule_though_it_can_be_called(given: dict) -> None:
+    state = optax.inject_hyperparams(room.adamw)(1e-2, **given).init(SMALL)
+    assert optax.tree.get(state, "mu")["w"].dtype == jnp.bfloat16
+
+
 @each_path
 def test_an_injected_learning_rate_takes_effect_without_recompilation(path: str) -> None:
     tx, params = optax.inject_hyperparams(room.adamw)(1e-2, kernel=path), tree(0)

@@ -72,6 +72,7 @@ ADAFACTOR = {
     "mask": "weight_decay_mask",
 }
 MUON = {
+    "mask": "weight_decay_mask",
     "momentum": "beta",
     "ns_coefficients": "ns_coeffs",
     "adamw_learning_rate": "adam_learning_rate",
@@ -81,6 +82,7 @@ MUON = {
     "adamw_weight_decay": "adam_weight_decay",
 }
 DIALECTS = {
+    "adadelta": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
     "muon": Words(names=WORDS | MUON),
     "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
@@ -110,16 +112,15 @@ class Signature(inspect.Signature):
     rule: type[Rule]
 
     def bind(self, /, *args: Any, **given: Any) -> inspect.BoundArguments:
-        """The arguments by name, with the defaults that belong to them."""
-        bound = super().bind(*args, **given)
-        match, base = (bound.arguments.get(k, self._default(k)) for k in ("match", "base"))
+        """The arguments by name, with the defaults that belong to them; a base brings its own."""
+        takes = self if given.get("base") is None else signature(self.rule, given["base"])
+        bound = inspect.Signature.bind(takes, *args, **given)
+        defaults = {k: p.default for k, p in takes.parameters.items()}
+        match, base = (bound.arguments.get(k, defaults.get(k)) for k in ("match", "base"))
         theirs, plain = _defaults(self.rule, match, base), _defaults(self.rule, None, base)
-        changed = {k for k, value in theirs.items() if value != plain[k] and self._default(k) == plain[k]}
-        filled = [p.replace(default=theirs[k]) if k in changed else p for k, p in self.parameters.items()]
-        return inspect.BoundArguments(self.replace(parameters=filled), bound.arguments)
-
-    def _default(self, name: str) -> Any:
-        return self.parameters[name].default if name in self.parameters else None
+        changed = {k for k, value in theirs.items() if value != plain[k] and defaults.get(k) == plain[k]}
+        filled = [p.replace(default=theirs[k]) if k in changed else p for k, p in takes.parameters.items()]
+        return inspect.BoundArguments(takes.replace(parameters=filled), bound.arguments)
 
 
 def _defaults(rule: type[Rule], match: str | None, base: Any) -> dict[str, Any]:

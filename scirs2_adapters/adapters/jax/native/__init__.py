@@ -75,10 +75,15 @@ def _named(state_dtype: Any, place: Layout) -> Any:
     return {n if n in place.slots else theirs.get(n, n): _name(dtype) for n, dtype in state_dtype.items()}
 
 
+def _plain(dtype: Any) -> np.dtype:
+    """A dtype; of an array its own, for `inject_hyperparams` calls what can be called, `jnp.bfloat16` with the rest."""
+    return jnp.dtype(dtype.dtype if is_traced(dtype) else dtype)
+
+
 def _name(dtype: Any) -> Any:
     """The name of a dtype; what is none stays what it is."""
     try:
-        return dtype if dtype is None or isinstance(dtype, str) else jnp.dtype(dtype).name
+        return dtype if dtype is None or isinstance(dtype, str) else _plain(dtype).name
     except TypeError:
         return dtype
 
@@ -86,7 +91,7 @@ def _name(dtype: Any) -> Any:
 def _floating(call: str, argument: str, dtype: Any) -> str:
     """The name of a floating dtype, given as JAX takes dtypes; of a complex one that of its parts."""
     try:
-        found = jnp.dtype(dtype)
+        found = _plain(dtype)
     except TypeError:
         found = None
     if found is None or not jnp.issubdtype(found, jnp.inexact):
