@@ -43,7 +43,7 @@ OPTIONS = {
 HOSTS = {
     "tf": {"learning_rate": "float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any]"},
     "torch": {"lr": "float | torch.Tensor", "params": "torch.optim.optimizer.ParamsT"},
-    "jax": {"return": "optax.GradientTransformationExtraArgs"},
+    "jax": {"return": "optax.GradientTransformationExtraArgs", "state_dtype": "Any"},
 }
 
 
