@@ -192,3 +192,16 @@ def test_a_mask_of_another_form_is_named() -> None:
     tx = room.adamw(mask={"x": True})
     with pytest.raises(ValueError, match=r"`adamw\(mask=\.\.\.\)` must be a bool, or a tree of them"):
         tx.update(small(1), tx.init(SMALL), SMALL)
+
+
+@pytest.mark.parametrize("name", ["adamw", "asgd"])
+def test_the_state_of_another_optimizer_is_refused(name: str) -> None:
+    tx, foreign = getattr(room, name)(), optax.chain(*[optax.identity()] * 3).init(SMALL)
+    with pytest.raises(TypeError, match=rf"`{name}\(state=\.\.\.\)` must be as `init` makes it"):
+        tx.update(small(1), foreign, SMALL)
+
+
+@pytest.mark.parametrize(("name", "typed", "meant"), [("muon", "mask", "weight_decay_mask"), ("adam", "beta1", "b1")])
+def test_an_argument_by_another_frameworks_name_is_put_right(name: str, typed: str, meant: str) -> None:
+    with pytest.raises(TypeError, match=rf"`{name}` has no argument `{typed}`\. Did you mean `{meant}`\?"):
+        getattr(room, name)(**{typed: 0.5})

@@ -65,7 +65,7 @@ class Update:
         return self._advance("p", grads, state, params, scale)
 
     def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Any = None) -> tuple[Tree, Tree]:
-        memory = self.layout.read(state)
+        memory = self._memory(state)
         paths, tree = _flatten(grads)
         given = [g for _, g in paths]
         theirs = [None] * len(given) if params is None else tree.flatten_up_to(params)
@@ -90,6 +90,13 @@ class Update:
                 slots[n][i] = stored(own[n], x) if n in own else x
         new = {n: tree.unflatten(x) for n, x in slots.items()}
         return tree.unflatten(out), self.layout.build(Memory(counts, new, model))
+
+    def _memory(self, state: Tree) -> Memory:
+        """The state taken apart, if it is one of this optimizer's."""
+        try:
+            return self.layout.read(state)
+        except AttributeError as error:
+            raise bad_type(self.call, "state", "must be as `init` makes it", state) from error
 
     def _arrays(self, path: Any, g: Any, p: Any, slots: Mapping[str, Any]) -> dict[str, Any]:
         """The arrays of one leaf; zeros stand for a parameter that was not given and would only decay."""
