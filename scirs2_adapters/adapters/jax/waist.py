@@ -178,10 +178,10 @@ def over(axis_name: Any, arrays: Sequence[Any] = ()) -> Waist:
     if axis_name is None:
         return WAIST
     names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
-    known = any(map(_varies, arrays))
+    known = any(map(varies, arrays))
 
     def axes(x: Any) -> tuple[str, ...]:
-        return tuple(n for n in names if not known or n in _varies(x))
+        return tuple(n for n in names if not known or n in varies(x))
 
     def whole(x: Any, axis: int | None) -> Any:
         share = WAIST.sum(x, axis)
@@ -193,9 +193,11 @@ def over(axis_name: Any, arrays: Sequence[Any] = ()) -> Waist:
     return replace(WAIST, sum=whole, mean=mean)
 
 
-def _varies(x: Any) -> frozenset[str]:
-    """The mapped axes along which an array is known to differ."""
-    return getattr(jax.typeof(x), "vma", frozenset())
+def varies(x: Any) -> frozenset[str]:
+    """The mapped axes along which an array is known to differ; JAX has renamed where it says so."""
+    kind = jax.typeof(x)
+    known: frozenset[str] = getattr(getattr(kind, "mat", kind), "varying", getattr(kind, "vma", frozenset()))
+    return known
 
 
 def _identity(rule: Rule) -> tuple[Any, ...]:

@@ -32,7 +32,7 @@ from scirs2_adapters.core.options import takes_host
 from scirs2_adapters.core.program import SCALE
 from scirs2_adapters.core.slots import Kind
 
-from ..waist import Arrays, Group, Job, gather, traced
+from ..waist import Arrays, Group, Job, gather, traced, varies
 from .passes import TARGET, host
 
 log = logging.getLogger("scirs2")
@@ -149,21 +149,14 @@ def _by_itself(group: Group) -> bool:
     return not group.program.levels and getattr(mesh, "are_all_axes_manual", False)
 
 
-def _varies(x: Any) -> frozenset[str]:
-    """The mapped axes along which an array is known to differ; JAX has renamed where it says so."""
-    kind = jax.typeof(x)
-    known: frozenset[str] = getattr(getattr(kind, "mat", kind), "varying", getattr(kind, "vma", frozenset()))
-    return known
-
-
 def _uneven(group: Group, leaves: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the arrays of a leaf differ along other axes than each other, or its numbers along more axes than its
     arrays: along which axes the results then differ, JAX must see from the operations.
     """
     small = {s.name for s in group.program.slots if s.kind is Kind.TENSOR}
-    scalars = frozenset().union(*(_varies(x) for row in group.rows for x in row.values()))
+    scalars = frozenset().union(*(varies(x) for row in group.rows for x in row.values()))
     for leaf in (leaves[i] for i in group.members):
-        numbers, arrays = ({_varies(x) for n, x in leaf.items() if (n in small) is kind} for kind in (True, False))
+        numbers, arrays = ({varies(x) for n, x in leaf.items() if (n in small) is kind} for kind in (True, False))
         nested = [scalars, *numbers, *arrays]
         if len(numbers) > 1 or len(arrays) > 1 or not all(a <= b for a, b in itertools.pairwise(nested)):
             return True
