@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
@@ -209,6 +210,9 @@ class _Scalars(dict[str, Symbol]):
         return self._recorder.add(Node("scalar", (), Kind.TENSOR, 0, name))
 
 
+_lock = threading.RLock()
+
+
 @functools.lru_cache(maxsize=4096)
 def _record(variant: tuple[Any, ...], slots: tuple[Slot, ...], axes: Axes, scaled: bool, holder: _Held) -> Program:
     xp = Recorder(axes)
@@ -246,6 +250,7 @@ def record(rule: Rule, leaf: Leaf, scaled: bool = False) -> Program:
     """
     holder = _Held(rule)
     try:
-        return _record(rule.variant(), rule.slots(leaf), rule.axes(leaf), scaled, holder)
+        with _lock:  # two threads would record two programs, and the leaves of one call would be of two kinds
+            return _record(rule.variant(), rule.slots(leaf), rule.axes(leaf), scaled, holder)
     finally:
         del holder.rule  # the cache keeps its keys, and what is traced must not outlive its trace

@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import scirs2_adapters
 from scirs2_adapters import jax as room
 from scirs2_adapters.adapters.jax.dialect import dialect
+from scirs2_adapters.adapters.jax.waist import over
 from scirs2_adapters.core.program import record
 from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.support import fresh
@@ -167,6 +168,14 @@ def unsummed(name: str) -> list[str]:
     return ["parameters that differ by device pass for equal ones"]
 
 
+def counted() -> list[float]:
+    """Sums over a mapped axis of an array that is split along it and of one that is not."""
+    split, whole = PartitionSpec("x"), PartitionSpec()
+    sums = lambda a, b: [over("x", [a, b]).sum(x, None) for x in (a, b)]  # noqa: E731
+    mapped_sums = jax.shard_map(sums, mesh=mesh_of(AxisType.Auto), in_specs=(split, whole), out_specs=whole)
+    return [float(x) for x in jax.jit(mapped_sums)(jnp.ones(16), jnp.ones(3))]
+
+
 def forced() -> str:
     """What is said where a kernel is asked for in a program for several devices."""
     params = made(0, mesh_of(AxisType.Auto))
@@ -180,7 +189,14 @@ def forced() -> str:
 
 def examine() -> None:
     """What the other process runs."""
-    found: dict[str, Any] = {"forced": forced(), "under_jit": {}, "explicit": {}, "mapped": {}, "unsummed": {}}
+    found: dict[str, Any] = {
+        "forced": forced(),
+        "counted": counted(),
+        "under_jit": {},
+        "explicit": {},
+        "mapped": {},
+        "unsummed": {},
+    }
     for name in scirs2_adapters.names():
         found["under_jit"][name], ends = under_jit(name)
         found["explicit"][name] = explicit(name)
@@ -211,6 +227,10 @@ def test_in_shard_map_each_device_runs_the_kernel_by_itself(found: dict[str, Any
 
 def test_gradients_that_nobody_has_summed_are_noticed(found: dict[str, Any]) -> None:
     assert {n: c for n, c in found["unsummed"].items() if c} == {}
+
+
+def test_what_is_the_same_on_every_device_is_summed_once(found: dict[str, Any]) -> None:
+    assert found["counted"] == [16.0, 3.0]
 
 
 def test_a_kernel_for_several_devices_is_refused_with_the_way_out(found: dict[str, Any]) -> None:

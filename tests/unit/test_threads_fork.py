@@ -179,3 +179,29 @@ def test_a_disk_that_is_full_keeps_nothing_of_a_kernel(tmp_path: Path, monkeypat
 def test_a_warm_cache_is_loaded_without_the_compiler(tmp_path: Path) -> None:
     fresh(WALK, SCIRS2_CACHE_DIR=str(tmp_path))
     fresh(f"{WALK}\nimport sys\nassert 'numba' not in sys.modules", SCIRS2_CACHE_DIR=str(tmp_path))
+
+
+#: Threads that meet at the door of the loader, which takes its time.
+MEET = """
+import threading, time
+import llvmlite.binding as llvm
+from scirs2_adapters.core.execute import compile
+
+made, make = [], llvm.create_mcjit_compiler
+
+def slow(*args):
+    time.sleep(0.1)
+    made.append(make(*args))
+    return made[-1]
+
+llvm.create_mcjit_compiler = slow
+threads = [threading.Thread(target=compile.unavailable) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(made) == 1, made
+"""
+
+
+def test_threads_that_step_for_the_first_time_at_once_load_one_compiler() -> None:
+    # A second one would unload the kernels of the first when it replaces it, and their next call ends the process.
+    fresh(MEET)

@@ -51,7 +51,8 @@ def unavailable() -> str | None:
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return "NUMBA_DISABLE_JIT is set"
     try:
-        _engine()
+        with _lock:  # a second engine, made by another thread, would unload what the first has loaded
+            _engine()
     except ImportError as error:
         return f"numba's compiler cannot be loaded ({error})"
     return None
