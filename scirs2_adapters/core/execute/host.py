@@ -89,11 +89,11 @@ class Batch:
         columns = self._columns[level]
         if columns is None:
             return addresses
-        table = addresses[:, columns]
+        table = addresses.take(columns, axis=1)
         for k, a in enumerate(self.kernel.passes[level].parts.arrays):
             if a.computed:
                 table[:, k] = computed[a.name]
-        return np.ascontiguousarray(table)
+        return table
 
     def placed(self, level: int, rows: np.ndarray | None) -> tuple[np.ndarray, int, int]:
         """The items of a pass when each tensor takes its row of `rows`, their address, and how many sums there are.
