@@ -97,8 +97,8 @@ def _pass(program: Program, level: int, emit: str) -> Pass:
     reductions = [i for i, n in enumerate(nodes) if n.reduces and n.level == level + 1 and _over_full(program, n)]
     body = program.order([*stores.values(), *(nodes[i].args[0] for i in reductions)], _boundary(program, level))
     ready = [i for i in body if _ready(nodes[i], level)]
-    numbers = tuple(i for i in ready if nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
-    arrays = [_operand(nodes, i) for i in ready if i not in numbers]
+    small = tuple(i for i in ready if nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
+    arrays = [_operand(nodes, i) for i in ready if i not in small]
     outputs = {_position(arrays, Operand(name, Kind.FULL, -1)): i for name, i in stores.items()}
     rows = {}
     for i in reductions:  # row means and the operands of matrix functions go to arrays of their own
@@ -109,7 +109,7 @@ def _pass(program: Program, level: int, emit: str) -> Pass:
     sums = tuple(i for i in reductions if nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
     columns = tuple(i for i in reductions if nodes[i].kind is Kind.COLUMN)
     inner = tuple(i for i in body if i not in ready)
-    return Pass(level, tuple(arrays), numbers, inner, sums, columns, rows, outputs)
+    return Pass(level, tuple(arrays), small, inner, sums, columns, rows, outputs)
 
 
 def _stores(program: Program, emit: str) -> dict[str, int]:
