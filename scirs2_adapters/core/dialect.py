@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import bad_type, did_you_mean
-from .fields import Field
+from .fields import Field, members_of
 from .rule import Rule
 
 
@@ -83,9 +83,9 @@ class Dialect:
                 found[back[host]] = value
                 continue
             members = self.tuples[host]
-            if not isinstance(value, (tuple, list)) or len(value) != len(members):
+            if (numbers := members_of(value, len(members))) is None:
                 raise bad_type(call, host, f"must be a tuple of {len(members)} numbers", value)
-            found.update(zip(members, value, strict=True))
+            found.update(zip(members, numbers, strict=True))
         return found
 
     def rule(self, cls: type[Rule], given: Mapping[str, Any], *, match: str | None = None, call: str = "") -> Rule:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,22 @@ def is_traced(value: object) -> bool:
     return shape is not None and math.prod(shape) == 1
 
 
+def plain_number(value: Any) -> Any:
+    """A numpy scalar as Python's number, so that configs and checkpoints hold no other; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def members_of(value: Any, count: int) -> tuple[Any, ...] | None:
+    """The members of a sequence of this length, of whatever class (list, array, a config's list), or None."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        found = tuple(value)
+    else:  # an array of another framework, which may be traced
+        found = tuple(value) if getattr(value, "shape", None) == (count,) else ()
+    return tuple(map(plain_number, found)) if len(found) == count else None
+
+
 @dataclass(frozen=True)
 class Field:
     """One hyperparameter: `default`, what it `means`, and the check with its wording."""
@@ -48,21 +64,24 @@ class Field:
     choices: tuple[str, ...] = ()
 
     def check(self, call: str, argument: str, value: Any) -> Any:
-        """Return `value`, or raise an error that names `call(argument=...)` as the user typed it."""
-        if value is None and self.optional:
-            return value
-        if self.kind in (float, int) and not self.static and is_traced(value):
-            if isinstance(value, np.ndarray):  # numpy's arrays have their value here and now
-                self.check(call, argument, value.item())
-            return value
-        typed = is_number(value) if self.kind is float else isinstance(value, self.kind)
+        """Return `value`, or raise an error that names `call(argument=...)` as the user typed it. A numpy scalar comes
+        back as Python's number.
+        """
+        plain = plain_number(value)
+        if plain is None and self.optional:
+            return plain
+        if self.kind in (float, int) and not self.static and is_traced(plain):
+            if isinstance(plain, np.ndarray):  # numpy's arrays have their value here and now
+                self.check(call, argument, plain.item())
+            return plain
+        typed = is_number(plain) if self.kind is float else isinstance(plain, self.kind)
         if self.kind is int:
-            typed = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            typed = isinstance(plain, numbers.Integral) and not isinstance(plain, bool)
         if not typed:
             raise bad_type(call, argument, self.requirement, value)
-        if not self.accepts(value):
+        if not self.accepts(plain):
             raise bad_value(call, argument, self.requirement, value)
-        return value
+        return plain
 
     def present(self, value: Any) -> bool:
         """Whether a structural value asks for its slot; a traced one always does."""

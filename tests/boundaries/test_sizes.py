@@ -18,7 +18,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: meant for both together; the second half holds a compiler's back end, a driver and a foreign-call handler in place of
 #: the threading layer, the cache and the C++ that other projects bring in, and every room gets shorter by them.
 #: Optimizers that evaluate the model are counted with what they share: a line search is not a formula.
-LARGEST = {"core": 1020, "core/execute": 1390, "core/closures": 350}
+LARGEST = {"core": 1100, "core/execute": 1450, "core/closures": 380}
 
 #: file, or file::function -> (limit, reason).
 EXCEPTIONS: dict[str, tuple[int, str]] = {}

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import UserList
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from scirs2_adapters.core import fields
 from scirs2_adapters.core.errors import ArgumentTypeError, ArgumentValueError
-from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.fields import Field, members_of
 
 INF, NAN = math.inf, math.nan
 
@@ -47,8 +48,22 @@ def cases(wanted: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(("field", "value"), cases("pass"))
-def test_a_good_value_passes_as_it_is(field: Field, value: Any) -> None:
-    assert field.check("Lion", "beta1", value) is value
+def test_a_good_value_passes_and_a_scalar_of_numpy_becomes_a_number_of_python(field: Field, value: Any) -> None:
+    passed = field.check("Lion", "beta1", value)
+    assert not isinstance(passed, np.generic)
+    assert passed == value if isinstance(value, np.generic) else passed is value
+
+
+@pytest.mark.parametrize("pair", [(0.5, 0.9), [0.5, 0.9], np.array([0.5, 0.9]), UserList([0.5, 0.9])], ids=repr)
+def test_any_sequence_has_members(pair: Any) -> None:
+    members = members_of(pair, 2)
+    assert members == (0.5, 0.9)
+    assert all(type(x) is float for x in members)
+
+
+@pytest.mark.parametrize("other", ["ab", {0.5, 0.9}, (0.5,), 0.5, None, np.zeros((2, 2))[:1], np.array(0.5)], ids=repr)
+def test_anything_else_has_none(other: Any) -> None:
+    assert members_of(other, 2) is None
 
 
 @pytest.mark.parametrize(("field", "value"), cases("range"))
