@@ -7,18 +7,16 @@ its own sentence ends each error, because callers and tests match it: "Invalid l
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from scirs2_adapters.core.dialect import Dialect, by_name
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
-from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.slots import Leaf
 
 TORCH = Dialect(
     names={
@@ -127,7 +125,9 @@ def _order(rule: type[Rule]) -> list[str]:
 def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """All arguments after `params`, by name."""
     found = by_name(call, known, args, given, before=("params",))
-    return {k: v for k, v in found.items() if v is not None or k not in NONE_IS_DEFAULT}
+    found = {k: v for k, v in found.items() if v is not None or k not in NONE_IS_DEFAULT}
+    usual = {k: p.default for k, p in known.parameters.items()}
+    return plain_group(found, usual)
 
 
 def build(rule: type[Rule], given: Mapping[str, Any], match: str | None) -> Rule:
@@ -174,41 +174,26 @@ def _member(given: Mapping[str, Any], word: str) -> Any:
     return value[int(place[:-1])] if place and isinstance(value, (tuple, list)) and len(value) == 2 else value
 
 
-def signed(rule: Rule) -> dict[str, Any]:
-    """What every group says of its optimizer, so that a checkpoint can be refused by another one, by name."""
-    return {"algorithm": _algorithm(rule), **CONSTANTS.get(type(rule).__name__, {})}
+#: Keys of a group that are lists parallel to each other, and no values.
+LISTS = ("params", "param_names")
 
 
-def _algorithm(rule: Rule) -> str:
-    base = getattr(rule, "base", None)
-    name = type(rule).__name__
-    return name if base is None else f"{name}({_algorithm(base)})"
+def plain(value: Any, like: Any = None) -> Any:
+    """A value without numpy. Where `like`, the value it replaces, is a tuple, any sequence of numbers becomes one."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if not isinstance(like, tuple):
+        return value
+    if isinstance(value, torch.Tensor) and value.ndim == 1 and readable(value):
+        value = value.tolist()
+    return tuple(map(plain, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def words(rule: Rule) -> dict[str, bool]:
-    """The keys of a group that are this optimizer's own; of each, whether every version of its dicts has it."""
-    theirs = inspect.signature(native_class(type(rule)).__init__).parameters
-    old = set(theirs) if "lr" in theirs else None
-    places = TORCH.places(rule.fields)
-    found = {host: rule.fields[core].kind is not bool and (old is None or host in old) for core, host, _ in places}
-    constants = CONSTANTS.get(type(rule).__name__, {})
-    return found | dict.fromkeys((*(s.name for s in rule.model_slots()), *constants), False)
+def plain_group(group: Mapping[str, Any], likes: Mapping[str, Any]) -> dict[str, Any]:
+    """A group with such values; `likes` are those of a group that is known to be right."""
+    return {k: v if k in LISTS else plain(v, likes.get(k)) for k, v in group.items()}
 
 
-@functools.cache
-def all_words() -> frozenset[str]:
-    """The keys that are some optimizer's own."""
-    return frozenset(k for name in names() for k in words(get(name)()))
-
-
-def resembles(group: Mapping[str, Any], slots: set[str]) -> list[str]:
-    """The optimizers of which this may be a group, and these the slots."""
-    found = []
-    for rule in (get(n)() for n in names()):
-        own, name = words(rule), type(rule).__name__
-        same = all(group.get(k) == v for k, v in CONSTANTS.get(name, {}).items())
-        whole = all(k in group for k, needed in own.items() if needed)
-        fits = whole and slots <= {s.name for r in (rule, rule.route(Leaf((1,)))) for s in r.all_slots()}
-        if same and fits and not (group.keys() & all_words()) - own.keys():
-            found.append(name)
-    return found
+def readable(value: torch.Tensor) -> bool:
+    """Whether a tensor's numbers are here to be read, and nobody differentiates through them."""
+    return value.device.type == "cpu" and type(value) is torch.Tensor and not value.requires_grad

@@ -20,7 +20,7 @@ from .. import paths
 from ..dialect import TORCH, build, given_by_name
 from ..paths.closures import SPACE, Evaluations, flat, load, number
 from .hooks import Hooked
-from .rules import RuleOptimizer
+from .rules import RuleOptimizer, Setting
 
 Optimizer = torch.optim.Optimizer
 Tensor = torch.Tensor
@@ -58,14 +58,13 @@ class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
     #: A scaler calls no closure.
     _step_supports_amp_scaling = False
 
-    def _check_groups(self) -> None:
-        RuleOptimizer._check_groups(self)
-        for i, group in enumerate(self.param_groups):
-            whole: Any = self._setting(i, group).whole
-            own, its = ({TORCH.spell(k, f) for k in f} for f in (self.rule_class.fields, whole.base.fields))
-            if own & its:
-                worded = f"must have no argument `{min(own & its)}`, for {type(self).__name__} has one"
-                raise bad_value(type(self).__name__, "base", worded, whole.base.name)
+    def _refuse(self, setting: Setting) -> None:
+        RuleOptimizer._refuse(self, setting)
+        whole: Any = setting.whole
+        own, its = ({TORCH.spell(k, f) for k in f} for f in (self.rule_class.fields, whole.base.fields))
+        if own & its:
+            worded = f"must have no argument `{min(own & its)}`, for {type(self).__name__} has one"
+            raise bad_value(type(self).__name__, "base", worded, whole.base.name)
 
     def _search(self, closure: Callable[[], Any]) -> Any:
         rules: list[Any] = []

@@ -7,6 +7,7 @@ made anew after a copy.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -26,8 +27,8 @@ from ..dialect import (
     TORCH,
     build,
     given_by_name,
+    plain_group,
     refuse,
-    signed,
 )
 from ..paths import compiled, rows, shards
 from ..paths.member import reason_against
@@ -61,31 +62,52 @@ class RuleOptimizer(Hooked):
         LIMIT.check(call, "max_grad_norm", options["max_grad_norm"])
         config = {k: v for k, v in rule.get_config().items() if k in rule.fields}
         base = {"base": rule.base.name} if hasattr(rule, "base") else {}
-        defaults = {**base, **TORCH.to_host(config, rule.fields), **options, **signed(rule)}
-        defaults |= _numbers(rule)
+        self._names = state.Names()
         self._prepare()
-        Optimizer.__init__(self, params, defaults)
-        self._check_groups()
+        # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
+        Optimizer.__init__(self, params, {**base, **TORCH.to_host(config, rule.fields), **options})
+        rows.check_parameters(call, self._setting(0, self.param_groups[0]).rule, self.param_groups)
+        shards.refuse_divided(call, self._setting(0, self.param_groups[0]).rule, self.param_groups)
 
-    def _check_groups(self) -> None:
-        """What the groups ask for is checked at the door as well; numbers of the model are those of the first."""
-        rules = [self._setting(i, group).rule for i, group in enumerate(self.param_groups)]
-        for group in self.param_groups:
-            LIMIT.check(type(self).__name__, "max_grad_norm", group["max_grad_norm"])
-            group |= _numbers(rules[0])
-            for p in group["params"] if group["kernel"] == "host" else ():
-                takes_host(type(self).__name__, "host", reason_against(p))
-        rows.check_parameters(type(self).__name__, rules[0], self.param_groups)
-        shards.refuse_divided(type(self).__name__, rules[0], self.param_groups)
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the optimizer's `param_groups`, as torch does; its values are checked first."""
+        if isinstance(param_group, dict):
+            self._admit(param_group)
+        Optimizer.add_param_group(self, param_group)
+        group = self.param_groups[-1]
+        state.remember_names(self._names, group)
+        for p in group["params"] if group["kernel"] == "host" else ():
+            takes_host(type(self).__name__, "host", reason_against(p))
+
+    def _admit(self, group: dict[str, Any]) -> None:
+        """Puts plain values into a new group, checks them, and adds what every group says of its optimizer. Numbers of
+        the model are those of the first group.
+        """
+        call = type(self).__name__
+        group |= plain_group({k: v for k, v in group.items() if k != "params"}, self.defaults)
+        if "state_dtype" in group:
+            group["state_dtype"] = _named(group["state_dtype"])
+        setting = Setting(self.rule_class, {**self.defaults, **group}, None)
+        self._refuse(setting)
+        check_state_dtype(call, group.get("state_dtype"), setting.rule.all_slots())
+        numbers = _numbers(setting.rule)
+        group |= state.group_marks(setting.whole)
+        group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
+
+    def _refuse(self, setting: Setting) -> None:
+        """Refuse what a group asks for and this class cannot do."""
+        LIMIT.check(type(self).__name__, "max_grad_norm", setting.limit)
+        check_path(type(self).__name__, setting.kernel)
 
     def _prepare(self) -> None:
         self._settings: dict[int, Setting] = {}
         self._plans: dict[Any, Any] = {}
-        self._counters: dict[torch.device, Any] = {}
         self._number = compiled.enlist(self)
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         Optimizer.__setstate__(self, saved)
+        if "_names" not in vars(self):  # a copy
+            self._names = state.Names()
         self._prepare()
         state.fill(self)
 
@@ -113,25 +135,16 @@ class RuleOptimizer(Hooked):
         """Parameters by number, their memory and the groups: what torch's class of this name makes and takes."""
         return state.export(self, Optimizer.state_dict(self))
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in."""
-        seen: list[dict[str, Any]] = []
-        before = [state.options(group) for group in self.param_groups]
+    def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> state.Report | None:  # type: ignore[override]
+        """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in.
+
+        Where both have names for their parameters, memory goes by name. With `strict=False` parameters may be others
+        than those that were saved, or of other shapes: what fits is loaded, and the report says what is not.
+        """
+        report = None if strict else state.Report([], [], [])
         rule = self._setting(0, self.param_groups[0]).whole
-
-        def look(optimizer: Any, saved: dict[str, Any]) -> None:
-            state.check(optimizer, rule, saved)
-            seen.append(saved)
-
-        hooks = [
-            self.register_load_state_dict_pre_hook(look),
-            self.register_load_state_dict_post_hook(lambda o: state.restore(o, seen[0], before), prepend=True),
-        ]
-        try:
-            Optimizer.load_state_dict(self, state_dict)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        state.load(self, rule, functools.partial(Optimizer.load_state_dict, self), state_dict, report)
+        return report
 
     def _advance(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
@@ -151,6 +164,7 @@ class Setting:
 
     def __init__(self, cls: type[Rule], group: Mapping[str, Any], last: Setting | None) -> None:
         self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
+        self.limit = group.get("max_grad_norm")
         same = last if last is not None and (last.base, last.match) == (self.base, self.match) else None
         fields = cls.fields_with(self.base) if same is None else same.fields
         self.fields: Mapping[str, Field] = fields

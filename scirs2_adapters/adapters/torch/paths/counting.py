@@ -1,4 +1,9 @@
-"""Steps counted for many parameters at once."""
+"""Steps counted for many parameters at once.
+
+A `step` tensor in the state is written, never exchanged: others may hold it, in this process or, in shared memory, in
+another one. Those that are made or loaded here are elements of one tensor, so that one addition counts for all of them;
+any other is counted by itself.
+"""
 
 from __future__ import annotations
 
@@ -7,97 +12,93 @@ from typing import Any
 
 import torch
 
-from ..state import Held, count_dtype
+from ..state import count_dtype
 from .member import Member
 
 Tensor = torch.Tensor
 
 
-class Counter:
-    """The steps of many parameters in one tensor of a device, of which each parameter's `step` is an element.
+class Counted:
+    """The steps of a plan that are elements of one tensor, and what a step adds to that tensor."""
 
-    One addition counts for all of them, and the tensor's version tells whether anyone else has written to one.
-    """
+    def __init__(self, flat: Tensor, steps: Sequence[Tensor]) -> None:
+        self.flat, self.steps = flat, list(steps)
+        self.places = {id(step): step.storage_offset() - flat.storage_offset() for step in steps}
+        self.increment: Any = 1
+        if len(self.places) < flat.numel():
+            self.increment = torch.zeros_like(flat)
+            self.increment[sorted(self.places.values())] = 1
+        self.look()
 
-    def __init__(self, optimizer: Any, device: torch.device) -> None:
-        every = (h for h in optimizer.state.values() if isinstance(h, dict))
-        self.held = [h for h in every if countable(h.get("step")) and h["step"].device == device]
-        steps = [h["step"] for h in self.held]
-        self.flat = torch.stack([s.detach() for s in steps]) if steps else torch.empty(0, device=device)
-        for i, h in enumerate(self.held):
-            h["step"] = self.flat[i]
-        self.steps = [h["step"] for h in self.held]
-        self.places = {id(h): i for i, h in enumerate(self.held)}
+    def look(self) -> None:
+        """Reads the counts as they are."""
+        self.values, self.version = self.flat.tolist(), self.flat._version
 
-    def has(self, held: Held) -> bool:
-        """Whether this memory's step is one of the elements."""
-        place = self.places.get(id(held))
-        return place is not None and held["step"] is self.steps[place]
+    @property
+    def stale(self) -> bool:
+        """Whether someone has written to a count since `look`; another process leaves no trace but the values."""
+        return self.flat._version != self.version or (self.flat.is_shared() and not self.flat.is_cuda)
+
+    def advance(self) -> None:
+        """Counts this step."""
+        self.flat.add_(self.increment)
+        self.version = self.flat._version
 
 
-def countable(step: Any) -> bool:
-    """Whether a step can be an element of a `Counter`: an ordinary number, as torch makes it."""
-    return type(step) is Tensor and step.dtype == count_dtype() and step.ndim == 0 and step.device.type != "meta"
+def together(step: Any) -> Tensor | None:
+    """The tensor that this step is an element of, as those made here are, or None."""
+    flat = step._base if type(step) is Tensor and step.device.type != "meta" else None
+    fits = flat is not None and flat.ndim == 1 and flat.is_contiguous() and step.ndim == 0
+    return flat if fits and type(flat) is Tensor and flat.dtype == step.dtype == count_dtype() else None
 
 
 class Clock:
     """Tells each member of a plan the number of its next step, and counts it."""
 
-    def __init__(self, optimizer: Any, members: Sequence[Member]) -> None:
-        counting = [m.held for m in members if m.rule.counts == "step" and m.held is not None]
-        self.loose = [h["step"] for h in counting if not countable(h["step"])]
-        self.counters: list[tuple[Counter, Any]] = []
-        for device in dict.fromkeys(h["step"].device for h in counting if countable(h["step"])):
-            plain = [h for h in counting if countable(h["step"]) and h["step"].device == device]
-            counter = optimizer._counters.get(device)
-            if counter is None or not all(map(counter.has, plain)):
-                counter = optimizer._counters[device] = Counter(optimizer, device)
-            self.counters.append((counter, _increment(counter, plain)))
-        self.look()
+    def __init__(self, members: Sequence[Member]) -> None:
+        steps = [m.held["step"] for m in members if m.rule.counts == "step" and m.held is not None]
+        self.loose = [step for step in steps if together(step) is None]
+        elements: dict[int, list[Tensor]] = {}
+        for step in steps:
+            if (flat := together(step)) is not None:
+                elements.setdefault(id(flat), []).append(step)
+        self.counted = [Counted(each[0]._base, each) for each in elements.values()]  # type: ignore[arg-type]
+        self.shift = 0
 
     def look(self) -> None:
         """Reads the counts as they are."""
-        self.values = {id(counter): counter.flat.tolist() for counter, _ in self.counters}
-        self.versions = [counter.flat._version for counter, _ in self.counters]
+        for counted in self.counted:
+            counted.look()
         self.shift = 0
 
     @property
     def stale(self) -> bool:
         """Whether someone else has written to a count, or may have."""
-        return bool(self.loose) or [counter.flat._version for counter, _ in self.counters] != self.versions
+        return bool(self.loose) or any(counted.stale for counted in self.counted)
 
     def next(self, member: Member) -> Any:
         """The number of the step that this member was to take when `look` was called."""
         counts, held = member.rule.counts, member.held
         if counts != "step" or held is None:
             return 1 if counts == "none" or member.first else 2
-        for counter, _ in self.counters:
-            if counter.has(held):
-                return int(self.values[id(counter)][counter.places[id(held)]]) + 1
         step = held["step"]
+        for counted in self.counted:
+            if (place := counted.places.get(id(step))) is not None:
+                return int(counted.values[place]) + 1
         return step.item() + 1 if type(step) is Tensor and step.device.type == "cpu" else step.double() + 1
 
     def on_device(self, member: Member) -> Tensor | None:
         """The number of its next step as a tensor, read on the device where it lies, for steps that are captured."""
-        held = member.held
-        found = (c for c, _ in self.counters if held is not None and c.has(held) and c.flat.device.type != "cpu")
-        counter = next(found, None)
-        return None if counter is None else counter.flat[counter.places[id(held)]].double() + 1
+        step = None if member.held is None else member.held["step"]
+        counted = next((c for c in self.counted if id(step) in c.places), None)
+        if counted is None or counted.flat.device.type == "cpu":
+            return None
+        return counted.flat[counted.places[id(step)]].double() + 1
 
     def advance(self) -> None:
         """Counts this step."""
-        for counter, increment in self.counters:
-            counter.flat.add_(increment)
-        self.versions = [counter.flat._version for counter, _ in self.counters]
+        for counted in self.counted:
+            counted.advance()
         self.shift += 1
-        for step in self.loose:
-            step.add_(1)
-
-
-def _increment(counter: Counter, plain: Sequence[Held]) -> Any:
-    """What a step adds: 1 to those that take it."""
-    if len(plain) == len(counter.held):
-        return 1
-    increment = torch.zeros_like(counter.flat)
-    increment[[counter.places[id(h)] for h in plain]] = 1
-    return increment
+        if self.loose:
+            torch._foreach_add_(self.loose, 1)

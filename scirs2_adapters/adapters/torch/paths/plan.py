@@ -40,10 +40,10 @@ class Plan:
         self.members = self._members(optimizer, found, scaled)
         self.parts = self._parts(self._hosts(type(optimizer).__name__, found), found)
         self.rows = [part for part in self.parts if isinstance(part, Rows)]
-        self.clock = Clock(optimizer, self.members)
+        self.clock = Clock(self.members)
         self.captured = [group["capturable"] for group in optimizer.param_groups]
         self.state = optimizer.state
-        self.dicts = list(optimizer.state.values())
+        self.dicts = _dicts(optimizer)
         self.memory = list(chain.from_iterable(map(dict.values, self.dicts)))
         self.beginners = [m for m in self.members if m.first and m.rule.counts == "first"]
         self.model = [s.name for s in settings[0].rule.model_slots()]
@@ -53,8 +53,7 @@ class Plan:
         """The parameters to step, with memory; one that a group holds twice is stepped once."""
         name, members, i = type(optimizer).__name__, {}, 0
         for index, group in enumerate(optimizer.param_groups):
-            names = group.get("param_names") or [""] * len(group["params"])
-            for p, label in zip(group["params"], names, strict=True):
+            for p, label in zip(group["params"], state.known_names(optimizer._names, group), strict=True):
                 g = found[i]
                 if g is not None and id(p) not in members:
                     leaf = state.leaf_of(p, label)
@@ -63,8 +62,10 @@ class Plan:
                     by_leaf = self.settings[index].rule.by_leaf
                     shards.refuse(name, p, g, by_leaf, members[id(p)].program, group["max_grad_norm"])
                 i += 1
+        groups, counting = optimizer.param_groups, [m for m in members.values() if m.rule.counts == "step"]
+        state.begin_counts(optimizer, [(m.p, groups[m.group]) for m in counting])
         for m in members.values():
-            m.held = state.remember(optimizer, m.p, m.rule, m.leaf, optimizer.param_groups[m.group])
+            m.held = state.remember(optimizer, m.p, m.rule, m.leaf, groups[m.group])
         return list(members.values())
 
     def _hosts(self, name: str, found: list[Any]) -> list[bool]:
@@ -94,7 +95,7 @@ class Plan:
         return (
             same(params, self.params)
             and held is self.state
-            and same(list(held.values()), dicts)
+            and same(_dicts(optimizer), dicts)
             and sum(map(len, dicts)) == len(self.memory)
             and all(map(operator.is_, chain.from_iterable(map(dict.values, dicts)), self.memory))
             and [group["capturable"] for group in optimizer.param_groups] == self.captured
@@ -170,6 +171,11 @@ class Plan:
                 m.first = False
             self.beginners = []
             self._assign()
+
+
+def _dicts(optimizer: Any) -> list[dict[str, Any]]:
+    """The memory of all parameters; other libraries keep numbers of their own beside it."""
+    return [held for held in optimizer.state.values() if isinstance(held, dict)]
 
 
 def _part(who: Any, members: list[Member], found: list[Any]) -> Any:

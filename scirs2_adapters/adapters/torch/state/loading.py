@@ -1,0 +1,129 @@
+"""Loading: a dict of ours, of torch's class of this name, or of an older version, made fit before anything is changed.
+
+Keys that nobody here knows pass through, missing ones take their defaults, and numbers become Python's. torch casts
+memory to the parameter's dtype when it loads; here each tensor comes back as it was saved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from scirs2_adapters.core.errors import ArgumentValueError, bad_value
+from scirs2_adapters.core.rule import Rule
+
+from ..dialect import NONE_IS_DEFAULT, OURS, TORCH, build
+from .matching import Report, in_order
+from .memory import Held, arrays_of, check_shape, gather_counts
+from .names import known_names, remember_names
+from .origin import FORMAT, VERSION, refuse_foreign
+from .tensors import Tensor, leaf_of
+from .values import loaded_group
+
+log = logging.getLogger("scirs2")
+Saved = Mapping[str, Any]
+
+
+def load(optimizer: Any, rule: Rule, torchs: Callable[[Any], None], state_dict: Any, report: Report | None) -> None:
+    """Loads by `torchs`, the base class's own way, so that all hooks are called; all or nothing."""
+    call = f"{type(optimizer).__name__}.load_state_dict"
+    _check_form(call, state_dict)
+    ready: list[Saved] = []
+
+    def fit(_: Any, saved: Saved) -> Saved:
+        ready.append(_fitting(call, optimizer, rule, saved, report))
+        return ready[0]
+
+    hooks = [
+        optimizer.register_load_state_dict_pre_hook(fit),
+        optimizer.register_load_state_dict_post_hook(lambda o: _restore(o, ready[0]), prepend=True),
+    ]
+    try:
+        torchs(state_dict)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _check_form(call: str, saved: Any) -> None:
+    if not isinstance(saved, Mapping) or not {"state", "param_groups"} <= saved.keys():
+        shown = sorted(map(str, saved)) if isinstance(saved, Mapping) else saved
+        wanted = 'must be a dict with the keys "state" and "param_groups", as `state_dict()` gives it'
+        raise bad_value(call, "state_dict", wanted, shown)
+
+
+def _fitting(call: str, optimizer: Any, rule: Rule, saved: Saved, report: Report | None) -> Saved:
+    """The dict in this optimizer's order, complete and in plain values; what does not fit is refused, or reported."""
+    _check_form(call, saved)
+    refuse_foreign(call, rule, saved)
+    saved = in_order(call, optimizer, saved, report)
+    pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
+    groups = [_completed(optimizer, group, old) for group, old in pairs]
+    rules = [_rule_of(rule, group) for group in groups]
+    state = dict(saved["state"])
+    for p, label, key, index in _places(optimizer, groups):
+        if isinstance(state.get(key), Mapping):
+            try:
+                _check_memory(call, rules[index], p, label, key, state[key])
+            except ArgumentValueError:
+                if report is None:
+                    raise
+                report.mismatched.append(label or str(key))
+                del state[key]
+    return {**saved, "state": state, "param_groups": groups}
+
+
+def _completed(optimizer: Any, group: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved group with everything that this version has; `kernel` stays with the process."""
+    missing = optimizer.defaults | {k: group[k] for k in OURS}
+    values = loaded_group(old, optimizer.defaults | dict(group))
+    return {**missing, **values, "kernel": group["kernel"], VERSION: FORMAT}
+
+
+def _rule_of(rule: Rule, group: Mapping[str, Any]) -> Rule:
+    """The rule of a saved group, whose options say what memory its parameters have."""
+    hosts = {host: group[host] for _, host, _ in TORCH.places(rule.fields)}
+    hosts = {k: v for k, v in hosts.items() if v is not None or k not in NONE_IS_DEFAULT}
+    return build(type(rule), hosts | ({"base": group["base"]} if "base" in group else {}), group["match"])
+
+
+def _places(optimizer: Any, groups: list[dict[str, Any]]) -> Iterator[tuple[Tensor, str, Any, int]]:
+    """(parameter, its name, the key of its saved memory, its group) for each parameter."""
+    for index, (group, old) in enumerate(zip(optimizer.param_groups, groups, strict=True)):
+        names = known_names(optimizer._names, group)
+        for p, name, key in zip(group["params"], names, old["params"], strict=True):
+            yield p, name, key, index
+
+
+def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Any, held: Mapping[str, Any]) -> None:
+    """Refuse memory of another shape; say what begins anew because it is not there."""
+    leaf = leaf_of(p, label)
+    place = f"state_dict['state'][{label or key!r}]"
+    absent = []
+    for slot in arrays_of(rule.route(leaf), leaf):
+        if held.get(slot.name) is not None:
+            check_shape(call, f"{place}[{slot.name!r}]", slot, held[slot.name], p)
+        elif slot.when is None:
+            absent.append(slot.name)
+    if held and absent:
+        log.warning("%s: %s has no %s, which begins anew", call, place, " nor ".join(absent))
+
+
+def _restore(optimizer: Any, saved: Saved) -> None:
+    """After torch has loaded: the dtypes that it has changed, and the names that came along."""
+    for p, _, key, _ in _places(optimizer, list(saved["param_groups"])):
+        held: Held = saved["state"].get(key) or {}
+        for name, value in held.items() if isinstance(held, Mapping) else ():
+            if name != "step" and isinstance(value, Tensor) and value.dtype != optimizer.state[p][name].dtype:
+                optimizer.state[p][name] = value.to(p.device)
+    for group in optimizer.param_groups:
+        remember_names(optimizer._names, group)
+
+
+def fill(optimizer: Any) -> None:
+    """Put into groups and memory what a dict of torch's, or of an older version, does not have."""
+    for group in optimizer.param_groups:
+        for key, value in optimizer.defaults.items():
+            group.setdefault(key, value)
+    gather_counts(optimizer)

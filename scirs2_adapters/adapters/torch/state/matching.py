@@ -1,0 +1,126 @@
+"""Which saved memory belongs to which parameter: by name where both sides have names, else by position."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scirs2_adapters.core.errors import ArgumentValueError, bad_value
+
+from .names import bare, known_names, listed, saved_names
+
+log = logging.getLogger("scirs2")
+
+#: torch's own sentences, which callers know.
+_GROUPS = "loaded state dict has a different number of parameter groups"
+_SIZES = "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+_PARTLY = "Use `load_state_dict(..., strict=False)` to load what fits."
+
+
+@dataclass
+class Report:
+    """What a partial load leaves out: names of parameters without saved memory, saved names that are not here, and
+    memory of another shape.
+    """
+
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
+
+
+def in_order(call: str, optimizer: Any, saved: Mapping[str, Any], report: Report | None) -> Mapping[str, Any]:
+    """The dict with its groups and parameters in the order of this optimizer; what is left out goes to `report`, and is
+    refused where there is none.
+    """
+    names = [known_names(optimizer._names, group) for group in optimizer.param_groups]
+    theirs = [saved_names(group) for group in saved["param_groups"]]
+    here = {bare(name): (i, j) for i, each in enumerate(names) for j, name in enumerate(each)}
+    there = {
+        bare(name): (i, key)
+        for i, (each, group) in enumerate(zip(theirs, saved["param_groups"], strict=True))
+        for name, key in zip(each, group["params"], strict=False)
+    }
+    named = "" not in here and _all_different(here, optimizer.param_groups)
+    named = named and _all_different(there, saved["param_groups"])
+    if named and here.keys() & there.keys():
+        return _by_name(call, optimizer.param_groups, names, here, there, saved, report)
+    if named and here:
+        log.warning("%s: no saved name is one of this optimizer's; memory goes by position", call)
+    return _by_position(call, names, theirs, optimizer.param_groups, saved)
+
+
+def _all_different(places: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> bool:
+    return len(places) == sum(len(group["params"]) for group in groups)
+
+
+def _by_position(
+    call: str, names: list[list[str]], theirs: list[list[str]], groups: Sequence[Any], saved: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The dict as it is, if it has as many groups, of as many parameters each."""
+    pairs = zip(saved["param_groups"], groups, strict=False)
+    sizes = [(len(old["params"]), len(group["params"])) for old, group in pairs]
+    if len(saved["param_groups"]) != len(groups):
+        worded = f"must have {len(groups)} parameter groups: {_GROUPS}"
+        raise bad_value(call, "state_dict", worded, f"{len(saved['param_groups'])} groups")
+    wrong = [i for i, (old, new) in enumerate(sizes) if old != new]
+    if wrong:
+        i = wrong[0]
+        told = f"group {i}: {sizes[i][0]} saved, {sizes[i][1]} here{_only(theirs[i], names[i])}"
+        way_out = "Give both optimizers `named_parameters()`, and memory goes by name."
+        raise bad_value(call, "state_dict", f"must have groups of the same sizes: {_SIZES}", told, way_out)
+    return saved
+
+
+def _only(saved: Sequence[str], here: Sequence[str]) -> str:
+    """Which names one side has alone, as far as names are known."""
+    there_only = [n for n in saved if n and n not in here]
+    here_only = [n for n in here if n and n not in saved]
+    told = f"; saved only: {listed(there_only)}" if there_only else ""
+    return told + (f"; here only: {listed(here_only)}" if here_only else "")
+
+
+def _by_name(
+    call: str, groups: Sequence[Any], names: list[list[str]], here: Mapping[str, Any], there: Mapping[str, Any],
+    saved: Mapping[str, Any], report: Report | None,
+) -> Mapping[str, Any]:  # fmt: skip
+    missing = [n for n in here if n not in there]
+    unexpected = [n for n in there if n not in here]
+    sources = [sorted({there[bare(n)][0] for n in each if bare(n) in there}) for each in names]
+    if report is None:
+        _refuse_others(call, missing, unexpected, sources, saved)
+    else:
+        report.missing += missing
+        report.unexpected += unexpected
+    alike = _one_to_one(sources)
+    ordered = []
+    for i, (group, each) in enumerate(zip(groups, names, strict=True)):
+        # Options of a group that is made up otherwise now are this optimizer's.
+        options = saved["param_groups"][sources[i][0]] if alike and sources[i] else group
+        keys = [there[bare(n)][1] if bare(n) in there else ("new", n) for n in each]
+        ordered.append({**options, "params": keys, "param_names": list(each)})
+    gone = {there[n][1] for n in unexpected}
+    state = {k: held for k, held in saved["state"].items() if k not in gone}
+    return {**saved, "state": state, "param_groups": ordered}
+
+
+def _one_to_one(sources: Sequence[Sequence[int]]) -> bool:
+    """Whether each group is made of the parameters of one saved group, and of no other group's."""
+    taken = [i for each in sources for i in each]
+    return all(len(each) <= 1 for each in sources) and len(taken) == len(set(taken))
+
+
+def _refuse_others(
+    call: str, missing: list[str], unexpected: list[str], sources: Sequence[Sequence[int]], saved: Mapping[str, Any]
+) -> None:
+    error: ArgumentValueError | None = None
+    if missing or unexpected:
+        told = {"missing": missing, "unexpected": unexpected}
+        worded = "; ".join(f"{what}: {listed(names)}" for what, names in told.items() if names)
+        error = bad_value(call, "state_dict", "must be of the same parameters", worded, _PARTLY)
+    elif not _one_to_one(sources) or len(saved["param_groups"]) != len(sources):
+        told_groups = f"parameters of other groups than here. {_GROUPS}"
+        error = bad_value(call, "state_dict", "must have the same groups", told_groups, _PARTLY)
+    if error is not None:
+        raise error

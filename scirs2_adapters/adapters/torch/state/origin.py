@@ -1,0 +1,107 @@
+"""Whose dict it is: what every group says of its optimizer, and which optimizer a dict without a word fits best.
+
+torch's dicts do not say which optimizer they are of, and other libraries leave keys of theirs in a group or beside the
+memory. So a dict is refused where it says another name, or fits another optimizer better than this one.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scirs2_adapters.core.errors import ArgumentValueError, bad_value
+from scirs2_adapters.core.registry import get, names
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Leaf
+
+from ..dialect import CONSTANTS, TORCH, native_class
+
+#: The form of what is saved. A number above it was written by a later version.
+FORMAT = 1
+NAME, VERSION = "algorithm", "format_version"
+
+
+def group_marks(rule: Rule) -> dict[str, Any]:
+    """What every group says of its optimizer."""
+    return {NAME: _full_name(rule), VERSION: FORMAT, **CONSTANTS.get(type(rule).__name__, {})}
+
+
+def _full_name(rule: Rule) -> str:
+    base = getattr(rule, "base", None)
+    name = type(rule).__name__
+    return name if base is None else f"{name}({_full_name(base)})"
+
+
+def words(rule: Rule) -> dict[str, bool]:
+    """The keys of a group that are this optimizer's own; of each, whether every version of its dicts has it."""
+    theirs = inspect.signature(native_class(type(rule)).__init__).parameters
+    old = set(theirs) if "lr" in theirs else None
+    places = TORCH.places(rule.fields)
+    kept = {host: rule.fields[core].kind is not bool and (old is None or host in old) for core, host, _ in places}
+    constants = CONSTANTS.get(type(rule).__name__, {})
+    return kept | dict.fromkeys((*(s.name for s in rule.model_slots()), *constants), False)
+
+
+def slot_names(rule: Rule) -> tuple[set[str], set[str]]:
+    """The slots that memory of this optimizer may have, and those that it always has."""
+    rules = (rule, rule.route(Leaf((1,))))
+    every = {s.name for r in rules for s in r.all_slots()}
+    always = [{s.name for s in r.all_slots() if s.when is None} - {s.name for s in r.model_slots()} for r in rules]
+    return every, set.intersection(*always)
+
+
+@functools.cache
+def _known() -> tuple[tuple[str, Rule, dict[str, bool], set[str], set[str]], ...]:
+    rules = [get(name)() for name in names()]
+    return tuple((type(rule).__name__, rule, words(rule), *slot_names(rule)) for rule in rules)
+
+
+@functools.cache
+def _all() -> tuple[frozenset[str], frozenset[str]]:
+    """The keys of groups and the slots that are some optimizer's."""
+    known = _known()
+    return frozenset(k for _, _, keys, _, _ in known for k in keys), frozenset(k for *_, e, _ in known for k in e)
+
+
+def differences(rule: Rule, group: Mapping[str, Any], slots: set[str]) -> list[str]:
+    """What speaks against a dict with this group and these slots being one of this optimizer."""
+    keys, (every, always) = words(rule), slot_names(rule)
+    all_keys, all_slots = _all()
+    wrong = [k for k, v in CONSTANTS.get(type(rule).__name__, {}).items() if group.get(k, v) != v]
+    missing = [k for k, needed in keys.items() if needed and k not in group]
+    foreign = [k for k in group if k in all_keys and k not in keys]
+    return [*missing, *foreign, *wrong, *sorted((slots & all_slots) - every), *sorted(always - slots if slots else ())]
+
+
+def refuse_foreign(call: str, rule: Rule, saved: Mapping[str, Any]) -> None:
+    """Refuse the dict of another optimizer, or of a later version of this package."""
+    wanted = f"must be a state dict of {type(rule).__name__}"
+    slots = {k for held in saved["state"].values() if isinstance(held, dict) for k in held} - {"step"}
+    for group in saved["param_groups"]:
+        if (version := group.get(VERSION, FORMAT)) > FORMAT:
+            raise bad_value(call, "state_dict", f"{wanted} of format {FORMAT} or older", version, "Update scirs2.")
+        if NAME not in group:
+            _refuse_better(call, wanted, rule, group, slots)
+        elif group[NAME] != (name := _full_name(rule)):
+            worded = f"{wanted}; its groups differ in {NAME!r}, which is {name!r} here"
+            raise bad_value(call, "state_dict", worded, sorted(slots), f"It was saved by {group[NAME]}.")
+
+
+def _refuse_better(call: str, wanted: str, rule: Rule, group: Mapping[str, Any], slots: set[str]) -> None:
+    """Refuse a group without a name that fits another optimizer better, or this one neither by keys nor by memory."""
+    against = differences(rule, group, slots)
+    others = {name: len(differences(r, group, slots)) for name, r, *_ in _known() if name != type(rule).__name__}
+    least = min(others.values())
+    absent = slot_names(rule)[1] - slots if slots else {k for k, n in words(rule).items() if n} - group.keys()
+    if len(against) <= least and not absent:
+        return
+    likely = [name for name, count in others.items() if count == least and count < len(against)]
+    looks = f"It looks like one of {' or '.join(likely)}." if likely else ""
+    raise _foreign(call, wanted, against, slots, looks)
+
+
+def _foreign(call: str, wanted: str, against: Sequence[str], slots: set[str], looks: str) -> ArgumentValueError:
+    worded = f"{wanted}; its groups and memory differ in {', '.join(map(repr, against))}"
+    return bad_value(call, "state_dict", worded, sorted(slots), looks)
