@@ -82,11 +82,15 @@ class Dialect:
             if host in back:
                 found[back[host]] = value
                 continue
-            members = self.tuples[host]
-            if (numbers := members_of(value, len(members))) is None:
-                raise bad_type(call, host, f"must be a tuple of {len(members)} numbers", value)
-            found.update(zip(members, numbers, strict=True))
+            found.update(zip(self.tuples[host], self.members(call, host, value), strict=True))
         return found
+
+    def members(self, call: str, host: str, value: Any) -> tuple[Any, ...]:
+        """The numbers in a tuple of the host's."""
+        count = len(self.tuples[host])
+        if (numbers := members_of(value, count)) is None:
+            raise bad_type(call, host, f"must be a tuple of {count} numbers", value)
+        return numbers
 
     def rule(self, cls: type[Rule], given: Mapping[str, Any], *, match: str | None = None, call: str = "") -> Rule:
         """A rule from the host's arguments. Only what was given is passed on, so that `match` may have its own

@@ -40,7 +40,7 @@ def plain_number(value: Any) -> Any:
 
 def members_of(value: Any, count: int) -> tuple[Any, ...] | None:
     """The members of a sequence of this length, of whatever class (list, array, a config's list), or None."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         found = tuple(value)
@@ -68,6 +68,8 @@ class Field:
         back as Python's number.
         """
         plain = plain_number(value)
+        if isinstance(self.kind, tuple):
+            plain = members_of(plain, len(self.default)) or plain
         if plain is None and self.optional:
             return plain
         if self.kind in (float, int) and not self.static and is_traced(plain):

@@ -180,7 +180,7 @@ LISTS = ("params", "param_names")
 
 def plain(value: Any, like: Any = None) -> Any:
     """A value without numpy. Where `like`, the value it replaces, is a tuple, any sequence of numbers becomes one."""
-    if isinstance(value, (np.generic, np.ndarray)):
+    if isinstance(value, (np.generic, np.ndarray)) and value.ndim < 2:
         value = value.tolist()
     if not isinstance(like, tuple):
         return value

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from scirs2_adapters.core.errors import bad_type, bad_value
@@ -25,8 +26,10 @@ from ..dialect import (
     NONE_IS_DEFAULT,
     OURS,
     TORCH,
+    both_words,
     build,
     given_by_name,
+    plain,
     plain_group,
     refuse,
 )
@@ -90,14 +93,12 @@ class RuleOptimizer(Hooked):
         setting = Setting(self.rule_class, {**self.defaults, **group}, None)
         self._refuse(setting)
         check_state_dtype(call, group.get("state_dtype"), setting.rule.all_slots())
-        numbers = _numbers(setting.rule)
+        numbers = state.model_numbers(setting.rule)
         group |= state.group_marks(setting.whole)
         group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
 
     def _refuse(self, setting: Setting) -> None:
-        """Refuse what a group asks for and this class cannot do."""
-        LIMIT.check(type(self).__name__, "max_grad_norm", setting.limit)
-        check_path(type(self).__name__, setting.kernel)
+        """Refuse what a group asks for and this class cannot do; nothing here."""
 
     def _prepare(self) -> None:
         self._settings: dict[int, Setting] = {}
@@ -120,11 +121,13 @@ class RuleOptimizer(Hooked):
 
     def _all_or_nothing(self, make: Callable[..., Any], *args: Any) -> Any:
         """What `make` returns; if it raises, the memory it has begun is taken back, for a refused step leaves none."""
-        before = {p: set(held) for p, held in self.state.items()}
+        before = {p: set(held) for p, held in self.state.items() if isinstance(held, dict)}
         try:
             return make(self, *args)
         except BaseException:
             for p, held in list(self.state.items()):
+                if not isinstance(held, dict):
+                    continue
                 for name in held.keys() - before.get(p, set()):
                     del held[name]
                 if p not in before:
@@ -133,7 +136,9 @@ class RuleOptimizer(Hooked):
 
     def state_dict(self) -> dict[str, Any]:
         """Parameters by number, their memory and the groups: what torch's class of this name makes and takes."""
-        return state.export(self, Optimizer.state_dict(self))
+        with state.of_groups(self):
+            saved = Optimizer.state_dict(self)
+        return state.export(self, saved)
 
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> state.Report | None:  # type: ignore[override]
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in.
@@ -164,27 +169,40 @@ class Setting:
 
     def __init__(self, cls: type[Rule], group: Mapping[str, Any], last: Setting | None) -> None:
         self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
-        self.limit = group.get("max_grad_norm")
         same = last if last is not None and (last.base, last.match) == (self.base, self.match) else None
         fields = cls.fields_with(self.base) if same is None else same.fields
         self.fields: Mapping[str, Field] = fields
         self.places: list[tuple[str, str, int | None]] = TORCH.places(fields) if same is None else same.places
         hosts = (h for _, h, _ in self.places)
-        self.keys: tuple[str, ...] = (*hosts, "base", "match", "kernel") if same is None else same.keys
+        self.keys: tuple[str, ...] = (*hosts, "base", "match", "kernel", "max_grad_norm") if same is None else same.keys
         self.values = [group.get(k) for k in self.keys]
         self.live = any(map(_changeable, self.values))
-        core = self._core(group)
+        call = cls.__name__
+        LIMIT.check(call, "max_grad_norm", group.get("max_grad_norm"))
+        check_path(call, self.kernel)
+        core = self._core(call, group)
+        core |= {} if same is None else self._changed(call, group, core, same.whole)
         self.traced = any(isinstance(v, torch.Tensor) for v in core.values())
         self.whole: Rule = (self._checked(cls, group) if same is None else same.whole).revalued(core)
         #: What takes the step: of a wrapper that evaluates the model, its base.
         self.rule: Rule = getattr(self.whole, "base", self.whole) if self.whole.evaluates else self.whole
 
-    def _core(self, group: Mapping[str, Any]) -> dict[str, Any]:
+    def _core(self, call: str, group: Mapping[str, Any]) -> dict[str, Any]:
         """The group's values under the core's words."""
-        found = {c: _number(group[h] if i is None else group[h][i]) for c, h, i in self.places}
-        return found | {
-            c: self.fields[c].default for c, h, _ in self.places if h in NONE_IS_DEFAULT and found[c] is None
-        }
+        values = {}
+        for core, host, place in self.places:
+            value = group[host] if place is None else TORCH.members(call, host, group[host])[place]
+            values[core] = self.fields[core].default if value is None and host in NONE_IS_DEFAULT else _number(value)
+        return values
+
+    def _changed(self, call: str, group: Mapping[str, Any], core: Mapping[str, Any], before: Rule) -> dict[str, Any]:
+        """What someone has written into the group since the last step, checked as the constructor does."""
+        changed = {}
+        for name, value in core.items():
+            if not isinstance(value, torch.Tensor) and value != getattr(before, name):
+                with both_words(call, group):
+                    changed[name] = self.fields[name].check(call, TORCH.spell(name, self.fields), value)
+        return changed
 
     def _checked(self, cls: type[Rule], group: Mapping[str, Any]) -> Rule:
         hosts = {h: group[h] for _, h, _ in self.places if h not in NONE_IS_DEFAULT or group[h] is not None}
@@ -192,19 +210,25 @@ class Setting:
 
     def holds(self, group: Mapping[str, Any]) -> bool:
         """Whether the group still has these values."""
-        return not self.live and [group.get(k) for k in self.keys] == self.values
+        try:
+            return not self.live and [group.get(k) for k in self.keys] == self.values
+        except (ValueError, RuntimeError):  # an array or a tensor has taken the place of a number
+            return False
 
 
 def _changeable(value: Any) -> bool:
-    return isinstance(value, (torch.Tensor, list)) or (isinstance(value, tuple) and any(map(_changeable, value)))
+    in_place = isinstance(value, (torch.Tensor, np.ndarray, list))
+    return in_place or (isinstance(value, tuple) and any(map(_changeable, value)))
 
 
 def _number(value: Any) -> Any:
     """A CPU tensor as the number it is now; one that is differentiated, or lies elsewhere, stays a tensor."""
     if not isinstance(value, torch.Tensor):
-        return tuple(value) if isinstance(value, list) else value
-    plain = type(value) is torch.Tensor and value.device.type == "cpu"
-    return value.item() if plain and not (value.requires_grad and torch.is_grad_enabled()) else value.reshape(())
+        return plain(value)
+    if value.numel() != 1:
+        return value.tolist()
+    here = type(value) is torch.Tensor and value.device.type == "cpu"
+    return value.item() if here and not (value.requires_grad and torch.is_grad_enabled()) else value.reshape(())
 
 
 def _named(state_dtype: Any) -> Any:
@@ -212,11 +236,6 @@ def _named(state_dtype: Any) -> Any:
     if isinstance(state_dtype, Mapping):
         return {k: _named(v) for k, v in state_dtype.items()}
     return state.dtype_name(state_dtype) if isinstance(state_dtype, torch.dtype) else state_dtype
-
-
-def _numbers(rule: Rule) -> dict[str, float]:
-    """What a rule keeps for the whole model, before the first step."""
-    return {s.name: float(s.first(rule)) for s in rule.model_slots()}
 
 
 def _check_flags(call: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> None:

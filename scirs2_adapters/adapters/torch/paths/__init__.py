@@ -16,6 +16,7 @@ import torch
 from ..state import spread_class
 from . import scaling, shards
 from .plan import Plan
+from .tables import same
 
 _GRADIENT = operator.attrgetter("grad")
 #: Patterns of gradients (which parameters have one) whose plans are kept.
@@ -29,15 +30,16 @@ def step(optimizer: Any, grads: list[Any] | None = None) -> None:
     found = list(map(_GRADIENT, params)) if grads is None else grads
     kinds = list(map(type, found))
     found = shards.aligned(params, found) if spread_class() in kinds else found
+    settings = [optimizer._setting(i, group) for i, group in enumerate(groups)]  # checks what was written there
     scales = scaling.scales(optimizer, found)
     if scales is scaling.SKIP:
         return
-    settings = [optimizer._setting(i, group) for i, group in enumerate(groups)]
     pattern = (scales is None, *kinds, *[len(group["params"]) for group in groups])
     plan = optimizer._plans.get(pattern)
     if plan is None or not plan.holds(optimizer, settings, params, found):
-        if len(optimizer._plans) >= PLANS:
-            optimizer._plans.clear()
+        # Of parameters that are no longer in the groups nothing may be kept.
+        kept = {k: other for k, other in optimizer._plans.items() if same(other.params, params)}
+        optimizer._plans = kept if len(kept) < PLANS else {}
         plan = optimizer._all_or_nothing(Plan, settings, params, found, scales is not None)
         optimizer._plans[pattern] = plan
     plan.run(optimizer, found, scales)

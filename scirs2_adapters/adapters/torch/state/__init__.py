@@ -9,8 +9,8 @@ from .loading import fill, load
 from .matching import Report
 from .memory import Held, arrays_of, begin_counts, count_dtype, remember
 from .names import Names, known_names, remember_names
-from .origin import group_marks
-from .saving import export
+from .origin import group_marks, model_numbers
+from .saving import export, of_groups
 from .tensors import dtype_name, is_spread, kinds, leaf_of, local, parts, spread_class
 
 __all__ = [
@@ -29,6 +29,8 @@ __all__ = [
     "known_names",
     "leaf_of",
     "load",
+    "model_numbers",
+    "of_groups",
     "local",
     "parts",
     "remember",

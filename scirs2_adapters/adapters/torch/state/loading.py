@@ -17,7 +17,7 @@ from ..dialect import NONE_IS_DEFAULT, OURS, TORCH, build
 from .matching import Report, in_order
 from .memory import Held, arrays_of, check_shape, gather_counts
 from .names import known_names, remember_names
-from .origin import FORMAT, VERSION, refuse_foreign
+from .origin import FORMAT, VERSION, group_marks, model_numbers, refuse_foreign
 from .tensors import Tensor, leaf_of
 from .values import loaded_group
 
@@ -59,7 +59,7 @@ def _fitting(call: str, optimizer: Any, rule: Rule, saved: Saved, report: Report
     refuse_foreign(call, rule, saved)
     saved = in_order(call, optimizer, saved, report)
     pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
-    groups = [_completed(optimizer, group, old) for group, old in pairs]
+    groups = [_completed(optimizer, rule, group, old) for group, old in pairs]
     rules = [_rule_of(rule, group) for group in groups]
     state = dict(saved["state"])
     for p, label, key, index in _places(optimizer, groups):
@@ -74,9 +74,9 @@ def _fitting(call: str, optimizer: Any, rule: Rule, saved: Saved, report: Report
     return {**saved, "state": state, "param_groups": groups}
 
 
-def _completed(optimizer: Any, group: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(optimizer: Any, rule: Rule, group: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """A saved group with everything that this version has; `kernel` stays with the process."""
-    missing = optimizer.defaults | {k: group[k] for k in OURS}
+    missing = optimizer.defaults | {k: group[k] for k in OURS} | group_marks(rule) | model_numbers(rule)
     values = loaded_group(old, optimizer.defaults | dict(group))
     return {**missing, **values, "kernel": group["kernel"], VERSION: FORMAT}
 
@@ -111,14 +111,12 @@ def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Any, held: 
 
 
 def _restore(optimizer: Any, saved: Saved) -> None:
-    """After torch has loaded: the dtypes that it has changed, and the names that came along."""
+    """After torch has loaded: the dtypes that it has changed."""
     for p, _, key, _ in _places(optimizer, list(saved["param_groups"])):
         held: Held = saved["state"].get(key) or {}
         for name, value in held.items() if isinstance(held, Mapping) else ():
             if name != "step" and isinstance(value, Tensor) and value.dtype != optimizer.state[p][name].dtype:
                 optimizer.state[p][name] = value.to(p.device)
-    for group in optimizer.param_groups:
-        remember_names(optimizer._names, group)
 
 
 def fill(optimizer: Any) -> None:
@@ -126,4 +124,5 @@ def fill(optimizer: Any) -> None:
     for group in optimizer.param_groups:
         for key, value in optimizer.defaults.items():
             group.setdefault(key, value)
+        remember_names(optimizer._names, group)
     gather_counts(optimizer)

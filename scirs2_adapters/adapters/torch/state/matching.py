@@ -118,7 +118,8 @@ def _refuse_others(
     if missing or unexpected:
         told = {"missing": missing, "unexpected": unexpected}
         worded = "; ".join(f"{what}: {listed(names)}" for what, names in told.items() if names)
-        error = bad_value(call, "state_dict", "must be of the same parameters", worded, _PARTLY)
+        count = f"one of {sum(len(group['params']) for group in saved['param_groups'])} parameters"
+        error = bad_value(call, "state_dict", f"must be of the same parameters; {worded}", count, _PARTLY)
     elif not _one_to_one(sources) or len(saved["param_groups"]) != len(sources):
         told_groups = f"parameters of other groups than here. {_GROUPS}"
         error = bad_value(call, "state_dict", "must have the same groups", told_groups, _PARTLY)

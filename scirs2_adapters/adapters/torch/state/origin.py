@@ -28,6 +28,11 @@ def group_marks(rule: Rule) -> dict[str, Any]:
     return {NAME: _full_name(rule), VERSION: FORMAT, **CONSTANTS.get(type(rule).__name__, {})}
 
 
+def model_numbers(rule: Rule) -> dict[str, float]:
+    """What every group holds for the whole model, before the first step."""
+    return {s.name: float(s.first(rule)) for s in rule.model_slots()}
+
+
 def _full_name(rule: Rule) -> str:
     base = getattr(rule, "base", None)
     name = type(rule).__name__

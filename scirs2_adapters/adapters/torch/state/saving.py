@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..dialect import WHOLE_STEPS
 from .names import known_names
 from .tensors import Tensor
 from .values import saved_value
+
+
+@contextlib.contextmanager
+def of_groups(optimizer: Any) -> Iterator[None]:
+    """Leaves out, meanwhile, the memory of parameters that are in no group any more, for which torch has no number."""
+    whole, params = optimizer.state, {id(p) for group in optimizer.param_groups for p in group["params"]}
+    strays = [p for p in whole if isinstance(p, Tensor) and id(p) not in params]
+    if strays:
+        optimizer.state = defaultdict(dict, {p: held for p, held in whole.items() if not any(p is s for s in strays)})
+    try:
+        yield
+    finally:
+        optimizer.state = whole
 
 
 def export(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
