@@ -95,6 +95,11 @@ class SearchOptimizer(ClosureOptimizer):
         Optimizer.__init__(self, params, TORCH.to_host(rule.settled(), rule.fields))
         self._group()
 
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        Optimizer.__setstate__(self, saved)
+        for group in self.param_groups:
+            group |= {k: v for k, v in self.defaults.items() if k not in group}
+
     def _group(self) -> dict[str, Any]:
         """The one group that there may be."""
         if len(self.param_groups) == 1:
@@ -112,7 +117,7 @@ class SearchOptimizer(ClosureOptimizer):
         evaluations = Evaluations(type(self).__name__, params, closure)
         with torch.no_grad():
             start = flat(params)
-            memory = {k: _core(v, start) for k, v in self.state[params[0]].items() if v is not None}
+            memory = {k: _core(v, start) for k, v in self.state[params[0]].items() if k in ORDER and v is not None}
             try:
                 end, memory = drive(rule.search(SPACE, start, memory), evaluations.whole)
                 if end is not start:
@@ -120,7 +125,8 @@ class SearchOptimizer(ClosureOptimizer):
             except BaseException:
                 evaluations.restore()
                 raise
-            self.state[params[0]] = {k: _torch(k, memory[k], start) for k in ORDER if k in memory}
+            others = {k: v for k, v in self.state[params[0]].items() if k not in ORDER}
+            self.state[params[0]] = {k: _torch(k, memory[k], start) for k in ORDER if k in memory} | others
         return evaluations.losses[0]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -149,12 +155,13 @@ class SearchOptimizer(ClosureOptimizer):
         """The memory in a state dict; that of another optimizer or model is refused before anything is changed."""
         call = f"{type(self).__name__}.load_state_dict"
         wanted = f"must be a state dict of {type(self).__name__}"
-        for group in saved["param_groups"]:
-            if missing := [word for word in TORCH.parameters(self.rule_class.fields) if word not in group]:
-                raise bad_value(call, "state_dict", f"{wanted}; its group has no {missing[0]!r}", sorted(group))
         held: Mapping[str, Any] = saved["state"].get(saved["param_groups"][0]["params"][0]) or {}
-        if unknown := [k for k in held if k not in ORDER]:
-            raise bad_value(call, "state_dict", f"{wanted}; its memory has {unknown[0]!r}", sorted(map(str, held)))
+        for group in saved["param_groups"]:
+            missing = [word for word in TORCH.parameters(self.rule_class.fields) if word not in group]
+            if missing and not held.keys() & set(ORDER):
+                raise bad_value(call, "state_dict", f"{wanted}; its group has no {missing[0]!r}", sorted(group))
+        if held and not held.keys() & set(ORDER):
+            raise bad_value(call, "state_dict", f"{wanted}; its memory has {min(held)!r}", sorted(map(str, held)))
         size = sum(p.numel() * (2 if p.is_complex() else 1) for p in self._group()["params"])
         for key, value in held.items():
             for x in value if isinstance(value, list) else [value]:

@@ -17,9 +17,9 @@ from .values import saved_value
 def of_groups(optimizer: Any) -> Iterator[None]:
     """Leaves out, meanwhile, the memory of parameters that are in no group any more, for which torch has no number."""
     whole, params = optimizer.state, {id(p) for group in optimizer.param_groups for p in group["params"]}
-    strays = [p for p in whole if isinstance(p, Tensor) and id(p) not in params]
-    if strays:
-        optimizer.state = defaultdict(dict, {p: held for p, held in whole.items() if not any(p is s for s in strays)})
+    kept = {k: held for k, held in whole.items() if id(k) in params or not isinstance(k, Tensor)}
+    if len(kept) < len(whole):
+        optimizer.state = defaultdict(dict, kept)
     try:
         yield
     finally:
