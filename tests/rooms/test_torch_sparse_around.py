@@ -32,7 +32,7 @@ def test_all_others_refuse_them_and_name_the_way_out(name: str) -> None:
     p, q = table(), table()
     optimizer = ours(name)([q, p])
     p.grad, q.grad = rows(0, p), torch.ones_like(q)
-    with pytest.raises(RuntimeError, match=rf"`{name}` does not support sparse gradients.*`sparse=False`.* SGD") as e:
+    with pytest.raises(RuntimeError, match=rf"{name} does not support sparse gradients.*`sparse=False`.* SGD") as e:
         optimizer.step()
     assert all(taker in str(e.value) for taker in TAKERS)
     assert torch.equal(q, table())

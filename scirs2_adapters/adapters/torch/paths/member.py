@@ -43,7 +43,7 @@ class Member:
         if not (self.p.is_floating_point() or self.p.is_complex()):
             raise RuntimeError(f"`{name}` steps floating point and complex parameters. Received: {self.p.dtype}.")
         if self.p.is_complex() and self.by_axes:
-            raise RuntimeError(f"`{name}` does not support complex parameters. Received: {self.p.dtype}.")
+            raise RuntimeError(f"{name} does not support complex parameters. Received: {self.p.dtype}.")
         if self.p.numel() and any(n > 1 and s == 0 for n, s in zip(self.p.shape, self.p.stride(), strict=True)):
             raise RuntimeError(
                 f"`{name}` cannot step a parameter of which several elements are one place in memory. Use `p.clone()`."

@@ -48,12 +48,12 @@ def refuse(name: str, rule: Rule, g: Tensor, fused: bool) -> None:
     if g.layout is torch.strided:
         if rule.sparse == "rows":
             way = "Use `sparse=True` where the gradient is made, or another optimizer for this parameter."
-            raise RuntimeError(f"`{name}` does not support dense gradients. {way}")
+            raise RuntimeError(f"{name} does not support dense gradients. {way}")
         return
     if not is_sparse(g) or rule.sparse is None or rule.model_slots():
         takers = " or ".join(get(n).__name__ for n in names() if get(n).sparse)
         raise RuntimeError(
-            f"`{name}` does not support sparse gradients. Received: one of layout {g.layout}. "
+            f"{name} does not support sparse gradients. Received: one of layout {g.layout}. "
             f"Use `sparse=False` where the gradient is made, or {takers} for this parameter."
         )
     if fused:
