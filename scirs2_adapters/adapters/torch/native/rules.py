@@ -38,8 +38,8 @@ from ..paths.member import reason_against
 from .hooks import Hooked
 
 Optimizer = torch.optim.Optimizer
-
-
+#: Among the settings of groups, the one of the constructor's arguments.
+DEFAULTS = -1
 LIMIT = positive(None, "largest norm of all gradients together")
 
 
@@ -68,7 +68,9 @@ class RuleOptimizer(Hooked):
         self._names = state.Names()
         self._prepare()
         # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
-        Optimizer.__init__(self, params, {**base, **TORCH.to_host(config, rule.fields), **options})
+        defaults = {**base, **TORCH.to_host(config, rule.fields), **options}
+        self._settings[DEFAULTS] = Setting(self.rule_class, defaults, None, made=rule)
+        Optimizer.__init__(self, params, defaults)
         rows.check_parameters(call, self._setting(0, self.param_groups[0]).rule, self.param_groups)
         shards.refuse_divided(call, self._setting(0, self.param_groups[0]).rule, self.param_groups)
 
@@ -90,8 +92,9 @@ class RuleOptimizer(Hooked):
         group |= plain_group({k: v for k, v in group.items() if k != "params"}, self.defaults)
         if "state_dtype" in group:
             group["state_dtype"] = _named(group["state_dtype"])
-        setting = Setting(self.rule_class, {**self.defaults, **group}, None)
+        setting = Setting(self.rule_class, {**self.defaults, **group}, self._settings.get(DEFAULTS))
         self._refuse(setting)
+        self._settings[len(self.param_groups)] = setting
         check_state_dtype(call, group.get("state_dtype"), setting.rule.all_slots())
         numbers = state.model_numbers(setting.rule)
         group |= state.group_marks(setting.whole)
@@ -167,10 +170,13 @@ class RuleOptimizer(Hooked):
 class Setting:
     """A group's rule, and the values it is made of. Values that can change in place are read again at each step."""
 
-    def __init__(self, cls: type[Rule], group: Mapping[str, Any], last: Setting | None) -> None:
+    def __init__(
+        self, cls: type[Rule], group: Mapping[str, Any], last: Setting | None, made: Rule | None = None
+    ) -> None:
         self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
         same = last if last is not None and (last.base, last.match) == (self.base, self.match) else None
-        fields = cls.fields_with(self.base) if same is None else same.fields
+        before = made if same is None else same.whole
+        fields = (cls.fields_with(self.base) if made is None else made.fields) if same is None else same.fields
         self.fields: Mapping[str, Field] = fields
         self.places: list[tuple[str, str, int | None]] = TORCH.places(fields) if same is None else same.places
         hosts = (h for _, h, _ in self.places)
@@ -178,12 +184,13 @@ class Setting:
         self.values = [group.get(k) for k in self.keys]
         self.live = any(map(_changeable, self.values))
         call = cls.__name__
-        LIMIT.check(call, "max_grad_norm", group.get("max_grad_norm"))
-        check_path(call, self.kernel)
+        if same is None or same.values[-2:] != self.values[-2:]:
+            check_path(call, self.kernel)
+            LIMIT.check(call, "max_grad_norm", self.values[-1])
         core = self._core(call, group)
-        core |= {} if same is None else self._changed(call, group, core, same.whole)
+        core |= {} if before is None else self._changed(call, group, core, before)
         self.traced = any(isinstance(v, torch.Tensor) for v in core.values())
-        self.whole: Rule = (self._checked(cls, group) if same is None else same.whole).revalued(core)
+        self.whole: Rule = (self._checked(cls, group) if before is None else before).revalued(core)
         #: What takes the step: of a wrapper that evaluates the model, its base.
         self.rule: Rule = getattr(self.whole, "base", self.whole) if self.whole.evaluates else self.whole
 
@@ -191,7 +198,10 @@ class Setting:
         """The group's values under the core's words."""
         values = {}
         for core, host, place in self.places:
-            value = group[host] if place is None else TORCH.members(call, host, group[host])[place]
+            value = group[host]
+            if place is not None:
+                usual = type(value) is tuple and len(value) == len(TORCH.tuples[host])
+                value = (value if usual else TORCH.members(call, host, value))[place]
             values[core] = self.fields[core].default if value is None and host in NONE_IS_DEFAULT else _number(value)
         return values
 
@@ -223,6 +233,8 @@ def _changeable(value: Any) -> bool:
 
 def _number(value: Any) -> Any:
     """A CPU tensor as the number it is now; one that is differentiated, or lies elsewhere, stays a tensor."""
+    if type(value) in (float, bool, int):
+        return value
     if not isinstance(value, torch.Tensor):
         return plain(value)
     if value.numel() != 1:
