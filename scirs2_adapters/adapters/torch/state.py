@@ -17,7 +17,7 @@ from scirs2_adapters.core.options import slot_dtype
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
-from .dialect import NONE_IS_DEFAULT, OURS, TORCH, WHOLE_STEPS, all_words, build, resembles, signed, words
+from .dialect import NONE_IS_DEFAULT, OURS, STAYS, TORCH, WHOLE_STEPS, all_words, build, resembles, signed, words
 
 Tensor = torch.Tensor
 Held = dict[str, Any]
@@ -172,12 +172,12 @@ def restore(optimizer: Any, saved: Mapping[str, Any], before: list[dict[str, Any
             if name != "step" and isinstance(value, Tensor) and value.dtype != optimizer.state[p][name].dtype:
                 optimizer.state[p][name] = value.to(p.device)
     for group, old, mine in zip(optimizer.param_groups, saved["param_groups"], before, strict=True):
-        group |= {k: v for k, v in mine.items() if k == "kernel" or k not in old}
+        group |= {k: v for k, v in mine.items() if k in STAYS or k not in old}
 
 
 def options(group: Mapping[str, Any]) -> dict[str, Any]:
     """What a group had before a load that a dict of torch's does not say."""
-    return {k: group[k] for k in OURS}
+    return {k: group[k] for k in (*OURS, "skipped_steps") if k in group}
 
 
 def check(optimizer: Any, rule: Rule, saved: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from ..dialect import (
     refuse,
     signed,
 )
-from ..paths import compiled, rows, shards
+from ..paths import compiled, rows, scaling, shards
 from ..paths.member import reason_against
 from .hooks import Hooked
 
@@ -44,8 +44,6 @@ class RuleOptimizer(Hooked):
 
     rule_class: ClassVar[type[Rule]]
     _known: ClassVar[inspect.Signature]
-    #: `torch.amp.GradScaler` hands its scale and what it found to the step, which divides as it reads.
-    _step_supports_amp_scaling = True
 
     def __init__(self, params: Any, *args: Any, **given: Any) -> None:
         call = self.rule_class.__name__
@@ -59,10 +57,12 @@ class RuleOptimizer(Hooked):
         check_path(call, options["kernel"])
         check_state_dtype(call, options["state_dtype"], rule.all_slots())
         LIMIT.check(call, "max_grad_norm", options["max_grad_norm"])
+        scaling.check_skipping(call, [options])
         config = {k: v for k, v in rule.get_config().items() if k in rule.fields}
         base = {"base": rule.base.name} if hasattr(rule, "base") else {}
         defaults = {**base, **TORCH.to_host(config, rule.fields), **options, **signed(rule)}
         defaults |= _numbers(rule)
+        self.defaults = defaults
         self._prepare()
         Optimizer.__init__(self, params, defaults)
         self._check_groups()
@@ -77,8 +77,13 @@ class RuleOptimizer(Hooked):
                 takes_host(type(self).__name__, "host", reason_against(p))
         rows.check_parameters(type(self).__name__, rules[0], self.param_groups)
         shards.refuse_divided(type(self).__name__, rules[0], self.param_groups)
+        scaling.check_skipping(type(self).__name__, self.param_groups)
 
     def _prepare(self) -> None:
+        if self.defaults.get("fused") and not self.rule_class.evaluates:
+            # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
+            # attribute where they are asked for by name, and nobody else expects to see gradients that are scaled.
+            self._step_supports_amp_scaling = True
         self._settings: dict[int, Setting] = {}
         self._plans: dict[Any, Any] = {}
         self._counters: dict[torch.device, Any] = {}
@@ -201,8 +206,8 @@ def _named(state_dtype: Any) -> Any:
 
 
 def _numbers(rule: Rule) -> dict[str, float]:
-    """What a rule keeps for the whole model, before the first step."""
-    return {s.name: float(s.first(rule)) for s in rule.model_slots()}
+    """What is kept for the whole model, before the first step."""
+    return {"skipped_steps": 0, **{s.name: float(s.first(rule)) for s in rule.model_slots()}}
 
 
 def _check_flags(call: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
