@@ -35,7 +35,8 @@ def scales(optimizer: Any, found: Sequence[Tensor | None]) -> list[Any] | str | 
     limits = [group.get("max_grad_norm") for group in groups]
     mine, skips = vars(optimizer), skipping(groups)
     grad_scale, found_inf = mine.get("grad_scale"), mine.get("found_inf")
-    if grad_scale is None and found_inf is None and not any(limits) and not skips:
+    scaled = grad_scale is not None or found_inf is not None or any(limits)
+    if not (scaled or skips):
         return None
     overflown = found_inf is not None and bool(found_inf.item() != 0)
     grads = [g for g in found if g is not None and not overflown]
@@ -47,6 +48,8 @@ def scales(optimizer: Any, found: Sequence[Tensor | None]) -> list[Any] | str | 
         count_skipped(groups, int(overflown))
     if overflown:
         return SKIP
+    if not scaled:
+        return None
     return [inverse * (1.0 if not limit or norm is None else _clip(limit, norm)) for limit in limits]
 
 
