@@ -112,9 +112,10 @@ def test_a_state_dict_moves_between_devices(name: str) -> None:
     assert_close(walk(here), walk(there), 2e-5)
 
 
-def test_a_loss_scale_and_a_limit_are_read_on_the_way() -> None:
+@pytest.mark.parametrize("fused", [None, True])
+def test_a_loss_scale_and_a_limit_are_read_on_the_way(fused: bool | None) -> None:
     results = []
-    for cls, options in ((ours("AdamW"), {"max_grad_norm": 1.0}), (torch.optim.AdamW, {})):
+    for cls, options in ((ours("AdamW"), {"max_grad_norm": 1.0, "fused": fused}), (torch.optim.AdamW, {})):
         params = parameters("cuda")
         optimizer, scaler = cls(params, **options), torch.amp.GradScaler("cuda", init_scale=256.0)
         for step in range(4):
@@ -128,6 +129,40 @@ def test_a_loss_scale_and_a_limit_are_read_on_the_way() -> None:
             scaler.update()
         results.append([p.detach().double().cpu() for p in params])
     assert_close(*results, rtol=2e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_grad_norm": 1.0}, {"kernel": "traced"}], ids=str)
+@each_optimizer
+def test_a_step_that_is_not_finite_is_left_out_and_counted(name: str, options: dict[str, Any]) -> None:
+    optimizer, other = (made(name, parameters("cuda"), **options, **more) for more in ({"skip_nonfinite": True}, {}))
+    for at in range(2):
+        for p in optimizer.param_groups[0]["params"]:
+            p.grad = torch.ones_like(p)
+        optimizer.param_groups[0]["params"][at].grad.view(-1)[-1] = (float("inf"), float("nan"))[at]
+        optimizer.step()
+        assert optimizer.param_groups[0]["skipped_steps"] == at + 1
+        assert not optimizer.state
+    assert all(torch.equal(a, b) for a, b in zip(walk(optimizer), walk(other), strict=True))
+
+
+def test_sam_steps_under_a_scaler() -> None:
+    ends = []
+    for scaler in (torch.amp.GradScaler("cuda", init_scale=1024.0), None):
+        params = parameters("cuda")
+        optimizer = ours("SAM")(params, base="adamw")
+
+        def closure(scaler: Any = scaler, params: Any = params, optimizer: Any = optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = sum((p - 1).square().sum() for p in params)
+            (loss if scaler is None else scaler.scale(loss)).backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure, **({"scaler": scaler} if scaler else {}))
+            if scaler:
+                scaler.update()
+        ends.append([p.detach().double().cpu() for p in params])
+    assert_close(*ends, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("checked")

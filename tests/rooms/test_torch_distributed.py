@@ -115,6 +115,14 @@ def test_what_overflows_on_one_rank_is_no_step_on_any(name: str, found: Found) -
 
 
 @pytest.mark.slow
+@each_dense
+def test_a_step_that_one_rank_would_leave_out_is_left_out_and_counted_by_all(name: str, found: Found) -> None:
+    for measured, count in found[name]["left_out"].values():
+        assert measured <= 1e-3  # as where gradients are clipped
+        assert count == 3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["data_parallel", "fully_sharded"])
 @each_dense
 def test_training_on_two_ranks_is_training_on_one(name: str, way: str, found: Found) -> None:

@@ -182,7 +182,3 @@ def test_memory_keeps_its_dtype_through_a_checkpoint() -> None:
 def test_arguments_that_do_not_fit_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises((ValueError, TypeError), match=words):
         SAM([torch.nn.Parameter(torch.ones(1))], **options)
-
-
-def test_a_scaler_of_gradients_is_not_offered_a_closure() -> None:
-    assert not getattr(SAM, "_step_supports_amp_scaling", False)

@@ -21,6 +21,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial
 from torch.nn.parallel import DistributedDataParallel
 
+from scirs2_adapters.adapters.torch.state import local
 from tests.rooms.ranks import leave
 from tests.rooms.torch_spread import (
     LAYOUTS,
@@ -94,16 +95,39 @@ def clipped(name: str, folder: Path) -> float:
 
 
 def overflown(name: str, folder: Path) -> bool:
-    """Whether both ranks leave out a step in which one of them has an infinite gradient."""
-    model, optimizer = made(name, "rows")
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
-    start = [whole(p.detach()).clone() for p in model.parameters()]
-    loss = sum(p.to_local().sum() for p in model.parameters())
-    scaler.scale(loss).backward()
-    if distributed.get_rank() == 0:
-        next(model.parameters()).grad._local_tensor[0] = torch.inf
-    scaler.step(optimizer)
-    return all(map(torch.equal, start, (whole(p.detach()) for p in model.parameters())))
+    """Whether both ranks leave out a step in which one of them has an infinite gradient, by either way to scale."""
+    found = []
+    for fused in (None, True):
+        model, optimizer = made(name, "rows", fused=fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+        start = [whole(p.detach()).clone() for p in model.parameters()]
+        loss = sum(p.to_local().sum() for p in model.parameters())
+        scaler.scale(loss).backward()
+        if distributed.get_rank() == 0:
+            next(model.parameters()).grad._local_tensor[0] = torch.inf
+        scaler.step(optimizer)
+        found += map(torch.equal, start, (whole(p.detach()) for p in model.parameters()))
+    return all(found)
+
+
+def left_out(name: str, folder: Path) -> dict[str, Any]:
+    """Steps of which one rank alone sees that they are not to be made, between two that are; clipped or not."""
+    found = {}
+    for limit in (None, 0.5):
+        for layout in LAYOUTS:
+            model, optimizer = made(name, layout, skip_nonfinite=True, max_grad_norm=limit)
+            walk(model, optimizer, layout, range(2))
+            for rank, at in ((0, 0), (1, 0), (1, 2)):
+                for p in model.parameters():
+                    p.grad = torch.ones_like(p)
+                part = local(list(model.parameters())[at].grad)
+                part[:1] = torch.nan if distributed.get_rank() == rank else 1.0
+                optimizer.step()
+            walk(model, optimizer, layout, range(2, STEPS))
+            one = alone(name, max_grad_norm=limit)
+            count = optimizer.param_groups[0]["skipped_steps"]
+            found[f"{layout}, {limit}"] = [gap(model, one[0], Model(None, torch.float32)), count]
+    return found
 
 
 def network() -> nn.Module:
@@ -232,6 +256,7 @@ CHECKS = (
     replaced,
     clipped,
     overflown,
+    left_out,
     data_parallel,
     fully_sharded,
     in_backward,

@@ -39,8 +39,16 @@ TORCH = Dialect(
 
 #: What torch's classes take besides hyperparameters, and ours take all of.
 FLAGS: dict[str, Any] = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
-#: What ours take besides. `kernel` stays with the process: a checkpoint does not bring it.
-OURS: dict[str, Any] = {"max_grad_norm": None, "state_dtype": None, "kernel": "auto", "match": None}
+#: What ours take besides.
+OURS: dict[str, Any] = {
+    "max_grad_norm": None,
+    "skip_nonfinite": False,
+    "state_dtype": None,
+    "kernel": "auto",
+    "match": None,
+}
+#: What stays with the process: a checkpoint does not bring it. A run that resumes so as to skip bad steps must do so.
+STAYS = ("kernel", "skip_nonfinite")
 #: Arguments for which torch writes None where the core has the name of the default.
 NONE_IS_DEFAULT = ("adjust_lr_fn",)
 #: Keys that torch's groups have and that are no arguments of ours: the class says them.

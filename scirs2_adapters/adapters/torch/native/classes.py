@@ -69,7 +69,8 @@ def optimizer(name: str) -> type[Any]:
     """The torch class of the rule of this name."""
     rule = get(name)
     kind, fields, theirs = _kind(rule), rule.fields_with(), native_class(rule)
-    options = () if kind is SearchOptimizer else (*rule.options, "max_grad_norm", "kernel", "state_dtype")
+    ours = ("max_grad_norm", "skip_nonfinite", "kernel", "state_dtype")
+    options = () if kind is SearchOptimizer else (*rule.options, *ours)
     known = signature(rule)
     if kind is SearchOptimizer:
         own = TORCH.parameters(fields)

@@ -6,6 +6,7 @@ parameter, as torch's L-BFGS does. The second is like any other optimizer, but g
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -18,7 +19,8 @@ from scirs2_adapters.core.rule import Rule
 
 from .. import paths
 from ..dialect import TORCH, build, given_by_name
-from ..paths.closures import SPACE, Evaluations, flat, load, number
+from ..paths.closures import SPACE, Evaluated, Evaluations, NotFinite, check_scaler, flat, load, number, unscale
+from ..paths.scaling import count_skipped
 from .hooks import Hooked
 from .rules import RuleOptimizer, Setting
 
@@ -55,8 +57,27 @@ def _call(search: Callable[..., Any], closure: Callable[[], Any]) -> Any:
 class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
     """A wrapper that lets its base step by the gradient at another point."""
 
-    #: A scaler calls no closure.
-    _step_supports_amp_scaling = False
+    def _advance(self, closure: Callable[[], Any] | None = None, scaler: torch.amp.GradScaler | None = None) -> Any:
+        """Perform a single optimization step; `closure` reevaluates the model and returns the loss.
+
+        With a `scaler`, of which the caller calls `update` after the step, the closure is to call
+        `scaler.scale(loss).backward()`. Where gradients overflow, nothing is stepped.
+        """
+        given = check_closure(type(self).__name__, closure, RETURNS)
+        search = functools.partial(self._search, scaler=scaler)
+        return (_eagerly if torch.compiler.is_compiling() else _call)(search, given)
+
+    _hooked = Optimizer.profile_hook_step(_advance)
+
+    def step(self, closure: Callable[[], Any] | None = None, scaler: torch.amp.GradScaler | None = None) -> Any:
+        return super().step(closure, **({} if scaler is None else {"scaler": scaler}))
+
+    step.__doc__ = _advance.__doc__
+    step.hooked = step.unwrapped = True  # type: ignore[attr-defined]
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._evaluated = Evaluated(), Evaluated()
 
     def _refuse(self, setting: Setting) -> None:
         RuleOptimizer._refuse(self, setting)
@@ -66,17 +87,22 @@ class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
             worded = f"must have no argument `{min(own & its)}`, for {type(self).__name__} has one"
             raise bad_value(type(self).__name__, "base", worded, whole.base.name)
 
-    def _search(self, closure: Callable[[], Any]) -> Any:
+    def _search(self, closure: Callable[[], Any], scaler: torch.amp.GradScaler | None = None) -> Any:
+        check_scaler(type(self).__name__, scaler)
         rules: list[Any] = []
         params: list[Tensor] = []
         for i, group in enumerate(self.param_groups):
             rules += [self._setting(i, group).whole] * len(group["params"])
             params += group["params"]
-        evaluations = Evaluations(type(self).__name__, params, closure)
+        look = functools.partial(unscale, self, scaler, iter(self._evaluated))
+        evaluations = Evaluations(type(self).__name__, params, closure, look)
         search: Any = self.rule_class.search  # type: ignore[attr-defined]
         with torch.no_grad():
             try:
                 drive(search(SPACE, rules, map(load, params)), evaluations.each)
+            except NotFinite:
+                count_skipped(self.param_groups)
+                return evaluations.losses[0]
             finally:
                 evaluations.restore()
             paths.step(self)

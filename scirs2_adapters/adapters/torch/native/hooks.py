@@ -1,4 +1,6 @@
-"""How hooks are called once: by torch's wrapper around a step, and not again where a user's subclass has its own."""
+"""How hooks are called once: by torch's wrapper around a step, and not again where a user's subclass has its own; and
+how a function that is put in the place of `step` remains something that torch's schedulers can wrap.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,15 @@ class Hooked(Optimizer):
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         # torch wraps the step of a user's subclass itself; wrapped here as well, hooks would be called twice.
-        run = self._hooked if type(self).step is Hooked.step and _watched(self) else self._advance
+        mine = getattr(type(self).step, "unwrapped", False)
+        run = self._hooked if mine and _watched(self) else self._advance
         return run(*args, **kwargs)
 
     functools.update_wrapper(step, _advance)  # as a decorator it would hide the method from type checkers
-    step.hooked = True  # type: ignore[attr-defined]
+    step.hooked = step.unwrapped = True  # type: ignore[attr-defined]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, _rebindable(self, value) if name == "step" else value)
 
 
 def _watched(optimizer: Any) -> bool:
@@ -37,3 +43,22 @@ def _watched(optimizer: Any) -> bool:
     if mine or _global_optimizer_pre_hooks or _global_optimizer_post_hooks:
         return True
     return not torch.compiler.is_compiling() and _profiler_enabled()  # the compiler leaves the profiler's row out
+
+
+def _rebindable(optimizer: Any, step: Any) -> Any:
+    """What is put in the place of the class's `step`: torch's schedulers take it for a method, whose `__func__` they
+    call with the optimizer. A compiled step or another function has none, and a method of another object a wrong one.
+    """
+    if getattr(step, "__self__", None) is optimizer or hasattr(step, "_wrapped_by_lr_sched"):
+        return step
+    given = step
+
+    def rebound(_: Any, *args: Any, **kwargs: Any) -> Any:
+        return given(*args, **kwargs)
+
+    try:
+        step.__func__ = rebound
+    except AttributeError:  # a method, or a function in C
+        step = functools.wraps(given)(functools.partial(rebound, None))
+        step.__func__ = rebound
+    return step

@@ -33,7 +33,7 @@ from ..dialect import (
     plain_group,
     refuse,
 )
-from ..paths import compiled, rows, shards
+from ..paths import compiled, rows, scaling, shards
 from ..paths.member import reason_against
 from .hooks import Hooked
 
@@ -48,8 +48,6 @@ class RuleOptimizer(Hooked):
 
     rule_class: ClassVar[type[Rule]]
     _known: ClassVar[inspect.Signature]
-    #: `torch.amp.GradScaler` hands its scale and what it found to the step, which divides as it reads.
-    _step_supports_amp_scaling = True
 
     def __init__(self, params: Any, *args: Any, **given: Any) -> None:
         call = self.rule_class.__name__
@@ -63,16 +61,18 @@ class RuleOptimizer(Hooked):
         check_path(call, options["kernel"])
         check_state_dtype(call, options["state_dtype"], rule.all_slots())
         LIMIT.check(call, "max_grad_norm", options["max_grad_norm"])
+        scaling.check_skipping(call, [options])
         config = {k: v for k, v in rule.get_config().items() if k in rule.fields}
         base = {"base": rule.base.name} if hasattr(rule, "base") else {}
+        # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
+        self.defaults = defaults = {**base, **TORCH.to_host(config, rule.fields), **options}
         self._names = state.Names()
         self._prepare()
-        # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
-        defaults = {**base, **TORCH.to_host(config, rule.fields), **options}
         self._settings[DEFAULTS] = Setting(self.rule_class, defaults, None, made=rule)
         Optimizer.__init__(self, params, defaults)
         rows.check_parameters(call, self._setting(0, self.param_groups[0]).rule, self.param_groups)
         shards.refuse_divided(call, self._setting(0, self.param_groups[0]).rule, self.param_groups)
+        scaling.check_skipping(call, self.param_groups)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the optimizer's `param_groups`, as torch does; its values are checked first."""
@@ -94,6 +94,8 @@ class RuleOptimizer(Hooked):
             group["state_dtype"] = _named(group["state_dtype"])
         setting = Setting(self.rule_class, {**self.defaults, **group}, self._settings.get(DEFAULTS))
         self._refuse(setting)
+        options = {k: v for k, v in group.items() if k != "params"}  # which may be an iterator
+        scaling.check_skipping(call, [*self.param_groups, {**self.defaults, **options}])
         self._settings[len(self.param_groups)] = setting
         check_state_dtype(call, group.get("state_dtype"), setting.rule.all_slots())
         numbers = state.model_numbers(setting.rule)
@@ -104,6 +106,10 @@ class RuleOptimizer(Hooked):
         """Refuse what a group asks for and this class cannot do; nothing here."""
 
     def _prepare(self) -> None:
+        if self.defaults.get("fused") and not self.rule_class.evaluates:
+            # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
+            # attribute where they are asked for by name, and nobody else expects to see gradients that are scaled.
+            self._step_supports_amp_scaling = True
         self._settings: dict[int, Setting] = {}
         self._plans: dict[Any, Any] = {}
         self._number = compiled.enlist(self)

@@ -6,13 +6,16 @@ A point is one vector of all parameters, or a list of tensors like them. Complex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 
 from scirs2_adapters.core.closures._search import Space
 from scirs2_adapters.core.errors import bad_type
+
+from .scaling import all_finite, skipping
 
 Tensor = torch.Tensor
 
@@ -51,11 +54,58 @@ def flat(tensors: Iterable[Tensor]) -> Tensor:
     return torch.cat([real(x).reshape(-1) for x in tensors])
 
 
+class NotFinite(Exception):
+    """The gradients at a point are such that no step shall be made."""
+
+
+class Evaluated:
+    """The gradients of one evaluation, in the place of an optimizer: a `GradScaler` divides them by its scale, and
+    steps unless one of them has overflowed. It keeps an account for each object until its next update.
+    """
+
+    def __init__(self) -> None:
+        self.param_groups: list[dict[str, Any]] = []
+        self.finite = False
+
+    def step(self) -> None:
+        self.finite = True
+
+
+def unscale(optimizer: Any, scaler: torch.amp.GradScaler | None, places: Iterator[Evaluated]) -> None:
+    """Unscale the gradients of the evaluation that has just been made; NotFinite if the step ends with it."""
+    place, groups = next(places), optimizer.param_groups
+    if scaler is not None:
+        place.param_groups, place.finite = groups, False
+        scaler.step(place)  # type: ignore[arg-type]
+    elif skipping(groups) and place is optimizer._evaluated[0]:  # at the last point the step itself looks
+        place.finite = all_finite(groups)
+    else:
+        place.finite = True
+    if not place.finite:
+        raise NotFinite
+
+
+def check_scaler(name: str, scaler: Any) -> None:
+    """Refuse what is no scaler, and a scaler that calls this step itself: it would leave the second point scaled."""
+    if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
+        raise bad_type(f"{name}.step", "scaler", "must be a torch.amp.GradScaler or None", scaler)
+    frame = sys._getframe() if scaler is None else None
+    while frame is not None:
+        caller = frame.f_locals.get("self") if frame.f_code.co_name in ("step", "_maybe_opt_step") else None
+        if isinstance(caller, torch.amp.GradScaler) and caller.is_enabled():
+            way = "Write `optimizer.step(closure, scaler=scaler)`, then `scaler.update()`."
+            worded = "must be the scaler, which cannot call this step itself"
+            raise bad_type(f"{name}.step", "scaler", worded, None, way)
+        frame = frame.f_back
+
+
 class Evaluations:
     """The evaluations of one step, during which parameters are changed by nobody else."""
 
-    def __init__(self, name: str, params: list[Tensor], closure: Callable[[], Any]) -> None:
-        self.name, self.params, self.closure = name, params, closure
+    def __init__(
+        self, name: str, params: list[Tensor], closure: Callable[[], Any], look: Callable[[], None] = lambda: None
+    ) -> None:
+        self.name, self.params, self.closure, self.look = name, params, closure, look
         self.saved: list[Tensor] = []
         self.losses: list[Any] = []
 
@@ -76,6 +126,7 @@ class Evaluations:
     def call(self) -> Any:
         with torch.enable_grad():
             self.losses.append(self.closure())
+        self.look()
         return self.losses[-1]
 
     def leave(self) -> bool:

@@ -126,7 +126,8 @@ def refuse_divided(name: str, rule: Rule, groups: Sequence[Any]) -> None:
     It tells the optimizer that it makes nothing of the others, so the caller is looked for.
     """
     reasons = ["its formula sums over the model"] if rule.model_slots() else []
-    reasons += ["max_grad_norm is of all gradients"] if any(group["max_grad_norm"] for group in groups) else []
+    ours = ("max_grad_norm", "skip_nonfinite")
+    reasons += [f"{k} is of all gradients" for k in ours if any(group.get(k) for group in groups)]
     made_by: Any = getattr(sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer"), _DIVIDING, None)
     frame = sys._getframe() if reasons and made_by else None
     while frame is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.rule import Rule
 
-from ..dialect import NONE_IS_DEFAULT, OURS, TORCH, build
+from ..dialect import NONE_IS_DEFAULT, OURS, STAYS, TORCH, build
 from .matching import Report, in_order
 from .memory import Held, arrays_of, check_shape, gather_counts
 from .names import known_names, remember_names
@@ -75,10 +75,11 @@ def _fitting(call: str, optimizer: Any, rule: Rule, saved: Saved, report: Report
 
 
 def _completed(optimizer: Any, rule: Rule, group: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved group with everything that this version has; `kernel` stays with the process."""
-    missing = optimizer.defaults | {k: group[k] for k in OURS} | group_marks(rule) | model_numbers(rule)
+    """A saved group with everything that this version has; some options stay with the process."""
+    mine = {k: group[k] for k in (*OURS, "skipped_steps") if k in group}
+    missing = optimizer.defaults | group_marks(rule) | model_numbers(rule) | mine
     values = loaded_group(old, optimizer.defaults | dict(group))
-    return {**missing, **values, "kernel": group["kernel"], VERSION: FORMAT}
+    return {**missing, **values, **{k: mine[k] for k in STAYS}, VERSION: FORMAT}
 
 
 def _rule_of(rule: Rule, group: Mapping[str, Any]) -> Rule:

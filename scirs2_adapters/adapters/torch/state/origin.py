@@ -30,7 +30,7 @@ def group_marks(rule: Rule) -> dict[str, Any]:
 
 def model_numbers(rule: Rule) -> dict[str, float]:
     """What every group holds for the whole model, before the first step."""
-    return {s.name: float(s.first(rule)) for s in rule.model_slots()}
+    return {"skipped_steps": 0, **{s.name: float(s.first(rule)) for s in rule.model_slots()}}
 
 
 def _full_name(rule: Rule) -> str:
