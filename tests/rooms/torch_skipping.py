@@ -1,4 +1,4 @@
-"""What the tests of `skip_nonfinite=True` share: gradients of which an element is bad, and all that a step may change."""
+"""What the tests of `skip_nonfinite=True` share: gradients with a bad element, and all that a step may change."""
 
 from __future__ import annotations
 
