@@ -103,6 +103,20 @@ def test_max_grad_norm_is_of_unscaled_gradients(name: str, fused: bool | None) -
     assert distance(run.optimizer, unscaled(name, max_grad_norm=0.5)) < CLOSE[torch.float32]
 
 
+@each_optimizer
+def test_the_norm_of_scaled_float16_gradients_does_not_overflow(name: str) -> None:
+    steps = []
+    for factor in (1.0, 512.0):
+        optimizer = ours(name)(plain_for(name, torch.float16), fused=True, max_grad_norm=1.0)
+        for p in params_of(optimizer):
+            p.grad = torch.full_like(p, 64.0 * factor)
+        optimizer.grad_scale, optimizer.found_inf = torch.tensor(factor), torch.tensor(0.0)
+        optimizer.step()
+        steps.append([p.detach().clone() for p in params_of(optimizer)])
+    assert all(map(torch.equal, *steps))
+    assert not all(map(torch.equal, steps[0], plain_for(name, torch.float16)))
+
+
 def clipping(cls: type[torch.optim.Optimizer]) -> tuple[type[Any], list[float]]:
     """A user's class that clips in its step, and the norms that it has seen."""
     norms: list[float] = []

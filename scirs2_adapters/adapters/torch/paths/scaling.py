@@ -126,7 +126,11 @@ def _norm(grads: list[Tensor]) -> float | Tensor:
 
 
 def _norm_together(grads: list[Tensor]) -> Tensor:
-    norm = torch.nn.utils.get_total_norm(list(map(entries, grads)))
+    numbers = list(map(entries, grads))
+    # float16 ends at 65,504, which the norm of scaled gradients soon exceeds: the norm of norms is taken instead.
+    half = [x for x in numbers if x.dtype == torch.float16 and not is_spread(x)]
+    norms = torch._foreach_norm(half, dtype=torch.float32) if half else ()
+    norm = torch.nn.utils.get_total_norm([*(x for x in numbers if x.dtype != torch.float16 or is_spread(x)), *norms])
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
