@@ -55,6 +55,8 @@ WAIST = Waist(
     ),
     matmul=partial(jnp.matmul, precision="highest"),
     transpose=lambda x: jnp.swapaxes(x, -1, -2),
+    reshape=jnp.reshape,
+    permute=jnp.transpose,
 )
 
 
