@@ -99,24 +99,29 @@ def slots_of(keys: Iterable[Any], state: Mapping[Any, Any]) -> dict[Any, tuple[s
     return {k: tuple(state[k]) if isinstance(state.get(k), Mapping) else () for k in keys}
 
 
-def explained(rule: Rule, leaves: Sequence[Leaf]) -> list[str]:
-    """A line for each parameter: which rule steps it, as what, and why."""
+def explained(pairs: Sequence[tuple[Rule, Leaf]]) -> list[str]:
+    """A line for each parameter, given with the rule of its group: which rule steps it, as what, and why."""
     lines = []
-    for i, leaf in enumerate(leaves):
-        routed, why = rule.route(leaf), rule.reason(leaf)
+    for i, (rule, leaf) in enumerate(pairs):
+        routed = rule.route(leaf)
         view = routed.view(leaf)
-        notes = [note for note in (view.told(leaf.shape) if view else "", why) if note]
-        lines.append(f"{leaf.name or f'parameter {i}'} {leaf.shape}: {', '.join([_name(routed), *notes])}")
+        notes = [_name(routed), view.told(leaf.shape) if view else "", rule.reason(leaf)]
+        lines.append(f"{leaf.name or f'parameter {i}'} {leaf.shape}: {', '.join(filter(None, notes))}")
     return lines
 
 
-def say(call: str, rule: Rule, leaves: Sequence[Leaf]) -> None:
-    """Says in one line how many parameters another rule steps: a warning where that may not be what was meant."""
-    if not rule.routes or not leaves:
+def say(call: str, pairs: Sequence[tuple[Rule, Leaf]]) -> None:
+    """Says in one line how many parameters other rules step: a warning where that may not be what was meant."""
+    groups: dict[int, tuple[Rule, list[Leaf]]] = {}
+    for rule, leaf in pairs:
+        if rule.routes:
+            groups.setdefault(id(rule), (rule, []))[1].append(leaf)
+    if not groups:
         return
-    reasons = Counter(map(rule.reason, leaves))
-    text = f"scirs2: {call}: {_name(rule)} steps {reasons.pop('', 0)} of {len(leaves)} parameters"
+    first = next(iter(groups.values()))[0]
+    reasons = Counter(rule.reason(leaf) for rule, leaves in groups.values() for leaf in leaves)
+    text = f"scirs2: {call}: {_name(first)} steps {reasons.pop('', 0)} of {len(pairs)} parameters"
     left = ", ".join(f"{count} ({why})" for why, count in reasons.items())
-    text += f"; {_name(rule.other())} steps {left}" if left else ""
-    doubts = rule.doubts(leaves)
-    log.log(logging.WARNING if doubts else logging.INFO, ". ".join([text, *doubts]))
+    text += f"; {_name(first.other())} steps {left}" if left else ""
+    doubts = [doubt for rule, leaves in groups.values() for doubt in rule.doubts(leaves)]
+    log.log(logging.WARNING if doubts else logging.INFO, "%s", ". ".join([text, *doubts]))

@@ -24,7 +24,6 @@ import numpy as np
 from . import adamw
 from ._walk import Array, History, Slots, Store, as_is, walk
 
-
 #: AdamW's rate for Muon's.
 RATIOS = {"original": 3e-4 / 0.02, "match_rms_adamw": 1.0}
 
@@ -67,8 +66,10 @@ def is_matrix(shape: tuple[int, ...], layout: str | None) -> bool:
     return len(shape) == 2 or (len(shape) > 2 and 1 not in rows_of_outputs(np.empty(shape), layout).shape)
 
 
-def on_matrix(x: Array, g: Array, slots: Slots, *, matrix_dtype: type, rate: float, decay: float, momentum: float,
-              nesterov: bool, ns: tuple, adjust: str, layout: str | None, batch: int) -> tuple[Array, Slots]:  # fmt: skip
+def on_matrix(
+    x: Array, g: Array, slots: Slots, *, matrix_dtype: type, rate: float, decay: float, momentum: float, nesterov: bool,
+    ns: tuple, adjust: str, layout: str | None, batch: int,
+) -> tuple[Array, Slots]:  # fmt: skip
     """A step of a matrix, a kernel, or a batch of them; `ns` are coefficients, steps and eps of the iteration."""
     b = momentum * slots.get("momentum_buffer", 0.0) + (1.0 - momentum) * g
     u = momentum * b + (1.0 - momentum) * g if nesterov else b
@@ -104,13 +105,14 @@ def step(
     **adamw_own: float,
 ) -> tuple[Array, Slots]:
     batch = batch_axes if x.ndim >= batch_axes + 2 else 0
-    if not route_all and is_matrix(x.shape[batch:], layout):
-        return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, rate=learning_rate, decay=weight_decay,
-            momentum=momentum, nesterov=nesterov, ns=(ns_coefficients, ns_steps, eps), adjust=adjust, layout=layout,
-            batch=batch)  # fmt: skip
-    rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)
-    return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=given(adamw_weight_decay, weight_decay),
-        **{k.removeprefix("adamw_"): v for k, v in adamw_own.items()})  # fmt: skip
+    if route_all or not is_matrix(x.shape[batch:], layout):
+        rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)
+        own = {k.removeprefix("adamw_"): v for k, v in adamw_own.items()}
+        decay = given(adamw_weight_decay, weight_decay)
+        return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
+    ns = ns_coefficients, ns_steps, eps
+    own = {"momentum": momentum, "nesterov": nesterov, "adjust": adjust, "layout": layout, "batch": batch}
+    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, rate=learning_rate, decay=weight_decay, ns=ns, **own)
 
 
 def trajectory(

@@ -139,7 +139,7 @@ def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) 
 LACKING: dict[str, tuple[set[str], str]] = {
     "lookahead": ({"fast_optimizer", "reset_state"}, "optax's wraps a transformation, ours a rule"),
     "muon": (
-        {"adam_eps_root", "adaptive", "consistent_rms", "muon_weight_dimension_numbers", "preconditioning"},
+        {"adam_eps_root", "adaptive", "consistent_rms", "preconditioning"},
         "variants of its author's and of others, which PyTorch's has not either",
     ),
     "nadam": ({"nesterov"}, "it is Nesterov's Adam; without is `adam`"),

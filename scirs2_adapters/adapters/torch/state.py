@@ -53,10 +53,19 @@ def kinds(members: Iterable[Any]) -> list[Any]:
     return [(m.p.dtype, m.p.shape, m.p.device) for m in members]
 
 
-def leaf_of(p: Tensor, name: str = "") -> Leaf:
-    """A parameter as a rule sees it; a complex one is a real one with an axis more."""
+def leaf_of(p: Tensor, name: str = "", held: Iterable[str] = ()) -> Leaf:
+    """A parameter as a rule sees it, with the memory that it has; a complex one is a real one with an axis more."""
     shape, dtype = tuple(p.shape), dtype_name(p.dtype)
-    return Leaf((*shape, 2), dtype_name(p.real.dtype), name) if p.is_complex() else Leaf(shape, dtype, name)
+    if p.is_complex():
+        return Leaf((*shape, 2), dtype_name(p.real.dtype), name, held=frozenset(held), parts=True)
+    return Leaf(shape, dtype, name, held=frozenset(held))
+
+
+def leaves_of(optimizer: Any, group: Mapping[str, Any]) -> list[Leaf]:
+    """The parameters of a group as a rule sees them."""
+    names = group.get("param_names") or ()
+    names = names if len(names) == len(group["params"]) else [""] * len(group["params"])
+    return [leaf_of(p, n, optimizer.state.get(p) or ()) for p, n in zip(group["params"], names, strict=True)]
 
 
 def arrays_of(rule: Rule, leaf: Leaf) -> tuple[Slot, ...]:
@@ -197,7 +206,7 @@ def check(optimizer: Any, rule: Rule, saved: Mapping[str, Any]) -> None:
             raise _foreign(name, f"its groups differ in {', '.join(map(repr, missing or foreign or wrong))}", saved)
     rules = {id(old): _saved_rule(rule, old) for old in saved["param_groups"]}
     for p, label, old, held in _pairs(optimizer, saved):
-        leaf = leaf_of(p, label)
+        leaf = leaf_of(p, label, held)
         routed = rules[id(old)].route(leaf)
         known = {s.name for s in routed.all_slots()} | {"step"}
         unknown = [k for k, v in held.items() if k not in known and v is not None]

@@ -77,7 +77,7 @@ class HostOptimizer:
         self.state: dict[Hashable, dict[str, np.ndarray]] = {}
         self._route(self.state)
         self._decide()
-        routing.say(_CALL, self.rule, list(self._leaves.values()))
+        routing.say(_CALL, [(self.rule, leaf) for leaf in self._leaves.values()])
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
         self.model = {s.name: float(s.first(self.rule)) for s in self.rule.model_slots()}
         self._plans: dict[Any, list[tuple[Batch, list[int]]]] = {}
@@ -214,7 +214,7 @@ class HostOptimizer:
 
     def explain(self) -> str:
         """Which rule steps which array, a line for each, and why."""
-        return "\n".join(routing.explained(self.rule, list(self._leaves.values())))
+        return "\n".join(routing.explained([(self.rule, leaf) for leaf in self._leaves.values()]))
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all memory by name: plain dicts, arrays and numbers. bfloat16 slots are carried as uint16."""

@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 
 import torch
 
+from scirs2_adapters.core import routing
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field, positive
 from scirs2_adapters.core.options import check_path, check_state_dtype, takes_host
 from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Leaf
 
 from .. import paths, state
 from ..dialect import (
@@ -46,6 +48,7 @@ class RuleOptimizer(Hooked):
     _known: ClassVar[inspect.Signature]
     #: `torch.amp.GradScaler` hands its scale and what it found to the step, which divides as it reads.
     _step_supports_amp_scaling = True
+    _said = False
 
     def __init__(self, params: Any, *args: Any, **given: Any) -> None:
         call = self.rule_class.__name__
@@ -67,6 +70,27 @@ class RuleOptimizer(Hooked):
         Optimizer.__init__(self, params, defaults)
         self._check_groups()
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the optimizer's `param_groups`, as torch does."""
+        Optimizer.add_param_group(self, param_group)
+        shards.note(self, self.param_groups[-1])
+
+    def explain(self) -> str:
+        """Which algorithm steps which parameter, a line for each, and why."""
+        return "\n".join(routing.explained(self._routed()))
+
+    def _routed(self) -> list[tuple[Rule, Leaf]]:
+        """Every parameter, with the rule of its group."""
+        rules = [self._setting(i, group).rule for i, group in enumerate(self.param_groups)]
+        leaves = (state.leaves_of(self, group) for group in self.param_groups)
+        return [(rule, leaf) for rule, each in zip(rules, leaves, strict=True) for leaf in each]
+
+    def _say(self) -> None:
+        """Says at the first step what another algorithm steps."""
+        if not self._said:
+            self._said = True
+            routing.say(type(self).__name__, self._routed())
+
     def _check_groups(self) -> None:
         """What the groups ask for is checked at the door as well; numbers of the model are those of the first."""
         rules = [self._setting(i, group).rule for i, group in enumerate(self.param_groups)]
@@ -86,6 +110,7 @@ class RuleOptimizer(Hooked):
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         Optimizer.__setstate__(self, saved)
+        shards.note_again(self)
         self._prepare()
         state.fill(self)
 
