@@ -81,6 +81,12 @@ def on_matrix(
     return x - rate * (decay * x + o), {"momentum_buffer": b}
 
 
+def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: float, own: dict) -> tuple[Array, Slots]:
+    """A step of anything else."""
+    own = {k.removeprefix("adamw_"): v for k, v in own.items()}
+    return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
+
+
 def step(
     t: int,
     x: Array,
@@ -104,15 +110,13 @@ def step(
     batch_axes: int = 0,
     **adamw_own: float,
 ) -> tuple[Array, Slots]:
-    batch = batch_axes if x.ndim >= batch_axes + 2 else 0
+    batch = batch_axes * (x.ndim >= batch_axes + 2)
     if route_all or not is_matrix(x.shape[batch:], layout):
         rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)
-        own = {k.removeprefix("adamw_"): v for k, v in adamw_own.items()}
-        decay = given(adamw_weight_decay, weight_decay)
-        return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
-    ns = ns_coefficients, ns_steps, eps
+        return on_others(t, x, g, slots, rate, given(adamw_weight_decay, weight_decay), adamw_own)
     own = {"momentum": momentum, "nesterov": nesterov, "adjust": adjust, "layout": layout, "batch": batch}
-    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, rate=learning_rate, decay=weight_decay, ns=ns, **own)
+    own |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_coefficients, ns_steps, eps)}
+    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **own)
 
 
 def trajectory(

@@ -9,7 +9,7 @@ well, once: in a step on TensorFlow a variable has lost the name that this depen
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,11 +49,9 @@ class Memory:
     A variable that Keras overwrites with its gradient (float8 scales) has no member.
     """
 
-    def __init__(self, optimizer: Any, variables: Sequence[Any], held: Sequence[Iterable[str]] | None = None) -> None:
+    def __init__(self, optimizer: Any, variables: Sequence[Any]) -> None:
         rule: Rule = optimizer.rule
         leaves = [None if getattr(v, "overwrite_with_gradient", False) else leaf_of(optimizer, v) for v in variables]
-        if held is not None:  # which rule steps a variable was settled when that memory was made
-            leaves = [leaf and leaf.holding(slots) for leaf, slots in zip(leaves, held, strict=True)]
         widest = "float64" if any(leaf and leaf.dtype == "float64" for leaf in leaves) else "float32"
         self.families: list[Rule] = []
         self.model = {s.name: _model_variable(optimizer, rule, s, variables[0], widest) for s in rule.model_slots()}
