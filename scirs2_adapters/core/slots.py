@@ -80,8 +80,8 @@ class Leaf:
     """One parameter as a rule sees it. `name` is the path the framework gives it, or empty.
 
     `layout` is how the framework lays kernels; `matrix` says which axes are inputs and outputs, where the user has said
-    so. `held` are the slots that it has already: which rule steps it was settled when they were made. `parts` says that
-    its numbers are complex, the parts of which are stepped as real ones.
+    so. `held` are the slots that it has already: which rule steps it was settled when they were made. With
+    `parts` the last axis holds the two parts of complex numbers.
     """
 
     shape: tuple[int, ...]

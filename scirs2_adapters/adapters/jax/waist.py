@@ -97,8 +97,7 @@ class Job:
 
 def leaf_of(p: Any, name: str, matrix: Matrix | None = None, held: Iterable[str] = ()) -> Leaf:
     """A parameter as a rule sees it, with the memory that it has. Kernels are as Flax and optax have them."""
-    slots = frozenset(held) - {"p", "g"}
-    return Leaf(p.shape, real(p.dtype), name, INPUTS_FIRST, matrix, slots, jnp.issubdtype(p.dtype, jnp.complexfloating))
+    return Leaf(p.shape, real(p.dtype), name, INPUTS_FIRST, matrix, frozenset(held) - {"p", "g"})
 
 
 @dataclass(eq=False)

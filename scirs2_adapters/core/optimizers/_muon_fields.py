@@ -42,8 +42,8 @@ class MatrixRule(Rule, counts="none"):
     batch_axes = count(0, "so many first axes of a parameter of at least two more count matrices", static=True, least=0)
     #: Whether names are looked at: those of a parameter's "layer", "embedding" anywhere in its path, or "none".
     by_name = "layer"
-    #: Whether parameters of more axes than two are matrices, and complex ones.
-    kernels, complex_matrices = True, False
+    #: Whether parameters of more axes than two are matrices.
+    kernels = True
     #: The ratio where none is given and the scale is the original one.
     ratio = RATIO
 
@@ -76,7 +76,7 @@ class MatrixRule(Rule, counts="none"):
             return "" if leaf.matrix.inputs else "its dimension numbers make it no matrix"
         if len(leaf.shape) < 2:
             return "fewer than two axes"
-        return "complex" if leaf.parts and not self.complex_matrices else ""
+        return "complex" if leaf.parts else ""
 
     def unwanted(self, leaf: Leaf) -> str:
         if self.by_name == "none":
