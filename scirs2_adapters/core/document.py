@@ -17,6 +17,7 @@ OPTIONS = {
     "base": "the optimizer inside, by name or as a rule; its own arguments are taken here too.",
     "match": "None, or the framework whose own formula and defaults of this optimizer are taken.",
     "mask": "None, a tree of True and False in the parameters' form, or a function that makes one: what decays.",
+    "dimensions": "None, or optax's MuonDimensionNumbers, a tree of them, or a function that makes it.",
     "axis_name": "None, or the mapped axes (of shard_map, vmap) over which a formula's norms and sums go as well.",
     "max_grad_norm": "None, or the norm of all gradients together to which larger ones are scaled as they are read.",
     "kernel": '"host" is the compiled kernel, "traced" the framework\'s operations, "auto" the first where it can run.',

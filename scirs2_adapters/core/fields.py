@@ -140,10 +140,12 @@ def count(default: int, means: str, static: bool = False, least: int = 1) -> Any
     return Field(default, means, f"must be a whole number >= {least}", lambda v: v >= least, kind=int, static=static)
 
 
-def choice(default: str, means: str, *choices: str) -> Any:
+def choice(default: str | None, means: str, *choices: str) -> Any:
     """One of a few words; a constant of the variant."""
-    worded = "must be one of " + ", ".join(repr(c) for c in choices)
-    return Field(default, means, worded, choices.__contains__, kind=str, static=True, choices=choices)
+    worded, optional = "must be one of " + ", ".join(repr(c) for c in choices), default is None
+    return Field(
+        default, means, worded, choices.__contains__, kind=str, static=True, choices=choices, optional=optional
+    )
 
 
 def numbers_tuple(default: tuple[float, ...], means: str) -> Any:

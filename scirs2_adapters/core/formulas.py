@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from .fields import is_number
+from .matrix import Matrix
 
 
 def one_minus_power(xp: Any, beta: Any, t: Any) -> Any:
@@ -60,15 +61,22 @@ def heavy_ball(buffer: Any, mu: Any, x: Any) -> Any:
     return x if buffer is None else mu * buffer + x
 
 
-def orthogonalize(xp: Any, x: Any, eps: Any, a: Any, b: Any, c: Any, *, steps: int) -> Any:
+def orthogonalize(
+    xp: Any, x: Any, eps: Any, a: Any, b: Any, c: Any, *, steps: int, matrix: Matrix | None = None
+) -> Any:
     """Newton-Schulz iteration of odd degree 5: x with its singular values moved towards 1 (Jordan et al. 2024).
 
-    Works on the wide form, where the Gram matrix is the smaller one.
+    Works on the wide form, where the Gram matrix is the smaller one. `matrix` says which axes are the matrix's where
+    the last two are not all there are; each matrix of a batch is divided by its own norm.
     """
+    whole, x = x.shape, x if matrix is None else matrix.flat(xp, x)
     tall = x.shape[-2] > x.shape[-1]
     x = xp.transpose(x) if tall else x
-    x = x / xp.maximum(xp.sqrt(xp.sum(x * x, None)), eps)
+    many = matrix is not None and len(x.shape) > 2
+    square = xp.sum(xp.sum(x * x, -1), -2) if many else xp.sum(x * x, None)
+    x = x / xp.maximum(xp.sqrt(square), eps)
     for _ in range(steps):
         gram = xp.matmul(x, xp.transpose(x))
         x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
-    return xp.transpose(x) if tall else x
+    x = xp.transpose(x) if tall else x
+    return x if matrix is None else matrix.whole(xp, x, tuple(whole))

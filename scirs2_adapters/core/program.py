@@ -16,6 +16,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
+from .matrix import Matrix
 from .rule import Rule
 from .slots import LAST, Axes, Kind, Leaf, Slot
 from .waist import ELEMENTWISE
@@ -143,8 +144,8 @@ for _name in ("gt", "ge", "lt", "le"):
 class Recorder:
     """The `xp` of a formula while it is recorded. Equal operations on equal arguments become one node."""
 
-    def __init__(self, axes: Axes = LAST) -> None:
-        self.axes = axes
+    def __init__(self, axes: Axes = LAST, view: Matrix | None = None) -> None:
+        self.axes, self.view = axes, view
         self.nodes: list[Node] = []
         self._known: dict[Node, int] = {}
         for name in ELEMENTWISE:
@@ -193,8 +194,11 @@ class Recorder:
         return self._reduce("total", x, Kind.MODEL)
 
     def matrix(self, function: Callable[..., Any], x: Symbol, *scalars: Symbol, **options: Any) -> Symbol:
-        """`function(xp, x, *scalars, **options)` of whole matrices, written in the waist with matmul and transpose."""
+        """`function(xp, x, *scalars, **options)` of whole matrices, written in the waist with matmul and transpose.
+        Which axes are the matrix's, where the last two are not all, the option `matrix` says: the rule's `view`.
+        """
         level = max(self._node("matrix", a).level for a in (x, *scalars)) + 1
+        options |= {} if self.view is None else {"matrix": self.view}
         static = (function, tuple(sorted(options.items())))
         return self.add(Node("matrix", tuple(a.index for a in (x, *scalars)), Kind.FULL, level, static=static))
 
@@ -214,8 +218,10 @@ _lock = threading.RLock()
 
 
 @functools.lru_cache(maxsize=4096)
-def _record(variant: tuple[Any, ...], slots: tuple[Slot, ...], axes: Axes, scaled: bool, holder: _Held) -> Program:
-    xp = Recorder(axes)
+def _record(
+    variant: tuple[Any, ...], slots: tuple[Slot, ...], axes: Axes, view: Matrix | None, scaled: bool, holder: _Held
+) -> Program:
+    xp = Recorder(axes, view)
     p, g = (xp.add(Node("input", (), Kind.FULL, 0, name)) for name in ("p", "g"))
     symbols = {s.name: xp.add(Node("input", (), s.kind, 0, s.name)) for s in slots}
     scalars = _Scalars(xp)
@@ -251,6 +257,17 @@ def record(rule: Rule, leaf: Leaf, scaled: bool = False) -> Program:
     holder = _Held(rule)
     try:
         with _lock:  # two threads would record two programs, and the leaves of one call would be of two kinds
-            return _record(rule.variant(), rule.slots(leaf), rule.axes(leaf), scaled, holder)
+            return _record(rule.variant(), rule.slots(leaf), rule.axes(leaf), rule.view(leaf), scaled, holder)
     finally:
         del holder.rule  # the cache keeps its keys, and what is traced must not outlive its trace
+
+
+#: Parameters of every number of axes, long enough for a rule that looks at lengths.
+EXAMPLES = tuple(Leaf((256,) * axes) for axes in range(5))
+
+
+def needs_whole(rule: Rule) -> bool:
+    """Whether a rule steps a flat piece of several parameters otherwise than these parameters: it looks at shapes, or
+    sums over a tensor or the model.
+    """
+    return rule.by_leaf or any(n.reduces for leaf in EXAMPLES for n in record(rule.route(leaf), leaf).nodes)

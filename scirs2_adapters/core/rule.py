@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Self
 from .document import document, numpy_example
 from .errors import bad_type, bad_value, did_you_mean
 from .fields import Field, flag, nonnegative, rate
-from .slots import LAST, Axes, Kind, Leaf, Slot
+from .routing import Routed
+from .slots import Kind, Leaf, Slot
 
 Scalars = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
 FIELD_CONVENTIONS = ("eps",)
 
 
-class Rule:
+class Rule(Routed):
     """Base of all optimizers. Subclasses are final: to vary one, change a field, add a `matches` row, or wrap it."""
 
     learning_rate = rate(1e-3)
@@ -154,27 +155,6 @@ class Rule:
         raise bad_type(type(self).__name__, "coefficients", "must be defined by the rule", None)
 
     update: Callable[..., Any]
-
-    def leaf_coefficients(self, leaf: Leaf) -> Scalars:
-        """Scalars that depend on a parameter's shape or dtype; most rules have none."""
-        del leaf
-        return {}
-
-    @property
-    def by_leaf(self) -> bool:
-        """Whether a parameter's shape, dtype or name matters to its scalars; if not, they are the same for all."""
-        cls = type(self)
-        return cls.route is not Rule.route or cls.leaf_coefficients is not Rule.leaf_coefficients
-
-    def route(self, leaf: Leaf) -> Rule:
-        """The rule that steps this parameter: another one where this one does not fit (vectors under Muon)."""
-        del leaf
-        return self
-
-    def axes(self, leaf: Leaf) -> Axes:
-        """The two axes, counted from the end, that rows and columns are of: `xp.mean(x, -1)` is over the second one."""
-        del leaf
-        return LAST
 
     # -- derived
 

@@ -7,8 +7,11 @@ like the parameter, zero at first; an annotation made by one of the functions be
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
+
+from .matrix import OUTPUTS_FIRST, Matrix
 
 #: The two axes whose rows and columns a rule may look along, counted from the end.
 Axes = tuple[int, int]
@@ -74,11 +77,24 @@ EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloa
 
 @dataclass(frozen=True)
 class Leaf:
-    """One parameter as a rule sees it. `name` is the path the framework gives it, or empty."""
+    """One parameter as a rule sees it. `name` is the path the framework gives it, or empty.
+
+    `layout` is how the framework lays kernels; `matrix` says which axes are inputs and outputs, where the user has said
+    so. `held` are the slots that it has already: which rule steps it was settled when they were made. With
+    `parts` the last axis holds the two parts of complex numbers.
+    """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     name: str = ""
+    layout: str = OUTPUTS_FIRST
+    matrix: Matrix | None = None
+    held: frozenset[str] = frozenset()
+    parts: bool = False
+
+    def holding(self, slots: Iterable[str]) -> Leaf:
+        """The same parameter with these slots."""
+        return replace(self, held=frozenset(slots))
 
 
 def slot(when: str | None = None, initial: str | None = None) -> Slot:

@@ -1,7 +1,7 @@
 """The narrow waist: the closed list of operations a formula may use besides + - * / and comparisons.
 
-A room binds these ten names to its framework and is done: `Waist(sqrt=torch.sqrt, ...)`. A formula that needs another
-name asks for it here first, once, for every path. Reductions keep the reduced axes (`axis=-1` gives (..., n, 1),
+A room binds these twelve names to its framework and is done: `Waist(sqrt=torch.sqrt, ...)`. A formula that needs
+another asks for it here first, once, for every path. Reductions keep the reduced axes (`axis=-1` gives (..., n, 1),
 `axis=None` gives a 0-d number), so that every result broadcasts against the parameter again. NaN passes through all of
 them: `maximum` and `sign` propagate it.
 """
@@ -41,6 +41,8 @@ class Waist:
     mean: Callable[[Array, int | None], Array]
     matmul: Callable[[Array, Array], Array]
     transpose: Callable[[Array], Array]
+    reshape: Callable[[Array, tuple[int, ...]], Array]
+    permute: Callable[[Array, tuple[int, ...]], Array]
     total: Callable[[Sequence[Array]], Array] = _total
     matrix: Callable[..., Array] = _matrix
 
@@ -48,7 +50,7 @@ class Waist:
 ELEMENTWISE = ("sqrt", "abs", "sign", "maximum", "minimum", "where")
 OPERATORS = ("add", "sub", "mul", "div", "neg", "gt", "ge", "lt", "le")
 FORMULA_NAMES = (*ELEMENTWISE, "mean", "norm", "total", "matrix")
-MATRIX_NAMES = (*ELEMENTWISE, "sum", "mean", "matmul", "transpose")
+MATRIX_NAMES = (*ELEMENTWISE, "sum", "mean", "matmul", "transpose", "reshape", "permute")
 
 
 def _log(value: float) -> float:

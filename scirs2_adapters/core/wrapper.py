@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from .errors import bad_type
 from .fields import Field
+from .matrix import Matrix
 from .rule import Rule, Scalars
 from .slots import Axes, Leaf, Slot
 
@@ -96,14 +97,28 @@ class Wrapper(Rule):
         return cls._roles(cls.wrap, 3)
 
     @property
+    def routes(self) -> bool:
+        return self.base.routes
+
+    @property
     def by_leaf(self) -> bool:
         return self.base.by_leaf
 
-    def route(self, leaf: Leaf) -> Rule:
-        """The wrapper around whatever rule its base routes this parameter to."""
-        routed = self.base.route(leaf)
-        own = {k: getattr(self, k) for k in type(self).fields}
-        return self if routed is self.base else type(self)(routed, **own)
+    def other(self) -> Rule:
+        """The wrapper around the rule that steps what its base leaves."""
+        return type(self)(self.base.other(), **{k: getattr(self, k) for k in type(self).fields})
+
+    def misfit(self, leaf: Leaf) -> str:
+        return self.base.misfit(leaf)
+
+    def unwanted(self, leaf: Leaf) -> str:
+        return self.base.unwanted(leaf)
+
+    def doubts(self, leaves: Sequence[Leaf]) -> list[str]:
+        return self.base.doubts(leaves)
+
+    def view(self, leaf: Leaf) -> Matrix | None:
+        return self.base.view(leaf)
 
     def all_slots(self) -> tuple[Slot, ...]:
         return (*self.base.all_slots(), *self._wrap_signature()[0])

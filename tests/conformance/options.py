@@ -9,6 +9,7 @@ from typing import Any
 import scirs2_adapters
 from scirs2_adapters.core import Rule, Wrapper
 from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.matrix import OUTPUTS_FIRST
 from scirs2_adapters.core.slots import Leaf
 
 Hyper = dict[str, Any]
@@ -35,7 +36,9 @@ def other(field: Field) -> Any:
 def brisk(rule: type[Rule]) -> Hyper:
     """The defaults, but with a learning rate, and first values of what a rule learns of the model, that show."""
     learned = {s.initial: PACE for s in rule().model_slots() if s.initial}
-    return {"learning_rate": max(PACE, rule.fields_with()["learning_rate"].default), **learned}
+    fields = rule.fields_with()
+    alike = {"layout": OUTPUTS_FIRST} if "layout" in fields else {}  # frameworks lay kernels in two ways
+    return {"learning_rate": max(PACE, fields["learning_rate"].default), **learned, **alike}
 
 
 def turned(rule: type[Rule]) -> Hyper:

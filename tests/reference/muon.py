@@ -1,12 +1,16 @@
 """Muon: Jordan 2024 (kellerjordan.github.io/posts/muon), the algorithm and its Newton-Schulz iteration.
 
-`adjust` "match_rms_adamw" is Liu et al., arXiv 2502.16982, eq. 4. Follows the code of torch.optim.Muon.
+`adjust` "match_rms_adamw" is Liu et al., arXiv 2502.16982, eq. 4. Follows the code of torch.optim.Muon, and for kernels
+that of the author's repository: `update.view(len(update), -1)`.
 
 Differs from the post as torch's code does (torch's own documentation shows the post's form): the buffer is an
 average, b = mu b + (1 - mu) g. The two differ in scale only, which the iteration removes, but the stored buffer
-shows it. Matrices are leaves of exactly two dimensions, seen as [out, in]; every other leaf takes AdamW with
-`adamw_weight_decay`, or without one this `weight_decay`; with `route_all`, so does everything. The iteration runs in
-`matrix_dtype`: float64 here, bfloat16 in torch.
+shows it. Differs from the author's code: the scale of a kernel is that of its matrix, where his is of its last two
+axes. Leaves of more than two axes are kernels; after `batch_axes` of theirs, if at least two are left, a batch of
+matrices. A leaf of fewer axes, or of more of which one side has length 1, takes AdamW with `adamw_weight_decay`, or
+without one this `weight_decay`; with `route_all`, so does every leaf. AdamW's learning rate is `adamw_learning_rate`,
+or `adamw_ratio` times this one; the ratio is 3e-4 / 0.02, the author's two rates, and 1 where steps are as large as
+AdamW's. The iteration runs in `matrix_dtype`: float64 here, bfloat16 in torch.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ import numpy as np
 
 from . import adamw
 from ._walk import Array, History, Slots, Store, as_is, walk
+
+#: AdamW's rate for Muon's.
+RATIOS = {"original": 3e-4 / 0.02, "match_rms_adamw": 1.0}
 
 
 def newton_schulz(u: Array, coefficients: tuple[float, float, float], steps: int, eps: float, dtype: type) -> Array:
@@ -33,15 +40,51 @@ def newton_schulz(u: Array, coefficients: tuple[float, float, float], steps: int
     return (y.T if tall else y).astype(float)
 
 
-def scale(shape: tuple[int, int], adjust: str) -> float:
+def scale(outputs: int, inputs: int, adjust: str) -> float:
     """The factor on the learning rate that makes steps of differently shaped matrices comparable."""
-    rows, columns = shape
-    factors = {"original": math.sqrt(max(1.0, rows / max(columns, 1))), "match_rms_adamw": 0.2 * math.sqrt(max(shape))}
-    return factors[adjust]
+    if adjust == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(outputs, inputs))
+    return math.sqrt(max(1.0, outputs / max(inputs, 1)))
 
 
 def given(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
+
+
+def rows_of_outputs(m: Array, layout: str | None) -> Array:
+    """One matrix or kernel with a row for each output: torch's [out, in, ...], or [..., in, out]."""
+    if layout == "inputs_first":
+        return m.reshape(math.prod(m.shape[:-1]), m.shape[-1]).T
+    return m.reshape(m.shape[0], math.prod(m.shape[1:]))
+
+
+def back(rows: Array, shape: tuple[int, ...], layout: str | None) -> Array:
+    return (rows.T if layout == "inputs_first" else rows).reshape(shape)
+
+
+def is_matrix(shape: tuple[int, ...], layout: str | None) -> bool:
+    return len(shape) == 2 or (len(shape) > 2 and 1 not in rows_of_outputs(np.empty(shape), layout).shape)
+
+
+def on_matrix(
+    x: Array, g: Array, slots: Slots, *, matrix_dtype: type, rate: float, decay: float, momentum: float, nesterov: bool,
+    ns: tuple, adjust: str, layout: str | None, batch: int,
+) -> tuple[Array, Slots]:  # fmt: skip
+    """A step of a matrix, a kernel, or a batch of them; `ns` are coefficients, steps and eps of the iteration."""
+    b = momentum * slots.get("momentum_buffer", 0.0) + (1.0 - momentum) * g
+    u = momentum * b + (1.0 - momentum) * g if nesterov else b
+    o = np.zeros(x.shape)
+    for place in np.ndindex(x.shape[:batch]):
+        rows = rows_of_outputs(u[place], layout)
+        made = scale(*rows.shape, adjust) * newton_schulz(rows, *ns, matrix_dtype)
+        o[place] = back(made, u[place].shape, layout)
+    return x - rate * (decay * x + o), {"momentum_buffer": b}
+
+
+def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: float, own: dict) -> tuple[Array, Slots]:
+    """A step of anything else."""
+    own = {k.removeprefix("adamw_"): v for k, v in own.items()}
+    return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
 
 
 def step(
@@ -59,21 +102,21 @@ def step(
     ns_steps: int = 5,
     eps: float = 1e-7,
     adjust: str = "original",
-    adamw_beta1: float = 0.9,
-    adamw_beta2: float = 0.999,
-    adamw_eps: float = 1e-8,
     adamw_learning_rate: float | None = None,
     adamw_weight_decay: float | None = None,
+    adamw_ratio: float | None = None,
     route_all: bool = False,
+    layout: str | None = None,
+    batch_axes: int = 0,
+    **adamw_own: float,
 ) -> tuple[Array, Slots]:
-    if route_all or x.ndim != 2:
-        rate, decay = given(adamw_learning_rate, learning_rate), given(adamw_weight_decay, weight_decay)
-        own = {"beta1": adamw_beta1, "beta2": adamw_beta2, "eps": adamw_eps}
-        return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
-    b = momentum * slots.get("momentum_buffer", 0.0) + (1.0 - momentum) * g
-    u = momentum * b + (1.0 - momentum) * g if nesterov else b
-    o = scale(x.shape, adjust) * newton_schulz(u, ns_coefficients, ns_steps, eps, matrix_dtype)
-    return x - learning_rate * (weight_decay * x + o), {"momentum_buffer": b}
+    batch = batch_axes * (x.ndim >= batch_axes + 2)
+    if route_all or not is_matrix(x.shape[batch:], layout):
+        rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)
+        return on_others(t, x, g, slots, rate, given(adamw_weight_decay, weight_decay), adamw_own)
+    own = {"momentum": momentum, "nesterov": nesterov, "adjust": adjust, "layout": layout, "batch": batch}
+    own |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_coefficients, ns_steps, eps)}
+    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **own)
 
 
 def trajectory(

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from transformers import Trainer
 
+import scirs2_adapters
+from scirs2_adapters.core.program import needs_whole
 from scirs2_adapters.hf import optim, with_optimizer
 from tests.rooms.hf_support import arguments
 
@@ -40,6 +42,28 @@ def test_a_configuration_that_keeps_the_optimizer_is_accepted(config: Any, tmp_p
     args = arguments(tmp_path)
     args.deepspeed = config
     assert optim("lion", args)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("name", scirs2_adapters.names())
+def test_zero_is_refused_for_optimizers_of_whole_parameters_alone(name: str, stage: int, tmp_path: Path) -> None:
+    args = arguments(tmp_path)
+    args.deepspeed = {"zero_optimization": {"stage": stage}}
+    if not needs_whole(scirs2_adapters.get(name)()):
+        assert optim(name, args)
+        return
+    for door in (lambda: optim(name, args), lambda: with_optimizer(Trainer, name).get_optimizer_cls_and_kwargs(args)):
+        with pytest.raises(ValueError, match=r'ZeRO.*flat pieces.*"stage": 0'):
+            door()
+    args.deepspeed = {"zero_optimization": {"stage": 0}}
+    assert optim(name, args)
+
+
+def test_zero_is_refused_where_all_gradients_are_clipped_together(tmp_path: Path) -> None:
+    args = arguments(tmp_path)
+    args.deepspeed = {"zero_optimization": {"stage": 2}}
+    with pytest.raises(ValueError, match="max_grad_norm"):
+        optim("adamw", args, max_grad_norm=1.0)
 
 
 def test_the_configuration_is_found_in_a_file(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
+from optax import contrib
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
@@ -46,6 +49,54 @@ def test_muons_trajectory_is_optaxs_though_its_state_is_its_own(kwargs: dict) ->
     wanted, _ = walk(two_calls(tx), tx.init(start), start, grads)
     found, _ = walk(two_calls(ours), ours.init(start), start, grads)
     assert gap(found, wanted, start) < 3e-5
+
+
+NUMBERS = contrib.MuonDimensionNumbers
+DIMENSIONS = {
+    "conv": NUMBERS((0, 1, 2), 3),
+    "experts": NUMBERS(1, 2),
+    "attention": NUMBERS((-1, 0), (1,)),
+    "dense": NUMBERS(),
+    "head": None,
+    "bias": None,
+}
+SHAPES = {
+    "conv": (3, 3, 2, 5), "experts": (2, 4, 3), "attention": (4, 2, 3), "dense": (4, 3), "head": (3, 4), "bias": (4,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", [lambda: DIMENSIONS, lambda: lambda params: DIMENSIONS], ids=["tree", "function"])
+def test_muons_dimension_numbers_are_optaxs(form: Any) -> None:
+    rng = np.random.default_rng(0)
+    start, *grads = [{k: jnp.asarray(rng.standard_normal(s)) for k, s in SHAPES.items()} for _ in range(5)]
+    given = {"muon_weight_dimension_numbers": form()}
+    tx, ours = theirs("muon")(1e-2, **given), room.muon(1e-2, **given, match="optax")
+    wanted, _ = walk(two_calls(tx), tx.init(start), start, grads)
+    found, _ = walk(two_calls(ours), ours.init(start), start, grads)
+    assert gap(found, wanted, start) < 3e-5
+
+
+@pytest.mark.parametrize(
+    ("numbers", "word"),
+    [
+        ({"w": NUMBERS(0, 2)}, "must name axes of the parameter, which has 2"),
+        ({"w": NUMBERS(0, -2)}, "must have disjoint axes"),
+        ({"w": 3}, "must be a MuonDimensionNumbers"),
+        ({"v": None}, "must be optax's MuonDimensionNumbers, or a tree"),
+    ],
+)
+def test_dimension_numbers_that_do_not_fit_are_refused_by_name(numbers: Any, word: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"muon_weight_dimension_numbers.*{word}"):
+        room.muon(muon_weight_dimension_numbers=numbers).init({"w": jnp.ones((2, 3))})
+
+
+def test_explain_says_which_leaves_another_rule_steps_and_why() -> None:
+    dense, embedding, kernel = (jnp.ones(shape) for shape in ((2, 3), (4, 2), (3, 2, 2)))
+    params = {"classifier": {"Dense_0": {"kernel": dense}}, "embed": embedding, "conv": kernel}
+    said = room.explain(room.muon(), params)
+    assert "embed (4, 2): adamw, embedding or head" in said
+    assert "conv (3, 2, 2): muon, as a matrix of 6 inputs and 2 outputs" in said
+    assert "classifier" not in said
 
 
 @each_case
@@ -139,7 +190,7 @@ def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) 
 LACKING: dict[str, tuple[set[str], str]] = {
     "lookahead": ({"fast_optimizer", "reset_state"}, "optax's wraps a transformation, ours a rule"),
     "muon": (
-        {"adam_eps_root", "adaptive", "consistent_rms", "muon_weight_dimension_numbers", "preconditioning"},
+        {"adam_eps_root", "adaptive", "consistent_rms", "preconditioning"},
         "variants of its author's and of others, which PyTorch's has not either",
     ),
     "nadam": ({"nesterov"}, "it is Nesterov's Adam; without is `adam`"),

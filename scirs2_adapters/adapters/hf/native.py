@@ -22,7 +22,7 @@ from scirs2_adapters.core import get, names
 from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
 
 from .dialect import FROM_ARGS, read, settle
-from .paths import GROUPS, Optimizer, refuse_replacement, routes_by_name, served
+from .paths import GROUPS, Optimizer, refuse_flat, refuse_replacement, routes_by_name, served
 from .state import name_parameters
 
 PREFIX = "scirs2_"
@@ -57,7 +57,7 @@ def pair(call: str, name: str, args: Any, hyper: Mapping[str, Any]) -> tuple[typ
     cls = native(name)
     refuse_replacement(call, args)
     given = settle(call, get(name), hyper, args)
-    try_out(cls, given)
+    refuse_flat(call, args, try_out(cls, given))
     return cls, given
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from scirs2_adapters.core import Rule, Wrapper, get
+from scirs2_adapters.core import get
 from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.program import needs_whole
 
 from .state import name_parameters
 
@@ -44,10 +45,7 @@ def served(name: str, cls: type[Optimizer], given: dict[str, Any]) -> tuple[Call
 
 def routes_by_name(name: str, given: Mapping[str, Any]) -> bool:
     """Whether the rule may step a parameter otherwise because of its name."""
-    rule = get(name).build({"base": given["base"]} if "base" in given else {})
-    while isinstance(rule, Wrapper):
-        rule = rule.base
-    return type(rule).route is not Rule.route
+    return get(name).build({"base": given["base"]} if "base" in given else {}).routes
 
 
 def split(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -80,6 +78,19 @@ def refuse_replacement(call: str, args: Any) -> None:
             config.get("zero_force_ds_cpu_optimizer"),
             'Add `"zero_force_ds_cpu_optimizer": false`.',
         )
+
+
+def refuse_flat(call: str, args: Any, made: Optimizer) -> None:
+    """Refuse ZeRO for an optimizer whose formula is of whole parameters: it would be given flat pieces of them."""
+    stage = (_deepspeed(args).get("zero_optimization") or {}).get("stage", 0)
+    if stage in (0, "0"):
+        return
+    rules, groups = [rule for rule, _ in made._routed()], made.param_groups  # type: ignore[attr-defined]
+    why = "its formula is of whole parameters" if any(map(needs_whole, rules)) else ""
+    if why := why or ("max_grad_norm is of all gradients" if any(g["max_grad_norm"] for g in groups) else ""):
+        worded = f"must not ask DeepSpeed for ZeRO with {type(made).__name__}, which is given flat pieces then: {why}"
+        way_out = 'Use "zero_optimization": {"stage": 0}, FSDP version 2, or an optimizer such as adamw.'
+        raise bad_value(call, "args", worded, f"stage {stage}", way_out)
 
 
 def _deepspeed(args: Any) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ import numpy as np
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.execute.interpret import run
 from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.matrix import INPUTS_FIRST, Matrix
 from scirs2_adapters.core.program import SCALE, Program, record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf
@@ -55,6 +56,8 @@ WAIST = Waist(
     ),
     matmul=partial(jnp.matmul, precision="highest"),
     transpose=lambda x: jnp.swapaxes(x, -1, -2),
+    reshape=jnp.reshape,
+    permute=jnp.transpose,
 )
 
 
@@ -72,7 +75,9 @@ SCALARS = SimpleNamespace(**{name: _either(name) for name in vars(HOST_SCALARS)}
 
 @dataclass(frozen=True)
 class Job:
-    """What a step is apart from its numbers. `emit` is "p" or "delta"; `names` and `decays` are of the leaves."""
+    """What a step is apart from its numbers. `emit` is "p" or "delta"; `names`, `matrices` and `decays` are of the
+    leaves.
+    """
 
     rule: Rule
     call: str
@@ -80,9 +85,19 @@ class Job:
     kernel: str
     negative: frozenset[str]
     names: tuple[str, ...]
+    matrices: tuple[Matrix | None, ...]
     decays: tuple[bool, ...]
     scaled: bool = False
     axis_name: Any = None
+
+    def leaf(self, i: int, arrays: Mapping[str, Any]) -> Leaf:
+        """A parameter as a rule sees it."""
+        return leaf_of(arrays["p"], self.names[i], self.matrices[i], arrays)
+
+
+def leaf_of(p: Any, name: str, matrix: Matrix | None = None, held: Iterable[str] = ()) -> Leaf:
+    """A parameter as a rule sees it, with the memory that it has. Kernels are as Flax and optax have them."""
+    return Leaf(p.shape, real(p.dtype), name, INPUTS_FIRST, matrix, frozenset(held) - {"p", "g"})
 
 
 @dataclass(eq=False)
@@ -138,13 +153,12 @@ def real(dtype: Any) -> str:
 def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], scale: Any = None) -> list[Group]:
     """Sorts leaves into groups, with coefficients computed once for each rule that a leaf is routed to."""
     groups: dict[Any, Group] = {}
-    routes: dict[Any, tuple[Rule, Mapping[str, Any]]] = {}
+    routes: dict[tuple[bool, bool], tuple[Rule, Mapping[str, Any]]] = {}
     seen: list[Mapping[str, Any]] = []
-    for i, (name, decay, arrays) in enumerate(zip(job.names, job.decays, leaves, strict=True)):
-        p = arrays["p"]
-        leaf = Leaf(p.shape, real(p.dtype), name)
+    for i, (decay, arrays) in enumerate(zip(job.decays, leaves, strict=True)):
+        p, leaf = arrays["p"], job.leaf(i, arrays)
         routed = rule.route(leaf)
-        key = (decay, None if routed is rule else _identity(routed))
+        key = (decay, routed is rule)
         if key not in routes:
             routed = routed if decay else routed.replace(weight_decay=0.0)
             routes[key] = routed, {**routed.scalars(SCALARS, t), SCALE: scale}
@@ -198,10 +212,6 @@ def varies(x: Any) -> frozenset[str]:
     kind = jax.typeof(x)
     known: frozenset[str] = getattr(getattr(kind, "mat", kind), "varying", getattr(kind, "vma", frozenset()))
     return known
-
-
-def _identity(rule: Rule) -> tuple[Any, ...]:
-    return (type(rule), *map(_same, rule.get_config().values()))
 
 
 def _same(value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from scirs2_adapters.core import HostOptimizer, Rule
+from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 
 
 def threads() -> int | None:
@@ -49,17 +50,25 @@ class Stepper:
         """All memory by name, as `HostOptimizer.state_dict` gives it; None before the first step."""
         return self._host.state_dict() if self._host else self._saved
 
+    def explain(self) -> str:
+        """Which rule steps which parameter, a line for each, and why; nothing before the first step."""
+        return self._host.explain() if self._host else ""
+
     def under(self, rule: Rule) -> Stepper:
         """The stepper that goes on with this rule, and with the memory where the formula is the same."""
         if rule == self.rule:
             return self
         return Stepper(rule, self.state_dict() if rule.variant() == self.rule.variant() else None)
 
-    def step(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray]) -> None:
-        """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones."""
+    def step(
+        self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray], layout: str = OUTPUTS_FIRST
+    ) -> None:
+        """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones.
+        Coefficients of linear models have a row for each output; `layout` says otherwise.
+        """
         host, granted = self._host, threads()
         if host is None or host.threads != granted or any(host.params[name] is not p for name, p in params.items()):
-            host = HostOptimizer(self.rule, params, threads=granted)
+            host = HostOptimizer(self.rule, params, threads=granted, layout=layout)
             if (saved := self.state_dict()) is not None:
                 host.load_state_dict(saved)
             self._host, self._saved = host, None
@@ -69,7 +78,7 @@ class Stepper:
         """One step of a network's weights, then biases, as scikit-learn lists them."""
         layers = range(len(params) // 2)
         names = [*(f"coefs_.{i}" for i in layers), *(f"intercepts_.{i}" for i in layers)]
-        self.step(dict(zip(names, params, strict=True)), dict(zip(names, grads, strict=True)))
+        self.step(dict(zip(names, params, strict=True)), dict(zip(names, grads, strict=True)), INPUTS_FIRST)
 
     def iteration_ends(self, time_step: int) -> None:
         """Nothing changes at the end of an epoch: a rule has no schedule of its own."""

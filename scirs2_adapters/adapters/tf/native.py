@@ -18,6 +18,7 @@ from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.options import StateDtype, check_path, check_state_dtype
 from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
 
 from . import paths
@@ -66,6 +67,10 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     def memory(self) -> Memory | None:
         """Slots by variable and by name, once it is built."""
         return self._memory
+
+    def explain(self) -> str:
+        """Which algorithm steps which variable, a line for each, and why; nothing before it is built."""
+        return "\n".join(explained(self._memory.routed(self._rule))) if self._memory else ""
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make the slots of these variables."""

@@ -17,8 +17,10 @@ import keras
 from keras import ops
 
 from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.matrix import INPUTS_FIRST
 from scirs2_adapters.core.options import slot_dtype
 from scirs2_adapters.core.program import Program, record
+from scirs2_adapters.core.routing import say
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import EPSILON, Kind, Leaf, Slot
 
@@ -56,6 +58,11 @@ class Memory:
         self.members: list[Member | None] = []
         for variable, leaf in zip(variables, leaves, strict=True):
             self.members.append(self._member(optimizer, variable, leaf, widest) if leaf else None)
+        say(type(optimizer).__name__, self.routed(rule))
+
+    def routed(self, rule: Rule) -> list[tuple[Rule, Leaf]]:
+        """Every variable that is stepped, as a rule sees it."""
+        return [(rule, member.leaf) for member in self.members if member]
 
     def _member(self, optimizer: Any, variable: Any, leaf: Leaf, widest: str) -> Member:
         routed = optimizer.rule.route(leaf)
@@ -64,6 +71,7 @@ class Memory:
         own = [s for s in routed.slots(leaf) if s.kind is not Kind.MODEL]
         slots = {s.name: _slot_variable(optimizer, routed, s, variable, leaf) for s in own}
         compute = widest if self.model or leaf.dtype == "float64" else "float32"
+        leaf = leaf.holding(slots)
         late = tuple(s.name for s in own if s.initial == "parameter" and not _has_value(variable))
         return Member(variable, leaf, self.families.index(routed), record(routed, leaf), compute, slots, late)
 
@@ -79,7 +87,7 @@ def leaf_of(optimizer: Any, variable: Any) -> Leaf:
     name = str(getattr(variable, "path", None) or getattr(variable, "name", ""))
     if dtype not in EPSILON:
         raise bad_type(f"{type(optimizer).__name__}.build", name, f"must be of dtype {', '.join(EPSILON)}", dtype)
-    return Leaf(tuple(variable.shape), dtype, name)
+    return Leaf(tuple(variable.shape), dtype, name, INPUTS_FIRST)
 
 
 def _model_variable(optimizer: Any, rule: Rule, slot: Slot, first: Any, widest: str) -> Any:

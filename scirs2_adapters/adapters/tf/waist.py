@@ -59,6 +59,8 @@ WAIST = Waist(
     mean=lambda x, axis: ops.sum(x, axis=axis, keepdims=axis is not None) / _count(x, axis),
     matmul=operator.matmul,
     transpose=lambda x: ops.swapaxes(x, -1, -2),
+    reshape=ops.reshape,
+    permute=ops.transpose,
 )
 
 

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
+from .. import routing
 from ..errors import bad_type, bad_value
 from ..fields import Field
+from ..matrix import LAYOUT, OUTPUTS_FIRST
 from ..options import StateDtype, check_path, check_state_dtype, slot_dtype, takes_host
 from ..program import Program, record
 from ..registry import get
 from ..rule import Rule
-from ..slots import Kind, Leaf, Slot
+from ..slots import Kind, Leaf
 from ..waist import HOST_SCALARS
 from . import plain, storage
 from .host import Batch, address, plan, run
@@ -38,6 +40,7 @@ class HostOptimizer:
       kernel: "host" compiled, "traced" plain numpy, "auto" the first if it can run.
       state_dtype: dtype of the memory: None is the parameter's, a name, or names by slot.
       threads: most threads of one step; None is what the environment grants.
+      layout: how kernels lie, "outputs_first" or "inputs_first", for a rule that asks.
 
     Example:
       >>> import numpy as np
@@ -56,6 +59,7 @@ class HostOptimizer:
         kernel: str = "auto",
         state_dtype: StateDtype = None,
         threads: int | None = None,
+        layout: str = OUTPUTS_FIRST,
     ) -> None:
         self.rule = get(rule)() if isinstance(rule, str) else rule
         if not isinstance(self.rule, Rule):
@@ -67,17 +71,20 @@ class HostOptimizer:
         if not self.params:
             raise bad_value(_CALL, "params", "must hold at least one array", params)
         self.kernel, self.state_dtype, self.threads = kernel, state_dtype, threads
-        self._leaves = {key: _leaf(key, p) for key, p in self.params.items()}
+        self.layout = LAYOUT.check(_CALL, "layout", layout)
+        self._leaves = {key: _leaf(key, p, layout) for key, p in self.params.items()}
         _refuse_shared(self.params)
-        self._route()
-        self._decide()
-        self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
         self.state: dict[Hashable, dict[str, np.ndarray]] = {}
-        self.model = {s.name: _first(self.rule, s) for s in self.rule.model_slots()}
+        self._route(self.state)
+        self._decide()
+        routing.say(_CALL, [(self.rule, leaf) for leaf in self._leaves.values()])
+        self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
+        self.model = {s.name: float(s.first(self.rule)) for s in self.rule.model_slots()}
         self._plans: dict[Any, list[tuple[Batch, list[int]]]] = {}
 
-    def _route(self) -> None:
-        """Which rule steps which array, by which program: as long as no hyperparameter changes."""
+    def _route(self, state: Mapping[Hashable, Any]) -> None:
+        """Which rule steps which array, by which program: as long as no hyperparameter changes. Memory settles it."""
+        self._leaves = {key: leaf.holding(state.get(key, leaf.held)) for key, leaf in self._leaves.items()}
         self._rules = {key: self.rule.route(leaf) for key, leaf in self._leaves.items()}
         self._programs = {key: record(self._rules[key], leaf) for key, leaf in self._leaves.items()}
 
@@ -98,14 +105,12 @@ class HostOptimizer:
         Memory that the new ones ask for begins as at a first step; memory that they do not ask for is dropped.
         """
         before, self.rule = self.rule.variant(), self.rule.replace(**changes)
-        self._route()
+        self._route(self.state)
         if self.rule.variant() == before:  # numbers only, as at every step of a schedule
             return
         self._decide()
-        self.state = {
-            key: {n: held.get(n, x) for n, x in self._allocate(key).items()} for key, held in self.state.items()
-        }
-        self.model = {s.name: self.model.get(s.name, _first(self.rule, s)) for s in self.rule.model_slots()}
+        self.state = {k: {n: held.get(n, x) for n, x in self._allocate(k).items()} for k, held in self.state.items()}
+        self.model = {s.name: self.model.get(s.name, float(s.first(self.rule))) for s in self.rule.model_slots()}
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
@@ -207,6 +212,10 @@ class HostOptimizer:
                     target[...] = storage.store(np.asarray(new[name]), dtypes[name])
                 self.model |= {n: float(new[n]) for n in self.model}
 
+    def explain(self) -> str:
+        """Which rule steps which array, a line for each, and why."""
+        return "\n".join(routing.explained([(self.rule, leaf) for leaf in self._leaves.values()]))
+
     def state_dict(self) -> dict[str, Any]:
         """A copy of all memory by name: plain dicts, arrays and numbers. bfloat16 slots are carried as uint16."""
         state = {k: {n: x.copy() for n, x in s.items()} for k, s in self.state.items()}
@@ -224,9 +233,14 @@ class HostOptimizer:
                 if key not in known:
                     worded = f"is not of this optimizer, which has {sorted(map(str, known))}"
                     raise bad_value(call, f"saved[{part!r}]", worded, key)
-        state = {key: self._fitting(call, key, slots) for key, slots in saved["state"].items()}
         steps = {key: STEPS.check(call, f"saved['steps'][{key!r}]", t) for key, t in saved["steps"].items()}
         model = {name: MODEL.check(call, f"saved['model'][{name!r}]", x) for name, x in saved["model"].items()}
+        self._route(routing.slots_of(self.params, saved["state"]))
+        try:
+            state = {key: self._fitting(call, key, slots) for key, slots in saved["state"].items()}
+        except ValueError:
+            self._route(routing.slots_of(self.params, self.state))
+            raise
         self.state, self.steps, self.model = state, dict.fromkeys(self.params, 0) | steps, self.model | model
 
     def _fitting(self, call: str, key: Hashable, slots: Any) -> dict[str, np.ndarray]:
@@ -241,13 +255,14 @@ class HostOptimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is data. Plans hold addresses of this process, and are made anew."""
-        kept = ("rule", "params", "kernel", "state_dtype", "threads", "steps", "state", "model")
+        kept = ("rule", "params", "kernel", "state_dtype", "threads", "layout", "steps", "state", "model")
         return {name: vars(self)[name] for name in kept}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
-        options = {name: kept[name] for name in ("kernel", "state_dtype", "threads")}
-        self.__init__(kept["rule"], kept["params"], **options)  # type: ignore[misc]
+        options = ("kernel", "state_dtype", "threads", "layout")
+        self.__init__(kept["rule"], kept["params"], **{k: kept[k] for k in options if k in kept})  # type: ignore[misc]
         vars(self).update(kept)
+        self._route(self.state)
 
 
 def _items(arrays: Any, argument: str) -> Iterator[tuple[Hashable, Any]]:
@@ -258,34 +273,27 @@ def _items(arrays: Any, argument: str) -> Iterator[tuple[Hashable, Any]]:
     raise bad_type(_CALL, argument, "must be a dict or list of numpy arrays", arrays)
 
 
-def _leaf(key: Hashable, p: Any) -> Leaf:
+def _leaf(key: Hashable, p: Any, layout: str) -> Leaf:
     name = f"params[{key!r}]"
     if not isinstance(p, np.ndarray) or p.dtype.name not in storage.STORAGES or not p.dtype.isnative:
         worded = f"must be a numpy array of dtype {', '.join(storage.STORAGES)}, in this machine's byte order"
         raise bad_type(_CALL, name, worded, p)
     if not p.flags.writeable:
         raise bad_value(_CALL, name, "must be writeable, for it is updated in place", p)
-    return Leaf(p.shape, p.dtype.name, key if isinstance(key, str) else "")
+    return Leaf(p.shape, p.dtype.name, key if isinstance(key, str) else "", layout)
 
 
 def _refuse_shared(params: Mapping[Hashable, np.ndarray]) -> None:
     """Arrays that overlap in memory would be stepped twice, by threads that know nothing of each other."""
     widest, end = None, -1
-    for start, stop, key in sorted(((*byte_bounds(p), key) for key, p in params.items() if p.size), key=_span):
+    spans = ((*byte_bounds(p), key) for key, p in params.items() if p.size)
+    for start, stop, key in sorted(spans, key=lambda span: span[:2]):
         if start < end and np.shares_memory(params[widest], params[key]):
             worded = f"must not share memory with params[{widest!r}]"
             raise bad_value(_CALL, f"params[{key!r}]", worded, params[key], "Give each array once.")
         widest, end = (key, stop) if stop > end else (widest, end)
 
 
-def _span(bounds: tuple[int, int, Hashable]) -> tuple[int, int]:
-    return bounds[:2]
-
-
 def _carried(x: np.ndarray) -> np.ndarray:
     """The array as its carrier: bfloat16 seen as uint16, anything else as it is."""
     return x.view(np.uint16) if storage.name(x.dtype) == "bfloat16" else x
-
-
-def _first(rule: Rule, s: Slot) -> float:
-    return float(s.first(rule))

@@ -24,6 +24,8 @@ NUMPY = Waist(
     ),
     matmul=np.matmul,
     transpose=lambda x: np.swapaxes(x, -1, -2),
+    reshape=np.reshape,
+    permute=np.transpose,
 )
 
 

@@ -21,10 +21,22 @@ from scirs2_adapters.core.errors import did_you_mean
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.wrapper import Wrapper
 
 from .chains import CHAINS, EMPTY, Place, chain_of
 
-__all__ = ["CHAINS", "DTYPES", "EMPTY", "Place", "chain_of", "dialect", "dtype_default", "given_by_name", "signature"]
+__all__ = [
+    "CHAINS",
+    "DTYPES",
+    "EMPTY",
+    "Place",
+    "chain_of",
+    "dialect",
+    "dtype_default",
+    "given_by_name",
+    "of_matrices",
+    "signature",
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,8 @@ MUON = {
     "adamw_beta2": "adam_b2",
     "adamw_eps": "adam_eps",
     "adamw_weight_decay": "adam_weight_decay",
+    "adamw_ratio": "adam_ratio",
+    "dimensions": "muon_weight_dimension_numbers",
 }
 DIALECTS = {
     "adadelta": Words(names=WORDS | {"mask": "weight_decay_mask"}),
@@ -165,12 +179,20 @@ def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
         given[DTYPES[rule.name][0]] = word(DTYPES[rule.name][0], own, default=None)
     names = {k: dialect(rule).names.get(k, k) for k in OURS}
     given |= {names[k]: word(names[k], own, default=default) for k, default in OURS.items()}
+    if of_matrices(rule):
+        argument = dialect(rule).names.get("dimensions", "dimensions")
+        given[argument] = word(argument, own, default=None)
     ordered = ["learning_rate", *itertools.takewhile(given.__contains__, [k for k in theirs if k != "learning_rate"])]
     ordered = ordered if "learning_rate" in theirs else ordered[:1]
     rest = [k for k in given if k not in ordered]
     first = [given[k].replace(kind=word.POSITIONAL_OR_KEYWORD) for k in ordered]
     made: type[Signature] = type("Signature", (Signature,), {"rule": rule})
     return made(first + [given[k].replace(kind=own) for k in rest])
+
+
+def of_matrices(rule: type[Rule]) -> bool:
+    """Whether it takes dimension numbers, which say what matrix a parameter is."""
+    return rule.view is not Rule.view and not issubclass(rule, Wrapper)
 
 
 #: Arguments that stay None until given, where optax has no such argument.

@@ -20,7 +20,7 @@ from scirs2_adapters.core.options import StateDtype, check_path, check_state_dty
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
-from ..dialect import DTYPES, dialect, dtype_default, given_by_name, signature
+from ..dialect import DTYPES, dialect, dtype_default, given_by_name, of_matrices, signature
 from ..state import Layout, layout, possible_slots
 from ..waist import real
 from .fused import explain, step
@@ -36,7 +36,7 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     call, given = cls.name, dict(given)
     fields, words = cls.fields_with(given.get("base")), dialect(cls)
     kernel, match = given.pop("kernel", "auto"), given.pop("match", None)
-    mask = given.pop(words.names.get("mask", "mask"), None)
+    mask, dimensions = (given.pop(words.names.get(k, k), None) for k in ("mask", "dimensions"))
     state_dtype, axis_name = given.pop("state_dtype", None), _axes(call, given.pop("axis_name", None))
     argument, *slots = DTYPES.get(cls.name, ("",))
     first = given.pop(argument, dtype_default(cls, match) if state_dtype is None else None)
@@ -55,7 +55,7 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     state_dtype = _named(state_dtype, place)
     check_state_dtype(call, state_dtype, list(possible_slots(actual).values()))
     dtypes = _dtypes(actual, state_dtype, slots, None if first is None else _floating(call, argument, first))
-    update = Update(rule, hyper, schedules, place, mask, kernel, dtypes, call, axis_name)
+    update = Update(rule, hyper, schedules, place, mask, kernel, dtypes, call, axis_name, dimensions)
     return optax.GradientTransformationExtraArgs(update.init, update)
 
 
@@ -122,7 +122,15 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     make.__module__ = ROOM
     make.__signature__ = known  # type: ignore[attr-defined]
     moments = {"moment_dtype": DTYPES[cls.name][0]} if cls.name in DTYPES else {}
-    also = (*cls.options, "mask", "kernel", "state_dtype", *moments, "axis_name")
+    also = (
+        *cls.options,
+        "mask",
+        "kernel",
+        "state_dtype",
+        *moments,
+        "axis_name",
+        *(["dimensions"] if of_matrices(cls) else []),
+    )
     spell = lambda k: moments.get(k) or words.spell(k, fields)  # noqa: E731
     make.__doc__ = document(cls.text, words.seen(fields), _example(cls.name), spell, also)
     return make

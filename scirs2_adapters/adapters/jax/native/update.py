@@ -20,7 +20,9 @@ from scirs2_adapters.core.slots import Kind, Leaf, Slot
 from ..dialect import dialect
 from ..paths import advance
 from ..state import Layout, Memory, initial, loaded, stored
-from ..waist import Job, real
+from ..waist import Job, leaf_of, real
+from . import once
+from .dimensions import Matrices, matrices
 
 Tree = Any
 AxisName = str | tuple[str, ...] | None
@@ -48,10 +50,14 @@ class Update:
     state_dtype: StateDtype
     call: str
     axis_name: AxisName = None
+    dimensions: Any = None
 
     def init(self, params: Tree) -> Tree:
-        """The state before the first step."""
-        return initial(self.layout, self.rule.replace(**self.hyper), params, self._dtype, self._leaf)
+        """The state before the first step. Which rule steps which leaf is settled here, and said once."""
+        rule, known = self.rule.replace(**self.hyper), self._matrices(params, params)
+        leaves = [self._leaf(path, p, known) for path, p in jax.tree_util.tree_flatten_with_path(params)[0]]
+        once.say(self, rule, leaves)
+        return initial(self.layout, rule, params, self._dtype, lambda path, p: self._leaf(path, p, known))
 
     def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: Any) -> tuple[Tree, Tree]:
         """What to add to the parameters, and the new state."""
@@ -70,15 +76,18 @@ class Update:
         given = [g for _, g in paths]
         theirs = [None] * len(given) if params is None else tree.flatten_up_to(params)
         slots = {n: tree.flatten_up_to(x) for n, x in memory.slots.items()}
-        masks = self._masks(params, grads, tree, len(given))
+        masks, known = self._masks(params, grads, tree, len(given)), self._matrices(params, grads)
         moving = [i for i, g in enumerate(given) if g is not None]
-        leaves = [self._arrays(paths[i][0], given[i], theirs[i], {n: x[i] for n, x in slots.items()}) for i in moving]
+        leaves = [
+            self._arrays(paths[i][0], given[i], theirs[i], {n: x[i] for n, x in slots.items()}, known) for i in moving
+        ]
         sparse = [self._sparse(paths[i][0], leaf["p"]) for i, leaf in zip(moving, leaves, strict=True)]
         leaves = [loaded(leaf, own, self.layout.sparse) for leaf, own in zip(leaves, sparse, strict=True)]
-        names = tuple(self._leaf(paths[i][0], leaf["p"]).name for i, leaf in zip(moving, leaves, strict=True))
+        whole = [self._leaf(paths[i][0], leaf["p"], known) for i, leaf in zip(moving, leaves, strict=True)]
+        names, matrices = tuple(leaf.name for leaf in whole), tuple(leaf.matrix for leaf in whole)
         decays = tuple(bool(masks[i]) for i in moving)
         job = Job(
-            self.rule, self.call, emit, self.kernel, self.layout.negative, names, decays, scale is not None,
+            self.rule, self.call, emit, self.kernel, self.layout.negative, names, matrices, decays, scale is not None,
             self.axis_name,
         )  # fmt: skip
         numbers = self._numbers(memory) | ({} if scale is None else {SCALE: _wide(scale)})
@@ -98,12 +107,12 @@ class Update:
         except AttributeError as error:
             raise bad_type(self.call, "state", "must be as `init` makes it", state) from error
 
-    def _arrays(self, path: Any, g: Any, p: Any, slots: Mapping[str, Any]) -> dict[str, Any]:
+    def _arrays(self, path: Any, g: Any, p: Any, slots: Mapping[str, Any], known: Matrices) -> dict[str, Any]:
         """The arrays of one leaf; zeros stand for a parameter that was not given and would only decay."""
         name = jax.tree_util.keystr(path)
         g = _array(self.call, f"updates{name}", g)
         if p is None:
-            leaf, rule = self._leaf(path, g), self.rule.replace(**self.hyper) if self.hyper else self.rule
+            leaf, rule = self._leaf(path, g, known), self.rule.replace(**self.hyper) if self.hyper else self.rule
             if "weight_decay" in self.schedules or not _only_decayed(rule.route(leaf), leaf):
                 raise ValueError(NO_PARAMS)
             p = jnp.zeros_like(g)
@@ -120,7 +129,7 @@ class Update:
         """Of the slots that the state has in a sparse form, those of this leaf."""
         if not self.layout.sparse:
             return {}
-        leaf = self._leaf(path, p)
+        leaf = self._leaf(path, p, {})
         return {s.name: s for s in self.rule.route(leaf).slots(leaf) if s.name in self.layout.sparse}
 
     def _masks(self, params: Tree, grads: Tree, tree: Any, count: int) -> list[Any]:
@@ -149,10 +158,15 @@ class Update:
         argument = dialect(type(self.rule)).names.get(argument, argument)
         raise bad_type(self.call, argument, "must be a number, or a function of the count that returns one", value)
 
-    def _leaf(self, path: Any, p: Any) -> Leaf:
-        p = _array(self.call, f"params{jax.tree_util.keystr(path)}", p)
-        named = type(self.rule).route is not Rule.route
-        return Leaf(p.shape, real(p.dtype), jax.tree_util.keystr(path, simple=True, separator=".") if named else "")
+    def _matrices(self, params: Tree, grads: Tree) -> Matrices:
+        """What dimension numbers say of each leaf, by its path."""
+        return matrices(self.call, self.dimensions, grads if params is None else params)
+
+    def _leaf(self, path: Any, p: Any, known: Matrices) -> Leaf:
+        place = jax.tree_util.keystr(path)
+        p = _array(self.call, f"params{place}", p)
+        name = jax.tree_util.keystr(path, simple=True, separator=".") if self.rule.routes else ""
+        return leaf_of(p, name, known.get(place))
 
     def _dtype(self, slot: Slot, parameter: Any) -> Any:
         if jnp.issubdtype(parameter, jnp.complexfloating):

@@ -30,7 +30,9 @@ from scirs2_adapters.core.execute.compile import unavailable
 from scirs2_adapters.core.execute.kernel import reason_against, uses_rows
 from scirs2_adapters.core.options import takes_host
 from scirs2_adapters.core.program import SCALE
-from scirs2_adapters.core.slots import Kind
+from scirs2_adapters.core.routing import explained
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Kind, Leaf
 
 from ..waist import Arrays, Group, Job, gather, traced, varies
 from .passes import TARGET, host
@@ -206,6 +208,18 @@ def _report(job: Job, group: Group, reason: str | None) -> None:
         lines.append(line)
 
 
+def _report_routes(job: Job, rule: Rule, leaves: Sequence[Mapping[str, Any]]) -> None:
+    """Says which leaves another rule steps, and which are other matrices than they look, and why."""
+    if (lines := _lines.get()) is None or not rule.routes:
+        return
+    pairs = [(rule, job.leaf(i, arrays)) for i, arrays in enumerate(leaves)]
+    lines += [line for (_, leaf), line in zip(pairs, explained(pairs), strict=True) if not _plain(rule, leaf)]
+
+
+def _plain(rule: Rule, leaf: Leaf) -> bool:
+    return not rule.reason(leaf) and rule.view(leaf) is None
+
+
 def _advance(job: Job, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Mapping[str, Any]], model: Any) -> Any:
     """One step: new counts, results by name for each leaf, and the model's numbers."""
     t = counts[0].astype(float) + 1 if counts else 1.0
@@ -220,6 +234,7 @@ def _advance(job: Job, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Map
         reasons = ["the change is large"] * len(groups)
     for group, reason in zip(groups, reasons, strict=True):
         _report(job, group, reason)
+    _report_routes(job, rule, leaves)
     hosted = [takes_host(job.call, job.kernel, r) for r in reasons]
     made: list[dict[str, Any]] = [{} for _ in leaves]
     new = dict(model)

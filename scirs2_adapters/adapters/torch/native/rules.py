@@ -15,10 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from scirs2_adapters.core import routing
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field, positive
 from scirs2_adapters.core.options import check_path, check_state_dtype, takes_host
 from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Leaf
 
 from .. import paths, state
 from ..dialect import (
@@ -48,6 +50,7 @@ class RuleOptimizer(Hooked):
 
     rule_class: ClassVar[type[Rule]]
     _known: ClassVar[inspect.Signature]
+    _said = False
 
     def __init__(self, params: Any, *args: Any, **given: Any) -> None:
         call = self.rule_class.__name__
@@ -81,6 +84,7 @@ class RuleOptimizer(Hooked):
         Optimizer.add_param_group(self, param_group)
         group = self.param_groups[-1]
         state.remember_names(self._names, group)
+        shards.note(self, group)
         for p in group["params"] if group["kernel"] == "host" else ():
             takes_host(type(self).__name__, "host", reason_against(p))
 
@@ -105,6 +109,22 @@ class RuleOptimizer(Hooked):
     def _refuse(self, setting: Setting) -> None:
         """Refuse what a group asks for and this class cannot do; nothing here."""
 
+    def explain(self) -> str:
+        """Which algorithm steps which parameter, a line for each, and why."""
+        return "\n".join(routing.explained(self._routed()))
+
+    def _routed(self) -> list[tuple[Rule, Leaf]]:
+        """Every parameter, with the rule of its group."""
+        rules = [self._setting(i, group).rule for i, group in enumerate(self.param_groups)]
+        leaves = (state.leaves_of(self, group) for group in self.param_groups)
+        return [(rule, leaf) for rule, each in zip(rules, leaves, strict=True) for leaf in each]
+
+    def _say(self) -> None:
+        """Says at the first step what another algorithm steps."""
+        if not self._said:
+            self._said = True
+            routing.say(type(self).__name__, self._routed())
+
     def _prepare(self) -> None:
         if self.defaults.get("fused") and not self.rule_class.evaluates:
             # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
@@ -118,6 +138,7 @@ class RuleOptimizer(Hooked):
         Optimizer.__setstate__(self, saved)
         if "_names" not in vars(self):  # a copy
             self._names = state.Names()
+        shards.note_again(self)
         self._prepare()
         state.fill(self)
 

@@ -24,6 +24,7 @@ class Member:
     def __init__(self, optimizer: Any, p: Tensor, at: int, group: int, leaf: Leaf, setting: Any, scaled: bool) -> None:
         self.p, self.at, self.group, self.leaf = p, at, group, leaf
         self.rule = setting.rule.route(leaf)
+        self.elsewhere = self.rule is not setting.rule
         self.program = record(self.rule, leaf, scaled)
         self.slots = [s.name for s in arrays_of(self.rule, leaf)]
         self.names = ("p", "g", *self.slots)

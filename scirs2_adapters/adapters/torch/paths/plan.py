@@ -53,10 +53,10 @@ class Plan:
         """The parameters to step, with memory; one that a group holds twice is stepped once."""
         name, members, i = type(optimizer).__name__, {}, 0
         for index, group in enumerate(optimizer.param_groups):
-            for p, label in zip(group["params"], state.known_names(optimizer._names, group), strict=True):
+            shards.refuse_flat(name, optimizer, group, self.settings[index].rule)
+            for p, leaf in zip(group["params"], state.leaves_of(optimizer, group), strict=True):
                 g = found[i]
                 if g is not None and id(p) not in members:
-                    leaf = state.leaf_of(p, label)
                     members[id(p)] = Member(optimizer, p, i, index, leaf, self.settings[index], scaled)
                     members[id(p)].refuse(name, g, group["fused"])
                     by_leaf = self.settings[index].rule.by_leaf
@@ -64,6 +64,7 @@ class Plan:
                 i += 1
         groups, counting = optimizer.param_groups, [m for m in members.values() if m.rule.counts == "step"]
         state.begin_counts(optimizer, [(m.p, groups[m.group]) for m in counting])
+        optimizer._say()
         for m in members.values():
             m.held = state.remember(optimizer, m.p, m.rule, m.leaf, groups[m.group])
         return list(members.values())
@@ -123,7 +124,7 @@ class Plan:
         for m in self.members:
             row = row_of[id(m)] = self.takes.setdefault((m.group, self.clock.next(m), m.varies), len(self.takes))
             self.examples += [m] * (row == len(self.examples))
-        self.routed: dict[Any, tuple[Any, Any]] = {}
+        self.others: dict[int, tuple[Any, Any]] = {}
         for part in self.parts:
             part.assign(row_of)
 
@@ -133,7 +134,7 @@ class Plan:
         for take, example in zip(self.takes, self.examples, strict=True):
             group, t, leaf = take
             setting = self.settings[group]
-            rule = setting.rule if leaf is None else self._routed(take, setting.rule)
+            rule = self._other(group, setting.rule) if example.elsewhere else setting.rule
             now = t + self.clock.shift if rule.counts == "step" else t
             if self.captured[group] and rule.counts == "step":
                 live = self.clock.on_device(example)
@@ -146,11 +147,11 @@ class Plan:
             found.append(row)
         return found
 
-    def _routed(self, take: Any, rule: Any) -> Any:
-        """The rule that steps this leaf, made again only where the group's rule has changed."""
-        last = self.routed.get(take)
+    def _other(self, group: int, rule: Any) -> Any:
+        """The rule of what this rule does not step, made again only where the group's rule has changed."""
+        last = self.others.get(group)
         if last is None or last[0] is not rule:
-            last = self.routed[take] = (rule, rule.route(take[2]))
+            last = self.others[group] = (rule, rule.other())
         return last[1]
 
     def run(self, optimizer: Any, found: list[Any], scales: Sequence[Any] | None) -> None:

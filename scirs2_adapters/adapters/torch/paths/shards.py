@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import distributed
 
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.program import Program
+from scirs2_adapters.core.program import Program, needs_whole
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Slot
 from scirs2_adapters.core.waist import Waist
@@ -118,6 +119,42 @@ def refuse(name: str, p: Any, g: Any, by_leaf: bool, program: Program, limit: An
             f"`{name}` cannot step what FullyShardedDataParallel has cut into pieces: {why}. "
             "Use torch.distributed.fsdp.fully_shard."
         )
+
+
+def note(optimizer: Any, group: Mapping[str, Any]) -> None:
+    """Remembers which parameters a group was given, and their shapes."""
+    known = vars(optimizer).setdefault("_given", {})
+    known[id(group)] = [(weakref.ref(p), tuple(p.shape)) for p in group["params"]]
+
+
+def note_again(optimizer: Any) -> None:
+    """After a load, which makes new groups of the old parameters, and in a copy."""
+    known = list(vars(optimizer).pop("_given", {}).values())
+    for group in optimizer.param_groups:
+        note(optimizer, group)
+    if len(known) == len(optimizer.param_groups):
+        optimizer._given = dict(zip(map(id, optimizer.param_groups), known, strict=True))
+
+
+def refuse_flat(name: str, optimizer: Any, group: Mapping[str, Any], rule: Rule) -> None:
+    """Refuse vectors that stand for the parameters which the group was given, where a formula is of whole parameters.
+
+    So DeepSpeed's ZeRO does: it puts one flat piece of all of them into the group. A group whose parameters are
+    exchanged for others of their shapes, as accelerate and fully_shard do, is what it was.
+    """
+    given = optimizer._given.get(id(group), ())
+    new = [p for p in group["params"] if not any(ref() is p for ref, _ in given)]
+    shapes, flat = sorted(shape for _, shape in given), [p for p in new if p.ndim == 1]
+    if not flat or len(flat) < len(group["params"]) or shapes == sorted(tuple(p.shape) for p in flat):
+        return
+    if len(given) <= len(flat) and all(len(shape) == 1 for shape in shapes):
+        return
+    why = "its formula is of whole parameters" if needs_whole(rule) else ""
+    if why := why or (group["max_grad_norm"] and "max_grad_norm is of all gradients"):
+        worded = f"must be the parameters that it was given, not flat pieces of them as in DeepSpeed's ZeRO: {why}"
+        pieces = f"{len(flat)} vector(s) of {sum(p.numel() for p in flat):,} numbers for {len(given)} parameters"
+        hint = 'Use "zero_optimization": {"stage": 0}, torch.distributed.fsdp.fully_shard, or an optimizer that steps '
+        raise bad_value(name, "params", worded, pieces, hint + "element by element, as AdamW.")
 
 
 def refuse_divided(name: str, rule: Rule, groups: Sequence[Any]) -> None:

@@ -8,7 +8,7 @@ it is.
 from .loading import fill, load
 from .matching import Report
 from .memory import Held, arrays_of, begin_counts, count_dtype, remember
-from .names import Names, known_names, remember_names
+from .names import Names, known_names, leaves_of, remember_names
 from .origin import group_marks, model_numbers
 from .saving import export, of_groups
 from .tensors import dtype_name, is_spread, kinds, leaf_of, local, parts, spread_class
@@ -28,6 +28,7 @@ __all__ = [
     "kinds",
     "known_names",
     "leaf_of",
+    "leaves_of",
     "load",
     "model_numbers",
     "of_groups",

@@ -99,7 +99,7 @@ def _places(optimizer: Any, groups: list[dict[str, Any]]) -> Iterator[tuple[Tens
 
 def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Any, held: Mapping[str, Any]) -> None:
     """Refuse memory of another shape; say what begins anew because it is not there."""
-    leaf = leaf_of(p, label)
+    leaf = leaf_of(p, label, held)
     place = f"state_dict['state'][{label or key!r}]"
     absent = []
     for slot in arrays_of(rule.route(leaf), leaf):

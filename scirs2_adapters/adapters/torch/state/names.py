@@ -9,6 +9,10 @@ from typing import Any
 
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from scirs2_adapters.core.slots import Leaf
+
+from .tensors import leaf_of
+
 #: The name of each parameter that has one; keeps no parameter alive.
 Names = WeakTensorKeyDictionary
 
@@ -29,6 +33,12 @@ def known_names(known: Names, group: Mapping[str, Any]) -> list[str]:
     if len(names) == len(params) and not all(p in known for p in params):
         return list(names)  # as where sharding has put others in their place
     return [known.get(p, "") for p in params]
+
+
+def leaves_of(optimizer: Any, group: Mapping[str, Any]) -> list[Leaf]:
+    """The parameters of a group as a rule sees them."""
+    names = known_names(optimizer._names, group)
+    return [leaf_of(p, n, optimizer.state.get(p) or ()) for p, n in zip(group["params"], names, strict=True)]
 
 
 def saved_names(group: Mapping[str, Any]) -> list[str]:

@@ -43,7 +43,9 @@ def kinds(members: Iterable[Any]) -> list[Any]:
     return [(m.p.dtype, m.p.shape, m.p.device) for m in members]
 
 
-def leaf_of(p: Tensor, name: str = "") -> Leaf:
-    """A parameter as a rule sees it; a complex one is a real one with an axis more."""
+def leaf_of(p: Tensor, name: str = "", held: Iterable[str] = ()) -> Leaf:
+    """A parameter as a rule sees it, with the memory that it has; a complex one is a real one with an axis more."""
     shape, dtype = tuple(p.shape), dtype_name(p.dtype)
-    return Leaf((*shape, 2), dtype_name(p.real.dtype), name) if p.is_complex() else Leaf(shape, dtype, name)
+    if p.is_complex():
+        return Leaf((*shape, 2), dtype_name(p.real.dtype), name, held=frozenset(held), parts=True)
+    return Leaf(shape, dtype, name, held=frozenset(held))

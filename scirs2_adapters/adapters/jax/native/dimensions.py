@@ -1,0 +1,61 @@
+"""Dimension numbers in optax's own form: a `MuonDimensionNumbers` for all leaves, a tree of them or a part of one, or a
+function that makes it. A leaf with None is no matrix; where nothing is said, the rule looks at shapes and names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from optax import contrib
+
+from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.matrix import Matrix
+
+Tree = Any
+#: By the path of a leaf.
+Matrices = Mapping[str, Matrix]
+ARGUMENT = "muon_weight_dimension_numbers"
+
+
+def matrices(call: str, dimensions: Any, params: Tree) -> Matrices:
+    """What these dimension numbers make of each leaf."""
+    if dimensions is None:
+        return {}
+    found: dict[str, Matrix] = {}
+    said = dimensions(params) if callable(dimensions) and not _is_one(dimensions) else dimensions
+
+    def fill(path: Any, numbers: Any, below: Any) -> None:
+        for rest, p in jax.tree_util.tree_flatten_with_path(below)[0]:
+            place = jax.tree_util.keystr((*path, *rest))
+            found[place] = _matrix(call, f"{ARGUMENT}{place}", numbers, len(p.shape))
+
+    try:
+        jax.tree_util.tree_map_with_path(fill, said, params, is_leaf=lambda x: x is None or _is_one(x))
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        wanted = "must be optax's MuonDimensionNumbers, or a tree of them that has the form of the parameters"
+        raise bad_value(call, ARGUMENT, wanted, said) from error
+    return found
+
+
+def _is_one(x: Any) -> bool:
+    return isinstance(x, contrib.MuonDimensionNumbers)
+
+
+def _matrix(call: str, argument: str, numbers: Any, count: int) -> Matrix:
+    """The matrix of a parameter of so many axes, counted from the end."""
+    if numbers is None:
+        return Matrix()
+    if not _is_one(numbers):
+        raise bad_type(call, argument, "must be a MuonDimensionNumbers of optax's, or None", numbers)
+    sides = [(x,) if isinstance(x, int) else tuple(x) for x in numbers]
+    axes = [a for side in sides for a in side]
+    if not all(-count <= a < count for a in axes) or not all(sides):
+        raise bad_value(call, argument, f"must name axes of the parameter, which has {count}", numbers)
+    inputs, outputs = (tuple(a % count - count for a in side) for side in sides)
+    if len({*inputs, *outputs}) < len(axes):
+        raise bad_value(call, argument, "must have disjoint axes of inputs and outputs", numbers)
+    return Matrix(inputs, outputs)

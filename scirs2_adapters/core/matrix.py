@@ -1,0 +1,59 @@
+"""Which axes of a parameter make it a matrix: a convolution's kernel is one of as many rows as it has outputs, a stack
+of experts' weights is a batch of them.
+
+Axes are counted from the end, so that one of these serves all parameters of as many axes. Those that are neither inputs
+nor outputs are a batch: each of its matrices stands for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from .fields import Field, choice
+
+#: How a framework lays its kernels: [outputs, inputs, ...] as torch does, or [..., inputs, outputs] as Keras and Flax.
+OUTPUTS_FIRST, INPUTS_FIRST = "outputs_first", "inputs_first"
+LAYOUT: Field = choice(OUTPUTS_FIRST, "how kernels lie", OUTPUTS_FIRST, INPUTS_FIRST)
+
+
+class Matrix(NamedTuple):
+    """The axes of inputs and those of outputs. Without any, the parameter is no matrix."""
+
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+    def sides(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """How many inputs and how many outputs."""
+        return math.prod(shape[a] for a in self.inputs), math.prod(shape[a] for a in self.outputs)
+
+    def told(self, shape: tuple[int, ...]) -> str:
+        """The matrix in words."""
+        inputs, outputs = self.sides(shape)
+        many = math.prod(shape) // max(1, inputs * outputs)
+        which = "a matrix" if len(self.inputs) + len(self.outputs) == len(shape) else f"{many} matrices"
+        return f"as {which} of {inputs} inputs and {outputs} outputs"
+
+    @property
+    def lies_so(self) -> bool:
+        """Whether two axes are the matrix as it lies, with nothing to rearrange."""
+        return sorted((self.inputs, self.outputs)) == [(-2,), (-1,)]
+
+    def flat(self, xp: Any, x: Any) -> Any:
+        """A parameter as a matrix or a batch of them; of the two sides the one that lies first comes first."""
+        first, second = sorted((self.inputs, self.outputs))
+        order = self._order(len(x.shape))
+        batch = order[: len(order) - len(first) - len(second)]
+        sizes = [math.prod(x.shape[a] for a in axes) for axes in (batch, first, second)]
+        return xp.reshape(xp.permute(x, order), tuple(sizes if batch else sizes[1:]))
+
+    def whole(self, xp: Any, flat: Any, shape: tuple[int, ...]) -> Any:
+        """The way back, to a parameter of this shape."""
+        order = self._order(len(shape))
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return xp.permute(xp.reshape(flat, tuple(shape[a] for a in order)), tuple(back))
+
+    def _order(self, axes: int) -> tuple[int, ...]:
+        """All axes, counted from the front: the batch, then the two sides."""
+        sides = [a % axes for side in sorted((self.inputs, self.outputs)) for a in side]
+        return (*(a for a in range(axes) if a not in sides), *sides)

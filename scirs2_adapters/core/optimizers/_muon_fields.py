@@ -1,0 +1,139 @@
+"""What Muon takes, which parameters it leaves to AdamW, and what matrix each of the others is."""
+
+from collections.abc import Sequence
+
+from ..errors import bad_value
+from ..fields import choice, count, flag, fraction, is_number, nonnegative, numbers_tuple, positive
+from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST, Matrix
+from ..rule import Rule
+from ..slots import Leaf
+from . import _muon_names as names
+from .adamw import AdamW
+
+#: AdamW's learning rate for Muon's, as its author has them: 3e-4 beside 0.02.
+RATIO = 0.015
+UNNAMED = (
+    "cannot be told apart: pass named parameters, or give embeddings and heads a group with route_all=True; "
+    "of hidden matrices alone nothing is wrong"
+)
+STACKED = "say batch_axes=1 of a stack"
+
+
+class MatrixRule(Rule, counts="none"):
+    """Fields of Muon, and its routing: hidden matrices are its own, AdamW steps the rest."""
+
+    momentum = fraction(0.95, "decay rate of the average of gradients")
+    nesterov = flag(True, "look ahead along the average")
+    ns_coefficients = numbers_tuple((3.4445, -4.7750, 2.0315), "polynomial of the Newton-Schulz iteration")
+    ns_steps = count(5, "number of Newton-Schulz iterations", static=True)
+    eps = positive(1e-7, "least norm by which the iteration divides")
+    adjust = choice("original", "scale of the step by the matrix's shape", "original", "match_rms_adamw")
+    adamw_learning_rate = nonnegative(None, "learning rate of the AdamW part; None is adamw_ratio * learning_rate")
+    adamw_beta1 = fraction(0.9, "beta1 of the AdamW part")
+    adamw_beta2 = fraction(0.999, "beta2 of the AdamW part")
+    adamw_eps = nonnegative(1e-8, "eps of the AdamW part")
+    adamw_weight_decay = nonnegative(None, "weight decay of the AdamW part; None is weight_decay")
+    route_all = flag(False, "step everything by AdamW: for groups of embeddings and heads")
+    weight_decay = nonnegative(0.1, "weight decay, times the learning rate; for both parts")
+    adamw_ratio = nonnegative(
+        None, "the AdamW part's rate for one of 1, on any schedule; None is 0.015, and 1 with match_rms_adamw"
+    )
+    layout = choice(None, "how kernels lie; None is as the framework's layers have them", OUTPUTS_FIRST, INPUTS_FIRST)
+    batch_axes = count(0, "so many first axes of a parameter of at least two more count matrices", static=True, least=0)
+    #: Whether names are looked at: those of a parameter's "layer", "embedding" anywhere in its path, or "none".
+    by_name = "layer"
+    #: Whether parameters of more axes than two are matrices.
+    kernels = True
+    #: The ratio where none is given and the scale is the original one.
+    ratio = RATIO
+
+    def check(self, spell, call):
+        if self.adamw_ratio is not None and self.adamw_learning_rate is not None:
+            raise bad_value(
+                call, spell("adamw_ratio"), f"must be None where `{spell('adamw_learning_rate')}` is given",
+                self.adamw_ratio, "Give one of them.",
+            )  # fmt: skip
+
+    def other(self):
+        shared = {k: getattr(self, k) for k in ("weight_decay", "maximize")}
+        own = {k: getattr(self, f"adamw_{k}") for k in ("beta1", "beta2", "eps", "weight_decay")}
+        given = {k: v for k, v in own.items() if v is not None} | {"nesterov": self.early and self.nesterov}
+        return AdamW.build(shared | {"learning_rate": self._adamw_rate()} | given, match=self.match)
+
+    def _adamw_rate(self):
+        """The rate of the AdamW part: a part of Muon's, so that it follows its schedule and warm-up."""
+        if is_number(self.learning_rate) and self.learning_rate == 0:  # a step that only makes the memory
+            return 0.0
+        if self.adamw_learning_rate is not None:
+            return self.adamw_learning_rate
+        ratio = self.adamw_ratio if self.adamw_ratio is not None else self.ratio if self.adjust == "original" else 1.0
+        return self.learning_rate if is_number(ratio) and ratio == 1 else ratio * self.learning_rate
+
+    def misfit(self, leaf: Leaf) -> str:
+        if self.route_all:
+            return "route_all is set"
+        if leaf.matrix is not None:
+            return "" if leaf.matrix.inputs else "its dimension numbers make it no matrix"
+        if len(leaf.shape) < 2:
+            return "fewer than two axes"
+        return "complex" if leaf.parts else ""
+
+    def unwanted(self, leaf: Leaf) -> str:
+        if self.by_name == "none":
+            return self._unwanted_form(leaf)
+        if self.by_name == "embedding":
+            return "embedding" if "embedding" in leaf.name.lower() else self._unwanted_form(leaf)
+        if names.is_a(names.OUTER, leaf.name):
+            return "embedding or head"
+        if names.last_is_a(names.GAIN, leaf.name) or names.layer_is_a(names.NORM, leaf.name):
+            return "bias or gain"
+        return self._unwanted_form(leaf)
+
+    def _unwanted_form(self, leaf: Leaf) -> str:
+        if leaf.matrix is not None or len(leaf.shape) == 2:
+            return ""
+        if not self.kernels:
+            return "more than two axes"
+        return "vector with axes of length 1" if 1 in self.matrix(leaf).sides(leaf.shape) else ""
+
+    def matrix(self, leaf: Leaf) -> Matrix:
+        """The inputs and outputs of a parameter of two or more axes."""
+        if leaf.matrix is not None:
+            return leaf.matrix
+        count, inputs_first = len(leaf.shape), (self.layout or leaf.layout) == INPUTS_FIRST
+        batch = self.batch_axes if count >= self.batch_axes + 2 else 0
+        if not batch and count == 3 and self.by_name == "layer" and names.is_a(names.STACK, leaf.name):
+            batch = 1
+        axes = tuple(range(batch - count, 0))
+        twice = inputs_first and len(axes) > 2 and names.is_a(names.TWO_OUTPUTS, leaf.name)
+        cut = -(1 + twice) if inputs_first else 1
+        return Matrix(axes[:cut], axes[cut:]) if inputs_first else Matrix(axes[cut:], axes[:cut])
+
+    def view(self, leaf: Leaf) -> Matrix | None:
+        matrix = self.matrix(leaf)
+        return None if len(leaf.shape) == 2 and matrix.lies_so else matrix
+
+    def doubts(self, leaves: Sequence[Leaf]) -> list[str]:
+        mine = [leaf for leaf in leaves if not self.reason(leaf)]
+        unnamed = self.by_name != "none" and sum(not leaf.name and len(leaf.shape) == 2 for leaf in mine)
+        unsure = [leaf for leaf in mine if self._unsure(leaf)]
+        left = [leaf for leaf in leaves if self.reason(leaf) in ("more than two axes", "complex")]
+        found = []
+        if unnamed:
+            found.append(f"{unnamed} matrices have no names, so embeddings and heads among them {UNNAMED}")
+        if unsure:
+            found.append(f"{_some(unsure)} may be a stack of matrices, and is taken for one kernel: {STACKED}")
+        if left:
+            found.append(f"{_some(left)} would be matrices, were it not for match={self.match!r} or complex numbers")
+        return found
+
+    def _unsure(self, leaf: Leaf) -> bool:
+        """Whether a parameter of three axes may be a stack of matrices, and nothing says that it is none."""
+        said = leaf.matrix is not None or len(leaf.shape) != 3 or self.batch_axes
+        known = (names.STACK, names.CONVOLUTION, names.TWO_OUTPUTS, names.ATTENDED)
+        return not said and not any(names.is_a(kind, leaf.name) for kind in known)
+
+
+def _some(leaves: Sequence[Leaf]) -> str:
+    first = leaves[0].name or f"a parameter of shape {leaves[0].shape}"
+    return first if len(leaves) == 1 else f"{first} and {len(leaves) - 1} more"

@@ -1,0 +1,124 @@
+"""One network, whose kernels lie as each framework has them, walks one path in all of them.
+
+torch lays a kernel [outputs, inputs, ...], Keras and Flax [..., inputs, outputs]; so do numpy's two layouts. For every
+rule that asks how kernels lie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+import torch
+
+import scirs2_adapters
+from scirs2_adapters import jax as jax_room
+from scirs2_adapters import tf as keras_room
+from scirs2_adapters import torch as torch_room
+from scirs2_adapters.core import HostOptimizer
+
+NAMES = [n for n in scirs2_adapters.names() if "layout" in scirs2_adapters.get(n).fields_with()]
+#: name -> shape in torch's layout, axes in the order of the other. No two lengths are the same.
+NETWORK: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "conv/kernel": ((7, 3, 2, 5), (2, 3, 1, 0)),
+    "conv/bias": ((7,), (0,)),
+    "sequence_conv/kernel": ((6, 2, 3), (2, 1, 0)),
+    "classifier/dense/kernel": ((6, 4), (1, 0)),
+    "tall/kernel": ((4, 6), (1, 0)),
+    "experts/kernel": ((2, 5, 3), (0, 2, 1)),
+    "lm_head/kernel": ((5, 4), (1, 0)),
+}
+STEPS, RATE = 4, 0.05
+Arrays = dict[str, np.ndarray]
+
+
+def arrays(seed: int) -> Arrays:
+    rng = np.random.default_rng(seed)
+    return {k: rng.standard_normal(shape).astype(np.float32) for k, (shape, _) in NETWORK.items()}
+
+
+def other(given: Arrays) -> Arrays:
+    """In the other layout."""
+    return {k: np.ascontiguousarray(x.transpose(NETWORK[k][1])) for k, x in given.items()}
+
+
+def back(given: Arrays) -> Arrays:
+    return {k: x.transpose(np.argsort(NETWORK[k][1])) for k, x in given.items()}
+
+
+GRADIENTS = [arrays(seed) for seed in range(1, STEPS + 1)]
+
+
+def in_numpy(name: str, layout: str) -> Arrays:
+    turn, turned = (other, back) if layout == "inputs_first" else (dict, dict)
+    params = turn(arrays(0))
+    optimizer = HostOptimizer(scirs2_adapters.get(name)(learning_rate=RATE), params, layout=layout)
+    for grads in GRADIENTS:
+        optimizer.step(turn(grads))
+    return turned(params)
+
+
+def in_torch(name: str) -> Arrays:
+    params = {k: torch.nn.Parameter(torch.tensor(x)) for k, x in arrays(0).items()}
+    optimizer = getattr(torch_room, scirs2_adapters.get(name).__name__)(list(params.items()), lr=RATE)
+    for grads in GRADIENTS:
+        for k, p in params.items():
+            p.grad = torch.tensor(grads[k])
+        optimizer.step()
+    return {k: p.detach().numpy() for k, p in params.items()}
+
+
+def in_jax(name: str) -> Arrays:
+    tx, params = getattr(jax_room, name)(RATE), jax.tree.map(jnp.asarray, other(arrays(0)))
+    state = tx.init(params)
+    for grads in GRADIENTS:
+        params, state = jax_room.step(tx, jax.tree.map(jnp.asarray, other(grads)), state, params)
+    return back({k: np.asarray(x) for k, x in params.items()})
+
+
+def in_keras(name: str) -> Arrays:
+    variables = {}
+    for k, x in other(arrays(0)).items():
+        *layers, own = k.split("/")
+        with contextlib.ExitStack() as scopes:
+            for layer in layers:
+                scopes.enter_context(keras.name_scope(layer))
+            variables[k] = keras.Variable(x, name=own)
+    optimizer = getattr(keras_room, scirs2_adapters.get(name).__name__)(learning_rate=RATE)
+    for grads in GRADIENTS:
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in other(grads).values()], list(variables.values()))
+    return back({k: keras.ops.convert_to_numpy(v) for k, v in variables.items()})
+
+
+WALKS: dict[str, Callable[[str], Any]] = {
+    "numpy, inputs first": lambda name: in_numpy(name, "inputs_first"),
+    "torch": in_torch,
+    "jax": in_jax,
+    "keras": in_keras,
+}
+
+
+@pytest.mark.parametrize("where", WALKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_one_network_walks_one_path_whatever_the_layout(name: str, where: str) -> None:
+    start, wanted, found = arrays(0), in_numpy(name, "outputs_first"), WALKS[where](name)
+    for k, x in wanted.items():
+        assert np.linalg.norm(found[k] - x) <= 2e-5 * np.linalg.norm(x - start[k]), k
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_layout_matters_where_it_is_not_said(name: str) -> None:
+    """Else the test above would show nothing."""
+    wanted, found = in_numpy(name, "outputs_first"), in_numpy(name, "inputs_first")
+    params = other(arrays(0))
+    optimizer = HostOptimizer(scirs2_adapters.get(name)(learning_rate=RATE), params)
+    for grads in GRADIENTS:
+        optimizer.step(other(grads))
+    assert np.allclose(found["conv/kernel"], wanted["conv/kernel"], atol=1e-5)
+    assert not np.allclose(back(params)["conv/kernel"], wanted["conv/kernel"], atol=1e-3)
