@@ -173,7 +173,7 @@ OPTIONS = {**FLAGS, **OURS} | {
     "match": "torch",
     "skip_nonfinite": True,
 }
-OPTIONS |= {k: True for k in FLAGS}
+OPTIONS |= dict.fromkeys(FLAGS, True)
 
 
 @pytest.mark.parametrize("option", [*FLAGS, *OURS])
