@@ -15,9 +15,10 @@ from typing import Any
 
 from scirs2_adapters.adapters.torch.dialect import TORCH
 from scirs2_adapters.core import Rule, get, names
-from scirs2_adapters.core.errors import ArgumentTypeError, bad_type, bad_value, did_you_mean
+from scirs2_adapters.core.errors import ArgumentTypeError, bad_type, bad_value
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.registry import is_listed
+from scirs2_adapters.core.synonyms import unknown_argument
 
 #: Core word -> the field of `TrainingArguments` that holds it, for every optimizer. The Trainer writes both into the
 #: groups or the schedule, where a keyword of the same name would be hidden without a word.
@@ -131,9 +132,9 @@ def settle(asked: Asked, args: Any) -> dict[str, Any]:
 
 def _stated(asked: Asked, core: str, fields: Mapping[str, Field]) -> Iterator[tuple[str, str, Any]]:
     """Where a user has stated a value that the run's arguments hold: the call, the word, the value."""
-    word = TORCH.spell(core, fields)
-    if word in asked.hyper:
-        yield asked.call, word, asked.hyper[word]
+    for word in dict.fromkeys((TORCH.spell(core, fields), core)):
+        if word in asked.hyper:
+            yield asked.call, word, asked.hyper[word]
     for rule in (asked.given, asked.hyper.get("base")):
         inner = getattr(rule, "base", rule)
         if isinstance(inner, Rule):
@@ -165,6 +166,7 @@ def read(call: str, name: str, native: type, text: Mapping[str, str]) -> Asked:
     rule = get(name)
     fields = rule.fields_with(get(text["base"]) if "base" in text else None)
     words = {(host if place is None else core): core for core, host, place in TORCH.places(fields)}
+    words = {core: core for core in FROM_ARGS} | words
     options = set(inspect.signature(native).parameters) - set(TORCH.parameters(fields)) - {"params", "base_hyper"}
     core, hyper = dict[str, Any](), dict[str, Any]()
     for word, value in text.items():
@@ -174,7 +176,8 @@ def read(call: str, name: str, native: type, text: Mapping[str, str]) -> Asked:
         elif word in options:
             hyper[word] = _option(value)
         else:
-            raise _unknown(call, word, [*words, *options])
+            spelled = {core: word for word, core in words.items()} | {word: word for word in options}
+            raise _unknown(call, word, rule, spelled)
     stated = {TORCH.spell(k, fields): core.pop(k) for k in FROM_ARGS if k in core}
     return Asked(call, rule, core, hyper | stated)
 
@@ -205,11 +208,9 @@ def _value(call: str, word: str, field: Field, text: str) -> Any:
         ) from None
 
 
-def _unknown(call: str, word: str, known: list[str]) -> ArgumentTypeError:
+def _unknown(call: str, word: str, rule: type[Rule], spelled: Mapping[str, str]) -> ArgumentTypeError:
     """The error for a word that is none of the optimizer's; a tuple's name is answered with its members."""
     if word in TORCH.tuples:
         pairs = ",".join(f"{m}=..." for m in TORCH.tuples[word])
         return ArgumentTypeError(f"`{call}` reads a flat `optim_args`, which cannot hold `{word}`. Use `{pairs}`.")
-    return ArgumentTypeError(
-        f"`{call}` has no argument `{word}` for `optim_args`.{did_you_mean(word, known)} It takes: {', '.join(known)}."
-    )
+    return unknown_argument(call, word, rule.name, spelled, spelled.values(), " for `optim_args`")

@@ -20,7 +20,8 @@ from transformers import Trainer, TrainingArguments
 
 from scirs2_adapters.adapters import torch as room
 from scirs2_adapters.core import Rule, get, names, with_closure
-from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value, did_you_mean
+from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
+from scirs2_adapters.core.synonyms import similar_name
 
 from .dialect import FROM_ARGS, Asked, asked, offered, read, reason_against, settle, words_of
 from .paths import HOOK, Optimizer, building, built_by, chosen_by, complete, refuse_replacement, served
@@ -218,8 +219,9 @@ def _explain_missing(words: Any) -> None:
             return theirs(cls, value)
         known, name = [PREFIX + n for n in offered()], value.removeprefix(PREFIX).casefold()
         reason = reason_against(get(name)) if name in (*names(), *with_closure()) else ""
+        hint = similar_name(name, offered()).replace("`", f"`{PREFIX}", 1)
         worded = reason or f"must be one of {', '.join(known)}, or of transformers' own"
-        raise bad_value("TrainingArguments", "optim", worded, value, "" if reason else did_you_mean(value, known))
+        raise bad_value("TrainingArguments", "optim", worded, value, "" if reason else hint)
 
     _missing_.explains = True  # type: ignore[attr-defined]
     words._missing_ = classmethod(_missing_)
