@@ -7,13 +7,14 @@ follow from it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import bad_type, did_you_mean
+from .errors import bad_type
 from .fields import Field, members_of
 from .rule import Rule
+from .synonyms import unknown_argument
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Dialect:
             )
         return found
 
+    def spelled(self, fields: Mapping[str, Field]) -> dict[str, str]:
+        """The host's word for each core word, whole where it holds several."""
+        return {core: host for core, host, _ in self.places(fields)}
+
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
         """The host's parameters for these fields, in their order, with their defaults."""
         kind, found = inspect.Parameter.POSITIONAL_OR_KEYWORD, dict[str, inspect.Parameter]()
@@ -70,15 +75,10 @@ class Dialect:
         return found
 
     def to_core(self, given: Mapping[str, Any], fields: Mapping[str, Field], call: str) -> dict[str, Any]:
-        """The host's arguments under the core's words; an unknown one, or a tuple of another length, is refused."""
-        known = self.parameters(fields)
+        """The host's arguments, all of them known, under the core's words; a tuple of another length is refused."""
         back = {self.names.get(c, c): c for c in fields if self._tuple_of(c, fields) is None}
         found: dict[str, Any] = {}
         for host, value in given.items():
-            if host not in known:
-                ours = (self._tuple_of(host, fields) or self.names.get(host)) if host in fields else None
-                close = f" Did you mean `{ours}`?" if ours else did_you_mean(host, known)
-                raise TypeError(f"`{call}` has no argument `{host}`.{close} It takes: {', '.join(known)}.")
             if host in back:
                 found[back[host]] = value
                 continue
@@ -92,14 +92,27 @@ class Dialect:
             raise bad_type(call, host, f"must be a tuple of {count} numbers", value)
         return numbers
 
-    def rule(self, cls: type[Rule], given: Mapping[str, Any], *, match: str | None = None, call: str = "") -> Rule:
+    def rule(
+        self,
+        cls: type[Rule],
+        given: Mapping[str, Any],
+        *,
+        match: str | None = None,
+        call: str = "",
+        also: Iterable[str] = (),
+    ) -> Rule:
         """A rule from the host's arguments. Only what was given is passed on, so that `match` may have its own
-        defaults.
+        defaults. `also` are the call's other arguments, which the user of another library's word may mean.
         """
         call = call or cls.__name__
         base = {"base": given["base"]} if "base" in given else {}
         fields = cls.fields_with(base.get("base"))
-        core = self.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
+        hyper, known = {k: v for k, v in given.items() if k != "base"}, self.parameters(fields)
+        for word in [k for k in hyper if k not in known]:
+            others = (*(["base"] if hasattr(cls, "default_base") else []), *also)
+            spelled = self.spelled(fields) | {k: k for k in others}
+            raise unknown_argument(call, word, cls.name, spelled, [*known, *others])
+        core = self.to_core(hyper, fields, call)
         return cls.build(base | core, match=match, spell=lambda name: self.spell(name, fields), call=call)
 
 

@@ -12,8 +12,9 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from .errors import ArgumentTypeError, ArgumentValueError, did_you_mean
+from .errors import ArgumentTypeError, ArgumentValueError
 from .rule import Rule
+from .synonyms import similar_name
 
 GROUP = "scirs2.optimizers"
 _lock = threading.Lock()
@@ -85,7 +86,7 @@ def _load(name: str) -> type[Rule]:
     if name not in offered:
         known = [*names(), *with_closure()]
         raise ArgumentValueError(
-            f"No optimizer is named `{name}`.{did_you_mean(name, known)} There are: {', '.join(known)}."
+            f"No optimizer is named `{name}`.{similar_name(name, known)} There are: {', '.join(known)}."
         )
     with _lock:
         rule = offered[name].load()

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 from .document import document, numpy_example
-from .errors import bad_type, bad_value, did_you_mean
+from .errors import bad_type, bad_value
 from .fields import Field, flag, nonnegative, rate
 from .routing import Routed
 from .slots import Kind, Leaf, Slot
+from .synonyms import unknown_argument
 
 Scalars = Mapping[str, Any]
 
@@ -121,11 +122,8 @@ class Rule(Routed):
     def _fill(self, hyper: Scalars, match: str | None, spell: Callable[[str], str], call: str) -> None:
         overrides = self._match_row(match, call)
         if unknown := hyper.keys() - self.fields.keys():
-            name = min(unknown)
-            known = [spell(k) for k in self.fields]
-            raise TypeError(
-                f"`{call}` has no argument `{name}`.{did_you_mean(name, known)} It takes: {', '.join(known)}."
-            )
+            spelled = {k: spell(k) for k in self.fields}
+            raise unknown_argument(call, min(unknown), self.name, spelled, spelled.values())
         values = {k: f.default for k, f in self.fields.items()} | overrides | dict(hyper)
         for key, field in self.fields.items():
             values[key] = field.check(call, spell(key), values[key])

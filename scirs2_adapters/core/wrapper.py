@@ -17,6 +17,7 @@ from .fields import Field
 from .matrix import Matrix
 from .rule import Rule, Scalars
 from .slots import Axes, Leaf, Slot
+from .synonyms import unknown_argument
 
 
 class Wrapper(Rule):
@@ -58,6 +59,9 @@ class Wrapper(Rule):
         own = {k: given.pop(k) for k in list(given) if k in type(self).fields}
         for key, field in type(self).fields.items():
             vars(self)[key] = field.check(call, spell(key), own.get(key, field.default))
+        if unknown := given.keys() - base.fields.keys():
+            spelled = {k: spell(k) for k in (*type(self).fields, *base.fields)} | {"base": "base"}
+            raise unknown_argument(call, min(unknown), self.name, spelled, spelled.values())
         if isinstance(base, Rule):
             asked = {"match": match} if match or "match" in hyper else {}
             base = base.replace(**given, **asked) if given or asked else base

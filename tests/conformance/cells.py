@@ -75,7 +75,13 @@ def by_rows(rule: str) -> bool:
     return any(node.op == "matrix" or node.kind in (Kind.ROW, Kind.COLUMN, Kind.BATCH) for node in nodes)
 
 
+def only_rows(rule: str) -> bool:
+    """Whether a rule steps rows alone and takes no dense gradient."""
+    return scirs2_adapters.get(rule).sparse == "rows"
+
+
 GAPS = (
+    Gap("hf", "*", "*", "the models of a Trainer have dense gradients, which the rule does not take", only_rows),
     Gap("jax", "host", "*", "the room leaves to XLA what works on rows, columns or whole matrices", by_rows),
     Gap("tf", "host", "*", "Keras optimizers run in the operations of Keras' backend, which differ with the backend"),
     Gap("sklearn", "traced", "*", "scikit-learn has numpy arrays only, which the host kernel steps wherever it runs"),

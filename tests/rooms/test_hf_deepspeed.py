@@ -45,7 +45,7 @@ def test_a_configuration_that_keeps_the_optimizer_is_accepted(config: Any, tmp_p
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-@pytest.mark.parametrize("name", scirs2_adapters.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_zero_is_refused_for_optimizers_of_whole_parameters_alone(name: str, stage: int, tmp_path: Path) -> None:
     args = arguments(tmp_path)
     args.deepspeed = {"zero_optimization": {"stage": stage}}

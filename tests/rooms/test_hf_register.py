@@ -54,7 +54,7 @@ def test_registering_twice_changes_nothing_and_no_built_in_name_ever() -> None:
     assert list(OptimizerNames) == once
     assert [n for n in OptimizerNames if not n.value.startswith("scirs2_")] == before
     assert OptimizerNames("adamw_torch") is OptimizerNames.ADAMW_TORCH
-    assert {n.value for n in OptimizerNames} >= {f"scirs2_{name}" for name in s2.names()}
+    assert {n.value for n in OptimizerNames} >= {f"scirs2_{name}" for name in NAMES}
 
 
 @pytest.mark.parametrize(

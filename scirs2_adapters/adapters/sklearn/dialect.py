@@ -13,7 +13,8 @@ from typing import Any
 
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.dialect import Dialect
-from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
+from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.synonyms import similar_name
 
 DIALECT = Dialect(names={"learning_rate": "learning_rate_init"})
 
@@ -54,7 +55,7 @@ def _check_optimizer(call: str, optimizer: object) -> None:
     worded = "must be None, the name of an optimizer, or an optimizer such as AdamW(learning_rate=0.001)"
     if isinstance(optimizer, str):
         if optimizer.casefold() not in names():
-            way_out = f"{did_you_mean(optimizer, names())} There are: {', '.join(names())}."
+            way_out = f"{similar_name(optimizer, names())} There are: {', '.join(names())}."
             raise bad_value(call, "optimizer", worded, optimizer, way_out)
     elif not isinstance(optimizer, Rule):
         rule = optimizer if isinstance(optimizer, type) and issubclass(optimizer, Rule) else None

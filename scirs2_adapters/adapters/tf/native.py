@@ -22,7 +22,7 @@ from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
 
 from . import paths
-from .dialect import BASE, KERAS, plain, signature, spelling, tuples
+from .dialect import BASE, KERAS, OURS, plain, signature, spelling, tuples
 from .state import Memory
 
 
@@ -109,7 +109,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
 
 def _rule(cls: type[Rule], given: dict[str, Any], match: str | None, call: str) -> Rule:
-    return KERAS.rule(cls, {k: tuples(v) for k, v in given.items()}, match=match, call=call)
+    return KERAS.rule(cls, {k: tuples(v) for k, v in given.items()}, match=match, call=call, also=(*BASE, *OURS))
 
 
 def _hyperparameter(core: str, host: str, means: str) -> property:

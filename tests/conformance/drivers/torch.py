@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -29,7 +31,12 @@ class Optimizer:
         self.named = [(name, torch.nn.Parameter(torch.tensor(p, dtype=self.dtype))) for name, p in named]
         given = TORCH.to_host(whole(hyper, rule), cls.fields_with(hyper.get("base")))
         base = {"base": hyper["base"]} if "base" in hyper else {}
-        self.optimizer = getattr(room, cls.__name__)(self.named, **base, **given, kernel=path)
+        self.optimizer = self.made(rule, {**base, **given, "kernel": path})
+
+    def made(self, rule: str, given: dict[str, Any]) -> torch.optim.Optimizer:
+        """The optimizer of this name over the parameters, with these arguments in torch's words."""
+        made: torch.optim.Optimizer = getattr(room, scirs2_adapters.get(rule).__name__)(self.named, **given)
+        return made
 
     def step(self, grads: Arrays) -> None:
         for (_, p), g in zip(self.named, grads, strict=True):

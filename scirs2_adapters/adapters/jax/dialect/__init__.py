@@ -17,10 +17,10 @@ import optax
 from optax import contrib
 
 from scirs2_adapters.core.dialect import Dialect, by_name
-from scirs2_adapters.core.errors import did_you_mean
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.synonyms import unknown_argument
 from scirs2_adapters.core.wrapper import Wrapper
 
 from .chains import CHAINS, EMPTY, Place, chain_of
@@ -211,9 +211,9 @@ def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], give
     default.
     """
     if unknown := given.keys() - known.parameters.keys():
-        name = min(unknown)
-        takes, theirs = ", ".join(known.parameters), dialect(get(call)).names.get(name)
-        close = f" Did you mean `{theirs}`?" if theirs in known.parameters else did_you_mean(name, known.parameters)
-        raise TypeError(f"`{call}` has no argument `{name}`.{close} It takes: {takes}.")
+        words, fields = dialect(get(call)), get(call).fields_with(given.get("base"))
+        spelled = words.spelled(fields) | {k: words.names.get(k, k) for k in OURS}
+        spelled |= {"base": "base"} if "base" in known.parameters else {}
+        raise unknown_argument(call, min(unknown), call, spelled, known.parameters)
     found = by_name(call, known, args, given)
     return {k: NONE[k] if v is None else v for k, v in found.items() if v is not None or k in NONE}

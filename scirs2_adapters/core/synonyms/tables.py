@@ -1,0 +1,157 @@
+"""The words of torch, optax, Keras, Transformers, timm and pytorch_optimizer, as data.
+
+A test reads the signatures of the installed libraries, so that no word of theirs is missing.
+"""
+
+from __future__ import annotations
+
+#: Word -> the core words that it may mean; the first that the optimizer has is taken. Words with a space between them
+#: are meant together.
+WORDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("lr", "learning_rate_init", "eta", "eta0", "step_size", "rate"), ("learning_rate",)),
+    "betas": ("beta1 beta2",),
+    **dict.fromkeys(("b1", "beta_1", "adam_beta1"), ("beta1",)),
+    **dict.fromkeys(("b2", "beta_2", "adam_beta2"), ("beta2",)),
+    **dict.fromkeys(("b3", "beta_3"), ("beta3",)),
+    "beta": ("momentum", "beta1"),
+    "momentum": ("beta1",),
+    **dict.fromkeys(("eps", "epsilon", "adam_epsilon"), ("eps", "eps1 eps2")),
+    "epsilon_1": ("eps1",),
+    **dict.fromkeys(("epsilon_2", "min_scale"), ("eps2",)),
+    "epsilon_root": ("eps_root",),
+    **dict.fromkeys(("weight_decay_rate", "wd", "l2"), ("weight_decay",)),
+    "alpha": ("rho", "slow_step_size"),
+    "rho": ("decay_rate", "radius"),
+    "decay": ("rho", "decay_rate"),
+    "decay_rate": ("beta2_decay", "rho"),
+    "beta_2_decay": ("beta2_decay",),
+    **dict.fromkeys(("d", "clipping_threshold", "clip_threshold"), ("clip_threshold", "d0")),
+    "multiply_by_parameter_scale": ("scale_parameter",),
+    "etas": ("eta_minus eta_plus",),
+    "step_sizes": ("min_step_size max_step_size",),
+    "estim_lr0": ("d0",),
+    "estim_lr_coef": ("d_coef",),
+    **dict.fromkeys(("ns_coeffs", "muon_a", "muon_b", "muon_c"), ("ns_coefficients",)),
+    "adjust_lr_fn": ("adjust",),
+    **dict.fromkeys(("adamw_lr", "adam_learning_rate", "adam_lr", "adam_lr_ratio"), ("adamw_learning_rate",)),
+    **dict.fromkeys(("adamw_betas", "adam_betas"), ("adamw_beta1 adamw_beta2",)),
+    **dict.fromkeys(("adamw_beta_1", "adam_b1", "adam_beta_1"), ("adamw_beta1", "beta1")),
+    **dict.fromkeys(("adamw_beta_2", "adam_b2", "adam_beta_2"), ("adamw_beta2", "beta2")),
+    **dict.fromkeys(("adamw_epsilon", "adam_eps"), ("adamw_eps",)),
+    "adam_weight_decay": ("adamw_weight_decay",),
+    "nesterovs_momentum": ("nesterov",),
+    "initial_accumulator_value": ("initial_scale",),
+    "initial_scale": ("initial_accumulator_value",),
+    "memory_size": ("history_size",),
+    **dict.fromkeys(("linesearch", "line_search"), ("line_search_fn",)),
+    "k": ("sync_period",),
+    **dict.fromkeys(("base_optimizer", "fast_optimizer", "optimizer"), ("base",)),
+    **dict.fromkeys(("mu_dtype", "accumulator_dtype", "dtype_momentum"), ("state_dtype",)),
+    **dict.fromkeys(("max_grad_norm", "global_clipnorm", "clip_grad_norm"), ("max_grad_norm", "global_clipnorm")),
+    "mask": ("mask",),
+    "weight_decay_mask": ("mask",),
+    **dict.fromkeys(("centred",), ("centered",)),
+}
+
+_CLIP = "Clip the gradients before the optimizer is given them."
+_RUNS = "It chooses how PyTorch runs a step; where there is a choice here, `kernel` makes it."
+_AROUND = "It is not the optimizer's: average, accumulate or scale in the loop around it."
+_DECAY = "Where weight decay acts is the optimizer's own: `adamw` decouples it, `adam` adds it to the gradient."
+_STORED = 'Say how memory is stored by `state_dtype`, "bfloat16" for one.'
+_DTYPE = "Memory is kept by what steps the rule: HostOptimizer(rule, params, state_dtype=...)."
+_COPIES = "The copies are set equal after every period and nothing else is reset."
+
+#: What to do about a word that no argument stands for; beside an argument, how its meaning differs there.
+SENTENCES: dict[str, str] = {
+    **dict.fromkeys(("clipnorm", "clipvalue", "global_clipnorm", "max_grad_norm", "clip_grad_norm"), _CLIP),
+    **dict.fromkeys(("foreach", "fused", "capturable", "differentiable", "use_triton"), _RUNS),
+    **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), _AROUND),
+    **dict.fromkeys(("loss_scale_factor", "gradient_accumulation_steps"), _AROUND),
+    **dict.fromkeys(
+        ("decoupled_weight_decay", "weight_decouple", "decoupled_decay", "decouple", "adam_w_mode"), _DECAY
+    ),
+    **dict.fromkeys(("mask", "weight_decay_mask"), "Give what does not decay a group, or an optimizer, without decay."),
+    **dict.fromkeys(("optim_bits", "block_wise", "min_8bit_size", "percentile_clipping", "is_paged"), _STORED),
+    **dict.fromkeys(("mu_dtype", "accumulator_dtype", "dtype_momentum", "state_dtype"), _DTYPE),
+    **dict.fromkeys(("weight_decay", "weight_decay_rate", "wd", "l2"), "It has no weight decay; add it to the loss."),
+    "name": "Optimizers here have the name of their class.",
+    "params": "An optimizer of this framework is given no parameters when it is made.",
+    "decay": "Let the learning rate fall by a schedule.",
+    "correct_bias": "The moments are always corrected.",
+    "jit_compile": "The framework's own function that compiles a step does so.",
+    "no_deprecation_warning": "There is no such warning.",
+}
+
+#: The same for one optimizer.
+SENTENCES_OF: dict[str, dict[str, str]] = {
+    "adafactor": {
+        "relative_step": "The step is relative already: the learning rate is an upper bound of it, beside 1 / sqrt(t).",
+        "warmup_init": "Warm up by a schedule of the learning rate, which is an upper bound of the step.",
+        "decay_rate": "It is negative, as in Transformers; optax gives it the other sign.",
+    },
+    "lbfgs": {"scale_init_precond": "The first direction is always scaled by the newest pair."},
+    "lookahead": {"reset_state": _COPIES},
+    "muon": {
+        "adam_lr_ratio": "It is the learning rate itself, and not a ratio.",
+        "adam_eps_root": "The AdamW part adds nothing under its root.",
+        "adaptive": "Steps are not scaled by the dual norm.",
+        "preconditioning": "The iteration is the authors' own, in no other form.",
+        "consistent_rms": 'Scale steps like AdamW\'s by the choice "match_rms_adamw".',
+        "rms_rate": 'Scale steps like AdamW\'s by the choice "match_rms_adamw".',
+        "muon_weight_dimension_numbers": "A parameter's shape and name say whether it is stepped as a matrix.",
+        "exclude_layers": "A parameter's shape and name say whether it is stepped as a matrix.",
+        "exclude_embeddings": "Embeddings are always left to the AdamW part.",
+        **dict.fromkeys(("muon_a", "muon_b", "muon_c"), "It holds all three numbers."),
+    },
+    "nadam": {"nesterov": "NAdam always looks ahead."},
+    "radam": {"nesterov": "RAdam never looks ahead; NAdam and Adam can."},
+    "prodigy": {"slice_p": "All elements are measured.", "fsdp_in_use": "Sharded parameters are seen as such."},
+    "sam": {
+        "sync_period": "Every step seeks the worst point.",
+        "reset_state": "The base keeps its memory from step to step.",
+        "opaque_mode": "A step always evaluates the model by the closure.",
+        "batch_axis_name": "Reduce gradients in the closure.",
+        "adv_optimizer": "The worst point is sought along the gradient.",
+    },
+}
+
+#: Other libraries' names of optimizers, without what `similar_name` takes off.
+NAMES = {
+    "adamwithamsgrad": "adam",
+    "amsgrad": "adam",
+    "galoreadafactor": "adafactor",
+    "momentum": "sgd",
+    "nag": "sgd",
+    "nesterov": "sgd",
+    "nesterovmomentum": "sgd",
+    "sgdm": "sgd",
+    "sgdmomentum": "sgd",
+    "sgdw": "sgd",
+    "stochasticgradientdescent": "sgd",
+    "averagedsgd": "asgd",
+    "adaptivemomentestimation": "adam",
+    "nadamw": "nadam",
+    "ranger": "lookahead",
+    "moonlight": "muon",
+    "sharpnessawareminimization": "sam",
+    "gsam": "sam",
+    "asam": "sam",
+    "strongwolfe": "lbfgs",
+}
+#: What names of other libraries say besides the optimizer: who has made it, how it runs, how it stores.
+ADDED: tuple[str, ...] = (
+    "deepspeedcpu",
+    "torch",
+    "hf",
+    "keras",
+    "optax",
+    "timm",
+    "bnb",
+    "apex",
+    "xla",
+    "npu",
+    "torchao",
+    "fused",
+)
+ADDED += ("foreach", "capturable", "distributed", "anyprecision", "paged", "scale", "8bit", "4bit", "32bit", "fp8")
+ADDED += ("optimizer", "legacy", "cpu", "multitensor", "galore", "layerwise")
