@@ -11,7 +11,7 @@ from transformers import Trainer
 import scirs2_adapters
 from scirs2_adapters.core.program import needs_whole
 from scirs2_adapters.hf import optim, with_optimizer
-from tests.rooms.hf_support import arguments
+from tests.rooms.hf_support import NAMES, arguments
 
 OFFLOAD = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
 REPLACED = [

@@ -14,7 +14,9 @@ import pytest
 from tests.boundaries.support import ROOT, fresh
 
 HERE = Path(__file__).parent
-FILES = ("test_tf_rules.py", "test_tf_features.py")
+FILES = ("test_tf_rules.py", "test_tf_features.py", "test_tf_skip.py", "test_tf_settings.py")
+#: JAX takes minutes for these, which save and load values that are numpy's by then.
+ALSO = {"torch": ("test_tf_files.py", "test_tf_names.py")}
 OTHERS = ("jax", "torch")
 
 
@@ -30,7 +32,7 @@ def test_the_room_behaves_alike_on(backend: str) -> None:
         "not slow",
         "--rooms",
         "tf",
-        *(str(HERE / name) for name in FILES),
+        *(str(HERE / name) for name in (*FILES, *ALSO.get(backend, ()))),
     ]
     environment = {**os.environ, "KERAS_BACKEND": backend}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)

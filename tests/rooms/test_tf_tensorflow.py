@@ -13,6 +13,7 @@ import scirs2_adapters as s2
 from scirs2_adapters import tf as room
 from tests.boundaries.support import fresh
 from tests.conformance.options import brisk
+from tests.reference import sparseadam as reference
 
 from .tf_support import (
     GRADS,
@@ -63,6 +64,59 @@ def test_rows_that_occur_twice_count_twice(name: str, graph: bool) -> None:
         for _ in range(3):
             step([(gradient, variable)])
     np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-6)
+
+
+SLICES = [([2, 0, 2], 1.0), ([1], -2.0), ([0, 0], 0.5), ([2, 1], 3.0)]
+
+
+def rows_of_sparse_adam(t: int, x: np.ndarray, m: np.ndarray, v: np.ndarray, rows: list[int], g: np.ndarray) -> None:
+    """One step as the slow twin has it, of these rows only."""
+    held = {"exp_avg": m[rows], "exp_avg_sq": v[rows]}
+    x[rows], new = reference.step(t, x[rows], g[rows], held, learning_rate=0.1)
+    m[rows], v[rows] = new["exp_avg"], new["exp_avg_sq"]
+
+
+@pytest.mark.parametrize("kind", ["eager", "graph", "xla", "dense"])
+def test_sparse_adam_steps_the_rows_that_a_gradient_gives_and_no_others(kind: str) -> None:
+    """A dense gradient gives the rows that are not zero throughout: so it is what an embedding has without slices."""
+    made, x = room.SparseAdam(0.1), keras.Variable(PARAMS[0], dtype="float64")
+    made.build([x])
+    apply_ = {"graph": tf.function(made.apply), "xla": tf.function(made.apply, jit_compile=True)}.get(kind, made.apply)
+    expected, m, v = PARAMS[0].astype(float), np.zeros((4, 3)), np.zeros((4, 3))
+    for t, (indices, size) in enumerate(SLICES, 1):
+        values = size * np.arange(1.0, 3 * len(indices) + 1).reshape(-1, 3)
+        slices = tf.IndexedSlices(tf.constant(values), tf.constant(indices), tf.constant([4, 3]))
+        whole = np.zeros((4, 3))
+        np.add.at(whole, indices, values)
+        apply_([tf.constant(whole) if kind == "dense" else slices])
+        rows_of_sparse_adam(t, expected, m, v, sorted({*indices}), whole)
+    np.testing.assert_allclose(x.numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(made.memory.members[0].slots["exp_avg"].numpy(), m, rtol=1e-12)
+    np.testing.assert_allclose(made.memory.members[0].slots["exp_avg_sq"].numpy(), v, rtol=1e-12)
+
+
+def test_sparse_adam_leaves_unused_tokens_alone() -> None:
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), keras.layers.Embedding(5, 3), keras.layers.Flatten()])
+    model.compile(room.SparseAdam(0.1), loss="mse", jit_compile=False)
+    before = model.get_weights()[0]
+    for tokens in ([1, 1, 2, 1], [2, 2, 2, 2]):
+        model.fit(np.array([tokens] * 8, dtype="int32"), np.ones((8, 12), "float32"), epochs=2, verbose=0)
+    after = model.get_weights()[0]
+    assert [bool((a != b).any()) for a, b in zip(before, after, strict=True)] == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm", "clipvalue"])
+@pytest.mark.parametrize("name", ["sgd", "adagrad"])
+def test_a_row_that_occurs_twice_is_clipped_as_its_sum(name: str, clip: str) -> None:
+    """Keras takes the norm of the slices as they come, and so scales by another factor."""
+    walks = []
+    for whole in (False, True):
+        made, x = keras_class(name)(learning_rate=0.1, **{clip: 0.5}), tf.Variable(PARAMS[0])
+        for _ in range(3):
+            g = tf.IndexedSlices(0.1 * tf.reshape(tf.range(9.0), (3, 3)), tf.constant([2, 0, 2]), tf.constant([4, 3]))
+            made.apply_gradients([(tf.convert_to_tensor(g) if whole else g, x)])
+        walks.append(x.numpy())
+    np.testing.assert_allclose(*walks, rtol=1e-5)
 
 
 def test_an_embedding_trains_on_repeated_tokens() -> None:
@@ -133,15 +187,20 @@ start = [rng.normal(size=s).astype("float32") for s in ((4, 3), (5,))]
 def walk(name, strategy):
     with strategy.scope():
         xs = [keras.Variable(p) for p in start]
-        made = getattr(room, name)(learning_rate=0.05)
+        made = getattr(room, name)(learning_rate=0.05, skip_nonfinite=True)
         made.build(xs)
     @tf.function
-    def step():
+    def step(bad):
         def replica():
-            made.apply([0.5 * tf.convert_to_tensor(x) / strategy.num_replicas_in_sync for x in xs], xs)
+            last = tf.distribute.get_replica_context().replica_id_in_sync_group == strategy.num_replicas_in_sync - 1
+            wrong = tf.where(tf.logical_and(bad, last), np.float32(np.nan), np.float32(1))
+            made.apply([wrong * 0.5 * tf.convert_to_tensor(x) / strategy.num_replicas_in_sync for x in xs], xs)
         strategy.run(replica)
-    for _ in range(3):
-        step()
+    for bad in (False, True, False, True, False):
+        step(tf.constant(bad))
+    for count, variable in ((2, made.skipped_steps), (3, made.iterations)):
+        copies = [int(v) for v in getattr(variable.value, "values", [variable.value])]
+        assert copies == [count] * strategy.num_replicas_in_sync
     copies = [getattr(x.value, "values", [x.value]) for x in xs]
     assert all(len(c) == strategy.num_replicas_in_sync for c in copies)
     for c in copies:

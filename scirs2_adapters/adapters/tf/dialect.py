@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from scirs2_adapters.core.dialect import Dialect
+from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.rule import Rule
 
 KERAS = Dialect(
@@ -47,7 +50,7 @@ BASE = {
     "name": None,
 }
 #: What every optimizer of ours takes besides.
-OURS = {"kernel": "auto", "match": None, "state_dtype": None}
+OURS = {"kernel": "auto", "match": None, "skip_nonfinite": False, "state_dtype": None}
 
 
 def spelling(rule: type[Rule]) -> str:
@@ -96,6 +99,52 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def tuples(value: Any) -> Any:
-    """The way back: lists, as a config holds them, become the tuples that a rule compares and hashes."""
-    return tuple(value) if isinstance(value, (tuple, list)) else value
+def given(call: str, name: str, value: Any) -> Any:
+    """An argument as a rule takes it: one number in an array or tensor of any framework becomes Python's, a longer
+    array or a list becomes a tuple.
+
+    A variable is refused, because what is assigned to it later would not be seen; and a tensor without a value.
+    """
+    if isinstance(value, (str, bytes, Mapping, type)):
+        return value
+    if isinstance(value, Sequence):
+        return tuple(given(call, name, v) for v in value)
+    if not (hasattr(value, "dtype") and hasattr(value, "shape")):
+        return value
+    if hasattr(value, "assign"):
+        way = f"Give a number, and assign `optimizer.{name}` to change it."
+        raise bad_type(call, name, "must be a number and no variable", value, way)
+    try:
+        if math.prod(value.shape) == 1 and hasattr(value, "item"):
+            return value.item()
+        known = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    except Exception as error:
+        raise bad_type(call, name, "must be a number whose value is known", value) from error
+    return known.item() if known.size == 1 else tuple(known.tolist())
+
+
+def is_function(call: str, value: Any) -> bool:
+    """Whether a learning rate is a schedule, or a function without arguments as Keras calls it. What can be called but
+    is neither, as a layer or a class, is refused here and not in the first step.
+    """
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return True
+    if not callable(value):
+        return False
+    if isinstance(value, (type, keras.Layer)) or _asks(value):
+        worded = "must be a number, a LearningRateSchedule, or a function without arguments"
+        raise bad_type(
+            call, "learning_rate", worded, value, "A function of the step is a LearningRateSchedule's `__call__`."
+        )
+    return True
+
+
+def _asks(function: Any) -> bool:
+    """Whether a function cannot be called without arguments, as far as Python knows."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:  # one of C, which has no signature
+        return False
+    return False

@@ -132,7 +132,7 @@ def _has_value(variable: Any) -> bool:
     """Whether a variable can be read now."""
     if keras.backend.backend() != "tensorflow":
         return True
-    with _outside_graphs():
+    with outside_graphs():
         return bool(raw(variable).is_initialized())
 
 
@@ -141,13 +141,13 @@ def _copy_of(variable: Any) -> Callable[..., Any]:
 
     def initial(shape: Any, dtype: Any = None) -> Any:
         del shape
-        with _outside_graphs():
+        with outside_graphs():
             return ops.copy(ops.cast(ops.stop_gradient(ops.convert_to_tensor(variable)), dtype))
 
     return initial
 
 
-def _outside_graphs() -> contextlib.AbstractContextManager[Any]:
+def outside_graphs() -> contextlib.AbstractContextManager[Any]:
     """Where values are read now: TensorFlow may build an optimizer while it records a step."""
     if keras.backend.backend() != "tensorflow":
         return contextlib.nullcontext()
