@@ -74,9 +74,7 @@ class MatrixRule(Rule, counts="none"):
             return "route_all is set"
         if leaf.matrix is not None:
             return "" if leaf.matrix.inputs else "its dimension numbers make it no matrix"
-        if len(leaf.shape) < 2:
-            return "fewer than two axes"
-        return "complex" if leaf.parts else ""
+        return "fewer than two axes" if len(leaf.shape) < 2 else ""
 
     def unwanted(self, leaf: Leaf) -> str:
         if self.by_name == "none":
@@ -117,14 +115,14 @@ class MatrixRule(Rule, counts="none"):
         mine = [leaf for leaf in leaves if not self.reason(leaf)]
         unnamed = self.by_name != "none" and sum(not leaf.name and len(leaf.shape) == 2 for leaf in mine)
         unsure = [leaf for leaf in mine if self._unsure(leaf)]
-        left = [leaf for leaf in leaves if self.reason(leaf) in ("more than two axes", "complex")]
+        left = [leaf for leaf in leaves if self.reason(leaf) == "more than two axes"]
         found = []
         if unnamed:
             found.append(f"{unnamed} matrices have no names, so embeddings and heads among them {UNNAMED}")
         if unsure:
             found.append(f"{_some(unsure)} may be a stack of matrices, and is taken for one kernel: {STACKED}")
         if left:
-            found.append(f"{_some(left)} would be matrices, were it not for match={self.match!r} or complex numbers")
+            found.append(f"{_some(left)} would be matrices, were it not for match={self.match!r}")
         return found
 
     def _unsure(self, leaf: Leaf) -> bool:
