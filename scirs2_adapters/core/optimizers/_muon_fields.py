@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from ..errors import bad_value
 from ..fields import choice, count, flag, fraction, is_number, nonnegative, numbers_tuple, positive
 from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST, Matrix
 from ..rule import Rule
@@ -36,7 +35,7 @@ class MatrixRule(Rule, counts="none"):
     route_all = flag(False, "step everything by AdamW: for groups of embeddings and heads")
     weight_decay = nonnegative(0.1, "weight decay, times the learning rate; for both parts")
     adamw_ratio = nonnegative(
-        None, "the AdamW part's rate for one of 1, on any schedule; None is 0.015, and 1 with match_rms_adamw"
+        None, "the AdamW part's rate for one of 1, where it has none; None is 0.015, and 1 with match_rms_adamw"
     )
     layout = choice(None, "how kernels lie; None is as the framework's layers have them", OUTPUTS_FIRST, INPUTS_FIRST)
     batch_axes = count(0, "so many first axes of a parameter of at least two more count matrices", static=True, least=0)
@@ -46,13 +45,6 @@ class MatrixRule(Rule, counts="none"):
     kernels = True
     #: The ratio where none is given and the scale is the original one.
     ratio = RATIO
-
-    def check(self, spell, call):
-        if self.adamw_ratio is not None and self.adamw_learning_rate is not None:
-            raise bad_value(
-                call, spell("adamw_ratio"), f"must be None where `{spell('adamw_learning_rate')}` is given",
-                self.adamw_ratio, "Give one of them.",
-            )  # fmt: skip
 
     def other(self):
         shared = {k: getattr(self, k) for k in ("weight_decay", "maximize")}
