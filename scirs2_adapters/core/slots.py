@@ -80,8 +80,7 @@ class Leaf:
     """One parameter as a rule sees it. `name` is the path the framework gives it, or empty.
 
     `layout` is how the framework lays kernels; `matrix` says which axes are inputs and outputs, where the user has said
-    so. `held` are the slots that it has already: which rule steps it was settled when they were made. With
-    `parts` the last axis holds the two parts of complex numbers.
+    so. `held` are the slots that it has already: which rule steps it was settled when they were made.
     """
 
     shape: tuple[int, ...]
@@ -90,7 +89,6 @@ class Leaf:
     layout: str = OUTPUTS_FIRST
     matrix: Matrix | None = None
     held: frozenset[str] = frozenset()
-    parts: bool = False
 
     def holding(self, slots: Iterable[str]) -> Leaf:
         """The same parameter with these slots."""

@@ -93,7 +93,7 @@ def in_keras(name: str) -> Arrays:
     optimizer = getattr(keras_room, scirs2_adapters.get(name).__name__)(learning_rate=RATE)
     for grads in GRADIENTS:
         optimizer.apply([keras.ops.convert_to_tensor(g) for g in other(grads).values()], list(variables.values()))
-    return back({k: keras.ops.convert_to_numpy(v) for k, v in variables.items()})
+    return back({k: np.array(keras.ops.convert_to_numpy(keras.ops.cast(v, "float64"))) for k, v in variables.items()})
 
 
 WALKS: dict[str, Callable[[str], Any]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import pytest
 import torch
 from torch.optim import lr_scheduler
 
@@ -160,3 +161,37 @@ def test_a_wrapped_rule_keeps_the_formula_that_it_matches(kernel: str) -> None:
     for optimizer in (by_rule, by_name):
         walk(optimizer, steps=6)
     assert all(map(torch.equal, params_of(by_rule), params_of(by_name)))
+
+
+@pytest.mark.parametrize("names", [("hidden.weight", "lm_head.weight"), ("lm_head.weight", "hidden.weight"), None])
+def test_muon_goes_on_with_the_memory_it_loads_under_other_names_or_none(names: tuple[str, str] | None) -> None:
+    def made(given: tuple[str, str] | None) -> Any:
+        params = plain(shapes=((4, 3), (3, 4)))
+        return ours("Muon")(params if given is None else list(zip(given, params, strict=True)), lr=0.1)
+
+    first = made(("hidden.weight", "lm_head.weight"))
+    walk(first, steps=2)
+    saved = first.state_dict()
+    saved["param_groups"][0].pop("param_names")
+    later = made(names)
+    later.load_state_dict(saved)
+    walk(later, steps=1)
+    held = [set(later.state[p]) for p in params_of(later)]
+    assert held == [{"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"}]
+    assert ["muon" in line.split(": ")[1] for line in later.explain().splitlines()] == [True, False]
+
+
+def test_stacks_are_said_by_group(caplog: pytest.LogCaptureFixture) -> None:
+    """Each matrix of a stack is stepped as it would be alone."""
+    stack, alone = plain(shapes=((2, 4, 3),)), plain(shapes=((4, 3), (4, 3)))
+    alone[0].data.copy_(stack[0].data[0])
+    alone[1].data.copy_(stack[0].data[1])
+    together = ours("Muon")([{"params": [("moe.w", stack[0])], "batch_axes": 1}], lr=0.1)
+    apart = ours("Muon")([("a", alone[0]), ("b", alone[1])], lr=0.1)
+    stack[0].grad = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    for i, p in enumerate(alone):
+        p.grad = stack[0].grad[i].clone()
+    together.step()
+    apart.step()
+    assert torch.allclose(stack[0], torch.stack([p.detach() for p in alone]), atol=1e-6)
+    assert not caplog.records

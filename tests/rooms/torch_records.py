@@ -109,7 +109,6 @@ class Allowed:
 #: Strict: each line must cover a refusal, and what it covers must succeed here.
 ALLOWED = (
     Allowed("Muon", "only support 2D parameters", "what is no matrix is routed to AdamW, as the docstring says"),
-    Allowed("Muon", "not support complex", "what is complex is routed to AdamW"),
     Allowed("Adam|AdamW", "either both floats or both Tensors", "each beta is read as the number it is"),
 )
 

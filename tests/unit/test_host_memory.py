@@ -35,7 +35,7 @@ def test_a_copy_goes_on_bit_for_bit_and_by_itself(name: str, kernel: str, how: A
 
 def test_a_pickle_holds_no_address() -> None:
     kept = walk(HostOptimizer("adamw", params()), 1).__getstate__()
-    assert kept.keys() == {"rule", "params", "kernel", "state_dtype", "threads", "steps", "state", "model"}
+    assert kept.keys() == {"rule", "params", "kernel", "state_dtype", "threads", "layout", "steps", "state", "model"}
 
 
 @each_name

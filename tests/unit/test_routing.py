@@ -151,9 +151,8 @@ def test_the_adamw_part_has_a_rate_that_follows_the_learning_rate(given: dict[st
         assert made.replace(learning_rate=0.01).other().learning_rate == pytest.approx(rate / 2)
 
 
-def test_two_rates_of_the_adamw_part_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"adamw_ratio=.*None.*Give one of them"):
-        Muon(adamw_ratio=0.1, adamw_learning_rate=0.1)
+def test_a_rate_of_its_own_stands_before_a_ratio() -> None:
+    assert Muon(adamw_ratio=0.1, adamw_learning_rate=0.3).other().learning_rate == 0.3
 
 
 def said(caplog: pytest.LogCaptureFixture, params: Any, made: Any) -> list[tuple[int, str]]:

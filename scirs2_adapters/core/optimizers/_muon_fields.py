@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from ..errors import bad_value
 from ..fields import choice, count, flag, fraction, is_number, nonnegative, numbers_tuple, positive
 from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST, Matrix
 from ..rule import Rule
@@ -36,7 +35,7 @@ class MatrixRule(Rule, counts="none"):
     route_all = flag(False, "step everything by AdamW: for groups of embeddings and heads")
     weight_decay = nonnegative(0.1, "weight decay, times the learning rate; for both parts")
     adamw_ratio = nonnegative(
-        None, "the AdamW part's rate for one of 1, on any schedule; None is 0.015, and 1 with match_rms_adamw"
+        None, "the AdamW part's rate for one of 1, where it has none; None is 0.015, and 1 with match_rms_adamw"
     )
     layout = choice(None, "how kernels lie; None is as the framework's layers have them", OUTPUTS_FIRST, INPUTS_FIRST)
     batch_axes = count(0, "so many first axes of a parameter of at least two more count matrices", static=True, least=0)
@@ -46,13 +45,6 @@ class MatrixRule(Rule, counts="none"):
     kernels = True
     #: The ratio where none is given and the scale is the original one.
     ratio = RATIO
-
-    def check(self, spell, call):
-        if self.adamw_ratio is not None and self.adamw_learning_rate is not None:
-            raise bad_value(
-                call, spell("adamw_ratio"), f"must be None where `{spell('adamw_learning_rate')}` is given",
-                self.adamw_ratio, "Give one of them.",
-            )  # fmt: skip
 
     def other(self):
         shared = {k: getattr(self, k) for k in ("weight_decay", "maximize")}
@@ -74,9 +66,7 @@ class MatrixRule(Rule, counts="none"):
             return "route_all is set"
         if leaf.matrix is not None:
             return "" if leaf.matrix.inputs else "its dimension numbers make it no matrix"
-        if len(leaf.shape) < 2:
-            return "fewer than two axes"
-        return "complex" if leaf.parts else ""
+        return "fewer than two axes" if len(leaf.shape) < 2 else ""
 
     def unwanted(self, leaf: Leaf) -> str:
         if self.by_name == "none":
@@ -117,14 +107,14 @@ class MatrixRule(Rule, counts="none"):
         mine = [leaf for leaf in leaves if not self.reason(leaf)]
         unnamed = self.by_name != "none" and sum(not leaf.name and len(leaf.shape) == 2 for leaf in mine)
         unsure = [leaf for leaf in mine if self._unsure(leaf)]
-        left = [leaf for leaf in leaves if self.reason(leaf) in ("more than two axes", "complex")]
+        left = [leaf for leaf in leaves if self.reason(leaf) == "more than two axes"]
         found = []
         if unnamed:
             found.append(f"{unnamed} matrices have no names, so embeddings and heads among them {UNNAMED}")
         if unsure:
             found.append(f"{_some(unsure)} may be a stack of matrices, and is taken for one kernel: {STACKED}")
         if left:
-            found.append(f"{_some(left)} would be matrices, were it not for match={self.match!r} or complex numbers")
+            found.append(f"{_some(left)} would be matrices, were it not for match={self.match!r}")
         return found
 
     def _unsure(self, leaf: Leaf) -> bool:

@@ -85,6 +85,13 @@ DIFFERS = (
         " and keeps the slow weights in its state. (`optax.lookahead` wraps our other rules as it does its own.)",
     ),
     Reason(
+        "common_test.py",
+        ("test_optimizers",),
+        "The test's vectors are stepped by the AdamW part, which by default has 0.015 times the learning rate: so many"
+        ' steps do not end at the minimum. (With `match="optax"` it has all of it.)',
+        lambda c: c.name == "muon" and c.match is None and "parabola" in c.words,
+    ),
+    Reason(
         "muon_test.py",
         ("test_dim_nums_combinations",),
         "Muon's state is our own, and the test looks into optax's.",
