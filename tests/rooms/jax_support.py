@@ -123,7 +123,8 @@ def steps_alike(tx: Any, params: Tree, grads: Tree) -> None:
         assert shapes(new) == shapes(jax.tree.map(jnp.asarray, params))
         assert shapes(after) == shapes(state)
     updates, _ = jax.eval_shape(tx.update, grads, state, params)
-    assert shapes(updates) == shapes(jax.tree.map(jnp.asarray, grads))
+    wide = lambda g, p: jnp.zeros(g.shape, jnp.promote_types(*(jnp.asarray(x).dtype for x in (g, p))))  # noqa: E731
+    assert shapes(updates) == shapes(jax.tree.map(wide, grads, params))
 
 
 def same_bits(a: Tree, b: Tree) -> bool:

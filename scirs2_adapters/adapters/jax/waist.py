@@ -121,8 +121,10 @@ class Group:
         return [emit, *(n for n in slots if self.program.nodes[self.program.outputs[n]].op != "input")]
 
     def dtype(self, name: str) -> str:
-        """The dtype in which a result is stored."""
-        return self.dtypes["g" if name == "delta" else name]
+        """The dtype in which a result is stored; a change has that of the parameter or of the gradient, the wider one,
+        as in optax: it is rounded when it is applied, and not before.
+        """
+        return jnp.promote_types(self.dtypes["p"], self.dtypes["g"]).name if name == "delta" else self.dtypes[name]
 
 
 def number(value: Any, dtype: str) -> Any:
@@ -248,7 +250,7 @@ def traced(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: A
         for k in mine:
             results = [next(out) for _ in groups[k].members]
             for n in groups[k].stored(emit):
-                like = arrays[k]["g" if n == "delta" else n]
-                made[k][n] = [_store(r[n], x.dtype, x.shape) for r, x in zip(results, like, strict=True)]
+                like, dtype = arrays[k]["g" if n == "delta" else n], groups[k].dtype(n)
+                made[k][n] = [_store(r[n], dtype, x.shape) for r, x in zip(results, like, strict=True)]
             new |= {n: jnp.asarray(results[0][n]).astype(model[n].dtype) for n in numbers}
     return made, new

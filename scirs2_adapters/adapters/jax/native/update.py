@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -106,7 +107,7 @@ class Update:
             leaf, rule = self._leaf(path, g), self.rule.replace(**self.hyper) if self.hyper else self.rule
             if "weight_decay" in self.schedules or not _only_decayed(rule.route(leaf), leaf):
                 raise ValueError(NO_PARAMS)
-            p = jnp.zeros_like(g)
+            p = jnp.zeros_like(g, _of_parameter(g, slots))
         p = _array(self.call, f"params{name}", p)
         if g.shape != p.shape:
             raise bad_value(self.call, f"updates{name}", f"must have the parameter's shape {p.shape}", g)
@@ -181,6 +182,12 @@ def _array(call: str, argument: str, x: Any) -> Any:
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise bad_type(call, argument, "must be a floating or complex array", x)
     return x
+
+
+def _of_parameter(g: Any, slots: Mapping[str, Any]) -> Any:
+    """The dtype of a parameter that is not given: that of its memory, where that is wider than the gradient's."""
+    memory = [x.dtype for x in slots.values() if getattr(x, "shape", None) == g.shape]
+    return functools.reduce(jnp.promote_types, memory, g.dtype)
 
 
 def _only_decayed(rule: Rule, leaf: Leaf) -> bool:

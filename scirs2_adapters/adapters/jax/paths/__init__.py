@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -59,14 +60,14 @@ class Work:
     def flat(self, made: Sequence[Mapping[str, Sequence[Any]]]) -> list[Any]:
         return [x for g, m in zip(self.groups, made, strict=True) for n in g.stored(self.emit) for x in m[n]]
 
-    def likes(self, *flat: Any) -> list[Any]:
-        """For each result the operand whose shape and dtype it has."""
+    def likes(self, *flat: Any) -> list[tuple[Any, Any]]:
+        """For each result the operand whose shape and sharding it has, and its dtype."""
         arrays, _, model = jax.tree.unflatten(self.tree, flat)
         found = [
-            {n: a["g" if n == "delta" else n] for n in g.stored(self.emit)}
+            {n: [(x, g.dtype(n)) for x in a["g" if n == "delta" else n]] for n in g.stored(self.emit)}
             for g, a in zip(self.groups, arrays, strict=True)
         ]
-        return [*self.flat(found), *(model[n] for n in sorted(model))]
+        return [*self.flat(found), *((model[n], model[n].dtype) for n in sorted(model))]
 
     def bind(self, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any], hosted: bool) -> Any:
         """The step as one equation where a kernel may run it, else in JAX's own operations."""
@@ -77,7 +78,7 @@ class Work:
 
     def written_out(self, flat: Sequence[Any]) -> list[Any]:
         """The traced step. How products of matrices are split, XLA chooses on a mesh with explicit axes as well."""
-        run, shardings = functools.partial(self.by, traced), [jax.typeof(x).sharding for x in self.likes(*flat)]
+        run, shardings = functools.partial(self.by, traced), [jax.typeof(x).sharding for x, _ in self.likes(*flat)]
         explicit = any(getattr(s.mesh, "explicit_axes", ()) for s in shardings)
         if explicit and any(n.op == "matrix" for g in self.groups for n in g.program.nodes):
             run = jax.sharding.auto_axes(run, out_sharding=shardings)
@@ -95,7 +96,7 @@ def _traced(*flat: Any, work: Work) -> list[Any]:
 
 @step_p.def_abstract_eval
 def _abstract(*flat: Any, work: Work) -> list[Any]:
-    return [x.update(weak_type=False) for x in work.likes(*flat)]
+    return [x.update(dtype=jnp.dtype(dtype), weak_type=False) for x, dtype in work.likes(*flat)]
 
 
 def _elsewhere(*flat: Any, work: Work) -> list[Any]:
