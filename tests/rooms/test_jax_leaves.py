@@ -12,7 +12,6 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-
 from tests.conformance.options import PACE
 
 from .jax_support import PATHS, SMALL, gap, gradients, kinds, one_call, same_bits, small, tree, two_calls, walk

@@ -15,7 +15,7 @@ import optax
 
 from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_type
-from scirs2_adapters.core.fields import is_number, is_traced
+from scirs2_adapters.core.fields import flag, is_number, is_traced
 from scirs2_adapters.core.options import StateDtype, check_path, check_state_dtype
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
@@ -24,6 +24,7 @@ from ..dialect import DTYPES, dialect, dtype_default, given_by_name, signature
 from ..state import Layout, layout, possible_slots
 from ..waist import real
 from .fused import explain, step
+from .skipping import Skipping
 from .update import Update
 
 __all__ = ["explain", "factory", "step", "transformation"]
@@ -38,6 +39,7 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     kernel, match = given.pop("kernel", "auto"), given.pop("match", None)
     mask = given.pop(words.names.get("mask", "mask"), None)
     state_dtype, axis_name = given.pop("state_dtype", None), _axes(call, given.pop("axis_name", None))
+    skips = _yes(call, "skip_nonfinite", given.pop("skip_nonfinite", False))
     argument, *slots = DTYPES.get(cls.name, ("",))
     first = given.pop(argument, dtype_default(cls, match) if state_dtype is None else None)
     spelled = {words.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
@@ -55,8 +57,14 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     state_dtype = _named(state_dtype, place)
     check_state_dtype(call, state_dtype, list(possible_slots(actual).values()))
     dtypes = _dtypes(actual, state_dtype, slots, None if first is None else _floating(call, argument, first))
-    update = Update(rule, hyper, schedules, place, mask, kernel, dtypes, call, axis_name)
+    stepping = Update(rule, hyper, schedules, place, mask, kernel, dtypes, call, axis_name)
+    update = Skipping(stepping) if skips else stepping
     return optax.GradientTransformationExtraArgs(update.init, update)
+
+
+def _yes(call: str, argument: str, value: Any) -> bool:
+    """A switch, as `transformation` takes it."""
+    return bool(flag(False, "").check(call, argument, value))
 
 
 def _axes(call: str, axis_name: Any) -> Any:
@@ -122,7 +130,7 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     make.__module__ = ROOM
     make.__signature__ = known  # type: ignore[attr-defined]
     moments = {"moment_dtype": DTYPES[cls.name][0]} if cls.name in DTYPES else {}
-    also = (*cls.options, "mask", "kernel", "state_dtype", *moments, "axis_name")
+    also = (*cls.options, "mask", "kernel", "state_dtype", *moments, "axis_name", "skip_nonfinite")
     spell = lambda k: moments.get(k) or words.spell(k, fields)  # noqa: E731
     make.__doc__ = document(cls.text, words.seen(fields), _example(cls.name), spell, also)
     return make
