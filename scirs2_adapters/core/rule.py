@@ -13,20 +13,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
+from .conventions import CONVENTIONS, FIELD_CONVENTIONS
 from .document import document, numpy_example
 from .errors import bad_type, bad_value, did_you_mean
 from .fields import Field, flag, nonnegative, rate
 from .slots import LAST, Axes, Kind, Leaf, Slot
 
 Scalars = Mapping[str, Any]
-
-#: What a framework does alike in all its optimizers; a rule's `matches` row holds what is special to one.
-CONVENTIONS: dict[str, dict[str, Any]] = {
-    "torch": {},
-    "optax": {"max_corrected": True},
-    "keras": {"eps": 1e-7, "decay": "decoupled", "lr_in_buffer": True},
-}
-FIELD_CONVENTIONS = ("eps",)
 
 
 class Rule:
@@ -57,6 +50,8 @@ class Rule:
     lr_in_buffer: bool = False
     #: Whether AMSGrad takes the largest corrected moment instead of the largest raw one.
     max_corrected: bool = False
+    #: Whether square, absolute value and sign of a complex number are its modulus's or its parts'; None: it takes none.
+    moduli: bool | None = False
     #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: str | None = None
@@ -170,6 +165,10 @@ class Rule:
         """The rule that steps this parameter: another one where this one does not fit (vectors under Muon)."""
         del leaf
         return self
+
+    def refuses(self, leaf: Leaf) -> str | None:
+        """What a parameter must be that this one is not, or None."""
+        return "must have real parameters under this `match`" if leaf.complex and self.moduli is None else None
 
     def axes(self, leaf: Leaf) -> Axes:
         """The two axes, counted from the end, that rows and columns are of: `xp.mean(x, -1)` is over the second one."""

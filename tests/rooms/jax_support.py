@@ -13,6 +13,8 @@ from optax import contrib
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
+from scirs2_adapters.adapters.jax.dialect import dialect
+from tests.conformance.options import brisk
 
 Tree = Any
 STEPS = 6
@@ -72,6 +74,13 @@ SMALL = small(0)
 
 def gradients(steps: int = STEPS, dtype: Any = jnp.float32) -> list[Tree]:
     return [tree(100 + i, dtype) for i in range(steps)]
+
+
+def lively(name: str, **options: Any) -> Any:
+    """The optimizer with first values of what it learns of the model that 16 bits resolve."""
+    cls = scirs2_adapters.get(name)
+    hyper = {k: v for k, v in brisk(cls).items() if k != "learning_rate"}
+    return getattr(room, name)(**dialect(cls).to_host(hyper, cls.fields_with()), **options)
 
 
 def two_calls(tx: Any) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ import scirs2_adapters
 from scirs2_adapters import jax as room
 from tests.conformance.options import PACE
 
-from .jax_support import PATHS, SMALL, gap, gradients, kinds, one_call, same_bits, small, tree, two_calls, walk
+from .jax_support import PATHS, SMALL, gap, gradients, kinds, lively, one_call, same_bits, small, tree, two_calls, walk
 
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
@@ -64,7 +64,7 @@ def test_whatever_dtypes_meet_an_update_is_as_good_as_a_step(name: str, path: st
     with enable_x64(True):
         params = {f"{p} {g}": SMALL["w"].astype(p) for p, g in pairs}
         grads = {f"{p} {g}": small(1)["w"].astype(g) for p, g in pairs}
-        tx = getattr(room, name)(PACE, kernel=path, state_dtype="bfloat16" if path == "traced" else None)
+        tx = lively(name, learning_rate=PACE, kernel=path, state_dtype="bfloat16" if path == "traced" else None)
         state = tx.init(params)
         (updates, after), (stepped, also) = jax.jit(lambda *given: (tx.update(*given), one_call(tx)(*given)))(
             grads, state, params

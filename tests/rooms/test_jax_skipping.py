@@ -14,7 +14,7 @@ import scirs2_adapters
 from scirs2_adapters import jax as room
 from tests.boundaries.support import fresh
 
-from .jax_support import KERNEL, PATHS, SMALL, gap, one_call, same_bits, shapes, small, steps_alike, two_calls
+from .jax_support import KERNEL, PATHS, SMALL, gap, lively, one_call, same_bits, shapes, small, steps_alike, two_calls
 
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
@@ -57,7 +57,7 @@ def test_a_walk_is_that_of_the_finite_gradients_alone(name: str, form: Any) -> N
 @each_rule
 def test_it_is_stepped_through_whatever_stands_around_it(name: str) -> None:
     """Trees, shapes and dtypes stay, and JAX finds both branches alike, while it is traced."""
-    tx = getattr(room, name)(skip_nonfinite=True)
+    tx = lively(name, skip_nonfinite=True)
     mixed = {"h": SMALL["w"].astype(jnp.bfloat16), "c": SMALL["w"].astype(jnp.complex64), "w": SMALL["w"]}
     for params in (SMALL, mixed, {}, {"w": SMALL["w"], "hole": None}):
         steps_alike(tx, params, params)

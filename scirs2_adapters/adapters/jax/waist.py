@@ -55,6 +55,7 @@ WAIST = Waist(
     ),
     matmul=partial(jnp.matmul, precision="highest"),
     transpose=lambda x: jnp.swapaxes(x, -1, -2),
+    square=lambda x: jnp.sum(x * x, 0, keepdims=True),
 )
 
 
@@ -144,7 +145,7 @@ def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], sc
     seen: list[Mapping[str, Any]] = []
     for i, (name, decay, arrays) in enumerate(zip(job.names, job.decays, leaves, strict=True)):
         p = arrays["p"]
-        leaf = Leaf(p.shape, real(p.dtype), name)
+        leaf = Leaf(p.shape, real(p.dtype), name, jnp.iscomplexobj(p))
         routed = rule.route(leaf)
         key = (decay, None if routed is rule else _identity(routed))
         if key not in routes:
@@ -152,7 +153,7 @@ def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], sc
             routes[key] = routed, {**routed.scalars(SCALARS, t), SCALE: scale}
         routed, scalars = routes[key]
         own = routed.leaf_coefficients(leaf)
-        program, dtypes = record(routed, leaf, job.scaled), {n: str(x.dtype) for n, x in arrays.items()}
+        program, dtypes = record(routed, leaf, job.scaled, job.call), {n: str(x.dtype) for n, x in arrays.items()}
         kind = (program, *dtypes.items())
         if kind not in groups:
             compute = jnp.promote_types(leaf.dtype, jnp.float32).name
@@ -211,16 +212,18 @@ def _same(value: Any) -> Any:
     return value if is_number(value) or isinstance(value, (str, bool, type(None))) else id(value)
 
 
-def _load(x: Any, compute: str) -> Any:
-    """In the arithmetic's dtype; a complex array as two real ones, one on the other."""
+def _load(x: Any, compute: str, modulus: bool) -> Any:
+    """In the arithmetic's dtype; a complex array as two real ones, one on the other, or as the first alone where it
+    holds moduli.
+    """
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
-        x = jnp.stack([x.real, x.imag])
+        x = x.real[None] if modulus else jnp.stack([x.real, x.imag])
     return x.astype(compute)
 
 
 def _store(x: Any, dtype: str, shape: tuple[int, ...]) -> Any:
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        return jax.lax.complex(x[0], x[1]).astype(dtype)
+        return jax.lax.complex(x[0], x[1] if len(x) > 1 else jnp.zeros_like(x[0])).astype(dtype)
     return jnp.broadcast_to(x, shape).astype(dtype)
 
 
@@ -231,7 +234,7 @@ def traced(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: A
     for program in dict.fromkeys(g.program for g in groups):
         mine = [k for k, g in enumerate(groups) if g.program is program]
         leaves = [
-            {n: _load(arrays[k][n][j], groups[k].compute) for n in arrays[k]}
+            {n: _load(arrays[k][n][j], groups[k].compute, n in program.moduli) for n in arrays[k]}
             | {n: jnp.asarray(x).astype(groups[k].compute) for n, x in model.items()}
             for k in mine
             for j in range(len(groups[k].members))

@@ -56,7 +56,7 @@ def kinds(members: Iterable[Any]) -> list[Any]:
 def leaf_of(p: Tensor, name: str = "") -> Leaf:
     """A parameter as a rule sees it; a complex one is a real one with an axis more."""
     shape, dtype = tuple(p.shape), dtype_name(p.dtype)
-    return Leaf((*shape, 2), dtype_name(p.real.dtype), name) if p.is_complex() else Leaf(shape, dtype, name)
+    return Leaf((*shape, 2), dtype_name(p.real.dtype), name, True) if p.is_complex() else Leaf(shape, dtype, name)
 
 
 def arrays_of(rule: Rule, leaf: Leaf) -> tuple[Slot, ...]:

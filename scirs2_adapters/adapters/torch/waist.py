@@ -61,6 +61,7 @@ WAIST = Waist(
     mean=lambda x, axis: _sum(x, axis) / max(1, math.prod(x.shape) if axis is None else x.shape[axis]),
     matmul=_matmul,
     transpose=lambda x: x.transpose(-1, -2),
+    square=lambda x: _sum(x * x, -1),
 )
 
 #: The `xp` of `coefficients` where values may be tensors.

@@ -153,7 +153,8 @@ class Update:
     def _leaf(self, path: Any, p: Any) -> Leaf:
         p = _array(self.call, f"params{jax.tree_util.keystr(path)}", p)
         named = type(self.rule).route is not Rule.route
-        return Leaf(p.shape, real(p.dtype), jax.tree_util.keystr(path, simple=True, separator=".") if named else "")
+        name = jax.tree_util.keystr(path, simple=True, separator=".") if named else ""
+        return Leaf(p.shape, real(p.dtype), name, jnp.iscomplexobj(p))
 
     def _dtype(self, slot: Slot, parameter: Any) -> Any:
         if jnp.issubdtype(parameter, jnp.complexfloating):
