@@ -74,8 +74,8 @@ EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloa
 
 @dataclass(frozen=True)
 class Leaf:
-    """One parameter as a rule sees it. `name` is the path the framework gives it, or empty; the `dtype` of a complex one
-    is that of its parts.
+    """One parameter as a rule sees it. `name` is the path the framework gives it, or empty; of a complex one `dtype` is
+    that of its parts.
     """
 
     shape: tuple[int, ...]

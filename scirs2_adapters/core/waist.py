@@ -31,8 +31,8 @@ def _matrix(function: Callable[..., Array], waist: Waist, args: Sequence[Array],
 
 @dataclass(frozen=True)
 class Waist:
-    """The array operations of one framework. `square` is that of the modulus of complex numbers, whose parts lie along an
-    axis of their own, which is kept with length 1; no formula calls it, and a room without complex arrays binds none.
+    """The array operations of one framework. `square` is that of the modulus of complex numbers, whose parts lie along
+    an axis of their own, which is kept with length 1; no formula calls it, and who has no complex arrays binds none.
     `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they need no binding.
     """
 

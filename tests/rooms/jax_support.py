@@ -76,11 +76,15 @@ def gradients(steps: int = STEPS, dtype: Any = jnp.float32) -> list[Tree]:
     return [tree(100 + i, dtype) for i in range(steps)]
 
 
-def lively(name: str, **options: Any) -> Any:
-    """The optimizer with first values of what it learns of the model that 16 bits resolve."""
+def lively_arguments(name: str) -> dict[str, Any]:
+    """First values of what a rule learns of the model that 16 bits resolve."""
     cls = scirs2_adapters.get(name)
-    hyper = {k: v for k, v in brisk(cls).items() if k != "learning_rate"}
-    return getattr(room, name)(**dialect(cls).to_host(hyper, cls.fields_with()), **options)
+    return dialect(cls).to_host({k: v for k, v in brisk(cls).items() if k != "learning_rate"}, cls.fields_with())
+
+
+def lively(name: str, **options: Any) -> Any:
+    """The optimizer that moves numbers of 16 bits too."""
+    return getattr(room, name)(**lively_arguments(name), **options)
 
 
 def two_calls(tx: Any) -> Callable[..., Any]:

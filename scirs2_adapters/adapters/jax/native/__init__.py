@@ -15,7 +15,7 @@ import optax
 
 from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_type
-from scirs2_adapters.core.fields import flag, is_number, is_traced
+from scirs2_adapters.core.fields import flag, is_narrow, is_number, is_traced
 from scirs2_adapters.core.options import StateDtype, check_path, check_state_dtype
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
@@ -25,7 +25,7 @@ from ..state import Layout, layout, possible_slots
 from ..waist import real
 from .fused import explain, step
 from .skipping import Skipping
-from .update import Update
+from .update import Update, is_function
 
 __all__ = ["explain", "factory", "step", "transformation"]
 #: Where users find what is made here.
@@ -43,7 +43,8 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     argument, *slots = DTYPES.get(cls.name, ("",))
     first = given.pop(argument, dtype_default(cls, match) if state_dtype is None else None)
     spelled = {words.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
-    schedules = {spelled[k]: given.pop(k) for k in list(given) if k in spelled and callable(given[k])}
+    schedules = {spelled[k]: given.pop(k) for k in list(given) if k in spelled and is_function(given[k])}
+    _refuse_narrow(call, given)
     core = words.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
     hyper = {k: v for k, v in core.items() if is_traced(v) or (fields[k].structural and v == 0 and is_number(v))}
     hyper = {k: np.asarray(v) if is_number(v) else v for k, v in hyper.items()}
@@ -65,6 +66,16 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
 def _yes(call: str, argument: str, value: Any) -> bool:
     """A switch, as `transformation` takes it."""
     return bool(flag(False, "").check(call, argument, value))
+
+
+def _refuse_narrow(call: str, values: Mapping[str, Any]) -> None:
+    """Refuse what `inject_hyperparams` has rounded to 16-bit parameters' dtype: b2 is 1 then, and the step NaN."""
+    for argument, value in values.items():
+        if is_traced(value) and is_narrow(value):
+            raise bad_type(
+                call, argument, "must be a number of 32 bits or more, for 0.999 in bfloat16 is 1", value,
+                "Use `optax.inject_hyperparams(..., hyperparam_dtype=jnp.float32)`.",
+            )  # fmt: skip
 
 
 def _axes(call: str, axis_name: Any) -> Any:

@@ -130,6 +130,6 @@ def explain(tx: optax.GradientTransformation, params: Tree) -> str:
       adamw: 1 leaf of float32 (9 numbers): the host kernel on the CPU, traced elsewhere
     """
     state = jax.eval_shape(tx.init, params)
-    with reported() as lines:
+    with reported(params) as lines:
         jax.eval_shape(lambda p, s: step(tx, p, s, p), params, state)
     return "\n".join(lines) if lines else "none of it is a step of scirs2: optax computes it"

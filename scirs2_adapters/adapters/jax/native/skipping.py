@@ -18,6 +18,7 @@ import optax
 
 from scirs2_adapters.core.errors import bad_type
 
+from ..state import exportable
 from ..waist import varies
 from .update import AxisName, Tree, Update
 
@@ -30,6 +31,7 @@ class Skipping:
 
     def init(self, params: Tree) -> Tree:
         """The state before the first step."""
+        exportable(optax.ApplyIfFiniteState)
         zero = functools.partial(jnp.zeros, (), jnp.int32)
         return optax.ApplyIfFiniteState(zero(), jnp.ones((), bool), zero(), self.inner.init(params))
 

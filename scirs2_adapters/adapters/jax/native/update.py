@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from scirs2_adapters.core.errors import bad_type, bad_value
@@ -77,7 +78,7 @@ class Update:
         sparse = [self._sparse(paths[i][0], leaf["p"]) for i, leaf in zip(moving, leaves, strict=True)]
         leaves = [loaded(leaf, own, self.layout.sparse) for leaf, own in zip(leaves, sparse, strict=True)]
         names = tuple(self._leaf(paths[i][0], leaf["p"]).name for i, leaf in zip(moving, leaves, strict=True))
-        decays = tuple(bool(masks[i]) for i in moving)
+        decays = tuple(_decays(self.call, self._mask_word, masks[i]) for i in moving)
         job = Job(
             self.rule, self.call, emit, self.kernel, self.layout.negative, names, decays, scale is not None,
             self.axis_name,
@@ -129,13 +130,17 @@ class Update:
         if self.mask is None:
             return [True] * count
         like = grads if params is None else params
-        mask = self.mask(like) if callable(self.mask) else self.mask
+        mask = self.mask if _is_mask(self.mask) else self.mask(like)
         try:
             whole = jax.tree.map(lambda m, below: jax.tree.map(lambda _: m, below, is_leaf=_none), mask, like)
         except ValueError as error:
             wanted = "must be a bool, or a tree of them that has the form of the parameters or of their upper part"
-            raise bad_value(self.call, "mask", wanted, mask) from error
+            raise bad_value(self.call, self._mask_word, wanted, mask) from error
         return tree.flatten_up_to(whole)
+
+    @property
+    def _mask_word(self) -> str:
+        return dialect(type(self.rule)).names.get("mask", "mask")
 
     def _numbers(self, memory: Memory) -> dict[str, Any]:
         """The traced hyperparameters of this step; a schedule sees the count before it is increased."""
@@ -169,6 +174,28 @@ def _flatten(tree: Tree) -> tuple[list[tuple[Any, Any]], Any]:
 
 def _none(x: Any) -> bool:
     return x is None
+
+
+def is_function(x: Any) -> bool:
+    """Whether it is there to be called: a class, such as `jnp.bfloat16`, is there to be named."""
+    return callable(x) and not isinstance(x, type)
+
+
+def _is_mask(x: Any) -> bool:
+    """Whether it is a mask and not a function that makes one. A tree of bools may be callable, as a module of Equinox
+    is that has the form of a model; a function may be a tree, as a `jax.tree_util.Partial` is.
+    """
+    if not is_function(x):
+        return True
+    of_bools = any(getattr(leaf, "dtype", type(leaf)) in (bool, np.dtype(bool)) for leaf in jax.tree.leaves(x))
+    return of_bools and not isinstance(x, functools.partial)
+
+
+def _decays(call: str, argument: str, mask: Any) -> bool:
+    """What a leaf of a mask says."""
+    if is_function(mask) or not (isinstance(mask, (bool, int)) or hasattr(mask, "dtype")):
+        raise bad_type(call, argument, "must have True or False for every parameter", mask)
+    return bool(mask)
 
 
 def _wide(value: Any) -> jax.Array:

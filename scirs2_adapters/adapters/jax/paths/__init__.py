@@ -40,6 +40,7 @@ log = logging.getLogger("scirs2")
 #: Above this many bytes `update` alone is traced: XLA adds the change without writing it down, a kernel needs fresh
 #: memory for it, and memory fresh from the system costs more than the step.
 LARGEST_CHANGE = 1 << 18
+SEVERAL = "the program is for several devices"
 
 
 @dataclass(eq=False)
@@ -104,6 +105,21 @@ def _elsewhere(*flat: Any, work: Work) -> list[Any]:
     return work.by(traced, *flat)
 
 
+def _on_cpu(ctx: Any, *flat: Any, work: Work) -> Any:
+    path = host if takes_host(work.call, work.kernel, _reason_of_program(ctx.module_context)) else traced
+    lowered = mlir.lower_fun(lambda *flat, work: work.by(path, *flat), multiple_results=True)
+    return lowered(ctx, *flat, work=work)
+
+
+def _reason_of_program(module: Any) -> str | None:
+    """Why a kernel cannot be in the program that is being written, or None: what is known at its end only."""
+    if module.lowering_parameters.for_export:
+        return "the program is exported, and the kernel is of this process"
+    if getattr(module.axis_context, "num_devices", 1) > 1:
+        return SEVERAL
+    return None
+
+
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, work: Work) -> Any:
     return jax.jvp(functools.partial(_traced, work=work), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
 
@@ -114,9 +130,7 @@ def _batch(operands: Sequence[Any], axes: Sequence[Any], *, work: Work) -> Any:
 
 
 mlir.register_lowering(step_p, mlir.lower_fun(_elsewhere, multiple_results=True))
-mlir.register_lowering(
-    step_p, mlir.lower_fun(lambda *flat, work: work.by(host, *flat), multiple_results=True), platform="cpu"
-)
+mlir.register_lowering(step_p, _on_cpu, platform="cpu")
 ad.primitive_jvps[step_p] = _jvp
 batching.primitive_batchers[step_p] = _batch
 
@@ -150,6 +164,14 @@ def _by_itself(group: Group) -> bool:
     return not group.program.levels and getattr(mesh, "are_all_axes_manual", False)
 
 
+def _several() -> bool:
+    """Whether the program may be for several devices, as far as is known before it is written: by those of this
+    process, a mesh, or the arrays that a report is asked for.
+    """
+    lines, mesh = _lines.get(), jax.sharding.get_abstract_mesh()
+    return _cpus() > 1 or (not mesh.empty and mesh.size > 1) or (lines is not None and lines.spread)
+
+
 def _uneven(group: Group, leaves: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the arrays of a leaf differ along other axes than each other, or its numbers along more axes than its
     arrays: along which axes the results then differ, JAX must see from the operations.
@@ -168,8 +190,8 @@ def reason_against_host(group: Group, leaves: Sequence[Mapping[str, Any]]) -> st
     """Why these of the leaves cannot be stepped by a host kernel, or None."""
     if not _cpus():
         return "JAX has no CPU device here"
-    if (jax.process_count() > 1 or _cpus() > 1) and not _by_itself(group):  # XLA would gather shards before the call
-        return "the program is for several devices"
+    if _several() and not _by_itself(group):  # XLA would gather shards before the call
+        return SEVERAL
     if group.axis_name is not None and group.program.levels:
         return "it sums over a mapped axis"
     if _uneven(group, leaves):
@@ -180,14 +202,22 @@ def reason_against_host(group: Group, leaves: Sequence[Mapping[str, Any]]) -> st
         return reason_against(group.dtypes) or _register()
 
 
+class Lines(list[str]):
+    """The lines of a report; `spread` says whether the arrays it is about are on several devices."""
+
+    spread = False
+
+
 #: Where lines for `explain` are collected while someone wants them.
-_lines: ContextVar[list[str] | None] = ContextVar("lines", default=None)
+_lines: ContextVar[Lines | None] = ContextVar("lines", default=None)
 
 
 @contextlib.contextmanager
-def reported() -> Iterator[list[str]]:
-    """Collects a line for each group of leaves that is stepped meanwhile."""
-    lines: list[str] = []
+def reported(arrays: Any = ()) -> Iterator[Lines]:
+    """Collects a line for each group of leaves that is stepped meanwhile, which `arrays` are."""
+    lines = Lines()
+    places = [getattr(x, "sharding", None) for x in jax.tree.leaves(arrays)]
+    lines.spread = any(len(getattr(place, "device_set", ())) > 1 for place in places)
     token = _lines.set(lines)
     try:
         yield lines
