@@ -13,11 +13,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
-from .conventions import CONVENTIONS, FIELD_CONVENTIONS
+from .conventions import conventions
 from .document import document, numpy_example
 from .errors import bad_type, bad_value, did_you_mean
 from .fields import Field, flag, nonnegative, rate
-from .slots import LAST, Axes, Kind, Leaf, Slot
+from .slots import LAST, Axes, Kind, Leaf, Slot, refusal
 
 Scalars = Mapping[str, Any]
 
@@ -52,6 +52,8 @@ class Rule:
     max_corrected: bool = False
     #: Whether square, absolute value and sign of a complex number are its modulus's or its parts'; None: it takes none.
     moduli: bool | None = False
+    #: The field that says how large first steps are, of a rule that learns from where they have led.
+    first_step: str = ""
     #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: str | None = None
@@ -134,8 +136,7 @@ class Rule:
             raise bad_value(
                 call, "match", f"must be None or one of the frameworks that have {self.name} ({known})", match
             )
-        usual = {k: v for k, v in CONVENTIONS[match].items() if k in self.fields or k not in FIELD_CONVENTIONS}
-        return usual | self.matches[match]
+        return conventions(match, self.fields) | self.matches[match]
 
     def check(self, spell: Callable[[str], str], call: str) -> None:
         """Refuse combinations of values; the rule overrides it where it has any."""
@@ -168,7 +169,7 @@ class Rule:
 
     def refuses(self, leaf: Leaf) -> str | None:
         """What a parameter must be that this one is not, or None."""
-        return "must have real parameters under this `match`" if leaf.complex and self.moduli is None else None
+        return refusal(leaf, self.moduli, getattr(self, self.first_step, None))
 
     def axes(self, leaf: Leaf) -> Axes:
         """The two axes, counted from the end, that rows and columns are of: `xp.mean(x, -1)` is over the second one."""

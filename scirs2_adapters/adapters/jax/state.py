@@ -40,13 +40,14 @@ class RuleState(NamedTuple):
 
 
 @functools.cache
-def exportable(cls: type) -> None:
+def exportable(cls: Any) -> None:
     """Makes a class of states known to `jax.export`, which else writes no program that takes or returns one.
 
     When the first state of it is made and not earlier: who has registered optax's classes is not told of a second time.
     """
     with contextlib.suppress(ValueError):
-        jax.export.register_namedtuple_serialization(cls, serialized_name=f"{cls.__module__}.{cls.__qualname__}")
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        jax.export.register_namedtuple_serialization(cls, serialized_name=name)
 
 
 class Memory(NamedTuple):
@@ -95,7 +96,7 @@ class Layout:
         counts, members = iter(memory.counts), []
         for i, place in enumerate(self.places):
             member = place.cls(**{f: self._take(name, memory, counts) for f, name in place.fields.items()})
-            exportable(type(member))
+            exportable(member.__class__)
             members.append(optax.MaskedState(member) if i == self.masked else member)
         return members[0] if self.bare else tuple(members)
 

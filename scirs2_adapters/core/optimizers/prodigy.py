@@ -2,13 +2,13 @@
 
 import math
 
-from ..fields import flag, fraction, is_number, nonnegative, number, positive, rate
+from ..fields import flag, fraction, nonnegative, number, positive, rate
 from ..formulas import one_minus_power
 from ..rule import Rule
-from ..slots import COPY, EPSILON, model
+from ..slots import COPY, model
 
 
-class Prodigy(Rule, decay="inside"):
+class Prodigy(Rule, decay="inside", first_step="d0"):
     """Adam that finds its own learning rate: d estimates the distance to the solution; leave learning_rate at 1.
 
     k = d * lr                                    (times sqrt(1 - beta2^t) / (1 - beta1^t) with use_bias_correction)
@@ -34,16 +34,6 @@ class Prodigy(Rule, decay="inside"):
     safeguard_warmup = flag(False, "keep a warm-up of the learning rate out of the estimate's denominator")
     #: optax squares a complex number itself, and its estimate is complex.
     matches = {"optax": {"use_bias_correction": True, "moduli": None}}
-
-    def refuses(self, leaf):
-        """The first steps, of about d0, must not be lost to rounding: the estimate comes from where they have led."""
-        least = EPSILON[leaf.dtype]
-        if leaf.dtype in ("float16", "bfloat16") and is_number(self.d0) and self.d0 < least:
-            return (
-                "must have float32 parameters, as master weights are, or a first estimate of the distance of at least "
-                f"{least:g}: its first steps are of that size, and smaller ones would be lost to rounding"
-            )
-        return super().refuses(leaf)
 
     def coefficients(self, xp, t):
         unbias = xp.sqrt(one_minus_power(xp, self.beta2, t)) / one_minus_power(xp, self.beta1, t)
