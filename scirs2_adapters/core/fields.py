@@ -33,6 +33,11 @@ def is_traced(value: object) -> bool:
     return shape is not None and math.prod(shape) == 1
 
 
+def is_narrow(value: Any) -> bool:
+    """Whether this is an array or tensor of 16-bit floats, in which 0.999 may be 1 and 1e-8 is 0."""
+    return not isinstance(value, np.ndarray) and str(getattr(value, "dtype", "")).endswith("float16")
+
+
 def plain_number(value: Any) -> Any:
     """A numpy scalar as Python's number, so that configs and checkpoints hold no other; anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
@@ -73,6 +78,8 @@ class Field:
         if plain is None and self.optional:
             return plain
         if self.kind in (float, int) and not self.static and is_traced(plain):
+            if is_narrow(plain):
+                raise bad_type(call, argument, f"{self.requirement}, in 32 bits or more", value)
             if isinstance(plain, np.ndarray):  # numpy's arrays have their value here and now
                 self.check(call, argument, plain.item())
             return plain

@@ -16,6 +16,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import bad_value
 from .matrix import Matrix
 from .rule import Rule
 from .slots import LAST, Axes, Kind, Leaf, Slot
@@ -64,6 +65,20 @@ class Program:
     def levels(self) -> int:
         """How many rounds of reductions there are."""
         return max(n.level for n in self.nodes)
+
+    @functools.cached_property
+    def moduli(self) -> frozenset[str]:
+        """The slots that hold one real number for each complex one: those computed from moduli and themselves alone."""
+        found = {s.name for s in self.slots if s.kind > Kind.TENSOR and s.initial != "parameter"}
+        if not any(n.op == "square" for n in self.nodes):
+            return frozenset()
+        while True:
+            real: list[bool] = []
+            for node in self.nodes:
+                known = node.name in found if node.op == "input" else all(real[a] for a in node.args)
+                real.append(known or node.op == "square" or node.kind <= Kind.TENSOR)
+            if found == (found := {name for name in found if real[self.outputs[name]]}):
+                return frozenset(found)
 
     @property
     def strays(self) -> str | None:
@@ -142,10 +157,14 @@ for _name in ("gt", "ge", "lt", "le"):
 
 
 class Recorder:
-    """The `xp` of a formula while it is recorded. Equal operations on equal arguments become one node."""
+    """The `xp` of a formula while it is recorded. Equal operations on equal arguments become one node.
 
-    def __init__(self, axes: Axes = LAST, view: Matrix | None = None) -> None:
-        self.axes, self.view = axes, view
+    Under `moduli` an array times itself, its absolute value and its sign are recorded as those of its modulus, so that
+    a formula for real numbers is one for complex numbers as well.
+    """
+
+    def __init__(self, axes: Axes = LAST, view: Matrix | None = None, moduli: bool = False) -> None:
+        self.axes, self.view, self.moduli = axes, view, moduli
         self.nodes: list[Node] = []
         self._known: dict[Node, int] = {}
         for name in ELEMENTWISE:
@@ -160,8 +179,23 @@ class Recorder:
     def op(self, op: str, *args: Any) -> Symbol:
         """An elementwise operation."""
         nodes = [self._node(op, a) for a in args]
+        if self.moduli and nodes[0].kind > Kind.TENSOR:
+            if op == "mul" and args[0].index == args[1].index:
+                return self.add(Node("square", (args[0].index,), nodes[0].kind, nodes[0].level))
+            if op in ("abs", "sign"):
+                return self._modulus(*args) if op == "abs" else self._direction(*args)
         kind = functools.reduce(Kind.join, (n.kind for n in nodes))
         return self.add(Node(op, tuple(a.index for a in args), kind, max(n.level for n in nodes)))
+
+    def _modulus(self, x: Symbol) -> Symbol:
+        return self.op("sqrt", self.op("mul", x, x))
+
+    def _direction(self, x: Symbol) -> Symbol:
+        """x at a distance of 1 from 0; 0 where it is 0."""
+        zero, one = (self.add(Node("scalar", (), Kind.TENSOR, 0, name)) for name in ("zero", "one"))
+        size = self._modulus(x)
+        away = self.op("gt", size, zero)
+        return self.op("where", away, self.op("div", x, self.op("where", away, size, one)), x)
 
     def _node(self, op: str, arg: Any) -> Node:
         if not isinstance(arg, Symbol):
@@ -219,9 +253,15 @@ _lock = threading.RLock()
 
 @functools.lru_cache(maxsize=4096)
 def _record(
-    variant: tuple[Any, ...], slots: tuple[Slot, ...], axes: Axes, view: Matrix | None, scaled: bool, holder: _Held
+    variant: tuple[Any, ...],
+    slots: tuple[Slot, ...],
+    axes: Axes,
+    view: Matrix | None,
+    scaled: bool,
+    moduli: bool,
+    holder: _Held,
 ) -> Program:
-    xp = Recorder(axes, view)
+    xp = Recorder(axes, view, moduli)
     p, g = (xp.add(Node("input", (), Kind.FULL, 0, name)) for name in ("p", "g"))
     symbols = {s.name: xp.add(Node("input", (), s.kind, 0, s.name)) for s in slots}
     scalars = _Scalars(xp)
@@ -250,14 +290,19 @@ class _Held:
         return 0
 
 
-def record(rule: Rule, leaf: Leaf, scaled: bool = False) -> Program:
+def record(rule: Rule, leaf: Leaf, scaled: bool = False, call: str = "") -> Program:
     """The program of a rule for parameters like this leaf; remembered for each variant. A scaled one multiplies the
-    gradient, as it is read, by the coefficient `SCALE`: clipping and loss scaling without a pass of their own.
+    gradient, as it is read, by the coefficient `SCALE`: clipping and loss scaling without a pass of their own. What the
+    rule cannot step is refused here, before anything moves; `call` is what the user typed.
     """
+    if requirement := rule.refuses(leaf):
+        dtype = f"{'complex numbers of ' * leaf.complex}{leaf.dtype}"
+        raise bad_value(call or type(rule).__name__, "", requirement, dtype)
     holder = _Held(rule)
     try:
         with _lock:  # two threads would record two programs, and the leaves of one call would be of two kinds
-            return _record(rule.variant(), rule.slots(leaf), rule.axes(leaf), rule.view(leaf), scaled, holder)
+            moduli = leaf.complex and bool(rule.moduli)
+            return _record(rule.variant(), rule.slots(leaf), rule.axes(leaf), rule.view(leaf), scaled, moduli, holder)
     finally:
         del holder.rule  # the cache keeps its keys, and what is traced must not outlive its trace
 

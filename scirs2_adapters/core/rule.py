@@ -13,22 +13,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
+from .conventions import conventions
 from .document import document, numpy_example
 from .errors import bad_type, bad_value
 from .fields import Field, flag, nonnegative, rate
 from .routing import Routed
-from .slots import Kind, Leaf, Slot
+from .slots import Kind, Leaf, Slot, refusal
 from .synonyms import unknown_argument
 
 Scalars = Mapping[str, Any]
-
-#: What a framework does alike in all its optimizers; a rule's `matches` row holds what is special to one.
-CONVENTIONS: dict[str, dict[str, Any]] = {
-    "torch": {},
-    "optax": {"max_corrected": True},
-    "keras": {"eps": 1e-7, "decay": "decoupled", "lr_in_buffer": True},
-}
-FIELD_CONVENTIONS = ("eps",)
 
 
 class Rule(Routed):
@@ -59,6 +52,10 @@ class Rule(Routed):
     lr_in_buffer: bool = False
     #: Whether AMSGrad takes the largest corrected moment instead of the largest raw one.
     max_corrected: bool = False
+    #: Whether square, absolute value and sign of a complex number are its modulus's or its parts'; None: it takes none.
+    moduli: bool | None = False
+    #: The field that says how large first steps are, of a rule that learns from where they have led.
+    first_step: str = ""
     #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: str | None = None
@@ -138,8 +135,7 @@ class Rule(Routed):
             raise bad_value(
                 call, "match", f"must be None or one of the frameworks that have {self.name} ({known})", match
             )
-        usual = {k: v for k, v in CONVENTIONS[match].items() if k in self.fields or k not in FIELD_CONVENTIONS}
-        return usual | self.matches[match]
+        return conventions(match, self.fields) | self.matches[match]
 
     def check(self, spell: Callable[[str], str], call: str) -> None:
         """Refuse combinations of values; the rule overrides it where it has any."""
@@ -153,6 +149,10 @@ class Rule(Routed):
         raise bad_type(type(self).__name__, "coefficients", "must be defined by the rule", None)
 
     update: Callable[..., Any]
+
+    def refuses(self, leaf: Leaf) -> str | None:
+        """What a parameter must be that this one is not, or None."""
+        return refusal(leaf, self.moduli, getattr(self, self.first_step, None))
 
     # -- derived
 

@@ -77,7 +77,8 @@ EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloa
 
 @dataclass(frozen=True)
 class Leaf:
-    """One parameter as a rule sees it. `name` is the path the framework gives it, or empty.
+    """One parameter as a rule sees it. `name` is the path the framework gives it, or empty; of a complex one `dtype` is
+    that of its parts.
 
     `layout` is how the framework lays kernels; `matrix` says which axes are inputs and outputs, where the user has said
     so. `held` are the slots that it has already: which rule steps it was settled when they were made.
@@ -89,10 +90,26 @@ class Leaf:
     layout: str = OUTPUTS_FIRST
     matrix: Matrix | None = None
     held: frozenset[str] = frozenset()
+    complex: bool = False
 
     def holding(self, slots: Iterable[str]) -> Leaf:
         """The same parameter with these slots."""
         return replace(self, held=frozenset(slots))
+
+
+def refusal(leaf: Leaf, moduli: bool | None, first_step: object) -> str | None:
+    """What a parameter must be that this one is not, or None: real, where complex numbers have no meaning, and of
+    numbers fine enough for first steps of this size.
+    """
+    if leaf.complex and moduli is None:
+        return "must have real parameters under this `match`"
+    least = EPSILON[leaf.dtype]
+    if leaf.dtype in ("float16", "bfloat16") and isinstance(first_step, (int, float)) and first_step < least:
+        return (
+            "must have float32 parameters, as master weights are, or a first estimate of the distance of at least "
+            f"{least:g}: its first steps are of that size, and smaller ones would be lost to rounding"
+        )
+    return None
 
 
 def slot(when: str | None = None, initial: str | None = None) -> Slot:

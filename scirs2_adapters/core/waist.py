@@ -21,14 +21,19 @@ def _total(shares: Sequence[Array]) -> Array:
     return sum(shares[1:], start=shares[0]) if shares else 0.0
 
 
+def _no_square(x: Array) -> Array:
+    raise TypeError(f"Complex numbers have no modulus here. Received: {type(x).__name__}.")
+
+
 def _matrix(function: Callable[..., Array], waist: Waist, args: Sequence[Array], options: dict[str, Any]) -> Array:
     return function(waist, *args, **options)
 
 
 @dataclass(frozen=True)
 class Waist:
-    """The array operations of one framework. `total` adds up the sums of many arrays, `matrix` calls a function of
-    whole matrices; they need no binding.
+    """The array operations of one framework. `square` is that of the modulus of complex numbers, whose parts lie along
+    an axis of their own, which is kept with length 1; no formula calls it, and who has no complex arrays binds none.
+    `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they need no binding.
     """
 
     sqrt: Callable[[Array], Array]
@@ -43,6 +48,7 @@ class Waist:
     transpose: Callable[[Array], Array]
     reshape: Callable[[Array, tuple[int, ...]], Array]
     permute: Callable[[Array, tuple[int, ...]], Array]
+    square: Callable[[Array], Array] = _no_square
     total: Callable[[Sequence[Array]], Array] = _total
     matrix: Callable[..., Array] = _matrix
 

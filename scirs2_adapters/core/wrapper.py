@@ -70,6 +70,7 @@ class Wrapper(Rule):
         vars(self).update(base=base, match=base.match, fields={**type(self).fields, **base.fields})
         vars(self).update({k: getattr(base, k) for k in base.fields})
         vars(self).update(decay="inside", counts="step", sparse=base.sparse if base.sparse == "exact" else None)
+        vars(self).update(moduli=base.moduli)
         self.check(spell, call)
 
     @classmethod
@@ -133,6 +134,9 @@ class Wrapper(Rule):
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {**self.base.scalars(xp, t), **self.wrap_coefficients(xp, t)}
+
+    def refuses(self, leaf: Leaf) -> str | None:
+        return self.base.refuses(leaf)
 
     def axes(self, leaf: Leaf) -> Axes:
         return self.base.axes(leaf)

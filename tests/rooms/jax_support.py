@@ -13,6 +13,8 @@ from optax import contrib
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
+from scirs2_adapters.adapters.jax.dialect import dialect
+from tests.conformance.options import brisk
 
 Tree = Any
 STEPS = 6
@@ -74,6 +76,17 @@ def gradients(steps: int = STEPS, dtype: Any = jnp.float32) -> list[Tree]:
     return [tree(100 + i, dtype) for i in range(steps)]
 
 
+def lively_arguments(name: str) -> dict[str, Any]:
+    """First values of what a rule learns of the model that 16 bits resolve."""
+    cls = scirs2_adapters.get(name)
+    return dialect(cls).to_host({k: v for k, v in brisk(cls).items() if k != "learning_rate"}, cls.fields_with())
+
+
+def lively(name: str, **options: Any) -> Any:
+    """The optimizer that moves numbers of 16 bits too."""
+    return getattr(room, name)(**lively_arguments(name), **options)
+
+
 def two_calls(tx: Any) -> Callable[..., Any]:
     """`update` and `apply_updates`, as users of optax write it."""
 
@@ -123,7 +136,8 @@ def steps_alike(tx: Any, params: Tree, grads: Tree) -> None:
         assert shapes(new) == shapes(jax.tree.map(jnp.asarray, params))
         assert shapes(after) == shapes(state)
     updates, _ = jax.eval_shape(tx.update, grads, state, params)
-    assert shapes(updates) == shapes(jax.tree.map(jnp.asarray, grads))
+    wide = lambda g, p: jnp.zeros(g.shape, jnp.promote_types(*(jnp.asarray(x).dtype for x in (g, p))))  # noqa: E731
+    assert shapes(updates) == shapes(jax.tree.map(wide, grads, params))
 
 
 def same_bits(a: Tree, b: Tree) -> bool:

@@ -7,7 +7,9 @@ found comes back as JSON, a list of complaints for each optimizer.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -251,6 +253,34 @@ def test_without_a_cpu_every_rule_is_traced(name: str, monkeypatch: pytest.Monke
         room.explain(getattr(room, name)(kernel="host"), {"w": jnp.ones(3)})
 
 
-def test_several_processes_are_traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert "several devices" in room.explain(room.adamw(), {"w": jnp.ones(3)})
+PROCESS = """
+import jax, jax.numpy as jnp, numpy as np
+jax.distributed.initialize("localhost:{port}", 2, {rank})
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from scirs2_adapters import jax as room
+assert (jax.process_count(), len(jax.local_devices())) == (2, 1)
+step = lambda tx: jax.jit(lambda g, s, p: room.step(tx, g, s, p))
+mine, tx = jnp.ones(4), room.adamw()
+assert "the host kernel" in room.explain(tx, mine)
+assert "scirs2_step" in step(tx).lower(mine, tx.init(mine), mine).as_text()
+place = NamedSharding(Mesh(np.array(jax.devices()), ("x",)), PartitionSpec("x"))
+ours = jax.make_array_from_callback((4,), place, lambda index: np.ones(4, np.float32)[index])
+assert "several devices" in room.explain(tx, ours)
+state = jax.jit(tx.init)(ours)
+assert "scirs2_step" not in step(tx).lower(ours, state, ours).as_text()
+try:
+    step(room.adamw(kernel="host")).lower(ours, state, ours)
+except ValueError as error:
+    assert "several devices" in str(error)
+else:
+    raise AssertionError("a kernel in a program of two processes")
+"""
+
+
+@pytest.mark.slow
+def test_of_two_processes_a_program_for_one_device_has_the_kernel_and_one_for_both_has_not() -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    with ThreadPoolExecutor() as both:
+        list(both.map(lambda rank: fresh(PROCESS.format(port=port, rank=rank), JAX_PLATFORMS="cpu"), range(2)))

@@ -12,8 +12,9 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
+from tests.conformance.options import PACE
 
-from .jax_support import PATHS, gap, gradients, kinds, one_call, same_bits, tree, two_calls, walk
+from .jax_support import PATHS, SMALL, gap, gradients, kinds, lively, one_call, same_bits, small, tree, two_calls, walk
 
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
@@ -51,17 +52,29 @@ def test_doubles_agree_to_the_last_digits(path: str) -> None:
         assert gap(found, wanted, start) < 1e-12
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_dtypes_may_be_mixed_and_gradients_have_their_own(path: str) -> None:
-    params = {"a": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(3), "c": jnp.ones((), jnp.float16)}
-    grads = {"a": jnp.ones(3), "b": jnp.ones(3, jnp.bfloat16), "c": jnp.ones((), jnp.float16)}
-    for name in ("adamw", "prodigy"):
-        tx = getattr(room, name)(kernel=path)
+FLOATS = ["float16", "bfloat16", "float32", "float64"]
+#: Dtypes of a parameter and its gradient; each pair is another kernel to compile.
+PAIRS = {"auto": [("float32", "bfloat16")], "traced": [(p, g) for p in FLOATS for g in FLOATS]}
+
+
+@each_rule
+@pytest.mark.parametrize(("path", "pairs"), PAIRS.items(), ids=PAIRS)
+def test_whatever_dtypes_meet_an_update_is_as_good_as_a_step(name: str, path: str, pairs: list[Any]) -> None:
+    """The change has the parameter's dtype or the gradient's, the wider one, and is of no coarser numbers than that."""
+    with enable_x64(True):
+        params = {f"{p} {g}": SMALL["w"].astype(p) for p, g in pairs}
+        grads = {f"{p} {g}": small(1)["w"].astype(g) for p, g in pairs}
+        tx = lively(name, learning_rate=PACE, kernel=path, state_dtype="bfloat16" if path == "traced" else None)
         state = tx.init(params)
-        updates, new = jax.jit(tx.update)(grads, state, params)
-        assert jax.tree.map(lambda x: x.dtype, updates) == jax.tree.map(lambda x: x.dtype, grads)
-        assert kinds(new) == kinds(state)
-        assert kinds(one_call(tx)(grads, state, params)[0]) == kinds(params)
+        (updates, after), (stepped, also) = jax.jit(lambda *given: (tx.update(*given), one_call(tx)(*given)))(
+            grads, state, params
+        )
+        assert {k: u.dtype for k, u in updates.items()} == {k: jnp.promote_types(*k.split()) for k in params}
+        assert kinds(after) == kinds(also) == kinds(state)
+        assert kinds(stepped) == kinds(params)
+        for k, p in params.items():
+            off = np.abs(np.asarray(stepped[k], float) - np.asarray(optax.apply_updates(p, updates[k]), float))
+            assert np.max(off) <= float(jnp.finfo(p.dtype).eps) * float(jnp.max(jnp.abs(p))), k
 
 
 @each_rule

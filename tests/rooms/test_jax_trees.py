@@ -16,7 +16,7 @@ from scirs2_adapters.adapters.jax.dialect import DTYPES, dialect
 from scirs2_adapters.core.slots import Kind, Leaf
 from tests.conformance.options import turned
 
-from .jax_support import SMALL, one_call, same_bits, shapes, small, steps_alike, tree
+from .jax_support import SMALL, lively, one_call, same_bits, shapes, small, steps_alike, tree
 
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
@@ -36,7 +36,7 @@ def mixed(*dtypes: Any) -> Tree:
 
 @each_rule
 def test_every_dtype_stays_what_it_is(name: str) -> None:
-    for tx in (getattr(room, name)(), of_all_options(name)):
+    for tx in (lively(name), of_all_options(name)):
         start = mixed(jnp.bfloat16, jnp.float16, jnp.float32, jnp.complex64)
         steps_alike(tx, start, start)
         steps_alike(tx, mixed(jnp.bfloat16, jnp.float32), dict(zip(("bfloat16", "float32"), [SMALL] * 2, strict=True)))
@@ -48,7 +48,7 @@ def test_every_dtype_stays_what_it_is(name: str) -> None:
 @each_rule
 def test_half_precision_and_complex_steps_are_finite_where_squares_underflow(name: str) -> None:
     """In float16 the square of 1e-4 is 0 and so is an epsilon of 1e-8."""
-    tx, start = getattr(room, name)(), {k: x["w"] for k, x in mixed(jnp.float16, jnp.complex64).items()}
+    tx, start = lively(name), {k: x["w"] for k, x in mixed(jnp.float16, jnp.complex64).items()}
     params, _ = one_call(tx)(jax.tree.map(lambda x: x * 1e-4, start), tx.init(start), start)
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(params))
     assert not same_bits(params["complex64"], start["complex64"])

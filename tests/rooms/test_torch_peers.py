@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from scirs2_adapters import names
+from scirs2_adapters.core import get
+
 from .torch_support import (
     CLOSE,
     PEERS,
@@ -76,6 +79,27 @@ def test_complex_parameters_are_two_real_ones(name: str, options: dict[str, Any]
     for p, q in zip(params_of(mine), params_of(torchs), strict=True):
         assert torch.allclose(p, q, rtol=1e-4, atol=1e-6)
     assert all(x.is_complex() for p in params_of(mine) for k, x in mine.state.get(p, {}).items() if k not in NUMBERS)
+
+
+#: Rules of which optax has one too, and of what it makes a complex number's square, the modulus's or none.
+OF_MODULI = [cls for cls in map(get, names()) if "optax" in cls.matches and cls.name not in ("adafactor", "muon")]
+
+
+@pytest.mark.parametrize("cls", OF_MODULI, ids=lambda cls: cls.name)
+def test_as_optax_has_it_a_complex_walk_turns_with_its_numbers(cls: Any) -> None:
+    """Where the square is that of the modulus, and only there, a factor of modulus 1 passes through a step."""
+    turn, ends = complex(0.6, 0.8), []
+    if cls(match="optax").moduli is None:
+        with pytest.raises(ValueError, match="must have real parameters"):
+            walk(ours(cls.__name__)(plain(torch.complex64, ((4,),)), match="optax"), steps=1)
+        return
+    for factor in (1, turn):
+        made = [(p.detach() * factor).requires_grad_() for p in plain(torch.complex128, ((3, 2), (4,)))]
+        mine = ours(cls.__name__)(made, match="optax")
+        walk(mine, steps=10, lay=lambda g, p, factor=factor: g * (1 + 2j) * factor)
+        ends.append([p.detach() / factor for p in params_of(mine)])
+    for p, q in zip(*ends, strict=True):
+        assert torch.allclose(p, q, rtol=1e-10, atol=1e-12)
 
 
 def test_a_complex_parameter_is_refused_where_axes_matter() -> None:

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import SGD, Adam, AdamW, HostOptimizer, Lion, Lookahead, Muon, Rule
+from scirs2_adapters.core.program import record
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.waist import HOST_SCALARS
+from tests.conformance.options import brisk
 
 each_rule = pytest.mark.parametrize("rule", [get(name)() for name in names()], ids=names())
 
@@ -199,3 +201,17 @@ def test_scalars_are_plain_numbers_at_every_step(rule: Rule) -> None:
 
 def test_a_rule_can_be_used_by_name_or_by_value() -> None:
     assert HostOptimizer("AdamW", [np.ones(3)]).rule == HostOptimizer(AdamW(), [np.ones(3)]).rule == AdamW()
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_rule_that_16_bits_would_never_start_says_so(name: str, dtype: str) -> None:
+    """Such a rule learns something of the whole model from how far parameters have moved; its first steps must show."""
+    cls, leaf = get(name), Leaf((3,), dtype)
+    rules = [cls(), cls(**brisk(cls))]
+    assert [rule.refuses(leaf) is not None for rule in rules] == [bool(cls().model_slots()), False]
+    assert all(rule.refuses(Leaf((3,))) is None for rule in rules)
+    if reason := rules[0].refuses(leaf):
+        with pytest.raises(ValueError, match=f"must have float32 parameters.*Received: '{dtype}'"):
+            record(rules[0], leaf)
+        assert "at least" in reason

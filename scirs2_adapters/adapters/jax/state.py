@@ -6,6 +6,7 @@ depends on which arguments were given and never on their values, nor on the path
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import optax
 
@@ -35,6 +37,17 @@ class RuleState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # a tuple has a method of this name; optax's states have the field
     slots: dict[str, Tree]
     model: dict[str, jax.Array]
+
+
+@functools.cache
+def exportable(cls: Any) -> None:
+    """Makes a class of states known to `jax.export`, which else writes no program that takes or returns one.
+
+    When the first state of it is made and not earlier: who has registered optax's classes is not told of a second time.
+    """
+    with contextlib.suppress(ValueError):
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        jax.export.register_namedtuple_serialization(cls, serialized_name=name)
 
 
 class Memory(NamedTuple):
@@ -76,12 +89,15 @@ class Layout:
 
     def build(self, memory: Memory) -> Tree:
         """The state that holds this memory."""
+        for cls in (RuleState, optax.MaskedState, optax.MaskedNode):
+            exportable(cls)
         if not self.places:
             return RuleState(memory.counts[0], memory.slots, memory.model)
         counts, members = iter(memory.counts), []
         for i, place in enumerate(self.places):
-            given = {f: self._take(name, memory, counts) for f, name in place.fields.items()}
-            members.append(optax.MaskedState(place.cls(**given)) if i == self.masked else place.cls(**given))
+            member = place.cls(**{f: self._take(name, memory, counts) for f, name in place.fields.items()})
+            exportable(member.__class__)
+            members.append(optax.MaskedState(member) if i == self.masked else member)
         return members[0] if self.bare else tuple(members)
 
     def _take(self, name: str, memory: Memory, counts: Iterable[jax.Array]) -> Tree:

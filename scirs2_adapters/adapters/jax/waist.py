@@ -58,6 +58,7 @@ WAIST = Waist(
     transpose=lambda x: jnp.swapaxes(x, -1, -2),
     reshape=jnp.reshape,
     permute=jnp.transpose,
+    square=lambda x: jnp.sum(x * x, 0, keepdims=True),
 )
 
 
@@ -97,7 +98,8 @@ class Job:
 
 def leaf_of(p: Any, name: str, matrix: Matrix | None = None, held: Iterable[str] = ()) -> Leaf:
     """A parameter as a rule sees it, with the memory that it has. Kernels are as Flax and optax have them."""
-    return Leaf(p.shape, real(p.dtype), name, INPUTS_FIRST, matrix, frozenset(held) - {"p", "g"})
+    memory = frozenset(held) - {"p", "g"}
+    return Leaf(p.shape, real(p.dtype), name, INPUTS_FIRST, matrix, memory, complex=jnp.iscomplexobj(p))
 
 
 @dataclass(eq=False)
@@ -136,8 +138,10 @@ class Group:
         return [emit, *(n for n in slots if self.program.nodes[self.program.outputs[n]].op != "input")]
 
     def dtype(self, name: str) -> str:
-        """The dtype in which a result is stored."""
-        return self.dtypes["g" if name == "delta" else name]
+        """The dtype in which a result is stored; a change has that of the parameter or of the gradient, the wider one,
+        as in optax: it is rounded when it is applied, and not before.
+        """
+        return jnp.promote_types(self.dtypes["p"], self.dtypes["g"]).name if name == "delta" else self.dtypes[name]
 
 
 def number(value: Any, dtype: str) -> Any:
@@ -164,7 +168,7 @@ def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], sc
             routes[key] = routed, {**routed.scalars(SCALARS, t), SCALE: scale}
         routed, scalars = routes[key]
         own = routed.leaf_coefficients(leaf)
-        program, dtypes = record(routed, leaf, job.scaled), {n: str(x.dtype) for n, x in arrays.items()}
+        program, dtypes = record(routed, leaf, job.scaled, job.call), {n: str(x.dtype) for n, x in arrays.items()}
         kind = (program, *dtypes.items())
         if kind not in groups:
             compute = jnp.promote_types(leaf.dtype, jnp.float32).name
@@ -219,16 +223,18 @@ def _same(value: Any) -> Any:
     return value if is_number(value) or isinstance(value, (str, bool, type(None))) else id(value)
 
 
-def _load(x: Any, compute: str) -> Any:
-    """In the arithmetic's dtype; a complex array as two real ones, one on the other."""
+def _load(x: Any, compute: str, modulus: bool) -> Any:
+    """In the arithmetic's dtype; a complex array as two real ones, one on the other, or as the first alone where it
+    holds moduli.
+    """
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
-        x = jnp.stack([x.real, x.imag])
+        x = x.real[None] if modulus else jnp.stack([x.real, x.imag])
     return x.astype(compute)
 
 
 def _store(x: Any, dtype: str, shape: tuple[int, ...]) -> Any:
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        return jax.lax.complex(x[0], x[1]).astype(dtype)
+        return jax.lax.complex(x[0], x[1] if len(x) > 1 else jnp.zeros_like(x[0])).astype(dtype)
     return jnp.broadcast_to(x, shape).astype(dtype)
 
 
@@ -239,7 +245,7 @@ def traced(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: A
     for program in dict.fromkeys(g.program for g in groups):
         mine = [k for k, g in enumerate(groups) if g.program is program]
         leaves = [
-            {n: _load(arrays[k][n][j], groups[k].compute) for n in arrays[k]}
+            {n: _load(arrays[k][n][j], groups[k].compute, n in program.moduli) for n in arrays[k]}
             | {n: jnp.asarray(x).astype(groups[k].compute) for n, x in model.items()}
             for k in mine
             for j in range(len(groups[k].members))
@@ -258,7 +264,7 @@ def traced(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: A
         for k in mine:
             results = [next(out) for _ in groups[k].members]
             for n in groups[k].stored(emit):
-                like = arrays[k]["g" if n == "delta" else n]
-                made[k][n] = [_store(r[n], x.dtype, x.shape) for r, x in zip(results, like, strict=True)]
+                like, dtype = arrays[k]["g" if n == "delta" else n], groups[k].dtype(n)
+                made[k][n] = [_store(r[n], dtype, x.shape) for r, x in zip(results, like, strict=True)]
             new |= {n: jnp.asarray(results[0][n]).astype(model[n].dtype) for n in numbers}
     return made, new

@@ -63,6 +63,7 @@ WAIST = Waist(
     transpose=lambda x: x.transpose(-1, -2),
     reshape=torch.reshape,
     permute=torch.permute,
+    square=lambda x: _sum(x * x, -1),
 )
 
 #: The `xp` of `coefficients` where values may be tensors.

@@ -60,7 +60,7 @@ def evaluate(
 def _one(node: Node, waist: Waist, args: list[Any]) -> Any:
     if node.op in _OPERATORS:
         return _OPERATORS[node.op](*args)
-    if node.op in ELEMENTWISE:
+    if node.op in ELEMENTWISE or node.op == "square":
         return getattr(waist, node.op)(*args)
     if node.op == "matrix":
         function, options = node.static

@@ -20,7 +20,8 @@ class Adadelta(Rule, decay="l2"):
     learning_rate = rate(1.0)
     decay_rate = fraction(0.9, "decay rate of both means of squares")
     eps = nonnegative(1e-6, "added under both roots; the first steps are of its size")
-    matches = {"torch": {}, "optax": {}, "keras": {"learning_rate": 1e-3, "decay_rate": 0.95}}
+    #: optax squares a complex number itself, which is no measure of its size.
+    matches = {"torch": {}, "optax": {"moduli": None}, "keras": {"learning_rate": 1e-3, "decay_rate": 0.95}}
 
     def coefficients(self, xp, t):
         return {"gain": 1 - self.decay_rate}

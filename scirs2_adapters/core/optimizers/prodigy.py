@@ -8,7 +8,7 @@ from ..rule import Rule
 from ..slots import COPY, model
 
 
-class Prodigy(Rule, decay="inside"):
+class Prodigy(Rule, decay="inside", first_step="d0"):
     """Adam that finds its own learning rate: d estimates the distance to the solution; leave learning_rate at 1.
 
     k = d * lr                                    (times sqrt(1 - beta2^t) / (1 - beta1^t) with use_bias_correction)
@@ -32,7 +32,8 @@ class Prodigy(Rule, decay="inside"):
     growth_rate = number(float("inf"), "largest growth of d in one step", "must be a number >= 1", lambda v: v >= 1)
     use_bias_correction = flag(False, "correct the moments as Adam does")
     safeguard_warmup = flag(False, "keep a warm-up of the learning rate out of the estimate's denominator")
-    matches = {"optax": {"use_bias_correction": True}}
+    #: optax squares a complex number itself, and its estimate is complex.
+    matches = {"optax": {"use_bias_correction": True, "moduli": None}}
 
     def coefficients(self, xp, t):
         unbias = xp.sqrt(one_minus_power(xp, self.beta2, t)) / one_minus_power(xp, self.beta1, t)

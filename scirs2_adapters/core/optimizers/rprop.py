@@ -22,7 +22,8 @@ class Rprop(Rule, decay="l2", late=False):
     eta_plus = number(1.2, "factor of the step where the sign stays", "must be > 1 and finite", lambda v: 1 < v < 1e300)
     min_step_size = nonnegative(1e-6, "least step of an element")
     max_step_size = positive(50.0, "largest step of an element")
-    matches = {"torch": {}, "optax": {"late": True}}
+    #: optax clips what complex numbers would make of the sizes of steps, which JAX refuses.
+    matches = {"torch": {}, "optax": {"late": True, "moduli": None}}
 
     def coefficients(self, xp, t):
         return {"lr": self.learning_rate, "low": self.min_step_size, "high": self.max_step_size}

@@ -114,7 +114,7 @@ DTYPES = {
     "sgd": ("accumulator_dtype", "momentum_buffer"),
 }
 #: Arguments that every factory has besides a rule's own.
-OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "axis_name": None, "match": None}
+OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "axis_name": None, "skip_nonfinite": False, "match": None}
 #: Arguments whose None says something, and what that is here.
 NONE: dict[str, Any] = {"clipping_threshold": math.inf, "dtype_momentum": None}
 

@@ -15,7 +15,7 @@ import optax
 
 from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_type
-from scirs2_adapters.core.fields import is_number, is_traced
+from scirs2_adapters.core.fields import flag, is_narrow, is_number, is_traced
 from scirs2_adapters.core.options import StateDtype, check_path, check_state_dtype
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
@@ -24,7 +24,8 @@ from ..dialect import DTYPES, dialect, dtype_default, given_by_name, of_matrices
 from ..state import Layout, layout, possible_slots
 from ..waist import real
 from .fused import explain, step
-from .update import Update
+from .skipping import Skipping
+from .update import Update, is_function
 
 __all__ = ["explain", "factory", "step", "transformation"]
 #: Where users find what is made here.
@@ -38,10 +39,12 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     kernel, match = given.pop("kernel", "auto"), given.pop("match", None)
     mask, dimensions = (given.pop(words.names.get(k, k), None) for k in ("mask", "dimensions"))
     state_dtype, axis_name = given.pop("state_dtype", None), _axes(call, given.pop("axis_name", None))
+    skips = _yes(call, "skip_nonfinite", given.pop("skip_nonfinite", False))
     argument, *slots = DTYPES.get(cls.name, ("",))
     first = given.pop(argument, dtype_default(cls, match) if state_dtype is None else None)
     spelled = {words.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
-    schedules = {spelled[k]: given.pop(k) for k in list(given) if k in spelled and callable(given[k])}
+    schedules = {spelled[k]: given.pop(k) for k in list(given) if k in spelled and is_function(given[k])}
+    _refuse_narrow(call, given)
     core = words.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
     hyper = {k: v for k, v in core.items() if is_traced(v) or (fields[k].structural and v == 0 and is_number(v))}
     hyper = {k: np.asarray(v) if is_number(v) else v for k, v in hyper.items()}
@@ -55,8 +58,24 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     state_dtype = _named(state_dtype, place)
     check_state_dtype(call, state_dtype, list(possible_slots(actual).values()))
     dtypes = _dtypes(actual, state_dtype, slots, None if first is None else _floating(call, argument, first))
-    update = Update(rule, hyper, schedules, place, mask, kernel, dtypes, call, axis_name, dimensions)
+    stepping = Update(rule, hyper, schedules, place, mask, kernel, dtypes, call, axis_name, dimensions)
+    update = Skipping(stepping) if skips else stepping
     return optax.GradientTransformationExtraArgs(update.init, update)
+
+
+def _yes(call: str, argument: str, value: Any) -> bool:
+    """A switch, as `transformation` takes it."""
+    return bool(flag(False, "").check(call, argument, value))
+
+
+def _refuse_narrow(call: str, values: Mapping[str, Any]) -> None:
+    """Refuse what `inject_hyperparams` has rounded to 16-bit parameters' dtype: b2 is 1 then, and the step NaN."""
+    for argument, value in values.items():
+        if is_traced(value) and is_narrow(value):
+            raise bad_type(
+                call, argument, "must be a number of 32 bits or more, for 0.999 in bfloat16 is 1", value,
+                "Use `optax.inject_hyperparams(..., hyperparam_dtype=jnp.float32)`.",
+            )  # fmt: skip
 
 
 def _axes(call: str, axis_name: Any) -> Any:
@@ -122,15 +141,8 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     make.__module__ = ROOM
     make.__signature__ = known  # type: ignore[attr-defined]
     moments = {"moment_dtype": DTYPES[cls.name][0]} if cls.name in DTYPES else {}
-    also = (
-        *cls.options,
-        "mask",
-        "kernel",
-        "state_dtype",
-        *moments,
-        "axis_name",
-        *(["dimensions"] if of_matrices(cls) else []),
-    )
+    options = ("mask", "kernel", "state_dtype", *moments, "axis_name", "skip_nonfinite")
+    also = (*cls.options, *options, *(["dimensions"] if of_matrices(cls) else []))
     spell = lambda k: moments.get(k) or words.spell(k, fields)  # noqa: E731
     make.__doc__ = document(cls.text, words.seen(fields), _example(cls.name), spell, also)
     return make

@@ -16,7 +16,11 @@ import jax.numpy as jnp
 import optax
 
 from ..paths import reported
+from .skipping import Skipping
 from .update import Tree, Update
+
+#: Those of ours.
+Own = Update | Skipping
 
 #: The factor by which a member of a chain multiplies all gradients, from its own argument and the gradients.
 Factor = Callable[[Any, Tree], Any]
@@ -61,9 +65,9 @@ def _scale(factors: list[Any], grads: Tree) -> Any:
     return scale
 
 
-def _seen_through(update: Any, state: Tree) -> tuple[list[Any], Update, Tree, Callable[[Tree], Tree]] | None:
+def _seen_through(update: Any, state: Tree) -> tuple[list[Any], Own, Tree, Callable[[Tree], Tree]] | None:
     """What scales the gradients, the one of ours behind it, its state, and how that makes the whole state; or None."""
-    if isinstance(update, Update):
+    if isinstance(update, Own):
         return [], update, state, lambda held: held
     members = _members(update)
     if members is None or not isinstance(state, tuple) or len(state) != len(members):
@@ -126,6 +130,6 @@ def explain(tx: optax.GradientTransformation, params: Tree) -> str:
       adamw: 1 leaf of float32 (9 numbers): the host kernel on the CPU, traced elsewhere
     """
     state = jax.eval_shape(tx.init, params)
-    with reported() as lines:
+    with reported(params) as lines:
         jax.eval_shape(lambda p, s: step(tx, p, s, p), params, state)
     return "\n".join(lines) if lines else "none of it is a step of scirs2: optax computes it"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from scirs2_adapters.core.errors import bad_type, bad_value
@@ -85,7 +87,7 @@ class Update:
         leaves = [loaded(leaf, own, self.layout.sparse) for leaf, own in zip(leaves, sparse, strict=True)]
         whole = [self._leaf(paths[i][0], leaf["p"], known) for i, leaf in zip(moving, leaves, strict=True)]
         names, matrices = tuple(leaf.name for leaf in whole), tuple(leaf.matrix for leaf in whole)
-        decays = tuple(bool(masks[i]) for i in moving)
+        decays = tuple(_decays(self.call, self._mask_word, masks[i]) for i in moving)
         job = Job(
             self.rule, self.call, emit, self.kernel, self.layout.negative, names, matrices, decays, scale is not None,
             self.axis_name,
@@ -115,7 +117,7 @@ class Update:
             leaf, rule = self._leaf(path, g, known), self.rule.replace(**self.hyper) if self.hyper else self.rule
             if "weight_decay" in self.schedules or not _only_decayed(rule.route(leaf), leaf):
                 raise ValueError(NO_PARAMS)
-            p = jnp.zeros_like(g)
+            p = jnp.zeros_like(g, _of_parameter(g, slots))
         p = _array(self.call, f"params{name}", p)
         if g.shape != p.shape:
             raise bad_value(self.call, f"updates{name}", f"must have the parameter's shape {p.shape}", g)
@@ -137,13 +139,17 @@ class Update:
         if self.mask is None:
             return [True] * count
         like = grads if params is None else params
-        mask = self.mask(like) if callable(self.mask) else self.mask
+        mask = self.mask if _is_mask(self.mask) else self.mask(like)
         try:
             whole = jax.tree.map(lambda m, below: jax.tree.map(lambda _: m, below, is_leaf=_none), mask, like)
         except ValueError as error:
             wanted = "must be a bool, or a tree of them that has the form of the parameters or of their upper part"
-            raise bad_value(self.call, "mask", wanted, mask) from error
+            raise bad_value(self.call, self._mask_word, wanted, mask) from error
         return tree.flatten_up_to(whole)
+
+    @property
+    def _mask_word(self) -> str:
+        return dialect(type(self.rule)).names.get("mask", "mask")
 
     def _numbers(self, memory: Memory) -> dict[str, Any]:
         """The traced hyperparameters of this step; a schedule sees the count before it is increased."""
@@ -183,6 +189,28 @@ def _none(x: Any) -> bool:
     return x is None
 
 
+def is_function(x: Any) -> bool:
+    """Whether it is there to be called: a class, such as `jnp.bfloat16`, is there to be named."""
+    return callable(x) and not isinstance(x, type)
+
+
+def _is_mask(x: Any) -> bool:
+    """Whether it is a mask and not a function that makes one. A tree of bools may be callable, as a module of Equinox
+    is that has the form of a model; a function may be a tree, as a `jax.tree_util.Partial` is.
+    """
+    if not is_function(x):
+        return True
+    of_bools = any(getattr(leaf, "dtype", type(leaf)) in (bool, np.dtype(bool)) for leaf in jax.tree.leaves(x))
+    return of_bools and not isinstance(x, functools.partial)
+
+
+def _decays(call: str, argument: str, mask: Any) -> bool:
+    """What a leaf of a mask says."""
+    if is_function(mask) or not (isinstance(mask, (bool, int)) or hasattr(mask, "dtype")):
+        raise bad_type(call, argument, "must have True or False for every parameter", mask)
+    return bool(mask)
+
+
 def _wide(value: Any) -> jax.Array:
     """A traced number, of no less than float32: schedules and wrappers may hand it down in bfloat16."""
     value = jnp.asarray(value).reshape(())
@@ -195,6 +223,12 @@ def _array(call: str, argument: str, x: Any) -> Any:
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise bad_type(call, argument, "must be a floating or complex array", x)
     return x
+
+
+def _of_parameter(g: Any, slots: Mapping[str, Any]) -> Any:
+    """The dtype of a parameter that is not given: that of its memory, where that is wider than the gradient's."""
+    memory = [x.dtype for x in slots.values() if getattr(x, "shape", None) == g.shape]
+    return functools.reduce(jnp.promote_types, memory, g.dtype)
 
 
 def _only_decayed(rule: Rule, leaf: Leaf) -> bool:

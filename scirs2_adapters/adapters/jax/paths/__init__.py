@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -41,6 +42,7 @@ log = logging.getLogger("scirs2")
 #: Above this many bytes `update` alone is traced: XLA adds the change without writing it down, a kernel needs fresh
 #: memory for it, and memory fresh from the system costs more than the step.
 LARGEST_CHANGE = 1 << 18
+SEVERAL = "the program is for several devices"
 
 
 @dataclass(eq=False)
@@ -61,14 +63,14 @@ class Work:
     def flat(self, made: Sequence[Mapping[str, Sequence[Any]]]) -> list[Any]:
         return [x for g, m in zip(self.groups, made, strict=True) for n in g.stored(self.emit) for x in m[n]]
 
-    def likes(self, *flat: Any) -> list[Any]:
-        """For each result the operand whose shape and dtype it has."""
+    def likes(self, *flat: Any) -> list[tuple[Any, Any]]:
+        """For each result the operand whose shape and sharding it has, and its dtype."""
         arrays, _, model = jax.tree.unflatten(self.tree, flat)
         found = [
-            {n: a["g" if n == "delta" else n] for n in g.stored(self.emit)}
+            {n: [(x, g.dtype(n)) for x in a["g" if n == "delta" else n]] for n in g.stored(self.emit)}
             for g, a in zip(self.groups, arrays, strict=True)
         ]
-        return [*self.flat(found), *(model[n] for n in sorted(model))]
+        return [*self.flat(found), *((model[n], model[n].dtype) for n in sorted(model))]
 
     def bind(self, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any], hosted: bool) -> Any:
         """The step as one equation where a kernel may run it, else in JAX's own operations."""
@@ -79,7 +81,7 @@ class Work:
 
     def written_out(self, flat: Sequence[Any]) -> list[Any]:
         """The traced step. How products of matrices are split, XLA chooses on a mesh with explicit axes as well."""
-        run, shardings = functools.partial(self.by, traced), [jax.typeof(x).sharding for x in self.likes(*flat)]
+        run, shardings = functools.partial(self.by, traced), [jax.typeof(x).sharding for x, _ in self.likes(*flat)]
         explicit = any(getattr(s.mesh, "explicit_axes", ()) for s in shardings)
         if explicit and any(n.op == "matrix" for g in self.groups for n in g.program.nodes):
             run = jax.sharding.auto_axes(run, out_sharding=shardings)
@@ -97,12 +99,27 @@ def _traced(*flat: Any, work: Work) -> list[Any]:
 
 @step_p.def_abstract_eval
 def _abstract(*flat: Any, work: Work) -> list[Any]:
-    return [x.update(weak_type=False) for x in work.likes(*flat)]
+    return [x.update(dtype=jnp.dtype(dtype), weak_type=False) for x, dtype in work.likes(*flat)]
 
 
 def _elsewhere(*flat: Any, work: Work) -> list[Any]:
     takes_host(work.call, work.kernel, "the program is not for the CPU")
     return work.by(traced, *flat)
+
+
+def _on_cpu(ctx: Any, *flat: Any, work: Work) -> Any:
+    path = host if takes_host(work.call, work.kernel, _reason_of_program(ctx.module_context)) else traced
+    lowered = mlir.lower_fun(lambda *flat, work: work.by(path, *flat), multiple_results=True)
+    return lowered(ctx, *flat, work=work)
+
+
+def _reason_of_program(module: Any) -> str | None:
+    """Why a kernel cannot be in the program that is being written, or None: what is known at its end only."""
+    if module.lowering_parameters.for_export:
+        return "the program is exported, and the kernel is of this process"
+    if getattr(module.axis_context, "num_devices", 1) > 1:
+        return SEVERAL
+    return None
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, work: Work) -> Any:
@@ -115,9 +132,7 @@ def _batch(operands: Sequence[Any], axes: Sequence[Any], *, work: Work) -> Any:
 
 
 mlir.register_lowering(step_p, mlir.lower_fun(_elsewhere, multiple_results=True))
-mlir.register_lowering(
-    step_p, mlir.lower_fun(lambda *flat, work: work.by(host, *flat), multiple_results=True), platform="cpu"
-)
+mlir.register_lowering(step_p, _on_cpu, platform="cpu")
 ad.primitive_jvps[step_p] = _jvp
 batching.primitive_batchers[step_p] = _batch
 
@@ -151,6 +166,14 @@ def _by_itself(group: Group) -> bool:
     return not group.program.levels and getattr(mesh, "are_all_axes_manual", False)
 
 
+def _several() -> bool:
+    """Whether the program may be for several devices, as far as is known before it is written: by those of this
+    process, a mesh, or the arrays that a report is asked for.
+    """
+    lines, mesh = _lines.get(), jax.sharding.get_abstract_mesh()
+    return _cpus() > 1 or (not mesh.empty and mesh.size > 1) or (lines is not None and lines.spread)
+
+
 def _uneven(group: Group, leaves: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the arrays of a leaf differ along other axes than each other, or its numbers along more axes than its
     arrays: along which axes the results then differ, JAX must see from the operations.
@@ -169,8 +192,8 @@ def reason_against_host(group: Group, leaves: Sequence[Mapping[str, Any]]) -> st
     """Why these of the leaves cannot be stepped by a host kernel, or None."""
     if not _cpus():
         return "JAX has no CPU device here"
-    if (jax.process_count() > 1 or _cpus() > 1) and not _by_itself(group):  # XLA would gather shards before the call
-        return "the program is for several devices"
+    if _several() and not _by_itself(group):  # XLA would gather shards before the call
+        return SEVERAL
     if group.axis_name is not None and group.program.levels:
         return "it sums over a mapped axis"
     if _uneven(group, leaves):
@@ -181,14 +204,22 @@ def reason_against_host(group: Group, leaves: Sequence[Mapping[str, Any]]) -> st
         return reason_against(group.dtypes) or _register()
 
 
+class Lines(list[str]):
+    """The lines of a report; `spread` says whether the arrays it is about are on several devices."""
+
+    spread = False
+
+
 #: Where lines for `explain` are collected while someone wants them.
-_lines: ContextVar[list[str] | None] = ContextVar("lines", default=None)
+_lines: ContextVar[Lines | None] = ContextVar("lines", default=None)
 
 
 @contextlib.contextmanager
-def reported() -> Iterator[list[str]]:
-    """Collects a line for each group of leaves that is stepped meanwhile."""
-    lines: list[str] = []
+def reported(arrays: Any = ()) -> Iterator[Lines]:
+    """Collects a line for each group of leaves that is stepped meanwhile, which `arrays` are."""
+    lines = Lines()
+    places = [getattr(x, "sharding", None) for x in jax.tree.leaves(arrays)]
+    lines.spread = any(len(getattr(place, "device_set", ())) > 1 for place in places)
     token = _lines.set(lines)
     try:
         yield lines

@@ -95,7 +95,7 @@ class Member:
         """Its arrays by name, as numbers of the arithmetic's dtype, complex ones with an axis for their parts."""
         found = {}
         for name, x in zip(self.names, self.arrays(g), strict=True):
-            x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+            x = self.parts(name, x.resolve_conj() if x.is_complex() else x)
             found[name] = x.to(self.compute, copy=torch.is_grad_enabled())
         return found
 
@@ -117,7 +117,13 @@ class Member:
     def written(self) -> list[Tensor]:
         """The parameter and its slots, complex ones as real numbers."""
         p, _, *memory = self.arrays(self.p)
-        return [torch.view_as_real(x) if x.is_complex() else x for x in (p, *memory)]
+        return [self.parts(n, x) for n, x in zip(("p", *self.slots), (p, *memory), strict=True)]
+
+    def parts(self, name: str, x: Tensor) -> Tensor:
+        """A complex array as a real one with an axis more, of which one that holds moduli fills the first place."""
+        if not x.is_complex():
+            return x
+        return torch.view_as_real(x)[..., :1] if name in self.program.moduli else torch.view_as_real(x)
 
 
 def reason_against(p: Tensor) -> str | None:

@@ -47,4 +47,4 @@ def leaf_of(p: Tensor, name: str = "", held: Iterable[str] = ()) -> Leaf:
     """A parameter as a rule sees it, with the memory that it has; a complex one is a real one with an axis more."""
     shape, dtype = tuple(p.shape), dtype_name(p.dtype)
     shape, dtype = ((*shape, 2), dtype_name(p.real.dtype)) if p.is_complex() else (shape, dtype)
-    return Leaf(shape, dtype, name, held=frozenset(held))
+    return Leaf(shape, dtype, name, held=frozenset(held), complex=p.is_complex())

@@ -1,0 +1,19 @@
+"""What `match` means beside a rule's own row: what a framework does alike in all its optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+CONVENTIONS: dict[str, dict[str, Any]] = {
+    "torch": {},
+    "optax": {"max_corrected": True, "moduli": True},
+    "keras": {"eps": 1e-7, "decay": "decoupled", "lr_in_buffer": True},
+}
+#: Those that are a field, which not every rule has; the others are traits.
+_FIELDS = ("eps",)
+
+
+def conventions(match: str, fields: Container[str]) -> dict[str, Any]:
+    """The values and traits that this framework gives to a rule with these fields."""
+    return {k: v for k, v in CONVENTIONS[match].items() if k in fields or k not in _FIELDS}
