@@ -17,8 +17,9 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: Code lines of the two halves of the core, which are read apart: what an optimizer is, and how one is run. 1,500 were
 #: meant for both together; the second half holds a compiler's back end, a driver and a foreign-call handler in place of
 #: the threading layer, the cache and the C++ that other projects bring in, and every room gets shorter by them.
+#: A tenth of it stands at the door of `HostOptimizer`: whose memory a kernel may write, and what is loaded into it.
 #: Optimizers that evaluate the model are counted with what they share: a line search is not a formula.
-LARGEST = {"core": 1100, "core/execute": 1450, "core/closures": 380}
+LARGEST = {"core": 1100, "core/execute": 1600, "core/closures": 380}
 
 #: file, or file::function -> (limit, reason).
 EXCEPTIONS: dict[str, tuple[int, str]] = {}

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import bad_type, bad_value
-from ..execute.optimizer import Arrays, HostOptimizer
+from ..execute.arrays import Arrays
+from ..execute.optimizer import HostOptimizer
 from ..registry import get
 from ..rule import Rule
 from ._search import NUMPY, check_closure, drive
