@@ -19,7 +19,7 @@ from ._search import Search, Space, Vector, divide, is_finite
 
 SUFFICIENT, CURVATURE = 1e-4, 0.9
 #: Roundings of the loss that may hide what it does.
-ROUNDINGS = 4
+ROUNDINGS = 2
 #: A bracket grows by at least this part of its length and at most to this multiple of the step.
 LEAST_GROWTH, MOST_GROWTH = 0.01, 10
 #: Part of the bracket at either end in which a trial makes too little progress.

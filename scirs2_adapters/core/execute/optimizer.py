@@ -121,9 +121,9 @@ class HostOptimizer:
             if g is not None
         }
         for key, g in given.items():
-            self._check(key, g)
+            self.check_gradient(key, g)
         keys = [k for k in self.params if k in given]
-        now = self._follow(keys)
+        now = self.follow(keys)
         if not keys:
             return
         if self.skip_nonfinite and not door.all_finite([given[k] for k in keys]):
@@ -137,13 +137,14 @@ class HostOptimizer:
         for key in keys:
             self.steps[key] += 1
 
-    def _check(self, key: Hashable, g: Any) -> None:
+    def check_gradient(self, key: Hashable, g: Any) -> None:
+        """Refuse what is no gradient of a parameter of ours."""
         if key not in self._leaves:
             worded = f"has no parameter; there are {sorted(map(str, self.params))}"
             raise bad_value(_STEP, f"grads[{key!r}]", worded, g)
         door.check_gradient(_STEP, key, g, self._leaves[key].shape)
 
-    def _follow(self, keys: list[Hashable]) -> dict[Hashable, np.ndarray]:
+    def follow(self, keys: list[Hashable]) -> dict[Hashable, np.ndarray]:
         """The parameters as the caller has them now. One that is another array than last time must be of its form."""
         now = door.present(_STEP, self.params, keys)
         changed = [k for k in keys if now[k] is not self._last[k]]
