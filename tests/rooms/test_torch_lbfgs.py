@@ -200,6 +200,25 @@ def test_a_gradient_without_a_value_moves_nothing() -> None:
         assert p.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("max_iter", [1, 3])
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_no_step_ends_off_the_finite_points(search: str | None, max_iter: int) -> None:
+    p = torch.nn.Parameter(torch.full((3,), 9.0))
+    optimizer = LBFGS([p], lr=1e9, max_iter=max_iter, line_search_fn=search)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (p * p).sum() if p.abs().max() < 10 else (p * torch.inf).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    optimizer.param_groups[0]["lr"] = 0.01
+    for _ in range(3):
+        optimizer.step(closure)
+    assert p.abs().max() < 9
+
+
 def test_the_learning_rate_may_be_a_tensor_and_is_read_at_every_step() -> None:
     rate = torch.tensor(0.5)
     model, ours, closure = logistic(lambda p: LBFGS(p, lr=rate, max_iter=2))
