@@ -26,7 +26,7 @@ from scirs2_adapters.core.errors import bad_type
 
 from .dialect import LEARNING_RATE_INIT, chosen, gathered
 from .paths import Linear
-from .state import Stepper
+from .state import Stepper, writeable
 
 _OURS = {
     "learning_rate_init": [Interval(Real, 0, None, closed="neither"), None],
@@ -40,6 +40,8 @@ class _Network:
 
     optimizer: Any
     optimizer_: Stepper
+    coefs_: list[np.ndarray]
+    intercepts_: list[np.ndarray]
     learning_rate_init: float | None
     skip_nonfinite: bool
     warm_start: bool
@@ -73,6 +75,7 @@ class _Network:
             goes_on = hasattr(self, "optimizer_") and (args[-1] or self.warm_start)
             skip = self.skip_nonfinite
             self.optimizer_ = self.optimizer_.under(rule, skip) if goes_on else Stepper(rule, skip_nonfinite=skip)
+        self.coefs_, self.intercepts_ = writeable(self.coefs_), writeable(self.intercepts_)
         try:  # scikit-learn makes its own optimizer in any case, and wants a number for it
             self.learning_rate_init = LEARNING_RATE_INIT if given is None else given
             super()._fit_stochastic(*args)  # type: ignore[misc]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,11 @@ def threads() -> int | None:
     """
     worker = threading.current_thread() is not threading.main_thread() or multiprocessing.parent_process() is not None
     return 1 if worker else None
+
+
+def writeable(arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """The arrays, with copies for those that lie in memory of another process or in a file, as after `joblib.load`."""
+    return [x if x.flags.writeable else x.copy() for x in arrays]
 
 
 class Stepper:

@@ -24,7 +24,7 @@ from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_value
 
 from ..dialect import chosen, gathered
-from ..state import Stepper
+from ..state import Stepper, writeable
 from .units import Units
 
 #: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them.
@@ -160,6 +160,7 @@ class Linear(BaseEstimator):
             if len(held_y) < 2:
                 raise ValueError("The validation set has less than two rows. Increase `validation_fraction`.")
             held_out = held_x, held_y, held_weights
+        self.coef_, self.intercept_ = writeable((self.coef_, self.intercept_))
         self._params = self._units.inside(self.coef_, self.intercept_) if self._units else (self.coef_, self.intercept_)
         epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
         while self.n_iter_ < epochs and not converged:
@@ -201,7 +202,7 @@ class Linear(BaseEstimator):
         each = losses.T @ share
         each = each + (decay if decay.shape == each.shape else decay.sum())
         names, units = ("coef_", "intercept_"), self._units
-        inner = slopes if units is None else units.slopes(*slopes)
+        inner = slopes if units is None else units.slopes(*slopes, np.abs(residual).sum(axis=0))
         self.optimizer_.step(dict(zip(names, self._params, strict=True)), dict(zip(names, inner, strict=True)))
         if units is not None:
             self.coef_, self.intercept_ = units.outside(*self._params)
