@@ -128,7 +128,7 @@ def test_a_column_that_never_varies_and_one_row_at_first_do_no_harm(dtype: Any) 
     X = np.c_[X, np.full(len(X), 7.0), np.zeros(len(X))].astype(dtype)
     made = LinearRegressor(random_state=0).fit(X, y)
     assert made.coef_.dtype == dtype
-    assert made.coef_[-2:].tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(made.coef_[-2:], 0.0, atol=1e-3)
     alone = LinearRegressor(random_state=0).partial_fit(X[:1], y[:1])
     assert alone.predict(X[:1])[0] == pytest.approx(y[0])
     for _ in range(300):

@@ -168,7 +168,7 @@ class LinearClassifier(ClassifierMixin, Linear):
 
     Arguments:
       optimizer: a name, an optimizer such as `AdamW(1e-3)`, or None for Adam with a learning rate of 0.01 that steps as
-        if features, and the targets of a regression, were standardized; `coef_` and `loss_` are as if it did not.
+        if features, and the targets of a regression, were standardized; `coef_` and `loss_` are those of the data.
       alpha: L2 decay of `coef_`, in the loss; an optimizer's `weight_decay` is its own and acts on `intercept_` too.
       batch_size: rows of a step; "auto" is the smaller of 64 and all.
       max_iter, tol, n_iter_no_change: most epochs. An epoch that is not better than the best by `tol` is one without

@@ -27,8 +27,10 @@ from ..dialect import chosen, gathered
 from ..state import Stepper, writeable
 from .units import Units
 
-#: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them.
-OWN_LEARNING_RATE = 0.01
+#: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
+#: column that does not vary, or an intercept that is right, a derivative is rounding: with the usual epsilon Adam would
+#: take steps of the full size.
+OWN = {"learning_rate": 0.01, "eps": 1e-3}
 
 FLOATS = (np.float64, np.float32)
 Rows = tuple[Any, np.ndarray, np.ndarray]
@@ -108,7 +110,7 @@ class Linear(BaseEstimator):
     def _train(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> Self:
         """Both `fit` and `partial_fit`; what is refused is refused before coefficients or memory change."""
         own, first = (rule := chosen(self)) is None, not hasattr(self, "coef_") or not (partial or self.warm_start)
-        rule = rule or get("adam")(learning_rate=OWN_LEARNING_RATE)
+        rule = rule or get("adam")(**OWN)
         if partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
@@ -202,7 +204,7 @@ class Linear(BaseEstimator):
         each = losses.T @ share
         each = each + (decay if decay.shape == each.shape else decay.sum())
         names, units = ("coef_", "intercept_"), self._units
-        inner = slopes if units is None else units.slopes(*slopes, np.abs(residual).sum(axis=0))
+        inner = slopes if units is None else units.slopes(*slopes)
         self.optimizer_.step(dict(zip(names, self._params, strict=True)), dict(zip(names, inner, strict=True)))
         if units is not None:
             self.coef_, self.intercept_ = units.outside(*self._params)

@@ -18,9 +18,6 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
-#: Of a column that does not vary, the derivative is what rounding leaves of two numbers that are equal.
-ROUNDINGS = 16
-
 
 class Units:
     """Means and spreads of features, and of targets where there are numbers to predict."""
@@ -43,13 +40,9 @@ class Units:
         intercept = b * self.target_scale + self.target_mean - coef @ self.mean
         return coef.reshape(w.shape).astype(w.dtype), intercept.astype(w.dtype)
 
-    def slopes(self, coef: np.ndarray, intercept: np.ndarray, size: np.ndarray) -> Arrays:
-        """Derivatives by what is stepped, from those by what the estimator shows; `size` is the sum of absolute values
-        of what `intercept` is the sum of.
-        """
-        whole, offset = np.atleast_2d(coef), intercept[:, np.newaxis] * self.mean
-        rounding = ROUNDINGS * np.finfo(coef.dtype).eps * size[:, np.newaxis] * np.abs(self.mean)
-        inner = np.where(np.abs(whole - offset) > rounding, whole - offset, 0.0)  # else Adam would follow the rounding
+    def slopes(self, coef: np.ndarray, intercept: np.ndarray) -> Arrays:
+        """Derivatives by what is stepped, from those by what the estimator shows."""
+        inner = np.atleast_2d(coef) - intercept[:, np.newaxis] * self.mean
         inner = inner / self.scale / self.target_scale[:, np.newaxis]
         return inner.reshape(coef.shape), intercept / self.target_scale
 
