@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -50,7 +49,7 @@ class Units:
 def _moments(x: Any, weights: np.ndarray) -> Arrays:
     """Mean and spread of each column by weight. What does not vary, as in a single row, has its size for a unit."""
     weights = weights.astype(np.float64)
-    if sparse.issparse(x):
+    if not isinstance(x, np.ndarray):
         mean, variance = mean_variance_axis(x.astype(np.float64), axis=0, weights=weights)
     else:
         with np.errstate(all="ignore"):
