@@ -110,7 +110,7 @@ class Linear(BaseEstimator):
     def _train(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> Self:
         """Both `fit` and `partial_fit`; what is refused is refused before coefficients or memory change."""
         own, first = (rule := chosen(self)) is None, not hasattr(self, "coef_") or not (partial or self.warm_start)
-        rule = rule or get("adam")(**OWN)
+        rule = rule or get("adam")(**dict[str, Any](OWN))
         if partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
