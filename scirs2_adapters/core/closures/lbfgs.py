@@ -17,8 +17,8 @@ Memory = dict[str, Any]
 LEAST_CURVATURE = 1e-10
 #: Where the memory keeps the point before a step to one that nobody has looked at.
 UNSEEN = "last_seen"
-LOG = logging.getLogger("scirs2_adapters")
-STANDS = "L-BFGS stands still at a loss of %s: no step along the steepest descent leads to a lower one that is finite."
+LOG = logging.getLogger("scirs2")
+STANDS = "scirs2: L-BFGS stands still at a loss of %s: no step along the steepest descent leads to a lower one."
 
 
 class LBFGS(Rule, evaluates=True):

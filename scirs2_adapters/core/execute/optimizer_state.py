@@ -14,7 +14,11 @@ import numpy as np
 
 from ..errors import bad_type, bad_value
 from ..fields import Field
+from ..program import record
 from ..rule import Rule
+from ..slots import Leaf
+from ..waist import HOST_SCALARS
+from . import plain
 
 if TYPE_CHECKING:
     from .optimizer import HostOptimizer
@@ -79,21 +83,27 @@ def _check_head(optimizer: HostOptimizer, call: str, given: Any) -> None:
     if given.get("rule") != rule.name:
         raise bad_value(call, "saved", f"must be of the optimizer {rule.name}", given.get("rule"))
     match = given.get("match", rule.match)
-    if match != rule.match and not _same_memory(optimizer, rule, rule.replace(match=match)):
+    if match != rule.match and not _same_memory(rule, rule.replace(match=match)):
         worded = f"must be {rule.match!r}, as here: the memory of the two formulas differs in meaning"
         raise bad_value(call, "saved['match']", worded, match, f"Load it into an optimizer with match={match!r}.")
 
 
-def _same_memory(optimizer: HostOptimizer, *rules: Rule) -> bool:
+def _same_memory(one: Rule, other: Rule) -> bool:
     """Whether both formulas remember the same of a first gradient."""
-    kept = []
-    for rule in rules:
-        probe = type(optimizer)(rule.replace(weight_decay=0.0), {"": np.ones((3, 2))}, kernel="traced")
-        probe.step({"": np.array([[0.5, -2.0], [3.0, 0.25], [-1.0, 4.0]])})
-        kept.append(probe.state[""])
-    one, other = kept
-    shared = one.keys() & other.keys()
-    return all(one[n].shape == other[n].shape and np.allclose(one[n], other[n], rtol=1e-9) for n in shared)
+    a, b = (_remembered(rule.replace(weight_decay=0.0)) for rule in (one, other))
+    return all(a[n].shape == b[n].shape and np.allclose(a[n], b[n], rtol=1e-9) for n in a.keys() & b.keys())
+
+
+def _remembered(rule: Rule) -> dict[str, np.ndarray]:
+    p, leaf = np.ones((3, 2)), Leaf((3, 2), "float64")
+    rule = rule.route(leaf)
+    slots = {
+        s.name: p if s.initial == "parameter" else np.full(s.shape(p.shape), s.first(rule)) for s in rule.slots(leaf)
+    }
+    arrays = {"p": p, "g": np.array([[0.5, -2.0], [3.0, 0.25], [-1.0, 4.0]]), **slots}
+    scalars = {**rule.scalars(HOST_SCALARS, 1), **rule.leaf_coefficients(leaf)}
+    (new,) = plain.step(record(rule, leaf), [arrays], [scalars])
+    return {n: np.asarray(new[n]) for n in slots}
 
 
 def _misfits(first: Mapping[str, np.ndarray], slots: Any) -> list[str]:
