@@ -13,6 +13,7 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,11 @@ def is_narrow(value: Any) -> bool:
 
 
 def plain_number(value: Any) -> Any:
-    """A numpy scalar as Python's number, so that configs and checkpoints hold no other; anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
+    """A number of numpy's, an array of one too, as Python's, so that configs and checkpoints hold no other; anything
+    else as it is.
+    """
+    one = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1 and value.ndim <= 1)
+    return value.item() if one else value
 
 
 def members_of(value: Any, count: int) -> tuple[Any, ...] | None:
@@ -72,16 +76,12 @@ class Field:
         """Return `value`, or raise an error that names `call(argument=...)` as the user typed it. A numpy scalar comes
         back as Python's number.
         """
-        plain = plain_number(value)
-        if isinstance(self.kind, tuple):
-            plain = members_of(plain, len(self.default)) or plain
+        plain = self._plain(value)
         if plain is None and self.optional:
             return plain
         if self.kind in (float, int) and not self.static and is_traced(plain):
             if is_narrow(plain):
                 raise bad_type(call, argument, f"{self.requirement}, in 32 bits or more", value)
-            if isinstance(plain, np.ndarray):  # numpy's arrays have their value here and now
-                self.check(call, argument, plain.item())
             return plain
         typed = is_number(plain) if self.kind is float else isinstance(plain, self.kind)
         if self.kind is int:
@@ -91,6 +91,13 @@ class Field:
         if not self.accepts(plain):
             raise bad_value(call, argument, self.requirement, value)
         return plain
+
+    def _plain(self, value: Any) -> Any:
+        """What a rule keeps of a value: Python's numbers, and tuples of them; a tuple that is one stays the same."""
+        if not isinstance(self.kind, tuple):
+            return plain_number(value)
+        found = members_of(value, len(self.default))
+        return value if found is None or (type(value) is tuple and all(map(is_, value, found))) else found
 
     def present(self, value: Any) -> bool:
         """Whether a structural value asks for its slot; a traced one always does."""

@@ -250,9 +250,8 @@ class Rule(Routed):
         return self.get_config()
 
     def set_params(self, **params: Any) -> Self:
-        """As scikit-learn's estimators have it: the one way to change a rule in place. All or nothing."""
-        vars(self).update(vars(self.replace(**params)))
-        return self
+        """As scikit-learn's estimators have it, but for a changed copy: others may hold this rule, and its hash."""
+        return self.replace(**params)
 
     def __setattr__(self, key: str, value: Any) -> None:
         raise AttributeError(
@@ -266,9 +265,7 @@ class Rule(Routed):
         return isinstance(other, Rule) and type(other) is type(self) and other.get_config() == self.get_config()
 
     def __hash__(self) -> int:
-        return hash(
-            (type(self), tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in self.get_config().items()))
-        )
+        return hash((type(self), *self.get_config().items()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), **self.get_config()), ()

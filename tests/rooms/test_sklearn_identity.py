@@ -37,9 +37,12 @@ def assert_identical(ours: Any, theirs: Any, X: Any) -> None:
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X), strict=True)
 
 
+OURS = ("optimizer", "skip_nonfinite", "learning_rate_init")
+
+
 def pair(cls: Any, **params: Any) -> tuple[Any, Any]:
     ours = estimator(cls, **params)
-    named = {k: v for k, v in ours.get_params().items() if k not in ("optimizer", "learning_rate_init")}
+    named = {k: v for k, v in ours.get_params().items() if k not in OURS}
     rate = {"learning_rate_init": ours.learning_rate_init} if ours.learning_rate_init is not None else {}
     return ours, THEIRS[cls](**named, **rate)
 
@@ -110,7 +113,7 @@ def test_with_optimizer_keeps_the_parameters_and_the_argument(cls: Any) -> None:
     ours = with_optimizer(theirs, "lion")
     assert isinstance(ours, cls)
     assert not hasattr(ours, "coefs_")
-    assert ours.get_params() == {**before, "learning_rate_init": None, "optimizer": "lion"}
+    assert ours.get_params() == {**before, "learning_rate_init": None, "optimizer": "lion", "skip_nonfinite": False}
     assert_identical(with_optimizer(theirs, None).fit(X, y), theirs, X)
     ours.fit(X, y)
     assert theirs.get_params() == before

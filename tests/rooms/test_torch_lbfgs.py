@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from scirs2_adapters.torch import LBFGS, AdamW
 from tests.rooms.torch_closures import logistic, off, same, train
@@ -91,6 +92,59 @@ def test_a_float32_model_reaches_torchs_minimum() -> None:
     assert off(model, twin) < 0.05
 
 
+def quadratic(dtype: torch.dtype) -> tuple[torch.Tensor, Any]:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(20, 20, generator=generator, dtype=torch.float64)
+    matrix = (root @ root.T / 20 + 0.1 * torch.eye(20, dtype=torch.float64)).to(dtype)
+    target = torch.randn(20, generator=generator, dtype=torch.float64).to(dtype)
+    return torch.zeros(20, dtype=dtype), lambda p: 0.5 * p @ matrix @ p - target @ p
+
+
+def rosenbrock(dtype: torch.dtype) -> tuple[torch.Tensor, Any]:
+    start = torch.full((6,), -0.5, dtype=dtype)
+    return start, lambda p: (100 * (p[1:] - p[:-1] ** 2) ** 2 + (1 - p[:-1]) ** 2).sum()
+
+
+def digits(dtype: torch.dtype) -> tuple[torch.Tensor, Any]:
+    X, y = load_digits(return_X_y=True)
+    x, classes = torch.tensor(X / 16, dtype=dtype), torch.tensor(y)
+    cross_entropy = torch.nn.functional.cross_entropy
+    return torch.zeros(640, dtype=dtype), lambda p: cross_entropy(x @ p.view(64, 10), classes) + 1e-3 * (p * p).sum()
+
+
+#: A gradient of this size is rounding: that of the parameters, times the curvature.
+ROUNDING = {quadratic: 20, rosenbrock: 2000, digits: 2}
+
+
+def searched(kind: Any, problem: Any, dtype: torch.dtype, constant: float) -> list[float]:
+    """The largest element of the gradient at each evaluation of 12 steps."""
+    start, loss = problem(dtype)
+    p = torch.nn.Parameter(start)
+    optimizer = kind([p], line_search_fn="strong_wolfe", tolerance_change=0, tolerance_grad=0, max_iter=10)
+    found = []
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(p) + constant
+        value.backward()
+        found.append(float(p.grad.abs().max()))
+        return value
+
+    for _ in range(12):
+        optimizer.step(closure)
+    return found
+
+
+@pytest.mark.parametrize("constant", [0.0, 1e3, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("problem", list(ROUNDING), ids=lambda f: f.__name__)
+def test_a_search_reaches_what_torchs_does_in_no_more_evaluations(problem: Any, dtype: Any, constant: float) -> None:
+    mine, theirs = (searched(kind, problem, dtype, constant) for kind in (LBFGS, torch.optim.LBFGS))
+    best = max(min(theirs), ROUNDING[problem] * torch.finfo(dtype).eps)
+    spent = next(i for i, g in enumerate(theirs) if g <= best)
+    assert next(i for i, g in enumerate(mine) if g <= best) <= 1.1 * spent  # where rounding decides, a few more or less
+
+
 def test_it_is_a_torch_lbfgs_with_torchs_arguments() -> None:
     p = torch.nn.Parameter(torch.ones(2))
     optimizer = LBFGS([p], 0.5, 7, None, 1e-3, 1e-4, 9, "strong_wolfe")
@@ -144,6 +198,25 @@ def test_a_gradient_without_a_value_moves_nothing() -> None:
 
         assert optimizer.step(closure).isnan()
         assert p.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("max_iter", [1, 3])
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_no_step_ends_off_the_finite_points(search: str | None, max_iter: int) -> None:
+    p = torch.nn.Parameter(torch.full((3,), 9.0))
+    optimizer = LBFGS([p], lr=1e9, max_iter=max_iter, line_search_fn=search)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (p * p).sum() if p.abs().max() < 10 else (p * torch.inf).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    optimizer.param_groups[0]["lr"] = 0.01
+    for _ in range(3):
+        optimizer.step(closure)
+    assert p.abs().max() < 9
 
 
 def test_the_learning_rate_may_be_a_tensor_and_is_read_at_every_step() -> None:

@@ -14,46 +14,14 @@ from scirs2_adapters.core.closures import _wolfe
 from scirs2_adapters.core.closures._search import NUMPY, drive
 from tests.reference import lbfgs as lbfgs_twin
 from tests.reference import sam as sam_twin
+from tests.unit.closure_support import Array, joined, logistic, model, rosenbrock
 
-Array = np.ndarray
 each_search = pytest.mark.parametrize("search", [None, "strong_wolfe"])
 BASES: list[tuple[str, dict[str, Any]]] = [
     ("sgd", {"learning_rate": 0.01, "momentum": 0.9}),
     ("adamw", {"learning_rate": 0.01, "weight_decay": 0.1}),
     ("rmsprop", {"learning_rate": 0.01}),
 ]
-
-rng = np.random.default_rng(0)
-ROWS, LABELS = rng.normal(size=(60, 6)), (rng.normal(size=60) > 0) * 2.0 - 1.0
-
-
-def logistic(w: Array) -> tuple[float, Array]:
-    """A smooth convex loss: logistic regression with a little L2."""
-    margins = LABELS * (ROWS @ w)
-    slopes = -LABELS / (1 + np.exp(margins))
-    return float(np.logaddexp(0, -margins).mean() + 0.05 * w @ w), ROWS.T @ slopes / len(ROWS) + 0.1 * w
-
-
-def rosenbrock(w: Array) -> tuple[float, Array]:
-    return float(scipy.optimize.rosen(w)), scipy.optimize.rosen_der(w)
-
-
-def model(loss: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[dict[str, Array], Callable[[], Any]]:
-    """A parameter in two parts, and a closure over them."""
-    params = {"a": start[:2].copy(), "b": start[2:].reshape(2, -1).copy()}
-
-    def closure() -> tuple[float, dict[str, Array]]:
-        closure.calls += 1  # type: ignore[attr-defined]
-        value, g = loss(joined(params))
-        return value, {"a": g[:2], "b": g[2:].reshape(2, -1)}
-
-    closure.calls = 0  # type: ignore[attr-defined]
-    return params, closure
-
-
-def joined(params: dict[str, Array]) -> Array:
-    return np.concatenate([params["a"], params["b"].ravel()])
-
 
 # -- against the twins
 
@@ -207,6 +175,18 @@ def test_no_evaluations_beyond_max_eval_but_the_one_of_a_search_that_has_begun()
 
 
 # -- memory
+
+
+def test_memory_of_another_size_is_refused_and_changes_nothing() -> None:
+    params, closure = model(logistic, np.linspace(-1, 1, 6))
+    saved = ClosureOptimizer(LBFGS(), params)
+    saved.step(closure)
+    other = ClosureOptimizer(LBFGS(), {"a": np.ones(2), "b": np.ones((2, 3))})
+    with pytest.raises(ValueError, match=r"saved\['memory'\]\['old_dirs'\]=...\)` must be of 8 elements"):
+        other.load_state_dict(saved.state_dict())
+    with pytest.raises(TypeError, match="must be what `state_dict` returned"):
+        other.load_state_dict({"rule": "lbfgs"})
+    assert other.memory == {}
 
 
 @pytest.mark.parametrize("rule", [LBFGS(max_iter=3), SAM("adamw", learning_rate=0.1)], ids=str)

@@ -9,7 +9,8 @@ import pytest
 from scirs2_adapters import get, names
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.execute.plain import NUMPY
-from scirs2_adapters.core.program import Recorder, record
+from scirs2_adapters.core.program import record
+from scirs2_adapters.core.recorder import Recorder
 from scirs2_adapters.core.slots import COPY, Kind, Leaf, column, model, row, slot
 from scirs2_adapters.core.waist import FORMULA_NAMES, HOST_SCALARS
 

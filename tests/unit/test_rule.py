@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import json
 import pickle
 import re
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
 
 from scirs2_adapters import get, names
-from scirs2_adapters.core import SGD, Adam, AdamW, HostOptimizer, Lion, Lookahead, Muon, Rule
+from scirs2_adapters.core import SGD, Adam, AdamW, HostOptimizer, Lion, Lookahead, Muon, Rule, with_closure
 from scirs2_adapters.core.program import record
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.waist import HOST_SCALARS
@@ -65,13 +67,46 @@ def test_replace_changes_one_value_and_nothing_else(rule: Rule) -> None:
 
 
 @each_rule
-def test_parameters_are_set_in_place_all_or_none(rule: Rule) -> None:
-    mine = copy.deepcopy(rule)
-    assert mine.set_params(learning_rate=0.25) is mine
-    assert mine.get_params()["learning_rate"] == 0.25
+def test_parameters_are_set_on_a_copy(rule: Rule) -> None:
+    held = {rule: "here"}
+    changed = rule.set_params(learning_rate=0.25)
+    assert changed == rule.replace(learning_rate=0.25) != rule
+    assert changed.get_params()["learning_rate"] == 0.25
     with pytest.raises(ValueError, match="weight_decay"):
-        mine.set_params(learning_rate=0.5, weight_decay=-1.0)
-    assert mine.learning_rate == 0.25
+        rule.set_params(learning_rate=0.5, weight_decay=-1.0)
+    assert rule == type(rule)()
+    assert held[rule] == held[type(rule)()] == "here"
+
+
+EVERY_RULE = [get(name)() for name in (*names(), *with_closure())]
+AS_NUMPY: dict[str, Any] = {
+    "scalars": lambda x: np.asarray(x)[()],
+    "arrays without axes": np.asarray,
+    "arrays of one": lambda x: np.asarray([x]),
+    "smaller scalars": lambda x: (
+        np.float32(x) if isinstance(x, float) and x == float(np.float32(x)) else np.asarray(x)[()]
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda r: r.name)
+@pytest.mark.parametrize("kind", AS_NUMPY)
+def test_numpys_numbers_are_kept_as_pythons(rule: Rule, kind: str) -> None:
+    def given(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return np.asarray(value) if kind.startswith("arrays") else [AS_NUMPY[kind](x) for x in value]
+        return value if value is None or isinstance(value, str) else AS_NUMPY[kind](value)
+
+    config = {k: v for k, v in rule.get_config().items() if k != "base"}
+    base = {"base": rule.base.name} if hasattr(rule, "base") else {}
+    again = type(rule)(**base, **{k: given(v) for k, v in config.items()})
+    assert again == rule
+    assert hash(again) == hash(rule)
+    assert repr(again) == repr(rule)
+    assert json.dumps(again.get_config()) == json.dumps(rule.get_config())
+    assert [type(v) for v in again.get_config().values()] == [type(v) for v in rule.get_config().values()]
+    assert type(rule)(**json.loads(json.dumps(rule.get_config()))) == rule
+    assert clone(again) == rule
 
 
 @each_rule
@@ -145,6 +180,7 @@ def test_a_rule_can_refuse_values_that_do_not_go_together() -> None:
 
 
 def test_a_rule_with_a_list_can_be_hashed() -> None:
+    assert Muon(ns_coefficients=[1.0, 2.0, 3.0]) == Muon(ns_coefficients=(1.0, 2.0, 3.0))
     assert hash(Muon(ns_coefficients=[1.0, 2.0, 3.0])) == hash(Muon(ns_coefficients=(1.0, 2.0, 3.0)))
 
 

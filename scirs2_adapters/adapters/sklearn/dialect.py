@@ -38,9 +38,12 @@ SOLVERS_ONLY = (
 def chosen(estimator: Any) -> Rule | None:
     """A copy of the rule that `optimizer` asks for, None for the estimator's own; anything else is refused."""
     optimizer, rate = estimator.optimizer, getattr(estimator, "learning_rate_init", None)
-    if optimizer is None:
-        return None
     call = type(estimator).__name__
+    if optimizer is None:
+        if estimator.skip_nonfinite and hasattr(estimator, "solver"):
+            worded = "must be False with `optimizer=None`, for scikit-learn's own solvers take every step"
+            raise bad_value(call, "skip_nonfinite", worded, True, 'Give an optimizer, such as `optimizer="adam"`.')
+        return None
     _check_optimizer(call, optimizer)
     _refuse_solvers_only(call, estimator)
     if isinstance(optimizer, str):
@@ -72,8 +75,10 @@ def _refuse_solvers_only(call: str, estimator: Any) -> None:
             raise bad_value(call, name, worded, value, way_out)
 
 
-def refuse_nested(estimator: Any, params: Mapping[str, Any]) -> None:
-    """`optimizer__learning_rate` needs an optimizer object to be set on; a name, or None, has no hyperparameters."""
+def gathered(estimator: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with `optimizer__learning_rate` and the like as a changed copy of the optimizer, for others may
+    hold the same one; a name, or None, has no hyperparameters to be set.
+    """
     optimizer = params.get("optimizer", estimator.optimizer)
     nested = {k.removeprefix("optimizer__"): v for k, v in params.items() if k.startswith("optimizer__")}
     if nested and not isinstance(optimizer, Rule):
@@ -82,3 +87,5 @@ def refuse_nested(estimator: Any, params: Mapping[str, Any]) -> None:
         worded = f"must be an optimizer object for `optimizer__{word}` to be set"
         way_out = f"Write it so: `optimizer={named}({word}={value!r})`."
         raise bad_value(type(estimator).__name__, "optimizer", worded, optimizer, way_out)
+    rest = {k: v for k, v in params.items() if not k.startswith("optimizer__")}
+    return rest | {"optimizer": optimizer.replace(**nested)} if nested else rest

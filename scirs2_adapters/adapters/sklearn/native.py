@@ -24,11 +24,15 @@ from sklearn.utils.validation import column_or_1d
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.errors import bad_type
 
-from .dialect import LEARNING_RATE_INIT, chosen, refuse_nested
+from .dialect import LEARNING_RATE_INIT, chosen, gathered
 from .paths import Linear
-from .state import Stepper
+from .state import Stepper, writeable
 
-_OURS = {"learning_rate_init": [Interval(Real, 0, None, closed="neither"), None], "optimizer": "no_validation"}
+_OURS = {
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither"), None],
+    "optimizer": "no_validation",
+    "skip_nonfinite": ["boolean"],
+}
 
 
 class _Network:
@@ -36,13 +40,15 @@ class _Network:
 
     optimizer: Any
     optimizer_: Stepper
+    coefs_: list[np.ndarray]
+    intercepts_: list[np.ndarray]
     learning_rate_init: float | None
+    skip_nonfinite: bool
     warm_start: bool
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, those of the optimizer as `optimizer__learning_rate`."""
-        refuse_nested(self, params)
-        return super().set_params(**params)  # type: ignore[misc]
+        return super().set_params(**gathered(self, params))  # type: ignore[misc]
 
     @property
     def _optimizer(self) -> Any:
@@ -67,7 +73,9 @@ class _Network:
         rule, given = chosen(self), self.learning_rate_init
         if rule is not None:  # the last argument says whether this is a `partial_fit`
             goes_on = hasattr(self, "optimizer_") and (args[-1] or self.warm_start)
-            self.optimizer_ = self.optimizer_.under(rule) if goes_on else Stepper(rule)
+            skip = self.skip_nonfinite
+            self.optimizer_ = self.optimizer_.under(rule, skip) if goes_on else Stepper(rule, skip_nonfinite=skip)
+        self.coefs_, self.intercepts_ = writeable(self.coefs_), writeable(self.intercepts_)
         try:  # scikit-learn makes its own optimizer in any case, and wants a number for it
             self.learning_rate_init = LEARNING_RATE_INIT if given is None else given
             super()._fit_stochastic(*args)  # type: ignore[misc]
@@ -79,15 +87,22 @@ def _constructor(base: Any) -> Callable[..., None]:
     """The constructor of the installed scikit-learn, with `optimizer`, and with a step size left to the optimizer."""
 
     def __init__(
-        self: Any, *args: Any, optimizer: Any = None, learning_rate_init: float | None = None, **params: Any
+        self: Any,
+        *args: Any,
+        optimizer: Any = None,
+        learning_rate_init: float | None = None,
+        skip_nonfinite: bool = False,
+        **params: Any,
     ) -> None:
         base.__init__(self, *args, learning_rate_init=learning_rate_init, **params)
         self.optimizer = optimizer
+        self.skip_nonfinite = skip_nonfinite
 
     theirs = dict(inspect.signature(base.__init__).parameters)
     theirs["learning_rate_init"] = theirs["learning_rate_init"].replace(default=None)
-    ours = inspect.Parameter("optimizer", inspect.Parameter.KEYWORD_ONLY, default=None)
-    __init__.__signature__ = inspect.Signature([*theirs.values(), ours])  # type: ignore[attr-defined]
+    defaults = {"optimizer": None, "skip_nonfinite": False}
+    ours = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in defaults.items()]
+    __init__.__signature__ = inspect.Signature([*theirs.values(), *ours])  # type: ignore[attr-defined]
     return __init__
 
 
@@ -97,6 +112,7 @@ class MLPClassifier(_Network, neural_network.MLPClassifier):
     Arguments:
       optimizer: None is scikit-learn's own `solver`, bit for bit; else a name, or an optimizer such as `AdamW(1e-3)`.
       learning_rate_init: of an optimizer given by name; None is its default, and 0.001 with `optimizer=None`.
+      skip_nonfinite: leave out and count, in `optimizer_.skipped_steps`, a step whose gradient is not finite.
       All others are scikit-learn's; those of its own solvers are refused beside an optimizer. `alpha` is L2 decay
       inside the loss; an optimizer's `weight_decay` is its own, and acts on biases too.
 
@@ -151,7 +167,8 @@ class LinearClassifier(ClassifierMixin, Linear):
     loss = mean over rows of -log softmax(X coef_^T + intercept_)[y], plus alpha / 2 * |coef_|^2
 
     Arguments:
-      optimizer: a name, an optimizer such as `AdamW(1e-3)`, or None for Adam with a learning rate of 0.01.
+      optimizer: a name, an optimizer such as `AdamW(1e-3)`, or None for Adam with a learning rate of 0.01 that steps as
+        if features, and the targets of a regression, were standardized; `coef_` and `loss_` are those of the data.
       alpha: L2 decay of `coef_`, in the loss; an optimizer's `weight_decay` is its own and acts on `intercept_` too.
       batch_size: rows of a step; "auto" is the smaller of 64 and all.
       max_iter, tol, n_iter_no_change: most epochs. An epoch that is not better than the best by `tol` is one without
@@ -159,6 +176,7 @@ class LinearClassifier(ClassifierMixin, Linear):
       early_stopping, validation_fraction: set rows apart, judge progress by the score on them, keep the best epoch.
       shuffle, random_state: the order of rows; a batch of all rows is never shuffled.
       warm_start: `fit` goes on from the last one, the optimizer's memory included.
+      skip_nonfinite: leave out and count, in `optimizer_.skipped_steps`, a step whose gradient is not finite.
 
     Example:
       >>> from scirs2_adapters.sklearn import LinearClassifier
@@ -188,11 +206,11 @@ class LinearClassifier(ClassifierMixin, Linear):
         return np.searchsorted(classes, y), (1 if len(classes) == 2 else len(classes),)
 
     def _loss(self, scores: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The log loss of each row, and its derivative."""
+        """The log loss of each row, one column, and its derivative."""
         log_proba, rows = _log_softmax(_both(scores)), np.arange(len(y))
         residual = np.exp(log_proba)
         residual[rows, y] -= 1
-        return -log_proba[rows, y], residual[:, -scores.shape[1] :]
+        return -log_proba[rows, y, np.newaxis], residual[:, -scores.shape[1] :]
 
     def _score(self, scores: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
         return float(accuracy_score(y, np.argmax(_both(scores), axis=1), sample_weight=weights))
@@ -232,8 +250,8 @@ class LinearRegressor(RegressorMixin, MultiOutputMixin, Linear):
 
     loss = mean over rows of |X coef_^T + intercept_ - y|^2 / 2, plus alpha / 2 * |coef_|^2
 
-    Most optimizers move a coefficient by about the learning rate in a step, however large it is to become: scale `X`
-    and `y`, or choose a learning rate to match.
+    Most optimizers move a coefficient by about the learning rate in a step, however large it is to become: beside an
+    optimizer of yours, scale `X` and `y` or choose a learning rate to match. `optimizer=None` does it by itself.
 
     Example:
       >>> from scirs2_adapters.sklearn import LinearRegressor
@@ -256,9 +274,9 @@ class LinearRegressor(RegressorMixin, MultiOutputMixin, Linear):
         return y.reshape(len(y), -1).astype(dtype, copy=False), y.shape[1:]
 
     def _loss(self, scores: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Half the squared error of each row, and its derivative."""
+        """Half the squared error of each row and target, and its derivative."""
         residual = scores - y
-        return 0.5 * np.sum(residual * residual, axis=1), residual
+        return 0.5 * residual * residual, residual
 
     def _score(self, scores: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
         return float(r2_score(y, scores, sample_weight=weights))

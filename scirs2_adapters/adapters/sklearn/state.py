@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,16 @@ def threads() -> int | None:
     return 1 if worker else None
 
 
+def writeable(arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """The arrays, with copies for those that lie in memory of another process or in a file, as after `joblib.load`."""
+    return [x if x.flags.writeable else x.copy() for x in arrays]
+
+
 class Stepper:
     """A rule at work on one estimator's parameters: `rule`, `steps`, `state_dict()`, and a network's four questions."""
 
-    def __init__(self, rule: Rule, saved: Mapping[str, Any] | None = None) -> None:
-        self.rule = rule
+    def __init__(self, rule: Rule, saved: Mapping[str, Any] | None = None, *, skip_nonfinite: bool = False) -> None:
+        self.rule, self.skip_nonfinite = rule, bool(skip_nonfinite)
         self._saved = saved
         self._host: HostOptimizer | None = None
 
@@ -46,6 +51,11 @@ class Stepper:
         counts = self._host.steps if self._host else self._saved["steps"] if self._saved else {}
         return max(counts.values(), default=0)
 
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps were left out, under `skip_nonfinite`, as their gradient was not finite."""
+        return self._host.skipped_steps if self._host else (self._saved or {}).get("skipped_steps", 0)
+
     def state_dict(self) -> Mapping[str, Any] | None:
         """All memory by name, as `HostOptimizer.state_dict` gives it; None before the first step."""
         return self._host.state_dict() if self._host else self._saved
@@ -54,11 +64,12 @@ class Stepper:
         """Which rule steps which parameter, a line for each, and why; nothing before the first step."""
         return self._host.explain() if self._host else ""
 
-    def under(self, rule: Rule) -> Stepper:
+    def under(self, rule: Rule, skip_nonfinite: bool) -> Stepper:
         """The stepper that goes on with this rule, and with the memory where the formula is the same."""
-        if rule == self.rule:
+        if rule == self.rule and skip_nonfinite == self.skip_nonfinite:
             return self
-        return Stepper(rule, self.state_dict() if rule.variant() == self.rule.variant() else None)
+        kept = self.state_dict() if rule.variant() == self.rule.variant() else None
+        return Stepper(rule, kept, skip_nonfinite=skip_nonfinite)
 
     def step(
         self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray], layout: str = OUTPUTS_FIRST
@@ -68,7 +79,7 @@ class Stepper:
         """
         host, granted = self._host, threads()
         if host is None or host.threads != granted or any(host.params[name] is not p for name, p in params.items()):
-            host = HostOptimizer(self.rule, params, threads=granted, layout=layout)
+            host = HostOptimizer(self.rule, params, threads=granted, layout=layout, skip_nonfinite=self.skip_nonfinite)
             if (saved := self.state_dict()) is not None:
                 host.load_state_dict(saved)
             self._host, self._saved = host, None
@@ -91,7 +102,10 @@ class Stepper:
         return True
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"rule": self.rule, "_saved": self.state_dict(), "_host": None}
+        return {"_saved": self.state_dict(), "_host": None} | {k: vars(self)[k] for k in ("rule", "skip_nonfinite")}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        vars(self).update({"skip_nonfinite": False} | kept)
 
     def __repr__(self) -> str:
         return f"<{self.rule!r} after {self.steps} steps>"

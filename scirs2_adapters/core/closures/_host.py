@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import bad_type, bad_value
-from ..execute.optimizer import Arrays, HostOptimizer
+from ..execute.arrays import Arrays, all_finite
+from ..execute.optimizer import HostOptimizer
+from ..execute.optimizer_state import FORMAT_VERSION
 from ..registry import get
 from ..rule import Rule
-from ._search import NUMPY, check_closure, drive
+from ._search import NUMPY, check_closure, drive, is_finite
 from .lbfgs import LBFGS
 from .sam import SAM
 
@@ -26,7 +28,8 @@ class ClosureOptimizer:
     Arguments:
       rule: a rule such as `LBFGS(line_search_fn="strong_wolfe")` or `SAM("adamw")`, or its name.
       params: arrays as `HostOptimizer` takes them.
-      options: `kernel`, `state_dtype` and `threads` of the base's step, as `HostOptimizer` takes them.
+      options: `kernel`, `state_dtype`, `threads` and `skip_nonfinite`, as `HostOptimizer` takes them. A step of L-BFGS
+        is one to skip where loss or gradient are not finite at its first point; none ends at such a point.
 
     Example:
       >>> import numpy as np
@@ -45,8 +48,17 @@ class ClosureOptimizer:
         self.rule: LBFGS | SAM = made
         # of L-BFGS it is only the door: parameters and gradients are checked there
         self._base = HostOptimizer(made.base if isinstance(made, SAM) else "sgd", params, **options)
-        self.params = self._base.params
         self.memory: dict[str, Any] = {}
+
+    @property
+    def params(self) -> Mapping[Hashable, np.ndarray]:
+        """The caller's arrays, as they are in his dict or list now."""
+        return self._base.params
+
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps were left out by `skip_nonfinite`."""
+        return self._base.skipped_steps
 
     def step(self, closure: Callable[[], tuple[float, Arrays]]) -> float:
         """One step, in place; `closure()` looks at the parameters as they are and returns (loss, gradients).
@@ -54,43 +66,65 @@ class ClosureOptimizer:
         The loss returned is the one before the step. If the closure raises, parameters are as they were.
         """
         check_closure(_CALL, closure, _RETURNS)
-        evaluations = _Evaluations(self, closure)
+        evaluations = _Evaluations(self._base, closure)
         try:
             if isinstance(self.rule, LBFGS):
-                search = self.rule.search(NUMPY, _flat(self.params.values()), self.memory)
-                point, self.memory = drive(search, evaluations.flat)
-                evaluations.place(_split(point, self.params.values()))
+                self._search(self.rule, evaluations)
                 return evaluations.losses[0]
-            x = [_wide(p) for p in self.params.values()]
-            grads: Any = drive(self.rule.search(NUMPY, [self.rule] * len(x), x), evaluations.each)
-        except BaseException:
+            x = [_wide(p) for p in evaluations.params]
+            grads: Any = drive(self.rule.search(NUMPY, [self.rule] * len(x), x), evaluations.each_finite)
+        except BaseException as error:
             evaluations.restore()
-            raise
+            if not isinstance(error, _NotFinite):
+                raise
+            self._base.skipped_steps += 1
+            return evaluations.losses[0]
         evaluations.restore()
         self._base.step(dict(zip(self.params, grads, strict=True)))
         return evaluations.losses[0]
 
+    def _search(self, rule: LBFGS, evaluations: _Evaluations) -> None:
+        point, memory = drive(rule.search(NUMPY, _flat(evaluations.params), self.memory), evaluations.flat)
+        values = zip(evaluations.finite, evaluations.losses, strict=False)
+        if self._base.skip_nonfinite and not any(finite and is_finite(loss) for finite, loss in values):
+            raise _NotFinite
+        evaluations.place(_split(point, evaluations.params))
+        self.memory = memory
+
     def state_dict(self) -> dict[str, Any]:
         """A copy of all memory by name."""
-        return {"rule": self.rule.name, "base": self._base.state_dict(), "memory": copy.deepcopy(self.memory)}
+        kept = {"base": self._base.state_dict(), "memory": copy.deepcopy(self.memory)}
+        return {"format_version": FORMAT_VERSION, "rule": self.rule.name, **kept}
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take over memory saved by `state_dict`."""
+    def load_state_dict(self, saved: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Take over memory saved by `state_dict`; a dict that does not fit is refused before anything is changed."""
+        call = f"{_CALL}.load_state_dict"
+        if not isinstance(saved, Mapping) or not all(isinstance(saved.get(k), Mapping) for k in ("base", "memory")):
+            raise bad_type(call, "saved", "must be what `state_dict` returned", saved)
         if saved.get("rule") != self.rule.name:
-            found = saved.get("rule")
-            raise bad_value(f"{_CALL}.load_state_dict", "saved", f"must be of the optimizer {self.rule.name}", found)
-        self._base.load_state_dict(saved["base"])
-        self.memory = copy.deepcopy(saved["memory"])
+            raise bad_value(call, "saved", f"must be of the optimizer {self.rule.name}", saved.get("rule"))
+        size = sum(p.size for p in self.params.values())
+        for name, value in saved["memory"].items():
+            for x in value if isinstance(value, list) else [value]:
+                if isinstance(x, np.ndarray) and x.shape != (size,):
+                    raise bad_value(call, f"saved['memory'][{name!r}]", f"must be of {size} elements", x)
+        self._base.load_state_dict(saved["base"], strict=strict)
+        self.memory = copy.deepcopy(dict(saved["memory"]))
+
+
+class _NotFinite(Exception):
+    """The step is to be left out."""
 
 
 class _Evaluations:
     """The model at the points of a search, and the way back."""
 
-    def __init__(self, optimizer: ClosureOptimizer, closure: Callable[[], tuple[float, Arrays]]) -> None:
-        self.optimizer, self.closure = optimizer, closure
-        self.params = list(optimizer.params.values())
+    def __init__(self, base: HostOptimizer, closure: Callable[[], tuple[float, Arrays]]) -> None:
+        self.base, self.closure, self.keys = base, closure, list(base.params)
+        self.params = list(base.follow(self.keys).values())
         self.saved = [p.copy() for p in self.params]
         self.losses: list[float] = []
+        self.finite: list[bool] = []
 
     def place(self, arrays: Iterable[np.ndarray]) -> None:
         for p, x in zip(self.params, arrays, strict=True):
@@ -108,8 +142,21 @@ class _Evaluations:
         given: Mapping[Hashable, Any] = grads if isinstance(grads, Mapping) else dict(enumerate(grads))
         found = {k: g for k, g in given.items() if g is not None}
         for key, g in found.items():
-            self.optimizer._base._check(key, g)
-        return self.losses[-1], [_wide(found[k]) if k in found else None for k in self.optimizer.params]
+            self.base.check_gradient(key, g)
+        for key, p in zip(self.keys, self.params, strict=True):
+            if self.base.params.get(key) is not p:
+                worded = "must leave each parameter the array that it is"
+                raise bad_value(f"{_CALL}.step", "closure", worded, f"another array for {key!r}")
+        if self.base.skip_nonfinite:
+            self.finite.append(all_finite(list(found.values())))
+        return self.losses[-1], [_wide(found[k]) if k in found else None for k in self.keys]
+
+    def each_finite(self, point: Iterable[np.ndarray]) -> tuple[float, list[np.ndarray | None]]:
+        """The same, and no further where the step is to be left out."""
+        answer = self.each(point)
+        if self.finite and not self.finite[-1]:
+            raise _NotFinite
+        return answer
 
     def flat(self, point: np.ndarray) -> tuple[float, np.ndarray]:
         """The same where a point is one vector; a gradient that is missing is zero."""

@@ -40,6 +40,8 @@ class Space:
     norm: Callable[[Vector], float]
     #: Absolute values.
     abs: Callable[[Vector], Vector]
+    #: The distance from 1 to the next number of its dtype.
+    epsilon: Callable[[Vector], float]
 
 
 def _into(x: Vector, c: float, d: Vector) -> Vector:
@@ -55,6 +57,7 @@ NUMPY = Space(
     into=_into,
     norm=lambda a: float(np.linalg.norm(a.ravel())),
     abs=np.abs,
+    epsilon=lambda a: float(np.finfo(a.dtype).eps),
 )
 
 

@@ -4,6 +4,10 @@ Algorithms 3.5 (bracket) and 3.6 (zoom), with the cubic of their equation (3.59)
 What they leave open is chosen as torch's L-BFGS has it, so that trajectories agree: how far a bracket may grow at
 once, when a trial is too close to an end of it, and when it is too narrow to go on. A point where the loss or its slope
 is not finite counts as infinitely high, and an interval with such an end is halved: the search ends, at a finite point.
+
+Near a minimum the loss falls by less than its last bits, the sooner the larger it is there, and then says nothing of
+two points; slopes still do. There the first condition is that of Hager and Zhang (SIAM J. Optim. 16, 2005, eq. 22), and
+what the loss would have fallen between two points follows from their slopes.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from typing import NamedTuple
 from ._search import Search, Space, Vector, divide, is_finite
 
 SUFFICIENT, CURVATURE = 1e-4, 0.9
+#: Roundings of the loss that may hide what it does.
+ROUNDINGS = 2
 #: A bracket grows by at least this part of its length and at most to this multiple of the step.
 LEAST_GROWTH, MOST_GROWTH = 0.01, 10
 #: Part of the bracket at either end in which a trial makes too little progress.
@@ -34,6 +40,7 @@ class Line:
 
     def __init__(self, space: Space, x: Vector, d: Vector, start: Trial) -> None:
         self.space, self.x, self.d, self.start = space, x, d, start
+        self.noise = ROUNDINGS * space.epsilon(x) * abs(start.loss)
 
     def evaluate(self, t: float) -> Search[Trial]:
         loss, g = yield self.space.plus(self.x, t, self.d)
@@ -42,7 +49,23 @@ class Line:
 
     def too_high(self, trial: Trial) -> bool:
         """Whether the loss has not fallen as far as the first slope promises."""
+        if self.alike(trial, self.start):
+            return trial.slope > (2 * SUFFICIENT - 1) * self.start.slope
         return trial.loss > self.start.loss + SUFFICIENT * trial.t * self.start.slope
+
+    def alike(self, a: Trial, b: Trial) -> bool:
+        """Whether the losses of two points do not tell which is lower, nor could for the fall that is asked for."""
+        promised = -SUFFICIENT * max(a.t, b.t) * self.start.slope
+        return abs(a.loss - b.loss) <= self.noise and promised <= self.noise
+
+    def no_lower(self, trial: Trial, than: Trial) -> bool:
+        return trial.loss >= than.loss and not self.alike(trial, than)
+
+    def lowest(self, a: Trial, b: Trial, least: float, most: float) -> float:
+        """Where the cubic through both has its minimum; that of a parabola where the losses are alike."""
+        if self.alike(a, b):
+            b = b._replace(loss=a.loss + (b.t - a.t) * (a.slope + b.slope) / 2)
+        return lowest(a, b, least, most)
 
     def flat(self, trial: Trial) -> bool:
         return abs(trial.slope) <= -CURVATURE * self.start.slope
@@ -52,13 +75,13 @@ def search(line: Line, t: float, narrowest: float, most: int) -> Search[tuple[Tr
     """The trial to accept and how many were made, from a first length t; at most about `most`."""
     last, new, made = line.start, (yield from line.evaluate(t)), 1
     while made <= most:
-        if line.too_high(new) or (made > 2 and new.loss >= last.loss):
+        if line.too_high(new) or (made > 2 and line.no_lower(new, last)):
             break
         if line.flat(new):
             return new, made
         if new.slope >= 0:
             break
-        t = lowest(last, new, new.t + LEAST_GROWTH * (new.t - last.t), new.t * MOST_GROWTH)
+        t = line.lowest(last, new, new.t + LEAST_GROWTH * (new.t - last.t), new.t * MOST_GROWTH)
         last, new, made = new, (yield from line.evaluate(t)), made + 1
     else:
         last = line.start
@@ -68,14 +91,14 @@ def search(line: Line, t: float, narrowest: float, most: int) -> Search[tuple[Tr
 def _zoom(line: Line, bracket: list[Trial], narrowest: float, most: int, made: int) -> Search[tuple[Trial, int]]:
     """Narrows a bracket; its lower end satisfies the first condition at all times."""
     extent, stuck = line.space.largest(line.d), False
-    low, high = _order(bracket)
+    low, high = _order(line, bracket)
     while made <= most and not abs(bracket[1].t - bracket[0].t) * extent < narrowest:
         left, right = sorted(bracket, key=lambda trial: trial.t)
-        t, stuck = _inside(left, right, stuck)
+        t, stuck = _inside(line, left, right, stuck)
         new, made = (yield from line.evaluate(t)), made + 1
-        if line.too_high(new) or new.loss >= bracket[low].loss:
+        if line.too_high(new) or line.no_lower(new, bracket[low]):
             bracket[high] = new
-            low, high = _order(bracket)
+            low, high = _order(line, bracket)
             continue
         if line.flat(new):
             return new, made
@@ -85,13 +108,17 @@ def _zoom(line: Line, bracket: list[Trial], narrowest: float, most: int, made: i
     return bracket[low], made
 
 
-def _order(bracket: list[Trial]) -> tuple[int, int]:
-    return (0, 1) if bracket[0].loss <= bracket[1].loss else (1, 0)
+def _order(line: Line, bracket: list[Trial]) -> tuple[int, int]:
+    """Which end is the lower one; of two alike the one that is less steep."""
+    a, b = bracket
+    if line.alike(a, b):
+        return (0, 1) if abs(a.slope) <= abs(b.slope) else (1, 0)
+    return (0, 1) if a.loss <= b.loss else (1, 0)
 
 
-def _inside(left: Trial, right: Trial, stuck: bool) -> tuple[float, bool]:
+def _inside(line: Line, left: Trial, right: Trial, stuck: bool) -> tuple[float, bool]:
     """The next length to try, and whether it is near an end of the bracket; the second time it is moved away."""
-    t, margin = lowest(left, right, left.t, right.t), MARGIN * (right.t - left.t)
+    t, margin = line.lowest(left, right, left.t, right.t), MARGIN * (right.t - left.t)
     if min(right.t - t, t - left.t) >= margin:
         return t, False
     if stuck or t >= right.t or t <= left.t:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ..fields import Field, count, nonnegative, rate
@@ -14,6 +15,10 @@ from ._search import Search, Space, Vector, is_finite, needs_closure
 Memory = dict[str, Any]
 #: A pair is kept only if its curvature s.y is above this.
 LEAST_CURVATURE = 1e-10
+#: Where the memory keeps the point before a step to one that nobody has looked at.
+UNSEEN = "last_seen"
+LOG = logging.getLogger("scirs2")
+STANDS = "scirs2: L-BFGS stands still at a loss of %s: no step along the steepest descent leads to a lower one."
 
 
 class LBFGS(Rule, evaluates=True):
@@ -76,42 +81,70 @@ class LBFGS(Rule, evaluates=True):
     def search(self, space: Space, x: Vector, memory: Memory) -> Search[tuple[Vector, Memory]]:
         """One step from x, a vector of all parameters: returns the new one and the new memory, which begins as {}.
 
-        The memory that was given is left as it was, and no vector in it is ever written to.
+        The memory that was given is left as it was, and no vector in it is ever written to. No step ends at a point
+        that is known not to be finite if it began at one that was.
         """
-        loss, g = yield x
         memory = {k: list(v) if isinstance(v, list) else v for k, v in memory.items()}
-        memory["func_evals"] = memory.get("func_evals", 0) + 1
-        memory["n_iter"], evaluations = memory.get("n_iter", 0), 1
-        steepest = space.largest(g)
-        if steepest <= self.tolerance_grad or not is_finite(steepest):
+        memory["n_iter"], said = memory.get("n_iter", 0), memory.get("t") == 0
+        x, loss, g, evaluations = yield from self._begin(space, x, memory)
+        if space.largest(g) <= self.tolerance_grad or not _finite(space, loss, g):
             return x, memory
         for iteration in range(1, self.max_iter + 1):
             memory["n_iter"] += 1
-            d = self._direction(space, memory, g)
-            before, slope = loss, space.dot(g, d)
-            t = self.learning_rate * (min(1.0, 1.0 / space.total(g)) if memory["n_iter"] == 1 else 1.0)
+            d, slope = self._downhill(space, memory, g)
+            before, last = loss, iteration == self.max_iter
+            t = self.learning_rate * (_short(space, g) if memory["n_iter"] == 1 else 1.0)
             memory.update(d=d, t=t, prev_flat_grad=g, prev_loss=loss)
             if not slope <= -self.tolerance_change:
                 break
-            start, last = _wolfe.Trial(0.0, loss, g, slope), iteration == self.max_iter
-            found, made = yield from self._length(_wolfe.Line(space, x, d, start), t, last, evaluations)
-            (t, loss, g, _), x = found, space.plus(x, found.t, d)
-            evaluations, memory["t"] = evaluations + made, t
-            memory["func_evals"] += made
-            if last or evaluations >= self.most_evaluations or space.largest(g) <= self.tolerance_grad:
+            line = _wolfe.Line(space, x, d, _wolfe.Trial(0.0, loss, g, slope))
+            (t, loss, g, _), made = yield from self._length(line, t, last, evaluations, memory)
+            evaluations, memory["func_evals"] = evaluations + made, memory["func_evals"] + made
+            x, memory["t"] = (space.plus(x, t, d) if t else x), t
+            spent = last or evaluations >= self.most_evaluations
+            # the next step would search once more where this one has, unless it was only its evaluations that ran out
+            if t == 0 and (iteration == 1 or not spent) and _begins_anew(space, memory, g, said) and not spent:
+                continue
+            if spent or space.largest(g) <= self.tolerance_grad:
                 break
             if space.largest(d) * t <= self.tolerance_change or abs(loss - before) < self.tolerance_change:
                 break
         return x, memory
 
-    def _length(self, line: _wolfe.Line, t: float, last: bool, evaluations: int) -> Search[tuple[_wolfe.Trial, int]]:
+    def _begin(self, space: Space, x: Vector, memory: Memory) -> Search[tuple[Vector, float, Vector, int]]:
+        """The point to start from, loss and gradient there, and evaluations made: x, or the point before a last step at
+        whose end nobody looked, if there is no value at x and there is one there.
+        """
+        unseen, made = memory.pop(UNSEEN, None), 1
+        loss, g = yield x
+        if unseen is not None and not _finite(space, loss, g):
+            made, (other, slopes) = 2, (yield unseen)
+            if _finite(space, other, slopes):  # so it was the step that led astray, and not these data
+                x, loss, g = unseen, other, slopes
+                _forget(space, memory, g)
+        memory["func_evals"] = memory.get("func_evals", 0) + made
+        return x, loss, g, made
+
+    def _length(
+        self, line: _wolfe.Line, t: float, last: bool, evaluations: int, memory: Memory
+    ) -> Search[tuple[_wolfe.Trial, int]]:
         """How far to go; without a search all the way, and the last time nobody looks what is there."""
         if self.line_search_fn is not None:
             return (yield from _wolfe.search(line, t, self.tolerance_change, self.most_evaluations - evaluations))
         if last:
+            memory[UNSEEN] = line.x
             return line.start._replace(t=t), 0
         loss, g = yield line.space.plus(line.x, t, line.d)
-        return _wolfe.Trial(t, loss, g, 0.0), 1
+        return _wolfe.Trial(t, loss, g, 0.0) if _finite(line.space, loss, g) else line.start, 1
+
+    def _downhill(self, space: Space, memory: Memory, g: Vector) -> tuple[Vector, float]:
+        """-H g and its slope; the steepest descent where rounding has made of that a way up."""
+        d = self._direction(space, memory, g)
+        if (slope := space.dot(g, d)) >= 0 and memory["old_dirs"]:
+            _forget(space, memory, g)
+            d = g * -memory["H_diag"]
+            slope = space.dot(g, d)
+        return d, slope
 
     def _direction(self, space: Space, memory: Memory, g: Vector) -> Vector:
         """-H g, by two loops over the pairs, of which the last iteration has brought one."""
@@ -137,3 +170,25 @@ class LBFGS(Rule, evaluates=True):
             for name, value in {"old_dirs": y, "old_stps": s, "ro": 1.0 / curvature}.items():
                 memory[name] = [*memory[name], value][-self.history_size :]
             memory["H_diag"] = curvature / space.dot(y, y)
+
+
+def _short(space: Space, g: Vector) -> float:
+    """The length of a first step, of whose curvature nothing is known."""
+    return min(1.0, 1.0 / space.total(g))
+
+
+def _forget(space: Space, memory: Memory, g: Vector) -> None:
+    """Leave no pairs, so that the next direction is the steepest descent."""
+    memory.update(old_dirs=[], old_stps=[], ro=[], H_diag=_short(space, g), t=0)
+
+
+def _begins_anew(space: Space, memory: Memory, g: Vector, said: bool) -> bool:
+    """After a search that has found no way: whether pairs were to blame, which are then dropped."""
+    if not (blamed := bool(memory["old_dirs"])) and not said:
+        LOG.warning(STANDS, memory["prev_loss"])
+    _forget(space, memory, g)
+    return blamed
+
+
+def _finite(space: Space, loss: float, g: Vector) -> bool:
+    return is_finite(loss, space.largest(g))

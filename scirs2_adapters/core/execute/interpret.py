@@ -10,7 +10,8 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..program import Node, Program
+from ..program import Program
+from ..recorder import Node
 from ..slots import Kind
 from ..waist import ELEMENTWISE, OPERATORS, Waist
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 
-from ..program import Node, Program
+from ..program import Program
+from ..recorder import Node
 from ..slots import Kind
 
 #: In place of a node: the number zero.

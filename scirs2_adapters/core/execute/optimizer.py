@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import byte_bounds
 
 from .. import routing
 from ..errors import bad_type, bad_value
-from ..fields import Field
+from ..fields import Field, flag
 from ..matrix import LAYOUT, OUTPUTS_FIRST
 from ..options import StateDtype, check_path, check_state_dtype, slot_dtype, takes_host
 from ..program import Program, record
 from ..registry import get
 from ..rule import Rule
-from ..slots import Kind, Leaf
+from ..slots import Kind
 from ..waist import HOST_SCALARS
+from . import arrays as door
+from . import optimizer_state as memory
 from . import plain, storage
+from .arrays import Arrays, carried
 from .host import Batch, address, plan, run
 from .kernel import reason_against
 
-#: Keys are typed loosely, as a mapping is invariant in them: a dict of strings must do.
-Arrays = Mapping[Any, np.ndarray] | Sequence[np.ndarray]
 _CALL = "HostOptimizer"
+_STEP = f"{_CALL}.step"
 
 THREADS = Field(None, "", "must be None or a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
-STEPS = Field(0, "", "must be a whole number >= 0", lambda t: t >= 0, kind=int)
-MODEL = Field(0.0, "", "must be a number", lambda x: True)
+SKIP = flag(False, "")
+OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite")
 
 
 class HostOptimizer:
@@ -36,11 +37,13 @@ class HostOptimizer:
 
     Arguments:
       rule: a rule such as `AdamW(learning_rate=1e-3)`, or its name.
-      params: float64, float32, float16 or bfloat16 arrays (bfloat16 as ml_dtypes has it), of any shape and layout.
+      params: float64, float32, float16 or bfloat16 arrays (bfloat16 as ml_dtypes has it), of any shape and layout. An
+        array that is put in the place of another one of this dict or list later goes on with its memory.
       kernel: "host" compiled, "traced" plain numpy, "auto" the first if it can run.
       state_dtype: dtype of the memory: None is the parameter's, a name, or names by slot.
       threads: most threads of one step; None is what the environment grants.
       layout: how kernels lie, "outputs_first" or "inputs_first", for a rule that asks.
+      skip_nonfinite: leave all as it is at a step with a gradient that is not finite; count it in `skipped_steps`.
 
     Example:
       >>> import numpy as np
@@ -60,26 +63,33 @@ class HostOptimizer:
         state_dtype: StateDtype = None,
         threads: int | None = None,
         layout: str = OUTPUTS_FIRST,
+        skip_nonfinite: bool = False,
     ) -> None:
-        self.rule = get(rule)() if isinstance(rule, str) else rule
-        if not isinstance(self.rule, Rule):
-            raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", rule)
+        self.rule = _rule(rule)
         check_path(_CALL, kernel)
-        THREADS.check(_CALL, "threads", threads)
+        self.threads = THREADS.check(_CALL, "threads", threads)
+        self.skip_nonfinite = SKIP.check(_CALL, "skip_nonfinite", skip_nonfinite)
         check_state_dtype(_CALL, state_dtype, self.rule.all_slots())
-        self.params = dict(_items(params, "params"))
+        self.params = door.Parameters(_CALL, params)
         if not self.params:
             raise bad_value(_CALL, "params", "must hold at least one array", params)
-        self.kernel, self.state_dtype, self.threads = kernel, state_dtype, threads
+        self.kernel, self.state_dtype = kernel, state_dtype
         self.layout = LAYOUT.check(_CALL, "layout", layout)
-        self._leaves = {key: _leaf(key, p, layout) for key, p in self.params.items()}
-        _refuse_shared(self.params)
-        self.state: dict[Hashable, dict[str, np.ndarray]] = {}
+        self._leaves = {key: door.leaf(_CALL, key, p, layout) for key, p in self.params.items()}
+        self._last = dict(self.params)
+        door.refuse_shared(_CALL, self._last)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Before the first step; which rule steps which array is said once."""
+        self.state: memory.Memory = {}
         self._route(self.state)
         self._decide()
         routing.say(_CALL, [(self.rule, leaf) for leaf in self._leaves.values()])
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
         self.model = {s.name: float(s.first(self.rule)) for s in self.rule.model_slots()}
+        self.skipped_steps = 0
+        self._checked: dict[Hashable, dict[str, np.ndarray]] = {}
         self._plans: dict[Any, list[tuple[Batch, list[int]]]] = {}
 
     def _route(self, state: Mapping[Hashable, Any]) -> None:
@@ -109,37 +119,79 @@ class HostOptimizer:
         if self.rule.variant() == before:  # numbers only, as at every step of a schedule
             return
         self._decide()
-        self.state = {k: {n: held.get(n, x) for n, x in self._allocate(k).items()} for k, held in self.state.items()}
+        self._checked = {}
+        self.state = {key: memory.kept(held, self.fresh(key)) for key, held in self.state.items()}
         self.model = {s.name: self.model.get(s.name, float(s.first(self.rule))) for s in self.rule.model_slots()}
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
         # numpy's arithmetic turns arrays of no axes into its scalars
         given = {
-            k: np.asarray(g) if isinstance(g, np.generic) else g for k, g in _items(grads, "grads") if g is not None
+            k: np.asarray(g) if isinstance(g, np.generic) else g
+            for k, g in door.items(_STEP, "grads", grads)
+            if g is not None
         }
         for key, g in given.items():
-            self._check(key, g)
+            self.check_gradient(key, g)
         keys = [k for k in self.params if k in given]
+        now = self.follow(keys)
         if not keys:
+            return
+        if self.skip_nonfinite and not door.all_finite([given[k] for k in keys]):
+            self.skipped_steps += 1
             return
         for key in keys:
             if key not in self.state:
-                self.state[key] = self._allocate(key)
-        (self._step_host if self._host else self._step_plain)(keys, given)
+                self.state[key] = self.fresh(key)
+        each = {key: {"p": carried(now[key]), "g": carried(given[key]), **self._slots(key)} for key in keys}
+        (self._step_host if self._host else self._step_plain)(keys, given, each)
         for key in keys:
             self.steps[key] += 1
 
-    def _check(self, key: Hashable, g: Any) -> None:
-        known, name = self.params.get(key), f"grads[{key!r}]"
-        if known is None:
-            raise bad_value(f"{_CALL}.step", name, f"has no parameter; there are {sorted(map(str, self.params))}", g)
-        if not isinstance(g, np.ndarray) or storage.name(g.dtype) not in storage.STORAGES or not g.dtype.isnative:
-            raise bad_type(f"{_CALL}.step", name, "must be a floating numpy array in this machine's byte order", g)
-        if g.shape != known.shape:
-            raise bad_value(f"{_CALL}.step", name, f"must have the parameter's shape {known.shape}", g)
+    def check_gradient(self, key: Hashable, g: Any) -> None:
+        """Refuse what is no gradient of a parameter of ours."""
+        if key not in self._leaves:
+            worded = f"has no parameter; there are {sorted(map(str, self.params))}"
+            raise bad_value(_STEP, f"grads[{key!r}]", worded, g)
+        door.check_gradient(_STEP, key, g, self._leaves[key].shape)
 
-    def _allocate(self, key: Hashable) -> dict[str, np.ndarray]:
+    def follow(self, keys: list[Hashable]) -> dict[Hashable, np.ndarray]:
+        """The parameters as the caller has them now. One that is another array than last time must be of its form."""
+        now = door.present(_STEP, self.params, keys)
+        changed = [k for k in keys if now[k] is not self._last[k]]
+        for key in changed:
+            leaf, was = door.leaf(_STEP, key, now[key], self.layout), self._leaves[key]
+            if (leaf.shape, leaf.dtype) != (was.shape, was.dtype):
+                worded = f"must keep shape {was.shape} and dtype {was.dtype}, for its memory is of that form"
+                way_out = "Make a new optimizer for other parameters."
+                raise bad_value(_STEP, f"params[{key!r}]", worded, now[key], way_out)
+        for key in keys:
+            if not now[key].flags.writeable:
+                door.check_writeable(_STEP, f"params[{key!r}]", now[key])
+        if changed:
+            door.refuse_shared(_STEP, self._last | now)
+            self._last |= now
+        return now
+
+    def _slots(self, key: Hashable) -> dict[str, np.ndarray]:
+        """The memory of a parameter, of which a kernel knows addresses only: each array is looked at when it is new,
+        and always for whether it may be written.
+        """
+        held, checked = self.state[key], self._checked.get(key)
+        if checked is None or any(held.get(n) is not x or not x.flags.writeable for n, x in checked.items()):
+            checked = {}
+            for name, first in self.fresh(key).items():
+                x, place = held.get(name), f"state[{key!r}][{name!r}]"
+                if not isinstance(x, np.ndarray) or x.shape != first.shape or x.dtype != first.dtype:
+                    worded = f"must be an array of shape {first.shape} and dtype {first.dtype}"
+                    raise bad_value(_STEP, place, worded, x)
+                door.check_writeable(_STEP, place, x)
+                checked[name] = x
+            self._checked[key] = checked
+        return checked
+
+    def fresh(self, key: Hashable) -> dict[str, np.ndarray]:
+        """The memory of a parameter before its first step."""
         leaf, rule, dtypes, made = self._leaves[key], self._rules[key], self._dtypes(key, "float32"), {}
         for s in rule.slots(leaf):
             if s.kind is Kind.MODEL:
@@ -148,7 +200,7 @@ class HostOptimizer:
             made[s.name] = np.zeros(s.shape(leaf.shape), dtype=carrier)
             if s.initial is not None:
                 copied = s.initial == "parameter"
-                first = storage.load(_carried(self.params[key]), leaf.dtype) if copied else np.asarray(s.first(rule))
+                first = storage.load(carried(self.params[key]), leaf.dtype) if copied else np.asarray(s.first(rule))
                 made[s.name][...] = storage.store(first, dtypes[s.name])
         return made
 
@@ -174,16 +226,16 @@ class HostOptimizer:
             self._plans = {identity: plan([(p, self._leaves[k].shape, self._dtypes(k, d)) for k, d, p in each])}
         return self._plans[identity]
 
-    def _step_host(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray]) -> None:
+    def _step_host(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray], each: Mapping[Any, Any]) -> None:
         batches = self._planned(keys, grads)
         tables, lent = [], []
         for batch, members in batches:
             addresses = []
             for key in (keys[i] for i in members):
-                arrays = {"p": _carried(self.params[key]), "g": _carried(grads[key]), **self.state[key]}
+                arrays = each[key]
                 for name, x in arrays.items():
-                    if not x.flags.c_contiguous:
-                        arrays[name] = np.ascontiguousarray(x)
+                    if not (x.flags.c_contiguous and x.flags.aligned):
+                        arrays[name] = np.require(x, requirements=["C", "A"])
                         lent.append((name, x, arrays[name]))
                 addresses.append([address(arrays[name]) for name in batch.arrays])
             tables.append(np.array(addresses, dtype=np.int64))
@@ -193,7 +245,7 @@ class HostOptimizer:
             if name != "g":
                 own[...] = copy
 
-    def _step_plain(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray]) -> None:
+    def _step_plain(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray], each: Mapping[Any, Any]) -> None:
         by_program: dict[Program, list[Hashable]] = {}
         for key in keys:
             by_program.setdefault(self._programs[key], []).append(key)
@@ -202,14 +254,12 @@ class HostOptimizer:
             for key in members:
                 dtypes = self._dtypes(key, grads[key].dtype.name)
                 compute = storage.compute_dtype(dtypes["p"])
-                arrays = {"p": _carried(self.params[key]), "g": _carried(grads[key]), **self.state[key]}
-                leaves.append(
-                    {n: storage.load(x, dtypes[n]).astype(compute, copy=False) for n, x in arrays.items()} | self.model
-                )
+                wide = {n: storage.load(x, dtypes[n]).astype(compute, copy=False) for n, x in each[key].items()}
+                leaves.append(wide | self.model)
             for key, new in zip(members, plain.step(program, leaves, [self._scalars(k) for k in members]), strict=True):
                 dtypes = self._dtypes(key, "float32")
-                for name, target in {"p": _carried(self.params[key]), **self.state[key]}.items():
-                    target[...] = storage.store(np.asarray(new[name]), dtypes[name])
+                for name in each[key].keys() - {"g"}:
+                    each[key][name][...] = storage.store(np.asarray(new[name]), dtypes[name])
                 self.model |= {n: float(new[n]) for n in self.model}
 
     def explain(self) -> str:
@@ -218,82 +268,31 @@ class HostOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all memory by name: plain dicts, arrays and numbers. bfloat16 slots are carried as uint16."""
-        state = {k: {n: x.copy() for n, x in s.items()} for k, s in self.state.items()}
-        return {"rule": self.rule.name, "steps": dict(self.steps), "state": state, "model": dict(self.model)}
+        return memory.saved(self)
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take over memory saved by `state_dict`; anything that does not fit is refused before anything is changed."""
-        call, parts = f"{_CALL}.load_state_dict", ("state", "steps", "model")
-        if not isinstance(saved, Mapping) or not all(isinstance(saved.get(part), Mapping) for part in parts):
-            raise bad_type(call, "saved", "must be what `state_dict` returned", saved)
-        if saved.get("rule") != self.rule.name:
-            raise bad_value(call, "saved", f"must be of the optimizer {self.rule.name}", saved.get("rule"))
-        for part, known in (("state", self.params), ("steps", self.params), ("model", self.model)):
-            for key in saved[part]:
-                if key not in known:
-                    worded = f"is not of this optimizer, which has {sorted(map(str, known))}"
-                    raise bad_value(call, f"saved[{part!r}]", worded, key)
-        steps = {key: STEPS.check(call, f"saved['steps'][{key!r}]", t) for key, t in saved["steps"].items()}
-        model = {name: MODEL.check(call, f"saved['model'][{name!r}]", x) for name, x in saved["model"].items()}
-        self._route(routing.slots_of(self.params, saved["state"]))
-        try:
-            state = {key: self._fitting(call, key, slots) for key, slots in saved["state"].items()}
-        except ValueError:
-            self._route(routing.slots_of(self.params, self.state))
-            raise
-        self.state, self.steps, self.model = state, dict.fromkeys(self.params, 0) | steps, self.model | model
+    def load_state_dict(self, saved: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Take over memory saved by `state_dict`; a dict that does not fit is refused before anything is changed.
 
-    def _fitting(self, call: str, key: Hashable, slots: Any) -> dict[str, np.ndarray]:
-        """A copy of the saved slots of one parameter, if they are as its own would be."""
-        expected = self._allocate(key)
-        for name, x in expected.items():
-            got = slots.get(name) if isinstance(slots, Mapping) else None
-            if not isinstance(got, np.ndarray) or got.shape != x.shape or got.dtype != x.dtype:
-                worded = f"must be an array of shape {x.shape} and dtype {x.dtype}"
-                raise bad_value(call, f"saved['state'][{key!r}][{name!r}]", worded, got)
-        return {name: np.array(slots[name]) for name in expected}
+        With `strict=False`, parameters that are not in it, or of another shape, begin anew. Slots that are missing do
+        so in any case, and what is not the rule's travels along.
+        """
+        vars(self).update(memory.fitting(self, f"{_CALL}.load_state_dict", saved, strict))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is data. Plans hold addresses of this process, and are made anew."""
-        kept = ("rule", "params", "kernel", "state_dtype", "threads", "layout", "steps", "state", "model")
-        return {name: vars(self)[name] for name in kept}
+        """What is data, and the caller's own dict or list. Plans hold addresses of this process, and are made anew."""
+        kept = ("rule", *OPTIONS, "steps", "state", "model", "skipped_steps")
+        return {"params": self.params.container} | {name: vars(self)[name] for name in kept}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
-        options = ("kernel", "state_dtype", "threads", "layout")
-        self.__init__(kept["rule"], kept["params"], **{k: kept[k] for k in options if k in kept})  # type: ignore[misc]
-        vars(self).update(kept)
+        """A pickle may lie in memory that cannot be written, or that is another's: what is stepped is copied out."""
+        options = {k: kept[k] for k in OPTIONS if k in kept}
+        self.__init__(kept["rule"], door.thawed(kept["params"]), **options)  # type: ignore[misc]
+        self.steps, self.state = dict(kept["steps"]), memory.owned(kept["state"])
+        self.model, self.skipped_steps = dict(kept["model"]), kept.get("skipped_steps", 0)
         self._route(self.state)
 
 
-def _items(arrays: Any, argument: str) -> Iterator[tuple[Hashable, Any]]:
-    if isinstance(arrays, Mapping):
-        return iter(arrays.items())
-    if isinstance(arrays, (list, tuple)):
-        return iter(enumerate(arrays))
-    raise bad_type(_CALL, argument, "must be a dict or list of numpy arrays", arrays)
-
-
-def _leaf(key: Hashable, p: Any, layout: str) -> Leaf:
-    name = f"params[{key!r}]"
-    if not isinstance(p, np.ndarray) or p.dtype.name not in storage.STORAGES or not p.dtype.isnative:
-        worded = f"must be a numpy array of dtype {', '.join(storage.STORAGES)}, in this machine's byte order"
-        raise bad_type(_CALL, name, worded, p)
-    if not p.flags.writeable:
-        raise bad_value(_CALL, name, "must be writeable, for it is updated in place", p)
-    return Leaf(p.shape, p.dtype.name, key if isinstance(key, str) else "", layout)
-
-
-def _refuse_shared(params: Mapping[Hashable, np.ndarray]) -> None:
-    """Arrays that overlap in memory would be stepped twice, by threads that know nothing of each other."""
-    widest, end = None, -1
-    spans = ((*byte_bounds(p), key) for key, p in params.items() if p.size)
-    for start, stop, key in sorted(spans, key=lambda span: span[:2]):
-        if start < end and np.shares_memory(params[widest], params[key]):
-            worded = f"must not share memory with params[{widest!r}]"
-            raise bad_value(_CALL, f"params[{key!r}]", worded, params[key], "Give each array once.")
-        widest, end = (key, stop) if stop > end else (widest, end)
-
-
-def _carried(x: np.ndarray) -> np.ndarray:
-    """The array as its carrier: bfloat16 seen as uint16, anything else as it is."""
-    return x.view(np.uint16) if storage.name(x.dtype) == "bfloat16" else x
+def _rule(given: Rule | str) -> Rule:
+    if isinstance(rule := get(given)() if isinstance(given, str) else given, Rule):
+        return rule
+    raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", given)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..program import Node, Program
+from ..program import Program
+from ..recorder import Node
 from ..slots import Kind
 
 

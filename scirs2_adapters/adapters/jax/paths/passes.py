@@ -19,7 +19,7 @@ import numpy as np
 from scirs2_adapters.core.execute import ffi
 from scirs2_adapters.core.execute.host import Batch
 from scirs2_adapters.core.execute.interpret import evaluate
-from scirs2_adapters.core.program import Node
+from scirs2_adapters.core.recorder import Node
 from scirs2_adapters.core.slots import Kind
 
 from ..waist import WAIST, Arrays, Group

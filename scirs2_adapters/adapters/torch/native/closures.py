@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 
 from scirs2_adapters.core.closures._search import check_closure, drive
+from scirs2_adapters.core.closures.lbfgs import UNSEEN
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.rule import Rule
 
@@ -114,6 +115,8 @@ class SearchOptimizer(ClosureOptimizer):
 
     rule_class: ClassVar[type[Rule]]
     _known: ClassVar[inspect.Signature]
+    #: The way back from a step at whose end nobody has looked. torch's state dict has no place for it.
+    _seen: Mapping[str, Tensor] = {}
 
     def __init__(self, params: Any, *args: Any, **given: Any) -> None:
         call = self.rule_class.__name__
@@ -145,8 +148,11 @@ class SearchOptimizer(ClosureOptimizer):
             start = flat(params)
             memory = {k: _core(v, start) for k, v in self.state[params[0]].items() if k in ORDER and v is not None}
             try:
-                end, memory = drive(rule.search(SPACE, start, memory), evaluations.whole)
-                if end is not start:
+                end, memory = drive(rule.search(SPACE, start, memory | dict(self._seen)), evaluations.whole)
+                self._seen = {k: x for k, x in memory.items() if k == UNSEEN}
+                if end is start:
+                    evaluations.restore()
+                else:
                     evaluations.place_flat(end)
             except BaseException:
                 evaluations.restore()

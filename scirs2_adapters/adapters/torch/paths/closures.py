@@ -33,6 +33,7 @@ SPACE = Space(
     into=lambda x, c, d: x.add_(d, alpha=c),
     norm=lambda a: number(torch.linalg.vector_norm(a)),
     abs=torch.abs,
+    epsilon=lambda a: torch.finfo(a.dtype).eps,
 )
 
 
