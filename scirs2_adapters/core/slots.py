@@ -103,7 +103,7 @@ def refusal(leaf: Leaf, moduli: bool | None, first_step: object) -> str | None:
     """
     if leaf.complex and moduli is None:
         return "must have real parameters under this `match`"
-    least = EPSILON[leaf.dtype]
+    least = EPSILON.get(leaf.dtype, 0.0)
     if leaf.dtype in ("float16", "bfloat16") and isinstance(first_step, (int, float)) and first_step < least:
         return (
             "must have float32 parameters, as master weights are, or a first estimate of the distance of at least "

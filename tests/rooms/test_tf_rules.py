@@ -74,7 +74,7 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Pat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_computed_in_single_precision(name: str) -> None:
-    made, xs = keras_class(name)(learning_rate=brisk(s2.get(name))["learning_rate"]), variables("float16")
+    made, xs = keras_class(name)(**brisk(s2.get(name))), variables("float16")
     moved = apply(made, xs)
     assert all(np.isfinite(m).all() for m in moved)
     assert all(np.any(m != p.astype("float16")) for m, p in zip(moved, PARAMS, strict=True) if p.size)

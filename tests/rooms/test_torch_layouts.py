@@ -17,7 +17,18 @@ from scirs2_adapters.core.execute.kernel import uses_rows
 from scirs2_adapters.core.program import Program, record
 from scirs2_adapters.core.slots import Leaf
 
-from .torch_support import distance, each_optimizer, each_path, each_variant, ours, params_of, plain, same, walk
+from .torch_support import (
+    distance,
+    each_optimizer,
+    each_path,
+    each_variant,
+    learned,
+    ours,
+    params_of,
+    plain,
+    same,
+    walk,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -212,7 +223,7 @@ def test_a_gradient_may_have_another_dtype(name: str, of_param: torch.dtype, of_
     """It is read as it is: what the parameter's dtype can hold of it gives the same as a gradient of that dtype."""
     if not hasattr(Tensor, "grad_dtype"):
         return  # torch before 2.10 has no such gradient
-    mine, straight = (ours(name)(plain(of_param, SHAPES), kernel=kernel) for _ in range(2))
+    mine, straight = (ours(name)(plain(of_param, SHAPES), kernel=kernel, **learned(name)) for _ in range(2))
     for p in params_of(mine):
         p.grad_dtype = of_grad
     walk(mine, steps=3, lay=lambda g, p: g.bfloat16().to(of_grad))
@@ -226,7 +237,8 @@ def test_a_gradient_may_have_another_dtype(name: str, of_param: torch.dtype, of_
 def test_a_gradient_of_more_digits_than_the_parameter_is_not_rounded_first(name: str, kernel: str) -> None:
     if not hasattr(Tensor, "grad_dtype"):
         return  # torch before 2.10 has no such gradient
-    wide, narrow = (ours(name)(plain(torch.bfloat16, SHAPES), kernel=kernel, state_dtype="float32") for _ in range(2))
+    given = {"kernel": kernel, "state_dtype": "float32", **learned(name)}
+    wide, narrow = (ours(name)(plain(torch.bfloat16, SHAPES), **given) for _ in range(2))
     for p in params_of(wide):
         p.grad_dtype = torch.float32
     for optimizer in (wide, narrow):

@@ -18,7 +18,18 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 from scirs2_adapters import get
 from scirs2_adapters.core.slots import Kind
 
-from .torch_support import distance, each_optimizer, each_path, each_variant, ours, params_of, plain, same, walk
+from .torch_support import (
+    distance,
+    each_optimizer,
+    each_path,
+    each_variant,
+    learned,
+    ours,
+    params_of,
+    plain,
+    same,
+    walk,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,7 +63,7 @@ def dtypes(optimizer: Optimizer) -> list[dict[str, torch.dtype]]:
 
 @each_optimizer
 def test_each_slot_has_the_dtype_that_its_group_asks_for(name: str) -> None:
-    optimizer = ours(name)(mixed(name))
+    optimizer = ours(name)(mixed(name), **learned(name))
     walk(optimizer, steps=2)
     known = slots(name)
     for p, found in zip(params_of(optimizer), dtypes(optimizer), strict=True):
@@ -113,7 +124,7 @@ WAYS: dict[str, Callable[[Optimizer], Optimizer]] = {
 @pytest.mark.parametrize("way", WAYS)
 @each_optimizer
 def test_mixed_memory_goes_on_bit_for_bit(name: str, way: str) -> None:
-    optimizer = ours(name)(mixed(name))
+    optimizer = ours(name)(mixed(name), **learned(name))
     walk(optimizer, steps=3)
     heir = WAYS[way](optimizer)
     assert dtypes(heir) == dtypes(optimizer)
@@ -125,7 +136,7 @@ def test_mixed_memory_goes_on_bit_for_bit(name: str, way: str) -> None:
 @each_variant
 @each_half
 def test_what_is_in_the_middle_of_a_run_does_not_matter(name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
-    whole, broken = (ours(name)(plain(dtype, SHAPES), **options) for _ in range(2))
+    whole, broken = (ours(name)(plain(dtype, SHAPES), **{**learned(name), **options}) for _ in range(2))
     for i in range(4):
         walk(whole, broken, steps=2, seed=i)
         broken = through_a_file(broken)
@@ -136,8 +147,8 @@ def test_what_is_in_the_middle_of_a_run_does_not_matter(name: str, options: dict
 @each_optimizer
 def test_wide_memory_of_16_bit_parameters_is_as_good_as_wide_parameters(name: str, dtype: torch.dtype) -> None:
     """Memory in float32 is what float32 parameters of the same values would have, after the first step at least."""
-    half = ours(name)(plain(dtype, SHAPES), state_dtype="float32")
-    wide = ours(name)([p.detach().float().requires_grad_() for p in params_of(half)])
+    half = ours(name)(plain(dtype, SHAPES), state_dtype="float32", **learned(name))
+    wide = ours(name)([p.detach().float().requires_grad_() for p in params_of(half)], **learned(name))
     walk(half, wide, steps=1, lay=lambda g, p: g.to(dtype).to(p.dtype))
     for p, q in zip(params_of(half), params_of(wide), strict=True):
         for key in half.state.get(p, {}).keys() & set(slots(name)):
@@ -191,10 +202,10 @@ def test_a_model_trains_under_autocast(name: str) -> None:
 @each_optimizer
 def test_a_distributed_checkpoint_keeps_mixed_memory(name: str) -> None:
     model = torch.nn.Linear(4, 3).bfloat16()
-    optimizer = ours(name)(model.parameters(), state_dtype="float32")
+    optimizer = ours(name)(model.parameters(), state_dtype="float32", **learned(name))
     walk(optimizer, steps=3)
     saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer))
-    heir = ours(name)(model.parameters(), state_dtype="float32")
+    heir = ours(name)(model.parameters(), state_dtype="float32", **learned(name))
     set_optimizer_state_dict(model, heir, saved)
     assert dtypes(heir) == dtypes(optimizer)
     assert distance(heir, optimizer) == 0

@@ -19,6 +19,7 @@ from .torch_support import (
     distance,
     each_optimizer,
     each_peer,
+    learned,
     ours,
     params_of,
     plain,
@@ -99,7 +100,7 @@ def test_a_copy_goes_on_bit_for_bit(name: str, how: str) -> None:
 @pytest.mark.parametrize("state_dtype", [None, "float32", "bfloat16"])
 @each_optimizer
 def test_a_saved_dict_goes_on_bit_for_bit(name: str, state_dtype: str | None, dtype: torch.dtype) -> None:
-    optimizer = ours(name)(small(dtype), state_dtype=state_dtype)
+    optimizer = ours(name)(small(dtype), state_dtype=state_dtype, **learned(name))
     walk(optimizer, steps=7)
     fresh = ours(name)(cloned(optimizer))
     fresh.load_state_dict(through_a_file(optimizer.state_dict()))

@@ -13,7 +13,7 @@ from scirs2_adapters import names
 from scirs2_adapters import torch as room
 from scirs2_adapters.adapters.torch.dialect import TORCH
 from scirs2_adapters.core import get
-from tests.conformance.options import turned
+from tests.conformance.options import brisk, turned
 
 Optimizer = torch.optim.Optimizer
 
@@ -67,6 +67,11 @@ def turned_options(name: str) -> dict[str, Any]:
     usual = {k: f.default for k, f in fields.items()}
     before, after = TORCH.to_host(usual, fields), TORCH.to_host(usual | chosen, fields)
     return {k: v for k, v in after.items() if v != before[k]}
+
+
+def learned(name: str) -> dict[str, Any]:
+    """First values of what a rule learns of the model that 16 bits resolve."""
+    return {k: v for k, v in brisk(get(name)).items() if k != "learning_rate"}
 
 
 VARIANTS = [(name, options) for name in ALL for options in ({}, turned_options(name))]

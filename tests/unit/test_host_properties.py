@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scirs2_adapters import get, names
 from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.core.execute import storage
+from tests.conformance.options import brisk
 
 DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 #: Relative and absolute, by dtype of the parameter: a few roundings of the arithmetic, one of the storage.
@@ -43,7 +44,8 @@ def numbers(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
 
 
 def walked(name: str, made: list[np.ndarray], grads: list[list[np.ndarray]], **options: Any) -> HostOptimizer:
-    optimizer = HostOptimizer(get(name)(), made, **options)
+    learned = {k: v for k, v in brisk(get(name)).items() if k != "learning_rate"}  # in 16 bits it must not be too small
+    optimizer = HostOptimizer(get(name)(**learned), made, **options)
     for each in grads:
         optimizer.step(each)
     return optimizer

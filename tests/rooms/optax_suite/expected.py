@@ -9,6 +9,8 @@ import unittest
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import jax.numpy as jnp
+
 from .cases import Case
 
 #: What a case raises that fails.
@@ -49,6 +51,10 @@ def _half_complex(case: Case) -> bool:
     return state is not None and (params == "complex64") != (state == "complex64")
 
 
+_LOST = (
+    "In 16 bits its first steps, of 1e-6, are lost to rounding, and with them what it learns its rate from: here that"
+    " is an error. The tests ask for dtypes alone, and let it stand still."
+)
 _DECAY = (
     "As typed it decays by 1e-2, PyTorch's default and the paper's, and not by 1e-4: that holds the parameters 0.05 or"
     " more from the minimum that the test asks for."
@@ -114,6 +120,18 @@ DIFFERS = (
         ("test_complex_mixed_target",),
         "Ours has no `adaptive` scale of the step by its dual norm.",
         lambda c: c.given["adaptive"],
+    ),
+    Reason(
+        "common_test.py",
+        ("test_gradient_accumulation", "test_preserve_dtype", "test_state_shape_dtype_shard_stability"),
+        _LOST,
+        lambda c: c.name == "prodigy" and jnp.dtype(c.given["dtype"]).itemsize == 2,
+    ),
+    Reason(
+        "sharding_test.py",
+        ("test_state_sharding_type_init_match_update", "test_state_sharding_type_preserved_with_jit"),
+        _LOST,
+        lambda c: c.name == "prodigy",
     ),
 )
 LEFT_OUT = (
