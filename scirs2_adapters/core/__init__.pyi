@@ -27,6 +27,7 @@ __all__ = [
     "LAMB",
     "Lion",
     "Lookahead",
+    "MatrixRule",
     "Muon",
     "Moments",
     "NAdam",
@@ -238,7 +239,7 @@ class Lookahead(Wrapper):
         **base_hyper: Any,
     ) -> None: ...
 
-class Muon(Rule):
+class MatrixRule(Rule):
     momentum: float
     nesterov: bool
     ns_coefficients: tuple[float, ...]
@@ -251,6 +252,9 @@ class Muon(Rule):
     adamw_eps: float
     adamw_weight_decay: float | None
     route_all: bool
+    adamw_ratio: float | None
+    layout: Literal["outputs_first", "inputs_first"] | None
+    batch_axes: int
     weight_decay: float
     def __init__(
         self,
@@ -267,6 +271,34 @@ class Muon(Rule):
         adamw_eps: float = 1e-8,
         adamw_weight_decay: float | None = None,
         route_all: bool = False,
+        adamw_ratio: float | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        weight_decay: float = 0.1,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Muon(MatrixRule):
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        eps: float = 1e-7,
+        adjust: Literal["original", "match_rms_adamw"] = "original",
+        adamw_learning_rate: float | None = None,
+        adamw_beta1: float = 0.9,
+        adamw_beta2: float = 0.999,
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        route_all: bool = False,
+        adamw_ratio: float | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
         weight_decay: float = 0.1,
         maximize: bool = False,
         *,

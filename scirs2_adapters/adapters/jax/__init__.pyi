@@ -42,6 +42,7 @@ def adadelta(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adafactor(
@@ -63,6 +64,7 @@ def adafactor(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adagrad(
@@ -77,6 +79,7 @@ def adagrad(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adam(
@@ -95,6 +98,7 @@ def adam(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adamax(
@@ -109,6 +113,7 @@ def adamax(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def adamw(
@@ -127,6 +132,7 @@ def adamw(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def asgd(
@@ -141,6 +147,7 @@ def asgd(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def lamb(
@@ -156,6 +163,7 @@ def lamb(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def lion(
@@ -170,6 +178,7 @@ def lion(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def lookahead(
@@ -190,6 +199,7 @@ def lookahead(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def muon(
@@ -210,11 +220,16 @@ def muon(
     adam_eps: float = 1e-8,
     adam_weight_decay: float | None = None,
     route_all: bool = False,
+    adam_ratio: float | None = None,
+    layout: str | None = None,
+    batch_axes: int | None = None,
     maximize: bool = False,
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
+    muon_weight_dimension_numbers: Any = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def nadam(
     learning_rate: optax.ScalarOrSchedule = 0.002,
@@ -232,6 +247,7 @@ def nadam(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def prodigy(
@@ -251,6 +267,7 @@ def prodigy(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def radam(
@@ -268,6 +285,7 @@ def radam(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def rmsprop(
@@ -287,6 +305,7 @@ def rmsprop(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def rprop(
@@ -302,6 +321,7 @@ def rprop(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def sgd(
@@ -317,6 +337,7 @@ def sgd(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def sparseadam(
@@ -331,5 +352,6 @@ def sparseadam(
     kernel: str = "auto",
     state_dtype: Any = None,
     axis_name: Any = None,
+    skip_nonfinite: bool = False,
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...

@@ -81,6 +81,7 @@ class MLPClassifier(_MLPClassifier):
         n_iter_no_change: int = 10,
         max_fun: int = 15000,
         optimizer: Any = None,
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class MLPRegressor(_MLPRegressor):
@@ -112,4 +113,5 @@ class MLPRegressor(_MLPRegressor):
         n_iter_no_change: int = 10,
         max_fun: int = 15000,
         optimizer: Any = None,
+        skip_nonfinite: bool = False,
     ) -> None: ...

@@ -7,7 +7,7 @@ import keras
 
 from scirs2_adapters.core.rule import Rule
 
-from .native import RuleOptimizer as _RuleOptimizer
+from .native.rules import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
     "ASGD",
@@ -53,6 +53,7 @@ class ASGD(_RuleOptimizer):
         name: Any = None,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -76,6 +77,7 @@ class Adadelta(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -106,6 +108,7 @@ class Adafactor(_RuleOptimizer):
         name: Any = None,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -130,6 +133,7 @@ class Adagrad(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -157,6 +161,7 @@ class Adam(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -184,6 +189,7 @@ class AdamW(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -208,6 +214,7 @@ class Adamax(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -233,6 +240,7 @@ class LAMB(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -258,6 +266,7 @@ class Lion(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -288,6 +297,7 @@ class Lookahead(_RuleOptimizer):
         name: Any = None,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         **base_hyper: Any,
     ) -> None: ...
@@ -309,6 +319,9 @@ class Muon(_RuleOptimizer):
         adamw_epsilon: float = 1e-8,
         adamw_weight_decay: float | None = None,
         route_all: bool = False,
+        adamw_ratio: float | None = None,
+        layout: str | None = None,
+        batch_axes: int = 0,
         weight_decay: float = 0.1,
         maximize: bool = False,
         clipnorm: Any = None,
@@ -322,6 +335,7 @@ class Muon(_RuleOptimizer):
         name: Any = None,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -349,6 +363,7 @@ class NAdam(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -381,6 +396,7 @@ class Prodigy(_RuleOptimizer):
         name: Any = None,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -408,6 +424,7 @@ class RAdam(_RuleOptimizer):
         name: Any = None,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -437,6 +454,7 @@ class RMSprop(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -462,6 +480,7 @@ class Rprop(_RuleOptimizer):
         name: Any = None,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -486,6 +505,7 @@ class SGD(_RuleOptimizer):
         maximize: bool = False,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
 
@@ -510,5 +530,6 @@ class SparseAdam(_RuleOptimizer):
         name: Any = None,
         kernel: str = "auto",
         match: str | None = None,
+        skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
     ) -> None: ...
