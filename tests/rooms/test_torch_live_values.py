@@ -152,9 +152,10 @@ def test_what_is_no_pair_is_refused_at_the_door_and_in_a_group(pair: Any) -> Non
 def test_defaults_make_the_optimizer_again(name: str) -> None:
     """As DeepSpeed, and others that wrap an optimizer, make theirs."""
     optimizer = ours(name)(plain_for(name), lr=0.125)
-    again = type(optimizer)(plain_for(name), **optimizer.defaults)
-    assert again.defaults == optimizer.defaults
-    assert str(again) == str(optimizer)
+    for original in (optimizer, copy.deepcopy(optimizer)):
+        again = type(optimizer)(plain_for(name), **original.defaults)
+        assert again.defaults == optimizer.defaults
+        assert str(again) == str(optimizer)
 
 
 # -- lists that belong together

@@ -168,8 +168,8 @@ def test_numbers_of_numpy_never_reach_a_file(name: str) -> None:
     optimizer = ours(name)(first, **given) if first else ours(name)([second], **given)
     optimizer.add_param_group({"params": [third], **given})
     walk(optimizer, steps=1)
-    for group in optimizer.param_groups:
-        group |= given
+    for group, form in zip(optimizer.param_groups, (FORMS["scalars"], FORMS["arrays"]), strict=True):
+        group |= {k: form(v) for k, v in given.items()}
     walk(optimizer, steps=1)
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
@@ -186,3 +186,35 @@ def test_a_learning_rate_that_is_a_tensor_stays_one_where_it_is_one_here() -> No
         fresh.load_state_dict(copy.deepcopy(donor.state_dict()))
         assert type(fresh.param_groups[0]["lr"]) is kind
         assert float(fresh.param_groups[0]["lr"]) == pytest.approx(0.01)
+
+
+@each_class
+def test_numbers_of_parameters_may_be_text(name: str) -> None:
+    """As JSON and the formats that follow it have them."""
+    donor = stepped(name, plain_for(name))
+    saved = copy.deepcopy(donor.state_dict())
+    saved["state"] = {str(k): held for k, held in saved["state"].items()}
+    fresh = ours(name)([p.detach().clone().requires_grad_() for p in params_of(donor)])
+    fresh.load_state_dict(saved)
+    assert same(fresh, donor)
+    if donor.state:
+        saved["state"] = {str(int(k) + 100): held for k, held in saved["state"].items()}
+        with pytest.raises(ValueError, match="must have its memory under the numbers of its parameters"):
+            fresh.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("name", PEERED)
+def test_every_dict_of_torchs_is_taken_by_its_own_class_alone(name: str) -> None:
+    """Also where another has the same numbers and the same memory: flags tell them apart."""
+    torchs = theirs(name)(plain_for(name))
+    walk(torchs, steps=1)
+    takers = []
+    for other in PEERED:
+        fresh = ours(other)([p.detach().clone().requires_grad_() for p in params_of(torchs)])
+        try:
+            fresh.load_state_dict(copy.deepcopy(torchs.state_dict()))
+        except ValueError:
+            assert not fresh.state
+        else:
+            takers.append(other)
+    assert takers == [name]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from .torch_loading import NAMES, named, stepped
 from .torch_support import Optimizer, each_optimizer, ours, params_of, walk
@@ -116,3 +118,48 @@ def test_memory_of_another_shape_is_told_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=rf"{name}.load_state_dict\(state_dict\['state'\]\['0.weight'\]\['{full}'\]"):
         fresh.load_state_dict(donor.state_dict())
     assert not fresh.state
+
+
+@each_optimizer
+def test_a_distributed_checkpoint_goes_by_its_own_names(name: str) -> None:
+    """It has names in place of numbers, in the order in which it loads, and copies the list of names as it was."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
+    twin = copy.deepcopy(model)
+    donor = ours(name)(model.named_parameters())
+    heir = ours(name)(list(twin.named_parameters())[::-1])
+    walk(donor, steps=3)
+    saved = copy.deepcopy(get_optimizer_state_dict(model, donor))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch's own, about names it has moved
+        set_optimizer_state_dict(twin, heir, saved)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert equal(donor.state.get(p, {}), heir.state.get(q, {}))
+
+
+def test_a_search_has_its_vectors_in_the_order_of_the_names() -> None:
+    torch.manual_seed(0)
+    models = [torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))]
+    x = torch.randn(8, 3)
+
+    def stepped_by(model: torch.nn.Module, optimizer: Optimizer) -> float:
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = model(x).square().sum()
+            loss.backward()
+            return loss
+
+        return float(optimizer.step(closure).detach())
+
+    donor = ours("LBFGS")(models[0].named_parameters(), lr=0.3, max_iter=4)
+    stepped_by(models[0], donor)
+    models.append(copy.deepcopy(models[0]))
+    heir = ours("LBFGS")(list(models[1].named_parameters())[::-1], lr=0.3, max_iter=4)
+    heir.load_state_dict(copy.deepcopy(donor.state_dict()))
+    assert heir.param_groups[0]["param_names"] == donor.param_groups[0]["param_names"][::-1]
+    for _ in range(3):
+        losses = [stepped_by(m, o) for m, o in zip(models, (donor, heir), strict=True)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    other = ours("LBFGS")([("0.weight", models[1][0].weight), ("x", models[1][0].bias)])
+    with pytest.raises(ValueError, match=r"saved only: 0.bias.*here only: x"):
+        other.load_state_dict(donor.state_dict())

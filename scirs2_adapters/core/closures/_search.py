@@ -77,11 +77,11 @@ def drive(search: Search[Result], evaluate: Callable[[Vector], tuple[float, Any]
         search.close()
 
 
-def check_closure(call: str, closure: Any, returns: str) -> Callable[[], Any]:
+def check_closure(call: str, closure: Any, returns: str, way_out: str = "") -> Callable[[], Any]:
     """The closure; a step without one is refused."""
     if not callable(closure):
         worded = f"must be a function that {returns}: this optimizer evaluates the model inside its step"
-        raise bad_type(f"{call}.step", "closure", worded, closure, "Write `optimizer.step(closure)`.")
+        raise bad_type(f"{call}.step", "closure", worded, closure, f"Write `optimizer.step(closure)`{way_out}.")
     return closure  # type: ignore[no-any-return]
 
 

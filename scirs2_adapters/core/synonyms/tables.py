@@ -54,7 +54,10 @@ WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("centred",), ("centered",)),
 }
 
-_CLIP = "Clip the gradients before the optimizer is given them."
+_CLIP = (
+    "Clip the gradients before the optimizer is given them; where it takes `max_grad_norm` or `global_clipnorm`, "
+    "that is the norm of all of them together."
+)
 _RUNS = "It chooses how PyTorch runs a step; where there is a choice here, `kernel` makes it."
 _AROUND = "It is not the optimizer's: average, accumulate or scale in the loop around it."
 _DECAY = "Where weight decay acts is the optimizer's own: `adamw` decouples it, `adam` adds it to the gradient."

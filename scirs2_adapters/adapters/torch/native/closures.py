@@ -22,6 +22,7 @@ from .. import paths
 from ..dialect import TORCH, build, given_by_name
 from ..paths.closures import SPACE, Evaluated, Evaluations, NotFinite, check_scaler, flat, load, number, unscale
 from ..paths.scaling import count_skipped
+from ..state import reordered
 from .hooks import Hooked
 from .rules import RuleOptimizer, Setting
 
@@ -64,7 +65,8 @@ class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
         With a `scaler`, of which the caller calls `update` after the step, the closure is to call
         `scaler.scale(loss).backward()`. Where gradients overflow, nothing is stepped.
         """
-        given = check_closure(type(self).__name__, closure, RETURNS)
+        also = ", and `optimizer.step(closure, scaler=scaler)` where the loss is scaled"
+        given = check_closure(type(self).__name__, closure, RETURNS, also)
         search = functools.partial(self._search, scaler=scaler)
         return (_eagerly if torch.compiler.is_compiling() else _call)(search, given)
 
@@ -126,6 +128,7 @@ class SearchOptimizer(ClosureOptimizer):
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         Optimizer.__setstate__(self, saved)
+        self.defaults.pop("differentiable", None)  # which torch adds to every copy, and is no argument here
         for group in self.param_groups:
             group |= {k: v for k, v in self.defaults.items() if k not in group}
 
@@ -140,7 +143,7 @@ class SearchOptimizer(ClosureOptimizer):
     def _search(self, closure: Callable[[], Any]) -> Any:
         group = self._group()
         values = {word: group[word] for word in TORCH.parameters(self.rule_class.fields)}
-        numbers = {k: number(v) if isinstance(v, Tensor) else v for k, v in values.items()}
+        numbers = {k: number(v) if isinstance(v, Tensor) and v.numel() == 1 else v for k, v in values.items()}
         rule: Any = build(self.rule_class, numbers, None)
         params = group["params"]
         evaluations = Evaluations(type(self).__name__, params, closure)
@@ -164,6 +167,7 @@ class SearchOptimizer(ClosureOptimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in."""
         seen: list[Mapping[str, Any]] = []
+        names = self._group().get("param_names")
 
         def look(_: Any, saved: dict[str, Any]) -> None:
             seen.append(self._checked(saved))
@@ -172,6 +176,8 @@ class SearchOptimizer(ClosureOptimizer):
             if seen[0]:
                 p = self._group()["params"][0]
                 self.state[p] = {k: _copied(v, p.device) for k, v in seen[0].items()}
+            if names:
+                self._group()["param_names"] = names
 
         hooks = [
             self.register_load_state_dict_pre_hook(look),
@@ -199,7 +205,8 @@ class SearchOptimizer(ClosureOptimizer):
             for x in value if isinstance(value, list) else [value]:
                 if isinstance(x, Tensor) and x.ndim and x.shape != (size,):
                     raise bad_value(call, f"state_dict['state'][0][{key!r}]", f"must be of {size} elements", x)
-        return held
+        saved_names, names = (g.get("param_names") or () for g in (saved["param_groups"][0], self._group()))
+        return reordered(call, held, saved_names, names, self._group()["params"])
 
 
 def _core(value: Any, like: Tensor) -> Any:

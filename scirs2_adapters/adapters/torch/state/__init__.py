@@ -12,6 +12,7 @@ from .names import Names, known_names, leaves_of, remember_names
 from .origin import group_marks, model_numbers
 from .saving import export, of_groups
 from .tensors import dtype_name, is_spread, kinds, leaf_of, local, parts, spread_class
+from .vectors import reordered
 
 __all__ = [
     "Held",
@@ -36,5 +37,6 @@ __all__ = [
     "parts",
     "remember",
     "remember_names",
+    "reordered",
     "spread_class",
 ]

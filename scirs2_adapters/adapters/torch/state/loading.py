@@ -7,7 +7,7 @@ memory to the parameter's dtype when it loads; here each tensor comes back as it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
@@ -56,6 +56,7 @@ def _check_form(call: str, saved: Any) -> None:
 def _fitting(call: str, optimizer: Any, rule: Rule, saved: Saved, report: Report | None) -> Saved:
     """The dict in this optimizer's order, complete and in plain values; what does not fit is refused, or reported."""
     _check_form(call, saved)
+    saved = _with_own_keys(call, saved)
     refuse_foreign(call, rule, saved)
     saved = in_order(call, optimizer, saved, report)
     pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
@@ -72,6 +73,22 @@ def _fitting(call: str, optimizer: Any, rule: Rule, saved: Saved, report: Report
                 report.mismatched.append(label or str(key))
                 del state[key]
     return {**saved, "state": state, "param_groups": groups}
+
+
+def _with_own_keys(call: str, saved: Saved) -> Saved:
+    """The dict with its numbers of parameters as numbers: other formats than torch's write them as text. Memory of no
+    parameter at all would be left out without a word.
+    """
+    keys = {key for group in saved["param_groups"] for key in group["params"]}
+    state = {_own_key(k, keys): held for k, held in saved["state"].items()}
+    if state and not state.keys() & keys and all(isinstance(k, int) or str(k).isdigit() for k in state):
+        worded = "must have its memory under the numbers of its parameters"
+        raise bad_value(call, "state_dict", worded, f"{sorted(map(str, state))} of {sorted(map(str, keys))}")
+    return {**saved, "state": state}
+
+
+def _own_key(key: Any, keys: Set[Any]) -> Any:
+    return int(key) if isinstance(key, str) and key.isdigit() and key not in keys and int(key) in keys else key
 
 
 def _completed(optimizer: Any, rule: Rule, group: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 
-from ..dialect import CONSTANTS, TORCH, native_class
+from ..dialect import CONSTANTS, FLAGS, TORCH, native_class
 
 #: The form of what is saved. A number above it was written by a later version.
 FORMAT = 1
@@ -98,15 +98,24 @@ def _refuse_better(call: str, wanted: str, rule: Rule, group: Mapping[str, Any],
     """Refuse a group without a name that fits another optimizer better, or this one neither by keys nor by memory."""
     against = differences(rule, group, slots)
     others = {name: len(differences(r, group, slots)) for name, r, *_ in _known() if name != type(rule).__name__}
-    least = min(others.values())
     absent = slot_names(rule)[1] - slots if slots else {k for k, n in words(rule).items() if n} - group.keys()
-    if len(against) <= least and not absent:
+    least, likely = min(others.values()), list[str]()
+    if least < len(against):
+        likely = [name for name, count in others.items() if count == least]
+    elif not against and not _exactly(rule, group):  # flags tell apart what has the same numbers and memory
+        likely = [name for name, r, *_ in _known() if others.get(name) == 0 and _exactly(r, group)]
+    if not likely and not absent:
         return
-    likely = [name for name, count in others.items() if count == least and count < len(against)]
     looks = f"It looks like one of {' or '.join(likely)}." if likely else ""
     raise _foreign(call, wanted, against, slots, looks)
 
 
+def _exactly(rule: Rule, group: Mapping[str, Any]) -> bool:
+    """Whether it has each key that torch's class of this name writes today, and no flag that this one has not."""
+    theirs = inspect.signature(native_class(type(rule)).__init__).parameters.keys() - {"self", "params"}
+    return "lr" in theirs and theirs <= group.keys() and FLAGS.keys() & group.keys() <= theirs
+
+
 def _foreign(call: str, wanted: str, against: Sequence[str], slots: set[str], looks: str) -> ArgumentValueError:
-    worded = f"{wanted}; its groups and memory differ in {', '.join(map(repr, against))}"
+    worded = f"{wanted}; its groups and memory differ in {', '.join(map(repr, against)) or 'flags'}"
     return bad_value(call, "state_dict", worded, sorted(slots), looks)

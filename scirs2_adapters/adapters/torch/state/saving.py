@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..dialect import WHOLE_STEPS
+from ..dialect import WHOLE_STEPS, plain_group
 from .names import known_names
 from .tensors import Tensor
 from .values import saved_value
@@ -34,7 +34,7 @@ def export(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
     whole = type(optimizer).__name__ in WHOLE_STEPS
     state = {k: _memory(held, whole) if isinstance(held, dict) else held for k, held in saved["state"].items()}
     pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
-    groups = [_group(old, known_names(optimizer._names, group)) for group, old in pairs]
+    groups = [_group(old, known_names(optimizer._names, group), optimizer.defaults) for group, old in pairs]
     return saved | {"state": state, "param_groups": groups}
 
 
@@ -45,6 +45,6 @@ def _memory(held: Mapping[str, Any], whole: bool) -> dict[str, Any]:
     return kept
 
 
-def _group(group: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
-    kept = {k: saved_value(v) for k, v in group.items()}
+def _group(group: Mapping[str, Any], names: list[str], likes: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {k: saved_value(v) for k, v in plain_group(group, likes).items()}
     return kept | ({"param_names": names} if "param_names" in group else {})

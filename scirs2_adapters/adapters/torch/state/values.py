@@ -35,8 +35,8 @@ def loaded_group(group: Mapping[str, Any], likes: Mapping[str, Any]) -> dict[str
 
 def saved_value(value: Any) -> Any:
     """A value as it is saved: without numpy, which `torch.load(weights_only=True)` refuses."""
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
     if isinstance(value, (tuple, list)) and any(isinstance(x, np.generic) for x in value):
         return type(value)(map(saved_value, value))
     return value
