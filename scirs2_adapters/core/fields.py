@@ -47,14 +47,22 @@ def plain_number(value: Any) -> Any:
     return value.item() if one else value
 
 
+def _elements(value: Any) -> tuple[Any, ...]:
+    """The numbers of an array; what is traced has none yet, and is taken apart."""
+    try:
+        return tuple(value.tolist())
+    except (TypeError, RuntimeError):
+        return tuple(value)
+
+
 def members_of(value: Any, count: int) -> tuple[Any, ...] | None:
     """The members of a sequence of this length, of whatever class (list, array, a config's list), or None."""
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         found = tuple(value)
-    else:  # an array of another framework, which may be traced
-        found = tuple(value) if getattr(value, "shape", None) == (count,) else ()
+    else:  # an array of another framework
+        found = _elements(value) if getattr(value, "shape", None) == (count,) else ()
     return tuple(map(plain_number, found)) if len(found) == count else None
 
 

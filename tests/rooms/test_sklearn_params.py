@@ -206,3 +206,16 @@ def test_with_optimizer_takes_ours_too() -> None:
     made = with_optimizer(estimator(MLPClassifier, optimizer="lion"), AdamW()).fit(X, y)
     assert_same_bits(made, estimator(MLPClassifier, optimizer=AdamW()).fit(X, y))
     assert len(weights(made)) == 4
+
+
+@pytest.mark.parametrize(
+    "estimator", [room.MLPClassifier, room.MLPRegressor, room.LinearClassifier, room.LinearRegressor]
+)
+def test_a_parameter_that_is_none_is_answered_under_the_estimators_name(estimator: Any) -> None:
+    name = estimator.__name__
+    with pytest.raises(TypeError, match=rf"`{name}` has no parameter `lr`.*{name}\(optimizer=Adam\(learning_rate="):
+        estimator(lr=0.1)
+    with pytest.raises(TypeError, match=rf"`{name}` has no parameter `weight_decay`. It is the optimizer's"):
+        estimator(weight_decay=0.1)
+    with pytest.raises(TypeError, match=rf"`{name}` has no parameter `max_itr`. Did you mean `max_iter`\?"):
+        estimator(max_itr=5)

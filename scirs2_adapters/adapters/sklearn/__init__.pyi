@@ -22,8 +22,11 @@ from scirs2_adapters.core import (
     Rprop,
     SparseAdam,
 )
+from scirs2_adapters.core.rule import Rule
 
-from .native import LinearClassifier, LinearRegressor, with_optimizer
+from .native import with_optimizer
+from .native import LinearClassifier as _LinearClassifier
+from .native import LinearRegressor as _LinearRegressor
 from .native import MLPClassifier as _MLPClassifier
 from .native import MLPRegressor as _MLPRegressor
 
@@ -113,5 +116,41 @@ class MLPRegressor(_MLPRegressor):
         n_iter_no_change: int = 10,
         max_fun: int = 15000,
         optimizer: Any = None,
+        skip_nonfinite: bool = False,
+    ) -> None: ...
+
+class LinearClassifier(_LinearClassifier):
+    def __init__(
+        self,
+        optimizer: Rule | str | None = None,
+        *,
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        max_iter: int = 1000,
+        tol: float | None = 0.0001,
+        shuffle: bool = True,
+        random_state: Any = None,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: float = 10,
+        skip_nonfinite: bool = False,
+    ) -> None: ...
+
+class LinearRegressor(_LinearRegressor):
+    def __init__(
+        self,
+        optimizer: Rule | str | None = None,
+        *,
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        max_iter: int = 1000,
+        tol: float | None = 0.0001,
+        shuffle: bool = True,
+        random_state: Any = None,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: float = 10,
         skip_nonfinite: bool = False,
     ) -> None: ...

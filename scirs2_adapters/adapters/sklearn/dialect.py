@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.dialect import Dialect
-from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
 from scirs2_adapters.core.synonyms import similar_name
 
 DIALECT = Dialect(names={"learning_rate": "learning_rate_init"})
@@ -89,3 +89,32 @@ def gathered(estimator: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         raise bad_value(type(estimator).__name__, "optimizer", worded, optimizer, way_out)
     rest = {k: v for k, v in params.items() if not k.startswith("optimizer__")}
     return rest | {"optimizer": optimizer.replace(**nested)} if nested else rest
+
+
+Estimator = TypeVar("Estimator", bound=type)
+
+
+def explains_parameters(cls: Estimator) -> Estimator:
+    """A class whose constructor answers an unknown parameter under the class's own name, hyperparameters of optimizers
+    with where they belong.
+    """
+    made, known = cls.__init__, inspect.signature(cls.__init__)  # type: ignore[misc]
+
+    def __init__(self: Any, *args: Any, **params: Any) -> None:
+        if unknown := params.keys() - known.parameters.keys():
+            raise _unknown_parameter(type(self).__name__, min(unknown), list(known.parameters)[1:])
+        made(self, *args, **params)
+
+    __init__.__signature__ = known  # type: ignore[attr-defined]
+    __init__.__qualname__ = f"{cls.__name__}.__init__"
+    cls.__init__ = __init__  # type: ignore[misc]
+    return cls
+
+
+def _unknown_parameter(call: str, word: str, known: list[str]) -> TypeError:
+    fields = {field for name in names() for field in get(name).fields}
+    hint = did_you_mean(word, known)
+    if word in fields or word == "lr":
+        core = "learning_rate" if word == "lr" else word
+        hint = f" It is the optimizer's: `{call}(optimizer=Adam({core}=...))`, or another one that has it."
+    return TypeError(f"`{call}` has no parameter `{word}`.{hint} It takes: {', '.join(known)}.")

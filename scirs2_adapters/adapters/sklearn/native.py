@@ -24,7 +24,7 @@ from sklearn.utils.validation import column_or_1d
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.errors import bad_type
 
-from .dialect import LEARNING_RATE_INIT, chosen, gathered
+from .dialect import LEARNING_RATE_INIT, chosen, explains_parameters, gathered
 from .paths import Linear
 from .state import Stepper, writeable
 
@@ -106,6 +106,7 @@ def _constructor(base: Any) -> Callable[..., None]:
     return __init__
 
 
+@explains_parameters
 class MLPClassifier(_Network, neural_network.MLPClassifier):
     """scikit-learn's `MLPClassifier`, trained by any optimizer.
 
@@ -125,6 +126,7 @@ class MLPClassifier(_Network, neural_network.MLPClassifier):
     __init__ = _constructor(neural_network.MLPClassifier)
 
 
+@explains_parameters
 class MLPRegressor(_Network, neural_network.MLPRegressor):
     """scikit-learn's `MLPRegressor`, trained by any optimizer. Arguments as in `MLPClassifier`.
 
@@ -161,6 +163,7 @@ def with_optimizer(estimator: Any, optimizer: Rule | str | None) -> MLPClassifie
     return made
 
 
+@explains_parameters
 class LinearClassifier(ClassifierMixin, Linear):
     """Multinomial logistic regression, trained by any optimizer.
 
@@ -245,6 +248,7 @@ def _log_softmax(scores: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
+@explains_parameters
 class LinearRegressor(RegressorMixin, MultiOutputMixin, Linear):
     """Least squares for one or more targets, trained by any optimizer. Arguments as in `LinearClassifier`.
 

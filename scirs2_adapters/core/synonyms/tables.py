@@ -44,6 +44,10 @@ WORDS: dict[str, tuple[str, ...]] = {
     "initial_accumulator_value": ("initial_scale",),
     "initial_scale": ("initial_accumulator_value",),
     "memory_size": ("history_size",),
+    "schedule_decay": ("momentum_decay",),
+    "ns_iterations": ("ns_steps",),
+    "ema": ("use_ema",),
+    "ema_decay": ("ema_momentum",),
     **dict.fromkeys(("linesearch", "line_search"), ("line_search_fn",)),
     "k": ("sync_period",),
     **dict.fromkeys(("base_optimizer", "fast_optimizer", "optimizer"), ("base",)),
@@ -58,6 +62,7 @@ _CLIP = (
     "Clip the gradients before the optimizer is given them; where it takes `max_grad_norm` or `global_clipnorm`, "
     "that is the norm of all of them together."
 )
+_SCHEDULE = "Let a schedule of the framework's give the learning rate, warm-up included."
 _RUNS = "It chooses how PyTorch runs a step; where there is a choice here, `kernel` makes it."
 _AROUND = "It is not the optimizer's: average, accumulate or scale in the loop around it."
 _DECAY = "Where weight decay acts is the optimizer's own: `adamw` decouples it, `adam` adds it to the gradient."
@@ -78,6 +83,7 @@ SENTENCES: dict[str, str] = {
     **dict.fromkeys(("optim_bits", "block_wise", "min_8bit_size", "percentile_clipping", "is_paged"), _STORED),
     **dict.fromkeys(("mu_dtype", "accumulator_dtype", "dtype_momentum", "state_dtype"), _DTYPE),
     **dict.fromkeys(("weight_decay", "weight_decay_rate", "wd", "l2"), "It has no weight decay; add it to the loss."),
+    **dict.fromkeys(("schedule", "lr_schedule", "scheduler", "warmup_steps", "num_warmup_steps"), _SCHEDULE),
     "name": "Optimizers here have the name of their class.",
     "params": "An optimizer of this framework is given no parameters when it is made.",
     "decay": "Let the learning rate fall by a schedule.",

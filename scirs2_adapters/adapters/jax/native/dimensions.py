@@ -4,6 +4,7 @@ function that makes it. A leaf with None is no matrix; where nothing is said, th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def matrices(call: str, dimensions: Any, params: Tree) -> Matrices:
     if dimensions is None:
         return {}
     found: dict[str, Matrix] = {}
-    said = dimensions(params) if callable(dimensions) and not _is_one(dimensions) else dimensions
+    said = dimensions(params) if callable(dimensions) and not _is_tree(dimensions) else dimensions
 
     def fill(path: Any, numbers: Any, below: Any) -> None:
         for rest, p in jax.tree_util.tree_flatten_with_path(below)[0]:
@@ -59,3 +60,8 @@ def _matrix(call: str, argument: str, numbers: Any, count: int) -> Matrix:
     if len({*inputs, *outputs}) < len(axes):
         raise bad_value(call, argument, "must have disjoint axes of inputs and outputs", numbers)
     return Matrix(inputs, outputs)
+
+
+def _is_tree(x: Any) -> bool:
+    """Whether it says the numbers and is no function that does: a module of Equinox is a tree that can be called."""
+    return _is_one(x) or not (isinstance(x, functools.partial) or jax.tree.leaves(x) == [x])

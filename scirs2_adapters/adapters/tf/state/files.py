@@ -137,6 +137,10 @@ def take(optimizer: Any, saved: Saved) -> None:
         faults = faults or problems
     else:
         raise refusal(optimizer, "; ".join(faults or _by_name(saved.paths, paths)))
+    by_position = list(range(len(paths)))
+    if order != by_position and len(saved.paths) == len(paths) and not _problems(saved, shapes, by_position, paths):
+        text = "The file has its layers in another order. Memory goes by their names; Keras gives weights by position."
+        warnings.warn(text, stacklevel=5)
     values = {e: saved.values.get(_there(e, order)) for e in here}
     new = theirs.in_our_meaning(optimizer, saved, {e: v for e, v in values.items() if v is not None})
     left = [p for i, p in enumerate(saved.paths) if i not in order]
@@ -153,16 +157,19 @@ def _there(entry: Entry, order: Sequence[int]) -> Entry:
 
 
 def _orders(saved: Sequence[str], here: Sequence[str]) -> Iterator[list[int]]:
-    """Where each model variable may stand in the file, most certain first: by its name; by its own layer's, as a model
-    that was loaded has lost its name; and by position, unless that would give one what another of its name had.
+    """Where each model variable may stand in the file, most certain first: by position where names differ at most in
+    the numbers that Keras gives; by its name; by its own layer's, as a model that was loaded has lost its name; and by
+    position where no name is shared.
     """
+    stems = [[re.sub(r"_\d+(?=/|$)", "", _last(p)) for p in paths] for paths in (saved, here)]
+    if stems[0] == stems[1]:
+        yield list(range(len(here)))
     for short in (str, _last):
         at = {short(p): i for i, p in enumerate(saved)}
         names = [short(p) for p in here]
         if len(at) == len(saved) and len(set(names)) == len(names) and at.keys() >= set(names):
             yield [at[n] for n in names]
-    stems = [[re.sub(r"_\d+(?=/|$)", "", _last(p)) for p in paths] for paths in (saved, here)]
-    if len(saved) == len(here) and (stems[0] == stems[1] or not {*map(_last, saved)} & {*map(_last, here)}):
+    if len(saved) == len(here) and not {*map(_last, saved)} & {*map(_last, here)}:
         yield list(range(len(here)))
 
 
