@@ -70,8 +70,9 @@ class Stub:
         lines = [(m, f"import {m}") for m in sorted(self.modules)]
         for module, names in sorted(self.words.items()):
             plain = sorted((name for name in names if " as " not in name), key=case)
-            lines += [(module, folded(f"from {module} import ", plain))] if plain else []
-            lines += [(module, f"from {module} import {name}") for name in sorted(names - set(plain), key=case)]
+            made = [(name, f"from {module} import {name}") for name in names - set(plain)]
+            made += [(plain[0], folded(f"from {module} import ", plain))] if plain else []
+            lines += [(module, line) for _, line in sorted(made, key=lambda entry: case(entry[0]))]
         sections: list[list[str]] = [[], [], [], []]
         for module, line in lines:
             root = module.split(".")[0]
