@@ -43,7 +43,7 @@ def plain_number(value: Any) -> Any:
     """A number of numpy's, an array of one too, as Python's, so that configs and checkpoints hold no other; anything
     else as it is.
     """
-    one = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1 and value.ndim <= 1)
+    one = isinstance(value, np.generic) or (type(value) is np.ndarray and value.size == 1 and value.ndim <= 1)
     return value.item() if one else value
 
 

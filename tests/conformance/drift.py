@@ -16,7 +16,7 @@ from tests.reference import reference
 
 from .cells import Cell
 from .drivers import driver
-from .options import Hyper, resolved
+from .options import Hyper, brisk, resolved
 from .problem import FEW, Arrays, Problem, problem, rounded
 
 STEPS, EVERY = 1000, 50
@@ -27,7 +27,8 @@ TIMES = 4
 def hyper(rule: str, dtype: str) -> Hyper:
     """The defaults at a learning rate of 1e-3; a rule whose rate is 1 finds its own and keeps it."""
     rate = scirs2_adapters.get(rule).fields_with()["learning_rate"].default
-    return resolved(rule, {} if rate == 1.0 else {"learning_rate": 1e-3}, dtype)
+    alike = {k: v for k, v in brisk(scirs2_adapters.get(rule)).items() if k == "layout"}
+    return resolved(rule, alike if rate == 1.0 else {"learning_rate": 1e-3, **alike}, dtype)
 
 
 @functools.cache

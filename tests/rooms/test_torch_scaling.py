@@ -15,7 +15,20 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from scirs2_adapters.core import with_closure
 
 from .torch_scaling import OVERFLOWS, STEPS, Run, backward, peer, scaler_of, unscaled
-from .torch_support import ALL, CLOSE, EVERY, PEERED, distance, each_optimizer, ours, params_of, plain_for, same, theirs
+from .torch_support import (
+    ALL,
+    CLOSE,
+    EVERY,
+    PEERED,
+    coarse,
+    distance,
+    each_optimizer,
+    ours,
+    params_of,
+    plain_for,
+    same,
+    theirs,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread", "exact_muon")
 PROTOCOL = "_step_supports_amp_scaling"
@@ -107,7 +120,7 @@ def test_max_grad_norm_is_of_unscaled_gradients(name: str, fused: bool | None) -
 def test_the_norm_of_scaled_float16_gradients_does_not_overflow(name: str) -> None:
     steps = []
     for factor in (1.0, 512.0):
-        optimizer = ours(name)(plain_for(name, torch.float16), fused=True, max_grad_norm=1.0)
+        optimizer = ours(name)(plain_for(name, torch.float16), fused=True, max_grad_norm=1.0, **coarse(name))
         for p in params_of(optimizer):
             p.grad = torch.full_like(p, 64.0 * factor)
         optimizer.grad_scale, optimizer.found_inf = torch.tensor(factor), torch.tensor(0.0)

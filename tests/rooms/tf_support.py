@@ -61,7 +61,7 @@ def oracle(
 ) -> Arrays:
     """Where the core's plain numpy goes in float64; `each` is called before each step."""
     xs = [p.astype(float) for p in PARAMS]
-    host = HostOptimizer(rule, xs, kernel="traced")
+    host = HostOptimizer(rule, xs, kernel="traced", layout="inputs_first")
     for i, gs in enumerate(grads):
         if each:
             each(host, i)

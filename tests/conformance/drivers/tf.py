@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,7 +61,19 @@ class Optimizer:
 
     def step(self, grads: Arrays) -> None:
         with precision(self.dtype):
-            self.apply([ops.convert_to_tensor(g, dtype=self.dtype) for g in grads])
+            self.apply([self.given(ops.convert_to_tensor(g, dtype=self.dtype)) for g in grads])
+
+    def given(self, g: Any) -> Any:
+        """The gradient, with all rows named where the rule steps only those that are: of a dense one, those that are
+        not zero. Where there are no slices, a zero is a number that is too small to matter.
+        """
+        if self.optimizer.rule_class.sparse != "rows" or 0 in g.shape:
+            return g
+        if keras.backend.backend() != "tensorflow" or not g.shape:
+            return ops.where(ops.equal(g, 0), ops.full_like(g, 1e-30), g)
+        import tensorflow
+
+        return tensorflow.IndexedSlices(g, tensorflow.range(g.shape[0]), tensorflow.constant(g.shape))
 
     def params(self) -> Arrays:
         return [copied(v) for v in self.variables]

@@ -32,6 +32,12 @@ __all__ = ["explain", "factory", "step", "transformation"]
 ROOM = __name__.rpartition(".")[0]
 
 
+class Given(np.ndarray):
+    """A number of the user's that counts as traced: where it is 0 there is memory all the same, since the tree of the
+    state must not follow from values.
+    """
+
+
 def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
     """The transformation of a rule with these arguments, by optax's names."""
     call, given = cls.name, dict(given)
@@ -47,7 +53,7 @@ def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientT
     _refuse_narrow(call, given)
     core = words.to_core({k: v for k, v in given.items() if k != "base"}, fields, call)
     hyper = {k: v for k, v in core.items() if is_traced(v) or (fields[k].structural and v == 0 and is_number(v))}
-    hyper = {k: np.asarray(v) if is_number(v) else v for k, v in hyper.items()}
+    hyper = {k: np.asarray(v).view(Given) if is_number(v) else v for k, v in hyper.items()}
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in core.items() if k not in hyper}
     base = {"base": given["base"]} if "base" in given else {}
     rule = cls.build(base | plain, match=match, spell=lambda n: words.spell(n, fields), call=call)

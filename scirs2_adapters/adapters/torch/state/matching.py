@@ -35,6 +35,8 @@ def in_order(call: str, optimizer: Any, saved: Mapping[str, Any], report: Report
     refused where there is none.
     """
     names = [known_names(optimizer._names, group) for group in optimizer.param_groups]
+    if _in_order_already(saved):
+        return _by_position(call, names, names, optimizer.param_groups, _named_as_here(saved, optimizer.param_groups))
     theirs = [saved_names(group) for group in saved["param_groups"]]
     here = {bare(name): (i, j) for i, each in enumerate(names) for j, name in enumerate(each)}
     there = {
@@ -49,6 +51,22 @@ def in_order(call: str, optimizer: Any, saved: Mapping[str, Any], report: Report
     if named and here:
         log.warning("%s: no saved name is one of this optimizer's; memory goes by position", call)
     return _by_position(call, names, theirs, optimizer.param_groups, saved)
+
+
+def _in_order_already(saved: Mapping[str, Any]) -> bool:
+    """Whether it has names in place of numbers: so distributed checkpoints load, which have sorted parameters as they
+    are here, and copy `param_names` as they were.
+    """
+    keys = [key for group in saved["param_groups"] for key in group["params"]]
+    return bool(keys) and all(isinstance(key, str) and not key.isdigit() for key in keys)
+
+
+def _named_as_here(saved: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    renamed = [
+        {**old, "param_names": group["param_names"]} if "param_names" in group else old
+        for old, group in zip(saved["param_groups"], groups, strict=False)
+    ]
+    return {**saved, "param_groups": [*renamed, *saved["param_groups"][len(renamed) :]]}
 
 
 def _all_different(places: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> bool:

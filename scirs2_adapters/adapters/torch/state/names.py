@@ -42,12 +42,8 @@ def leaves_of(optimizer: Any, group: Mapping[str, Any]) -> list[Leaf]:
 
 
 def saved_names(group: Mapping[str, Any]) -> list[str]:
-    """The names in a saved group; none if there is not one for each parameter. Distributed checkpoints have names in
-    place of numbers, in the order in which they load, and copy `param_names` as they were saved.
-    """
-    keys = group["params"]
-    written = keys and all(isinstance(key, str) and not key.isdigit() for key in keys)
-    names = keys if written else group.get("param_names") or ()
+    """The names in a saved group; none if there is not one for each parameter."""
+    names = group.get("param_names") or ()
     return list(names) if len(names) == len(group["params"]) and all(names) else []
 
 
