@@ -69,7 +69,7 @@ class Optimizer:
         """
         if self.optimizer.rule_class.sparse != "rows" or 0 in g.shape:
             return g
-        if keras.backend.backend() != "tensorflow" or not g.shape:
+        if keras.backend.backend() != "tensorflow" or len(g.shape) == 0:
             return ops.where(ops.equal(g, 0), ops.full_like(g, 1e-30), g)
         import tensorflow
 
