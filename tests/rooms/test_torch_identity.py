@@ -98,6 +98,21 @@ def share(optimizer: torch.optim.Optimizer) -> None:
 SHARED = [name for name in ALL if not get(name)().model_slots()]
 
 
+@pytest.mark.parametrize("name", sorted({*ALL} - {*SHARED}))
+def test_numbers_of_the_model_are_not_a_part_of_the_state(name: str) -> None:
+    """What is swapped in for a step does not get them back, nor does a process that shares the state see them."""
+    optimizer = ours(name)(plain_for(name))
+    numbers = [slot.name for slot in get(name)().model_slots()]
+    walk(optimizer, steps=1)
+    saved = copy.deepcopy(optimizer.state_dict())
+    others = {str(i): p.detach().clone() for i, p in enumerate(params_of(optimizer))}
+    with swap_in_optimizer_params_and_state(optimizer, others, saved):
+        walk(optimizer, steps=3, seed=7, lay=lambda g, p: torch.ones_like(p))
+        moved = {k: optimizer.param_groups[0][k] for k in numbers}
+    kept = {k: saved["param_groups"][0][k] for k in numbers}
+    assert moved != kept == {k: optimizer.param_groups[0][k] for k in numbers}
+
+
 def shared_walk(name: str) -> None:
     """A child steps, and the parent goes on from there."""
     optimizer, alone = ours(name)(plain_for(name)), ours(name)(plain_for(name))
