@@ -32,7 +32,7 @@ class Muon(MatrixRule, counts="none"):
     early = False
     matches = {"torch": {"by_name": "none", "kernels": False}, "optax": {"eps": 1e-8, "weight_decay": 0.0,
         "adamw_weight_decay": 0.0, "counts": "step", "by_name": "none", "early": True, "layout": "inputs_first",
-        "kernels": False, "ratio": 1.0, "moduli": None}, "keras": {"adjust": "match_rms_adamw",
+        "kernels": False, "ratio": 1.0}, "keras": {"adjust": "match_rms_adamw",
         "weight_decay": 4e-3, "adamw_weight_decay": 4e-3, "adamw_eps": 1e-7, "by_name": "embedding",
         "kernels": False, "ratio": 1.0}}  # fmt: skip
 
