@@ -124,7 +124,8 @@ def refuse(name: str, p: Any, g: Any, by_leaf: bool, program: Program, limit: An
 def note(optimizer: Any, group: Mapping[str, Any]) -> None:
     """Remembers which parameters a group was given, and their shapes."""
     known = vars(optimizer).setdefault("_given", {})
-    known[id(group)] = [(weakref.ref(p), tuple(p.shape)) for p in group["params"]]
+    params = group["params"]
+    known[id(group)] = list(zip(map(weakref.ref, params), [p.shape for p in params], strict=True))
 
 
 def note_again(optimizer: Any) -> None:
@@ -143,7 +144,8 @@ def refuse_flat(name: str, optimizer: Any, group: Mapping[str, Any], rule: Rule)
     exchanged for others of their shapes, as accelerate and fully_shard do, is what it was.
     """
     given = optimizer._given.get(id(group), ())
-    new = [p for p in group["params"] if not any(ref() is p for ref, _ in given)]
+    known = {id(ref()) for ref, _ in given}
+    new = [p for p in group["params"] if id(p) not in known]
     shapes, flat = sorted(shape for _, shape in given), [p for p in new if p.ndim == 1]
     if not flat or len(flat) < len(group["params"]) or shapes == sorted(tuple(p.shape) for p in flat):
         return
