@@ -31,6 +31,9 @@ from .kernel import CompiledPass, Kernel, kernel, over_numbers, uses_rows
 SHARE = 1 << 17
 #: How many assignments of coefficients to tensors a batch remembers; each costs 64 bytes an item.
 REMEMBERED = 16
+_NOTHING = np.empty(0)
+#: Coefficients lie in memory of these types: an array of ctypes tells its address ten times as fast as one of numpy.
+_C_TYPES = {"float32": ctypes.c_float, "float64": ctypes.c_double}
 
 
 def default_threads() -> int:
@@ -126,16 +129,18 @@ def plan(
 
 
 def call(
-    batch: Batch, level: int, table: np.ndarray, coefficients: np.ndarray, rows: np.ndarray | None, threads: int
+    batch: Batch, level: int, table: np.ndarray, coefficients: int, stride: int, rows: np.ndarray | None, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Runs one pass; returns its sums and the items whose OUT says where each item's are."""
+    """Runs one pass; returns its sums and the items whose OUT says where each item's are. `coefficients` is the address
+    of rows that are `stride` bytes apart.
+    """
     items, place, sums = batch.placed(level, rows)
-    out = np.empty(sums)
+    out = np.empty(sums) if sums else _NOTHING
     workers = batch.workers(threads)
     drive, worker = compile.driver()
     desc = (ctypes.c_int64 * (Word.THREADS + workers))(
         batch.kernel.passes[level].address, address(table), table.strides[0], place, len(items),
-        address(coefficients), coefficients.strides[0], address(out), 0, workers, worker,
+        coefficients, stride, address(out) if sums else 0, 0, workers, worker,
     )  # fmt: skip
     drive(ctypes.addressof(desc))
     return out, items
@@ -175,19 +180,22 @@ def run(
 
 def _at_once(batch: Batch, table: np.ndarray, scalars: Sequence[Mapping[str, Any]], row: Any, threads: int) -> None:
     maker = batch.first or batch
-    numbers = np.array([[s[n] for n in maker.scalars] for s in scalars], dtype=maker.kernel.compute)
+    numbers = [s[n] for s in scalars for n in maker.scalars]
+    memory = (_C_TYPES[maker.kernel.compute] * len(numbers))(*numbers)
+    place, stride = ctypes.addressof(memory), ctypes.sizeof(memory) // len(scalars)
     if batch.first:
-        made, _ = call(batch.first, 0, batch.first.table(0, table, {}), numbers, row, 1)
+        made, _ = call(batch.first, 0, batch.first.table(0, table, {}), place, stride, row, 1)
         with np.errstate(over="ignore"):
-            numbers = made.reshape(len(batch.shapes), -1).astype(batch.kernel.compute)
-        row = batch.each
-    call(batch, 0, batch.table(0, table, {}), numbers, row, threads)
+            own = made.reshape(len(batch.shapes), -1).astype(batch.kernel.compute)
+        place, stride, row = address(own), own.strides[0], batch.each
+    call(batch, 0, batch.table(0, table, {}), place, stride, row, threads)
 
 
 def _level(between: Sequence[Between], level: int, threads: int) -> None:
     for b in between:
         table, coefficients = b.before(level)
-        out, items = call(b.batch, level, table, coefficients, b.batch.each, threads)
+        place, stride = address(coefficients), coefficients.strides[0]
+        out, items = call(b.batch, level, table, place, stride, b.batch.each, threads)
         b.after(level, out, items)
     totals = [b.totals(level) for b in between]
     for b in between:

@@ -23,8 +23,9 @@ from ..dialect import TORCH, build, given_by_name
 from ..paths.closures import SPACE, Evaluated, Evaluations, NotFinite, check_scaler, flat, load, number, unscale
 from ..paths.scaling import count_skipped
 from ..state import reordered
+from .group_rule import GroupRule
 from .hooks import Hooked
-from .rules import RuleOptimizer, Setting
+from .rules import RuleOptimizer
 
 Optimizer = torch.optim.Optimizer
 Tensor = torch.Tensor
@@ -82,9 +83,9 @@ class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
         super()._prepare()
         self._evaluated = Evaluated(), Evaluated()
 
-    def _refuse(self, setting: Setting) -> None:
-        RuleOptimizer._refuse(self, setting)
-        whole: Any = setting.whole
+    def _refuse(self, rule: GroupRule) -> None:
+        RuleOptimizer._refuse(self, rule)
+        whole: Any = rule.whole
         own, its = ({TORCH.spell(k, f) for k in f} for f in (self.rule_class.fields, whole.base.fields))
         if own & its:
             worded = f"must have no argument `{min(own & its)}`, for {type(self).__name__} has one"
@@ -95,7 +96,7 @@ class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
         rules: list[Any] = []
         params: list[Tensor] = []
         for i, group in enumerate(self.param_groups):
-            rules += [self._setting(i, group).whole] * len(group["params"])
+            rules += [self._group_rule(i, group).whole] * len(group["params"])
             params += group["params"]
         look = functools.partial(unscale, self, scaler, iter(self._evaluated))
         evaluations = Evaluations(type(self).__name__, params, closure, look)

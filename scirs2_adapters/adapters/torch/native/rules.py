@@ -12,12 +12,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from scirs2_adapters.core import routing
 from scirs2_adapters.core.errors import bad_type, bad_value
-from scirs2_adapters.core.fields import Field, positive
 from scirs2_adapters.core.options import check_path, check_state_dtype, takes_host
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
@@ -25,24 +23,21 @@ from scirs2_adapters.core.slots import Leaf
 from .. import paths, state
 from ..dialect import (
     FLAGS,
-    NONE_IS_DEFAULT,
     OURS,
     TORCH,
-    both_words,
     build,
     given_by_name,
-    plain,
     plain_group,
     refuse,
 )
 from ..paths import compiled, rows, scaling, shards
 from ..paths.member import reason_against
+from .group_rule import LIMIT, GroupRule, made_from
 from .hooks import Hooked
 
 Optimizer = torch.optim.Optimizer
-#: Among the settings of groups, the one of the constructor's arguments.
+#: Among the rules of groups, the one of the constructor's arguments.
 DEFAULTS = -1
-LIMIT = positive(None, "largest norm of all gradients together")
 
 
 class RuleOptimizer(Hooked):
@@ -71,10 +66,10 @@ class RuleOptimizer(Hooked):
         self.defaults = defaults = {**base, **TORCH.to_host(config, rule.fields), **options}
         self._names = state.Names()
         self._prepare()
-        self._settings[DEFAULTS] = Setting(self.rule_class, defaults, None, made=rule)
+        self._group_rules[DEFAULTS] = GroupRule(rule, defaults)
         Optimizer.__init__(self, params, defaults)
-        rows.check_parameters(call, self._setting(0, self.param_groups[0]).rule, self.param_groups)
-        shards.refuse_divided(call, self._setting(0, self.param_groups[0]).rule, self.param_groups)
+        rows.check_parameters(call, self._group_rule(0, self.param_groups[0]).rule, self.param_groups)
+        shards.refuse_divided(call, self._group_rule(0, self.param_groups[0]).rule, self.param_groups)
         scaling.check_skipping(call, self.param_groups)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -96,17 +91,17 @@ class RuleOptimizer(Hooked):
         group |= plain_group({k: v for k, v in group.items() if k != "params"}, self.defaults)
         if "state_dtype" in group:
             group["state_dtype"] = _named(group["state_dtype"])
-        setting = Setting(self.rule_class, {**self.defaults, **group}, self._settings.get(DEFAULTS))
-        self._refuse(setting)
+        rule = self._default_rule().after({**self.defaults, **group})
+        self._refuse(rule)
         options = {k: v for k, v in group.items() if k != "params"}  # which may be an iterator
         scaling.check_skipping(call, [*self.param_groups, {**self.defaults, **options}])
-        self._settings[len(self.param_groups)] = setting
-        check_state_dtype(call, group.get("state_dtype"), setting.rule.all_slots())
-        numbers = state.model_numbers(setting.rule)
-        group |= state.group_marks(setting.whole)
+        self._group_rules[len(self.param_groups)] = rule
+        check_state_dtype(call, group.get("state_dtype"), rule.rule.all_slots())
+        numbers = state.model_numbers(rule.rule)
+        group |= state.group_marks(rule.whole)
         group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
 
-    def _refuse(self, setting: Setting) -> None:
+    def _refuse(self, rule: GroupRule) -> None:
         """Refuse what a group asks for and this class cannot do; nothing here."""
 
     def explain(self) -> str:
@@ -115,7 +110,7 @@ class RuleOptimizer(Hooked):
 
     def _routed(self) -> list[tuple[Rule, Leaf]]:
         """Every parameter, with the rule of its group."""
-        rules = [self._setting(i, group).rule for i, group in enumerate(self.param_groups)]
+        rules = [self._group_rule(i, group).rule for i, group in enumerate(self.param_groups)]
         leaves = (state.leaves_of(self, group) for group in self.param_groups)
         return [(rule, leaf) for rule, each in zip(rules, leaves, strict=True) for leaf in each]
 
@@ -130,7 +125,7 @@ class RuleOptimizer(Hooked):
             # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
             # attribute where they are asked for by name, and nobody else expects to see gradients that are scaled.
             self._step_supports_amp_scaling = True
-        self._settings: dict[int, Setting] = {}
+        self._group_rules: dict[int, GroupRule] = {}
         self._plans: dict[Any, Any] = {}
         self._number = compiled.enlist(self)
 
@@ -142,12 +137,16 @@ class RuleOptimizer(Hooked):
         self._prepare()
         state.fill(self)
 
-    def _setting(self, index: int, group: Mapping[str, Any]) -> Setting:
+    def _group_rule(self, index: int, group: Mapping[str, Any]) -> GroupRule:
         """The rule of a group as its values are now; the same object as long as they do not change."""
-        last = self._settings.get(index)
-        if last is None or not last.holds(group):
-            self._settings[index] = last = Setting(self.rule_class, group, last)
-        return last
+        last = self._group_rules.get(index)
+        rule = made_from(self.rule_class, group) if last is None else last.after(group)
+        self._group_rules[index] = rule
+        return rule
+
+    def _default_rule(self) -> GroupRule:
+        """The rule of the constructor's arguments."""
+        return self._group_rule(DEFAULTS, self.defaults)
 
     def _all_or_nothing(self, make: Callable[..., Any], *args: Any) -> Any:
         """What `make` returns; if it raises, the memory it has begun is taken back, for a refused step leaves none."""
@@ -177,7 +176,7 @@ class RuleOptimizer(Hooked):
         than those that were saved, or of other shapes: what fits is loaded, and the report says what is not.
         """
         report = None if strict else state.Report([], [], [])
-        rule = self._setting(0, self.param_groups[0]).whole
+        rule = self._group_rule(0, self.param_groups[0]).whole
         state.load(self, rule, functools.partial(Optimizer.load_state_dict, self), state_dict, report)
         return report
 
@@ -192,82 +191,6 @@ class RuleOptimizer(Hooked):
         return loss
 
     _hooked = Optimizer.profile_hook_step(_advance)
-
-
-class Setting:
-    """A group's rule, and the values it is made of. Values that can change in place are read again at each step."""
-
-    def __init__(
-        self, cls: type[Rule], group: Mapping[str, Any], last: Setting | None, made: Rule | None = None
-    ) -> None:
-        self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
-        same = last if last is not None and (last.base, last.match) == (self.base, self.match) else None
-        before = made if same is None else same.whole
-        fields = (cls.fields_with(self.base) if made is None else made.fields) if same is None else same.fields
-        self.fields: Mapping[str, Field] = fields
-        self.places: list[tuple[str, str, int | None]] = TORCH.places(fields) if same is None else same.places
-        hosts = (h for _, h, _ in self.places)
-        self.keys: tuple[str, ...] = (*hosts, "base", "match", "kernel", "max_grad_norm") if same is None else same.keys
-        self.values = [group.get(k) for k in self.keys]
-        self.live = any(map(_changeable, self.values))
-        call = cls.__name__
-        if same is None or same.values[-2:] != self.values[-2:]:
-            check_path(call, self.kernel)
-            LIMIT.check(call, "max_grad_norm", self.values[-1])
-        core = self._core(call, group)
-        core |= {} if before is None else self._changed(call, group, core, before)
-        self.traced = any(isinstance(v, torch.Tensor) for v in core.values())
-        self.whole: Rule = (self._checked(cls, group) if before is None else before).revalued(core)
-        #: What takes the step: of a wrapper that evaluates the model, its base.
-        self.rule: Rule = getattr(self.whole, "base", self.whole) if self.whole.evaluates else self.whole
-
-    def _core(self, call: str, group: Mapping[str, Any]) -> dict[str, Any]:
-        """The group's values under the core's words."""
-        values = {}
-        for core, host, place in self.places:
-            value = group[host]
-            if place is not None:
-                usual = type(value) is tuple and len(value) == len(TORCH.tuples[host])
-                value = (value if usual else TORCH.members(call, host, value))[place]
-            values[core] = self.fields[core].default if value is None and host in NONE_IS_DEFAULT else _number(value)
-        return values
-
-    def _changed(self, call: str, group: Mapping[str, Any], core: Mapping[str, Any], before: Rule) -> dict[str, Any]:
-        """What someone has written into the group since the last step, checked as the constructor does."""
-        changed = {}
-        for name, value in core.items():
-            if not isinstance(value, torch.Tensor) and value != getattr(before, name):
-                with both_words(call, group):
-                    changed[name] = self.fields[name].check(call, TORCH.spell(name, self.fields), value)
-        return changed
-
-    def _checked(self, cls: type[Rule], group: Mapping[str, Any]) -> Rule:
-        hosts = {h: group[h] for _, h, _ in self.places if h not in NONE_IS_DEFAULT or group[h] is not None}
-        return build(cls, hosts | ({"base": self.base} if self.base else {}), self.match)
-
-    def holds(self, group: Mapping[str, Any]) -> bool:
-        """Whether the group still has these values."""
-        try:
-            return not self.live and [group.get(k) for k in self.keys] == self.values
-        except (ValueError, RuntimeError):  # an array or a tensor has taken the place of a number
-            return False
-
-
-def _changeable(value: Any) -> bool:
-    in_place = isinstance(value, (torch.Tensor, np.ndarray, list))
-    return in_place or (isinstance(value, tuple) and any(map(_changeable, value)))
-
-
-def _number(value: Any) -> Any:
-    """A CPU tensor as the number it is now; one that is differentiated, or lies elsewhere, stays a tensor."""
-    if type(value) in (float, bool, int):
-        return value
-    if not isinstance(value, torch.Tensor):
-        return plain(value)
-    if value.numel() != 1:
-        return value.tolist()
-    here = type(value) is torch.Tensor and value.device.type == "cpu"
-    return value.item() if here and not (value.requires_grad and torch.is_grad_enabled()) else value.reshape(())
 
 
 def _named(state_dtype: Any) -> Any:

@@ -30,7 +30,7 @@ def step(optimizer: Any, grads: list[Any] | None = None) -> None:
     found = list(map(_GRADIENT, params)) if grads is None else grads
     kinds = list(map(type, found))
     found = shards.aligned(params, found) if spread_class() in kinds else found
-    settings = [optimizer._setting(i, group) for i, group in enumerate(groups)]  # checks what was written there
+    settings = [optimizer._group_rule(i, group) for i, group in enumerate(groups)]  # checks what was written there
     scales = scaling.scales(optimizer, found)
     if scales is scaling.SKIP:
         return

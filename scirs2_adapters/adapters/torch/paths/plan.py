@@ -160,7 +160,7 @@ class Plan:
             self._assign()
         scalars = self._scalars(scales)
         groups = optimizer.param_groups
-        model = {name: groups[0][name] for name in self.model}
+        model = {name: groups[0][name] for name in self.model} if self.model else {}
         new: dict[str, float] = {}
         for part in self.parts:
             new |= part.run(found, scalars, model)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 import sys
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed
@@ -121,11 +120,18 @@ def refuse(name: str, p: Any, g: Any, by_leaf: bool, program: Program, limit: An
         )
 
 
+class Members(NamedTuple):
+    """Which parameters a group was given, by identity, and whether all of them were vectors."""
+
+    ids: list[int]
+    vectors: bool
+
+
 def note(optimizer: Any, group: Mapping[str, Any]) -> None:
-    """Remembers which parameters a group was given, and their shapes."""
-    known = vars(optimizer).setdefault("_given", {})
+    """Remembers which parameters a group was given; nothing keeps them alive."""
     params = group["params"]
-    known[id(group)] = list(zip(map(weakref.ref, params), [p.shape for p in params], strict=True))
+    known = vars(optimizer).setdefault("_given", {})
+    known[id(group)] = Members(list(map(id, params)), all(p.ndim == 1 for p in params))
 
 
 def note_again(optimizer: Any) -> None:
@@ -143,18 +149,16 @@ def refuse_flat(name: str, optimizer: Any, group: Mapping[str, Any], rule: Rule)
     So DeepSpeed's ZeRO does: it puts one flat piece of all of them into the group. A group whose parameters are
     exchanged for others of their shapes, as accelerate and fully_shard do, is what it was.
     """
-    given = optimizer._given.get(id(group), ())
-    known = {id(ref()) for ref, _ in given}
-    new = [p for p in group["params"] if id(p) not in known]
-    shapes, flat = sorted(shape for _, shape in given), [p for p in new if p.ndim == 1]
-    if not flat or len(flat) < len(group["params"]) or shapes == sorted(tuple(p.shape) for p in flat):
-        return
-    if len(given) <= len(flat) and all(len(shape) == 1 for shape in shapes):
+    given = optimizer._given.get(id(group), Members([], True))
+    known = set(given.ids)
+    flat = [p for p in group["params"] if p.ndim == 1 and id(p) not in known]
+    if not flat or len(flat) < len(group["params"]) or (given.vectors and len(given.ids) <= len(flat)):
         return
     why = "its formula is of whole parameters" if needs_whole(rule) else ""
     if why := why or (group["max_grad_norm"] and "max_grad_norm is of all gradients"):
         worded = f"must be the parameters that it was given, not flat pieces of them as in DeepSpeed's ZeRO: {why}"
-        pieces = f"{len(flat)} vector(s) of {sum(p.numel() for p in flat):,} numbers for {len(given)} parameters"
+        count = len(given.ids)
+        pieces = f"{len(flat)} vector(s) of {sum(p.numel() for p in flat):,} numbers for {count} parameters"
         hint = 'Use "zero_optimization": {"stage": 0}, torch.distributed.fsdp.fully_shard, or an optimizer that steps '
         raise bad_value(name, "params", worded, pieces, hint + "element by element, as AdamW.")
 

@@ -66,10 +66,13 @@ class Tables:
 
     def holds(self, found: list[Any]) -> bool:
         """Whether every tensor is where it was; gradients may be new ones of the same form."""
+        fixed, stepped, grads = self.fixed, self.stepped, found if self.all else [found[i] for i in self.position]
+        if self.spread:
+            fixed, stepped, grads = map(self._here, (fixed, stepped, grads))
         return (
-            list(map(Tensor.data_ptr, self._here(self.fixed))) == self.addresses
-            and list(map(Tensor.stride, self._here(self.stepped))) == self.strides
-            and self._reaches(self._here(found if self.all else [found[i] for i in self.position]))
+            list(map(Tensor.data_ptr, fixed)) == self.addresses
+            and list(map(Tensor.stride, stepped)) == self.strides
+            and self._reaches(grads)
         )
 
     def _reaches(self, grads: list[Any]) -> bool:
@@ -95,15 +98,14 @@ class Tables:
             order = list(dict.fromkeys(each))
             index = None if len(order) == 1 else np.array([order.index(k) for k in each], dtype=np.int64)
             self.uses.append((order, index))
+        self.rows = [index for _, index in self.uses]
 
     def run(self, found: list[Any], scalars: list[dict[str, Any]], model: dict[str, float]) -> dict[str, float]:
         """Steps them, in place; the new numbers of the model."""
-        lent = [(m, found[m.at], m.lend(found[m.at])) for _, _, m in self.moving]
-        for (table, row, _), (_, _, arrays) in zip(self.moving, lent, strict=True):
-            table[row] = list(map(Tensor.data_ptr, arrays))
+        lent = self._lend(found) if self.moving else []
         given = [[scalars[k] for k in order] for order, _ in self.uses]
-        rows = [index for _, index in self.uses]
-        new: dict[str, float] = self.engine.run(self.batches, self.tables, given, rows, model, torch.get_num_threads())
+        threads = torch.get_num_threads()
+        new: dict[str, float] = self.engine.run(self.batches, self.tables, given, self.rows, model, threads)
         for m, g, arrays in lent:
             for k, (own, x) in enumerate(zip(m.arrays(g), arrays, strict=True)):
                 if k != 1 and own is not x:
@@ -112,6 +114,13 @@ class Tables:
         if self.spread:
             increment_version(list(map(local, self.stepped)))
         return new
+
+    def _lend(self, found: list[Any]) -> list[tuple[Member, Any, list[Tensor]]]:
+        """Copies of what no kernel can walk, for this step."""
+        lent = [(m, found[m.at], m.lend(found[m.at])) for _, _, m in self.moving]
+        for (table, row, _), (_, _, arrays) in zip(self.moving, lent, strict=True):
+            table[row] = list(map(Tensor.data_ptr, arrays))
+        return lent
 
 
 def forms(tensors: Sequence[Tensor]) -> tuple[list[Any], ...]:

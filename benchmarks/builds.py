@@ -1,0 +1,202 @@
+"""This build beside another one, both in one process: `python -m benchmarks.builds ../other`, a checkout or a worktree.
+
+Both packages have the same name. Before a function of a build runs, that build's modules are put into `sys.modules`, so
+that imports made inside functions meet the right ones. Only what an optimizer costs apart from arithmetic is measured
+here; a ratio above 1 means that this build is slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from scirs2_adapters.demo.timing import seconds
+
+PACKAGE = "scirs2_adapters"
+FRAMEWORKS = ("torch", "jax", "core")
+NAMES = ("adamw", "sgd", "lamb", "muon", "adafactor", "prodigy")
+
+
+class Build:
+    """The modules of one checkout."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.modules = str(folder.resolve()), {}  # type: str, dict[str, ModuleType]
+        self.use()
+        if not Path(str(importlib.import_module(PACKAGE).__file__)).is_relative_to(self.folder):
+            raise ImportError(f"{self.folder} is no checkout of this package.")
+        with _operators_dropped():
+            for name in FRAMEWORKS:
+                importlib.import_module(f"{PACKAGE}.{name}")
+        self.keep()
+        for module in self.modules.values():
+            if hasattr(module, "TARGET"):  # XLA takes a name only once
+                module.TARGET += self.folder.replace("/", "_")
+
+    def use(self) -> None:
+        """Make this the build that imports find."""
+        for name in [n for n in sys.modules if n.partition(".")[0] == PACKAGE]:
+            del sys.modules[name]
+        sys.modules.update(self.modules)
+        sys.path[:] = [self.folder, *(p for p in sys.path if p != self.folder)]
+
+    def keep(self) -> None:
+        """Take the modules that have been imported meanwhile."""
+        self.modules = {n: m for n, m in sys.modules.items() if n.partition(".")[0] == PACKAGE}
+
+
+@contextmanager
+def _operators_dropped() -> Iterator[None]:
+    """Takes back the operators that a build registers in torch, which takes each name only once; no eager step needs
+    them.
+    """
+    library, made = torch.library.Library, []
+
+    def register(*words: Any) -> Any:
+        made.append(library(*words))
+        return made[-1]
+
+    torch.library.Library = register  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        torch.library.Library = library  # type: ignore[misc]
+        for each in made:
+            each._destroy()
+
+
+class Case(NamedTuple):
+    """A function of a build: what it is, how to make it, how many calls make one measurement."""
+
+    name: str
+    make: Callable[[], Callable[[], object]]
+    repeat: int
+
+
+def cases() -> Iterator[Case]:
+    """What is measured, for several kinds of rules."""
+    for name in NAMES:
+        yield from _torch(name)
+    for name in NAMES:
+        yield Case(f"numpy {name}, step of 10 x 64", _numpy(name), 50)
+    for name in ("adamw", "lamb"):
+        yield Case(f"jax {name}, step of 10 x 64", _jax(name), 20)
+
+
+def _torch(name: str) -> Iterator[Case]:
+    def optimizer(count: int, **words: Any) -> Any:
+        room = importlib.import_module(f"{PACKAGE}.torch")
+        rule = importlib.import_module(PACKAGE).get(name)
+        params = [torch.nn.Parameter(torch.ones(8, 8)) for _ in range(count)]
+        for p in params:
+            p.grad = torch.full((8, 8), 1e-3)
+        return getattr(room, rule.__name__)(params, lr=1e-6, **words)
+
+    def construct() -> Callable[[], object]:
+        one = optimizer(1_000)
+        params = one.param_groups[0]["params"]
+        return lambda: type(one)(params, lr=1e-6)
+
+    def small() -> Callable[[], object]:
+        return optimizer(1).__class__.step.__get__(optimizer(10))  # type: ignore[no-any-return]
+
+    def scheduled() -> Callable[[], object]:
+        one = optimizer(10)
+
+        def step() -> None:
+            one.param_groups[0]["lr"] *= 0.9999
+            one.step()
+
+        return step
+
+    def saved() -> Callable[[], object]:
+        one = optimizer(10)
+        one.step()
+        return one.state_dict  # type: ignore[no-any-return]
+
+    def loaded() -> Callable[[], object]:
+        one = optimizer(10)
+        one.step()
+        state = one.state_dict()
+        return lambda: one.load_state_dict(state)
+
+    yield Case(f"torch {name}, construct 1,000", construct, 1)
+    yield Case(f"torch {name}, step of 10 x 64", small, 50)
+    yield Case(f"torch {name}, step of 10 x 64, new lr", scheduled, 50)
+    yield Case(f"torch {name}, state_dict of 10", saved, 20)
+    yield Case(f"torch {name}, load_state_dict of 10", loaded, 5)
+
+
+def _numpy(name: str) -> Callable[[], Callable[[], object]]:
+    def make() -> Callable[[], object]:
+        core = importlib.import_module(f"{PACKAGE}.core")
+        rule = importlib.import_module(PACKAGE).get(name)
+        params = {str(k): np.ones((8, 8), np.float32) for k in range(10)}
+        grads = {k: np.full((8, 8), 1e-3, np.float32) for k in params}
+        optimizer = core.HostOptimizer(rule(learning_rate=1e-6), params)
+        return lambda: optimizer.step(grads)
+
+    return make
+
+
+def _jax(name: str) -> Callable[[], Callable[[], object]]:
+    def make() -> Callable[[], object]:
+        import jax.numpy as jnp
+
+        room = importlib.import_module(f"{PACKAGE}.jax")
+        tx = getattr(room, name)(learning_rate=1e-6)
+        params = [jnp.ones((8, 8)) for _ in range(10)]
+        grads = [jnp.full((8, 8), 1e-3) for _ in range(10)]
+        state = tx.init(params)
+        return lambda: tx.update(grads, state, params)
+
+    return make
+
+
+def measure(builds: Sequence[Build], case: Case, rounds: int) -> list[list[float]]:
+    """Seconds of one call in each build, in turn."""
+    functions, times = [], [[] for _ in builds]  # type: list[Callable[[], object]], list[list[float]]
+    for build in builds:
+        build.use()
+        functions.append(case.make())
+        for _ in range(3):
+            functions[-1]()
+        build.keep()
+    for i in range(rounds):
+        for k in range(len(builds)):
+            which = (i + k) % len(builds)
+            builds[which].use()
+            functions[which]()
+            times[which].append(seconds(functions[which], case.repeat))
+    return times
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.builds", description=__doc__)
+    parser.add_argument("other", type=Path, help="folder of the other checkout")
+    parser.add_argument("--only", default="", help="part of the names of the cases")
+    parser.add_argument("--rounds", type=int, default=40)
+    words = parser.parse_args()
+    builds = []
+    for folder in (Path(__file__).parents[1], words.other):
+        builds.append(Build(folder))
+    print("| case | this build, µs | the other, µs | ratio |\n|---|---:|---:|---:|")
+    for case in cases():
+        if words.only in case.name:
+            ours, theirs = measure(builds, case, words.rounds)
+            ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
+            print(f"| {case.name} | {median(ours) * 1e6:.1f} | {median(theirs) * 1e6:.1f} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
