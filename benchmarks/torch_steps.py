@@ -19,7 +19,7 @@ import torch
 from scirs2_adapters import get, names
 from scirs2_adapters import torch as ours
 from scirs2_adapters.core import Rule
-from scirs2_adapters.core.program import record
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.demo.timing import side_by_side
 

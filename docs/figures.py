@@ -13,7 +13,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from scirs2_adapters import get
-from scirs2_adapters.core.program import record
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 
 INK, RULE, CORE, HOST, TRACED, ROOM = "#1c2430", "#fdf3d8", "#e6edf7", "#dff0e3", "#f3e4f1", "#ffffff"

@@ -18,7 +18,7 @@ from typing import Any
 from stubs import HEAD, NAMES, public, quoted
 
 from scirs2_adapters.core import Rule, get
-from scirs2_adapters.core.dialect import Dialect
+from scirs2_adapters.core.argument_names import Dialect
 from scirs2_adapters.core.document import shown
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -62,7 +62,7 @@ def core() -> str:
 CORE_IMPORTS = """from typing import Any, Literal
 
 from .closures._host import ClosureOptimizer
-from .execute.optimizer import HostOptimizer
+from .numpy_optimizer import HostOptimizer
 from .registry import get, names, with_closure
 from .rule import Rule
 from .wrapper import Wrapper

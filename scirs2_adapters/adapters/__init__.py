@@ -1,5 +1,5 @@
 """One folder per framework, a room, all with the same file names. A room loads its own framework and no other's."""
 
-from scirs2_adapters.adapters._rooms import rooms
+from scirs2_adapters.adapters._names import rooms
 
 __all__ = ["rooms"]

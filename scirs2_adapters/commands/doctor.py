@@ -18,8 +18,8 @@ from pathlib import Path
 
 from scirs2_adapters import __version__
 from scirs2_adapters.adapters import rooms
-from scirs2_adapters.core.execute import compile as compiler
-from scirs2_adapters.core.execute.host import default_threads
+from scirs2_adapters.core.cpu import compile as compiler
+from scirs2_adapters.core.cpu.engine import default_threads
 
 #: Distributions worth knowing in a bug report; several may bring one framework.
 DISTRIBUTIONS = (

@@ -13,7 +13,7 @@ __all__ = ["ClosureOptimizer", "HostOptimizer", "Rule", "Wrapper", "get", "names
 
 def __getattr__(name: str) -> Any:
     if name == "HostOptimizer":
-        from .execute.optimizer import HostOptimizer
+        from .numpy_optimizer import HostOptimizer
 
         return HostOptimizer
     if name == "ClosureOptimizer":

@@ -13,10 +13,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
-from .conventions import conventions
 from .document import document, numpy_example
 from .errors import bad_type, bad_value
 from .fields import Field, flag, nonnegative, rate
+from .match import conventions
 from .routing import Routed
 from .slots import Kind, Leaf, Slot, refusal
 from .synonyms import unknown_argument

@@ -17,9 +17,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, 
 from scirs2_adapters import torch as ours
 from scirs2_adapters.hf import optim
 
+from .adapter import Room as Base
+from .adapter import Step, Watch
 from .data import HYPER, WINDOW, Settings, read_text
-from .room import Room as Base
-from .room import Step, Watch
 
 BATCH = 16
 

@@ -13,8 +13,8 @@ import optax
 
 from scirs2_adapters.jax import adamw, lion, step
 
+from .adapter import DigitsRoom, Step, Watch
 from .data import HYPER
-from .room import DigitsRoom, Step, Watch
 
 Update = Callable[..., tuple[Any, Any]]
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from scirs2_adapters.tf import AdamW, Lion
 
+from .adapter import DigitsRoom, Step, Watch
 from .data import BATCH, HYPER, SIZES
-from .room import DigitsRoom, Step, Watch
 
 
 class _Each(keras.callbacks.Callback):

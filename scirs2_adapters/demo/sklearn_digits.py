@@ -14,8 +14,8 @@ from sklearn.neural_network import MLPClassifier as Theirs
 
 from scirs2_adapters.sklearn import AdamW, Lion, MLPClassifier
 
+from .adapter import DigitsRoom, Step, Watch
 from .data import BATCH, HYPER, SIZES
-from .room import DigitsRoom, Step, Watch
 
 
 class _Given:

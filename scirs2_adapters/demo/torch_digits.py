@@ -10,8 +10,8 @@ import torch
 
 from scirs2_adapters.torch import AdamW, Lion
 
+from .adapter import DigitsRoom, Step, Watch
 from .data import HYPER, SIZES
-from .room import DigitsRoom, Step, Watch
 
 
 class Room(DigitsRoom):

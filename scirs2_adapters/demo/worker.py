@@ -16,8 +16,8 @@ from typing import Any
 from scirs2_adapters.commands.probe import path_taken
 from scirs2_adapters.core.errors import MissingExtraError
 
+from .adapter import Room, Watch
 from .data import HYPER, MODULES, Settings
-from .room import Room, Watch
 from .timing import paired
 
 

@@ -1,4 +1,4 @@
-"""adapters/X -> core -> numpy, read from the import statements: numba in core/execute only, rooms apart."""
+"""adapters/X -> core -> numpy, read from the import statements: numba in core/cpu only, rooms apart."""
 
 import sys
 from pathlib import Path
@@ -27,13 +27,13 @@ def outside(file: Path, allowed: set[str]) -> list[str]:
 
 
 def test_the_core_imports_numpy_and_itself() -> None:
-    files = [f for f in python_files(PACKAGE / "core") if "execute" not in f.relative_to(PACKAGE / "core").parts]
+    files = [f for f in python_files(PACKAGE / "core") if "cpu" not in f.relative_to(PACKAGE / "core").parts]
     assert [line for file in files for line in outside(file, {"numpy", "scirs2_adapters.core"})] == []
 
 
-def test_numba_stays_in_execute() -> None:
+def test_numba_stays_in_cpu() -> None:
     allowed = {"numpy", "numba", "llvmlite", "scirs2_adapters.core"}
-    assert [line for file in python_files(PACKAGE / "core/execute") for line in outside(file, allowed)] == []
+    assert [line for file in python_files(PACKAGE / "core/cpu") for line in outside(file, allowed)] == []
 
 
 def test_an_optimizer_imports_the_core_only() -> None:
@@ -61,8 +61,8 @@ def test_every_exception_is_still_needed(room: str, prefix: str) -> None:
 
 
 def test_the_listing_of_rooms_imports_nothing() -> None:
-    files = [PACKAGE / "adapters/__init__.py", PACKAGE / "adapters/_rooms.py"]
-    assert [line for file in files for line in outside(file, {"scirs2_adapters.adapters._rooms"})] == []
+    files = [PACKAGE / "adapters/__init__.py", PACKAGE / "adapters/_names.py"]
+    assert [line for file in files for line in outside(file, {"scirs2_adapters.adapters._names"})] == []
 
 
 def test_the_core_names_no_framework() -> None:

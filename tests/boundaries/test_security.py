@@ -13,10 +13,10 @@ UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 #: (file, call) -> why it is safe there. A line that is no longer needed must go.
 GENERATED = "runs the text of a kernel, generated from a rule's own declaration; no file, state or argument reaches it"
 EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("scirs2_adapters/core/execute/kernel.py", "exec"): GENERATED,
-    ("scirs2_adapters/core/execute/kernel.py", "compile"): GENERATED,
-    ("scirs2_adapters/adapters/torch/paths/cuda.py", "exec"): GENERATED,
-    ("scirs2_adapters/adapters/torch/paths/cuda.py", "compile"): GENERATED,
+    ("scirs2_adapters/core/cpu/kernel.py", "exec"): GENERATED,
+    ("scirs2_adapters/core/cpu/kernel.py", "compile"): GENERATED,
+    ("scirs2_adapters/adapters/torch/executors/cuda.py", "exec"): GENERATED,
+    ("scirs2_adapters/adapters/torch/executors/cuda.py", "compile"): GENERATED,
 }
 
 FILES = python_files(PACKAGE)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import scirs2_adapters
-from scirs2_adapters.core.program import record
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Kind, Leaf
 
 from .drivers import driver, drivers

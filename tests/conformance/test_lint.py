@@ -14,9 +14,9 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters.core import Rule, Wrapper
-from scirs2_adapters.core.program import record
+from scirs2_adapters.core.ops import FORMULA_NAMES
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
-from scirs2_adapters.core.waist import FORMULA_NAMES
 from tests.boundaries.test_sizes import code_lines
 
 from .options import brisk, turned

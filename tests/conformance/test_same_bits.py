@@ -9,9 +9,9 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters.core import HostOptimizer
-from scirs2_adapters.core.program import record
+from scirs2_adapters.core.ops import HOST_SCALARS
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
-from scirs2_adapters.core.waist import HOST_SCALARS
 
 from .cells import Cell, Gap, gap, history, option_rows, table
 from .walk import values

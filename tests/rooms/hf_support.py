@@ -26,7 +26,7 @@ from transformers import (
 from transformers.utils import logging
 
 import scirs2_adapters as s2
-from scirs2_adapters.core.program import record
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 
 logging.set_verbosity_error()

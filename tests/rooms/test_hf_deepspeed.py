@@ -9,7 +9,7 @@ import pytest
 from transformers import Trainer
 
 import scirs2_adapters
-from scirs2_adapters.core.program import needs_whole
+from scirs2_adapters.core.program.recorded import needs_whole
 from scirs2_adapters.hf import optim, with_optimizer
 from tests.rooms.hf_support import NAMES, arguments
 

@@ -9,7 +9,7 @@ from transformers import Trainer, TrainingArguments
 
 import scirs2_adapters as s2
 import scirs2_adapters.torch as room
-from scirs2_adapters.adapters.torch.dialect import FLAGS, OURS, TORCH, refuse
+from scirs2_adapters.adapters.torch.argument_names import FLAGS, OURS, TORCH, refuse
 from scirs2_adapters.core import Rule, with_closure
 from scirs2_adapters.core.optimizers.adamw import AdamW
 from scirs2_adapters.core.optimizers.lion import Lion

@@ -8,8 +8,8 @@ from transformers import Adafactor, Trainer, TrainingArguments
 
 import scirs2_adapters as s2
 import scirs2_adapters.torch as room
-from scirs2_adapters.adapters.hf.dialect import read
-from scirs2_adapters.adapters.torch.dialect import TORCH
+from scirs2_adapters.adapters.hf.argument_names import read
+from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.hf import optim, with_optimizer
 from tests.rooms.foreign_words import check_answers, check_installed
 from tests.rooms.hf_support import NAMES, arguments

@@ -20,9 +20,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-from scirs2_adapters.adapters.jax.dialect import dialect
-from scirs2_adapters.adapters.jax.waist import over
-from scirs2_adapters.core.program import record
+from scirs2_adapters.adapters.jax.argument_names import dialect
+from scirs2_adapters.adapters.jax.ops import over
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.support import fresh
 from tests.conformance.options import brisk, turned

@@ -18,8 +18,8 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-from scirs2_adapters.adapters.jax import paths
-from scirs2_adapters.core.execute import ffi
+from scirs2_adapters.adapters.jax import dispatch as paths
+from scirs2_adapters.core.cpu import xla_calls as ffi
 from tests.boundaries.support import fresh
 
 from .jax_support import KERNEL, SMALL, gap, one_call

@@ -15,7 +15,7 @@ from optax._src.base import NO_PARAMS_MSG
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-from scirs2_adapters.adapters.jax.dialect import dialect
+from scirs2_adapters.adapters.jax.argument_names import dialect
 from scirs2_adapters.core import HostOptimizer
 from tests.conformance.options import brisk, other, turned
 

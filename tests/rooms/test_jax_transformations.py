@@ -13,7 +13,7 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-from scirs2_adapters.adapters.jax.dialect import dialect
+from scirs2_adapters.adapters.jax.argument_names import dialect
 from scirs2_adapters.core.fields import is_number
 from tests.conformance.options import brisk, turned
 

@@ -12,7 +12,7 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-from scirs2_adapters.adapters.jax.dialect import DTYPES, dialect
+from scirs2_adapters.adapters.jax.argument_names import DTYPES, dialect
 from scirs2_adapters.core.slots import Kind, Leaf
 from tests.conformance.options import turned
 

@@ -8,7 +8,7 @@ from optax import contrib
 
 import scirs2_adapters as s2
 import scirs2_adapters.jax as room
-from scirs2_adapters.adapters.jax.dialect import dialect
+from scirs2_adapters.adapters.jax.argument_names import dialect
 from scirs2_adapters.core.synonyms import meant
 from tests.rooms.foreign_words import WORDS, check_answers, check_installed
 

@@ -13,15 +13,7 @@ from sklearn.model_selection import cross_validate
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 
-from scirs2_adapters.sklearn import (
-    SGD,
-    AdamW,
-    LinearClassifier,
-    LinearRegressor,
-    Lion,
-    MLPClassifier,
-    with_optimizer,
-)
+from scirs2_adapters.sklearn import SGD, AdamW, LinearClassifier, LinearRegressor, Lion, MLPClassifier, with_optimizer
 from tests.rooms.sklearn_support import ESTIMATORS, LINEAR, data, estimator
 
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -12,7 +12,7 @@ import pytest
 
 import scirs2_adapters as s2
 from scirs2_adapters import tf as room
-from scirs2_adapters.adapters.tf.dialect import KERAS
+from scirs2_adapters.adapters.tf.argument_names import KERAS
 from tests.conformance.options import brisk
 
 from .tf_support import (

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from scirs2_adapters import get, names
-from scirs2_adapters.adapters.tf.native import optimizer
+from scirs2_adapters.adapters.tf.optimizer import optimizer
 
 COPYING = [name for name in names() if any(s.initial == "parameter" for s in get(name)().all_slots())]
 

@@ -7,7 +7,7 @@ import pytest
 
 import scirs2_adapters as s2
 import scirs2_adapters.tf as room
-from scirs2_adapters.adapters.tf.dialect import KERAS, spelling
+from scirs2_adapters.adapters.tf.argument_names import KERAS, spelling
 from scirs2_adapters.core.synonyms import meant
 from tests.rooms.foreign_words import WORDS, check_answers, check_installed
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from scirs2_adapters.adapters.torch.paths import compiled
+from scirs2_adapters.adapters.torch.executors import compiled
 from tests.boundaries.support import fresh
 
 from .torch_compile import compile_step, each_backend, forgotten, give, pair, quiet, together

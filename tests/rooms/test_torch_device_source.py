@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from scirs2_adapters.adapters.torch.paths import cuda
+from scirs2_adapters.adapters.torch.executors import cuda
 from scirs2_adapters.core import get, names
-from scirs2_adapters.core.execute import host
-from scirs2_adapters.core.program import Program, record
+from scirs2_adapters.core.cpu import engine as host
+from scirs2_adapters.core.ops import HOST_SCALARS
+from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Leaf
-from scirs2_adapters.core.waist import HOST_SCALARS
 
 from .triton_shim import launch
 

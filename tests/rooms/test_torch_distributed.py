@@ -14,7 +14,7 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from scirs2_adapters.core import get
-from scirs2_adapters.core.program import record
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.support import ROOT
 from tests.rooms.torch_spread import LAYOUTS, SHAPES, alone, made, memory_gap, walk

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import scirs2_adapters
-from scirs2_adapters.core.program import needs_whole
+from scirs2_adapters.core.program.recorded import needs_whole
 
 from .torch_support import ours
 

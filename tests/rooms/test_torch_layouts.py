@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from scirs2_adapters import get
-from scirs2_adapters.core.execute.kernel import uses_rows
-from scirs2_adapters.core.program import Program, record
+from scirs2_adapters.core.cpu.kernel import uses_rows
+from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Leaf
 
 from .torch_support import (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from scirs2_adapters.adapters.torch.dialect import FLAGS
+from scirs2_adapters.adapters.torch.argument_names import FLAGS
 
 from .torch_loading import NAMES, named, stepped
 from .torch_support import (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import distributed
 
-from scirs2_adapters.adapters.torch.paths import scaling
+from scirs2_adapters.adapters.torch.dispatch import scaling
 
 from .torch_compile import compile_step, forgotten
 from .torch_scaling import OVERFLOWS, STEPS, Run, backward, scaler_of

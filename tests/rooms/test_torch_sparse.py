@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from scirs2_adapters.adapters.torch import paths
-from scirs2_adapters.core.execute.lazy import lazy
-from scirs2_adapters.core.program import record
+from scirs2_adapters.adapters.torch.dispatch import step as paths
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.program.zero_gradient import lazy
 from scirs2_adapters.core.slots import Leaf
 from tests.rooms.sparse_support import (
     CLOSE,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from scirs2_adapters.adapters.torch import paths
+from scirs2_adapters.adapters.torch.dispatch import step as paths
 from tests.rooms.sparse_support import (
     CLOSE,
     EXACT,

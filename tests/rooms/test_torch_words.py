@@ -7,7 +7,7 @@ import torch
 
 import scirs2_adapters as s2
 import scirs2_adapters.torch as room
-from scirs2_adapters.adapters.torch.dialect import TORCH
+from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.core import with_closure
 from scirs2_adapters.core.synonyms import meant
 from tests.rooms.foreign_words import WORDS, check_answers, check_installed

@@ -11,7 +11,7 @@ import torch
 
 from scirs2_adapters import names
 from scirs2_adapters import torch as room
-from scirs2_adapters.adapters.torch.dialect import TORCH
+from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.core import get
 from tests.conformance.options import brisk, turned
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scirs2_adapters.core import HostOptimizer, Lookahead, get
-from scirs2_adapters.core.program import record
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 from tests.reference import reference
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import HostOptimizer
-from scirs2_adapters.core.execute import storage
+from scirs2_adapters.core.cpu import storage
 from tests.conformance.options import brisk
 
 DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}

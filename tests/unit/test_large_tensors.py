@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from scirs2_adapters import get, names
-from scirs2_adapters.core.execute.driver import COLUMNS, OFFSET, ROW, ROWS
-from scirs2_adapters.core.execute.geometry import flat_items, row_items
-from scirs2_adapters.core.execute.kernel import CompiledPass, kernel
-from scirs2_adapters.core.program import Program, record
+from scirs2_adapters.core.cpu.driver import COLUMNS, OFFSET, ROW, ROWS
+from scirs2_adapters.core.cpu.kernel import CompiledPass, kernel
+from scirs2_adapters.core.cpu.work_items import flat_items, row_items
+from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Kind, Leaf
 
 BEYOND = 2**31 + 5

@@ -6,8 +6,8 @@ import pytest
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import AdamW, Lookahead
-from scirs2_adapters.core.options import STATE_DTYPES, check_path, check_state_dtype, slot_dtype, takes_host
 from scirs2_adapters.core.slots import Kind
+from scirs2_adapters.core.step.options import STATE_DTYPES, check_path, check_state_dtype, slot_dtype, takes_host
 
 SLOTS = AdamW().all_slots()
 

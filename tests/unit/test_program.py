@@ -8,11 +8,11 @@ import pytest
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import Rule
-from scirs2_adapters.core.execute.plain import NUMPY
-from scirs2_adapters.core.program import record
-from scirs2_adapters.core.recorder import Recorder
+from scirs2_adapters.core.ops import FORMULA_NAMES, HOST_SCALARS
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.program.recorder import Recorder
 from scirs2_adapters.core.slots import COPY, Kind, Leaf, column, model, row, slot
-from scirs2_adapters.core.waist import FORMULA_NAMES, HOST_SCALARS
+from scirs2_adapters.core.step.reference import NUMPY
 
 LEAF = Leaf((3, 2))
 each_name = pytest.mark.parametrize("name", names())
@@ -151,7 +151,7 @@ def test_equal_texts_are_equal_programs(name: str) -> None:
 
 
 def test_the_change_of_a_parameter_is_an_output_of_its_own() -> None:
-    from scirs2_adapters.core.execute.interpret import run
+    from scirs2_adapters.core.program.interpret import run
 
     program = record(rule(plain), LEAF)
     p, g = np.full((3, 2), 5.0), np.ones((3, 2))

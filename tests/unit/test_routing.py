@@ -13,7 +13,7 @@ import pytest
 import scirs2_adapters
 from scirs2_adapters.core import HostOptimizer, Lookahead, Muon, Wrapper
 from scirs2_adapters.core.matrix import INPUTS_FIRST, Matrix
-from scirs2_adapters.core.program import needs_whole, record
+from scirs2_adapters.core.program.recorded import needs_whole, record
 from scirs2_adapters.core.slots import Leaf
 
 #: Derived: those that may hand a parameter to another rule.

@@ -15,9 +15,9 @@ from sklearn.base import clone
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import SGD, Adam, AdamW, HostOptimizer, Lion, Lookahead, Muon, Rule, with_closure
-from scirs2_adapters.core.program import record
+from scirs2_adapters.core.ops import HOST_SCALARS
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
-from scirs2_adapters.core.waist import HOST_SCALARS
 from tests.conformance.options import brisk
 
 each_rule = pytest.mark.parametrize("rule", [get(name)() for name in names()], ids=names())

@@ -11,7 +11,7 @@ import pytest
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import HostOptimizer
-from scirs2_adapters.core.execute import compile
+from scirs2_adapters.core.cpu import compile
 from tests.boundaries.support import fresh
 
 #: Above what one thread is given, with an uneven rest; and something that is smaller than a work item.
@@ -185,7 +185,7 @@ def test_a_warm_cache_is_loaded_without_the_compiler(tmp_path: Path) -> None:
 MEET = """
 import threading, time
 import llvmlite.binding as llvm
-from scirs2_adapters.core.execute import compile
+from scirs2_adapters.core.cpu import compile
 
 made, make = [], llvm.create_mcjit_compiler
 

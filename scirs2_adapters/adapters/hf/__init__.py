@@ -11,6 +11,6 @@ require(
     },
 )
 
-from .native import optim, register, with_optimizer  # noqa: E402
+from .trainer import optim, register, with_optimizer  # noqa: E402
 
 __all__ = ["optim", "with_optimizer", "register"]

@@ -6,7 +6,7 @@ require("jax", {"jax": ("JAX", "0.5.0"), "optax": ("optax", "0.2.4")})
 
 from scirs2_adapters.core.registry import names  # noqa: E402
 
-from .native import explain, factory, step  # noqa: E402
+from .transform.factory import explain, factory, step  # noqa: E402
 
 __all__ = [*names(), "explain", "step"]
 

@@ -6,7 +6,7 @@ import optax
 
 from scirs2_adapters.core.rule import Rule
 
-from .native.fused import explain, step
+from .transform.fused import explain, step
 
 __all__ = [
     "adadelta",

@@ -21,7 +21,7 @@ import optax
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
 
-from .dialect import EMPTY, Place, chain_of
+from .argument_names import EMPTY, Place, chain_of
 
 Tree = Any
 COUNT = "count"

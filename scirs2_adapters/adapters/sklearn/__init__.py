@@ -6,7 +6,7 @@ require("sklearn", {"sklearn": ("scikit-learn", "1.6")})
 
 from scirs2_adapters.core.registry import built_in, get, names  # noqa: E402
 
-from .native import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, with_optimizer  # noqa: E402
+from .estimators import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, with_optimizer  # noqa: E402
 
 _rules = {get(name).__name__: get(name) for name in built_in()}
 globals().update(_rules)

@@ -24,11 +24,11 @@ from scirs2_adapters.core import (
 )
 from scirs2_adapters.core.rule import Rule
 
-from .native import LinearClassifier as _LinearClassifier
-from .native import LinearRegressor as _LinearRegressor
-from .native import MLPClassifier as _MLPClassifier
-from .native import MLPRegressor as _MLPRegressor
-from .native import with_optimizer
+from .estimators import LinearClassifier as _LinearClassifier
+from .estimators import LinearRegressor as _LinearRegressor
+from .estimators import MLPClassifier as _MLPClassifier
+from .estimators import MLPRegressor as _MLPRegressor
+from .estimators import with_optimizer
 
 __all__ = [
     "MLPClassifier",

@@ -6,7 +6,7 @@ require("tf", {"keras": ("Keras", "3.5")}, indirect={"tensorflow": ("TensorFlow"
 
 from scirs2_adapters.core.registry import built_in, names  # noqa: E402
 
-from .native import optimizer  # noqa: E402
+from .optimizer import optimizer  # noqa: E402
 
 # Keras' spelling and the rule's own, of the same class. Made now: a saved model finds its optimizer by registered name.
 _classes = {spelled: c for c in map(optimizer, built_in()) for spelled in (c.__name__, c.rule_class.__name__)}

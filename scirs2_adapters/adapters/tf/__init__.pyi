@@ -7,7 +7,7 @@ import keras
 
 from scirs2_adapters.core.rule import Rule
 
-from .native.rules import RuleOptimizer as _RuleOptimizer
+from .optimizer.rules import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
     "ASGD",

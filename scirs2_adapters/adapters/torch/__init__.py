@@ -6,7 +6,7 @@ require("torch", {"torch": ("PyTorch", "2.6")})
 
 from scirs2_adapters.core.registry import built_in, get, names, with_closure  # noqa: E402
 
-from .native import optimizer  # noqa: E402
+from .optimizer import optimizer  # noqa: E402
 
 __all__ = sorted(get(name).__name__ for name in (*built_in(), *with_closure()))
 

@@ -7,9 +7,9 @@ import torch
 
 from scirs2_adapters.core.rule import Rule
 
-from .native.closures import AroundOptimizer as _AroundOptimizer
-from .native.closures import SearchOptimizer as _SearchOptimizer
-from .native.rules import RuleOptimizer as _RuleOptimizer
+from .optimizer.closures import AroundOptimizer as _AroundOptimizer
+from .optimizer.closures import SearchOptimizer as _SearchOptimizer
+from .optimizer.rules import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
     "ASGD",

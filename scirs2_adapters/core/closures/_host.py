@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import bad_type, bad_value
-from ..execute.arrays import Arrays, all_finite
-from ..execute.optimizer import HostOptimizer
-from ..execute.optimizer_state import FORMAT_VERSION
+from ..numpy_arrays import Arrays, all_finite
+from ..numpy_optimizer import HostOptimizer
+from ..numpy_state import FORMAT_VERSION
 from ..registry import get
 from ..rule import Rule
 from ._search import NUMPY, check_closure, drive, is_finite

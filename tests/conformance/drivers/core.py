@@ -8,7 +8,7 @@ import numpy as np
 
 import scirs2_adapters
 from scirs2_adapters.core import HostOptimizer
-from scirs2_adapters.core.options import slot_dtype
+from scirs2_adapters.core.step.options import slot_dtype
 
 from ..options import Hyper, resolved
 from ..problem import STORAGE, Arrays, Problem, rounded

@@ -10,7 +10,7 @@ import numpy as np
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-from scirs2_adapters.adapters.jax.dialect import dialect
+from scirs2_adapters.adapters.jax.argument_names import dialect
 
 from ..options import Hyper
 from ..problem import STORAGE, Arrays, Problem

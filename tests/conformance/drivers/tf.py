@@ -15,7 +15,7 @@ from keras import ops
 
 import scirs2_adapters
 from scirs2_adapters import tf as room
-from scirs2_adapters.adapters.tf.dialect import KERAS
+from scirs2_adapters.adapters.tf.argument_names import KERAS
 
 from ..options import Hyper
 from ..problem import Arrays, Problem

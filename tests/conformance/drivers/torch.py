@@ -9,7 +9,7 @@ import torch
 
 import scirs2_adapters
 from scirs2_adapters import torch as room
-from scirs2_adapters.adapters.torch.dialect import TORCH
+from scirs2_adapters.adapters.torch.argument_names import TORCH
 
 from ..options import Hyper
 from ..problem import Arrays, Problem

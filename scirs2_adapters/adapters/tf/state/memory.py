@@ -18,11 +18,11 @@ from keras import ops
 
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.matrix import INPUTS_FIRST
-from scirs2_adapters.core.options import slot_dtype
-from scirs2_adapters.core.program import Program, record
+from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.routing import say
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import EPSILON, Kind, Leaf, Slot
+from scirs2_adapters.core.step.options import slot_dtype
 
 
 @dataclass(frozen=True, eq=False)

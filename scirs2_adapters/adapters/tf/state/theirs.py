@@ -17,7 +17,7 @@ from keras import ops
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
-from ..dialect import KERAS, spelling
+from ..argument_names import KERAS, spelling
 from .layout import KEPT, Entry, Saved, entries, own_entries, path_of, paths_of, refusal
 
 #: Where Keras' classes hold what a slot of ours remembers.

@@ -13,7 +13,7 @@ from typing import Any
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.rule import Rule
 
-from ..dialect import NONE_IS_DEFAULT, OURS, STAYS, TORCH, build
+from ..argument_names import NONE_IS_DEFAULT, OURS, STAYS, TORCH, build
 from .matching import Report, in_order
 from .memory import Held, arrays_of, check_shape, gather_counts
 from .names import known_names, remember_names

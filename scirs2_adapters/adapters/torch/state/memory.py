@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.options import slot_dtype
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
+from scirs2_adapters.core.step.options import slot_dtype
 
 from .tensors import Tensor, is_spread, local, parts
 

@@ -16,7 +16,7 @@ from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 
-from ..dialect import CONSTANTS, FLAGS, TORCH, native_class
+from ..argument_names import CONSTANTS, FLAGS, TORCH, native_class
 
 #: The form of what is saved. A number above it was written by a later version.
 FORMAT = 1

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..dialect import WHOLE_STEPS, plain_group
+from ..argument_names import WHOLE_STEPS, plain_group
 from .names import known_names
 from .tensors import Tensor
 from .values import saved_value

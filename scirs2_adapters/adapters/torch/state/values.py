@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dialect import LISTS, plain, readable
+from ..argument_names import LISTS, plain, readable
 from .tensors import Tensor
 
 

@@ -1,0 +1,219 @@
+"""optax's words for the core's: argument names and their order; `chains` has the state classes.
+
+Arguments that optax's own function takes by position are taken so, in its order as far as we have them all; the rest by
+name only. An argument of which optax knows nothing has the default None where None means the rule's own default:
+`inject_hyperparams` turns every number it sees into a traced array, and must see only those that it is given.
+"""
+
+import inspect
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from optax import contrib
+
+from scirs2_adapters.core.argument_names import Dialect, by_name
+from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.synonyms import unknown_argument
+from scirs2_adapters.core.wrapper import Wrapper
+
+from .optax_states import CHAINS, EMPTY, Place, chain_of
+
+__all__ = [
+    "CHAINS",
+    "DTYPES",
+    "EMPTY",
+    "Place",
+    "chain_of",
+    "dialect",
+    "dtype_default",
+    "given_by_name",
+    "of_matrices",
+    "signature",
+]
+
+
+@dataclass(frozen=True)
+class Words(Dialect):
+    """A dialect in which the values of the core words `turned` have the other sign."""
+
+    turned: tuple[str, ...] = ()
+
+    def seen(self, fields: Mapping[str, Field]) -> dict[str, Field]:
+        """The fields with the values that optax has for them."""
+        return {core: _turned(core, f) if core in self.turned else f for core, f in fields.items()}
+
+    def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
+        return super().parameters(self.seen(fields))
+
+    def to_host(self, values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+        return super().to_host({k: -v if k in self.turned else v for k, v in values.items()}, fields)
+
+    def to_core(self, given: Mapping[str, Any], fields: Mapping[str, Field], call: str) -> dict[str, Any]:
+        found, seen = super().to_core(given, fields, call), self.seen(fields)
+        own = {k: seen[k].check(call, self.spell(k, fields), found[k]) for k in self.turned if k in found}
+        return found | {k: -value for k, value in own.items()}
+
+
+def _turned(core: str, field: Field) -> Field:
+    """The field whose values have the other sign."""
+    worded = " ".join({"<=": ">=", ">=": "<="}.get(word, word) for word in field.requirement.split(" "))
+    means, accepts = f"-{core}, {field.means}", field.accepts
+    return replace(field, default=-field.default, requirement=worded, means=means, accepts=lambda v: accepts(-v))
+
+
+WORDS = {
+    "beta1": "b1",
+    "beta2": "b2",
+    "rho": "decay",
+    "decay_rate": "rho",
+}
+ADAFACTOR = {
+    "beta2_decay": "decay_rate",
+    "eps1": "eps",
+    "eps2": "min_scale",
+    "clip_threshold": "clipping_threshold",
+    "beta1": "momentum",
+    "scale_parameter": "multiply_by_parameter_scale",
+    "weight_decay": "weight_decay_rate",
+    "mask": "weight_decay_mask",
+}
+MUON = {
+    "mask": "weight_decay_mask",
+    "momentum": "beta",
+    "ns_coefficients": "ns_coeffs",
+    "adamw_learning_rate": "adam_learning_rate",
+    "adamw_beta1": "adam_b1",
+    "adamw_beta2": "adam_b2",
+    "adamw_eps": "adam_eps",
+    "adamw_weight_decay": "adam_weight_decay",
+    "adamw_ratio": "adam_ratio",
+    "dimensions": "muon_weight_dimension_numbers",
+}
+DIALECTS = {
+    "adadelta": Words(names=WORDS | {"mask": "weight_decay_mask"}),
+    "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
+    "muon": Words(names=WORDS | MUON),
+    "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
+}
+
+#: The argument by which optax chooses the dtype of first moments: optimizer -> (argument, slots).
+DTYPES = {
+    "adafactor": ("dtype_momentum", "exp_avg"),
+    "adam": ("mu_dtype", "exp_avg"),
+    "adamw": ("mu_dtype", "exp_avg"),
+    "lion": ("mu_dtype", "exp_avg"),
+    "muon": ("mu_dtype", "momentum_buffer", "exp_avg"),
+    "nadam": ("mu_dtype", "exp_avg"),
+    "sgd": ("accumulator_dtype", "momentum_buffer"),
+}
+#: Arguments that every factory has besides a rule's own.
+OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "axis_name": None, "skip_nonfinite": False, "match": None}
+#: Arguments whose None says something, and what that is here.
+NONE: dict[str, Any] = {"clipping_threshold": math.inf, "dtype_momentum": None}
+
+
+class Signature(inspect.Signature):
+    """What a factory takes. Bound with a `match`, what is not given has that framework's default. `inject_hyperparams`
+    binds and fills in a signature before it calls the factory, which cannot tell the one from the other.
+    """
+
+    rule: type[Rule]
+
+    def bind(self, /, *args: Any, **given: Any) -> inspect.BoundArguments:
+        """The arguments by name, with the defaults that belong to them; a base brings its own."""
+        takes = self if given.get("base") is None else signature(self.rule, given["base"])
+        bound = inspect.Signature.bind(takes, *args, **given)
+        defaults = {k: p.default for k, p in takes.parameters.items()}
+        match, base = (bound.arguments.get(k, defaults.get(k)) for k in ("match", "base"))
+        theirs, plain = _defaults(self.rule, match, base), _defaults(self.rule, None, base)
+        changed = {k for k, value in theirs.items() if value != plain[k] and defaults.get(k) == plain[k]}
+        filled = [p.replace(default=theirs[k]) if k in changed else p for k, p in takes.parameters.items()]
+        return inspect.BoundArguments(takes.replace(parameters=filled), bound.arguments)
+
+
+def _defaults(rule: type[Rule], match: str | None, base: Any) -> dict[str, Any]:
+    """The values of a rule's arguments to which nothing was given, by optax's names."""
+    made = rule.build({} if base is None else {"base": base}, match=match)
+    found = dialect(rule).to_host({k: getattr(made, k) for k in made.fields}, made.fields)
+    chain = chain_of(rule.name, match)
+    found |= {"learning_rate": None} if chain and "rate?" in chain.places else {}
+    return found | ({DTYPES[rule.name][0]: dtype_default(rule, match)} if rule.name in DTYPES else {})
+
+
+def dtype_default(rule: type[Rule], match: str | None) -> str | None:
+    """The dtype of the slot that has an argument for it, if nothing is given: None is the parameter's."""
+    theirs = _optax(rule.name).get(DTYPES.get(rule.name, ("", ""))[0]) if match == "optax" else None
+    return None if theirs is None or theirs.default is None else jnp.dtype(theirs.default).name
+
+
+def dialect(rule: type[Rule]) -> Words:
+    """The words of this optimizer."""
+    return DIALECTS.get(rule.name, Words(names=WORDS))
+
+
+def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
+    """The factory's signature; a wrapper's is that of its base as well."""
+    fields, word, own = rule.fields_with(base), inspect.Parameter, inspect.Parameter.KEYWORD_ONLY
+    given = dialect(rule).parameters(fields)
+    theirs = _optax(rule.name)
+    for core, f in fields.items():
+        host = dialect(rule).names.get(core, core)
+        if host in given and ((f.kind is int and f.static) or (host not in theirs and host in _SILENT)):
+            given[host] = given[host].replace(default=None, annotation=f"{given[host].annotation} | None")
+    for host in given.keys() & NONE.keys():
+        given[host] = given[host].replace(annotation=f"{given[host].annotation} | None")
+    for host in given.keys() & theirs.keys() - {"learning_rate"}:
+        if theirs[host].default is None:
+            given[host] = given[host].replace(default=None)
+    given["learning_rate"] = given["learning_rate"].replace(annotation=optax.ScalarOrSchedule)
+    if fields.keys() != rule.fields.keys():
+        given["base"] = word("base", own, default=getattr(rule, "default_base", None), annotation=str | Rule)
+    if rule.name in DTYPES:
+        given[DTYPES[rule.name][0]] = word(DTYPES[rule.name][0], own, default=None)
+    names = {k: dialect(rule).names.get(k, k) for k in OURS}
+    given |= {names[k]: word(names[k], own, default=default) for k, default in OURS.items()}
+    if of_matrices(rule):
+        argument = dialect(rule).names.get("dimensions", "dimensions")
+        given[argument] = word(argument, own, default=None)
+    ordered = ["learning_rate", *itertools.takewhile(given.__contains__, [k for k in theirs if k != "learning_rate"])]
+    ordered = ordered if "learning_rate" in theirs else ordered[:1]
+    rest = [k for k in given if k not in ordered]
+    first = [given[k].replace(kind=word.POSITIONAL_OR_KEYWORD) for k in ordered]
+    made: type[Signature] = type("Signature", (Signature,), {"rule": rule})
+    return made(first + [given[k].replace(kind=own) for k in rest])
+
+
+def of_matrices(rule: type[Rule]) -> bool:
+    """Whether it takes dimension numbers, which say what matrix a parameter is."""
+    return rule.view is not Rule.view and not issubclass(rule, Wrapper)
+
+
+#: Arguments that stay None until given, where optax has no such argument.
+_SILENT = ("weight_decay", "dampening", "growth_rate", "lr_decay", "momentum_decay")
+
+
+def _optax(name: str) -> dict[str, inspect.Parameter]:
+    """What optax's own function of this name takes by position, in order."""
+    theirs = getattr(optax, name, None) or getattr(contrib, name, None)
+    found = inspect.signature(theirs).parameters if theirs else {}
+    return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+
+def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that were given, by name. None is not given, but where it says something: it stands for the
+    default.
+    """
+    if unknown := given.keys() - known.parameters.keys():
+        words, fields = dialect(get(call)), get(call).fields_with(given.get("base"))
+        spelled = words.spelled(fields) | {k: words.names.get(k, k) for k in OURS}
+        spelled |= {"base": "base"} if "base" in known.parameters else {}
+        raise unknown_argument(call, min(unknown), call, spelled, known.parameters)
+    found = by_name(call, known, args, given)
+    return {k: NONE[k] if v is None else v for k, v in found.items() if v is not None or k in NONE}

@@ -1,0 +1,120 @@
+"""scikit-learn's words: what the user asked for, read from an estimator's parameters as a rule.
+
+The optimizers here are the core's classes, spelled as in the core. A network has one word of its own: its
+`learning_rate` is the name of a schedule, so its step size is called `learning_rate_init`. It is the learning rate of
+an optimizer given by name; an optimizer object carries its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from scirs2_adapters.core import Rule, get, names
+from scirs2_adapters.core.argument_names import Dialect
+from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
+from scirs2_adapters.core.synonyms import similar_name
+
+DIALECT = Dialect(names={"learning_rate": "learning_rate_init"})
+
+#: What `learning_rate_init=None` stands for where scikit-learn's own solvers run: the default of its own signature.
+LEARNING_RATE_INIT = 0.001
+
+#: Parameters of networks that only scikit-learn's own solvers read: refused beside an optimizer, never ignored.
+SOLVERS_ONLY = (
+    "solver",
+    "learning_rate",
+    "power_t",
+    "momentum",
+    "nesterovs_momentum",
+    "beta_1",
+    "beta_2",
+    "epsilon",
+    "max_fun",
+)
+
+
+def chosen(estimator: Any) -> Rule | None:
+    """A copy of the rule that `optimizer` asks for, None for the estimator's own; anything else is refused."""
+    optimizer, rate = estimator.optimizer, getattr(estimator, "learning_rate_init", None)
+    call = type(estimator).__name__
+    if optimizer is None:
+        if estimator.skip_nonfinite and hasattr(estimator, "solver"):
+            worded = "must be False with `optimizer=None`, for scikit-learn's own solvers take every step"
+            raise bad_value(call, "skip_nonfinite", worded, True, 'Give an optimizer, such as `optimizer="adam"`.')
+        return None
+    _check_optimizer(call, optimizer)
+    _refuse_solvers_only(call, estimator)
+    if isinstance(optimizer, str):
+        return DIALECT.rule(get(optimizer), {} if rate is None else {"learning_rate_init": rate}, call=call)
+    if rate is not None:
+        way_out = f"Give the learning rate to the optimizer: `{type(optimizer).__name__}(learning_rate={rate})`."
+        raise bad_value(call, "learning_rate_init", "must be None beside an optimizer object", rate, way_out)
+    return optimizer.replace()
+
+
+def _check_optimizer(call: str, optimizer: object) -> None:
+    worded = "must be None, the name of an optimizer, or an optimizer such as AdamW(learning_rate=0.001)"
+    if isinstance(optimizer, str):
+        if optimizer.casefold() not in names():
+            way_out = f"{similar_name(optimizer, names())} There are: {', '.join(names())}."
+            raise bad_value(call, "optimizer", worded, optimizer, way_out)
+    elif not isinstance(optimizer, Rule):
+        rule = optimizer if isinstance(optimizer, type) and issubclass(optimizer, Rule) else None
+        raise bad_type(call, "optimizer", worded, optimizer, f"Write `{rule.__name__}()`." if rule else "")
+
+
+def _refuse_solvers_only(call: str, estimator: Any) -> None:
+    """What only scikit-learn's own solvers read must stand at its default."""
+    defaults = inspect.signature(type(estimator)).parameters
+    for name in SOLVERS_ONLY:
+        if name in defaults and (value := getattr(estimator, name)) != (default := defaults[name].default):
+            worded = f"must be {default!r} beside an optimizer, for only scikit-learn's own solvers read it"
+            way_out = "Give the optimizer its own hyperparameters, or use `optimizer=None`."
+            raise bad_value(call, name, worded, value, way_out)
+
+
+def gathered(estimator: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with `optimizer__learning_rate` and the like as a changed copy of the optimizer, for others may
+    hold the same one; a name, or None, has no hyperparameters to be set.
+    """
+    optimizer = params.get("optimizer", estimator.optimizer)
+    nested = {k.removeprefix("optimizer__"): v for k, v in params.items() if k.startswith("optimizer__")}
+    if nested and not isinstance(optimizer, Rule):
+        word, value = next(iter(nested.items()))
+        named = get(optimizer).__name__ if isinstance(optimizer, str) and optimizer.casefold() in names() else "AdamW"
+        worded = f"must be an optimizer object for `optimizer__{word}` to be set"
+        way_out = f"Write it so: `optimizer={named}({word}={value!r})`."
+        raise bad_value(type(estimator).__name__, "optimizer", worded, optimizer, way_out)
+    rest = {k: v for k, v in params.items() if not k.startswith("optimizer__")}
+    return rest | {"optimizer": optimizer.replace(**nested)} if nested else rest
+
+
+Estimator = TypeVar("Estimator", bound=type)
+
+
+def explains_parameters(cls: Estimator) -> Estimator:
+    """A class whose constructor answers an unknown parameter under the class's own name, hyperparameters of optimizers
+    with where they belong.
+    """
+    made, known = cls.__init__, inspect.signature(cls.__init__)  # type: ignore[misc]
+
+    def __init__(self: Any, *args: Any, **params: Any) -> None:
+        if unknown := params.keys() - known.parameters.keys():
+            raise _unknown_parameter(type(self).__name__, min(unknown), list(known.parameters)[1:])
+        made(self, *args, **params)
+
+    __init__.__signature__ = known  # type: ignore[attr-defined]
+    __init__.__qualname__ = f"{cls.__name__}.__init__"
+    cls.__init__ = __init__  # type: ignore[misc]
+    return cls
+
+
+def _unknown_parameter(call: str, word: str, known: list[str]) -> TypeError:
+    fields = {field for name in names() for field in get(name).fields}
+    hint = did_you_mean(word, known)
+    if word in fields or word == "lr":
+        core = "learning_rate" if word == "lr" else word
+        hint = f" It is the optimizer's: `{call}(optimizer=Adam({core}=...))`, or another one that has it."
+    return TypeError(f"`{call}` has no parameter `{word}`.{hint} It takes: {', '.join(known)}.")

@@ -1,0 +1,240 @@
+"""How the linear estimators are trained: parameters, fit, the loop over batches, and what stops it.
+
+The step itself has one path in this room: the host kernel, or plain numpy where nothing can be compiled. All
+arithmetic is done in the dtype of `X`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from scirs2_adapters.core import Rule, get
+from scirs2_adapters.core.errors import bad_value
+
+from ..argument_names import chosen, gathered
+from ..state import Stepper, writeable
+from .units import Units
+
+#: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
+#: column that does not vary, or an intercept that is right, a derivative is rounding: with the usual epsilon Adam would
+#: take steps of the full size.
+OWN = {"learning_rate": 0.01, "eps": 1e-3}
+
+FLOATS = (np.float64, np.float32)
+Rows = tuple[Any, np.ndarray, np.ndarray]
+
+
+class Linear(BaseEstimator):
+    """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
+
+    optimizer_: Stepper
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    _best_arrays: tuple[np.ndarray, np.ndarray]
+    _params: tuple[np.ndarray, np.ndarray]
+    _numeric: bool
+    _targets: Callable[..., tuple[np.ndarray, tuple[int, ...]]]
+    _loss: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    _score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+    _units: Units | None
+    _parameter_constraints = {
+        "optimizer": "no_validation",
+        "skip_nonfinite": ["boolean"],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    }
+
+    def __init__(
+        self,
+        optimizer: Rule | str | None = None,
+        *,
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        max_iter: int = 1000,
+        tol: float | None = 1e-4,
+        shuffle: bool = True,
+        random_state: Any = None,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: float = 10,
+        skip_nonfinite: bool = False,
+    ) -> None:
+        self.optimizer = optimizer
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.skip_nonfinite = skip_nonfinite
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, those of the optimizer as `optimizer__learning_rate`."""
+        return super().set_params(**gathered(self, params))
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train from the beginning; with `warm_start`, go on from where the last fit ended."""
+        return self._train(X, y, sample_weight, partial=False)
+
+    def _train(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> Self:
+        """Both `fit` and `partial_fit`; what is refused is refused before coefficients or memory change."""
+        own, first = (rule := chosen(self)) is None, not hasattr(self, "coef_") or not (partial or self.warm_start)
+        rule = rule or get("adam")(**dict[str, Any](OWN))
+        if partial and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        X, y, weights = self._checked_rows(X, y, sample_weight, first)
+        y, outputs = self._targets(y, X.dtype, known=partial or not first)
+        X, y, weights = _that_weigh(X, y, weights)
+        if first:
+            self._start(outputs, X)
+        if first or own != (getattr(self, "_units", None) is not None):  # memory is of the units it was made in
+            self._units = Units(X, y if self._numeric else None, weights) if own else None
+            self.optimizer_ = Stepper(rule, skip_nonfinite=self.skip_nonfinite)
+        if first and self._units is not None:
+            self.intercept_[...] = self._units.target_mean
+        if first or (self.validation_scores_ is None) == self.early_stopping:
+            self.validation_scores_ = [] if self.early_stopping else None
+            self._best, self._without_progress = -np.inf, 0
+        self.optimizer_ = self.optimizer_.under(rule, self.skip_nonfinite)
+        converged = self._descend(X, y, weights, partial)
+        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
+            way_out = "Scale the data, or lower the learning rate."
+            raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
+        if not (converged or partial):
+            text = f"{self.max_iter} epochs were not enough to converge. Increase `max_iter`."
+            warnings.warn(text, ConvergenceWarning, stacklevel=4)
+        return self
+
+    def _checked_rows(self, X: Any, y: Any, sample_weight: Any, first: bool) -> Rows:
+        checks = {"multi_output": self._numeric, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
+        X, y = validate_data(self, X, y, reset=first, **checks)
+        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+        if np.any(weights < 0) or not np.any(weights):
+            worded = "must be at least 0, and not 0 everywhere"
+            raise bad_value(f"{type(self).__name__}.fit", "sample_weight", worded, sample_weight)
+        return X, y, weights
+
+    def _start(self, outputs: tuple[int, ...], X: Any) -> None:
+        """Coefficients of 0, from where a convex loss is as good to begin as any."""
+        self.coef_ = np.zeros((*outputs, X.shape[1]), dtype=X.dtype)
+        self.intercept_ = np.zeros(outputs or 1, dtype=X.dtype)
+        self.t_, self.loss_curve_ = 0, []
+
+    def _descend(self, X: Any, y: np.ndarray, weights: np.ndarray, partial: bool) -> bool:
+        """One epoch of a `partial_fit`; else epochs until `tol` ends it. Returns whether it did."""
+        random, held_out = check_random_state(self.random_state), None
+        if self.early_stopping:
+            stratify = y if is_classifier(self) else None
+            X, held_x, y, held_y, weights, held_weights = train_test_split(
+                X, y, weights, test_size=self.validation_fraction, random_state=random, stratify=stratify
+            )
+            if len(held_y) < 2:
+                raise ValueError("The validation set has less than two rows. Increase `validation_fraction`.")
+            held_out = held_x, held_y, held_weights
+        self.coef_, self.intercept_ = writeable((self.coef_, self.intercept_))
+        self._params = self._units.inside(self.coef_, self.intercept_) if self._units else (self.coef_, self.intercept_)
+        epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
+        while self.n_iter_ < epochs and not converged:
+            judged, self.loss_ = self._epoch((X, y, weights), random)
+            self.n_iter_ += 1
+            self.t_ += X.shape[0]
+            self.loss_curve_.append(self.loss_)
+            converged = self._stalls(judged, held_out)
+        del self._params
+        if held_out is not None:
+            self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
+        return converged
+
+    def _epoch(self, rows: Rows, random: np.random.RandomState) -> tuple[float, float]:
+        """Steps through one epoch; the mean loss of its rows by their weights, as it is judged and in the user's units.
+        A batch of all rows needs no shuffling.
+        """
+        count = rows[0].shape[0]
+        size = min(count, 64 if self.batch_size == "auto" else self.batch_size)
+        order = random.permutation(count) if self.shuffle and size < count else None
+        sums = np.zeros(3)
+        for batch in gen_batches(count, size):
+            X, y, weights = (x[batch if order is None else order[batch]] for x in rows)
+            skipped = self.optimizer_.skipped_steps
+            losses = self._learn(X, y, weights)
+            if self.optimizer_.skipped_steps == skipped:
+                sums += np.array([*losses, 1.0]) * weights.sum(dtype=np.float64)
+        judged, loss = sums[:2] / sums[2] if sums[2] else (np.nan, np.nan)
+        return float(judged), float(loss)
+
+    def _learn(self, X: Any, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+        """One step on these rows; the loss before it, as it is judged and in the user's units."""
+        share = weights / weights.sum()
+        losses, residual = self._loss(self._scores(X), y)
+        residual *= share[:, np.newaxis]
+        slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + self.alpha * self.coef_
+        slopes = slope, residual.sum(axis=0)
+        decay = 0.5 * self.alpha * np.sum(np.atleast_2d(self.coef_) ** 2, axis=1)
+        each = losses.T @ share
+        each = each + (decay if decay.shape == each.shape else decay.sum())
+        names, units = ("coef_", "intercept_"), self._units
+        inner = slopes if units is None else units.slopes(*slopes)
+        self.optimizer_.step(dict(zip(names, self._params, strict=True)), dict(zip(names, inner, strict=True)))
+        if units is not None:
+            self.coef_, self.intercept_ = units.outside(*self._params)
+        return float(np.sum(each if units is None else each / units.target_scale**2)), float(np.sum(each))
+
+    def _stalls(self, judged: float, held_out: Rows | None) -> bool:
+        """Whether so many epochs in a row were not better than the best one by `tol`. NaN is not better."""
+        value = -judged
+        if held_out is not None and self.validation_scores_ is not None:
+            X, y, weights = held_out
+            scores = self._scores(X)
+            value = self._score(scores, y, weights) if np.isfinite(scores).all() else np.nan
+            self.validation_scores_.append(value)
+            if value > self._best or len(self.validation_scores_) == 1:
+                self._best_arrays = self.coef_.copy(), self.intercept_.copy()
+        improved = value >= self._best + (-np.inf if self.tol is None else self.tol)
+        self._without_progress = 0 if improved else self._without_progress + 1
+        self._best = max(self._best, value)
+        return bool(self._without_progress > self.n_iter_no_change)
+
+    def _scores(self, X: Any) -> np.ndarray:
+        """One column for each output."""
+        return safe_sparse_dot(X, np.atleast_2d(self.coef_).T, dense_output=True) + self.intercept_
+
+    def _checked_scores(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return self._scores(validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False))
+
+
+def _that_weigh(X: Any, y: np.ndarray, weights: np.ndarray) -> Rows:
+    """The rows without those that weigh nothing, which so fill no place in a batch or in a held-out set."""
+    kept = weights > 0
+    return (X, y, weights) if kept.all() else (X[kept], y[kept], weights[kept])

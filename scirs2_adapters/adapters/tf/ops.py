@@ -1,0 +1,84 @@
+"""The waist bound to `keras.ops`, one binding for TensorFlow, JAX and torch, and the scalar mathematics of a trace.
+
+Numbers stay Python floats until they meet a tensor, and then take its dtype: what depends on no traced value is
+computed in float64. Left to itself Keras gives them its float32, and on torch narrows float64 tensors to that as well.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+from keras import ops
+
+from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.ops import HOST_SCALARS, Waist
+
+
+def number(value: Any, dtype: str) -> Any:
+    """A scalar in this dtype; a plain number goes there straight from float64."""
+    return ops.convert_to_tensor(value, dtype=dtype) if is_number(value) else ops.cast(value, dtype)
+
+
+def _alike(a: Any, b: Any) -> tuple[Any, Any]:
+    """Both as tensors of the dtype of the one that is a tensor."""
+    dtype = next((keras.backend.standardize_dtype(x.dtype) for x in (a, b) if not is_number(x)), keras.config.floatx())
+    return number(a, dtype), number(b, dtype)
+
+
+def _extreme(name: str) -> Callable[[Any, Any], Any]:
+    def function(a: Any, b: Any) -> Any:
+        a, b = _alike(a, b)
+        own = getattr(a, name, None)  # torch tensors have the function as a method, without Keras' narrowing
+        return own(b) if own else getattr(ops, name)(a, b)
+
+    return function
+
+
+def _sign_of_numbers(x: Any) -> Any:
+    """The sign, and NaN for NaN, of which torch says 0."""
+    return ops.where(ops.equal(x, x), ops.sign(x), x)
+
+
+def _count(x: Any, axis: int | None) -> int:
+    return max(1, math.prod(x.shape) if axis is None else x.shape[axis])
+
+
+WAIST = Waist(
+    sqrt=ops.sqrt,
+    abs=ops.absolute,
+    sign=_sign_of_numbers if keras.backend.backend() == "torch" else ops.sign,
+    maximum=_extreme("maximum"),
+    minimum=_extreme("minimum"),
+    where=lambda condition, a, b: ops.where(condition, *_alike(a, b)),
+    sum=lambda x, axis: ops.sum(x, axis=axis, keepdims=axis is not None),
+    mean=lambda x, axis: ops.sum(x, axis=axis, keepdims=axis is not None) / _count(x, axis),
+    matmul=operator.matmul,
+    transpose=lambda x: ops.swapaxes(x, -1, -2),
+    reshape=ops.reshape,
+    permute=ops.transpose,
+)
+
+
+def scalars(dtype: str) -> SimpleNamespace:
+    """The `xp` of `coefficients` for arithmetic in this dtype."""
+
+    def bind(name: str) -> Callable[..., Any]:
+        host, traced = getattr(HOST_SCALARS, name), getattr(WAIST, name, None) or getattr(ops, name)
+
+        def function(*values: Any) -> Any:
+            return host(*values) if all(map(is_number, values)) else traced(*(number(v, dtype) for v in values))
+
+        return function
+
+    def where(condition: Any, a: Any, b: Any) -> Any:
+        if isinstance(condition, bool):
+            return a if condition else b
+        return ops.where(condition, number(a, dtype), number(b, dtype))
+
+    names = [name for name in vars(HOST_SCALARS) if name != "where"]
+    return SimpleNamespace(where=where, **{name: bind(name) for name in names})

@@ -1,0 +1,167 @@
+"""A parameter with a gradient, and how its arrays are handed to a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from scirs2_adapters.core.cpu.kernel import reason_against as kernel_reason
+from scirs2_adapters.core.cpu.kernel import uses_rows
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.slots import Leaf
+
+from ..executors import cuda
+from ..executors import sparse_rows as rows
+from ..state import Held, arrays_of, dtype_name, is_spread, local
+from . import sharding as shards
+
+Tensor = torch.Tensor
+
+
+class Member:
+    """A parameter with a gradient: its rule, program and memory; `at` is where its gradient is among those found."""
+
+    def __init__(self, optimizer: Any, p: Tensor, at: int, group: int, leaf: Leaf, setting: Any, scaled: bool) -> None:
+        self.p, self.at, self.group, self.leaf = p, at, group, leaf
+        self.rule = setting.rule.route(leaf)
+        self.elsewhere = self.rule is not setting.rule
+        self.program = record(self.rule, leaf, scaled)
+        self.slots = [s.name for s in arrays_of(self.rule, leaf)]
+        self.names = ("p", "g", *self.slots)
+        self.spread = is_spread(p) and not torch.is_grad_enabled()
+        self.by_axes = uses_rows(self.program) or any(n.op == "matrix" for n in self.program.nodes)
+        self.varies = leaf if setting.rule.by_leaf else None
+        held = optimizer.state.get(p) or {}
+        self.first = not any(held.get(name) is not None for name in self.slots)
+        self.held: Held | None = None
+
+    def refuse(self, name: str, g: Tensor, fused: bool) -> None:
+        """What no path can step."""
+        rows.refuse(name, self.rule, g, fused)
+        if fused and not self.p.is_floating_point():
+            requires = "`fused=True` requires all the params to be floating point Tensors of supported devices"
+            raise RuntimeError(f"`{name}`: {requires}. Received: {self.p.dtype}. Use `fused=None`.")
+        if not (self.p.is_floating_point() or self.p.is_complex()):
+            raise RuntimeError(f"`{name}` steps floating point and complex parameters. Received: {self.p.dtype}.")
+        if self.p.is_complex() and self.by_axes:
+            raise RuntimeError(f"{name} does not support complex parameters. Received: {self.p.dtype}.")
+        if self.p.numel() and any(n > 1 and s == 0 for n, s in zip(self.p.shape, self.p.stride(), strict=True)):
+            raise RuntimeError(
+                f"`{name}` cannot step a parameter of which several elements are one place in memory. Use `p.clone()`."
+            )
+
+    def memory(self) -> list[Tensor]:
+        """Its slots that are tensors."""
+        return [self.held[name] for name in self.slots]  # type: ignore[index]
+
+    def arrays(self, g: Tensor) -> list[Tensor]:
+        """The parameter, its gradient and its slots, in the order of a kernel's table; of each the part here."""
+        whole = [self.p, g, *self.memory()]
+        return list(map(local, whole)) if self.spread else whole
+
+    def reason(self, g: Tensor, setting: Any) -> str | None:
+        """Why the host kernel cannot step it, or None."""
+        if torch.is_grad_enabled():
+            return "differentiable=True needs torch's own operations"
+        if setting.traced:
+            return "a hyperparameter is a tensor on another device"
+        tensors = self.arrays(g)
+        if reason := self.crosses or self.program.strays:
+            return reason
+        if reason := reason_against(tensors[0]) or next(filter(None, map(reason_against, tensors[2:])), None):
+            return reason
+        return kernel_reason(dict(zip(self.names, map(name_of, tensors), strict=True)))
+
+    def device_kernel(self, g: Tensor, setting: Any) -> bool:
+        """Whether a kernel of its device steps it."""
+        tensors = dict(zip(self.names, self.arrays(g._values() if rows.is_sparse(g) else g), strict=True))
+        asked = setting.kernel != "traced" and self.p.device.type == "cuda" and not torch.is_grad_enabled()
+        asked = asked and self.crosses is None
+        return asked and cuda.reason_against(self.program, tensors) is None
+
+    def walks(self, g: Tensor) -> bool:
+        """Whether the kernel can go through its memory from one end to the other."""
+        return all(lent is own for lent, own in zip(self.lend(g), self.arrays(g), strict=True))
+
+    def lend(self, g: Tensor) -> list[Tensor]:
+        """Its arrays as memory in one and the same order: each as it is where it can be, else a copy."""
+        p, *others = self.arrays(g)
+        form = torch.contiguous_format if self.by_axes else torch.preserve_format
+        if not (p.is_contiguous() or (not self.by_axes and _dense(p))):
+            p = torch.empty_like(p, memory_format=form).copy_(p)
+        return [p, *(x if _parallel(x, p) else _copy(x, p) for x in others)]
+
+    def load(self, g: Tensor) -> dict[str, Tensor]:
+        """Its arrays by name, as numbers of the arithmetic's dtype, complex ones with an axis for their parts."""
+        found = {}
+        for name, x in zip(self.names, self.arrays(g), strict=True):
+            x = self.parts(name, x.resolve_conj() if x.is_complex() else x)
+            found[name] = x.to(self.compute, copy=torch.is_grad_enabled())
+        return found
+
+    @property
+    def crosses(self) -> str | None:
+        """Why it cannot be stepped by each rank on its own, or None."""
+        return shards.crosses(self.p, self.program) if self.spread else None
+
+    @property
+    def compute(self) -> torch.dtype:
+        """The dtype of the arithmetic."""
+        return torch.float64 if self.leaf.dtype == "float64" else torch.float32
+
+    def store(self, values: Mapping[str, Tensor]) -> None:
+        """Write new values into the parameter and its slots, rounded to their dtypes."""
+        for name, x in zip(("p", *self.slots), self.written(), strict=True):
+            x.copy_(values[name])
+
+    def written(self) -> list[Tensor]:
+        """The parameter and its slots, complex ones as real numbers."""
+        p, _, *memory = self.arrays(self.p)
+        return [self.parts(n, x) for n, x in zip(("p", *self.slots), (p, *memory), strict=True)]
+
+    def parts(self, name: str, x: Tensor) -> Tensor:
+        """A complex array as a real one with an axis more, of which one that holds moduli fills the first place."""
+        if not x.is_complex():
+            return x
+        return torch.view_as_real(x)[..., :1] if name in self.program.moduli else torch.view_as_real(x)
+
+
+def reason_against(p: Tensor) -> str | None:
+    """Why the host kernel cannot step this parameter, or None."""
+    p = local(p)
+    if type(p).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return f"the parameter is a {type(p).__name__}, which computes in its own way"
+    if p.device.type != "cpu" or p.layout is not torch.strided:
+        return f"the parameter is on {p.device} in layout {p.layout}"
+    if p.is_neg():
+        return "the parameter is a negated view"
+    return kernel_reason({"p": dtype_name(p.dtype)})
+
+
+def name_of(x: Tensor) -> str:
+    """The core's name of a tensor's dtype."""
+    return dtype_name(x.dtype)
+
+
+def _dense(x: Tensor) -> bool:
+    """Whether its elements fill one stretch of memory, in any order of its axes."""
+    expected = 1
+    for stride, size in sorted((s, n) for s, n in zip(x.stride(), x.shape, strict=True) if n != 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _parallel(x: Tensor, p: Tensor) -> bool:
+    if x.is_neg():
+        return False
+    if x.shape != p.shape:  # a row or column of numbers
+        return x.is_contiguous()
+    return x.stride() == p.stride() or (x.is_contiguous() and p.is_contiguous())
+
+
+def _copy(x: Tensor, p: Tensor) -> Tensor:
+    return torch.empty_like(p, dtype=x.dtype).copy_(x) if x.shape == p.shape else x.contiguous()

@@ -1,0 +1,139 @@
+"""What is asked of the gradients before a step: by what they are multiplied on their way into the formula, which is the
+inverse of a loss scale and clipping by global norm, and whether the step is made at all.
+
+The factor is one coefficient of the step. The gradients stay as they are, and no pass over them is made but the norm's,
+which tells as well that all of them are finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import distributed
+
+from scirs2_adapters.core.errors import bad_type, bad_value
+
+from ..executors.sparse_rows import entries
+from ..state import is_spread, local
+
+Tensor = torch.Tensor
+Groups = Sequence[Mapping[str, Any]]
+#: In place of scales: this step must change nothing.
+SKIP: Final = "skip"
+#: torch's `clip_grad_norm_` adds it to the norm.
+TINY = 1e-6
+
+
+def scales(optimizer: Any, found: Sequence[Tensor | None]) -> list[Any] | str | None:
+    """For each group what its gradients are multiplied by; None if nothing is, SKIP if this step must not be made.
+
+    `grad_scale` and `found_inf` are put on the optimizer by `torch.amp.GradScaler` for the time of one step.
+    """
+    groups = optimizer.param_groups
+    limits = [group.get("max_grad_norm") for group in groups]
+    mine, skips = vars(optimizer), skipping(groups)
+    grad_scale, found_inf = mine.get("grad_scale"), mine.get("found_inf")
+    scaled = grad_scale is not None or found_inf is not None or any(limits)
+    if not (scaled or skips):
+        return None
+    overflown = found_inf is not None and bool(found_inf.item() != 0)
+    grads = [g for g in found if g is not None and not overflown]
+    inverse = 1.0 if grad_scale is None else 1.0 / grad_scale.item()
+    norm = _norm(grads) * inverse if any(limits) and grads else None
+    if skips:
+        check_skipping(type(optimizer).__name__, groups)
+        overflown = _anywhere(overflown or not _finite(norm, grads), groups)
+        count_skipped(groups, int(overflown))
+    if overflown:
+        return SKIP
+    if not scaled:
+        return None
+    return [inverse * (1.0 if not limit or norm is None else _clip(limit, norm)) for limit in limits]
+
+
+def skipping(groups: Groups) -> bool:
+    """Whether a step is left out where a gradient is not finite. One step is of all groups, so one group may ask."""
+    return any(group.get("skip_nonfinite") for group in groups)
+
+
+def count_skipped(groups: Sequence[Any], more: int = 1) -> None:
+    """Counts steps that were left out, where that is asked for; the number is the same in all groups."""
+    if skipping(groups):
+        count = max(group.get("skipped_steps") or 0 for group in groups) + more
+        for group in groups:
+            group["skipped_steps"] = count
+
+
+def check_skipping(name: str, groups: Groups) -> None:
+    """Refuse to promise what could not be kept: the host must see all gradients before it queues the step."""
+    for group in groups:
+        if not isinstance(group.get("skip_nonfinite", False), bool):
+            raise bad_type(name, "skip_nonfinite", "must be True or False", group["skip_nonfinite"])
+    if not skipping(groups):
+        return
+    if any(group.get("capturable") for group in groups):
+        worded = "must be False where capturable=True: a captured step cannot look at its gradients"
+        raise bad_value(name, "skip_nonfinite", worded, True, "Drop one, or let torch.amp.GradScaler look.")
+    if any(getattr(p, "_fsdp_flattened", False) for group in groups for p in group.get("params", ())):
+        worded = "must be False for what FullyShardedDataParallel has cut into pieces, of which each rank sees its own"
+        raise bad_value(name, "skip_nonfinite", worded, True, "Use torch.distributed.fsdp.fully_shard.")
+
+
+def all_finite(groups: Groups) -> bool:
+    """Whether all gradients that the parameters have are finite, on every rank."""
+    grads = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    return not _anywhere(not _finite(None, grads), groups)
+
+
+def _finite(norm: float | Tensor | None, grads: Sequence[Tensor]) -> bool:
+    """Whether the norm is finite, or without one every number that this process has."""
+    if norm is not None:
+        return bool(norm.isfinite()) if isinstance(norm, Tensor) else abs(norm) < float("inf")
+    alike: dict[Any, list[Tensor]] = {}
+    for x in (local(entries(g.detach())) for g in grads):
+        x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+        if x.numel():
+            alike.setdefault((x.device, x.dtype), []).append(x)
+    # A sum of squares is made eight times as fast as a maximum, but may be infinite where no number is.
+    return all(_finite_norms(xs, 2.0) or _finite_norms(xs, float("inf")) for xs in alike.values())
+
+
+def _finite_norms(tensors: list[Tensor], order: float) -> bool:
+    return bool(torch.stack(list(torch._foreach_norm(tensors, order))).isfinite().all())
+
+
+def _anywhere(here: bool, groups: Groups) -> bool:
+    """Whether it is so on any rank that has a part of these parameters. All of them ask, whatever they have found."""
+    meshes = dict.fromkeys(p.device_mesh for group in groups for p in group["params"] if is_spread(p))
+    for mesh in meshes:
+        flag = torch.full((), float(here), device=mesh.device_type)
+        for i in range(mesh.ndim):
+            distributed.all_reduce(flag, op=distributed.ReduceOp.MAX, group=mesh.get_group(i))
+        here = bool(flag.item())
+    return here
+
+
+def _norm(grads: list[Tensor]) -> float | Tensor:
+    """The norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` takes it."""
+    meshes: dict[Any, list[Tensor]] = {}  # what is spread over different ones has no common norm in torch
+    for g in grads:
+        meshes.setdefault(getattr(g, "device_mesh", None), []).append(g)
+    norms = list(map(_norm_together, meshes.values()))
+    norm = norms[0] if len(norms) == 1 else torch.stack([x.to(norms[0].device) for x in norms]).norm()
+    return norm.item() if norm.device.type == "cpu" else norm
+
+
+def _norm_together(grads: list[Tensor]) -> Tensor:
+    numbers = list(map(entries, grads))
+    # float16 ends at 65,504, which the norm of scaled gradients soon exceeds: the norm of norms is taken instead.
+    half = [x for x in numbers if x.dtype == torch.float16 and not is_spread(x)]
+    norms = torch._foreach_norm(half, dtype=torch.float32) if half else ()
+    norm = torch.nn.utils.get_total_norm([*(x for x in numbers if x.dtype != torch.float16 or is_spread(x)), *norms])
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+def _clip(limit: float, norm: float | Tensor) -> Any:
+    factor = limit / (norm + TINY)
+    return factor.clamp(max=1.0) if isinstance(factor, Tensor) else factor if factor != factor else min(1.0, factor)

@@ -1,0 +1,192 @@
+"""Parameters that lie on several devices, a part on each: torch's DTensor.
+
+What a formula does element by element is done on the parts where they are. A `Spread` says how the parts of a value
+make up the whole, so that sums are completed over the ranks, those of many tensors in one message, and a matrix is
+gathered before a function of whole matrices. Every rank takes the same decisions, so that all of them meet in each
+message.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import distributed
+
+from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.ops import Waist
+from scirs2_adapters.core.program.recorded import Program, needs_whole
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Slot
+
+from ..state import is_spread, local, parts
+
+Tensor = torch.Tensor
+_DIVIDING = "ZeroRedundancyOptimizer"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """For each dimension of the mesh the axis that is divided over it, or None; and the shapes of the whole tensors."""
+
+    mesh: Any
+    axes: tuple[int | None, ...]
+    params: tuple[Any, ...]
+
+    def of_slot(self, slot: Slot) -> Spread:
+        """How a slot of these parameters is spread: an axis that it does not have is on every rank."""
+        ndim = self.params[0].ndim
+        kept = [a for a, n in enumerate(slot.shape((2,) * ndim)) if n == 2]
+        return Spread(self.mesh, tuple(a if a in kept else None for a in self.axes), self.params)
+
+    def join(self, other: Spread | None) -> Spread:
+        """How the result of both is spread, by broadcasting."""
+        if other is None:
+            return self
+        axes = (b if a is None else a for a, b in zip(self.axes, other.axes, strict=True))
+        return Spread(self.mesh, tuple(axes), self.params)
+
+    def reduce(self, each: Sequence[Tensor], axis: int | None, waist: Waist, mean: bool) -> tuple[list[Tensor], Spread]:
+        """The sum or the mean of every tensor over an axis or all of them, and how it is spread."""
+        gone = [i for i, a in enumerate(self.axes) if a is not None and (axis is None or a == axis % each[0].ndim)]
+        sums = self._over_ranks([waist.sum(x, axis) for x in each], gone)
+        if mean:
+            sums = [s / max(1, self._count(k, x, axis)) for k, (s, x) in enumerate(zip(sums, each, strict=True))]
+        return sums, Spread(self.mesh, tuple(None if i in gone else a for i, a in enumerate(self.axes)), self.params)
+
+    def _over_ranks(self, sums: list[Tensor], dimensions: Sequence[int]) -> list[Tensor]:
+        if not dimensions:
+            return sums
+        flat = torch.cat([s.reshape(-1) for s in sums])
+        for i in dimensions:
+            distributed.all_reduce(flat, group=self.mesh.get_group(i))
+        return [x.view_as(s) for x, s in zip(flat.split([s.numel() for s in sums]), sums, strict=True)]
+
+    def _count(self, at: int, x: Tensor, axis: int | None) -> int:
+        """How many numbers of the whole tensor a mean is over."""
+        over = range(x.ndim) if axis is None else [axis % x.ndim]
+        return math.prod(self.params[at].shape[a] if a in self.axes else x.shape[a] for a in over)
+
+    def matrix(self, function: Callable[..., Tensor], each: Sequence[Tensor], rest: Any) -> list[Tensor]:
+        """A function of whole matrices: each is gathered, and of the result every rank keeps its part."""
+        kind, replicate = type(self.params[0]), [_replicate()] * len(self.axes)
+        results = []
+        for p, x, others in zip(self.params, each, rest, strict=True):
+            whole = _like(kind, p, x, p.placements).redistribute(placements=replicate)
+            result = function(local(whole), *others)
+            results.append(local(_like(kind, p, result, replicate).redistribute(placements=p.placements)))
+        return results
+
+
+def _like(kind: Any, p: Any, x: Tensor, placements: Any) -> Any:
+    return kind.from_local(x, p.device_mesh, placements, run_check=False, shape=p.shape, stride=p.stride())
+
+
+def _replicate() -> Any:
+    from torch.distributed.tensor import Replicate
+
+    return Replicate()
+
+
+def spread_of(params: Sequence[Any]) -> Spread:
+    """How these parameters, which are spread alike, are spread."""
+    axes = tuple(getattr(placement, "dim", None) for placement in params[0].placements)
+    return Spread(params[0].device_mesh, axes, tuple(params))
+
+
+def crosses(p: Any, program: Program) -> str | None:
+    """Why the parts of this parameter cannot be stepped each on its own, or None."""
+    if any(a is not None for a in spread_of([p]).axes) and any(n.reduces for n in program.nodes):
+        return f"{program.rule} sums over a parameter of which each rank has a part, {p.placements}"
+    return None
+
+
+def refuse(name: str, p: Any, g: Any, by_leaf: bool, program: Program, limit: Any) -> None:
+    """Pieces of a tensor of which nothing tells how they make up the whole."""
+    if is_spread(g) != is_spread(p):
+        kinds = f"a {type(p).__name__} and its gradient a {type(g).__name__}"
+        raise RuntimeError(f"`{name}` needs a gradient that is spread as its parameter is. Received: {kinds}.")
+    if is_spread(p) and any(x.is_partial() for x in p.placements):
+        raise RuntimeError(f"`{name}` cannot step a parameter that is a sum over the ranks. Received: {p.placements}.")
+    if getattr(p, "_fsdp_flattened", False) and (limit or by_leaf or any(n.reduces for n in program.nodes)):
+        why = "max_grad_norm is of all gradients" if limit else "its formula is of whole parameters"
+        raise RuntimeError(
+            f"`{name}` cannot step what FullyShardedDataParallel has cut into pieces: {why}. "
+            "Use torch.distributed.fsdp.fully_shard."
+        )
+
+
+class Members(NamedTuple):
+    """Which parameters a group was given, by identity, and whether all of them were vectors."""
+
+    ids: list[int]
+    vectors: bool
+
+
+def note(optimizer: Any, group: Mapping[str, Any]) -> None:
+    """Remembers which parameters a group was given; nothing keeps them alive."""
+    params = group["params"]
+    known = vars(optimizer).setdefault("_given", {})
+    known[id(group)] = Members(list(map(id, params)), all(p.ndim == 1 for p in params))
+
+
+def note_again(optimizer: Any) -> None:
+    """After a load, which makes new groups of the old parameters, and in a copy."""
+    known = list(vars(optimizer).pop("_given", {}).values())
+    for group in optimizer.param_groups:
+        note(optimizer, group)
+    if len(known) == len(optimizer.param_groups):
+        optimizer._given = dict(zip(map(id, optimizer.param_groups), known, strict=True))
+
+
+def refuse_flat(name: str, optimizer: Any, group: Mapping[str, Any], rule: Rule) -> None:
+    """Refuse vectors that stand for the parameters which the group was given, where a formula is of whole parameters.
+
+    So DeepSpeed's ZeRO does: it puts one flat piece of all of them into the group. A group whose parameters are
+    exchanged for others of their shapes, as accelerate and fully_shard do, is what it was.
+    """
+    given = optimizer._given.get(id(group), Members([], True))
+    known = set(given.ids)
+    flat = [p for p in group["params"] if p.ndim == 1 and id(p) not in known]
+    if not flat or len(flat) < len(group["params"]) or (given.vectors and len(given.ids) <= len(flat)):
+        return
+    why = "its formula is of whole parameters" if needs_whole(rule) else ""
+    if why := why or (group["max_grad_norm"] and "max_grad_norm is of all gradients"):
+        worded = f"must be the parameters that it was given, not flat pieces of them as in DeepSpeed's ZeRO: {why}"
+        count = len(given.ids)
+        pieces = f"{len(flat)} vector(s) of {sum(p.numel() for p in flat):,} numbers for {count} parameters"
+        hint = 'Use "zero_optimization": {"stage": 0}, torch.distributed.fsdp.fully_shard, or an optimizer that steps '
+        raise bad_value(name, "params", worded, pieces, hint + "element by element, as AdamW.")
+
+
+def refuse_divided(name: str, rule: Rule, groups: Sequence[Any]) -> None:
+    """Sums over the model, where ZeroRedundancyOptimizer has given each rank some of the parameters.
+
+    It tells the optimizer that it makes nothing of the others, so the caller is looked for.
+    """
+    reasons = ["its formula sums over the model"] if rule.model_slots() else []
+    ours = ("max_grad_norm", "skip_nonfinite")
+    reasons += [f"{k} is of all gradients" for k in ours if any(group.get(k) for group in groups)]
+    made_by: Any = getattr(sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer"), _DIVIDING, None)
+    frame = sys._getframe() if reasons and made_by else None
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), made_by):
+            hint = "Use torch.distributed.fsdp.fully_shard, which divides every parameter."
+            raise bad_value(name, "params", f"must be all parameters: {reasons[0]}", f"those of a {_DIVIDING}", hint)
+        frame = frame.f_back
+
+
+def aligned(params: Sequence[Any], found: Sequence[Any]) -> list[Any]:
+    """Gradients spread as their parameters are. A message may be needed, so this is done on every rank or on none."""
+    return [_aligned(p, g) if is_spread(p) and is_spread(g) else g for p, g in zip(params, found, strict=True)]
+
+
+def _aligned(p: Any, g: Any) -> Any:
+    if parts(g) != parts(p):
+        return g.redistribute(p.device_mesh, p.placements)
+    x = g._local_tensor
+    return g if type(x) is Tensor or not hasattr(x, "wait") else _like(type(g), g, x.wait(), g.placements)

@@ -1,0 +1,104 @@
+"""Steps counted for many parameters at once.
+
+A `step` tensor in the state is written, never exchanged: others may hold it, in this process or, in shared memory, in
+another one. Those that are made or loaded here are elements of one tensor, so that one addition counts for all of them;
+any other is counted by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..state import count_dtype
+from .param_entry import Member
+
+Tensor = torch.Tensor
+
+
+class Counted:
+    """The steps of a plan that are elements of one tensor, and what a step adds to that tensor."""
+
+    def __init__(self, flat: Tensor, steps: Sequence[Tensor]) -> None:
+        self.flat, self.steps = flat, list(steps)
+        self.places = {id(step): step.storage_offset() - flat.storage_offset() for step in steps}
+        self.increment: Any = 1
+        if len(self.places) < flat.numel():
+            self.increment = torch.zeros_like(flat)
+            self.increment[sorted(self.places.values())] = 1
+        self.look()
+
+    def look(self) -> None:
+        """Reads the counts as they are."""
+        self.values, self.version = self.flat.tolist(), self.flat._version
+
+    @property
+    def stale(self) -> bool:
+        """Whether someone has written to a count since `look`; another process leaves no trace but the values."""
+        return self.flat._version != self.version or (self.flat.is_shared() and not self.flat.is_cuda)
+
+    def advance(self) -> None:
+        """Counts this step."""
+        self.flat.add_(self.increment)
+        self.version = self.flat._version
+
+
+def together(step: Any) -> Tensor | None:
+    """The tensor that this step is an element of, as those made here are, or None."""
+    flat = step._base if type(step) is Tensor and step.device.type != "meta" else None
+    fits = flat is not None and flat.ndim == 1 and flat.is_contiguous() and step.ndim == 0
+    return flat if fits and type(flat) is Tensor and flat.dtype == step.dtype == count_dtype() else None
+
+
+class Clock:
+    """Tells each member of a plan the number of its next step, and counts it."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        steps = [m.held["step"] for m in members if m.rule.counts == "step" and m.held is not None]
+        self.loose = [step for step in steps if together(step) is None]
+        elements: dict[int, list[Tensor]] = {}
+        for step in steps:
+            if (flat := together(step)) is not None:
+                elements.setdefault(id(flat), []).append(step)
+        self.counted = [Counted(each[0]._base, each) for each in elements.values()]  # type: ignore[arg-type]
+        self.shift = 0
+
+    def look(self) -> None:
+        """Reads the counts as they are."""
+        for counted in self.counted:
+            counted.look()
+        self.shift = 0
+
+    @property
+    def stale(self) -> bool:
+        """Whether someone else has written to a count, or may have."""
+        return bool(self.loose) or any(counted.stale for counted in self.counted)
+
+    def next(self, member: Member) -> Any:
+        """The number of the step that this member was to take when `look` was called."""
+        counts, held = member.rule.counts, member.held
+        if counts != "step" or held is None:
+            return 1 if counts == "none" or member.first else 2
+        step = held["step"]
+        for counted in self.counted:
+            if (place := counted.places.get(id(step))) is not None:
+                return int(counted.values[place]) + 1
+        return step.item() + 1 if type(step) is Tensor and step.device.type == "cpu" else step.double() + 1
+
+    def on_device(self, member: Member) -> Tensor | None:
+        """The number of its next step as a tensor, read on the device where it lies, for steps that are captured."""
+        step = None if member.held is None else member.held["step"]
+        counted = next((c for c in self.counted if id(step) in c.places), None)
+        if counted is None or counted.flat.device.type == "cpu":
+            return None
+        return counted.flat[counted.places[id(step)]].double() + 1
+
+    def advance(self) -> None:
+        """Counts this step."""
+        for counted in self.counted:
+            counted.advance()
+        self.shift += 1
+        if self.loose:
+            torch._foreach_add_(self.loose, 1)

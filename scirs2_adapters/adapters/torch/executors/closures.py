@@ -1,0 +1,155 @@
+"""The model at the points of a search: parameters are put there, the user's closure is called, and they come back.
+
+A point is one vector of all parameters, or a list of tensors like them. Complex parameters are their real views, and
+16-bit ones are computed with in float32. Parameters that are put back are the very bits they were.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from scirs2_adapters.core.closures._search import Space
+from scirs2_adapters.core.errors import bad_type
+
+from ..dispatch.scaling import all_finite, skipping
+
+Tensor = torch.Tensor
+
+
+def number(x: Any) -> float:
+    """A tensor of one element as a number, summed over its shards."""
+    return float((x.full_tensor() if hasattr(x, "full_tensor") else x).detach())
+
+
+SPACE = Space(
+    dot=lambda a, b: number(torch.dot(a, b)),
+    largest=lambda a: number(a.abs().max()) if a.numel() else 0.0,
+    total=lambda a: number(a.abs().sum()),
+    plus=lambda x, c, d: x.add(d, alpha=c),
+    into=lambda x, c, d: x.add_(d, alpha=c),
+    norm=lambda a: number(torch.linalg.vector_norm(a)),
+    abs=torch.abs,
+    epsilon=lambda a: torch.finfo(a.dtype).eps,
+)
+
+
+def real(x: Tensor) -> Tensor:
+    """The tensor itself, dense and real."""
+    x = x.detach()
+    x = x.to_dense() if x.layout is not torch.strided else x
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
+def load(x: Tensor) -> Tensor:
+    """The same in the dtype that is computed with."""
+    x = real(x)
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """One vector of them all, in memory of its own."""
+    return torch.cat([real(x).reshape(-1) for x in tensors])
+
+
+class NotFinite(Exception):
+    """The gradients at a point are such that no step shall be made."""
+
+
+class Evaluated:
+    """The gradients of one evaluation, in the place of an optimizer: a `GradScaler` divides them by its scale, and
+    steps unless one of them has overflowed. It keeps an account for each object until its next update.
+    """
+
+    def __init__(self) -> None:
+        self.param_groups: list[dict[str, Any]] = []
+        self.finite = False
+
+    def step(self) -> None:
+        self.finite = True
+
+
+def unscale(optimizer: Any, scaler: torch.amp.GradScaler | None, places: Iterator[Evaluated]) -> None:
+    """Unscale the gradients of the evaluation that has just been made; NotFinite if the step ends with it."""
+    place, groups = next(places), optimizer.param_groups
+    if scaler is not None:
+        place.param_groups, place.finite = groups, False
+        scaler.step(place)  # type: ignore[arg-type]
+    elif skipping(groups) and place is optimizer._evaluated[0]:  # at the last point the step itself looks
+        place.finite = all_finite(groups)
+    else:
+        place.finite = True
+    if not place.finite:
+        raise NotFinite
+
+
+def check_scaler(name: str, scaler: Any) -> None:
+    """Refuse what is no scaler, and a scaler that calls this step itself: it would leave the second point scaled."""
+    if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
+        raise bad_type(f"{name}.step", "scaler", "must be a torch.amp.GradScaler or None", scaler)
+    frame = sys._getframe() if scaler is None else None
+    while frame is not None:
+        caller = frame.f_locals.get("self") if frame.f_code.co_name in ("step", "_maybe_opt_step") else None
+        if isinstance(caller, torch.amp.GradScaler) and caller.is_enabled():
+            way = "Write `optimizer.step(closure, scaler=scaler)`, then `scaler.update()`."
+            worded = "must be the scaler, which cannot call this step itself"
+            raise bad_type(f"{name}.step", "scaler", worded, None, way)
+        frame = frame.f_back
+
+
+class Evaluations:
+    """The evaluations of one step, during which parameters are changed by nobody else."""
+
+    def __init__(
+        self, name: str, params: list[Tensor], closure: Callable[[], Any], look: Callable[[], None] = lambda: None
+    ) -> None:
+        self.name, self.params, self.closure, self.look = name, params, closure, look
+        self.saved: list[Tensor] = []
+        self.losses: list[Any] = []
+
+    def place(self, tensors: Iterable[Tensor]) -> None:
+        for p, x in zip(self.params, tensors, strict=True):
+            (torch.view_as_real(p) if p.is_complex() and not x.is_complex() else p).copy_(x)
+
+    def place_flat(self, point: Tensor) -> None:
+        views = [real(p) for p in self.params]
+        parts = point.split([x.numel() for x in views])
+        self.place(part.view(x.shape) for part, x in zip(parts, views, strict=True))
+
+    def restore(self) -> None:
+        """Put the parameters back, if they have been anywhere."""
+        if self.saved:
+            self.place(self.saved)
+
+    def call(self) -> Any:
+        with torch.enable_grad():
+            self.losses.append(self.closure())
+        self.look()
+        return self.losses[-1]
+
+    def leave(self) -> bool:
+        """Whether the next point is another than where the parameters are; then these are remembered."""
+        if self.losses and not self.saved:
+            self.saved = [p.detach().clone() for p in self.params]
+        return bool(self.losses)
+
+    def each(self, point: Iterable[Tensor]) -> tuple[Any, list[Tensor | None]]:
+        """The loss as the closure returns it, and each parameter's gradient or None."""
+        if self.leave():
+            self.place(point)
+        loss = self.call()
+        return loss, [None if p.grad is None else load(p.grad) for p in self.params]
+
+    def whole(self, point: Tensor) -> tuple[float, Tensor]:
+        """The loss as a number, and the gradient as one vector; a parameter without one has zeros."""
+        if self.leave():
+            self.place_flat(point)
+        loss = self.call()
+        if not isinstance(loss, Tensor) and not isinstance(loss, (int, float)):
+            raise bad_type(f"{self.name}.step", "closure", "must return the loss", loss)
+        return number(torch.as_tensor(loss)), flat(
+            torch.zeros_like(p) if p.grad is None else p.grad for p in self.params
+        )

@@ -1,0 +1,96 @@
+"""The step inside a compiled program: one operation, which the compiler need not look into.
+
+It is given the tensors, so that the compiler knows what is read and what is written, and the optimizer's number, by
+which the optimizer is found when the operation runs. Hyperparameters, loss scale and memory are read then, live: none
+is a constant of the compiled program, and no scheduler makes it compile anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from typing import Any
+
+import torch
+
+from ..dispatch.step import step, step_eagerly
+
+Tensor = torch.Tensor
+
+_numbers = itertools.count(1)
+_optimizers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+#: What torch's dispatcher does for code outside any program.
+_ORDINARY = (torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set())
+
+
+def enlist(optimizer: Any) -> int:
+    """The number by which compiled programs find this optimizer, for as long as it lives."""
+    with _lock:
+        number = next(_numbers)
+        _optimizers[number] = optimizer
+    return number
+
+
+def step_compiled(optimizer: Any) -> None:
+    """The step as the compiler reads it; what the operation does not take stays outside the program."""
+    params, grads, where, i = [], [], [], 0
+    # As an attribute, `param_groups` would be guarded whole: every new learning rate would be a new program.
+    for group in optimizer.__dict__["param_groups"]:
+        for p in group["params"]:
+            if p.grad is not None:
+                params.append(p)
+                grads.append(p.grad)
+                where.append(i)
+            i += 1
+    if torch.is_grad_enabled() or not all(map(_plain, params)) or not all(map(_plain, grads)):
+        step_eagerly(optimizer)
+    elif params:
+        advance(params, grads, where, optimizer._number)
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether the operation takes it, and every compiler; subclasses compute in a way of their own."""
+    return type(x) in (Tensor, torch.nn.Parameter) and x.layout is torch.strided and not x.is_complex()
+
+
+def _advance(params: list[Tensor], grads: list[Tensor], where: list[int], number: int) -> None:
+    """The operation: the optimizer's step with these gradients, written to these parameters.
+
+    Programs of some compilers run it with torch's bookkeeping of views, versions and conjugates turned off. A step
+    needs it: its count is a view of which the version tells who has written to it.
+    """
+    with torch._C._ForceDispatchKeyGuard(*_ORDINARY), torch.no_grad():
+        _advance_one(_optimizers[number], params, grads, where)
+
+
+def _advance_one(optimizer: Any, params: list[Tensor], grads: list[Tensor], where: list[int]) -> None:
+    """A compiler that keeps operations pure gives copies of parameters, and these alone may change before the program
+    ends. The optimizer's own then lend their place, for its plans know them by address."""
+    optimizer._opt_called = True  # schedulers ask, and see no step of a program compiled before they were made
+    own = [p for group in optimizer.param_groups for p in group["params"]]
+    found: list[Tensor | None] = [None] * len(own)
+    for i, g in zip(where, grads, strict=True):
+        found[i] = g
+    pairs = [(p, own[i]) for p, i in zip(params, where, strict=True) if p.data_ptr() != own[i].data_ptr()]
+    if not pairs:
+        step(optimizer, found)
+        return
+    given, lent = map(list, zip(*pairs, strict=True))
+    kept = [p.clone() for p in lent]
+    torch._foreach_copy_(lent, given)
+    try:
+        step(optimizer, found)
+        torch._foreach_copy_(given, lent)
+    finally:
+        torch._foreach_copy_(lent, kept)
+
+
+_LIBRARY = torch.library.Library("scirs2_adapters", "FRAGMENT")
+#: Captured in a CUDA graph, it would repeat the learning rate and the count that it saw.
+_TAGS = tuple(filter(None, [getattr(torch.Tag, "cudagraph_unsafe", None)]))
+_LIBRARY.define("step(Tensor(a!)[] params, Tensor[] grads, SymInt[] where, SymInt number) -> ()", tags=_TAGS)
+_LIBRARY.impl("step", torch._disable_dynamo(_advance), "CompositeExplicitAutograd")  # type: ignore[attr-defined]
+torch.library.register_fake("scirs2_adapters::step", lambda *given: None, lib=_LIBRARY)
+advance = torch.ops.scirs2_adapters.step.default

@@ -1,0 +1,249 @@
+"""Parameters stepped in torch's own operations, many tensors in each: on accelerators, and for whatever the host kernel
+does not do.
+
+A `Bundle` stands in the formula where an array would, and each operation is one `torch._foreach_*` call. One parameter
+at a time goes through where the graph of the step is wanted.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.graph import increment_version
+
+from scirs2_adapters.core.ops import Waist
+from scirs2_adapters.core.program.interpret import run as interpret
+
+from ..dispatch.param_entry import Member
+from ..dispatch.sharding import Spread, spread_of
+from ..ops import WAIST
+from ..state import kinds, local, parts
+
+Tensor = torch.Tensor
+#: Numbers in a bundle at most: what bounds the memory that the formula's intermediate values take.
+LARGEST = 1 << 26
+
+_FOREACH: dict[Callable[..., Any], Callable[..., Any]] = {
+    operator.add: torch._foreach_add,
+    operator.sub: torch._foreach_sub,
+    operator.mul: torch._foreach_mul,
+    operator.truediv: torch._foreach_div,
+    WAIST.maximum: torch._foreach_maximum,
+    WAIST.minimum: torch._foreach_minimum,
+    WAIST.sqrt: torch._foreach_sqrt,
+    WAIST.abs: torch._foreach_abs,
+    operator.neg: torch._foreach_neg,
+}
+
+
+#: Those that take a tensor of one number for all, and leave it where it is.
+_BY_TENSOR = (operator.mul, operator.truediv)
+
+
+class Bundle:
+    """Tensors that go through a formula together; of those that are `spread` over ranks, the parts that are here."""
+
+    __slots__ = ("each", "spread")
+
+    def __init__(self, each: Any, spread: Spread | None = None) -> None:
+        self.each, self.spread = each, spread
+
+    def __neg__(self) -> Bundle:
+        return _together(operator.neg, self)
+
+
+def _together(function: Callable[..., Any], *args: Any) -> Any:
+    """`function` of every tensor of the bundles among `args`: in one call where torch has it, else one by one."""
+    first, *others = args
+    spread = _joined(args)
+    if function in _FOREACH and isinstance(first, Bundle):
+        return Bundle(_FOREACH[function](first.each, *(_given(function, x, first.each) for x in others)), spread)
+    count = next((len(x.each) for x in args if isinstance(x, Bundle)), None)
+    if count is None:
+        return function(*args)
+    columns = [x.each if isinstance(x, Bundle) else [x] * count for x in args]
+    return Bundle([function(*each) for each in zip(*columns, strict=True)], spread)
+
+
+def _joined(args: Sequence[Any]) -> Spread | None:
+    """How the result of an operation on the parts is spread."""
+    found: Spread | None = None
+    for x in args:
+        if isinstance(x, Bundle) and x.spread is not None:
+            found = x.spread.join(found)
+    return found
+
+
+def _given(function: Callable[..., Any], x: Any, each: Sequence[Tensor]) -> Any:
+    """What torch's call for many tensors takes beside them; a coefficient may be a tensor on their device."""
+    if isinstance(x, Tensor):
+        x = x.to(each[0].dtype)
+        return x if function in _BY_TENSOR else [x] * len(each)
+    return x.each if isinstance(x, Bundle) else x
+
+
+def _bound(function: Callable[..., Any], swapped: bool = False) -> Callable[..., Any]:
+    commutes = function in (operator.add, operator.mul)
+    if not swapped or commutes:
+        return lambda a, b: _together(function, a, b)
+    return lambda a, b: _together(function, b, a)
+
+
+for _name in ("add", "sub", "mul", "truediv"):
+    setattr(Bundle, f"__{_name}__", _bound(getattr(operator, _name)))
+    setattr(Bundle, f"__r{_name}__", _bound(getattr(operator, _name), swapped=True))
+for _name in ("gt", "ge", "lt", "le"):
+    setattr(Bundle, f"__{_name}__", _bound(getattr(operator, _name)))
+
+
+def _sign(x: Any) -> Any:
+    """-1, 0 or 1, and NaN of NaN, for which torch has 0."""
+    if not isinstance(x, Bundle):
+        return WAIST.sign(x)
+    unit = list(torch._foreach_clamp_max(list(torch._foreach_clamp_min(x.each, -1.0)), 1.0))
+    signs = list(torch._foreach_sign(x.each))
+    torch._foreach_add_(signs, list(torch._foreach_sub(unit, unit)))
+    return Bundle(signs, x.spread)
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    if isinstance(condition, bool):
+        return a if condition else b
+    return _together(WAIST.where, condition, a, b)
+
+
+def _total(shares: Sequence[Any]) -> Any:
+    return WAIST.total([x for share in shares for x in (share.each if isinstance(share, Bundle) else [share])])
+
+
+def _reduced(name: str) -> Callable[..., Any]:
+    """The sum or the mean, completed over the ranks where the tensors are spread."""
+    function = getattr(WAIST, name)
+
+    def reduced(x: Any, axis: int | None) -> Any:
+        if not isinstance(x, Bundle) or x.spread is None:
+            return _together(function, x, axis)
+        return Bundle(*x.spread.reduce(x.each, axis, WAIST, mean=name == "mean"))
+
+    return reduced
+
+
+def _matrix(function: Callable[..., Any], waist: Waist, args: Sequence[Any], options: dict[str, Any]) -> Any:
+    """A function of whole matrices, called of one after another."""
+    del waist
+    one = functools.partial(function, WAIST, **options)
+    first, *others = args
+    if not isinstance(first, Bundle) or first.spread is None:
+        return _together(one, *args)
+    columns = [x.each if isinstance(x, Bundle) else [x] * len(first.each) for x in others]
+    return Bundle(first.spread.matrix(one, first.each, list(zip(*columns, strict=True))), first.spread)
+
+
+def _lifted(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: _together(function, *args)
+
+
+#: The waist of bundles: `WAIST`, each name for many tensors at once.
+TOGETHER = Waist(
+    **{name: _lifted(getattr(WAIST, name)) for name in Waist.__dataclass_fields__}
+    | {"sign": _sign, "where": _where, "total": _total, "matrix": _matrix}
+    | {name: _reduced(name) for name in ("sum", "mean")}
+)
+
+
+class Traced:
+    """The members that torch's own operations step, in bundles of one program, device and arithmetic."""
+
+    def __init__(self, members: list[Member], one_by_one: bool) -> None:
+        self.members, self.alone = members, one_by_one
+        self.kinds = kinds(self.members)
+
+    def holds(self, found: list[Any]) -> bool:
+        """Whether the parameters are what they were."""
+        strided = all(found[m.at].layout is torch.strided for m in self.members)
+        return strided and kinds(self.members) == self.kinds
+
+    def assign(self, row_of: Mapping[int, int]) -> None:
+        """Sorts them by what they share, the row of scalars among it."""
+        self.row_of, self.bundles = row_of, []
+        sorted_: dict[Any, list[Member]] = {}
+        for m in self.members:
+            key: Any = (m.program, m.p.device, m.p.dtype, row_of[id(m)], id(m) if self.alone or _alone(m) else None)
+            key = (*key, parts(m.p)) if m.spread else key
+            sorted_.setdefault(key, []).append(m)
+        for members in sorted_.values():
+            self.bundles += _bounded(members)
+
+    def run(self, found: list[Any], scalars: list[dict[str, Any]], model: dict[str, float]) -> dict[str, float]:
+        """Steps them, in place; the new numbers of the model."""
+        new: dict[str, float] = {}
+        for together in [self.bundles] if model else [[bundle] for bundle in self.bundles]:
+            program = together[0][0].program
+            wanted = ["p", *(s.name for s in program.slots)]
+            leaves = [_load(members, found) | model for members in together]
+            rows = [scalars[self.row_of[id(members[0])]] for members in together]
+            results = interpret(program, TOGETHER, leaves, rows, wanted)
+            for members, values in zip(together, results, strict=True):
+                _store(members, values)
+                new = {k: float(values[k]) for k in model}
+        return new
+
+
+def _alone(m: Member) -> bool:
+    """Whether a parameter cannot share operations: it computes in its own way, or as a matrix."""
+    own = type(local(m.p) if m.spread else m.p).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    return own or m.p.is_complex() or any(n.op == "matrix" for n in m.program.nodes)
+
+
+def _bounded(members: list[Member]) -> list[list[Member]]:
+    """Bundles of at most LARGEST numbers, or of one parameter."""
+    bundles: list[list[Member]] = [[]]
+    size = 0
+    for m in members:
+        size += math.prod(m.leaf.shape)
+        if bundles[-1] and size > LARGEST:
+            bundles.append([])
+            size = math.prod(m.leaf.shape)
+        bundles[-1].append(m)
+    return bundles
+
+
+def _load(members: list[Member], found: list[Any]) -> dict[str, Any]:
+    if members[0].spread:
+        return _load_parts(members, found)
+    if len(members) == 1:
+        return dict(members[0].load(found[members[0].at]))
+    compute, columns = members[0].compute, zip(*(m.arrays(found[m.at]) for m in members), strict=True)
+    return {name: Bundle(_converted(list(c), compute)) for name, c in zip(members[0].names, columns, strict=True)}
+
+
+def _load_parts(members: list[Member], found: list[Any]) -> dict[str, Any]:
+    """The parts that are here, each value with how it is spread."""
+    first, spread = members[0], spread_of([m.p for m in members])
+    slots = {s.name: spread.of_slot(s) for s in first.program.slots if s.name in first.slots}
+    each = [m.load(found[m.at]) for m in members]
+    return {name: Bundle([x[name] for x in each], slots.get(name, spread)) for name in first.names}
+
+
+def _converted(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    if all(x.dtype == dtype for x in tensors):
+        return tensors
+    new = [torch.empty_like(x, dtype=dtype) for x in tensors]
+    torch._foreach_copy_(new, tensors)
+    return new
+
+
+def _store(members: list[Member], values: Mapping[str, Any]) -> None:
+    if len(members) == 1 and not members[0].spread:
+        members[0].store(values)
+        return
+    columns = zip(*(m.written() for m in members), strict=True)
+    if members[0].spread:
+        increment_version([x for m in members for x in (m.p, *m.memory())])  # what is written to are their parts
+    for name, targets in zip(("p", *members[0].slots), columns, strict=True):
+        torch._foreach_copy_(list(targets), values[name].each)

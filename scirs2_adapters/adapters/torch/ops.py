@@ -1,0 +1,75 @@
+"""The waist bound to torch, and the scalar mathematics of a step whose hyperparameters or count are tensors.
+
+Numbers stay Python floats until they meet a tensor. A 0-d float64 tensor among larger float32 ones leaves them float32,
+so coefficients keep float64 on any device that has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from scirs2_adapters.core.ops import HOST_SCALARS, Waist
+
+Tensor = torch.Tensor
+
+
+def _either(host: Callable[..., Any], tensors: Callable[..., Any]) -> Callable[..., Any]:
+    """`tensors` where any value is one, the others made like it; `host` of plain numbers."""
+
+    def function(*values: Any) -> Any:
+        like = next((v for v in values if isinstance(v, Tensor)), None)
+        return host(*values) if like is None else tensors(*(_like(v, like) for v in values))
+
+    return function
+
+
+def _like(value: Any, other: Tensor) -> Tensor:
+    # Filled on the device: a copy from the host could not be captured.
+    return value if isinstance(value, Tensor) else torch.full((), value, dtype=other.dtype, device=other.device)
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    return torch.where(condition, a, b) if isinstance(condition, Tensor) else a if condition else b
+
+
+def _sum(x: Tensor, axis: int | None) -> Tensor:
+    return torch.sum(x) if axis is None else torch.sum(x, dim=axis, keepdim=True)
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    """In its own dtype, also where the step is made under autocast."""
+    kind = a.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        return torch.matmul(a, b)
+    with torch.autocast(kind, enabled=False):
+        return torch.matmul(a, b)
+
+
+WAIST = Waist(
+    sqrt=_either(math.sqrt, torch.sqrt),
+    abs=torch.abs,
+    sign=lambda x: torch.where(x == x, torch.sign(x), x),  # torch's sign of NaN is 0
+    maximum=_either(max, torch.maximum),
+    minimum=_either(min, torch.minimum),
+    where=_where,
+    sum=_sum,
+    mean=lambda x, axis: _sum(x, axis) / max(1, math.prod(x.shape) if axis is None else x.shape[axis]),
+    matmul=_matmul,
+    transpose=lambda x: x.transpose(-1, -2),
+    reshape=torch.reshape,
+    permute=torch.permute,
+    square=lambda x: _sum(x * x, -1),
+)
+
+#: The `xp` of `coefficients` where values may be tensors.
+SCALARS = SimpleNamespace(
+    **{k: _either(getattr(HOST_SCALARS, k), getattr(torch, k)) for k in ("sqrt", "exp", "log", "expm1")},
+    maximum=_either(max, torch.maximum),
+    minimum=_either(min, torch.minimum),
+    where=_where,
+)

@@ -1,0 +1,86 @@
+"""The class of a name, with the constructor and the docstring that its rule declares."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from scirs2_adapters.core.document import document
+from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.wrapper import Wrapper
+
+from ..argument_names import TORCH, native_class, signature
+from .closures import AroundOptimizer, SearchOptimizer
+from .rules import RuleOptimizer
+
+Optimizer = torch.optim.Optimizer
+
+#: Where users import from, which is the module that classes say they are of.
+SHOWN = "scirs2_adapters.torch"
+STEP = ("model(torch.ones(3, 2)).sum().backward()", "optimizer.step()")
+ROWS = ("model(torch.tensor([0, 2])).sum().backward()", "optimizer.step()")
+CLOSURE = (
+    "def closure():",
+    "    optimizer.zero_grad()",
+    "    loss = model(torch.ones(3, 2)).square().sum()",
+    "    loss.backward()",
+    "    return loss",
+    "loss = optimizer.step(closure)",
+)
+
+
+def _example(rule: type[Rule]) -> list[str]:
+    name, rows = rule.__name__, rule.sparse == "rows"
+    lines = CLOSURE if rule.evaluates else ROWS if rows else STEP
+    return [
+        ">>> import torch",
+        f">>> from {SHOWN} import {name}",
+        f">>> model = torch.nn.{'Embedding(4, 2, sparse=True)' if rows else 'Linear(2, 2)'}",
+        f">>> optimizer = {name}(model.parameters())",
+        *(f"{'...' if line.startswith(' ') else '>>>'} {line}" for line in lines),
+    ]
+
+
+def _constructor(kind: type, name: str, known: inspect.Signature) -> Callable[..., None]:
+    """A constructor that shows its arguments; on the function, where a subclass with its own does not inherit them."""
+
+    def __init__(self: Any, params: Any, *args: Any, **given: Any) -> None:
+        kind.__init__(self, params, *args, **given)  # type: ignore[misc]
+
+    __init__.__qualname__ = f"{name}.__init__"  # Python's own errors say it
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    __init__.__signature__ = known.replace(parameters=[own, *known.parameters.values()])  # type: ignore[attr-defined]
+    return __init__
+
+
+def _kind(rule: type[Rule]) -> type[Optimizer]:
+    if not rule.evaluates:
+        return RuleOptimizer
+    return AroundOptimizer if issubclass(rule, Wrapper) else SearchOptimizer
+
+
+@functools.cache
+def optimizer(name: str) -> type[Any]:
+    """The torch class of the rule of this name."""
+    rule = get(name)
+    kind, fields, theirs = _kind(rule), rule.fields_with(), native_class(rule)
+    ours = ("max_grad_norm", "skip_nonfinite", "kernel", "state_dtype")
+    options = () if kind is SearchOptimizer else (*rule.options, *ours)
+    known = signature(rule)
+    if kind is SearchOptimizer:
+        own = TORCH.parameters(fields)
+        known = known.replace(parameters=[p for k, p in known.parameters.items() if k == "params" or k in own])
+    body: dict[str, Any] = {
+        "__module__": SHOWN,
+        "__doc__": document(rule.text, fields, _example(rule), lambda k: TORCH.spell(k, fields), options),
+        "__init__": _constructor(kind, rule.__name__, known),
+        "_known": known,
+        "rule_class": rule,
+    }
+    bases = (kind,) if theirs is Optimizer else (kind, theirs)
+    return type(rule.__name__, bases, body)

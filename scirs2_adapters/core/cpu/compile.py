@@ -1,0 +1,172 @@
+"""From generated source to machine code: numba compiles it once, its object code is kept on disk, llvmlite loads it.
+
+numba's own disk cache brings numba back with it, half a second at each start; an object file needs only llvmlite's
+loader. The file's name is a digest of the source, the compiler's versions and the processor, so that an edited rule is
+another file. A cache directory that cannot be written costs the compile time at each start and nothing else; a damaged
+file is compiled anew.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("scirs2")
+_lock = threading.RLock()
+_MAGIC = b"scirs2 object 1\n"
+
+
+def cache_directory() -> Path:
+    """Where object code is kept: SCIRS2_CACHE_DIR, else the user's cache directory."""
+    if chosen := os.environ.get("SCIRS2_CACHE_DIR"):
+        return Path(chosen)
+    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    return (Path(base) if base else _home() / ".cache") / "scirs2"
+
+
+def _home() -> Path:
+    """The user's home; for a user who has none, as in many containers, a place where nothing can be written."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
+
+
+@functools.cache
+def unavailable() -> str | None:
+    """Why no kernel can run in this process, or None."""
+    if sys.platform == "win32":
+        return "the host kernel's threads are POSIX threads, which Windows does not have"
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "NUMBA_DISABLE_JIT is set"
+    try:
+        with _lock:  # a second engine, made by another thread, would unload what the first has loaded
+            _engine()
+    except ImportError as error:
+        return f"numba's compiler cannot be loaded ({error})"
+    return None
+
+
+@functools.cache
+def _engine() -> Any:
+    """The one loader of the process, with an empty module to begin with."""
+    import llvmlite.binding as llvm
+
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+
+
+def _target_machine() -> Any:
+    """This processor with all its instructions."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target, features = llvm.Target.from_default_triple(), llvm.get_host_cpu_features().flatten()
+    return target.create_target_machine(llvm.get_host_cpu_name(), features, opt=3, jit=True, codemodel="jitdefault")
+
+
+@functools.cache
+def _machine() -> str:
+    """What object code depends on besides its source: processor, compiler, and how this file calls it."""
+    import llvmlite.binding as llvm
+
+    processor = [platform.machine(), sys.platform, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    return "|".join([*processor, version("llvmlite"), version("numba"), Path(__file__).read_text()])
+
+
+def load(name: str, text: str, build: Callable[[], tuple[str, bytes]]) -> int:
+    """The address of the function made by `build` from `text`; `build` runs only where no cached object code is."""
+    with _lock:
+        digest = hashlib.sha256(f"{text}\n{_machine()}".encode()).hexdigest()
+        path = cache_directory() / f"{name}-{digest[:32]}.o"
+        found = _read(path)
+        if found is None:
+            found = build()
+            _write(path, *found)
+        return _link(*found)
+
+
+def _link(symbol: str, code: bytes) -> int:
+    import llvmlite.binding as llvm
+
+    engine = _engine()
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return int(engine.get_function_address(symbol))
+
+
+def _read(path: Path) -> tuple[str, bytes] | None:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    head, _, code = data.removeprefix(_MAGIC).partition(b"\n")
+    symbol, _, digest = head.decode(errors="replace").partition(" ")
+    whole = data.startswith(_MAGIC) and _digest(symbol, code) == digest
+    if not whole:
+        log.warning("scirs2: %s is damaged and will be compiled anew", path)
+    return (symbol, code) if whole else None
+
+
+def _digest(symbol: str, code: bytes) -> str:
+    """Of the name as well: under a damaged one there is no function, and a call to it would end the process."""
+    return hashlib.sha256(symbol.encode() + b"\n" + code).hexdigest()
+
+
+def _write(path: Path, symbol: str, code: bytes) -> None:
+    """Puts the file in place whole, for other processes may be reading."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # goes away whatever happens, on a full disk too
+            whole = Path(folder) / path.name
+            whole.write_bytes(_MAGIC + f"{symbol} {_digest(symbol, code)}\n".encode() + code)
+            whole.replace(path)
+    except OSError as error:
+        _warn_once(str(path.parent), str(error))
+
+
+@functools.cache
+def _warn_once(directory: str, error: str) -> None:
+    log.warning(
+        "scirs2: the cache directory %s cannot be written (%s): kernels are compiled at each start. "
+        "Set SCIRS2_CACHE_DIR to a directory that can.", directory, error
+    )  # fmt: skip
+
+
+def native(function: Any, signature: Any, reorder: bool, symbol: str) -> tuple[str, bytes]:
+    """Object code of a python function by numba, and the name of the function in it.
+
+    numba numbers its functions anew in each process, so that files of two processes have different functions under
+    one name; here the name says what is in it, for the loader and for profilers.
+    """
+    import llvmlite.binding as llvm
+    import numba
+
+    flags = {"contract", "reassoc", "nsz"} if reorder else {"contract"}
+    compiled = numba.cfunc(signature, nopython=True, error_model="numpy", fastmath=flags)(function)
+    text, theirs = compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc.")
+    own = f"scirs2_{symbol}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    module = llvm.parse_assembly(text.replace(theirs, own))
+    return f"cfunc.{own}", bytes(_target_machine().emit_object(module))
+
+
+@functools.cache
+def driver() -> tuple[Callable[[int], int], int]:
+    """The driver as a function of a description's address, and the address of its worker."""
+    from . import driver as module
+
+    text = Path(module.__file__).read_text() + Path(module.__file__).with_name("intrinsics.py").read_text()
+    worker = load("worker", "worker" + text, lambda: native(*module.make_worker(), False, "worker"))
+    drive = load("drive", "drive" + text, lambda: native(*module.make_drive(), False, "drive"))
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(drive), worker

@@ -1,0 +1,130 @@
+"""A compiled program: the passes of a rule's step for one tuple of storage dtypes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import bad_value
+from ..program.passes import Pass, cut, numbers
+from ..program.recorded import Program
+from ..slots import Kind
+from . import compile
+from .emit import source
+from .storage import STORAGES, compute_dtype
+
+
+@dataclass(frozen=True)
+class CompiledPass:
+    """A pass and the address of its machine code."""
+
+    parts: Pass
+    address: int
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """All passes of a program in machine code, made once. `dtypes` maps "p", "g" and each slot to its storage;
+    `compute` is the arithmetic's.
+    """
+
+    program: Program
+    dtypes: Mapping[str, str]
+    compute: str
+    passes: tuple[CompiledPass, ...]
+
+
+def reason_against(dtypes: Mapping[str, str]) -> str | None:
+    """Why these arrays cannot be stepped by a host kernel here, or None."""
+    for name, dtype in dtypes.items():
+        if dtype not in STORAGES:
+            return (
+                f"{'the parameter' if name == 'p' else name} has dtype {dtype}; it computes with {', '.join(STORAGES)}"
+            )
+    return compile.unavailable()
+
+
+def kernel(program: Program, dtypes: Mapping[str, str], emit: str = "p") -> Kernel:
+    """The kernel of a program for these storage dtypes; compiled on first use and remembered."""
+    if reason := reason_against(dtypes):
+        raise bad_value("", 'kernel="host"', f"cannot run: {reason}", "host", 'Use kernel="traced" or kernel="auto".')
+    return _kernel(program, tuple(sorted(dtypes.items())), emit)
+
+
+@functools.cache
+def over_numbers(after: Kernel) -> Kernel | None:
+    """The kernel that makes the coefficients of this one and steps the slots of one number; None if it needs none."""
+    program, stored = after.program, dict(after.dtypes)
+    if (this := numbers(program, after.passes[0].parts)) is None:
+        return None
+    return Kernel(program, stored, "float64", (CompiledPass(this, _compile(program, this, stored, "float64")),))
+
+
+@functools.cache
+def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], emit: str) -> Kernel:
+    stored = dict(dtypes)
+    compute = compute_dtype(stored["p"])
+    passes = tuple(CompiledPass(this, _compile(program, this, stored, compute)) for this in cut(program, emit))
+    return Kernel(program, stored, compute, passes)
+
+
+def _compile(program: Program, this: Pass, stored: Mapping[str, str], compute: str) -> int:
+    text = source(program, this)
+    memory = [stored[a.name] if not a.computed else compute for a in this.arrays]
+    identity = f"{text}\n{memory} {compute}\n{_emitter()}"
+    return compile.load(program.rule, identity, lambda: _build(text, memory, compute, this, program.rule))
+
+
+@functools.cache
+def _emitter() -> str:
+    """The text of the instructions and of what puts them together, so that a change of them is another kernel."""
+    return Path(__file__).with_name("intrinsics.py").read_text() + Path(__file__).read_text()
+
+
+def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) -> tuple[str, bytes]:
+    import numpy as np
+    from numba import types
+
+    from . import intrinsics as use
+
+    number = np.dtype(compute).type
+    sums = len(memory)  # sums and coefficients are one more alias scope each
+    arrays = len(memory) + 2
+    names: dict[str, Any] = {
+        "word": use.word,
+        "select": use.select,
+        "coefficient": use.make_load(compute, compute, sums + 1, arrays),
+        "get_sum": use.make_load("float64", "float64", sums, arrays),
+        "set_sum": use.make_store("float64", "float64", sums, arrays),
+        "wide": np.float64,
+        "narrow": number,
+        "nothing": np.float64(0),
+        "zero": number(0),
+        "one": number(1),
+        "sqrt_": np.sqrt,
+        "abs_": np.abs,
+    }
+    for k, dtype in enumerate(memory):
+        names[f"load{k}"] = use.make_load(dtype, compute, k, arrays)
+        names[f"store{k}"] = use.make_store(dtype, compute, k, arrays)
+    exec(compile_source(text, name), names)  # our own declarations only: no user text reaches it
+    reorder = not any(this.arrays[k].name[0] != "%" for k in this.stores)
+    return compile.native(names["kernel"], types.void(*[types.intp] * 4), reorder, name)
+
+
+def compile_source(text: str, name: str) -> Any:
+    """A code object whose lines tracebacks can show."""
+    import builtins
+    import linecache
+
+    file = f"<scirs2 kernel {name}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+    return builtins.compile(text, file, "exec")
+
+
+def uses_rows(program: Program) -> bool:
+    """Whether anything in the program is smaller than a tensor and larger than a number."""
+    return any(n.kind in (Kind.ROW, Kind.COLUMN, Kind.BATCH) for n in program.nodes)

@@ -1,0 +1,155 @@
+"""What a `HostOptimizer` remembers, out and in by name.
+
+A slot is known by the names of its parameter and of itself, a dict by its version, its rule and whose formula it was.
+Slots of somebody else's travel along; a slot that is not there begins as at a first step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import routing
+from .errors import bad_type, bad_value
+from .fields import Field
+from .ops import HOST_SCALARS
+from .program.recorded import record
+from .rule import Rule
+from .slots import Leaf
+from .step import reference as plain
+
+if TYPE_CHECKING:
+    from .numpy_optimizer import HostOptimizer
+
+#: Of the dicts that are written; those of version 0 had neither this, `match` nor `skipped_steps`.
+FORMAT_VERSION = 1
+COUNT = Field(0, "", "must be a whole number >= 0", lambda t: t >= 0, kind=int)
+NUMBER = Field(0.0, "", "must be a number", lambda x: True)
+
+Memory = dict[Hashable, dict[str, Any]]
+
+
+def owned(state: Mapping[Hashable, Mapping[str, Any]]) -> Memory:
+    """A copy in writeable memory of its own."""
+    return {k: {n: _copied(x) for n, x in slots.items()} for k, slots in state.items()}
+
+
+def kept(held: Mapping[str, Any], fresh: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Of each slot what is held, if it has the form that is asked for now."""
+    fits = {n: n in held and (held[n].shape, held[n].dtype) == (x.shape, x.dtype) for n, x in fresh.items()}
+    return {n: held[n] if fits[n] else x for n, x in fresh.items()}
+
+
+def _copied(x: Any) -> Any:
+    return np.array(x) if isinstance(x, np.ndarray) else copy.deepcopy(x)
+
+
+def saved(optimizer: HostOptimizer) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "rule": optimizer.rule.name,
+        "match": optimizer.rule.match,
+        "steps": dict(optimizer.steps),
+        "state": owned(optimizer.state),
+        "model": dict(optimizer.model),
+        "skipped_steps": optimizer.skipped_steps,
+    }
+
+
+def fitting(optimizer: HostOptimizer, call: str, given: Any, strict: bool) -> dict[str, Any]:
+    """What of a dict this optimizer is to take over, by attribute; a dict that does not fit is refused. Its memory says
+    which rule steps what.
+    """
+    _check_head(optimizer, call, given)
+    optimizer._route(routing.slots_of(optimizer.params, given["state"]))
+    try:
+        return _taken(optimizer, call, given, strict)
+    except (ValueError, TypeError):
+        optimizer._route(routing.slots_of(optimizer.params, optimizer.state))
+        raise
+
+
+def _taken(optimizer: HostOptimizer, call: str, given: Mapping[str, Any], strict: bool) -> dict[str, Any]:
+    known, first = optimizer.params, {k: optimizer.fresh(k) for k in given["state"] if k in optimizer.params}
+    wrong = {k: found for k in first if (found := _misfits(first[k], given["state"][k]))}
+    if strict:
+        _refuse_misfits(call, known, given, wrong)
+    state = {k: x | owned({k: given["state"][k]})[k] for k, x in first.items() if k not in wrong}
+    steps = {k: COUNT.check(call, f"saved['steps'][{k!r}]", t) for k, t in given["steps"].items()}
+    model = {n: NUMBER.check(call, f"saved['model'][{n!r}]", x) for n, x in given["model"].items()}
+    skipped = COUNT.check(call, "saved['skipped_steps']", given.get("skipped_steps", 0))
+    return {
+        "state": state,
+        "steps": {k: 0 if k in wrong else steps.get(k, 0) for k in known},
+        "model": {n: model.get(n, x) for n, x in optimizer.model.items()},
+        "skipped_steps": skipped,
+    }
+
+
+def _check_head(optimizer: HostOptimizer, call: str, given: Any) -> None:
+    """Refuse what is no such dict, and one of another rule or of formulas that remember something else."""
+    parts = ("state", "steps", "model")
+    if not isinstance(given, Mapping) or not all(isinstance(given.get(part), Mapping) for part in parts):
+        raise bad_type(call, "saved", "must be what `state_dict` returned", given)
+    version = COUNT.check(call, "saved['format_version']", given.get("format_version", 0))
+    if version > FORMAT_VERSION:
+        worded = f"must be at most {FORMAT_VERSION}, which is what this version of scirs2 knows"
+        raise bad_value(call, "saved['format_version']", worded, version)
+    rule = optimizer.rule
+    if given.get("rule") != rule.name:
+        raise bad_value(call, "saved", f"must be of the optimizer {rule.name}", given.get("rule"))
+    match = given.get("match", rule.match)
+    if match != rule.match and not _same_memory(rule, rule.replace(match=match)):
+        worded = f"must be {rule.match!r}, as here: the memory of the two formulas differs in meaning"
+        raise bad_value(call, "saved['match']", worded, match, f"Load it into an optimizer with match={match!r}.")
+
+
+def _same_memory(one: Rule, other: Rule) -> bool:
+    """Whether both formulas remember the same of a first gradient."""
+    a, b = (_remembered(rule.replace(weight_decay=0.0)) for rule in (one, other))
+    return all(a[n].shape == b[n].shape and np.allclose(a[n], b[n], rtol=1e-9) for n in a.keys() & b.keys())
+
+
+def _remembered(rule: Rule) -> dict[str, np.ndarray]:
+    p, leaf = np.ones((3, 2)), Leaf((3, 2), "float64")
+    rule = rule.route(leaf)
+    slots = {
+        s.name: p if s.initial == "parameter" else np.full(s.shape(p.shape), s.first(rule)) for s in rule.slots(leaf)
+    }
+    arrays = {"p": p, "g": np.array([[0.5, -2.0], [3.0, 0.25], [-1.0, 4.0]]), **slots}
+    scalars = {**rule.scalars(HOST_SCALARS, 1), **rule.leaf_coefficients(leaf)}
+    (new,) = plain.step(record(rule, leaf), [arrays], [scalars])
+    return {n: np.asarray(new[n]) for n in slots}
+
+
+def _misfits(first: Mapping[str, np.ndarray], slots: Any) -> list[str]:
+    """What is wrong with the saved slots of one parameter."""
+    if not isinstance(slots, Mapping):
+        return [f"must be a dict of arrays by slot, and is {type(slots).__name__}"]
+    found = []
+    for name, x in first.items():
+        got = slots.get(name, x)
+        if not isinstance(got, np.ndarray) or got.shape != x.shape or got.dtype != x.dtype:
+            what = f"{got.dtype} {got.shape}" if isinstance(got, np.ndarray) else type(got).__name__
+            found.append(f"{name!r} must be {x.dtype} {x.shape}, and is {what}")
+    return found
+
+
+def _refuse_misfits(call: str, known: Any, given: Mapping[str, Any], wrong: Mapping[Hashable, list[str]]) -> None:
+    """Refuse a dict of other parameters, and say which they are."""
+    names = {*given["steps"], *given["state"]}
+    extra, missing = [k for k in names if k not in known], [k for k in known if k not in names]
+    found = [f"saved only: {_listed(extra)}"] * bool(extra) + [f"here only: {_listed(missing)}"] * bool(missing)
+    found += [f"state[{key!r}]: {'; '.join(each)}" for key, each in wrong.items()]
+    if found:
+        worded = "must be of parameters of these names, shapes and dtypes: " + "; ".join(found)
+        received = f"{len(names)} saved, {len(known)} here"
+        raise bad_value(call, "saved", worded, received, "Use `strict=False` to take over what fits.")
+
+
+def _listed(keys: list[Hashable]) -> str:
+    shown = sorted(map(repr, keys))
+    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")

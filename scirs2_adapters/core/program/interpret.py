@@ -1,0 +1,69 @@
+"""Runs a recorded program with any framework's arrays: the traced path of every room, and with numpy the oracle.
+
+Operation by operation over all parameters, because a sum over the model needs every parameter's share before it has a
+value. A value is dropped after its last use.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..ops import ELEMENTWISE, OPERATORS, Waist
+from ..slots import Kind
+from .recorded import Program
+from .recorder import Node
+
+_OPERATORS = {op: getattr(operator, "truediv" if op == "div" else op) for op in OPERATORS}
+
+
+def run(
+    program: Program,
+    waist: Waist,
+    leaves: Sequence[Mapping[str, Any]],
+    scalars: Sequence[Mapping[str, Any]],
+    wanted: Sequence[str],
+) -> list[dict[str, Any]]:
+    """The outputs `wanted` for each leaf, from its arrays (`p`, `g`, slots) and the scalars of its step."""
+    order = program.order([program.outputs[name] for name in wanted])
+    last = {arg: i for i in order for arg in program.nodes[i].args}
+    keep = {program.outputs[name] for name in wanted}
+    values: dict[int, list[Any]] = {}
+    for index in order:
+        node = program.nodes[index]
+        values[index] = evaluate(node, waist, leaves, scalars, [values[a] for a in node.args])
+        for arg in set(node.args):
+            if last[arg] == index and arg not in keep:
+                del values[arg]
+    return [{name: values[program.outputs[name]][i] for name in wanted} for i in range(len(leaves))]
+
+
+def evaluate(
+    node: Node,
+    waist: Waist,
+    leaves: Sequence[Mapping[str, Any]],
+    scalars: Sequence[Mapping[str, Any]],
+    args: list[list[Any]],
+) -> list[Any]:
+    """The value of one node for every leaf, from those of its arguments."""
+    if node.op == "input":
+        return [leaf[node.name] for leaf in leaves]
+    if node.op == "scalar":
+        return [s[node.name] for s in scalars]
+    if node.op == "total":
+        return [waist.total([waist.sum(x, None) for x in args[0]])] * len(leaves)
+    if node.kind is Kind.MODEL and node.level and args[0]:  # the same for every leaf: computed once
+        return [_one(node, waist, [a[0] for a in args])] * len(leaves)
+    return [_one(node, waist, list(each)) for each in zip(*args, strict=True)]
+
+
+def _one(node: Node, waist: Waist, args: list[Any]) -> Any:
+    if node.op in _OPERATORS:
+        return _OPERATORS[node.op](*args)
+    if node.op in ELEMENTWISE or node.op == "square":
+        return getattr(waist, node.op)(*args)
+    if node.op == "matrix":
+        function, options = node.static
+        return waist.matrix(function, waist, args, dict(options))
+    return getattr(waist, node.op)(*args, node.static)

@@ -1,0 +1,138 @@
+"""Cuts a program into passes over whole tensors.
+
+Each level of the program is one pass that reads parameters, gradients and slots and computes the sums of the next
+level; nothing is stored but those sums. Only the last pass writes. So no pass sees what an earlier one has rounded, no
+whole-model temporary exists, and an error between two passes leaves everything as it was. What a pass needs of smaller
+extent than the tensor (norms, row means, the model's numbers) reaches it as coefficients or short vectors, computed
+between the passes by the interpreter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..slots import Kind
+from .recorded import Program
+from .recorder import Node
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An array that a pass reads or writes: a parameter, gradient or slot by name, or a value computed between passes
+    by node.
+    """
+
+    name: str
+    kind: Kind
+    node: int
+
+    @property
+    def computed(self) -> bool:
+        """Whether it lives only for this step."""
+        return self.name.startswith("%")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One loop over all tensors: what it reads, the body in order, the sums it makes or the arrays it stores."""
+
+    level: int
+    arrays: tuple[Operand, ...]
+    coefficients: tuple[int, ...]  # nodes: scalars of the step, and numbers computed between passes
+    body: tuple[int, ...]
+    sums: tuple[int, ...]  # nodes with one number for each tensor: reductions, or what a pass over numbers makes
+    columns: tuple[int, ...]  # with one number for each column
+    rows: dict[int, int]  # with one number for each row: position of the array they go to
+    stores: dict[int, int]  # position of an array -> node
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether work items must be whole rows."""
+        return bool(self.columns or self.rows) or any(a.kind is not Kind.FULL for a in self.arrays)
+
+
+def _boundary(program: Program, level: int) -> set[int]:
+    """Nodes a pass takes ready-made: inputs, scalars, finished matrices, and what earlier passes have led to.
+
+    Arithmetic on scalars alone stays in the pass, where the compiler moves it out of the loop; so do comparisons,
+    which no coefficient holds.
+    """
+    return {i for i, n in enumerate(program.nodes) if _ready(n, level)}
+
+
+def _ready(node: Node, level: int) -> bool:
+    if node.op in ("input", "scalar"):
+        return True
+    if node.kind is Kind.FULL:
+        return node.op == "matrix" and node.level <= level
+    return node.kind not in (Kind.TENSOR, Kind.MODEL) or (node.level > 0 and node.op not in ("gt", "ge", "lt", "le"))
+
+
+def cut(program: Program, emit: str) -> list[Pass]:
+    """All passes of a step that writes the parameter (emit="p") or its change, in the gradient's place (emit="delta")
+    or in an array of its own (emit="u").
+    """
+    return [_pass(program, level, emit) for level in range(program.levels + 1)]
+
+
+def numbers(program: Program, following: Pass) -> Pass | None:
+    """The pass that makes the coefficients of a rule's only pass where they depend on slots of one number, and stores
+    the new values of those; None where there are none. A tensor is one element to it.
+    """
+    slots = [s.name for s in program.slots if s.kind is Kind.TENSOR]
+    if program.levels or not slots:
+        return None
+    made = {name: program.outputs[name] for name in slots}
+    body = program.order([*made.values(), *following.coefficients], _boundary(program, 0))
+    names = {program.nodes[i].name: i for i in body if program.nodes[i].op == "input"}
+    arrays = tuple(Operand(name, Kind.FULL, names.get(name, -1)) for name in slots)
+    scalars = tuple(i for i in body if program.nodes[i].op == "scalar")
+    inner = tuple(i for i in body if program.nodes[i].op not in ("input", "scalar"))
+    stores = {k: made[name] for k, name in enumerate(slots) if program.nodes[made[name]].op != "input"}
+    return Pass(0, arrays, scalars, inner, following.coefficients, (), {}, stores)
+
+
+def _pass(program: Program, level: int, emit: str) -> Pass:
+    nodes = program.nodes
+    stores = _stores(program, emit) if level == program.levels else {}
+    reductions = [i for i, n in enumerate(nodes) if n.reduces and n.level == level + 1 and _over_full(program, n)]
+    body = program.order([*stores.values(), *(nodes[i].args[0] for i in reductions)], _boundary(program, level))
+    ready = [i for i in body if _ready(nodes[i], level)]
+    small = tuple(i for i in ready if nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
+    arrays = [_operand(nodes, i) for i in ready if i not in small]
+    outputs = {_position(arrays, Operand(name, Kind.FULL, -1)): i for name, i in stores.items()}
+    rows = {}
+    for i in reductions:  # row means and the operands of matrix functions go to arrays of their own
+        if nodes[i].op == "matrix":
+            outputs[_position(arrays, Operand(f"%{i}", Kind.FULL, i))] = nodes[i].args[0]
+        elif nodes[i].kind is Kind.ROW:
+            rows[i] = _position(arrays, Operand(f"%{i}", Kind.ROW, i))
+    sums = tuple(i for i in reductions if nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
+    columns = tuple(i for i in reductions if nodes[i].kind is Kind.COLUMN)
+    inner = tuple(i for i in body if i not in ready)
+    return Pass(level, tuple(arrays), small, inner, sums, columns, rows, outputs)
+
+
+def _stores(program: Program, emit: str) -> dict[str, int]:
+    """What the last pass writes, by the name of the array; a slot that does not change is not written."""
+    full = {s.name: program.outputs[s.name] for s in program.slots if s.kind is Kind.FULL}
+    written = {"g" if emit == "delta" else emit: program.outputs["p" if emit == "p" else "delta"]} | full
+    return {name: i for name, i in written.items() if program.nodes[i].op != "input"}
+
+
+def _position(arrays: list[Operand], wanted: Operand) -> int:
+    """Where an array stands in the list, at whose end it is put if it is not there."""
+    names = [a.name for a in arrays]
+    if wanted.name not in names:
+        arrays.append(wanted)
+        return len(names)
+    return names.index(wanted.name)
+
+
+def _over_full(program: Program, node: Node) -> bool:
+    return node.op == "matrix" or program.nodes[node.args[0]].kind is Kind.FULL
+
+
+def _operand(nodes: tuple[Node, ...], index: int) -> Operand:
+    node = nodes[index]
+    return Operand(node.name if node.op == "input" else f"%{index}", node.kind, index)

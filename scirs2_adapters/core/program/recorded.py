@@ -1,0 +1,173 @@
+"""A formula recorded once, as a small program that every path runs.
+
+`record` calls the rule's formula with symbols in place of arrays. Python branches on a rule's static fields are taken
+then and leave no trace; what remains is a straight line of operations. Each knows its extent (`Kind`) and its level:
+how many reductions over whole tensors must be finished before it can be computed. Level 0 of AdamW is all there is;
+LAMB's step is at level 1, behind two norms. A path evaluates level by level, which is what lets a host kernel stay
+fused and a sharded one reduce across devices.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import bad_value
+from ..matrix import Matrix
+from ..rule import Rule
+from ..slots import LAST, Axes, Kind, Leaf, Slot
+from .recorder import Node, Recorder, Scalars, Symbol
+
+#: The coefficient by which a scaled program multiplies the gradient.
+SCALE = "gradient_scale"
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The formula of one variant for parameters with these slots."""
+
+    nodes: tuple[Node, ...]
+    slots: tuple[Slot, ...]
+    outputs: dict[str, int]  # "p", "delta" and each slot
+    rule: str
+    axes: Axes = LAST
+
+    @functools.cached_property
+    def scalars(self) -> tuple[str, ...]:
+        """The coefficients the formula uses, in the order it asks for them."""
+        used = (self.nodes[i] for i in self.order(list(self.outputs.values())))
+        return tuple(n.name for n in used if n.op == "scalar")
+
+    @functools.cached_property
+    def levels(self) -> int:
+        """How many rounds of reductions there are."""
+        return max(n.level for n in self.nodes)
+
+    @functools.cached_property
+    def moduli(self) -> frozenset[str]:
+        """The slots that hold one real number for each complex one: those computed from moduli and themselves alone."""
+        found = {s.name for s in self.slots if s.kind > Kind.TENSOR and s.initial != "parameter"}
+        if not any(n.op == "square" for n in self.nodes):
+            return frozenset()
+        while True:
+            real: list[bool] = []
+            for node in self.nodes:
+                known = node.name in found if node.op == "input" else all(real[a] for a in node.args)
+                real.append(known or node.op == "square" or node.kind <= Kind.TENSOR)
+            if found == (found := {name for name in found if real[self.outputs[name]]}):
+                return frozenset(found)
+
+    @property
+    def strays(self) -> str | None:
+        """Why no kernel can walk it row by row through memory, or None."""
+        return (
+            None if {*self.axes} == {*LAST} else f"its rows and columns are of the axes {self.axes}, not the last two"
+        )
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The program in words; equal texts are equal programs."""
+        lines = (
+            f"%{i} = {n.op}{_static(n.static)} {n.name}{list(n.args)} {n.kind.name}" for i, n in enumerate(self.nodes)
+        )
+        return "\n".join([*lines, *(f"{k} <- %{v}" for k, v in self.outputs.items())])
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A name for the program in caches."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:24]
+
+    def order(self, targets: list[int], stop: Container[int] = ()) -> list[int]:
+        """The nodes that `targets` need, in order, not looking behind those in `stop`."""
+        needed: set[int] = set()
+        stack = list(targets)
+        while stack:
+            index = stack.pop()
+            if index not in needed:
+                needed.add(index)
+                if index not in stop:
+                    stack.extend(self.nodes[index].args)
+        return sorted(needed)
+
+
+def _static(static: Any) -> str:
+    if static is None:
+        return ""
+    if isinstance(static, tuple):
+        function, options = static
+        return f"<{function.__module__}.{function.__qualname__}{options}>"
+    return f"<{static}>"
+
+
+_lock = threading.RLock()
+
+
+@functools.lru_cache(maxsize=4096)
+def _record(
+    variant: tuple[Any, ...],
+    slots: tuple[Slot, ...],
+    axes: Axes,
+    view: Matrix | None,
+    scaled: bool,
+    moduli: bool,
+    holder: _Held,
+) -> Program:
+    xp = Recorder(axes, view, moduli)
+    p, g = (xp.add(Node("input", (), Kind.FULL, 0, name)) for name in ("p", "g"))
+    symbols = {s.name: xp.add(Node("input", (), s.kind, 0, s.name)) for s in slots}
+    scalars = Scalars(xp)
+    new, remembered = holder.rule.apply(xp, p, xp.op("mul", scalars[SCALE], g) if scaled else g, symbols, scalars)
+    if set(remembered) != set(symbols):
+        raise TypeError(
+            f"`{holder.rule.name}.update` must return a new value for each of its slots: {sorted(symbols)}."
+        )
+    outputs = {"p": new.index} | {s.name: remembered[s.name].index for s in slots}
+    node = xp.nodes[new.index]
+    step = Symbol(xp, node.args[1]) if node.op == "sub" and node.args[0] == p.index else None
+    outputs["delta"] = (-step if step is not None else new - p).index
+    return Program(tuple(xp.nodes), slots, outputs, holder.rule.name, axes)
+
+
+class _Held:
+    """Carries the rule past the cache's key: the variant is the key, the rule only an example of it."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def record(rule: Rule, leaf: Leaf, scaled: bool = False, call: str = "") -> Program:
+    """The program of a rule for parameters like this leaf; remembered for each variant. A scaled one multiplies the
+    gradient, as it is read, by the coefficient `SCALE`: clipping and loss scaling without a pass of their own. What the
+    rule cannot step is refused here, before anything moves; `call` is what the user typed.
+    """
+    if requirement := rule.refuses(leaf):
+        dtype = f"{'complex numbers of ' * leaf.complex}{leaf.dtype}"
+        raise bad_value(call or type(rule).__name__, "", requirement, dtype)
+    holder = _Held(rule)
+    try:
+        with _lock:  # two threads would record two programs, and the leaves of one call would be of two kinds
+            moduli = leaf.complex and bool(rule.moduli)
+            return _record(rule.variant(), rule.slots(leaf), rule.axes(leaf), rule.view(leaf), scaled, moduli, holder)
+    finally:
+        del holder.rule  # the cache keeps its keys, and what is traced must not outlive its trace
+
+
+#: Parameters of every number of axes, long enough for a rule that looks at lengths.
+EXAMPLES = tuple(Leaf((256,) * axes) for axes in range(5))
+
+
+def needs_whole(rule: Rule) -> bool:
+    """Whether a rule steps a flat piece of several parameters otherwise than these parameters: it looks at shapes, or
+    sums over a tensor or the model.
+    """
+    return rule.by_leaf or any(n.reduces for leaf in EXAMPLES for n in record(rule.route(leaf), leaf).nodes)

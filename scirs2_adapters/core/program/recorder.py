@@ -1,0 +1,157 @@
+"""The `xp` of a formula while it is recorded: symbols in place of arrays, and the list of operations that they make."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..matrix import Matrix
+from ..ops import ELEMENTWISE
+from ..slots import LAST, Axes, Kind
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: its arguments are indices of earlier nodes; `static` is an axis or a matrix function with its
+    options.
+    """
+
+    op: str
+    args: tuple[int, ...]
+    kind: Kind
+    level: int
+    name: str = ""
+    static: Any = None
+
+    @property
+    def reduces(self) -> bool:
+        """Whether a pass over whole tensors ends here."""
+        return self.op in ("sum", "mean", "total", "matrix")
+
+
+class Symbol:
+    """Stands for an array while a formula is recorded."""
+
+    __slots__ = ("_recorder", "index")
+
+    def __init__(self, recorder: Recorder, index: int) -> None:
+        self._recorder = recorder
+        self.index = index
+
+    def __bool__(self) -> bool:
+        raise TypeError("A formula cannot branch on an array: use `xp.where`, or a static field of the rule.")
+
+    def __neg__(self) -> Symbol:
+        return self._recorder.op("neg", self)
+
+
+def _binary(op: str) -> tuple[Callable[..., Symbol], Callable[..., Symbol]]:
+    def forward(self: Symbol, other: Symbol) -> Symbol:
+        return self._recorder.op(op, self, other)
+
+    def backward(self: Symbol, other: Symbol) -> Symbol:
+        return self._recorder.op(op, other, self)
+
+    return forward, backward
+
+
+for _name in ("add", "sub", "mul", "truediv"):
+    _forward, _backward = _binary("div" if _name == "truediv" else _name)
+    setattr(Symbol, f"__{_name}__", _forward)
+    setattr(Symbol, f"__r{_name}__", _backward)
+for _name in ("gt", "ge", "lt", "le"):
+    setattr(Symbol, f"__{_name}__", _binary(_name)[0])
+
+
+class Recorder:
+    """The `xp` of a formula while it is recorded. Equal operations on equal arguments become one node.
+
+    Under `moduli` an array times itself, its absolute value and its sign are recorded as those of its modulus, so that
+    a formula for real numbers is one for complex numbers as well.
+    """
+
+    def __init__(self, axes: Axes = LAST, view: Matrix | None = None, moduli: bool = False) -> None:
+        self.axes, self.view, self.moduli = axes, view, moduli
+        self.nodes: list[Node] = []
+        self._known: dict[Node, int] = {}
+        for name in ELEMENTWISE:
+            setattr(self, name, functools.partial(self.op, name))
+
+    def add(self, node: Node) -> Symbol:
+        index = self._known.setdefault(node, len(self.nodes))
+        if index == len(self.nodes):
+            self.nodes.append(node)
+        return Symbol(self, index)
+
+    def op(self, op: str, *args: Any) -> Symbol:
+        """An elementwise operation."""
+        nodes = [self._node(op, a) for a in args]
+        if self.moduli and nodes[0].kind > Kind.TENSOR:
+            if op == "mul" and args[0].index == args[1].index:
+                return self.add(Node("square", (args[0].index,), nodes[0].kind, nodes[0].level))
+            if op in ("abs", "sign"):
+                return self._modulus(*args) if op == "abs" else self._direction(*args)
+        kind = functools.reduce(Kind.join, (n.kind for n in nodes))
+        return self.add(Node(op, tuple(a.index for a in args), kind, max(n.level for n in nodes)))
+
+    def _modulus(self, x: Symbol) -> Symbol:
+        return self.op("sqrt", self.op("mul", x, x))
+
+    def _direction(self, x: Symbol) -> Symbol:
+        """x at a distance of 1 from 0; 0 where it is 0."""
+        zero, one = (self.add(Node("scalar", (), Kind.TENSOR, 0, name)) for name in ("zero", "one"))
+        size = self._modulus(x)
+        away = self.op("gt", size, zero)
+        return self.op("where", away, self.op("div", x, self.op("where", away, size, one)), x)
+
+    def _node(self, op: str, arg: Any) -> Node:
+        if not isinstance(arg, Symbol):
+            raise TypeError(
+                f"A formula's `{op}` was given the literal {arg!r}: literals belong in `coefficients`, where they are "
+                "float64 and do not change the type of the arithmetic. Name it there and take it as an argument."
+            )
+        return self.nodes[arg.index]
+
+    def _reduce(self, op: str, x: Symbol, kind: Kind, axis: int | None = None) -> Symbol:
+        node = self._node(op, x)
+        return self.add(Node(op, (x.index,), kind, node.level + (node.kind is Kind.FULL), static=axis))
+
+    def mean(self, x: Symbol, axis: int | None = None) -> Symbol:
+        """The mean over the tensor, over its columns (axis=-1: one for each row) or over its rows (axis=-2); axes are
+        kept. Which two axes of the array these are is the rule's `axes`.
+        """
+        if axis is None:
+            return self._reduce("mean", x, Kind.TENSOR)
+        axis = self.axes[axis]
+        whole = self._node("mean", x).kind is Kind.FULL
+        return self._reduce("mean", x, Kind.without(axis, self.axes) if whole else Kind.BATCH, axis)
+
+    def norm(self, x: Symbol) -> Symbol:
+        """The Euclidean norm of the tensor."""
+        return self.op("sqrt", self._reduce("sum", self.op("mul", x, x), Kind.TENSOR))
+
+    def total(self, x: Symbol) -> Symbol:
+        """The sum over all elements of all parameters."""
+        return self._reduce("total", x, Kind.MODEL)
+
+    def matrix(self, function: Callable[..., Any], x: Symbol, *scalars: Symbol, **options: Any) -> Symbol:
+        """`function(xp, x, *scalars, **options)` of whole matrices, written in the waist with matmul and transpose.
+        Which axes are the matrix's, where the last two are not all, the option `matrix` says: the rule's `view`.
+        """
+        level = max(self._node("matrix", a).level for a in (x, *scalars)) + 1
+        options |= {} if self.view is None else {"matrix": self.view}
+        static = (function, tuple(sorted(options.items())))
+        return self.add(Node("matrix", tuple(a.index for a in (x, *scalars)), Kind.FULL, level, static=static))
+
+
+class Scalars(dict[str, Symbol]):
+    """Coefficients as symbols, made when the formula asks for them, so that unused ones are never passed."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __missing__(self, name: str) -> Symbol:
+        return self._recorder.add(Node("scalar", (), Kind.TENSOR, 0, name))

@@ -1,0 +1,1 @@
+"""One step of many parameters, whoever takes it: what all executors share."""

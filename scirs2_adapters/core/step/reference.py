@@ -1,0 +1,37 @@
+"""Plain numpy: slow, obvious, and the oracle of all other paths. Runs where nothing can be compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ops import Waist
+from ..program.interpret import run
+from ..program.recorded import Program
+
+NUMPY = Waist(
+    sqrt=np.sqrt,
+    abs=np.abs,
+    sign=np.sign,
+    maximum=np.maximum,
+    minimum=np.minimum,
+    where=np.where,
+    sum=lambda x, axis: np.sum(x, axis=axis, keepdims=axis is not None),
+    mean=lambda x, axis: (
+        np.sum(x, axis=axis, keepdims=axis is not None) / max(1, x.size if axis is None else x.shape[axis])
+    ),
+    matmul=np.matmul,
+    transpose=lambda x: np.swapaxes(x, -1, -2),
+    reshape=np.reshape,
+    permute=np.transpose,
+)
+
+
+def step(
+    program: Program, leaves: Sequence[Mapping[str, Any]], scalars: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """New parameters and slots by numpy arithmetic in the arrays' own dtype; NaN and inf pass without a warning."""
+    with np.errstate(all="ignore"):
+        return run(program, NUMPY, leaves, scalars, ["p", *(s.name for s in program.slots)])
