@@ -1,6 +1,6 @@
-"""The narrow waist: the closed list of operations a formula may use besides + - * / and comparisons.
+"""The array operations of a formula: the closed list of operations a formula may use besides + - * / and comparisons.
 
-A room binds these twelve names to its framework and is done: `Waist(sqrt=torch.sqrt, ...)`. A formula that needs
+A room binds these twelve names to its framework and is done: `Ops(sqrt=torch.sqrt, ...)`. A formula that needs
 another asks for it here first, once, for every path. Reductions keep the reduced axes (`axis=-1` gives (..., n, 1),
 `axis=None` gives a 0-d number), so that every result broadcasts against the parameter again. NaN passes through all of
 them: `maximum` and `sign` propagate it.
@@ -25,12 +25,12 @@ def _no_square(x: Array) -> Array:
     raise TypeError(f"Complex numbers have no modulus here. Received: {type(x).__name__}.")
 
 
-def _matrix(function: Callable[..., Array], waist: Waist, args: Sequence[Array], options: dict[str, Any]) -> Array:
-    return function(waist, *args, **options)
+def _matrix(function: Callable[..., Array], ops: Ops, args: Sequence[Array], options: dict[str, Any]) -> Array:
+    return function(ops, *args, **options)
 
 
 @dataclass(frozen=True)
-class Waist:
+class Ops:
     """The array operations of one framework. `square` is that of the modulus of complex numbers, whose parts lie along
     an axis of their own, which is kept with length 1; no formula calls it, and who has no complex arrays binds none.
     `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they need no binding.

@@ -1,4 +1,4 @@
-"""What a rule file may say: literals in `coefficients` only, names of the waist, no framework, no loop; and how much.
+"""What a rule file may say: literals in `coefficients` only, names of the ops, no framework, no loop; and how much.
 
 `record` refuses a literal that meets an array while a formula runs; here the text itself is read, so that a branch
 which no test has taken is covered too.
@@ -66,8 +66,8 @@ def test_a_formula_holds_no_literal(name: str) -> None:
 @each_rule
 def test_a_formula_uses_the_names_of_the_waist_only(name: str) -> None:
     for formula in formulas(name):
-        waist = [n for n in ast.walk(formula) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "xp"]
-        assert {n.attr for n in waist} <= set(FORMULA_NAMES)
+        ops = [n for n in ast.walk(formula) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "xp"]
+        assert {n.attr for n in ops} <= set(FORMULA_NAMES)
 
 
 @each_rule

@@ -22,7 +22,7 @@ from scirs2_adapters.core.program.interpret import evaluate
 from scirs2_adapters.core.program.recorder import Node
 from scirs2_adapters.core.slots import Kind
 
-from .ops import WAIST, Arrays, Group
+from .ops import OPS, Arrays, Group
 
 TARGET = "scirs2_step"
 #: So many tensors are one foreign call: XLA's work on the results of a call grows with the square of their number.
@@ -64,7 +64,7 @@ class Passes:
             node = nodes[i]
             if node.level == level and node.kind is not Kind.FULL and i not in self.values and not _is_sum(nodes, i):
                 self.values[i] = evaluate(
-                    node, WAIST, [self.model], [self.scalars], [self.values[a] for a in node.args]
+                    node, OPS, [self.model], [self.scalars], [self.values[a] for a in node.args]
                 )
 
     def call(self, level: int) -> None:

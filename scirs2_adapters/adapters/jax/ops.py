@@ -1,4 +1,4 @@
-"""The waist bound to `jax.numpy`, the scalars of a trace, and the traced path that runs a formula with them.
+"""The array operations bound to `jax.numpy`, the scalars of a trace, and the traced path that runs a formula with them.
 
 Square roots have derivative 0 at 0 where the true one is infinite: a step differentiated at its beginning, where
 second moments are 0, is then finite. Plain numbers stay Python's until they meet a traced one: what depends on none is
@@ -21,7 +21,7 @@ import numpy as np
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import is_number
 from scirs2_adapters.core.matrix import INPUTS_FIRST, Matrix
-from scirs2_adapters.core.ops import HOST_SCALARS, Waist
+from scirs2_adapters.core.ops import HOST_SCALARS, Ops
 from scirs2_adapters.core.program.interpret import run
 from scirs2_adapters.core.program.recorded import SCALE, Program, record
 from scirs2_adapters.core.rule import Rule
@@ -43,7 +43,7 @@ def _sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[ja
     return root, jnp.where(zero, 0, tangents[0] / (2 * jnp.where(zero, 1, root)))
 
 
-WAIST = Waist(
+OPS = Ops(
     sqrt=sqrt,
     abs=jnp.abs,
     sign=jnp.sign,
@@ -189,12 +189,12 @@ def mapped(job: Job, program: Program) -> Any:
     return job.axis_name if program.levels else None
 
 
-def over(axis_name: Any, arrays: Sequence[Any] = ()) -> Waist:
-    """The waist whose sums go over mapped axes as well. An array that is the same along an axis is summed once, where
+def over(axis_name: Any, arrays: Sequence[Any] = ()) -> Ops:
+    """The operations whose sums go over mapped axes as well. An array that is the same along an axis is summed once, where
     JAX keeps account of that, as it does in `shard_map`: if any of `arrays` varies, it does.
     """
     if axis_name is None:
-        return WAIST
+        return OPS
     names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
     known = any(map(varies, arrays))
 
@@ -202,13 +202,13 @@ def over(axis_name: Any, arrays: Sequence[Any] = ()) -> Waist:
         return tuple(n for n in names if not known or n in varies(x))
 
     def whole(x: Any, axis: int | None) -> Any:
-        share = WAIST.sum(x, axis)
+        share = OPS.sum(x, axis)
         return jax.lax.psum(share, axes(x)) if axes(x) else share
 
     def mean(x: Any, axis: int | None) -> Any:
         return whole(x, axis) / max(1, x.size * math.prod(jax.lax.axis_size(n) for n in axes(x)))
 
-    return replace(WAIST, sum=whole, mean=mean)
+    return replace(OPS, sum=whole, mean=mean)
 
 
 def varies(x: Any) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""The waist bound to `keras.ops`, one binding for TensorFlow, JAX and torch, and the scalar mathematics of a trace.
+"""The array operations bound to `keras.ops`, one binding for TensorFlow, JAX and torch, and the scalar mathematics of a trace.
 
 Numbers stay Python floats until they meet a tensor, and then take its dtype: what depends on no traced value is
 computed in float64. Left to itself Keras gives them its float32, and on torch narrows float64 tensors to that as well.
@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from scirs2_adapters.core.fields import is_number
-from scirs2_adapters.core.ops import HOST_SCALARS, Waist
+from scirs2_adapters.core.ops import HOST_SCALARS, Ops
 
 
 def number(value: Any, dtype: str) -> Any:
@@ -48,7 +48,7 @@ def _count(x: Any, axis: int | None) -> int:
     return max(1, math.prod(x.shape) if axis is None else x.shape[axis])
 
 
-WAIST = Waist(
+OPS = Ops(
     sqrt=ops.sqrt,
     abs=ops.absolute,
     sign=_sign_of_numbers if keras.backend.backend() == "torch" else ops.sign,
@@ -68,7 +68,7 @@ def scalars(dtype: str) -> SimpleNamespace:
     """The `xp` of `coefficients` for arithmetic in this dtype."""
 
     def bind(name: str) -> Callable[..., Any]:
-        host, traced = getattr(HOST_SCALARS, name), getattr(WAIST, name, None) or getattr(ops, name)
+        host, traced = getattr(HOST_SCALARS, name), getattr(OPS, name, None) or getattr(ops, name)
 
         def function(*values: Any) -> Any:
             return host(*values) if all(map(is_number, values)) else traced(*(number(v, dtype) for v in values))

@@ -1,4 +1,4 @@
-"""The waist bound to torch, and the scalar mathematics of a step whose hyperparameters or count are tensors.
+"""The array operations bound to torch, and the scalar mathematics of a step whose hyperparameters or count are tensors.
 
 Numbers stay Python floats until they meet a tensor. A 0-d float64 tensor among larger float32 ones leaves them float32,
 so coefficients keep float64 on any device that has it.
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from scirs2_adapters.core.ops import HOST_SCALARS, Waist
+from scirs2_adapters.core.ops import HOST_SCALARS, Ops
 
 Tensor = torch.Tensor
 
@@ -50,7 +50,7 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
         return torch.matmul(a, b)
 
 
-WAIST = Waist(
+OPS = Ops(
     sqrt=_either(math.sqrt, torch.sqrt),
     abs=torch.abs,
     sign=lambda x: torch.where(x == x, torch.sign(x), x),  # torch's sign of NaN is 0

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..ops import ELEMENTWISE, OPERATORS, Waist
+from ..ops import ELEMENTWISE, OPERATORS, Ops
 from ..slots import Kind
 from .recorded import Program
 from .recorder import Node
@@ -20,7 +20,7 @@ _OPERATORS = {op: getattr(operator, "truediv" if op == "div" else op) for op in 
 
 def run(
     program: Program,
-    waist: Waist,
+    ops: Ops,
     leaves: Sequence[Mapping[str, Any]],
     scalars: Sequence[Mapping[str, Any]],
     wanted: Sequence[str],
@@ -32,7 +32,7 @@ def run(
     values: dict[int, list[Any]] = {}
     for index in order:
         node = program.nodes[index]
-        values[index] = evaluate(node, waist, leaves, scalars, [values[a] for a in node.args])
+        values[index] = evaluate(node, ops, leaves, scalars, [values[a] for a in node.args])
         for arg in set(node.args):
             if last[arg] == index and arg not in keep:
                 del values[arg]
@@ -41,7 +41,7 @@ def run(
 
 def evaluate(
     node: Node,
-    waist: Waist,
+    ops: Ops,
     leaves: Sequence[Mapping[str, Any]],
     scalars: Sequence[Mapping[str, Any]],
     args: list[list[Any]],
@@ -52,18 +52,18 @@ def evaluate(
     if node.op == "scalar":
         return [s[node.name] for s in scalars]
     if node.op == "total":
-        return [waist.total([waist.sum(x, None) for x in args[0]])] * len(leaves)
+        return [ops.total([ops.sum(x, None) for x in args[0]])] * len(leaves)
     if node.kind is Kind.MODEL and node.level and args[0]:  # the same for every leaf: computed once
-        return [_one(node, waist, [a[0] for a in args])] * len(leaves)
-    return [_one(node, waist, list(each)) for each in zip(*args, strict=True)]
+        return [_one(node, ops, [a[0] for a in args])] * len(leaves)
+    return [_one(node, ops, list(each)) for each in zip(*args, strict=True)]
 
 
-def _one(node: Node, waist: Waist, args: list[Any]) -> Any:
+def _one(node: Node, ops: Ops, args: list[Any]) -> Any:
     if node.op in _OPERATORS:
         return _OPERATORS[node.op](*args)
     if node.op in ELEMENTWISE or node.op == "square":
-        return getattr(waist, node.op)(*args)
+        return getattr(ops, node.op)(*args)
     if node.op == "matrix":
         function, options = node.static
-        return waist.matrix(function, waist, args, dict(options))
-    return getattr(waist, node.op)(*args, node.static)
+        return ops.matrix(function, ops, args, dict(options))
+    return getattr(ops, node.op)(*args, node.static)

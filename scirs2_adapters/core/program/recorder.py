@@ -137,7 +137,7 @@ class Recorder:
         return self._reduce("total", x, Kind.MODEL)
 
     def matrix(self, function: Callable[..., Any], x: Symbol, *scalars: Symbol, **options: Any) -> Symbol:
-        """`function(xp, x, *scalars, **options)` of whole matrices, written in the waist with matmul and transpose.
+        """`function(xp, x, *scalars, **options)` of whole matrices, written in these operations with matmul and transpose.
         Which axes are the matrix's, where the last two are not all, the option `matrix` says: the rule's `view`.
         """
         level = max(self._node("matrix", a).level for a in (x, *scalars)) + 1

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import Waist
+from ..ops import Ops
 from ..program.interpret import run
 from ..program.recorded import Program
 
-NUMPY = Waist(
+NUMPY = Ops(
     sqrt=np.sqrt,
     abs=np.abs,
     sign=np.sign,

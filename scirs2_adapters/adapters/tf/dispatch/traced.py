@@ -21,7 +21,7 @@ from scirs2_adapters.core.program.interpret import run
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import takes_host
 
-from ..ops import WAIST, number, scalars
+from ..ops import OPS, number, scalars
 from ..state import Member, raw
 
 REASON = "Keras optimizers run the framework's own operations only"
@@ -41,7 +41,7 @@ def step(optimizer: Any, pairs: Sequence[Pair], learning_rate: Any) -> None:
         leaves = [_arrays(optimizer, members[i], *pairs[i]) | shared for i in indices]
         numbers = [schedule.scalars(members[i]) for i in indices]
         program = members[indices[0]].program
-        new = run(program, WAIST, leaves, numbers, ["p", *(s.name for s in program.slots)])
+        new = run(program, OPS, leaves, numbers, ["p", *(s.name for s in program.slots)])
         for i, leaf, values in zip(indices, leaves, new, strict=True):
             if memory.families[members[i].family].sparse == "rows":
                 given = given_rows(pairs[i][0], members[i])

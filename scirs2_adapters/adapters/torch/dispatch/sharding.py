@@ -18,7 +18,7 @@ import torch
 from torch import distributed
 
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.ops import Waist
+from scirs2_adapters.core.ops import Ops
 from scirs2_adapters.core.program.recorded import Program, needs_whole
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Slot
@@ -50,10 +50,10 @@ class Spread:
         axes = (b if a is None else a for a, b in zip(self.axes, other.axes, strict=True))
         return Spread(self.mesh, tuple(axes), self.params)
 
-    def reduce(self, each: Sequence[Tensor], axis: int | None, waist: Waist, mean: bool) -> tuple[list[Tensor], Spread]:
+    def reduce(self, each: Sequence[Tensor], axis: int | None, ops: Ops, mean: bool) -> tuple[list[Tensor], Spread]:
         """The sum or the mean of every tensor over an axis or all of them, and how it is spread."""
         gone = [i for i, a in enumerate(self.axes) if a is not None and (axis is None or a == axis % each[0].ndim)]
-        sums = self._over_ranks([waist.sum(x, axis) for x in each], gone)
+        sums = self._over_ranks([ops.sum(x, axis) for x in each], gone)
         if mean:
             sums = [s / max(1, self._count(k, x, axis)) for k, (s, x) in enumerate(zip(sums, each, strict=True))]
         return sums, Spread(self.mesh, tuple(None if i in gone else a for i, a in enumerate(self.axes)), self.params)

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch.autograd.graph import increment_version
 
-from scirs2_adapters.core.ops import Waist
+from scirs2_adapters.core.ops import Ops
 from scirs2_adapters.core.program.interpret import run as interpret
 
 from ..dispatch.param_entry import Member
 from ..dispatch.sharding import Spread, spread_of
-from ..ops import WAIST
+from ..ops import OPS
 from ..state import kinds, local, parts
 
 Tensor = torch.Tensor
@@ -33,10 +33,10 @@ _FOREACH: dict[Callable[..., Any], Callable[..., Any]] = {
     operator.sub: torch._foreach_sub,
     operator.mul: torch._foreach_mul,
     operator.truediv: torch._foreach_div,
-    WAIST.maximum: torch._foreach_maximum,
-    WAIST.minimum: torch._foreach_minimum,
-    WAIST.sqrt: torch._foreach_sqrt,
-    WAIST.abs: torch._foreach_abs,
+    OPS.maximum: torch._foreach_maximum,
+    OPS.minimum: torch._foreach_minimum,
+    OPS.sqrt: torch._foreach_sqrt,
+    OPS.abs: torch._foreach_abs,
     operator.neg: torch._foreach_neg,
 }
 
@@ -104,7 +104,7 @@ for _name in ("gt", "ge", "lt", "le"):
 def _sign(x: Any) -> Any:
     """-1, 0 or 1, and NaN of NaN, for which torch has 0."""
     if not isinstance(x, Bundle):
-        return WAIST.sign(x)
+        return OPS.sign(x)
     unit = list(torch._foreach_clamp_max(list(torch._foreach_clamp_min(x.each, -1.0)), 1.0))
     signs = list(torch._foreach_sign(x.each))
     torch._foreach_add_(signs, list(torch._foreach_sub(unit, unit)))
@@ -114,29 +114,29 @@ def _sign(x: Any) -> Any:
 def _where(condition: Any, a: Any, b: Any) -> Any:
     if isinstance(condition, bool):
         return a if condition else b
-    return _together(WAIST.where, condition, a, b)
+    return _together(OPS.where, condition, a, b)
 
 
 def _total(shares: Sequence[Any]) -> Any:
-    return WAIST.total([x for share in shares for x in (share.each if isinstance(share, Bundle) else [share])])
+    return OPS.total([x for share in shares for x in (share.each if isinstance(share, Bundle) else [share])])
 
 
 def _reduced(name: str) -> Callable[..., Any]:
     """The sum or the mean, completed over the ranks where the tensors are spread."""
-    function = getattr(WAIST, name)
+    function = getattr(OPS, name)
 
     def reduced(x: Any, axis: int | None) -> Any:
         if not isinstance(x, Bundle) or x.spread is None:
             return _together(function, x, axis)
-        return Bundle(*x.spread.reduce(x.each, axis, WAIST, mean=name == "mean"))
+        return Bundle(*x.spread.reduce(x.each, axis, OPS, mean=name == "mean"))
 
     return reduced
 
 
-def _matrix(function: Callable[..., Any], waist: Waist, args: Sequence[Any], options: dict[str, Any]) -> Any:
+def _matrix(function: Callable[..., Any], ops: Ops, args: Sequence[Any], options: dict[str, Any]) -> Any:
     """A function of whole matrices, called of one after another."""
-    del waist
-    one = functools.partial(function, WAIST, **options)
+    del ops
+    one = functools.partial(function, OPS, **options)
     first, *others = args
     if not isinstance(first, Bundle) or first.spread is None:
         return _together(one, *args)
@@ -148,9 +148,9 @@ def _lifted(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args: _together(function, *args)
 
 
-#: The waist of bundles: `WAIST`, each name for many tensors at once.
-TOGETHER = Waist(
-    **{name: _lifted(getattr(WAIST, name)) for name in Waist.__dataclass_fields__}
+#: The ops of bundles: `OPS`, each name for many tensors at once.
+TOGETHER = Ops(
+    **{name: _lifted(getattr(OPS, name)) for name in Ops.__dataclass_fields__}
     | {"sign": _sign, "where": _where, "total": _total, "matrix": _matrix}
     | {name: _reduced(name) for name in ("sum", "mean")}
 )
