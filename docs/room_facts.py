@@ -18,7 +18,7 @@ from typing import Any
 from stubs import HEAD, NAMES, public, quoted
 
 from scirs2_adapters.core import Rule, get
-from scirs2_adapters.core.argument_names import Dialect
+from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.document import shown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,13 +209,13 @@ def literal(value: Any) -> str:
 
 def spelling(room: str) -> Iterator[tuple[str, dict[str, str]]]:
     """For each rule, the room's word for each field."""
-    found = vars(import_module(f"scirs2_adapters.adapters.{room}.dialect"))
-    usual = next((value for value in found.values() if isinstance(value, Dialect)), Dialect())
+    found = vars(import_module(f"scirs2_adapters.adapters.{room}.argument_names"))
+    usual = next((value for value in found.values() if isinstance(value, ArgumentNames)), ArgumentNames())
     for name in NAMES:
         rule = get(name)
-        dialect = found["dialect"](rule) if "dialect" in found else usual
-        turned = getattr(dialect, "turned", ())  # words whose values have the other sign there
-        yield name, {core: "-" * (core in turned) + dialect.spell(core, rule.fields) for core in rule.fields}
+        argument_names = found["argument_names"](rule) if "argument_names" in found else usual
+        turned = getattr(argument_names, "turned", ())  # words whose values have the other sign there
+        yield name, {core: "-" * (core in turned) + argument_names.spell(core, rule.fields) for core in rule.fields}
 
 
 if __name__ == "__main__":

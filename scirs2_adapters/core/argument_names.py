@@ -1,6 +1,6 @@
 """How a framework spells the core's words: `lr` and `betas` in torch, `beta_1` in Keras, `b1` in optax.
 
-A room states a dialect as data. Signatures, the translation of arguments both ways and the spelling in error messages
+An adapter states them as data. Signatures, the translation of arguments both ways and the spelling in error messages
 follow from it.
 """
 
@@ -18,7 +18,7 @@ from .synonyms import unknown_argument
 
 
 @dataclass(frozen=True)
-class Dialect:
+class ArgumentNames:
     """`names` maps core words to the host's; `tuples` maps a host's word to the core words it holds, where a rule has
     them all.
     """

@@ -64,7 +64,7 @@ def test_a_formula_holds_no_literal(name: str) -> None:
 
 
 @each_rule
-def test_a_formula_uses_the_names_of_the_waist_only(name: str) -> None:
+def test_a_formula_uses_the_listed_operations_only(name: str) -> None:
     for formula in formulas(name):
         ops = [n for n in ast.walk(formula) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "xp"]
         assert {n.attr for n in ops} <= set(FORMULA_NAMES)

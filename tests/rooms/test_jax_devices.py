@@ -20,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-from scirs2_adapters.adapters.jax.argument_names import dialect
+from scirs2_adapters.adapters.jax.argument_names import argument_names
 from scirs2_adapters.adapters.jax.ops import over
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
@@ -61,7 +61,7 @@ def made(seed: int, mesh: Mesh | None) -> Tree:
 
 def factory(name: str, options: Callable[..., Any], **given: Any) -> Any:
     cls = scirs2_adapters.get(name)
-    return getattr(room, name)(**dialect(cls).to_host(options(cls), cls.fields_with()), **given)
+    return getattr(room, name)(**argument_names(cls).to_host(options(cls), cls.fields_with()), **given)
 
 
 def elementwise(name: str) -> bool:

@@ -15,7 +15,7 @@ from optax._src.base import NO_PARAMS_MSG
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-from scirs2_adapters.adapters.jax.argument_names import dialect
+from scirs2_adapters.adapters.jax.argument_names import argument_names
 from scirs2_adapters.core import HostOptimizer
 from tests.conformance.options import brisk, other, turned
 
@@ -35,7 +35,7 @@ def numbers(name: str) -> Hyper:
 
 def made(name: str, hyper: Hyper, **options: Any) -> optax.GradientTransformationExtraArgs:
     """The transformation with these arguments, by the core's names."""
-    fields, words = scirs2_adapters.get(name).fields_with(), dialect(scirs2_adapters.get(name))
+    fields, words = scirs2_adapters.get(name).fields_with(), argument_names(scirs2_adapters.get(name))
     tuples = [m for m in words.tuples.values() if hyper.keys() & {*m}]
     whole = {k: fields[k].default for members in tuples for k in members} | hyper
     return getattr(room, name)(**words.to_host(whole, fields), **options)
@@ -92,7 +92,7 @@ def test_the_tree_of_the_state_follows_from_what_is_given_and_not_from_values(na
 @each_rule
 def test_schedules_see_the_counts_and_have_a_place_to_count(name: str) -> None:
     """Rate and decay follow one each, also where nothing else in the state counts."""
-    words = dialect(scirs2_adapters.get(name)).names
+    words = argument_names(scirs2_adapters.get(name)).names
     seen: dict[str, list[int]] = {"learning_rate": [], "weight_decay": []}
     for chosen in (["learning_rate", "weight_decay"], ["weight_decay"]):
         schedules = {words.get(k, k): lambda count, k=k: (seen[k].append(int(count)), 1e-2)[1] for k in chosen}

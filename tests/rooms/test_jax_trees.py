@@ -12,7 +12,7 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters import jax as room
-from scirs2_adapters.adapters.jax.argument_names import DTYPES, dialect
+from scirs2_adapters.adapters.jax.argument_names import DTYPES, argument_names
 from scirs2_adapters.core.slots import Kind, Leaf
 from tests.conformance.options import turned
 
@@ -26,7 +26,7 @@ Tree = Any
 def of_all_options(name: str, **options: Any) -> optax.GradientTransformationExtraArgs:
     """With everything on that may ask for memory."""
     cls = scirs2_adapters.get(name)
-    return getattr(room, name)(**dialect(cls).to_host(turned(cls), cls.fields_with()), **options)
+    return getattr(room, name)(**argument_names(cls).to_host(turned(cls), cls.fields_with()), **options)
 
 
 def mixed(*dtypes: Any) -> Tree:

@@ -8,7 +8,7 @@ from optax import contrib
 
 import scirs2_adapters as s2
 import scirs2_adapters.jax as room
-from scirs2_adapters.adapters.jax.argument_names import dialect
+from scirs2_adapters.adapters.jax.argument_names import argument_names
 from scirs2_adapters.core.synonyms import meant
 from tests.rooms.foreign_words import WORDS, check_answers, check_installed
 
@@ -27,8 +27,8 @@ def test_the_words_of_optax_are_those_installed(name: str) -> None:
 
 
 @each_name
-def test_the_core_knows_what_each_word_of_this_dialect_means(name: str) -> None:
-    fields, words = s2.get(name).fields_with(), dialect(s2.get(name))
+def test_the_core_knows_what_each_word_of_this_framework_means(name: str) -> None:
+    fields, words = s2.get(name).fields_with(), argument_names(s2.get(name))
     for core, host, _ in words.places(fields):
         members = words.tuples.get(host, (core,)) if host != core else (core,)
         answer = meant(host, name, {k: k for k in fields})

@@ -28,7 +28,7 @@ def test_the_words_of_torch_are_those_installed(name: str) -> None:
 
 
 @each_name
-def test_the_core_knows_what_each_word_of_this_dialect_means(name: str) -> None:
+def test_the_core_knows_what_each_word_of_this_framework_means(name: str) -> None:
     fields = s2.get(name).fields_with()
     for core, host, _ in TORCH.places(fields):
         members = TORCH.tuples.get(host, (core,)) if host != core else (core,)

@@ -60,12 +60,12 @@ def test_a_branch_on_an_array_is_refused(update: Any) -> None:
         record(rule(update), LEAF)
 
 
-def test_a_name_outside_the_waist_is_not_there() -> None:
+def test_a_name_outside_the_operations_is_not_there() -> None:
     with pytest.raises(AttributeError, match="cosh"):
         record(rule(lambda self, xp, p, g, /: xp.cosh(g)), LEAF)
 
 
-def test_the_recorder_offers_the_formula_names_of_the_waist() -> None:
+def test_the_recorder_offers_the_formula_names() -> None:
     assert all(hasattr(Recorder(), name) for name in FORMULA_NAMES)
 
 

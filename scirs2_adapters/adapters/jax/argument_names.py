@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from scirs2_adapters.core.argument_names import Dialect, by_name
+from scirs2_adapters.core.argument_names import ArgumentNames, by_name
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
@@ -31,7 +31,7 @@ __all__ = [
     "EMPTY",
     "Place",
     "chain_of",
-    "dialect",
+    "argument_names",
     "dtype_default",
     "given_by_name",
     "of_matrices",
@@ -40,8 +40,8 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Words(Dialect):
-    """A dialect in which the values of the core words `turned` have the other sign."""
+class Words(ArgumentNames):
+    """A argument_names in which the values of the core words `turned` have the other sign."""
 
     turned: tuple[str, ...] = ()
 
@@ -96,7 +96,7 @@ MUON = {
     "adamw_ratio": "adam_ratio",
     "dimensions": "muon_weight_dimension_numbers",
 }
-DIALECTS = {
+NAMES_OF = {
     "adadelta": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
     "muon": Words(names=WORDS | MUON),
@@ -141,7 +141,7 @@ class Signature(inspect.Signature):
 def _defaults(rule: type[Rule], match: str | None, base: Any) -> dict[str, Any]:
     """The values of a rule's arguments to which nothing was given, by optax's names."""
     made = rule.build({} if base is None else {"base": base}, match=match)
-    found = dialect(rule).to_host({k: getattr(made, k) for k in made.fields}, made.fields)
+    found = argument_names(rule).to_host({k: getattr(made, k) for k in made.fields}, made.fields)
     chain = chain_of(rule.name, match)
     found |= {"learning_rate": None} if chain and "rate?" in chain.places else {}
     return found | ({DTYPES[rule.name][0]: dtype_default(rule, match)} if rule.name in DTYPES else {})
@@ -153,18 +153,18 @@ def dtype_default(rule: type[Rule], match: str | None) -> str | None:
     return None if theirs is None or theirs.default is None else jnp.dtype(theirs.default).name
 
 
-def dialect(rule: type[Rule]) -> Words:
+def argument_names(rule: type[Rule]) -> Words:
     """The words of this optimizer."""
-    return DIALECTS.get(rule.name, Words(names=WORDS))
+    return NAMES_OF.get(rule.name, Words(names=WORDS))
 
 
 def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
     """The factory's signature; a wrapper's is that of its base as well."""
     fields, word, own = rule.fields_with(base), inspect.Parameter, inspect.Parameter.KEYWORD_ONLY
-    given = dialect(rule).parameters(fields)
+    given = argument_names(rule).parameters(fields)
     theirs = _optax(rule.name)
     for core, f in fields.items():
-        host = dialect(rule).names.get(core, core)
+        host = argument_names(rule).names.get(core, core)
         if host in given and ((f.kind is int and f.static) or (host not in theirs and host in _SILENT)):
             given[host] = given[host].replace(default=None, annotation=f"{given[host].annotation} | None")
     for host in given.keys() & NONE.keys():
@@ -177,10 +177,10 @@ def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
         given["base"] = word("base", own, default=getattr(rule, "default_base", None), annotation=str | Rule)
     if rule.name in DTYPES:
         given[DTYPES[rule.name][0]] = word(DTYPES[rule.name][0], own, default=None)
-    names = {k: dialect(rule).names.get(k, k) for k in OURS}
+    names = {k: argument_names(rule).names.get(k, k) for k in OURS}
     given |= {names[k]: word(names[k], own, default=default) for k, default in OURS.items()}
     if of_matrices(rule):
-        argument = dialect(rule).names.get("dimensions", "dimensions")
+        argument = argument_names(rule).names.get("dimensions", "dimensions")
         given[argument] = word(argument, own, default=None)
     ordered = ["learning_rate", *itertools.takewhile(given.__contains__, [k for k in theirs if k != "learning_rate"])]
     ordered = ordered if "learning_rate" in theirs else ordered[:1]
@@ -211,7 +211,7 @@ def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], give
     default.
     """
     if unknown := given.keys() - known.parameters.keys():
-        words, fields = dialect(get(call)), get(call).fields_with(given.get("base"))
+        words, fields = argument_names(get(call)), get(call).fields_with(given.get("base"))
         spelled = words.spelled(fields) | {k: words.names.get(k, k) for k in OURS}
         spelled |= {"base": "base"} if "base" in known.parameters else {}
         raise unknown_argument(call, min(unknown), call, spelled, known.parameters)

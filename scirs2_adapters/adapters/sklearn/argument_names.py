@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from scirs2_adapters.core import Rule, get, names
-from scirs2_adapters.core.argument_names import Dialect
+from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
 from scirs2_adapters.core.synonyms import similar_name
 
-DIALECT = Dialect(names={"learning_rate": "learning_rate_init"})
+NAMES = ArgumentNames(names={"learning_rate": "learning_rate_init"})
 
 #: What `learning_rate_init=None` stands for where scikit-learn's own solvers run: the default of its own signature.
 LEARNING_RATE_INIT = 0.001
@@ -47,7 +47,7 @@ def chosen(estimator: Any) -> Rule | None:
     _check_optimizer(call, optimizer)
     _refuse_solvers_only(call, estimator)
     if isinstance(optimizer, str):
-        return DIALECT.rule(get(optimizer), {} if rate is None else {"learning_rate_init": rate}, call=call)
+        return NAMES.rule(get(optimizer), {} if rate is None else {"learning_rate_init": rate}, call=call)
     if rate is not None:
         way_out = f"Give the learning rate to the optimizer: `{type(optimizer).__name__}(learning_rate={rate})`."
         raise bad_value(call, "learning_rate_init", "must be None beside an optimizer object", rate, way_out)

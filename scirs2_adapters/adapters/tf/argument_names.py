@@ -16,11 +16,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from scirs2_adapters.core.argument_names import Dialect
+from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.rule import Rule
 
-KERAS = Dialect(
+KERAS = ArgumentNames(
     names={
         "beta1": "beta_1",
         "beta2": "beta_2",

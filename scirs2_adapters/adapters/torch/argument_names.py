@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from scirs2_adapters.core.argument_names import Dialect, by_name
+from scirs2_adapters.core.argument_names import ArgumentNames, by_name
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.rule import Rule
 
-TORCH = Dialect(
+TORCH = ArgumentNames(
     names={
         "learning_rate": "lr",
         "rho": "alpha",

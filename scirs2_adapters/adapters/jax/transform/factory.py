@@ -20,7 +20,7 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import StateDtype, check_path, check_state_dtype
 
-from ..argument_names import DTYPES, dialect, dtype_default, given_by_name, of_matrices, signature
+from ..argument_names import DTYPES, argument_names, dtype_default, given_by_name, of_matrices, signature
 from ..ops import real
 from ..state import Layout, layout, possible_slots
 from .fused import explain, step
@@ -41,7 +41,7 @@ class Given(np.ndarray):
 def transformation(cls: type[Rule], given: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
     """The transformation of a rule with these arguments, by optax's names."""
     call, given = cls.name, dict(given)
-    fields, words = cls.fields_with(given.get("base")), dialect(cls)
+    fields, words = cls.fields_with(given.get("base")), argument_names(cls)
     kernel, match = given.pop("kernel", "auto"), given.pop("match", None)
     mask, dimensions = (given.pop(words.names.get(k, k), None) for k in ("mask", "dimensions"))
     state_dtype, axis_name = given.pop("state_dtype", None), _axes(call, given.pop("axis_name", None))
@@ -137,7 +137,7 @@ def _dtypes(rule: Rule, state_dtype: StateDtype, slots: Iterable[str], first: st
 def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """The factory of an optimizer, with optax's argument names."""
     cls = get(name)
-    known, words, fields = signature(cls), dialect(cls), cls.fields_with()
+    known, words, fields = signature(cls), argument_names(cls), cls.fields_with()
 
     def make(*args: Any, **given: Any) -> optax.GradientTransformationExtraArgs:
         takes = signature(cls, given["base"]) if given.get("base") is not None else known

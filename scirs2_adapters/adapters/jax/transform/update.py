@@ -19,7 +19,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Kind, Leaf, Slot
 from scirs2_adapters.core.step.options import StateDtype, slot_dtype
 
-from ..argument_names import dialect
+from ..argument_names import argument_names
 from ..dispatch import advance
 from ..ops import Job, leaf_of, real
 from ..state import Layout, Memory, initial, loaded, stored
@@ -149,7 +149,7 @@ class Update:
 
     @property
     def _mask_word(self) -> str:
-        return dialect(type(self.rule)).names.get("mask", "mask")
+        return argument_names(type(self.rule)).names.get("mask", "mask")
 
     def _numbers(self, memory: Memory) -> dict[str, Any]:
         """The traced hyperparameters of this step; a schedule sees the count before it is increased."""
@@ -161,7 +161,7 @@ class Update:
         """What a schedule has said, if it is one number."""
         if is_number(value) or is_traced(value):
             return value
-        argument = dialect(type(self.rule)).names.get(argument, argument)
+        argument = argument_names(type(self.rule)).names.get(argument, argument)
         raise bad_type(self.call, argument, "must be a number, or a function of the count that returns one", value)
 
     def _matrices(self, params: Tree, grads: Tree) -> Matrices:

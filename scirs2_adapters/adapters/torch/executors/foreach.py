@@ -148,7 +148,7 @@ def _lifted(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args: _together(function, *args)
 
 
-#: The ops of bundles: `OPS`, each name for many tensors at once.
+#: `OPS` for lists of tensors, each name for many tensors at once.
 TOGETHER = Ops(
     **{name: _lifted(getattr(OPS, name)) for name in Ops.__dataclass_fields__}
     | {"sign": _sign, "where": _where, "total": _total, "matrix": _matrix}
