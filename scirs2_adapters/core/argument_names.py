@@ -63,7 +63,7 @@ class ArgumentNames:
             found.setdefault(name, inspect.Parameter(name, kind, default=default, annotation=annotation))
         return found
 
-    def to_host(self, values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+    def to_framework(self, values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
         """Core values under the host's words."""
         found: dict[str, Any] = {}
         for core, value in values.items():

@@ -60,7 +60,7 @@ def test_a_rule_brings_all_but_what_the_arguments_hold(way: Way, name: str, args
             refuse(rule)
         except ValueError:  # not without another one, as nesterov without momentum
             continue
-        words = TORCH.to_host({k: getattr(rule, k) for k in rule.fields}, rule.fields)
+        words = TORCH.to_framework({k: getattr(rule, k) for k in rule.fields}, rule.fields)
         words |= {"lr": args.learning_rate, "weight_decay": 0.03}
         group = way(rule, args)
         assert {k: group[k] for k in words} == words

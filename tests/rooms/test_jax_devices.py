@@ -61,7 +61,7 @@ def made(seed: int, mesh: Mesh | None) -> Tree:
 
 def factory(name: str, options: Callable[..., Any], **given: Any) -> Any:
     cls = scirs2_adapters.get(name)
-    return getattr(room, name)(**argument_names(cls).to_host(options(cls), cls.fields_with()), **given)
+    return getattr(room, name)(**argument_names(cls).to_framework(options(cls), cls.fields_with()), **given)
 
 
 def elementwise(name: str) -> bool:

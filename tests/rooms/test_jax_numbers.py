@@ -38,7 +38,7 @@ def made(name: str, hyper: Hyper, **options: Any) -> optax.GradientTransformatio
     fields, words = scirs2_adapters.get(name).fields_with(), argument_names(scirs2_adapters.get(name))
     tuples = [m for m in words.tuples.values() if hyper.keys() & {*m}]
     whole = {k: fields[k].default for members in tuples for k in members} | hyper
-    return getattr(room, name)(**words.to_host(whole, fields), **options)
+    return getattr(room, name)(**words.to_framework(whole, fields), **options)
 
 
 def in_numpy(name: str, hyper: Hyper, grads: list[Any]) -> Any:

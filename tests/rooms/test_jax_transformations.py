@@ -31,7 +31,7 @@ def numbers(name: str) -> dict[str, Any]:
     fields = cls.fields_with()
     plain = {k: f.default for k, f in fields.items() if not f.static and not f.structural and is_number(f.default)}
     rate = {"learning_rate": max(0.01, fields["learning_rate"].default)}
-    return argument_names(cls).to_host({k: float(v) for k, v in (plain | rate).items() if v}, fields)
+    return argument_names(cls).to_framework({k: float(v) for k, v in (plain | rate).items() if v}, fields)
 
 
 def quickly(f: Callable[..., Any], *args: Any) -> Any:
@@ -154,7 +154,7 @@ DERIVED = [(name, form) for name in scirs2_adapters.names() for form in ("step",
 @pytest.mark.parametrize(("name", "form"), DERIVED)
 def test_derivatives_are_finite_everywhere(name: str, form: str) -> None:
     cls = scirs2_adapters.get(name)
-    options = {} if form == "step" else argument_names(cls).to_host(turned(cls), cls.fields_with())
+    options = {} if form == "step" else argument_names(cls).to_framework(turned(cls), cls.fields_with())
     found = slopes(name, options, form, (3, 2) if form == "step" else (4,))
     leaves = jax.tree_util.tree_leaves_with_path(found)
     assert [jax.tree_util.keystr(path) for path, x in leaves if not np.isfinite(x).all()] == []

@@ -26,7 +26,7 @@ Tree = Any
 def of_all_options(name: str, **options: Any) -> optax.GradientTransformationExtraArgs:
     """With everything on that may ask for memory."""
     cls = scirs2_adapters.get(name)
-    return getattr(room, name)(**argument_names(cls).to_host(turned(cls), cls.fields_with()), **options)
+    return getattr(room, name)(**argument_names(cls).to_framework(turned(cls), cls.fields_with()), **options)
 
 
 def mixed(*dtypes: Any) -> Tree:

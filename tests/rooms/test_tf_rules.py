@@ -37,7 +37,7 @@ pytestmark = KERAS_READS
 @pytest.mark.parametrize("name", NAMES)
 def test_it_walks_like_the_core(name: str) -> None:
     hyper = brisk(s2.get(name))
-    given = KERAS.to_host(hyper, s2.get(name).fields_with())
+    given = KERAS.to_framework(hyper, s2.get(name).fields_with())
     close(apply(keras_class(name)(**given), variables()), oracle(s2.get(name)(**hyper)))
 
 

@@ -65,7 +65,7 @@ def turned_options(name: str) -> dict[str, Any]:
     rule = get(name)
     fields, chosen = rule.fields_with(), turned(rule)
     usual = {k: f.default for k, f in fields.items()}
-    before, after = TORCH.to_host(usual, fields), TORCH.to_host(usual | chosen, fields)
+    before, after = TORCH.to_framework(usual, fields), TORCH.to_framework(usual | chosen, fields)
     return {k: v for k, v in after.items() if v != before[k]}
 
 

@@ -127,7 +127,7 @@ def settle(asked: Asked, args: Any) -> dict[str, Any]:
                     f"must be left to `args.{argument}`, {values[core]!r} here, which the Trainer puts in its place"
                 )
                 raise bad_value(call, word, worded, value, f"Use `TrainingArguments({argument}={value!r})`.")
-    return TORCH.to_host(_whole(values | dict(asked.core), asked.preset(), fields), fields) | dict(asked.hyper)
+    return TORCH.to_framework(_whole(values | dict(asked.core), asked.preset(), fields), fields) | dict(asked.hyper)
 
 
 def _stated(asked: Asked, core: str, fields: Mapping[str, Field]) -> Iterator[tuple[str, str, Any]]:

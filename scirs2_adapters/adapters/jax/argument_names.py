@@ -52,8 +52,8 @@ class Words(ArgumentNames):
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
         return super().parameters(self.seen(fields))
 
-    def to_host(self, values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-        return super().to_host({k: -v if k in self.turned else v for k, v in values.items()}, fields)
+    def to_framework(self, values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+        return super().to_framework({k: -v if k in self.turned else v for k, v in values.items()}, fields)
 
     def to_core(self, given: Mapping[str, Any], fields: Mapping[str, Field], call: str) -> dict[str, Any]:
         found, seen = super().to_core(given, fields, call), self.seen(fields)
@@ -141,7 +141,7 @@ class Signature(inspect.Signature):
 def _defaults(rule: type[Rule], match: str | None, base: Any) -> dict[str, Any]:
     """The values of a rule's arguments to which nothing was given, by optax's names."""
     made = rule.build({} if base is None else {"base": base}, match=match)
-    found = argument_names(rule).to_host({k: getattr(made, k) for k in made.fields}, made.fields)
+    found = argument_names(rule).to_framework({k: getattr(made, k) for k in made.fields}, made.fields)
     chain = chain_of(rule.name, match)
     found |= {"learning_rate": None} if chain and "rate?" in chain.places else {}
     return found | ({DTYPES[rule.name][0]: dtype_default(rule, match)} if rule.name in DTYPES else {})

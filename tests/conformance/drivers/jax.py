@@ -31,7 +31,7 @@ class Optimizer:
     def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
         self.dtype, self.names = STORAGE[problem.dtype], problem.names
         cls = scirs2_adapters.get(rule)
-        self.tx = getattr(room, rule)(**argument_names(cls).to_host(hyper, cls.fields_with()), kernel=path)
+        self.tx = getattr(room, rule)(**argument_names(cls).to_framework(hyper, cls.fields_with()), kernel=path)
         with double(self.dtype == np.float64):
             self.arrays = self.tree(problem.params)
             self.memory = self.tx.init(self.arrays)

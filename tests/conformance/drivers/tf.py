@@ -50,7 +50,7 @@ class Optimizer:
         with precision(self.dtype):
             named = zip(problem.names, problem.params, strict=True)
             self.variables = [keras.Variable(p, dtype=self.dtype, name=name) for name, p in named]
-            given = KERAS.to_host(hyper, cls.fields_with())
+            given = KERAS.to_framework(hyper, cls.fields_with())
             self.optimizer = getattr(room, cls.__name__)(**given, kernel=path)
             self.optimizer.build(self.variables)
         self.apply = lambda gradients: self.optimizer.apply(gradients, self.variables)

@@ -29,7 +29,7 @@ class Optimizer:
         self.dtype = getattr(torch, problem.dtype)
         named = zip(problem.names, problem.params, strict=True)
         self.named = [(name, torch.nn.Parameter(torch.tensor(p, dtype=self.dtype))) for name, p in named]
-        given = TORCH.to_host(whole(hyper, rule), cls.fields_with(hyper.get("base")))
+        given = TORCH.to_framework(whole(hyper, rule), cls.fields_with(hyper.get("base")))
         base = {"base": hyper["base"]} if "base" in hyper else {}
         self.optimizer = self.made(rule, {**base, **given, "kernel": path})
 

@@ -218,7 +218,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         hyper = self._rule.get_config()
         values = {k: v for k, v in hyper.items() if k not in ("learning_rate", "weight_decay", "match")}
         shared = {k: getattr(self, k) for k in ("weight_decay", *BASE, *OURS)}
-        return shared | KERAS.to_host(values, self._rule.fields) | self._exclusions.config()
+        return shared | KERAS.to_framework(values, self._rule.fields) | self._exclusions.config()
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> RuleOptimizer:

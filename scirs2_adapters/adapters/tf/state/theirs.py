@@ -67,7 +67,7 @@ def _built(optimizer: Any, name: str) -> Any:
     """Keras' own class with the arguments that decide what it remembers, built on variables of one element."""
     cls, rule = getattr(keras.optimizers, name), optimizer.rule
     structural = {k: getattr(rule, k) for k, f in rule.fields.items() if f.structural}
-    given = {k: float(v) if type(v) is int else v for k, v in KERAS.to_host(structural, rule.fields).items()}
+    given = {k: float(v) if type(v) is int else v for k, v in KERAS.to_framework(structural, rule.fields).items()}
     known = cls(name="layout").get_config()
     base = {k: getattr(optimizer, k) for k in ("use_ema", "gradient_accumulation_steps")}
     made = cls(name="layout", **{k: v for k, v in given.items() if k in known}, **base)

@@ -124,7 +124,7 @@ class SearchOptimizer(ClosureOptimizer):
     def __init__(self, params: Any, *args: Any, **given: Any) -> None:
         call = self.rule_class.__name__
         rule: Any = build(self.rule_class, given_by_name(call, self._known, args, given), None)
-        Optimizer.__init__(self, params, TORCH.to_host(rule.settled(), rule.fields))
+        Optimizer.__init__(self, params, TORCH.to_framework(rule.settled(), rule.fields))
         self._group()
 
     def __setstate__(self, saved: dict[str, Any]) -> None:

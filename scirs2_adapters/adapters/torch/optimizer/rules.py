@@ -59,7 +59,7 @@ class RuleOptimizer(Hooked):
         config = {k: v for k, v in rule.get_config().items() if k in rule.fields}
         base = {"base": rule.base.name} if hasattr(rule, "base") else {}
         # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
-        self.defaults = defaults = {**base, **TORCH.to_host(config, rule.fields), **options}
+        self.defaults = defaults = {**base, **TORCH.to_framework(config, rule.fields), **options}
         self._names = state.Names()
         self._prepare()
         self._group_rules[DEFAULTS] = GroupRule(rule, defaults)
