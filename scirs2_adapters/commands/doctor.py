@@ -57,7 +57,7 @@ def versions() -> dict[str, str]:
 
 def kernel() -> dict[str, str]:
     """The host kernel: whether it can be compiled here, with how many threads, and where it is kept."""
-    reason = compiler.unavailable()
+    reason = compiler.compiler_obstacle()
     return {
         "host kernel": "available" if reason is None else f"not available: {reason}",
         "threads": f"{default_threads()} granted, own POSIX threads for each step (no OpenMP, no pool)",

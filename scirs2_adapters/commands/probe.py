@@ -18,10 +18,10 @@ from scirs2_adapters.adapters import rooms
 
 def path_taken(room: str) -> str:
     """The path of an ordinary AdamW on float32 in this process: "host" where the kernel runs, else "traced"."""
-    return "traced" if reason_against(room, "host") else "host"
+    return "traced" if kernel_obstacle(room, "host") else "host"
 
 
-def reason_against(room: str, kernel: str) -> str | None:
+def kernel_obstacle(room: str, kernel: str) -> str | None:
     """Why `kernel` cannot step this room's AdamW in this process, or None when it has done so."""
     try:
         _STEPS[room](kernel)
@@ -104,7 +104,7 @@ def main() -> None:
         found["missing"] = " ".join(str(error).split()) or type(error).__name__
     else:
         if room in _STEPS:
-            found |= {kernel: reason_against(room, kernel) for kernel in ("host", "traced")}
+            found |= {kernel: kernel_obstacle(room, kernel) for kernel in ("host", "traced")}
     json.dump(found, out)
     out.close()
 

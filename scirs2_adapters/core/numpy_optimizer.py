@@ -12,7 +12,7 @@ from . import numpy_state as memory
 from . import routing
 from .cpu import storage
 from .cpu.engine import Batch, address, plan, run
-from .cpu.kernel import reason_against
+from .cpu.kernel import kernel_obstacle
 from .errors import bad_type, bad_value
 from .fields import Field, flag
 from .matrix import LAYOUT, OUTPUTS_FIRST
@@ -102,7 +102,7 @@ class HostOptimizer:
     def _decide(self) -> None:
         """Which path steps them, for as long as no structure changes."""
         programs, leaves = self._programs, self._leaves.items()
-        reasons = [programs[k].strays or reason_against(self._dtypes(k, p.dtype)) for k, p in leaves]
+        reasons = [programs[k].kernel_obstacle or kernel_obstacle(self._dtypes(k, p.dtype)) for k, p in leaves]
         self._host = takes_host(_CALL, self.kernel, next((r for r in reasons if r), None))
 
     def _dtypes(self, key: Hashable, gradient: str) -> dict[str, str]:

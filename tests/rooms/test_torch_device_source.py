@@ -21,7 +21,7 @@ SHAPES = [(41,), (cuda.CHUNK + 3,), (0,), ()]
 def elementwise(name: str) -> Program | None:
     program = record(get(name)(), Leaf((3,), "float32"))
     like = {n: torch.zeros(3) for n in ("p", "g", *(s.name for s in program.slots))}
-    reason = cuda.reason_against(program, {k: x.to("meta") for k, x in like.items()})
+    reason = cuda.kernel_obstacle(program, {k: x.to("meta") for k, x in like.items()})
     assert reason is not None  # nothing here lies on a CUDA device
     return None if program.levels or any(s.kind < s.kind.FULL for s in program.slots) else program
 

@@ -93,7 +93,7 @@ def test_bad_options_are_refused(options: dict[str, Any], error: type[Exception]
 
 
 def test_a_host_kernel_that_cannot_run_is_an_error_or_plain_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "reason_against", lambda dtypes: "it rains")
+    monkeypatch.setattr(module, "kernel_obstacle", lambda dtypes: "it rains")
     with pytest.raises(ValueError, match=r'cannot be the host kernel here: it rains.*Use kernel="traced" or "auto"'):
         HostOptimizer("adamw", params(), kernel="host")
     assert_same(

@@ -195,7 +195,7 @@ def slow(*args):
     return made[-1]
 
 llvm.create_mcjit_compiler = slow
-threads = [threading.Thread(target=compile.unavailable) for _ in range(8)]
+threads = [threading.Thread(target=compile.compiler_obstacle) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 assert len(made) == 1, made

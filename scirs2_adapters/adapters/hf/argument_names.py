@@ -84,12 +84,12 @@ def _named(call: str, name: Any) -> type[Rule]:
 
 
 def _refuse(call: str, rule: type[Rule]) -> None:
-    if reason := reason_against(rule):
+    if reason := trainer_obstacle(rule):
         way_out = f"Train with scirs2_adapters.torch.{rule.__name__} in a loop."
         raise bad_value(call, "name", reason, rule.name, way_out)
 
 
-def reason_against(rule: type[Rule]) -> str:
+def trainer_obstacle(rule: type[Rule]) -> str:
     """Why a Trainer can never step by this optimizer; empty where it can."""
     if rule.evaluates:
         return "must be an optimizer that needs no closure, for the Trainer gives none"
@@ -100,7 +100,7 @@ def reason_against(rule: type[Rule]) -> str:
 
 def offered() -> list[str]:
     """The names of the optimizers that a Trainer can step."""
-    return [name for name in names() if not reason_against(get(name))]
+    return [name for name in names() if not trainer_obstacle(get(name))]
 
 
 def from_args(rule: type[Rule], fields: Mapping[str, Field], args: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from scirs2_adapters.core import Rule, get, names, with_closure
 from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
 from scirs2_adapters.core.synonyms import similar_name
 
-from .argument_names import FROM_ARGS, Asked, asked, offered, read, reason_against, settle, words_of
+from .argument_names import FROM_ARGS, Asked, asked, offered, read, trainer_obstacle, settle, words_of
 from .deepspeed import HOOK, Optimizer, building, built_by, chosen_by, complete, refuse_flat, refuse_replacement, served
 
 PREFIX = "scirs2_"
@@ -218,7 +218,7 @@ def _explain_missing(words: Any) -> None:
         if not (isinstance(value, str) and value.startswith(PREFIX)):
             return theirs(cls, value)
         known, name = [PREFIX + n for n in offered()], value.removeprefix(PREFIX).casefold()
-        reason = reason_against(get(name)) if name in (*names(), *with_closure()) else ""
+        reason = trainer_obstacle(get(name)) if name in (*names(), *with_closure()) else ""
         hint = similar_name(name, offered()).replace("`", f"`{PREFIX}", 1)
         worded = reason or f"must be one of {', '.join(known)}, or of transformers' own"
         raise bad_value("TrainingArguments", "optim", worded, value, "" if reason else hint)

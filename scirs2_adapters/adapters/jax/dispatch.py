@@ -27,8 +27,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from scirs2_adapters.core.cpu import xla_calls as ffi
-from scirs2_adapters.core.cpu.compile import unavailable
-from scirs2_adapters.core.cpu.kernel import reason_against, uses_rows
+from scirs2_adapters.core.cpu.compile import compiler_obstacle
+from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
+from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
@@ -143,7 +144,7 @@ _lock = threading.Lock()
 @functools.cache
 def _register() -> str | None:
     """Makes the handler known to XLA, once; returns why it cannot be used, or None."""
-    if reason := unavailable():
+    if reason := compiler_obstacle():
         return reason
     jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(ctypes.c_void_p(ffi.handler())), platform="cpu")
     if ffi.frame_bytes() >= ffi.FRAME_BYTES:
@@ -188,7 +189,7 @@ def _uneven(group: Group, leaves: Sequence[Mapping[str, Any]]) -> bool:
     return False
 
 
-def reason_against_host(group: Group, leaves: Sequence[Mapping[str, Any]]) -> str | None:
+def kernel_obstacle(group: Group, leaves: Sequence[Mapping[str, Any]]) -> str | None:
     """Why these of the leaves cannot be stepped by a host kernel, or None."""
     if not _cpus():
         return "JAX has no CPU device here"
@@ -201,7 +202,7 @@ def reason_against_host(group: Group, leaves: Sequence[Mapping[str, Any]]) -> st
     if uses_rows(group.program) or any(n.op == "matrix" for n in group.program.nodes):
         return "it works on rows, columns or whole matrices, which XLA does as well"
     with _lock:  # threads that step for the first time at once load one compiler and register one handler
-        return reason_against(group.dtypes) or _register()
+        return dtype_obstacle(group.dtypes) or _register()
 
 
 class Lines(list[str]):
@@ -258,7 +259,7 @@ def _advance(job: Job, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Map
     rule_hyper = {n: x for n, x in hyper.items() if n != SCALE}
     rule = job.rule.replace(**rule_hyper) if rule_hyper else job.rule
     groups = gather(job, rule, t, leaves, hyper.get(SCALE))
-    reasons = [reason_against_host(g, leaves) if job.kernel != "traced" else None for g in groups]
+    reasons = [kernel_obstacle(g, leaves) if job.kernel != "traced" else None for g in groups]
     if model:  # numbers shared by all leaves: all take one path
         reasons = [next((r for r in reasons if r), None)] * len(groups)
     if job.kernel == "auto" and job.emit == "delta" and sum(x["g"].nbytes for x in leaves) > LARGEST_CHANGE:

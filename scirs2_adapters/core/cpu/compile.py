@@ -44,7 +44,7 @@ def _home() -> Path:
 
 
 @functools.cache
-def unavailable() -> str | None:
+def compiler_obstacle() -> str | None:
     """Why no kernel can run in this process, or None."""
     if sys.platform == "win32":
         return "the host kernel's threads are POSIX threads, which Windows does not have"

@@ -37,19 +37,19 @@ class Kernel:
     passes: tuple[CompiledPass, ...]
 
 
-def reason_against(dtypes: Mapping[str, str]) -> str | None:
+def kernel_obstacle(dtypes: Mapping[str, str]) -> str | None:
     """Why these arrays cannot be stepped by a host kernel here, or None."""
     for name, dtype in dtypes.items():
         if dtype not in STORAGES:
             return (
                 f"{'the parameter' if name == 'p' else name} has dtype {dtype}; it computes with {', '.join(STORAGES)}"
             )
-    return compile.unavailable()
+    return compile.compiler_obstacle()
 
 
 def kernel(program: Program, dtypes: Mapping[str, str], emit: str = "p") -> Kernel:
     """The kernel of a program for these storage dtypes; compiled on first use and remembered."""
-    if reason := reason_against(dtypes):
+    if reason := kernel_obstacle(dtypes):
         raise bad_value("", 'kernel="host"', f"cannot run: {reason}", "host", 'Use kernel="traced" or kernel="auto".')
     return _kernel(program, tuple(sorted(dtypes.items())), emit)
 

@@ -62,7 +62,7 @@ class Program:
                 return frozenset(found)
 
     @property
-    def strays(self) -> str | None:
+    def kernel_obstacle(self) -> str | None:
         """Why no kernel can walk it row by row through memory, or None."""
         return (
             None if {*self.axes} == {*LAST} else f"its rows and columns are of the axes {self.axes}, not the last two"

@@ -24,13 +24,13 @@ from scirs2_adapters.core.step.options import takes_host
 from ..ops import OPS, number, scalars
 from ..state import Member, raw
 
-REASON = "Keras optimizers run the framework's own operations only"
+KERNEL_OBSTACLE = "Keras optimizers run the framework's own operations only"
 Pair = tuple[Any, Any]
 
 
 def step(optimizer: Any, pairs: Sequence[Pair], learning_rate: Any) -> None:
     """One step of these (gradient, variable) pairs."""
-    takes_host(type(optimizer).__name__, optimizer.kernel, REASON)
+    takes_host(type(optimizer).__name__, optimizer.kernel, KERNEL_OBSTACLE)
     if not optimizer._traced and any(is_traced(g) for g, _ in pairs):
         optimizer._traced = True
     memory, schedule = optimizer.memory, Schedule(optimizer, learning_rate)

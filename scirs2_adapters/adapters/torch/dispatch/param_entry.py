@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from scirs2_adapters.core.cpu.kernel import reason_against as kernel_reason
+from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
 from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
@@ -61,25 +61,25 @@ class Member:
         whole = [self.p, g, *self.memory()]
         return list(map(local, whole)) if self.spread else whole
 
-    def reason(self, g: Tensor, setting: Any) -> str | None:
+    def kernel_obstacle(self, g: Tensor, setting: Any) -> str | None:
         """Why the host kernel cannot step it, or None."""
         if torch.is_grad_enabled():
             return "differentiable=True needs torch's own operations"
         if setting.traced:
             return "a hyperparameter is a tensor on another device"
         tensors = self.arrays(g)
-        if reason := self.crosses or self.program.strays:
+        if reason := self.divided or self.program.kernel_obstacle:
             return reason
-        if reason := reason_against(tensors[0]) or next(filter(None, map(reason_against, tensors[2:])), None):
+        if reason := tensor_obstacle(tensors[0]) or next(filter(None, map(tensor_obstacle, tensors[2:])), None):
             return reason
-        return kernel_reason(dict(zip(self.names, map(name_of, tensors), strict=True)))
+        return dtype_obstacle(dict(zip(self.names, map(name_of, tensors), strict=True)))
 
     def device_kernel(self, g: Tensor, setting: Any) -> bool:
         """Whether a kernel of its device steps it."""
         tensors = dict(zip(self.names, self.arrays(g._values() if rows.is_sparse(g) else g), strict=True))
         asked = setting.kernel != "traced" and self.p.device.type == "cuda" and not torch.is_grad_enabled()
-        asked = asked and self.crosses is None
-        return asked and cuda.reason_against(self.program, tensors) is None
+        asked = asked and self.divided is None
+        return asked and cuda.kernel_obstacle(self.program, tensors) is None
 
     def walks(self, g: Tensor) -> bool:
         """Whether the kernel can go through its memory from one end to the other."""
@@ -102,9 +102,9 @@ class Member:
         return found
 
     @property
-    def crosses(self) -> str | None:
+    def divided(self) -> str | None:
         """Why it cannot be stepped by each rank on its own, or None."""
-        return shards.crosses(self.p, self.program) if self.spread else None
+        return shards.division_obstacle(self.p, self.program) if self.spread else None
 
     @property
     def compute(self) -> torch.dtype:
@@ -128,7 +128,7 @@ class Member:
         return torch.view_as_real(x)[..., :1] if name in self.program.moduli else torch.view_as_real(x)
 
 
-def reason_against(p: Tensor) -> str | None:
+def tensor_obstacle(p: Tensor) -> str | None:
     """Why the host kernel cannot step this parameter, or None."""
     p = local(p)
     if type(p).__torch_dispatch__ is not Tensor.__torch_dispatch__:
@@ -137,7 +137,7 @@ def reason_against(p: Tensor) -> str | None:
         return f"the parameter is on {p.device} in layout {p.layout}"
     if p.is_neg():
         return "the parameter is a negated view"
-    return kernel_reason({"p": dtype_name(p.dtype)})
+    return dtype_obstacle({"p": dtype_name(p.dtype)})
 
 
 def name_of(x: Tensor) -> str:

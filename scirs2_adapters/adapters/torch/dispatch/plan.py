@@ -71,7 +71,7 @@ class Plan:
 
     def _hosts(self, name: str, found: list[Any]) -> list[bool]:
         """For each member, whether the host kernel steps it. A rule that sums over the model takes one path for all."""
-        reasons = [m.reason(found[m.at], self.settings[m.group]) for m in self.members]
+        reasons = [m.kernel_obstacle(found[m.at], self.settings[m.group]) for m in self.members]
         if any(s.rule.model_slots() for s in self.settings):
             reasons = [next(filter(None, reasons), None)] * len(reasons)
             if len({m.program for m in self.members}) > 1 and reasons[0]:

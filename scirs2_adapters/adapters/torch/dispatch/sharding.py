@@ -98,7 +98,7 @@ def spread_of(params: Sequence[Any]) -> Spread:
     return Spread(params[0].device_mesh, axes, tuple(params))
 
 
-def crosses(p: Any, program: Program) -> str | None:
+def division_obstacle(p: Any, program: Program) -> str | None:
     """Why the parts of this parameter cannot be stepped each on its own, or None."""
     if any(a is not None for a in spread_of([p]).axes) and any(n.reduces for n in program.nodes):
         return f"{program.rule} sums over a parameter of which each rank has a part, {p.placements}"

@@ -30,7 +30,7 @@ ALIGNMENT = 16
 _KINDS = {"float64": "tl.float64", "float32": "tl.float32", "float16": "tl.float16", "bfloat16": "tl.bfloat16"}
 
 
-def reason_against(program: Program, tensors: Mapping[str, Tensor]) -> str | None:
+def kernel_obstacle(program: Program, tensors: Mapping[str, Tensor]) -> str | None:
     """Why no kernel of ours can step these tensors, or None."""
     if any(x.device.type != "cuda" or x.layout is not torch.strided for x in tensors.values()):
         return "it is not all in CUDA memory"

@@ -25,7 +25,7 @@ from ..argument_names import FLAGS, OURS, TORCH, build, given_by_name, plain_gro
 from ..dispatch import scaling
 from ..dispatch import sharding as shards
 from ..dispatch import step as paths
-from ..dispatch.param_entry import reason_against
+from ..dispatch.param_entry import tensor_obstacle
 from ..executors import compiled
 from ..executors import sparse_rows as rows
 from .group_rule import LIMIT, GroupRule, made_from
@@ -77,7 +77,7 @@ class RuleOptimizer(Hooked):
         state.remember_names(self._names, group)
         shards.note(self, group)
         for p in group["params"] if group["kernel"] == "host" else ():
-            takes_host(type(self).__name__, "host", reason_against(p))
+            takes_host(type(self).__name__, "host", tensor_obstacle(p))
 
     def _admit(self, group: dict[str, Any]) -> None:
         """Puts plain values into a new group, checks them, and adds what every group says of its optimizer. Numbers of
