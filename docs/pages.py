@@ -10,7 +10,7 @@ from stubs import NAMES
 
 from scirs2_adapters.core import Rule, Wrapper, get
 from scirs2_adapters.core.document import range_of, shown
-from scirs2_adapters.core.slots import Kind, Leaf, Slot
+from scirs2_adapters.core.slots import Extent, Leaf, Slot
 
 ROOT = Path(__file__).resolve().parents[1]
 MATRIX, VECTOR = Leaf((8, 4)), Leaf((8,))
@@ -19,7 +19,7 @@ MATRIX, VECTOR = Leaf((8, 4)), Leaf((8,))
 SPELLINGS = {"torch": "torch, hf", "tf": "Keras", "jax": "optax"}
 
 #: How the slots of each extent are counted for one float32 parameter.
-SIZES = {Kind.ROW: "4 B a row", Kind.COLUMN: "4 B a column", Kind.MODEL: ""}
+SIZES = {Extent.ROW: "4 B a row", Extent.COLUMN: "4 B a column", Extent.MODEL: ""}
 
 DECAYS = {
     "l2": "added to the gradient as `weight_decay * p` (L2)",
@@ -103,9 +103,9 @@ def slot_list(rule: type[Rule]) -> str:
 
 
 def _bytes(slots: tuple[Slot, ...]) -> str:
-    full = 4 * sum(s.kind is Kind.FULL for s in slots)
+    full = 4 * sum(s.extent is Extent.FULL for s in slots)
     parts = [f"{full} B"] if full else []
-    parts += [SIZES[s.kind] for s in slots if SIZES.get(s.kind)]
+    parts += [SIZES[s.extent] for s in slots if SIZES.get(s.extent)]
     return " + ".join(parts) or "0"
 
 
@@ -113,7 +113,7 @@ def memory(rule: type[Rule]) -> str:
     """Memory for one float32 parameter: in a matrix, and in a vector where that differs."""
     made = rule()
     both = [_bytes(made.route(leaf).slots(leaf)) for leaf in (MATRIX, VECTOR)]
-    optional = sum(s.kind is Kind.FULL and s.when in rule.fields for s in made.all_slots())
+    optional = sum(s.extent is Extent.FULL and s.when in rule.fields for s in made.all_slots())
     return (
         both[0]
         + (f" (vectors {both[1]})" if both[0] != both[1] else "")

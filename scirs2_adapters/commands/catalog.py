@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from scirs2_adapters import get, names
-from scirs2_adapters.core.slots import Kind, Leaf, Slot
+from scirs2_adapters.core.slots import Extent, Leaf, Slot
 
 _MATRIX = Leaf((2, 3), "float32", "weight")
 
@@ -48,7 +48,7 @@ def _row(name: str) -> Row:
 
 def _memory(slots: tuple[Slot, ...]) -> str:
     """How many numbers the slots of an n x m matrix hold."""
-    words = {Kind.FULL: "nm", Kind.ROW: "n", Kind.COLUMN: "m", Kind.MODEL: "", Kind.TENSOR: "1", Kind.BATCH: "1"}
-    found = [words[s.kind] for s in slots if words[s.kind]]
+    words = {Extent.FULL: "nm", Extent.ROW: "n", Extent.COLUMN: "m", Extent.MODEL: "", Extent.TENSOR: "1", Extent.BATCH: "1"}
+    found = [words[s.extent] for s in slots if words[s.extent]]
     terms = [f"{found.count(w)} {w}" if found.count(w) > 1 else w for w in dict.fromkeys(found)]
     return " + ".join(terms) or "0"

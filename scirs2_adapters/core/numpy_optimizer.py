@@ -21,7 +21,7 @@ from .ops import HOST_SCALARS
 from .program.recorded import Program, record
 from .registry import get
 from .rule import Rule
-from .slots import Kind
+from .slots import Extent
 from .step import reference as plain
 from .step.options import StateDtype, check_path, check_state_dtype, slot_dtype, takes_host
 
@@ -195,7 +195,7 @@ class HostOptimizer:
         """The memory of a parameter before its first step."""
         leaf, rule, dtypes, made = self._leaves[key], self._rules[key], self._dtypes(key, "float32"), {}
         for s in rule.slots(leaf):
-            if s.kind is Kind.MODEL:
+            if s.extent is Extent.MODEL:
                 continue
             carrier = storage.STORAGES[dtypes[s.name]].carrier
             made[s.name] = np.zeros(s.shape(leaf.shape), dtype=carrier)

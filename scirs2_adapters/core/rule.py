@@ -18,7 +18,7 @@ from .errors import bad_type, bad_value
 from .fields import Field, flag, nonnegative, rate
 from .match import conventions
 from .routing import Routed
-from .slots import Kind, Leaf, Slot, refusal
+from .slots import Extent, Leaf, Slot, refusal
 from .synonyms import unknown_argument
 
 Scalars = Mapping[str, Any]
@@ -225,7 +225,7 @@ class Rule(Routed):
 
     def model_slots(self) -> tuple[Slot, ...]:
         """The slots that are one number for all parameters together."""
-        return tuple(s for s in self.all_slots() if s.kind is Kind.MODEL)
+        return tuple(s for s in self.all_slots() if s.extent is Extent.MODEL)
 
     # -- the value semantics of a rule
 

@@ -18,7 +18,7 @@ Axes = tuple[int, int]
 LAST: Axes = (-2, -1)
 
 
-class Kind(enum.IntEnum):
+class Extent(enum.IntEnum):
     """How far a value extends: over the model, over a tensor, or over all of its axes but one or two. Of the two that a
     rule looks along, a row lacks the later one and a column the earlier one: (..., n, 1) and (..., 1, m).
     """
@@ -30,12 +30,12 @@ class Kind(enum.IntEnum):
     COLUMN = 4
     FULL = 5
 
-    def join(self, other: Kind) -> Kind:
+    def join(self, other: Extent) -> Extent:
         """The extent of a result computed from both, by broadcasting."""
-        return Kind.FULL if {self, other} == {Kind.ROW, Kind.COLUMN} else max(self, other)
+        return Extent.FULL if {self, other} == {Extent.ROW, Extent.COLUMN} else max(self, other)
 
     @classmethod
-    def without(cls, axis: int, axes: Axes) -> Kind:
+    def without(cls, axis: int, axes: Axes) -> Extent:
         """The extent of a mean over one of two axes."""
         return cls.ROW if axis == max(axes) else cls.COLUMN
 
@@ -48,7 +48,7 @@ class Slot:
     `axis`, counted from the end, is the one that a row or a column lacks.
     """
 
-    kind: Kind = Kind.FULL
+    extent: Extent = Extent.FULL
     when: str | None = None
     initial: str | float | None = None
     name: str = ""
@@ -61,14 +61,14 @@ class Slot:
     def along(self, axes: Axes) -> Self:
         """The slot where a row is what lies along the second of these axes, and a column along the first."""
         gone = axes[self.axis] if self.axis else 0
-        return replace(self, axis=gone, kind=Kind.without(gone, axes)) if gone else self
+        return replace(self, axis=gone, extent=Extent.without(gone, axes)) if gone else self
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The slot's shape for a parameter of this shape."""
         if self.axis:
             gone = len(shape) + self.axis
             return (*shape[:gone], 1, *shape[gone + 1 :])
-        return shape if self.kind is Kind.FULL else ()
+        return shape if self.extent is Extent.FULL else ()
 
 
 #: Machine epsilon of the parameter dtypes.
@@ -121,22 +121,22 @@ def slot(when: str | None = None, initial: str | None = None) -> Slot:
 
 def scalar(initial: float = 0.0, when: str | None = None) -> Slot:
     """One number for each parameter, which follows from numbers alone and not from arrays."""
-    return Slot(Kind.TENSOR, when, initial)
+    return Slot(Extent.TENSOR, when, initial)
 
 
 def row(when: str | None = None) -> Slot:
     """One number for each row of the rule's two axes, by default the last ones: shape (..., n, 1)."""
-    return Slot(Kind.ROW, when, axis=-1)
+    return Slot(Extent.ROW, when, axis=-1)
 
 
 def column(when: str | None = None) -> Slot:
     """One number for each column of the rule's two axes, by default the last ones: shape (..., 1, m)."""
-    return Slot(Kind.COLUMN, when, axis=-2)
+    return Slot(Extent.COLUMN, when, axis=-2)
 
 
 def model(initial: str | None = None) -> Slot:
     """One number for all parameters together, first 0 or the value of the field `initial`."""
-    return Slot(Kind.MODEL, None, initial)
+    return Slot(Extent.MODEL, None, initial)
 
 
 #: A copy of the parameter as it was before the first step.

@@ -16,7 +16,7 @@ import numpy as np
 
 import scirs2_adapters
 from scirs2_adapters.core.program.recorded import record
-from scirs2_adapters.core.slots import Kind, Leaf
+from scirs2_adapters.core.slots import Extent, Leaf
 
 from .drivers import driver, drivers
 from .drivers.core import Oracle
@@ -72,7 +72,7 @@ def by_rows(rule: str) -> bool:
     made = scirs2_adapters.get(rule)()
     leaves = [Leaf(shape) for shape in LEAVES.values()]
     nodes = [node for leaf in leaves for node in record(made.route(leaf), leaf).nodes]
-    return any(node.op == "matrix" or node.kind in (Kind.ROW, Kind.COLUMN, Kind.BATCH) for node in nodes)
+    return any(node.op == "matrix" or node.extent in (Extent.ROW, Extent.COLUMN, Extent.BATCH) for node in nodes)
 
 
 def only_rows(rule: str) -> bool:

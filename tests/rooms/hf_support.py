@@ -40,7 +40,7 @@ def _kind(name: str) -> tuple[Any, ...]:
     """What a Trainer could tell apart: how memory is shaped, what a step sums over, whether a rule wraps another."""
     rule = s2.get(name)()
     program = record(rule.route(Leaf((4, 3))), Leaf((4, 3)))
-    return (*sorted({s.kind.name for s in program.slots}), program.levels, hasattr(rule, "base"))
+    return (*sorted({s.extent.name for s in program.slots}), program.levels, hasattr(rule, "base"))
 
 
 #: One of each kind, for whole runs of a Trainer, which take seconds.

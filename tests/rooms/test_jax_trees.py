@@ -13,7 +13,7 @@ import pytest
 import scirs2_adapters
 from scirs2_adapters import jax as room
 from scirs2_adapters.adapters.jax.argument_names import DTYPES, argument_names
-from scirs2_adapters.core.slots import Kind, Leaf
+from scirs2_adapters.core.slots import Extent, Leaf
 from tests.conformance.options import turned
 
 from .jax_support import SMALL, lively, one_call, same_bits, shapes, small, steps_alike, tree
@@ -147,7 +147,7 @@ def test_each_slot_has_the_dtype_asked_for_and_no_other_changes(name: str) -> No
             changed = [
                 x.dtype for x, y in zip(*map(jax.tree.leaves, (state, plain)), strict=True) if x.dtype != y.dtype
             ]
-            assert {*changed} == ({jnp.dtype(dtype)} if slot.kind > Kind.TENSOR else set())
+            assert {*changed} == ({jnp.dtype(dtype)} if slot.extent > Extent.TENSOR else set())
             steps_alike(tx, SMALL, SMALL)
 
 

@@ -23,7 +23,7 @@ def elementwise(name: str) -> Program | None:
     like = {n: torch.zeros(3) for n in ("p", "g", *(s.name for s in program.slots))}
     reason = cuda.kernel_obstacle(program, {k: x.to("meta") for k, x in like.items()})
     assert reason is not None  # nothing here lies on a CUDA device
-    return None if program.levels or any(s.kind < s.kind.FULL for s in program.slots) else program
+    return None if program.levels or any(s.extent < s.extent.FULL for s in program.slots) else program
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

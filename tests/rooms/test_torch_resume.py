@@ -16,7 +16,7 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from scirs2_adapters import get
-from scirs2_adapters.core.slots import Kind
+from scirs2_adapters.core.slots import Extent
 
 from .torch_support import (
     distance,
@@ -42,7 +42,7 @@ each_half = pytest.mark.parametrize("dtype", HALF, ids=str)
 def slots(name: str) -> list[str]:
     """The slots that can have a dtype of their own."""
     rule = get(name)()
-    return [s.name for s in rule.all_slots() if s.kind not in (Kind.MODEL, Kind.TENSOR) and s.initial != "parameter"]
+    return [s.name for s in rule.all_slots() if s.extent not in (Extent.MODEL, Extent.TENSOR) and s.initial != "parameter"]
 
 
 def mixed(name: str) -> list[dict[str, Any]]:

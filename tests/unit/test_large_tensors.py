@@ -18,7 +18,7 @@ from scirs2_adapters.core.cpu.driver import COLUMNS, OFFSET, ROW, ROWS
 from scirs2_adapters.core.cpu.kernel import CompiledPass, kernel
 from scirs2_adapters.core.cpu.work_items import flat_items, row_items
 from scirs2_adapters.core.program.recorded import Program, record
-from scirs2_adapters.core.slots import Kind, Leaf
+from scirs2_adapters.core.slots import Extent, Leaf
 
 BEYOND = 2**31 + 5
 LARGE = [(BEYOND,), (70_000, 70_000), (2**20, 2**11 + 1), (3, 40_000, 40_000)]
@@ -49,7 +49,7 @@ def called(this: CompiledPass, arrays: list[np.ndarray], item: np.ndarray, ends:
     """What the pass leaves in its arrays and sums, whose first elements are at the item's place."""
     parts, addresses = this.parts, []
     for a, x in zip(parts.arrays, arrays, strict=True):
-        skipped = {Kind.FULL: item[OFFSET], Kind.ROW: item[ROW]}.get(a.kind, 0) if ends else 0
+        skipped = {Extent.FULL: item[OFFSET], Extent.ROW: item[ROW]}.get(a.extent, 0) if ends else 0
         addresses.append(x.ctypes.data - int(skipped) * x.itemsize)
     table = np.array(addresses, dtype=np.int64)
     coefficients = np.linspace(0.1, 0.4, max(1, len(parts.coefficients)), dtype=np.float32)
@@ -62,8 +62,8 @@ def called(this: CompiledPass, arrays: list[np.ndarray], item: np.ndarray, ends:
 def memory(this: CompiledPass, size: int, rows: int) -> list[np.ndarray]:
     """Arrays for one item: as many numbers as it reaches of each."""
     generator = np.random.default_rng(3)
-    extent = {Kind.FULL: size, Kind.ROW: rows}
-    return [generator.random(extent.get(a.kind, size), dtype=np.float32) for a in this.parts.arrays]
+    extent = {Extent.FULL: size, Extent.ROW: rows}
+    return [generator.random(extent.get(a.extent, size), dtype=np.float32) for a in this.parts.arrays]
 
 
 def program(name: str, shape: tuple[int, ...]) -> Program:

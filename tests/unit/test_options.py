@@ -6,7 +6,7 @@ import pytest
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import AdamW, Lookahead
-from scirs2_adapters.core.slots import Kind
+from scirs2_adapters.core.slots import Extent
 from scirs2_adapters.core.step.options import STATE_DTYPES, check_path, check_state_dtype, slot_dtype, takes_host
 
 SLOTS = AdamW().all_slots()
@@ -39,14 +39,14 @@ def test_an_unknown_slot_is_refused_with_a_guess() -> None:
 @pytest.mark.parametrize("parameter", STATE_DTYPES)
 def test_a_slot_is_stored_as_asked_or_as_its_parameter(name: str, asked: str | None, parameter: str) -> None:
     for slot in get(name)().all_slots():
-        special = slot.kind <= Kind.TENSOR or slot.initial == "parameter"
+        special = slot.extent <= Extent.TENSOR or slot.initial == "parameter"
         if not special:
             assert slot_dtype(slot, parameter, asked) == (asked or parameter)
 
 
 def test_single_numbers_are_never_rounded_to_sixteen_bits() -> None:
-    slots = [s for name in names() for s in get(name)().all_slots() if s.kind <= Kind.TENSOR]
-    assert {s.kind.name for s in slots} == {"MODEL", "TENSOR"}
+    slots = [s for name in names() for s in get(name)().all_slots() if s.extent <= Extent.TENSOR]
+    assert {s.extent.name for s in slots} == {"MODEL", "TENSOR"}
     assert {slot_dtype(s, "bfloat16", "bfloat16") for s in slots} == {"float32"}
     assert {slot_dtype(s, "float64", "bfloat16") for s in slots} == {"float64"}
 

@@ -11,7 +11,7 @@ from scirs2_adapters.core import Rule
 from scirs2_adapters.core.ops import FORMULA_NAMES, HOST_SCALARS
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.program.recorder import Recorder
-from scirs2_adapters.core.slots import COPY, Kind, Leaf, column, model, row, slot
+from scirs2_adapters.core.slots import COPY, Extent, Leaf, column, model, row, slot
 from scirs2_adapters.core.step.reference import NUMPY
 
 LEAF = Leaf((3, 2))
@@ -76,14 +76,14 @@ def test_slots_are_read_from_the_signature() -> None:
         return lr * g, a, b, c, d, e, f
 
     made = rule(update)
-    found = {s.name: (s.kind, s.initial) for s in made.all_slots()}
+    found = {s.name: (s.extent, s.initial) for s in made.all_slots()}
     assert found == {
-        "a": (Kind.FULL, None),
-        "b": (Kind.FULL, None),
-        "c": (Kind.ROW, None),
-        "d": (Kind.COLUMN, None),
-        "e": (Kind.FULL, "parameter"),
-        "f": (Kind.MODEL, "learning_rate"),
+        "a": (Extent.FULL, None),
+        "b": (Extent.FULL, None),
+        "c": (Extent.ROW, None),
+        "d": (Extent.COLUMN, None),
+        "e": (Extent.FULL, "parameter"),
+        "f": (Extent.MODEL, "learning_rate"),
     }
     assert [s.name for s in made.slots(LEAF)] == ["a", "c", "d", "e", "f"]
     assert [s.name for s in made.replace(maximize=True).slots(LEAF)] == ["a", "b", "c", "d", "e", "f"]

@@ -33,7 +33,7 @@ from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.slots import Kind, Leaf
+from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.options import takes_host
 
 from .kernel_step import TARGET, host
@@ -179,7 +179,7 @@ def _uneven(group: Group, leaves: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the arrays of a leaf differ along other axes than each other, or its numbers along more axes than its
     arrays: along which axes the results then differ, JAX must see from the operations.
     """
-    small = {s.name for s in group.program.slots if s.kind is Kind.TENSOR}
+    small = {s.name for s in group.program.slots if s.extent is Extent.TENSOR}
     scalars = frozenset().union(*(varies(x) for row in group.rows for x in row.values()))
     for leaf in (leaves[i] for i in group.members):
         numbers, arrays = ({varies(x) for n, x in leaf.items() if (n in small) is kind} for kind in (True, False))

@@ -20,7 +20,7 @@ from scirs2_adapters.core.cpu import xla_calls as ffi
 from scirs2_adapters.core.cpu.engine import Batch
 from scirs2_adapters.core.program.interpret import evaluate
 from scirs2_adapters.core.program.recorder import Node
-from scirs2_adapters.core.slots import Kind
+from scirs2_adapters.core.slots import Extent
 
 from .ops import OPS, Arrays, Group
 
@@ -30,7 +30,7 @@ TENSORS = 32
 
 
 def _is_sum(nodes: Sequence[Node], index: int) -> bool:
-    return nodes[index].reduces and nodes[nodes[index].args[0]].kind is Kind.FULL
+    return nodes[index].reduces and nodes[nodes[index].args[0]].extent is Extent.FULL
 
 
 class Passes:
@@ -45,7 +45,7 @@ class Passes:
         compute = group.compute
         index = np.array(group.index)
         table = {n: jnp.stack([jnp.asarray(r[n], compute) for r in rows]) for n in group.program.scalars}
-        self.small = [s.name for s in group.program.slots if s.kind is Kind.TENSOR]
+        self.small = [s.name for s in group.program.slots if s.extent is Extent.TENSOR]
         # Numbers for each tensor, or for each different row of coefficients.
         self.many = bool(group.program.levels or self.small)
         self.rows = list(range(len(index))) if self.many else group.index
@@ -62,7 +62,7 @@ class Passes:
         nodes = self.group.program.nodes
         for i in self.needed:
             node = nodes[i]
-            if node.level == level and node.kind is not Kind.FULL and i not in self.values and not _is_sum(nodes, i):
+            if node.level == level and node.extent is not Extent.FULL and i not in self.values and not _is_sum(nodes, i):
                 self.values[i] = evaluate(
                     node, OPS, [self.model], [self.scalars], [self.values[a] for a in node.args]
                 )

@@ -25,7 +25,7 @@ from scirs2_adapters.core.ops import HOST_SCALARS, Ops
 from scirs2_adapters.core.program.interpret import run
 from scirs2_adapters.core.program.recorded import SCALE, Program, record
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.slots import Kind, Leaf
+from scirs2_adapters.core.slots import Extent, Leaf
 
 Arrays = Mapping[str, Sequence[Any]]
 
@@ -134,7 +134,7 @@ class Group:
 
     def stored(self, emit: str) -> list[str]:
         """What a step makes: the parameter or its change, and every slot that it changes."""
-        slots = [s.name for s in self.program.slots if s.kind is not Kind.MODEL]
+        slots = [s.name for s in self.program.slots if s.extent is not Extent.MODEL]
         return [emit, *(n for n in slots if self.program.nodes[self.program.outputs[n]].op != "input")]
 
     def dtype(self, name: str) -> str:
@@ -180,7 +180,7 @@ def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], sc
 
 def mapped(job: Job, program: Program) -> Any:
     """The axes over which the sums of this program go; whole rows, columns and matrices cannot be put together so."""
-    parts = {n.kind for n in program.nodes if n.reduces} - {Kind.TENSOR, Kind.MODEL}
+    parts = {n.extent for n in program.nodes if n.reduces} - {Extent.TENSOR, Extent.MODEL}
     if job.axis_name is not None and parts:
         raise bad_value(
             job.call, "axis_name", "must be None for a rule of rows, columns or matrices", job.axis_name,
@@ -251,7 +251,7 @@ def traced(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: A
             for j in range(len(groups[k].members))
         ]
         scalars = [rows[k][r] for k in mine for r in groups[k].index]
-        numbers = [s.name for s in program.slots if s.kind is Kind.MODEL]
+        numbers = [s.name for s in program.slots if s.extent is Extent.MODEL]
         out = iter(
             run(
                 program,

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.slots import Kind, Leaf, Slot
+from scirs2_adapters.core.slots import Extent, Leaf, Slot
 
 from .argument_names import EMPTY, Place, chain_of
 
@@ -130,7 +130,7 @@ class Layout:
 def layout(rule: Rule, given: Mapping[str, Any], scheduled: frozenset[str], masked: bool) -> Layout:
     """The layout of a rule, by the core's names of what was given: of optax's where it has room for every slot."""
     known = possible_slots(rule)
-    slots = tuple(n for n, s in known.items() if s.kind is not Kind.MODEL)
+    slots = tuple(n for n, s in known.items() if s.extent is not Extent.MODEL)
     model = tuple(s.name for s in rule.model_slots())
     chain = chain_of(rule.name, rule.match)
     if chain is None or any(name in given for name in chain.unless):
@@ -210,9 +210,9 @@ def loaded(arrays: Mapping[str, Any], own: Mapping[str, Slot], sparse: frozenset
 def _first(slot: Slot, value: Any, p: Any, dtype: Any) -> jax.Array:
     """A slot before the first step; of its own memory even where it is a copy, or donation would give it away twice."""
     shape = slot.shape(jnp.shape(p))
-    if slot.kind is not Kind.FULL and not shape:
+    if slot.extent is not Extent.FULL and not shape:
         return jnp.full(shape, value, dtype)
-    if slot.kind is not Kind.FULL:  # like a sum that is not carried out: it knows how its result would be sharded
+    if slot.extent is not Extent.FULL:  # like a sum that is not carried out: it knows how its result would be sharded
         axes = [i for i, size in enumerate(shape) if size != jnp.shape(p)[i]]
         return jnp.full_like(jax.eval_shape(lambda x: jnp.sum(x, axes, keepdims=True), p), value, dtype=dtype)
     if slot.initial != "parameter" or isinstance(p, jax.ShapeDtypeStruct):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..program.interpret import evaluate
-from ..slots import Kind
+from ..slots import Extent
 from ..step.reference import NUMPY
 from .driver import OUT, TENSOR
 from .storage import STORAGES, load, store
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Rows = np.ndarray | None
 #: Slots that are stored here and not by a pass.
-SMALL = (Kind.TENSOR, Kind.ROW, Kind.COLUMN)
+SMALL = (Extent.TENSOR, Extent.ROW, Extent.COLUMN)
 
 
 def memory(address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -70,7 +70,7 @@ class Between:
         """Row and column slots and those of one number, widened to float64."""
         found = {}
         for s in self.batch.program.slots:
-            if s.kind in SMALL:
+            if s.extent in SMALL:
                 found[s.name] = load(self._slot(s.name, tensor), self.batch.kernel.dtypes[s.name]).astype(np.float64)
         return found
 
@@ -84,13 +84,13 @@ class Between:
         with np.errstate(all="ignore"):
             for i in self.needed:
                 node = self.nodes[i]
-                if node.level == level and node.kind is not Kind.FULL and i not in self.values and not self._is_sum(i):
+                if node.level == level and node.extent is not Extent.FULL and i not in self.values and not self._is_sum(i):
                     args = [self.values[a] for a in node.args]
                     self.values[i] = evaluate(node, NUMPY, self.leaves, self.scalars, args)
 
     def _is_sum(self, index: int) -> bool:
         node = self.nodes[index]
-        return node.reduces and self.nodes[node.args[0]].kind is Kind.FULL
+        return node.reduces and self.nodes[node.args[0]].extent is Extent.FULL
 
     def before(self, level: int) -> tuple[np.ndarray, np.ndarray]:
         """The addresses and the coefficients of a pass: a row for each tensor."""
@@ -100,7 +100,7 @@ class Between:
             if a.computed:
                 if a.name not in self.kept:
                     self.kept[a.name] = self._array(
-                        a.node, a.kind, made=a.node in this.rows or a.node in self._matrices(level)
+                        a.node, a.extent, made=a.node in this.rows or a.node in self._matrices(level)
                     )
                 computed[a.name] = np.array([x.ctypes.data for x in self.kept[a.name]], dtype=np.int64)
         tensors = len(self.batch.shapes)
@@ -114,12 +114,12 @@ class Between:
     def _matrices(self, level: int) -> list[int]:
         return [i for i, n in enumerate(self.nodes) if n.op == "matrix" and n.level == level + 1]
 
-    def _array(self, node: int, kind: Kind, made: bool) -> list[np.ndarray]:
+    def _array(self, node: int, extent: Extent, made: bool) -> list[np.ndarray]:
         """Memory for a value: to be filled by the pass, or holding what was computed before it."""
         compute = self.batch.kernel.compute
         if not made:
             return [np.ascontiguousarray(v, dtype=compute) for v in self.values[node]]
-        shapes = [s if kind is Kind.FULL else s[:-1] for s in self.batch.shapes]
+        shapes = [s if extent is Extent.FULL else s[:-1] for s in self.batch.shapes]
         return [np.zeros(s, dtype=compute) for s in shapes]  # no pass visits the rows of a tensor without columns
 
     def after(self, level: int, out: np.ndarray, items: np.ndarray) -> None:
@@ -178,12 +178,12 @@ class Between:
         return {
             s.name: float(np.ravel(self.values[outputs[s.name]][0])[0])
             for s in self.batch.program.slots
-            if s.kind is Kind.MODEL
+            if s.extent is Extent.MODEL
         }
 
     def _store_small(self) -> None:
         for s in self.batch.program.slots:
-            if s.kind in SMALL:
+            if s.extent in SMALL:
                 values = self.values[self.batch.program.outputs[s.name]]
                 for t, value in enumerate(values if self.batch.by_rows else values[0]):
                     self._slot(s.name, t)[...] = store(np.asarray(value), self.batch.kernel.dtypes[s.name])

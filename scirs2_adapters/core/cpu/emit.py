@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..program.passes import Pass
 from ..program.recorded import Program
-from ..slots import Kind
+from ..slots import Extent
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -40,9 +40,9 @@ def _head(this: Pass) -> list[str]:
 def _row_head(this: Pass) -> list[str]:
     lines = ["    for r in range(rows):", "        start = offset + r * columns"]
     for k, a in enumerate(this.arrays):
-        if a.kind is Kind.ROW and a.node not in this.rows:
+        if a.extent is Extent.ROW and a.node not in this.rows:
             lines += [f"        x{a.node} = load{k}(a{k}, row + r)"]
-        elif a.kind is Kind.BATCH:
+        elif a.extent is Extent.BATCH:
             lines += [f"        x{a.node} = load{k}(a{k}, batch)"]
     return lines + [f"        r{i} = nothing" for i in this.rows]
 
@@ -51,9 +51,9 @@ def _body(program: Program, this: Pass) -> list[str]:
     lines = ["        for j in range(columns):", "            i = start + j"]
     for k, a in enumerate(this.arrays):
         if a.node >= 0 and not (k in this.stores and a.computed):
-            if a.kind is Kind.FULL:
+            if a.extent is Extent.FULL:
                 lines += [f"            x{a.node} = load{k}(a{k}, i)"]
-            elif a.kind is Kind.COLUMN:
+            elif a.extent is Extent.COLUMN:
                 lines += [f"            x{a.node} = load{k}(a{k}, batch * columns + j)"]
     lines += [f"            x{i} = {operation(program, i)}" for i in this.body]
     lines += [f"            store{k}(a{k}, i, x{i})" for k, i in this.stores.items()]

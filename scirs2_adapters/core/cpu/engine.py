@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..program.recorded import Program
-from ..slots import Kind
+from ..slots import Extent
 from . import compile
 from .between import Between
 from .driver import COEFFICIENT_ROW, COLUMNS, ITEM_WORDS, MAX_WORKERS, OUT, TENSOR, Word
@@ -61,9 +61,9 @@ class Batch:
         self.program = program
         self.shapes = [tuple(s) for s in shapes]
         self.kernel = made or kernel(program, dtypes, emit)
-        self.arrays = ("p", "g", *(s.name for s in program.slots if s.kind is not Kind.MODEL))
+        self.arrays = ("p", "g", *(s.name for s in program.slots if s.extent is not Extent.MODEL))
         self.by_rows = uses_rows(program)
-        self.at_once = program.levels == 0 and all(s.kind in (Kind.FULL, Kind.TENSOR) for s in program.slots)
+        self.at_once = program.levels == 0 and all(s.extent in (Extent.FULL, Extent.TENSOR) for s in program.slots)
         self.items = (row_items if self.by_rows else flat_items)(self.shapes)
         self.numbers = sum(math.prod(s) for s in self.shapes)
         self.scalars = [program.nodes[i].name for i in self.kernel.passes[0].parts.coefficients]

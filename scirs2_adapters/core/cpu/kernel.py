@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import bad_value
 from ..program.passes import Pass, cut, numbers
 from ..program.recorded import Program
-from ..slots import Kind
+from ..slots import Extent
 from . import compile
 from .emit import source
 from .storage import STORAGES, compute_dtype
@@ -127,4 +127,4 @@ def compile_source(text: str, name: str) -> Any:
 
 def uses_rows(program: Program) -> bool:
     """Whether anything in the program is smaller than a tensor and larger than a number."""
-    return any(n.kind in (Kind.ROW, Kind.COLUMN, Kind.BATCH) for n in program.nodes)
+    return any(n.extent in (Extent.ROW, Extent.COLUMN, Extent.BATCH) for n in program.nodes)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..ops import ELEMENTWISE, OPERATORS, Ops
-from ..slots import Kind
+from ..slots import Extent
 from .recorded import Program
 from .recorder import Node
 
@@ -53,7 +53,7 @@ def evaluate(
         return [s[node.name] for s in scalars]
     if node.op == "total":
         return [ops.total([ops.sum(x, None) for x in args[0]])] * len(leaves)
-    if node.kind is Kind.MODEL and node.level and args[0]:  # the same for every leaf: computed once
+    if node.extent is Extent.MODEL and node.level and args[0]:  # the same for every leaf: computed once
         return [_one(node, ops, [a[0] for a in args])] * len(leaves)
     return [_one(node, ops, list(each)) for each in zip(*args, strict=True)]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..slots import Kind
+from ..slots import Extent
 from .recorded import Program
 from .recorder import Node
 
@@ -23,7 +23,7 @@ class Operand:
     """
 
     name: str
-    kind: Kind
+    extent: Extent
     node: int
 
     @property
@@ -48,7 +48,7 @@ class Pass:
     @property
     def by_rows(self) -> bool:
         """Whether work items must be whole rows."""
-        return bool(self.columns or self.rows) or any(a.kind is not Kind.FULL for a in self.arrays)
+        return bool(self.columns or self.rows) or any(a.extent is not Extent.FULL for a in self.arrays)
 
 
 def _boundary(program: Program, level: int) -> set[int]:
@@ -63,9 +63,9 @@ def _boundary(program: Program, level: int) -> set[int]:
 def _ready(node: Node, level: int) -> bool:
     if node.op in ("input", "scalar"):
         return True
-    if node.kind is Kind.FULL:
+    if node.extent is Extent.FULL:
         return node.op == "matrix" and node.level <= level
-    return node.kind not in (Kind.TENSOR, Kind.MODEL) or (node.level > 0 and node.op not in ("gt", "ge", "lt", "le"))
+    return node.extent not in (Extent.TENSOR, Extent.MODEL) or (node.level > 0 and node.op not in ("gt", "ge", "lt", "le"))
 
 
 def cut(program: Program, emit: str) -> list[Pass]:
@@ -79,13 +79,13 @@ def numbers(program: Program, following: Pass) -> Pass | None:
     """The pass that makes the coefficients of a rule's only pass where they depend on slots of one number, and stores
     the new values of those; None where there are none. A tensor is one element to it.
     """
-    slots = [s.name for s in program.slots if s.kind is Kind.TENSOR]
+    slots = [s.name for s in program.slots if s.extent is Extent.TENSOR]
     if program.levels or not slots:
         return None
     made = {name: program.outputs[name] for name in slots}
     body = program.order([*made.values(), *following.coefficients], _boundary(program, 0))
     names = {program.nodes[i].name: i for i in body if program.nodes[i].op == "input"}
-    arrays = tuple(Operand(name, Kind.FULL, names.get(name, -1)) for name in slots)
+    arrays = tuple(Operand(name, Extent.FULL, names.get(name, -1)) for name in slots)
     scalars = tuple(i for i in body if program.nodes[i].op == "scalar")
     inner = tuple(i for i in body if program.nodes[i].op not in ("input", "scalar"))
     stores = {k: made[name] for k, name in enumerate(slots) if program.nodes[made[name]].op != "input"}
@@ -98,24 +98,24 @@ def _pass(program: Program, level: int, emit: str) -> Pass:
     reductions = [i for i, n in enumerate(nodes) if n.reduces and n.level == level + 1 and _over_full(program, n)]
     body = program.order([*stores.values(), *(nodes[i].args[0] for i in reductions)], _boundary(program, level))
     ready = [i for i in body if _ready(nodes[i], level)]
-    small = tuple(i for i in ready if nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
+    small = tuple(i for i in ready if nodes[i].extent in (Extent.TENSOR, Extent.MODEL))
     arrays = [_operand(nodes, i) for i in ready if i not in small]
-    outputs = {_position(arrays, Operand(name, Kind.FULL, -1)): i for name, i in stores.items()}
+    outputs = {_position(arrays, Operand(name, Extent.FULL, -1)): i for name, i in stores.items()}
     rows = {}
     for i in reductions:  # row means and the operands of matrix functions go to arrays of their own
         if nodes[i].op == "matrix":
-            outputs[_position(arrays, Operand(f"%{i}", Kind.FULL, i))] = nodes[i].args[0]
-        elif nodes[i].kind is Kind.ROW:
-            rows[i] = _position(arrays, Operand(f"%{i}", Kind.ROW, i))
-    sums = tuple(i for i in reductions if nodes[i].kind in (Kind.TENSOR, Kind.MODEL))
-    columns = tuple(i for i in reductions if nodes[i].kind is Kind.COLUMN)
+            outputs[_position(arrays, Operand(f"%{i}", Extent.FULL, i))] = nodes[i].args[0]
+        elif nodes[i].extent is Extent.ROW:
+            rows[i] = _position(arrays, Operand(f"%{i}", Extent.ROW, i))
+    sums = tuple(i for i in reductions if nodes[i].extent in (Extent.TENSOR, Extent.MODEL))
+    columns = tuple(i for i in reductions if nodes[i].extent is Extent.COLUMN)
     inner = tuple(i for i in body if i not in ready)
     return Pass(level, tuple(arrays), small, inner, sums, columns, rows, outputs)
 
 
 def _stores(program: Program, emit: str) -> dict[str, int]:
     """What the last pass writes, by the name of the array; a slot that does not change is not written."""
-    full = {s.name: program.outputs[s.name] for s in program.slots if s.kind is Kind.FULL}
+    full = {s.name: program.outputs[s.name] for s in program.slots if s.extent is Extent.FULL}
     written = {"g" if emit == "delta" else emit: program.outputs["p" if emit == "p" else "delta"]} | full
     return {name: i for name, i in written.items() if program.nodes[i].op != "input"}
 
@@ -130,9 +130,9 @@ def _position(arrays: list[Operand], wanted: Operand) -> int:
 
 
 def _over_full(program: Program, node: Node) -> bool:
-    return node.op == "matrix" or program.nodes[node.args[0]].kind is Kind.FULL
+    return node.op == "matrix" or program.nodes[node.args[0]].extent is Extent.FULL
 
 
 def _operand(nodes: tuple[Node, ...], index: int) -> Operand:
     node = nodes[index]
-    return Operand(node.name if node.op == "input" else f"%{index}", node.kind, index)
+    return Operand(node.name if node.op == "input" else f"%{index}", node.extent, index)

@@ -1,7 +1,7 @@
 """A formula recorded once, as a small program that every path runs.
 
 `record` calls the rule's formula with symbols in place of arrays. Python branches on a rule's static fields are taken
-then and leave no trace; what remains is a straight line of operations. Each knows its extent (`Kind`) and its level:
+then and leave no trace; what remains is a straight line of operations. Each knows its extent (`Extent`) and its level:
 how many reductions over whole tensors must be finished before it can be computed. Level 0 of AdamW is all there is;
 LAMB's step is at level 1, behind two norms. A path evaluates level by level, which is what lets a host kernel stay
 fused and a sharded one reduce across devices.
@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import bad_value
 from ..matrix import Matrix
 from ..rule import Rule
-from ..slots import LAST, Axes, Kind, Leaf, Slot
+from ..slots import LAST, Axes, Extent, Leaf, Slot
 from .recorder import Node, Recorder, Scalars, Symbol
 
 #: The coefficient by which a scaled program multiplies the gradient.
@@ -50,14 +50,14 @@ class Program:
     @functools.cached_property
     def moduli(self) -> frozenset[str]:
         """The slots that hold one real number for each complex one: those computed from moduli and themselves alone."""
-        found = {s.name for s in self.slots if s.kind > Kind.TENSOR and s.initial != "parameter"}
+        found = {s.name for s in self.slots if s.extent > Extent.TENSOR and s.initial != "parameter"}
         if not any(n.op == "square" for n in self.nodes):
             return frozenset()
         while True:
             real: list[bool] = []
             for node in self.nodes:
                 known = node.name in found if node.op == "input" else all(real[a] for a in node.args)
-                real.append(known or node.op == "square" or node.kind <= Kind.TENSOR)
+                real.append(known or node.op == "square" or node.extent <= Extent.TENSOR)
             if found == (found := {name for name in found if real[self.outputs[name]]}):
                 return frozenset(found)
 
@@ -72,7 +72,7 @@ class Program:
     def text(self) -> str:
         """The program in words; equal texts are equal programs."""
         lines = (
-            f"%{i} = {n.op}{_static(n.static)} {n.name}{list(n.args)} {n.kind.name}" for i, n in enumerate(self.nodes)
+            f"%{i} = {n.op}{_static(n.static)} {n.name}{list(n.args)} {n.extent.name}" for i, n in enumerate(self.nodes)
         )
         return "\n".join([*lines, *(f"{k} <- %{v}" for k, v in self.outputs.items())])
 
@@ -117,8 +117,8 @@ def _record(
     holder: _Held,
 ) -> Program:
     xp = Recorder(axes, view, moduli)
-    p, g = (xp.add(Node("input", (), Kind.FULL, 0, name)) for name in ("p", "g"))
-    symbols = {s.name: xp.add(Node("input", (), s.kind, 0, s.name)) for s in slots}
+    p, g = (xp.add(Node("input", (), Extent.FULL, 0, name)) for name in ("p", "g"))
+    symbols = {s.name: xp.add(Node("input", (), s.extent, 0, s.name)) for s in slots}
     scalars = Scalars(xp)
     new, remembered = holder.rule.apply(xp, p, xp.op("mul", scalars[SCALE], g) if scaled else g, symbols, scalars)
     if set(remembered) != set(symbols):

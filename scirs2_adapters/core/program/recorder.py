@@ -9,7 +9,7 @@ from typing import Any
 
 from ..matrix import Matrix
 from ..ops import ELEMENTWISE
-from ..slots import LAST, Axes, Kind
+from ..slots import LAST, Axes, Extent
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Node:
 
     op: str
     args: tuple[int, ...]
-    kind: Kind
+    extent: Extent
     level: int
     name: str = ""
     static: Any = None
@@ -88,20 +88,20 @@ class Recorder:
     def op(self, op: str, *args: Any) -> Symbol:
         """An elementwise operation."""
         nodes = [self._node(op, a) for a in args]
-        if self.moduli and nodes[0].kind > Kind.TENSOR:
+        if self.moduli and nodes[0].extent > Extent.TENSOR:
             if op == "mul" and args[0].index == args[1].index:
-                return self.add(Node("square", (args[0].index,), nodes[0].kind, nodes[0].level))
+                return self.add(Node("square", (args[0].index,), nodes[0].extent, nodes[0].level))
             if op in ("abs", "sign"):
                 return self._modulus(*args) if op == "abs" else self._direction(*args)
-        kind = functools.reduce(Kind.join, (n.kind for n in nodes))
-        return self.add(Node(op, tuple(a.index for a in args), kind, max(n.level for n in nodes)))
+        extent = functools.reduce(Extent.join, (n.extent for n in nodes))
+        return self.add(Node(op, tuple(a.index for a in args), extent, max(n.level for n in nodes)))
 
     def _modulus(self, x: Symbol) -> Symbol:
         return self.op("sqrt", self.op("mul", x, x))
 
     def _direction(self, x: Symbol) -> Symbol:
         """x at a distance of 1 from 0; 0 where it is 0."""
-        zero, one = (self.add(Node("scalar", (), Kind.TENSOR, 0, name)) for name in ("zero", "one"))
+        zero, one = (self.add(Node("scalar", (), Extent.TENSOR, 0, name)) for name in ("zero", "one"))
         size = self._modulus(x)
         away = self.op("gt", size, zero)
         return self.op("where", away, self.op("div", x, self.op("where", away, size, one)), x)
@@ -114,27 +114,27 @@ class Recorder:
             )
         return self.nodes[arg.index]
 
-    def _reduce(self, op: str, x: Symbol, kind: Kind, axis: int | None = None) -> Symbol:
+    def _reduce(self, op: str, x: Symbol, extent: Extent, axis: int | None = None) -> Symbol:
         node = self._node(op, x)
-        return self.add(Node(op, (x.index,), kind, node.level + (node.kind is Kind.FULL), static=axis))
+        return self.add(Node(op, (x.index,), extent, node.level + (node.extent is Extent.FULL), static=axis))
 
     def mean(self, x: Symbol, axis: int | None = None) -> Symbol:
         """The mean over the tensor, over its columns (axis=-1: one for each row) or over its rows (axis=-2); axes are
         kept. Which two axes of the array these are is the rule's `axes`.
         """
         if axis is None:
-            return self._reduce("mean", x, Kind.TENSOR)
+            return self._reduce("mean", x, Extent.TENSOR)
         axis = self.axes[axis]
-        whole = self._node("mean", x).kind is Kind.FULL
-        return self._reduce("mean", x, Kind.without(axis, self.axes) if whole else Kind.BATCH, axis)
+        whole = self._node("mean", x).extent is Extent.FULL
+        return self._reduce("mean", x, Extent.without(axis, self.axes) if whole else Extent.BATCH, axis)
 
     def norm(self, x: Symbol) -> Symbol:
         """The Euclidean norm of the tensor."""
-        return self.op("sqrt", self._reduce("sum", self.op("mul", x, x), Kind.TENSOR))
+        return self.op("sqrt", self._reduce("sum", self.op("mul", x, x), Extent.TENSOR))
 
     def total(self, x: Symbol) -> Symbol:
         """The sum over all elements of all parameters."""
-        return self._reduce("total", x, Kind.MODEL)
+        return self._reduce("total", x, Extent.MODEL)
 
     def matrix(self, function: Callable[..., Any], x: Symbol, *scalars: Symbol, **options: Any) -> Symbol:
         """`function(xp, x, *scalars, **options)` of whole matrices, written in these operations with matmul and transpose.
@@ -143,7 +143,7 @@ class Recorder:
         level = max(self._node("matrix", a).level for a in (x, *scalars)) + 1
         options |= {} if self.view is None else {"matrix": self.view}
         static = (function, tuple(sorted(options.items())))
-        return self.add(Node("matrix", tuple(a.index for a in (x, *scalars)), Kind.FULL, level, static=static))
+        return self.add(Node("matrix", tuple(a.index for a in (x, *scalars)), Extent.FULL, level, static=static))
 
 
 class Scalars(dict[str, Symbol]):
@@ -154,4 +154,4 @@ class Scalars(dict[str, Symbol]):
         self._recorder = recorder
 
     def __missing__(self, name: str) -> Symbol:
-        return self._recorder.add(Node("scalar", (), Kind.TENSOR, 0, name))
+        return self._recorder.add(Node("scalar", (), Extent.TENSOR, 0, name))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 
-from ..slots import Kind
+from ..slots import Extent
 from .recorded import Program
 from .recorder import Node
 
@@ -25,7 +25,7 @@ def lazy(program: Program) -> bool:
         alike.append(_folded(i, node, [alike[a] for a in node.args]))
     found = {k: alike[v] for k, v in program.outputs.items() if k != "delta"}
     kept = all(i != _ZERO and program.nodes[i].op == "input" and program.nodes[i].name == k for k, i in found.items())
-    return kept and program.levels == 0 and all(s.kind is Kind.FULL for s in program.slots)
+    return kept and program.levels == 0 and all(s.extent is Extent.FULL for s in program.slots)
 
 
 def _folded(index: int, node: Node, args: list[int]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import bad_type, bad_value, did_you_mean
-from ..slots import Kind, Slot
+from ..slots import Extent, Slot
 
 STATE_DTYPES = ("float64", "float32", "float16", "bfloat16")
 PATHS = ("auto", "host", "traced")
@@ -35,7 +35,7 @@ def slot_dtype(slot: Slot, parameter: str, state_dtype: StateDtype) -> str:
     A copy of the parameter (Lookahead's slow weights, Prodigy's starting point) keeps the parameter's dtype unless it
     is asked for by name, and single numbers are at least float32: to round those is to change the method.
     """
-    if slot.kind <= Kind.TENSOR:
+    if slot.extent <= Extent.TENSOR:
         return "float64" if parameter == "float64" else "float32"
     if isinstance(state_dtype, Mapping):
         return state_dtype.get(slot.name, parameter)

@@ -16,7 +16,7 @@ from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import is_number, is_traced
 from scirs2_adapters.core.program.recorded import SCALE, record
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.slots import Kind, Leaf, Slot
+from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import StateDtype, slot_dtype
 
 from ..argument_names import argument_names
@@ -176,7 +176,7 @@ class Update:
 
     def _dtype(self, slot: Slot, parameter: Any) -> Any:
         if jnp.issubdtype(parameter, jnp.complexfloating):
-            return real(parameter) if slot.kind is Kind.TENSOR else parameter
+            return real(parameter) if slot.extent is Extent.TENSOR else parameter
         return jax.dtypes.canonicalize_dtype(slot_dtype(slot, parameter.name, self.state_dtype))
 
 

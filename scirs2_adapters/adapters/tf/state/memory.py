@@ -21,7 +21,7 @@ from scirs2_adapters.core.matrix import INPUTS_FIRST
 from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.routing import say
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.slots import EPSILON, Kind, Leaf, Slot
+from scirs2_adapters.core.slots import EPSILON, Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import slot_dtype
 
 
@@ -68,7 +68,7 @@ class Memory:
         routed = optimizer.rule.route(leaf)
         if routed not in self.families:
             self.families.append(routed)
-        own = [s for s in routed.slots(leaf) if s.kind is not Kind.MODEL]
+        own = [s for s in routed.slots(leaf) if s.extent is not Extent.MODEL]
         slots = {s.name: _slot_variable(optimizer, routed, s, variable, leaf) for s in own}
         compute = widest if self.model or leaf.dtype == "float64" else "float32"
         leaf = leaf.holding(slots)

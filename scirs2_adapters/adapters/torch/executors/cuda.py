@@ -38,7 +38,7 @@ def kernel_obstacle(program: Program, tensors: Mapping[str, Tensor]) -> str | No
         return "a tensor computes in its own way"
     if any(str(x.dtype).removeprefix("torch.") not in STORAGES for x in tensors.values()):
         return "a dtype is none that it computes with"
-    if program.levels or any(s.kind < s.kind.FULL for s in program.slots):
+    if program.levels or any(s.extent < s.extent.FULL for s in program.slots):
         return "the formula looks at whole tensors"
     return None if _has_triton() else "Triton is not installed"
 

@@ -9,7 +9,7 @@ import torch
 
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.slots import Kind, Leaf, Slot
+from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import slot_dtype
 
 from .tensors import Tensor, is_spread, local, parts
@@ -19,7 +19,7 @@ Held = dict[str, Any]
 
 def arrays_of(rule: Rule, leaf: Leaf) -> tuple[Slot, ...]:
     """The slots that are tensors."""
-    return tuple(s for s in rule.slots(leaf) if s.kind is not Kind.MODEL)
+    return tuple(s for s in rule.slots(leaf) if s.extent is not Extent.MODEL)
 
 
 def count_dtype() -> torch.dtype:
@@ -91,7 +91,7 @@ def remember(optimizer: Any, p: Tensor, rule: Rule, leaf: Leaf, group: Mapping[s
 
 
 def _made(rule: Rule, slot: Slot, p: Tensor, leaf: Leaf, state_dtype: Any) -> Tensor:
-    full = slot.kind is Kind.FULL
+    full = slot.extent is Extent.FULL
     dtype = p.dtype if full and p.is_complex() else getattr(torch, slot_dtype(slot, leaf.dtype, state_dtype))
     made = torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format) if full else _small(slot, p, dtype)
     if slot.initial == "parameter":
@@ -115,7 +115,7 @@ def _small(slot: Slot, p: Any, dtype: torch.dtype) -> Tensor:
 
 def _parts_of(slot: Slot, p: Any) -> Any:
     """How a slot of this parameter is spread, or None; one number stands on every rank, as `step` does."""
-    if not is_spread(p) or slot.kind is Kind.TENSOR:
+    if not is_spread(p) or slot.extent is Extent.TENSOR:
         return None
     from torch.distributed.tensor import Replicate
 
