@@ -113,7 +113,7 @@ def memory(rule: type[Rule]) -> str:
     """Memory for one float32 parameter: in a matrix, and in a vector where that differs."""
     made = rule()
     both = [_bytes(made.route(leaf).slots(leaf)) for leaf in (MATRIX, VECTOR)]
-    optional = sum(s.extent is Extent.FULL and s.when in rule.fields for s in made.all_slots())
+    optional = sum(s.extent is Extent.FULL and s.present_if in rule.fields for s in made.all_slots())
     return (
         both[0]
         + (f" (vectors {both[1]})" if both[0] != both[1] else "")

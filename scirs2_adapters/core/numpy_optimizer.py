@@ -88,7 +88,7 @@ class HostOptimizer:
         self._decide()
         routing.say(_CALL, [(self.rule, leaf) for leaf in self._leaves.values()])
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
-        self.model = {s.name: float(s.first(self.rule)) for s in self.rule.model_slots()}
+        self.model = {s.name: float(s.initial_value(self.rule)) for s in self.rule.model_slots()}
         self.skipped_steps = 0
         self._checked: dict[Hashable, dict[str, np.ndarray]] = {}
         self._plans: dict[Any, list[tuple[Batch, list[int]]]] = {}
@@ -122,7 +122,7 @@ class HostOptimizer:
         self._decide()
         self._checked = {}
         self.state = {key: memory.kept(held, self.fresh(key)) for key, held in self.state.items()}
-        self.model = {s.name: self.model.get(s.name, float(s.first(self.rule))) for s in self.rule.model_slots()}
+        self.model = {s.name: self.model.get(s.name, float(s.initial_value(self.rule))) for s in self.rule.model_slots()}
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
@@ -201,7 +201,7 @@ class HostOptimizer:
             made[s.name] = np.zeros(s.shape(leaf.shape), dtype=carrier)
             if s.initial is not None:
                 copied = s.initial == "parameter"
-                first = storage.load(carried(self.params[key]), leaf.dtype) if copied else np.asarray(s.first(rule))
+                first = storage.load(carried(self.params[key]), leaf.dtype) if copied else np.asarray(s.initial_value(rule))
                 made[s.name][...] = storage.store(first, dtypes[s.name])
         return made
 

@@ -180,12 +180,12 @@ class Rule(Routed):
 
     def slots(self, leaf: Leaf) -> tuple[Slot, ...]:
         """The slots this rule keeps for this parameter."""
-        return tuple(s.along(self.axes(leaf)) for s in self.all_slots() if not s.when or self._wants(s.when, leaf))
+        return tuple(s.along(self.axes(leaf)) for s in self.all_slots() if not s.present_if or self._wants(s.present_if, leaf))
 
-    def _wants(self, when: str, leaf: Leaf) -> bool:
-        if when in self.fields:
-            return self.fields[when].present(getattr(self, when))
-        return bool(getattr(self, when)(leaf))
+    def _wants(self, present_if: str, leaf: Leaf) -> bool:
+        if present_if in self.fields:
+            return self.fields[present_if].present(getattr(self, present_if))
+        return bool(getattr(self, present_if)(leaf))
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         """All scalars of step `t`: the rule's own, its fields under their names, and those of weight decay."""

@@ -49,12 +49,12 @@ class Slot:
     """
 
     extent: Extent = Extent.FULL
-    when: str | None = None
+    present_if: str | None = None
     initial: str | float | None = None
     name: str = ""
     axis: int = 0
 
-    def first(self, rule: Any) -> Any:
+    def initial_value(self, rule: Any) -> Any:
         """The number in all of it before the first step; 0 for a copy, which the room makes."""
         return getattr(rule, self.initial or "", 0.0) if not isinstance(self.initial, float) else self.initial
 
@@ -112,26 +112,26 @@ def refusal(leaf: Leaf, moduli: bool | None, first_step: object) -> str | None:
     return None
 
 
-def slot(when: str | None = None, initial: str | None = None) -> Slot:
-    """A slot like the parameter that exists only when the field or method `when` of the rule says so, and is full of
+def slot(present_if: str | None = None, initial: str | None = None) -> Slot:
+    """A slot like the parameter that exists only when the field or method `present_if` of the rule says so, and is full of
     the value of the field `initial` at first.
     """
-    return Slot(when=when, initial=initial)
+    return Slot(present_if=present_if, initial=initial)
 
 
-def scalar(initial: float = 0.0, when: str | None = None) -> Slot:
+def scalar(initial: float = 0.0, present_if: str | None = None) -> Slot:
     """One number for each parameter, which follows from numbers alone and not from arrays."""
-    return Slot(Extent.TENSOR, when, initial)
+    return Slot(Extent.TENSOR, present_if, initial)
 
 
-def row(when: str | None = None) -> Slot:
+def row(present_if: str | None = None) -> Slot:
     """One number for each row of the rule's two axes, by default the last ones: shape (..., n, 1)."""
-    return Slot(Extent.ROW, when, axis=-1)
+    return Slot(Extent.ROW, present_if, axis=-1)
 
 
-def column(when: str | None = None) -> Slot:
+def column(present_if: str | None = None) -> Slot:
     """One number for each column of the rule's two axes, by default the last ones: shape (..., 1, m)."""
-    return Slot(Extent.COLUMN, when, axis=-2)
+    return Slot(Extent.COLUMN, present_if, axis=-2)
 
 
 def model(initial: str | None = None) -> Slot:

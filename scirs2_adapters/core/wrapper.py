@@ -128,9 +128,9 @@ class Wrapper(Rule):
     def all_slots(self) -> tuple[Slot, ...]:
         return (*self.base.all_slots(), *self._wrap_signature()[0])
 
-    def _wants(self, when: str, leaf: Leaf) -> bool:
-        own = when in type(self).fields or hasattr(type(self), when)
-        return super()._wants(when, leaf) if own else self.base._wants(when, leaf)
+    def _wants(self, present_if: str, leaf: Leaf) -> bool:
+        own = present_if in type(self).fields or hasattr(type(self), present_if)
+        return super()._wants(present_if, leaf) if own else self.base._wants(present_if, leaf)
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         return {**self.base.scalars(xp, t), **self.wrap_coefficients(xp, t)}

@@ -13,7 +13,7 @@ from optax import contrib
 @dataclass(frozen=True)
 class Place:
     """One member of a chain's state: its class, and for each field the slot in it, "count", or "-slot" for its
-    negative. `when` is the argument without which optax takes another class, or none.
+    negative. `present_if` is the argument without which optax takes another class, or none.
 
     In a `sparse` one rows and columns have not the axis that they are means over, and a single zero stands where a
     parameter has no such slot.
@@ -21,7 +21,7 @@ class Place:
 
     cls: Callable[..., Any]
     fields: Mapping[str, str] = field(default_factory=dict)
-    when: str = ""
+    present_if: str = ""
     sparse: bool = False
 
 
@@ -84,9 +84,9 @@ EMPTY = Place(optax.EmptyState)
 _FACTORED = {"count": "count", "v_row": "row_var", "v_col": "col_var", "v": "variance"}
 _ADAFACTOR = (
     (Place(optax.FactoredState, _FACTORED, sparse=True),),
-    (Place(optax.EmptyState, when="clips"),),
+    (Place(optax.EmptyState, present_if="clips"),),
     "rate?",
-    (Place(optax.EmptyState, when="scale_parameter"),),
+    (Place(optax.EmptyState, present_if="scale_parameter"),),
     (Place(optax.EmaState, {"count": "count", "ema": "exp_avg"}),),
     "decay?",
     (EMPTY,),

@@ -138,7 +138,7 @@ def layout(rule: Rule, given: Mapping[str, Any], scheduled: frozenset[str], mask
     places, masked_place = list[Place](), -1
     for place in chain.places:
         if not isinstance(place, str):
-            asked = tuple(p for p in place if not p.when or getattr(rule, p.when))
+            asked = tuple(p for p in place if not p.present_if or getattr(rule, p.present_if))
             places += _largest(asked, {*slots, *model})
             continue
         argument, counter = _WORDS[place.removesuffix("?")]
@@ -186,11 +186,11 @@ def initial(
             found = [s for s in rule.route(leaf).slots(leaf) if s.name == name]
             if not found:
                 return jnp.zeros((1,), jnp.result_type(p)) if name in place.sparse else optax.MaskedNode()
-            made = _first(found[0], found[0].first(rule.route(leaf)), p, dtype_of(found[0], jnp.result_type(p)))
+            made = _first(found[0], found[0].initial_value(rule.route(leaf)), p, dtype_of(found[0], jnp.result_type(p)))
             return stored(found[0], made) if name in place.sparse else made
 
         slots[name] = jax.tree_util.tree_map_with_path(make, params)
-    model = {n: jnp.asarray(known[n].first(rule), float) for n in place.model}
+    model = {n: jnp.asarray(known[n].initial_value(rule), float) for n in place.model}
     counters = sum(s == COUNT for p in place.places for s in p.fields.values()) if place.places else 1
     counts = tuple(jnp.zeros((), jnp.int32) for _ in range(counters))
     return place.build(Memory(counts, slots, model))

@@ -92,7 +92,7 @@ def leaf_of(optimizer: Any, variable: Any) -> Leaf:
 
 def _model_variable(optimizer: Any, rule: Rule, slot: Slot, first: Any, widest: str) -> Any:
     with _beside(optimizer, first):
-        return optimizer.add_variable((), _full_of(slot.first(rule)), slot_dtype(slot, widest, None), name=slot.name)
+        return optimizer.add_variable((), _full_of(slot.initial_value(rule)), slot_dtype(slot, widest, None), name=slot.name)
 
 
 def _full_of(value: Any) -> Callable[..., Any]:
@@ -106,7 +106,7 @@ def _full_of(value: Any) -> Callable[..., Any]:
 
 def _slot_variable(optimizer: Any, rule: Rule, slot: Slot, variable: Any, leaf: Leaf) -> Any:
     shape = slot.shape(leaf.shape)
-    initial = "zeros" if slot.initial in (None, "parameter") else _full_of(slot.first(rule))
+    initial = "zeros" if slot.initial in (None, "parameter") else _full_of(slot.initial_value(rule))
     with _beside(optimizer, variable):
         return optimizer.add_variable(
             shape,

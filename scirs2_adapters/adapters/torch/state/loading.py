@@ -122,7 +122,7 @@ def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Any, held: 
     for slot in arrays_of(rule.route(leaf), leaf):
         if held.get(slot.name) is not None:
             check_shape(call, f"{place}[{slot.name!r}]", slot, held[slot.name], p)
-        elif slot.when is None:
+        elif slot.present_if is None:
             absent.append(slot.name)
     if held and absent:
         log.warning("%s: %s has no %s, which begins anew", call, place, " nor ".join(absent))

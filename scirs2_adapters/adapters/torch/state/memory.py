@@ -97,7 +97,7 @@ def _made(rule: Rule, slot: Slot, p: Tensor, leaf: Leaf, state_dtype: Any) -> Te
     if slot.initial == "parameter":
         return made.copy_(p.detach())
     if slot.initial is not None:
-        (torch.view_as_real(made) if made.is_complex() else made).fill_(slot.first(rule))
+        (torch.view_as_real(made) if made.is_complex() else made).fill_(slot.initial_value(rule))
     return made
 
 

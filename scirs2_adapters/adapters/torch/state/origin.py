@@ -30,7 +30,7 @@ def group_marks(rule: Rule) -> dict[str, Any]:
 
 def model_numbers(rule: Rule) -> dict[str, float]:
     """What every group holds for the whole model, before the first step."""
-    return {"skipped_steps": 0, **{s.name: float(s.first(rule)) for s in rule.model_slots()}}
+    return {"skipped_steps": 0, **{s.name: float(s.initial_value(rule)) for s in rule.model_slots()}}
 
 
 def _full_name(rule: Rule) -> str:
@@ -53,7 +53,7 @@ def slot_names(rule: Rule) -> tuple[set[str], set[str]]:
     """The slots that memory of this optimizer may have, and those that it always has."""
     rules = (rule, rule.route(Leaf((1,))))
     every = {s.name for r in rules for s in r.all_slots()}
-    always = [{s.name for s in r.all_slots() if s.when is None} - {s.name for s in r.model_slots()} for r in rules]
+    always = [{s.name for s in r.all_slots() if s.present_if is None} - {s.name for s in r.model_slots()} for r in rules]
     return every, set.intersection(*always)
 
 
