@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import bad_value
-from ..program.passes import Pass, cut, numbers
+from ..program.passes import Pass, split_passes, numbers
 from ..program.recorded import Program
 from ..slots import Extent
 from . import compile
@@ -67,7 +67,7 @@ def over_numbers(after: Kernel) -> Kernel | None:
 def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], emit: str) -> Kernel:
     stored = dict(dtypes)
     compute = compute_dtype(stored["p"])
-    passes = tuple(CompiledPass(this, _compile(program, this, stored, compute)) for this in cut(program, emit))
+    passes = tuple(CompiledPass(this, _compile(program, this, stored, compute)) for this in split_passes(program, emit))
     return Kernel(program, stored, compute, passes)
 
 

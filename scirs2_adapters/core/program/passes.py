@@ -68,7 +68,7 @@ def _ready(node: Node, level: int) -> bool:
     return node.extent not in (Extent.TENSOR, Extent.MODEL) or (node.level > 0 and node.op not in ("gt", "ge", "lt", "le"))
 
 
-def cut(program: Program, emit: str) -> list[Pass]:
+def split_passes(program: Program, emit: str) -> list[Pass]:
     """All passes of a step that writes the parameter (emit="p") or its change, in the gradient's place (emit="delta")
     or in an array of its own (emit="u").
     """

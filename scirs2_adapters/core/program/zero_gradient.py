@@ -16,7 +16,7 @@ _ZERO = -1
 
 
 @functools.cache
-def lazy(program: Program) -> bool:
+def zero_gradient_is_noop(program: Program) -> bool:
     """Whether an element whose gradient is zero keeps its value and memory, weight decay aside, whatever becomes of the
     others.
     """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scirs2_adapters.core.program.zero_gradient import lazy
+from scirs2_adapters.core.program.zero_gradient import zero_gradient_is_noop
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
@@ -122,7 +122,7 @@ class Rows:
 def _take(m: Member, g: Tensor) -> tuple[Tensor | None, Tensor, list[Tensor]]:
     """Where the rows are, their gradients, and the rows of the parameter and its memory; None for all of them."""
     own = [m.p, *m.memory()]
-    if not (lazy(m.program) or m.rule.sparse == "rows"):
+    if not (zero_gradient_is_noop(m.program) or m.rule.sparse == "rows"):
         return None, _wide(g).to_dense(), own
     g = _coalesced(g)
     place, values = g.indices(), g.values()
