@@ -42,25 +42,25 @@ def make_worker() -> tuple[Any, Any]:
     """The function each thread runs, and its signature: takes items until there are none."""
     from numba import types
 
-    from .intrinsics import call_kernel, take_ticket, word
+    from .intrinsics import call_kernel, atomic_add, load_i64
 
     def worker(desc):  # type: ignore[no-untyped-def]
         kernel, table, items, coefficients, out = (
-            word(desc, 0),
-            word(desc, 1),
-            word(desc, 3),
-            word(desc, 5),
-            word(desc, 7),
+            load_i64(desc, 0),
+            load_i64(desc, 1),
+            load_i64(desc, 3),
+            load_i64(desc, 5),
+            load_i64(desc, 7),
         )
-        table_stride, count, coefficient_stride = word(desc, 2), word(desc, 4), word(desc, 6)
+        table_stride, count, coefficient_stride = load_i64(desc, 2), load_i64(desc, 4), load_i64(desc, 6)
         while True:
-            ticket = take_ticket(desc + 64)
+            ticket = atomic_add(desc + 64)
             if ticket >= count:
                 return 0
             item = items + ticket * 64
-            arrays = table + word(item, 0) * table_stride
+            arrays = table + load_i64(item, 0) * table_stride
             call_kernel(
-                kernel, arrays, item, coefficients + word(item, 6) * coefficient_stride, out + word(item, 7) * 8
+                kernel, arrays, item, coefficients + load_i64(item, 6) * coefficient_stride, out + load_i64(item, 7) * 8
             )
 
     return worker, types.intp(types.intp)
@@ -72,7 +72,7 @@ def make_drive() -> tuple[Any, Any]:
     """
     from numba import types
 
-    from .intrinsics import call_address, word
+    from .intrinsics import call_address, load_i64
 
     integer = types.intp
     create = types.ExternalFunction("pthread_create", types.int32(integer, integer, integer, integer))
@@ -80,12 +80,12 @@ def make_drive() -> tuple[Any, Any]:
 
     def drive(desc):  # type: ignore[no-untyped-def]
         started = 0
-        for _ in range(word(desc, 9) - 1):
-            if create(desc + (11 + started) * 8, 0, word(desc, 10), desc) == 0:
+        for _ in range(load_i64(desc, 9) - 1):
+            if create(desc + (11 + started) * 8, 0, load_i64(desc, 10), desc) == 0:
                 started += 1
-        call_address(word(desc, 10), desc)
+        call_address(load_i64(desc, 10), desc)
         for i in range(started):
-            join(word(desc, 11 + i), 0)
+            join(load_i64(desc, 11 + i), 0)
         return started
 
     return drive, types.intp(types.intp)

@@ -23,10 +23,10 @@ def source(program: Program, this: Pass) -> str:
 
 def _head(this: Pass) -> list[str]:
     lines = ["def kernel(arrays, item, coefficients, out):"]
-    lines += ["    offset, rows, columns = word(item, 1), word(item, 2), word(item, 3)"]
+    lines += ["    offset, rows, columns = load_i64(item, 1), load_i64(item, 2), load_i64(item, 3)"]
     if this.by_rows:
-        lines += ["    row, batch = word(item, 4), word(item, 5)"]
-    lines += [f"    a{k} = word(arrays, {k})" for k in range(len(this.arrays))]
+        lines += ["    row, batch = load_i64(item, 4), load_i64(item, 5)"]
+    lines += [f"    a{k} = load_i64(arrays, {k})" for k in range(len(this.arrays))]
     lines += [f"    x{i} = coefficient(coefficients, {k})" for k, i in enumerate(this.coefficients)]
     lines += [f"    s{i} = nothing" for i in this.sums]
     lines += (

@@ -106,7 +106,7 @@ def select(typing: Any, condition: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def word(typing: Any, address: Any, index: Any) -> Any:
+def load_i64(typing: Any, address: Any, index: Any) -> Any:
     """The 64-bit integer at `address[index]`."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -116,7 +116,7 @@ def word(typing: Any, address: Any, index: Any) -> Any:
 
 
 @intrinsic
-def set_word(typing: Any, address: Any, index: Any, value: Any) -> Any:
+def store_i64(typing: Any, address: Any, index: Any, value: Any) -> Any:
     """`address[index] = value`, a 64-bit integer."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -129,7 +129,7 @@ def set_word(typing: Any, address: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def anchor(typing: Any) -> Any:
-    """The address of a word that belongs to the compiled function: its only memory between calls."""
+    """The address of a load_i64 that belongs to the compiled function: its only memory between calls."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         integer = ir.IntType(64)
@@ -141,7 +141,7 @@ def anchor(typing: Any) -> Any:
 
 
 @intrinsic
-def take_ticket(typing: Any, address: Any) -> Any:
+def atomic_add(typing: Any, address: Any) -> Any:
     """Atomically adds 1 to the integer at `address`; returns what it was."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:

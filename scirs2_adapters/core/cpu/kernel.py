@@ -94,7 +94,7 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) ->
     sums = len(memory)  # sums and coefficients are one more alias scope each
     arrays = len(memory) + 2
     names: dict[str, Any] = {
-        "word": use.word,
+        "load_i64": use.load_i64,
         "select": use.select,
         "coefficient": use.make_load(compute, compute, sums + 1, arrays),
         "get_sum": use.make_load("float64", "float64", sums, arrays),

@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import njit, types
 
-from .intrinsics import anchor, call_address, make_load, make_store, set_word, word
+from .intrinsics import anchor, call_address, make_load, make_store, store_i64, load_i64
 
 _malloc = types.ExternalFunction("malloc", types.intp(types.intp))
 _free = types.ExternalFunction("free", types.void(types.intp))
@@ -26,8 +26,8 @@ _part = njit(inline="always", error_model="numpy")
 
 @_part
 def _find(plan, name):  # type: ignore[no-untyped-def]
-    while plan != 0 and word(plan, 0) != name:
-        plan = word(plan, 1)
+    while plan != 0 and load_i64(plan, 0) != name:
+        plan = load_i64(plan, 1)
     return plan
 
 
@@ -35,11 +35,11 @@ def _find(plan, name):  # type: ignore[no-untyped-def]
 def _fail(api, message):  # type: ignore[no-untyped-def]
     """An error of XLA's, made by its own function: 9 is FAILED_PRECONDITION."""
     words = _malloc(32)
-    set_word(words, 0, 32)
-    set_word(words, 1, 0)
-    set_word(words, 2, message)
-    set_word(words, 3, 9)
-    error = call_address(word(api, 6), words)
+    store_i64(words, 0, 32)
+    store_i64(words, 1, 0)
+    store_i64(words, 2, message)
+    store_i64(words, 3, 9)
+    error = call_address(load_i64(api, 6), words)
     _free(words)
     return error
 
@@ -49,31 +49,31 @@ def _gather(plan, frame, table):  # type: ignore[no-untyped-def]
     """The address of each array: of its result where it is stored, which first gets the operand's numbers if it has
     none of them.
     """
-    for i in range(word(plan, 5) * word(plan, 6)):
-        source = word(plan, 13) + i * 24
-        operand, result, address = word(source, 0), word(source, 1), 0
+    for i in range(load_i64(plan, 5) * load_i64(plan, 6)):
+        source = load_i64(plan, 13) + i * 24
+        operand, result, address = load_i64(source, 0), load_i64(source, 1), 0
         if operand >= 0:
-            address = word(word(word(frame, 9), operand), 3)
+            address = load_i64(load_i64(load_i64(frame, 9), operand), 3)
         if result >= 0:
-            target = word(word(word(frame, 14), result), 3)
-            if operand >= 0 and target != address and word(source, 2) > 0:
-                _copy(target, address, word(source, 2))
+            target = load_i64(load_i64(load_i64(frame, 14), result), 3)
+            if operand >= 0 and target != address and load_i64(source, 2) > 0:
+                _copy(target, address, load_i64(source, 2))
             address = target
-        set_word(table, i, address)
+        store_i64(table, i, address)
 
 
 @_part
 def _reduce(plan, out, result):  # type: ignore[no-untyped-def]
     """Adds the items' sums, tensor by tensor, in the items' order."""
-    count, sums, items = word(plan, 8), word(plan, 11), word(plan, 7)
+    count, sums, items = load_i64(plan, 8), load_i64(plan, 11), load_i64(plan, 7)
     for k in range(sums):
         item = 0
-        for tensor in range(word(plan, 5)):
+        for tensor in range(load_i64(plan, 5)):
             total = 0.0
-            while item < count and word(items, item * 8) == tensor:
+            while item < count and load_i64(items, item * 8) == tensor:
                 total += _get(out, item * sums + k)
                 item += 1
-            if word(plan, 12) != 0:
+            if load_i64(plan, 12) != 0:
                 _put(result, tensor * sums + k, total)
             else:
                 _put_narrow(result, tensor * sums + k, total)
@@ -81,25 +81,25 @@ def _reduce(plan, out, result):  # type: ignore[no-untyped-def]
 
 @_part
 def _execute(plan, frame):  # type: ignore[no-untyped-def]
-    sums, workers = word(plan, 11), word(plan, 10)
-    out = _malloc(8 * (word(plan, 8) * sums + 1))
-    table = _malloc(8 * (word(plan, 5) * word(plan, 6) + 1))
+    sums, workers = load_i64(plan, 11), load_i64(plan, 10)
+    out = _malloc(8 * (load_i64(plan, 8) * sums + 1))
+    table = _malloc(8 * (load_i64(plan, 5) * load_i64(plan, 6) + 1))
     description = _malloc(8 * (11 + workers))
     _gather(plan, frame, table)
-    set_word(description, 0, word(plan, 2))
-    set_word(description, 1, table)
-    set_word(description, 2, 8 * word(plan, 6))
-    set_word(description, 3, word(plan, 7))
-    set_word(description, 4, word(plan, 8))
-    set_word(description, 5, word(word(word(frame, 9), 0), 3))
-    set_word(description, 6, word(plan, 9))
-    set_word(description, 7, out)
-    set_word(description, 8, 0)
-    set_word(description, 9, workers)
-    set_word(description, 10, word(plan, 4))
-    call_address(word(plan, 3), description)
+    store_i64(description, 0, load_i64(plan, 2))
+    store_i64(description, 1, table)
+    store_i64(description, 2, 8 * load_i64(plan, 6))
+    store_i64(description, 3, load_i64(plan, 7))
+    store_i64(description, 4, load_i64(plan, 8))
+    store_i64(description, 5, load_i64(load_i64(load_i64(frame, 9), 0), 3))
+    store_i64(description, 6, load_i64(plan, 9))
+    store_i64(description, 7, out)
+    store_i64(description, 8, 0)
+    store_i64(description, 9, workers)
+    store_i64(description, 10, load_i64(plan, 4))
+    call_address(load_i64(plan, 3), description)
     if sums > 0:
-        _reduce(plan, out, word(word(word(frame, 14), 0), 3))
+        _reduce(plan, out, load_i64(load_i64(load_i64(frame, 14), 0), 3))
     _free(description)
     _free(table)
     _free(out)
@@ -108,21 +108,21 @@ def _execute(plan, frame):  # type: ignore[no-untyped-def]
 def handler(frame):  # type: ignore[no-untyped-def]
     """The foreign function itself; -1 in place of a frame's size greets it with the address of `ffi`'s words."""
     home = anchor()
-    if word(frame, 0) == -1:
-        set_word(home, 0, word(frame, 1))
+    if load_i64(frame, 0) == -1:
+        store_i64(home, 0, load_i64(frame, 1))
         return 0
-    home = word(home, 0)
-    extension = word(frame, 1)
-    if extension != 0 and word(extension, 1) & 0xFFFFFFFF == 1:  # what are you? version 0.1, no traits
-        set_word(home, 2, word(frame, 0))
-        set_word(word(extension, 3), 3, 1 << 32)
-        set_word(word(extension, 3), 4, 0)
+    home = load_i64(home, 0)
+    extension = load_i64(frame, 1)
+    if extension != 0 and load_i64(extension, 1) & 0xFFFFFFFF == 1:  # what are you? version 0.1, no traits
+        store_i64(home, 2, load_i64(frame, 0))
+        store_i64(load_i64(extension, 3), 3, 1 << 32)
+        store_i64(load_i64(extension, 3), 4, 0)
         return 0
-    if word(frame, 4) & 0xFFFFFFFF != 3:
+    if load_i64(frame, 4) & 0xFFFFFFFF != 3:
         return 0
-    plan = _find(word(home, 0), word(word(word(word(frame, 20), 0), 1), 0))
+    plan = _find(load_i64(home, 0), load_i64(load_i64(load_i64(load_i64(frame, 20), 0), 1), 0))
     if plan == 0:
-        return _fail(word(frame, 2), word(home, 1))
+        return _fail(load_i64(frame, 2), load_i64(home, 1))
     _execute(plan, frame)
     return 0
 
