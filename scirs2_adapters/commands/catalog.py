@@ -48,7 +48,14 @@ def _row(name: str) -> Row:
 
 def _memory(slots: tuple[Slot, ...]) -> str:
     """How many numbers the slots of an n x m matrix hold."""
-    words = {Extent.FULL: "nm", Extent.ROW: "n", Extent.COLUMN: "m", Extent.MODEL: "", Extent.TENSOR: "1", Extent.BATCH: "1"}
+    words = {
+        Extent.FULL: "nm",
+        Extent.ROW: "n",
+        Extent.COLUMN: "m",
+        Extent.MODEL: "",
+        Extent.TENSOR: "1",
+        Extent.BATCH: "1",
+    }
     found = [words[s.extent] for s in slots if words[s.extent]]
     terms = [f"{found.count(w)} {w}" if found.count(w) > 1 else w for w in dict.fromkeys(found)]
     return " + ".join(terms) or "0"

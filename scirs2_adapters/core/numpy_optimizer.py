@@ -122,7 +122,9 @@ class HostOptimizer:
         self._decide()
         self._checked = {}
         self.state = {key: memory.kept(held, self.fresh(key)) for key, held in self.state.items()}
-        self.model = {s.name: self.model.get(s.name, float(s.initial_value(self.rule))) for s in self.rule.model_slots()}
+        self.model = {
+            s.name: self.model.get(s.name, float(s.initial_value(self.rule))) for s in self.rule.model_slots()
+        }
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
@@ -201,7 +203,9 @@ class HostOptimizer:
             made[s.name] = np.zeros(s.shape(leaf.shape), dtype=carrier)
             if s.initial is not None:
                 copied = s.initial == "parameter"
-                first = storage.load(carried(self.params[key]), leaf.dtype) if copied else np.asarray(s.initial_value(rule))
+                first = (
+                    storage.load(carried(self.params[key]), leaf.dtype) if copied else np.asarray(s.initial_value(rule))
+                )
                 made[s.name][...] = storage.store(first, dtypes[s.name])
         return made
 

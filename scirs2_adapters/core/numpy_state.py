@@ -117,7 +117,8 @@ def _remembered(rule: Rule) -> dict[str, np.ndarray]:
     p, leaf = np.ones((3, 2)), Leaf((3, 2), "float64")
     rule = rule.route(leaf)
     slots = {
-        s.name: p if s.initial == "parameter" else np.full(s.shape(p.shape), s.initial_value(rule)) for s in rule.slots(leaf)
+        s.name: p if s.initial == "parameter" else np.full(s.shape(p.shape), s.initial_value(rule))
+        for s in rule.slots(leaf)
     }
     arrays = {"p": p, "g": np.array([[0.5, -2.0], [3.0, 0.25], [-1.0, 4.0]]), **slots}
     scalars = {**rule.scalars(HOST_SCALARS, 1), **rule.leaf_coefficients(leaf)}

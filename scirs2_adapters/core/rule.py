@@ -180,7 +180,9 @@ class Rule(Routed):
 
     def slots(self, leaf: Leaf) -> tuple[Slot, ...]:
         """The slots this rule keeps for this parameter."""
-        return tuple(s.along(self.axes(leaf)) for s in self.all_slots() if not s.present_if or self._wants(s.present_if, leaf))
+        return tuple(
+            s.along(self.axes(leaf)) for s in self.all_slots() if not s.present_if or self._wants(s.present_if, leaf)
+        )
 
     def _wants(self, present_if: str, leaf: Leaf) -> bool:
         if present_if in self.fields:

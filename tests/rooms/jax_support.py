@@ -79,7 +79,9 @@ def gradients(steps: int = STEPS, dtype: Any = jnp.float32) -> list[Tree]:
 def lively_arguments(name: str) -> dict[str, Any]:
     """First values of what a rule learns of the model that 16 bits resolve."""
     cls = scirs2_adapters.get(name)
-    return argument_names(cls).to_framework({k: v for k, v in brisk(cls).items() if k != "learning_rate"}, cls.fields_with())
+    return argument_names(cls).to_framework(
+        {k: v for k, v in brisk(cls).items() if k != "learning_rate"}, cls.fields_with()
+    )
 
 
 def lively(name: str, **options: Any) -> Any:

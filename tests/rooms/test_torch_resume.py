@@ -42,7 +42,9 @@ each_half = pytest.mark.parametrize("dtype", HALF, ids=str)
 def slots(name: str) -> list[str]:
     """The slots that can have a dtype of their own."""
     rule = get(name)()
-    return [s.name for s in rule.all_slots() if s.extent not in (Extent.MODEL, Extent.TENSOR) and s.initial != "parameter"]
+    return [
+        s.name for s in rule.all_slots() if s.extent not in (Extent.MODEL, Extent.TENSOR) and s.initial != "parameter"
+    ]
 
 
 def mixed(name: str) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from scirs2_adapters.core import Rule, get, names, with_closure
 from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
 from scirs2_adapters.core.synonyms import similar_name
 
-from .argument_names import FROM_ARGS, Asked, asked, offered, read, trainer_obstacle, settle, words_of
+from .argument_names import FROM_ARGS, Asked, asked, offered, read, settle, trainer_obstacle, words_of
 from .deepspeed import HOOK, Optimizer, building, built_by, chosen_by, complete, refuse_flat, refuse_replacement, served
 
 PREFIX = "scirs2_"

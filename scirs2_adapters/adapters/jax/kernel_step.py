@@ -62,10 +62,13 @@ class Passes:
         nodes = self.group.program.nodes
         for i in self.needed:
             node = nodes[i]
-            if node.level == level and node.extent is not Extent.FULL and i not in self.values and not _is_sum(nodes, i):
-                self.values[i] = evaluate(
-                    node, OPS, [self.model], [self.scalars], [self.values[a] for a in node.args]
-                )
+            if (
+                node.level == level
+                and node.extent is not Extent.FULL
+                and i not in self.values
+                and not _is_sum(nodes, i)
+            ):
+                self.values[i] = evaluate(node, OPS, [self.model], [self.scalars], [self.values[a] for a in node.args])
 
     def call(self, level: int) -> None:
         """Runs a pass, and takes its sums or its results."""

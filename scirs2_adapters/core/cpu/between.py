@@ -84,7 +84,12 @@ class Between:
         with np.errstate(all="ignore"):
             for i in self.needed:
                 node = self.nodes[i]
-                if node.level == level and node.extent is not Extent.FULL and i not in self.values and not self._is_sum(i):
+                if (
+                    node.level == level
+                    and node.extent is not Extent.FULL
+                    and i not in self.values
+                    and not self._is_sum(i)
+                ):
                     args = [self.values[a] for a in node.args]
                     self.values[i] = evaluate(node, NUMPY, self.leaves, self.scalars, args)
 

@@ -42,7 +42,7 @@ def make_worker() -> tuple[Any, Any]:
     """The function each thread runs, and its signature: takes items until there are none."""
     from numba import types
 
-    from .intrinsics import call_kernel, atomic_add, load_i64
+    from .intrinsics import atomic_add, call_kernel, load_i64
 
     def worker(desc):  # type: ignore[no-untyped-def]
         kernel, table, items, coefficients, out = (

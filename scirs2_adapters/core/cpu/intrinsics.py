@@ -129,7 +129,7 @@ def store_i64(typing: Any, address: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def anchor(typing: Any) -> Any:
-    """The address of a load_i64 that belongs to the compiled function: its only memory between calls."""
+    """The address of a word that belongs to the compiled function: its only memory between calls."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         integer = ir.IntType(64)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import bad_value
-from ..program.passes import Pass, split_passes, numbers
+from ..program.passes import Pass, numbers, split_passes
 from ..program.recorded import Program
 from ..slots import Extent
 from . import compile

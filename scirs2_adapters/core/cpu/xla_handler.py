@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import njit, types
 
-from .intrinsics import anchor, call_address, make_load, make_store, store_i64, load_i64
+from .intrinsics import anchor, call_address, load_i64, make_load, make_store, store_i64
 
 _malloc = types.ExternalFunction("malloc", types.intp(types.intp))
 _free = types.ExternalFunction("free", types.void(types.intp))

@@ -65,7 +65,9 @@ def _ready(node: Node, level: int) -> bool:
         return True
     if node.extent is Extent.FULL:
         return node.op == "matrix" and node.level <= level
-    return node.extent not in (Extent.TENSOR, Extent.MODEL) or (node.level > 0 and node.op not in ("gt", "ge", "lt", "le"))
+    return node.extent not in (Extent.TENSOR, Extent.MODEL) or (
+        node.level > 0 and node.op not in ("gt", "ge", "lt", "le")
+    )
 
 
 def split_passes(program: Program, emit: str) -> list[Pass]:

@@ -92,7 +92,9 @@ def leaf_of(optimizer: Any, variable: Any) -> Leaf:
 
 def _model_variable(optimizer: Any, rule: Rule, slot: Slot, first: Any, widest: str) -> Any:
     with _beside(optimizer, first):
-        return optimizer.add_variable((), _full_of(slot.initial_value(rule)), slot_dtype(slot, widest, None), name=slot.name)
+        return optimizer.add_variable(
+            (), _full_of(slot.initial_value(rule)), slot_dtype(slot, widest, None), name=slot.name
+        )
 
 
 def _full_of(value: Any) -> Callable[..., Any]:

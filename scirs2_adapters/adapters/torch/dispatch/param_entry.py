@@ -14,13 +14,13 @@ from scirs2_adapters.core.slots import Leaf
 
 from ..executors import cuda
 from ..executors import sparse_rows as rows
-from ..state import Held, arrays_of, dtype_name, is_spread, local
+from ..state import ParamState, arrays_of, dtype_name, is_dtensor, local
 from . import sharding as shards
 
 Tensor = torch.Tensor
 
 
-class Member:
+class ParamEntry:
     """A parameter with a gradient: its rule, program and memory; `at` is where its gradient is among those found."""
 
     def __init__(self, optimizer: Any, p: Tensor, at: int, group: int, leaf: Leaf, setting: Any, scaled: bool) -> None:
@@ -30,12 +30,12 @@ class Member:
         self.program = record(self.rule, leaf, scaled)
         self.slots = [s.name for s in arrays_of(self.rule, leaf)]
         self.names = ("p", "g", *self.slots)
-        self.spread = is_spread(p) and not torch.is_grad_enabled()
+        self.is_dtensor = is_dtensor(p) and not torch.is_grad_enabled()
         self.by_axes = uses_rows(self.program) or any(n.op == "matrix" for n in self.program.nodes)
         self.varies = leaf if setting.rule.by_leaf else None
         held = optimizer.state.get(p) or {}
         self.first = not any(held.get(name) is not None for name in self.slots)
-        self.held: Held | None = None
+        self.param_state: ParamState | None = None
 
     def refuse(self, name: str, g: Tensor, fused: bool) -> None:
         """What no path can step."""
@@ -54,12 +54,12 @@ class Member:
 
     def memory(self) -> list[Tensor]:
         """Its slots that are tensors."""
-        return [self.held[name] for name in self.slots]  # type: ignore[index]
+        return [self.param_state[name] for name in self.slots]  # type: ignore[index]
 
     def arrays(self, g: Tensor) -> list[Tensor]:
         """The parameter, its gradient and its slots, in the order of a kernel's table; of each the part here."""
         whole = [self.p, g, *self.memory()]
-        return list(map(local, whole)) if self.spread else whole
+        return list(map(local, whole)) if self.is_dtensor else whole
 
     def kernel_obstacle(self, g: Tensor, setting: Any) -> str | None:
         """Why the host kernel cannot step it, or None."""
@@ -83,9 +83,9 @@ class Member:
 
     def walks(self, g: Tensor) -> bool:
         """Whether the kernel can go through its memory from one end to the other."""
-        return all(lent is own for lent, own in zip(self.lend(g), self.arrays(g), strict=True))
+        return all(lent is own for lent, own in zip(self.contiguous_arrays(g), self.arrays(g), strict=True))
 
-    def lend(self, g: Tensor) -> list[Tensor]:
+    def contiguous_arrays(self, g: Tensor) -> list[Tensor]:
         """Its arrays as memory in one and the same order: each as it is where it can be, else a copy."""
         p, *others = self.arrays(g)
         form = torch.contiguous_format if self.by_axes else torch.preserve_format
@@ -104,7 +104,7 @@ class Member:
     @property
     def divided(self) -> str | None:
         """Why it cannot be stepped by each rank on its own, or None."""
-        return shards.division_obstacle(self.p, self.program) if self.spread else None
+        return shards.division_obstacle(self.p, self.program) if self.is_dtensor else None
 
     @property
     def compute(self) -> torch.dtype:

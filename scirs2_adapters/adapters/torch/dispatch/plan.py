@@ -17,13 +17,13 @@ from scirs2_adapters.core.step.options import takes_host
 
 from .. import state
 from ..executors.cuda import Engine
-from ..executors.foreach import Traced
-from ..executors.kernel import Tables, same
-from ..executors.sparse_rows import Rows, is_sparse
+from ..executors.foreach import ForeachExecutor
+from ..executors.kernel import KernelExecutor, same
+from ..executors.sparse_rows import SparseRowsExecutor, is_sparse
 from ..ops import SCALARS
 from . import sharding as shards
-from .param_entry import Member
-from .step_counts import Clock
+from .param_entry import ParamEntry
+from .step_counts import StepCounts
 
 Tensor = torch.Tensor
 
@@ -39,8 +39,8 @@ class Plan:
         self.kernels = [s.kernel for s in settings]
         self.members = self._members(optimizer, found, scaled)
         self.parts = self._parts(self._hosts(type(optimizer).__name__, found), found)
-        self.rows = [part for part in self.parts if isinstance(part, Rows)]
-        self.clock = Clock(self.members)
+        self.rows = [part for part in self.parts if isinstance(part, SparseRowsExecutor)]
+        self.clock = StepCounts(self.members)
         self.captured = [group["capturable"] for group in optimizer.param_groups]
         self.state = optimizer.state
         self.dicts = _dicts(optimizer)
@@ -49,7 +49,7 @@ class Plan:
         self.model = [s.name for s in settings[0].rule.model_slots()]
         self._assign()
 
-    def _members(self, optimizer: Any, found: list[Tensor | None], scaled: bool) -> list[Member]:
+    def _members(self, optimizer: Any, found: list[Tensor | None], scaled: bool) -> list[ParamEntry]:
         """The parameters to step, with memory; one that a group holds twice is stepped once."""
         name, members, i = type(optimizer).__name__, {}, 0
         for index, group in enumerate(optimizer.param_groups):
@@ -57,7 +57,7 @@ class Plan:
             for p, leaf in zip(group["params"], state.leaves_of(optimizer, group), strict=True):
                 g = found[i]
                 if g is not None and id(p) not in members:
-                    members[id(p)] = Member(optimizer, p, i, index, leaf, self.settings[index], scaled)
+                    members[id(p)] = ParamEntry(optimizer, p, i, index, leaf, self.settings[index], scaled)
                     members[id(p)].refuse(name, g, group["fused"])
                     by_leaf = self.settings[index].rule.by_leaf
                     shards.refuse(name, p, g, by_leaf, members[id(p)].program, group["max_grad_norm"])
@@ -66,7 +66,7 @@ class Plan:
         state.begin_counts(optimizer, [(m.p, groups[m.group]) for m in counting])
         optimizer._say()
         for m in members.values():
-            m.held = state.remember(optimizer, m.p, m.rule, m.leaf, groups[m.group])
+            m.param_state = state.init_state(optimizer, m.p, m.rule, m.leaf, groups[m.group])
         return list(members.values())
 
     def _hosts(self, name: str, found: list[Any]) -> list[bool]:
@@ -82,13 +82,16 @@ class Plan:
 
     def _parts(self, hosts: list[bool], found: list[Any]) -> list[Any]:
         """The members by who steps them: the host kernel, a kernel of their device, torch's operations."""
-        sorted_: dict[Any, list[Member]] = {}
+        sorted_: dict[Any, list[ParamEntry]] = {}
         for m, on_host in zip(self.members, hosts, strict=True):
             on_device = not on_host and m.device_kernel(found[m.at], self.settings[m.group])
             who = "host" if on_host else m.p.device if on_device else None
             sorted_.setdefault((who, is_sparse(found[m.at])), []).append(m)
         makes = {who: functools.partial(_part, who) for who, _ in sorted_}
-        return [Rows(ms, makes[who]) if sparse else makes[who](ms, found) for (who, sparse), ms in sorted_.items()]
+        return [
+            SparseRowsExecutor(ms, makes[who]) if sparse else makes[who](ms, found)
+            for (who, sparse), ms in sorted_.items()
+        ]
 
     def holds(self, optimizer: Any, settings: list[Any], params: list[Tensor], found: list[Any]) -> bool:
         """Whether every tensor is what and where it was; gradients may be new ones of the same form."""
@@ -118,20 +121,22 @@ class Plan:
     def _assign(self) -> None:
         """Sorts members by the scalars they need: a row for each group and step, and leaf where the rule asks."""
         self.clock.look()
-        self.takes: dict[Any, int] = {}
-        self.examples: list[Member] = []
-        row_of: dict[int, int] = {}
+        self.coefficient_keys: dict[Any, int] = {}
+        self.examples: list[ParamEntry] = []
+        coefficient_row: dict[int, int] = {}
         for m in self.members:
-            row = row_of[id(m)] = self.takes.setdefault((m.group, self.clock.next(m), m.varies), len(self.takes))
+            row = coefficient_row[id(m)] = self.coefficient_keys.setdefault(
+                (m.group, self.clock.next(m), m.varies), len(self.coefficient_keys)
+            )
             self.examples += [m] * (row == len(self.examples))
         self.others: dict[int, tuple[Any, Any]] = {}
         for part in self.parts:
-            part.assign(row_of)
+            part.assign(coefficient_row)
 
     def _scalars(self, scales: Sequence[Any] | None) -> list[dict[str, Any]]:
-        """The coefficients of this step, one row for each of `takes`."""
+        """The coefficients of this step, one row for each of `coefficient_keys`."""
         found = []
-        for take, example in zip(self.takes, self.examples, strict=True):
+        for take, example in zip(self.coefficient_keys, self.examples, strict=True):
             group, t, leaf = take
             setting = self.settings[group]
             rule = self._other(group, setting.rule) if example.elsewhere else setting.rule
@@ -179,8 +184,8 @@ def _dicts(optimizer: Any) -> list[dict[str, Any]]:
     return [held for held in optimizer.state.values() if isinstance(held, dict)]
 
 
-def _part(who: Any, members: list[Member], found: list[Any]) -> Any:
+def _part(who: Any, members: list[ParamEntry], found: list[Any]) -> Any:
     """Steps these members: by the host kernel, by a kernel of their device, or by torch's operations."""
     if who is None:
-        return Traced(members, one_by_one=torch.is_grad_enabled())
-    return Tables(host if who == "host" else Engine(who), members, found)
+        return ForeachExecutor(members, one_by_one=torch.is_grad_enabled())
+    return KernelExecutor(host if who == "host" else Engine(who), members, found)

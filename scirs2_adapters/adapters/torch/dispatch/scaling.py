@@ -16,7 +16,7 @@ from torch import distributed
 from scirs2_adapters.core.errors import bad_type, bad_value
 
 from ..executors.sparse_rows import entries
-from ..state import is_spread, local
+from ..state import is_dtensor, local
 
 Tensor = torch.Tensor
 Groups = Sequence[Mapping[str, Any]]
@@ -106,7 +106,7 @@ def _finite_norms(tensors: list[Tensor], order: float) -> bool:
 
 def _anywhere(here: bool, groups: Groups) -> bool:
     """Whether it is so on any rank that has a part of these parameters. All of them ask, whatever they have found."""
-    meshes = dict.fromkeys(p.device_mesh for group in groups for p in group["params"] if is_spread(p))
+    meshes = dict.fromkeys(p.device_mesh for group in groups for p in group["params"] if is_dtensor(p))
     for mesh in meshes:
         flag = torch.full((), float(here), device=mesh.device_type)
         for i in range(mesh.ndim):
@@ -128,9 +128,9 @@ def _norm(grads: list[Tensor]) -> float | Tensor:
 def _norm_together(grads: list[Tensor]) -> Tensor:
     numbers = list(map(entries, grads))
     # float16 ends at 65,504, which the norm of scaled gradients soon exceeds: the norm of norms is taken instead.
-    half = [x for x in numbers if x.dtype == torch.float16 and not is_spread(x)]
+    half = [x for x in numbers if x.dtype == torch.float16 and not is_dtensor(x)]
     norms = torch._foreach_norm(half, dtype=torch.float32) if half else ()
-    norm = torch.nn.utils.get_total_norm([*(x for x in numbers if x.dtype != torch.float16 or is_spread(x)), *norms])
+    norm = torch.nn.utils.get_total_norm([*(x for x in numbers if x.dtype != torch.float16 or is_dtensor(x)), *norms])
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 

@@ -1,6 +1,6 @@
 """Parameters that lie on several devices, a part on each: torch's DTensor.
 
-What a formula does element by element is done on the parts where they are. A `Spread` says how the parts of a value
+What a formula does element by element is done on the parts where they are. A `DTensorLayout` says how the parts of a value
 make up the whole, so that sums are completed over the ranks, those of many tensors in one message, and a matrix is
 gathered before a function of whole matrices. Every rank takes the same decisions, so that all of them meet in each
 message.
@@ -23,40 +23,44 @@ from scirs2_adapters.core.program.recorded import Program, needs_whole
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Slot
 
-from ..state import is_spread, local, parts
+from ..state import is_dtensor, local, placements
 
 Tensor = torch.Tensor
 _DIVIDING = "ZeroRedundancyOptimizer"
 
 
 @dataclass(frozen=True)
-class Spread:
+class DTensorLayout:
     """For each dimension of the mesh the axis that is divided over it, or None; and the shapes of the whole tensors."""
 
     mesh: Any
     axes: tuple[int | None, ...]
     params: tuple[Any, ...]
 
-    def of_slot(self, slot: Slot) -> Spread:
+    def of_slot(self, slot: Slot) -> DTensorLayout:
         """How a slot of these parameters is spread: an axis that it does not have is on every rank."""
         ndim = self.params[0].ndim
         kept = [a for a, n in enumerate(slot.shape((2,) * ndim)) if n == 2]
-        return Spread(self.mesh, tuple(a if a in kept else None for a in self.axes), self.params)
+        return DTensorLayout(self.mesh, tuple(a if a in kept else None for a in self.axes), self.params)
 
-    def join(self, other: Spread | None) -> Spread:
+    def join(self, other: DTensorLayout | None) -> DTensorLayout:
         """How the result of both is spread, by broadcasting."""
         if other is None:
             return self
         axes = (b if a is None else a for a, b in zip(self.axes, other.axes, strict=True))
-        return Spread(self.mesh, tuple(axes), self.params)
+        return DTensorLayout(self.mesh, tuple(axes), self.params)
 
-    def reduce(self, each: Sequence[Tensor], axis: int | None, ops: Ops, mean: bool) -> tuple[list[Tensor], Spread]:
+    def reduce(
+        self, each: Sequence[Tensor], axis: int | None, ops: Ops, mean: bool
+    ) -> tuple[list[Tensor], DTensorLayout]:
         """The sum or the mean of every tensor over an axis or all of them, and how it is spread."""
         gone = [i for i, a in enumerate(self.axes) if a is not None and (axis is None or a == axis % each[0].ndim)]
         sums = self._over_ranks([ops.sum(x, axis) for x in each], gone)
         if mean:
             sums = [s / max(1, self._count(k, x, axis)) for k, (s, x) in enumerate(zip(sums, each, strict=True))]
-        return sums, Spread(self.mesh, tuple(None if i in gone else a for i, a in enumerate(self.axes)), self.params)
+        return sums, DTensorLayout(
+            self.mesh, tuple(None if i in gone else a for i, a in enumerate(self.axes)), self.params
+        )
 
     def _over_ranks(self, sums: list[Tensor], dimensions: Sequence[int]) -> list[Tensor]:
         if not dimensions:
@@ -92,25 +96,25 @@ def _replicate() -> Any:
     return Replicate()
 
 
-def spread_of(params: Sequence[Any]) -> Spread:
+def dtensor_layout(params: Sequence[Any]) -> DTensorLayout:
     """How these parameters, which are spread alike, are spread."""
     axes = tuple(getattr(placement, "dim", None) for placement in params[0].placements)
-    return Spread(params[0].device_mesh, axes, tuple(params))
+    return DTensorLayout(params[0].device_mesh, axes, tuple(params))
 
 
 def division_obstacle(p: Any, program: Program) -> str | None:
     """Why the parts of this parameter cannot be stepped each on its own, or None."""
-    if any(a is not None for a in spread_of([p]).axes) and any(n.reduces for n in program.nodes):
+    if any(a is not None for a in dtensor_layout([p]).axes) and any(n.reduces for n in program.nodes):
         return f"{program.rule} sums over a parameter of which each rank has a part, {p.placements}"
     return None
 
 
 def refuse(name: str, p: Any, g: Any, by_leaf: bool, program: Program, limit: Any) -> None:
     """Pieces of a tensor of which nothing tells how they make up the whole."""
-    if is_spread(g) != is_spread(p):
+    if is_dtensor(g) != is_dtensor(p):
         kinds = f"a {type(p).__name__} and its gradient a {type(g).__name__}"
         raise RuntimeError(f"`{name}` needs a gradient that is spread as its parameter is. Received: {kinds}.")
-    if is_spread(p) and any(x.is_partial() for x in p.placements):
+    if is_dtensor(p) and any(x.is_partial() for x in p.placements):
         raise RuntimeError(f"`{name}` cannot step a parameter that is a sum over the ranks. Received: {p.placements}.")
     if getattr(p, "_fsdp_flattened", False) and (limit or by_leaf or any(n.reduces for n in program.nodes)):
         why = "max_grad_norm is of all gradients" if limit else "its formula is of whole parameters"
@@ -182,11 +186,11 @@ def refuse_divided(name: str, rule: Rule, groups: Sequence[Any]) -> None:
 
 def aligned(params: Sequence[Any], found: Sequence[Any]) -> list[Any]:
     """Gradients spread as their parameters are. A message may be needed, so this is done on every rank or on none."""
-    return [_aligned(p, g) if is_spread(p) and is_spread(g) else g for p, g in zip(params, found, strict=True)]
+    return [_aligned(p, g) if is_dtensor(p) and is_dtensor(g) else g for p, g in zip(params, found, strict=True)]
 
 
 def _aligned(p: Any, g: Any) -> Any:
-    if parts(g) != parts(p):
+    if placements(g) != placements(p):
         return g.redistribute(p.device_mesh, p.placements)
     x = g._local_tensor
     return g if type(x) is Tensor or not hasattr(x, "wait") else _like(type(g), g, x.wait(), g.placements)

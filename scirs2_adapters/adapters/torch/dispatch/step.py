@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..executors.kernel import same
-from ..state import spread_class
+from ..state import dtensor_class
 from . import scaling
 from . import sharding as shards
 from .plan import Plan
@@ -30,7 +30,7 @@ def step(optimizer: Any, grads: list[Any] | None = None) -> None:
     params = list(chain.from_iterable([group["params"] for group in groups]))
     found = list(map(_GRADIENT, params)) if grads is None else grads
     kinds = list(map(type, found))
-    found = shards.aligned(params, found) if spread_class() in kinds else found
+    found = shards.aligned(params, found) if dtensor_class() in kinds else found
     settings = [optimizer._group_rule(i, group) for i, group in enumerate(groups)]  # checks what was written there
     scales = scaling.scales(optimizer, found)
     if scales is scaling.SKIP:

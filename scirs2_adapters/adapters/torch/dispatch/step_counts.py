@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from ..state import count_dtype
-from .param_entry import Member
+from .param_entry import ParamEntry
 
 Tensor = torch.Tensor
 
 
-class Counted:
+class CountTensor:
     """The steps of a plan that are elements of one tensor, and what a step adds to that tensor."""
 
     def __init__(self, flat: Tensor, steps: Sequence[Tensor]) -> None:
@@ -52,17 +52,17 @@ def together(step: Any) -> Tensor | None:
     return flat if fits and type(flat) is Tensor and flat.dtype == step.dtype == count_dtype() else None
 
 
-class Clock:
+class StepCounts:
     """Tells each member of a plan the number of its next step, and counts it."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        steps = [m.held["step"] for m in members if m.rule.counts == "step" and m.held is not None]
+    def __init__(self, members: Sequence[ParamEntry]) -> None:
+        steps = [m.param_state["step"] for m in members if m.rule.counts == "step" and m.param_state is not None]
         self.loose = [step for step in steps if together(step) is None]
         elements: dict[int, list[Tensor]] = {}
         for step in steps:
             if (flat := together(step)) is not None:
                 elements.setdefault(id(flat), []).append(step)
-        self.counted = [Counted(each[0]._base, each) for each in elements.values()]  # type: ignore[arg-type]
+        self.counted = [CountTensor(each[0]._base, each) for each in elements.values()]  # type: ignore[arg-type]
         self.shift = 0
 
     def look(self) -> None:
@@ -76,9 +76,9 @@ class Clock:
         """Whether someone else has written to a count, or may have."""
         return bool(self.loose) or any(counted.stale for counted in self.counted)
 
-    def next(self, member: Member) -> Any:
+    def next(self, member: ParamEntry) -> Any:
         """The number of the step that this member was to take when `look` was called."""
-        counts, held = member.rule.counts, member.held
+        counts, held = member.rule.counts, member.param_state
         if counts != "step" or held is None:
             return 1 if counts == "none" or member.first else 2
         step = held["step"]
@@ -87,9 +87,9 @@ class Clock:
                 return int(counted.values[place]) + 1
         return step.item() + 1 if type(step) is Tensor and step.device.type == "cpu" else step.double() + 1
 
-    def on_device(self, member: Member) -> Tensor | None:
+    def on_device(self, member: ParamEntry) -> Tensor | None:
         """The number of its next step as a tensor, read on the device where it lies, for steps that are captured."""
-        step = None if member.held is None else member.held["step"]
+        step = None if member.param_state is None else member.param_state["step"]
         counted = next((c for c in self.counted if id(step) in c.places), None)
         if counted is None or counted.flat.device.type == "cpu":
             return None

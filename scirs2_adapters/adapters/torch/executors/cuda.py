@@ -19,7 +19,7 @@ import torch
 from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.cpu.emit import operation
 from scirs2_adapters.core.cpu.storage import STORAGES, compute_dtype
-from scirs2_adapters.core.program.passes import Pass, cut
+from scirs2_adapters.core.program.passes import Pass, split_passes
 from scirs2_adapters.core.program.recorded import Program
 
 Tensor = torch.Tensor
@@ -54,7 +54,7 @@ class Batch:
     def __init__(self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str]) -> None:
         self.compute = compute_dtype(dtypes["p"])
         self.program, self.dtypes = program, tuple(dtypes.items())
-        self.scalars = [program.nodes[i].name for i in cut(program, "p")[0].coefficients]
+        self.scalars = [program.nodes[i].name for i in split_passes(program, "p")[0].coefficients]
         sizes = [math.prod(s) for s in shapes]
         items = [(k, o, min(CHUNK, n - o)) for k, n in enumerate(sizes) for o in range(0, n, CHUNK)]
         self.items = np.array(items, dtype=np.int64).reshape(-1, 3)
@@ -132,13 +132,13 @@ def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], aligned: bool
 
 def source(program: Program, dtypes: Mapping[str, str], aligned: bool) -> str:
     """The text of the kernel: addresses, coefficients, then the formula, one line an operation."""
-    this, wide = cut(program, "p")[0], _KINDS[compute_dtype(dtypes["p"])]
+    this, wide = split_passes(program, "p")[0], _KINDS[compute_dtype(dtypes["p"])]
     columns = list(dtypes)
-    lines = [*_HELPERS[wide], "", "@triton.jit", "def kernel(table, items, row_of, coefficients):"]
+    lines = [*_HELPERS[wide], "", "@triton.jit", "def kernel(table, items, coefficient_row, coefficients):"]
     lines += ["    item = items + tl.program_id(0).to(tl.int64) * 3"]
     lines += ["    tensor, length = tl.load(item), tl.load(item + 2)"]
     lines += [f"    offset = tl.multiple_of(tl.load(item + 1), {CHUNK})"]
-    lines += [f"    row = coefficients + tl.load(row_of + tensor) * {len(this.coefficients)}"]
+    lines += [f"    row = coefficients + tl.load(coefficient_row + tensor) * {len(this.coefficients)}"]
     for k, a in enumerate(this.arrays):
         place = f"tl.load(table + tensor * {len(columns)} + {columns.index(a.name)})"
         pointer = f"{place}.to(tl.pointer_type({_KINDS[dtypes[a.name]]}))"

@@ -1,7 +1,7 @@
 """Parameters stepped in torch's own operations, many tensors in each: on accelerators, and for whatever the host kernel
 does not do.
 
-A `Bundle` stands in the formula where an array would, and each operation is one `torch._foreach_*` call. One parameter
+A `TensorList` stands in the formula where an array would, and each operation is one `torch._foreach_*` call. One parameter
 at a time goes through where the graph of the step is wanted.
 """
 
@@ -19,10 +19,10 @@ from torch.autograd.graph import increment_version
 from scirs2_adapters.core.ops import Ops
 from scirs2_adapters.core.program.interpret import run as interpret
 
-from ..dispatch.param_entry import Member
-from ..dispatch.sharding import Spread, spread_of
+from ..dispatch.param_entry import ParamEntry
+from ..dispatch.sharding import DTensorLayout, dtensor_layout
 from ..ops import OPS
-from ..state import kinds, local, parts
+from ..state import kinds, local, placements
 
 Tensor = torch.Tensor
 #: Numbers in a bundle at most: what bounds the memory that the formula's intermediate values take.
@@ -45,37 +45,37 @@ _FOREACH: dict[Callable[..., Any], Callable[..., Any]] = {
 _BY_TENSOR = (operator.mul, operator.truediv)
 
 
-class Bundle:
-    """Tensors that go through a formula together; of those that are `spread` over ranks, the parts that are here."""
+class TensorList:
+    """Tensors that go through a formula together; of those that are divided over ranks, the parts that are here."""
 
-    __slots__ = ("each", "spread")
+    __slots__ = ("each", "layout")
 
-    def __init__(self, each: Any, spread: Spread | None = None) -> None:
-        self.each, self.spread = each, spread
+    def __init__(self, each: Any, layout: DTensorLayout | None = None) -> None:
+        self.each, self.layout = each, layout
 
-    def __neg__(self) -> Bundle:
+    def __neg__(self) -> TensorList:
         return _together(operator.neg, self)
 
 
 def _together(function: Callable[..., Any], *args: Any) -> Any:
     """`function` of every tensor of the bundles among `args`: in one call where torch has it, else one by one."""
     first, *others = args
-    spread = _joined(args)
-    if function in _FOREACH and isinstance(first, Bundle):
-        return Bundle(_FOREACH[function](first.each, *(_given(function, x, first.each) for x in others)), spread)
-    count = next((len(x.each) for x in args if isinstance(x, Bundle)), None)
+    layout = _joined(args)
+    if function in _FOREACH and isinstance(first, TensorList):
+        return TensorList(_FOREACH[function](first.each, *(_given(function, x, first.each) for x in others)), layout)
+    count = next((len(x.each) for x in args if isinstance(x, TensorList)), None)
     if count is None:
         return function(*args)
-    columns = [x.each if isinstance(x, Bundle) else [x] * count for x in args]
-    return Bundle([function(*each) for each in zip(*columns, strict=True)], spread)
+    columns = [x.each if isinstance(x, TensorList) else [x] * count for x in args]
+    return TensorList([function(*each) for each in zip(*columns, strict=True)], layout)
 
 
-def _joined(args: Sequence[Any]) -> Spread | None:
+def _joined(args: Sequence[Any]) -> DTensorLayout | None:
     """How the result of an operation on the parts is spread."""
-    found: Spread | None = None
+    found: DTensorLayout | None = None
     for x in args:
-        if isinstance(x, Bundle) and x.spread is not None:
-            found = x.spread.join(found)
+        if isinstance(x, TensorList) and x.layout is not None:
+            found = x.layout.join(found)
     return found
 
 
@@ -84,7 +84,7 @@ def _given(function: Callable[..., Any], x: Any, each: Sequence[Tensor]) -> Any:
     if isinstance(x, Tensor):
         x = x.to(each[0].dtype)
         return x if function in _BY_TENSOR else [x] * len(each)
-    return x.each if isinstance(x, Bundle) else x
+    return x.each if isinstance(x, TensorList) else x
 
 
 def _bound(function: Callable[..., Any], swapped: bool = False) -> Callable[..., Any]:
@@ -95,20 +95,20 @@ def _bound(function: Callable[..., Any], swapped: bool = False) -> Callable[...,
 
 
 for _name in ("add", "sub", "mul", "truediv"):
-    setattr(Bundle, f"__{_name}__", _bound(getattr(operator, _name)))
-    setattr(Bundle, f"__r{_name}__", _bound(getattr(operator, _name), swapped=True))
+    setattr(TensorList, f"__{_name}__", _bound(getattr(operator, _name)))
+    setattr(TensorList, f"__r{_name}__", _bound(getattr(operator, _name), swapped=True))
 for _name in ("gt", "ge", "lt", "le"):
-    setattr(Bundle, f"__{_name}__", _bound(getattr(operator, _name)))
+    setattr(TensorList, f"__{_name}__", _bound(getattr(operator, _name)))
 
 
 def _sign(x: Any) -> Any:
     """-1, 0 or 1, and NaN of NaN, for which torch has 0."""
-    if not isinstance(x, Bundle):
+    if not isinstance(x, TensorList):
         return OPS.sign(x)
     unit = list(torch._foreach_clamp_max(list(torch._foreach_clamp_min(x.each, -1.0)), 1.0))
     signs = list(torch._foreach_sign(x.each))
     torch._foreach_add_(signs, list(torch._foreach_sub(unit, unit)))
-    return Bundle(signs, x.spread)
+    return TensorList(signs, x.layout)
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:
@@ -118,7 +118,7 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
 
 
 def _total(shares: Sequence[Any]) -> Any:
-    return OPS.total([x for share in shares for x in (share.each if isinstance(share, Bundle) else [share])])
+    return OPS.total([x for share in shares for x in (share.each if isinstance(share, TensorList) else [share])])
 
 
 def _reduced(name: str) -> Callable[..., Any]:
@@ -126,9 +126,9 @@ def _reduced(name: str) -> Callable[..., Any]:
     function = getattr(OPS, name)
 
     def reduced(x: Any, axis: int | None) -> Any:
-        if not isinstance(x, Bundle) or x.spread is None:
+        if not isinstance(x, TensorList) or x.layout is None:
             return _together(function, x, axis)
-        return Bundle(*x.spread.reduce(x.each, axis, OPS, mean=name == "mean"))
+        return TensorList(*x.layout.reduce(x.each, axis, OPS, mean=name == "mean"))
 
     return reduced
 
@@ -138,10 +138,10 @@ def _matrix(function: Callable[..., Any], ops: Ops, args: Sequence[Any], options
     del ops
     one = functools.partial(function, OPS, **options)
     first, *others = args
-    if not isinstance(first, Bundle) or first.spread is None:
+    if not isinstance(first, TensorList) or first.layout is None:
         return _together(one, *args)
-    columns = [x.each if isinstance(x, Bundle) else [x] * len(first.each) for x in others]
-    return Bundle(first.spread.matrix(one, first.each, list(zip(*columns, strict=True))), first.spread)
+    columns = [x.each if isinstance(x, TensorList) else [x] * len(first.each) for x in others]
+    return TensorList(first.layout.matrix(one, first.each, list(zip(*columns, strict=True))), first.layout)
 
 
 def _lifted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,10 +156,10 @@ TOGETHER = Ops(
 )
 
 
-class Traced:
+class ForeachExecutor:
     """The members that torch's own operations step, in bundles of one program, device and arithmetic."""
 
-    def __init__(self, members: list[Member], one_by_one: bool) -> None:
+    def __init__(self, members: list[ParamEntry], one_by_one: bool) -> None:
         self.members, self.alone = members, one_by_one
         self.kinds = kinds(self.members)
 
@@ -168,13 +168,19 @@ class Traced:
         strided = all(found[m.at].layout is torch.strided for m in self.members)
         return strided and kinds(self.members) == self.kinds
 
-    def assign(self, row_of: Mapping[int, int]) -> None:
+    def assign(self, coefficient_row: Mapping[int, int]) -> None:
         """Sorts them by what they share, the row of scalars among it."""
-        self.row_of, self.bundles = row_of, []
-        sorted_: dict[Any, list[Member]] = {}
+        self.coefficient_row, self.bundles = coefficient_row, []
+        sorted_: dict[Any, list[ParamEntry]] = {}
         for m in self.members:
-            key: Any = (m.program, m.p.device, m.p.dtype, row_of[id(m)], id(m) if self.alone or _alone(m) else None)
-            key = (*key, parts(m.p)) if m.spread else key
+            key: Any = (
+                m.program,
+                m.p.device,
+                m.p.dtype,
+                coefficient_row[id(m)],
+                id(m) if self.alone or _alone(m) else None,
+            )
+            key = (*key, placements(m.p)) if m.is_dtensor else key
             sorted_.setdefault(key, []).append(m)
         for members in sorted_.values():
             self.bundles += _bounded(members)
@@ -186,7 +192,7 @@ class Traced:
             program = together[0][0].program
             wanted = ["p", *(s.name for s in program.slots)]
             leaves = [_load(members, found) | model for members in together]
-            rows = [scalars[self.row_of[id(members[0])]] for members in together]
+            rows = [scalars[self.coefficient_row[id(members[0])]] for members in together]
             results = interpret(program, TOGETHER, leaves, rows, wanted)
             for members, values in zip(together, results, strict=True):
                 _store(members, values)
@@ -194,15 +200,15 @@ class Traced:
         return new
 
 
-def _alone(m: Member) -> bool:
+def _alone(m: ParamEntry) -> bool:
     """Whether a parameter cannot share operations: it computes in its own way, or as a matrix."""
-    own = type(local(m.p) if m.spread else m.p).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    own = type(local(m.p) if m.is_dtensor else m.p).__torch_dispatch__ is not Tensor.__torch_dispatch__
     return own or m.p.is_complex() or any(n.op == "matrix" for n in m.program.nodes)
 
 
-def _bounded(members: list[Member]) -> list[list[Member]]:
+def _bounded(members: list[ParamEntry]) -> list[list[ParamEntry]]:
     """Bundles of at most LARGEST numbers, or of one parameter."""
-    bundles: list[list[Member]] = [[]]
+    bundles: list[list[ParamEntry]] = [[]]
     size = 0
     for m in members:
         size += math.prod(m.leaf.shape)
@@ -213,21 +219,21 @@ def _bounded(members: list[Member]) -> list[list[Member]]:
     return bundles
 
 
-def _load(members: list[Member], found: list[Any]) -> dict[str, Any]:
-    if members[0].spread:
+def _load(members: list[ParamEntry], found: list[Any]) -> dict[str, Any]:
+    if members[0].is_dtensor:
         return _load_parts(members, found)
     if len(members) == 1:
         return dict(members[0].load(found[members[0].at]))
     compute, columns = members[0].compute, zip(*(m.arrays(found[m.at]) for m in members), strict=True)
-    return {name: Bundle(_converted(list(c), compute)) for name, c in zip(members[0].names, columns, strict=True)}
+    return {name: TensorList(_converted(list(c), compute)) for name, c in zip(members[0].names, columns, strict=True)}
 
 
-def _load_parts(members: list[Member], found: list[Any]) -> dict[str, Any]:
-    """The parts that are here, each value with how it is spread."""
-    first, spread = members[0], spread_of([m.p for m in members])
-    slots = {s.name: spread.of_slot(s) for s in first.program.slots if s.name in first.slots}
+def _load_parts(members: list[ParamEntry], found: list[Any]) -> dict[str, Any]:
+    """The parts that are here, each value with its layout."""
+    first, layout = members[0], dtensor_layout([m.p for m in members])
+    slots = {s.name: layout.of_slot(s) for s in first.program.slots if s.name in first.slots}
     each = [m.load(found[m.at]) for m in members]
-    return {name: Bundle([x[name] for x in each], slots.get(name, spread)) for name in first.names}
+    return {name: TensorList([x[name] for x in each], slots.get(name, layout)) for name in first.names}
 
 
 def _converted(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -238,12 +244,12 @@ def _converted(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return new
 
 
-def _store(members: list[Member], values: Mapping[str, Any]) -> None:
-    if len(members) == 1 and not members[0].spread:
+def _store(members: list[ParamEntry], values: Mapping[str, Any]) -> None:
+    if len(members) == 1 and not members[0].is_dtensor:
         members[0].store(values)
         return
     columns = zip(*(m.written() for m in members), strict=True)
-    if members[0].spread:
+    if members[0].is_dtensor:
         increment_version([x for m in members for x in (m.p, *m.memory())])  # what is written to are their parts
     for name, targets in zip(("p", *members[0].slots), columns, strict=True):
         torch._foreach_copy_(list(targets), values[name].each)

@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
-from ..dispatch.param_entry import Member, name_of
+from ..dispatch.param_entry import ParamEntry, name_of
 from ..state import local
 
 Tensor = torch.Tensor
 _DTYPE = operator.attrgetter("dtype")
 
 
-class Tables:
+class KernelExecutor:
     """The members that an engine's kernels step, sorted into its batches. Gradients may be new ones at each step."""
 
-    def __init__(self, engine: Any, members: list[Member], found: Sequence[Any]) -> None:
+    def __init__(self, engine: Any, members: list[ParamEntry], found: Sequence[Any]) -> None:
         self.engine = engine
         self.members, self.position = members, [m.at for m in members]
-        self.spread = any(m.spread for m in members)
+        self.is_dtensor = any(m.is_dtensor for m in members)
         self.all = self.position == list(range(len(found)))
         grads = [found[i] for i in self.position]
         arrays = [m.arrays(g) for m, g in zip(members, grads, strict=True)]
@@ -62,12 +62,12 @@ class Tables:
 
     def _here(self, tensors: list[Any]) -> list[Any]:
         """What lies in this process; of a tensor that is spread, the part it has at this moment."""
-        return list(map(local, tensors)) if self.spread else tensors
+        return list(map(local, tensors)) if self.is_dtensor else tensors
 
     def holds(self, found: list[Any]) -> bool:
         """Whether every tensor is where it was; gradients may be new ones of the same form."""
         fixed, stepped, grads = self.fixed, self.stepped, found if self.all else [found[i] for i in self.position]
-        if self.spread:
+        if self.is_dtensor:
             fixed, stepped, grads = map(self._here, (fixed, stepped, grads))
         return (
             list(map(Tensor.data_ptr, fixed)) == self.addresses
@@ -90,11 +90,11 @@ class Tables:
             table[:, 1] = addresses if len(where) == len(addresses) else np.array(addresses)[where]
         return True
 
-    def assign(self, row_of: Mapping[int, int]) -> None:
+    def assign(self, coefficient_row: Mapping[int, int]) -> None:
         """Takes notice of which row of scalars each member uses."""
         self.uses: list[tuple[list[int], np.ndarray | None]] = []
         for where in self.places:
-            each = [row_of[id(self.members[i])] for i in where]
+            each = [coefficient_row[id(self.members[i])] for i in where]
             order = list(dict.fromkeys(each))
             index = None if len(order) == 1 else np.array([order.index(k) for k in each], dtype=np.int64)
             self.uses.append((order, index))
@@ -111,13 +111,13 @@ class Tables:
                 if k != 1 and own is not x:
                     own.copy_(x)
         increment_version(self.stepped)
-        if self.spread:
+        if self.is_dtensor:
             increment_version(list(map(local, self.stepped)))
         return new
 
-    def _lend(self, found: list[Any]) -> list[tuple[Member, Any, list[Tensor]]]:
+    def _lend(self, found: list[Any]) -> list[tuple[ParamEntry, Any, list[Tensor]]]:
         """Copies of what no kernel can walk, for this step."""
-        lent = [(m, found[m.at], m.lend(found[m.at])) for _, _, m in self.moving]
+        lent = [(m, found[m.at], m.contiguous_arrays(found[m.at])) for _, _, m in self.moving]
         for (table, row, _), (_, _, arrays) in zip(self.moving, lent, strict=True):
             table[row] = list(map(Tensor.data_ptr, arrays))
         return lent

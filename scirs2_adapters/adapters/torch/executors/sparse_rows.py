@@ -21,7 +21,7 @@ from scirs2_adapters.core.rule import Rule
 from ..state import kinds, leaf_of
 
 if TYPE_CHECKING:
-    from ..dispatch.param_entry import Member
+    from ..dispatch.param_entry import ParamEntry
 
 Tensor = torch.Tensor
 _HALF = (torch.float16, torch.bfloat16)
@@ -84,10 +84,10 @@ def _coalesced(g: Tensor) -> Tensor:
     return g if g.is_coalesced() else _wide(g).coalesce()
 
 
-class Rows:
+class SparseRowsExecutor:
     """The members with sparse gradients. `make` builds the part of a plan that steps their rows."""
 
-    def __init__(self, members: Sequence[Member], make: Callable[[list[Member], list[Tensor]], Any]) -> None:
+    def __init__(self, members: Sequence[ParamEntry], make: Callable[[list[ParamEntry], list[Tensor]], Any]) -> None:
         self.members, self.make = members, make
         self.kinds = kinds(self.members)
 
@@ -99,9 +99,9 @@ class Rows:
         """Whether nothing that can change between two steps speaks against sparse gradients."""
         return not any(_outlives(settings[m.group].rule) or groups[m.group]["fused"] for m in self.members)
 
-    def assign(self, row_of: dict[int, int]) -> None:
+    def assign(self, coefficient_row: dict[int, int]) -> None:
         """Takes notice of which row of scalars each member uses."""
-        self.row_of = row_of
+        self.coefficient_row = coefficient_row
 
     def run(self, found: list[Any], scalars: list[dict[str, Any]], model: dict[str, float]) -> dict[str, float]:
         """Steps them, in place."""
@@ -111,7 +111,7 @@ class Rows:
         grads = [g for _, _, g, _ in taken]
         if taken:
             part = self.make(standing, grads)
-            part.assign({id(new): self.row_of[id(m)] for new, (m, *_) in zip(standing, taken, strict=True)})
+            part.assign({id(new): self.coefficient_row[id(m)] for new, (m, *_) in zip(standing, taken, strict=True)})
             part.run(grads, scalars, model)
         for m, place, _, arrays in taken:
             for own, x in zip((m.p, *m.memory()), arrays, strict=True):
@@ -119,7 +119,7 @@ class Rows:
         return {}
 
 
-def _take(m: Member, g: Tensor) -> tuple[Tensor | None, Tensor, list[Tensor]]:
+def _take(m: ParamEntry, g: Tensor) -> tuple[Tensor | None, Tensor, list[Tensor]]:
     """Where the rows are, their gradients, and the rows of the parameter and its memory; None for all of them."""
     own = [m.p, *m.memory()]
     if not (zero_gradient_is_noop(m.program) or m.rule.sparse == "rows"):
@@ -144,9 +144,9 @@ def _put(x: Tensor, place: Tensor | None, rows: Tensor) -> None:
         x.index_put_(tuple(place), rows)
 
 
-def _stand_in(m: Member, at: int, arrays: list[Tensor]) -> Member:
+def _stand_in(m: ParamEntry, at: int, arrays: list[Tensor]) -> ParamEntry:
     """The member whose parameter and memory are these rows."""
     new = copy.copy(m)
     new.p, *memory = arrays
-    new.at, new.leaf, new.held = at, leaf_of(new.p, m.leaf.name), dict(zip(m.slots, memory, strict=True))
+    new.at, new.leaf, new.param_state = at, leaf_of(new.p, m.leaf.name), dict(zip(m.slots, memory, strict=True))
     return new

@@ -7,15 +7,15 @@ it is.
 
 from .loading import fill, load
 from .matching import Report
-from .memory import Held, arrays_of, begin_counts, count_dtype, remember
+from .memory import ParamState, arrays_of, begin_counts, count_dtype, init_state
 from .names import Names, known_names, leaves_of, remember_names
 from .origin import group_marks, model_numbers
 from .saving import export, of_groups
-from .tensors import dtype_name, is_spread, kinds, leaf_of, local, parts, spread_class
+from .tensors import dtensor_class, dtype_name, is_dtensor, kinds, leaf_of, local, placements
 from .vectors import reordered
 
 __all__ = [
-    "Held",
+    "ParamState",
     "Names",
     "Report",
     "arrays_of",
@@ -25,7 +25,7 @@ __all__ = [
     "export",
     "fill",
     "group_marks",
-    "is_spread",
+    "is_dtensor",
     "kinds",
     "known_names",
     "leaf_of",
@@ -34,9 +34,9 @@ __all__ = [
     "model_numbers",
     "of_groups",
     "local",
-    "parts",
-    "remember",
+    "placements",
+    "init_state",
     "remember_names",
     "reordered",
-    "spread_class",
+    "dtensor_class",
 ]

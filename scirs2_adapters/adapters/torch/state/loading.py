@@ -15,7 +15,7 @@ from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import NONE_IS_DEFAULT, OURS, STAYS, TORCH, build
 from .matching import Report, in_order
-from .memory import Held, arrays_of, check_shape, gather_counts
+from .memory import ParamState, arrays_of, check_shape, gather_counts
 from .names import known_names, remember_names
 from .origin import FORMAT, VERSION, group_marks, model_numbers, refuse_foreign
 from .tensors import Tensor, leaf_of
@@ -131,7 +131,7 @@ def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Any, held: 
 def _restore(optimizer: Any, saved: Saved) -> None:
     """After torch has loaded: the dtypes that it has changed."""
     for p, _, key, _ in _places(optimizer, list(saved["param_groups"])):
-        held: Held = saved["state"].get(key) or {}
+        held: ParamState = saved["state"].get(key) or {}
         for name, value in held.items() if isinstance(held, Mapping) else ():
             if name != "step" and isinstance(value, Tensor) and value.dtype != optimizer.state[p][name].dtype:
                 optimizer.state[p][name] = value.to(p.device)

@@ -12,9 +12,9 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import slot_dtype
 
-from .tensors import Tensor, is_spread, local, parts
+from .tensors import Tensor, is_dtensor, local, placements
 
-Held = dict[str, Any]
+ParamState = dict[str, Any]
 
 
 def arrays_of(rule: Rule, leaf: Leaf) -> tuple[Slot, ...]:
@@ -34,9 +34,9 @@ def elements(count: int, device: Any = "cpu") -> list[Tensor]:
 
 def begin_counts(optimizer: Any, counting: Sequence[tuple[Tensor, Mapping[str, Any]]]) -> None:
     """A step of 0 for each of these parameters, given with their groups, that has none; a number becomes a tensor."""
-    fresh: dict[torch.device, list[Held]] = {}
+    fresh: dict[torch.device, list[ParamState]] = {}
     for p, group in counting:
-        held: Held = optimizer.state[p]
+        held: ParamState = optimizer.state[p]
         if held.get("step") is None:
             fresh.setdefault(_counted_on(p, group), []).append(held)
         else:
@@ -48,7 +48,7 @@ def begin_counts(optimizer: Any, counting: Sequence[tuple[Tensor, Mapping[str, A
 
 def gather_counts(optimizer: Any) -> None:
     """After a load or a copy: steps become elements of one tensor, but for those that another process shares."""
-    gathered: list[Held] = []
+    gathered: list[ParamState] = []
     for group in optimizer.param_groups:
         for p in group["params"]:
             held = optimizer.state.get(p)
@@ -75,12 +75,12 @@ def _as_step(step: Any, p: Tensor, group: Mapping[str, Any]) -> Tensor:
     return torch.tensor(float(step), dtype=count_dtype(), device=_counted_on(p, group))
 
 
-def remember(optimizer: Any, p: Tensor, rule: Rule, leaf: Leaf, group: Mapping[str, Any]) -> Held | None:
+def init_state(optimizer: Any, p: Tensor, rule: Rule, leaf: Leaf, group: Mapping[str, Any]) -> ParamState | None:
     """A parameter's memory, made where it is missing; None for a rule that remembers nothing of it."""
     slots = arrays_of(rule, leaf)
     if not slots and rule.counts != "step":
         return None
-    held: Held = optimizer.state[p]
+    held: ParamState = optimizer.state[p]
     for slot in slots:
         if held.get(slot.name) is None:
             held[slot.name] = _made(rule, slot, p, leaf, group["state_dtype"])
@@ -115,7 +115,7 @@ def _small(slot: Slot, p: Any, dtype: torch.dtype) -> Tensor:
 
 def _parts_of(slot: Slot, p: Any) -> Any:
     """How a slot of this parameter is spread, or None; one number stands on every rank, as `step` does."""
-    if not is_spread(p) or slot.extent is Extent.TENSOR:
+    if not is_dtensor(p) or slot.extent is Extent.TENSOR:
         return None
     from torch.distributed.tensor import Replicate
 
@@ -128,7 +128,7 @@ def check_shape(call: str, argument: str, slot: Slot, x: Any, p: Tensor) -> None
     wanted = slot.shape(tuple(p.shape))
     if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
         raise bad_value(call, argument, f"must be a tensor of shape {wanted}", x)
-    if parts(x) != _parts_of(slot, p):
+    if placements(x) != _parts_of(slot, p):
         worded = f"must be spread over the ranks as its parameter is, {_parts_of(slot, p)}"
         hint = "Load it with torch.distributed.checkpoint.state_dict.set_optimizer_state_dict."
-        raise bad_value(call, argument, worded, parts(x), hint)
+        raise bad_value(call, argument, worded, placements(x), hint)

@@ -53,7 +53,9 @@ def slot_names(rule: Rule) -> tuple[set[str], set[str]]:
     """The slots that memory of this optimizer may have, and those that it always has."""
     rules = (rule, rule.route(Leaf((1,))))
     every = {s.name for r in rules for s in r.all_slots()}
-    always = [{s.name for s in r.all_slots() if s.present_if is None} - {s.name for s in r.model_slots()} for r in rules]
+    always = [
+        {s.name for s in r.all_slots() if s.present_if is None} - {s.name for s in r.model_slots()} for r in rules
+    ]
     return every, set.intersection(*always)
 
 

@@ -18,24 +18,24 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def spread_class() -> type | None:
+def dtensor_class() -> type | None:
     """torch's DTensor, if anyone has loaded it: a tensor that lies on several devices, a part on each."""
     return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
 
 
-def is_spread(x: Any) -> bool:
+def is_dtensor(x: Any) -> bool:
     """Whether this process holds only its part of the tensor."""
-    return type(x) is spread_class()
+    return type(x) is dtensor_class()
 
 
 def local(x: Any) -> Any:
     """The part of a tensor that this process holds."""
-    return x._local_tensor if is_spread(x) else x
+    return x._local_tensor if is_dtensor(x) else x
 
 
-def parts(x: Any) -> Any:
+def placements(x: Any) -> Any:
     """How a tensor is spread, or None."""
-    return (x.device_mesh, tuple(x.placements)) if is_spread(x) else None
+    return (x.device_mesh, tuple(x.placements)) if is_dtensor(x) else None
 
 
 def kinds(members: Iterable[Any]) -> list[Any]:
