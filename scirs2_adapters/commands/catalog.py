@@ -39,7 +39,7 @@ def _row(name: str) -> Row:
     text = inspect.getdoc(cls) or ""
     says, _, _ = text.partition("\n\n")
     paper = re.search(r"^Paper: (.+?)(?:^Differs|\Z)", text, re.MULTILINE | re.DOTALL)
-    counts = {"step": "steps", "first": "the first step", "none": "-"}[rule.counts]
+    counts = {"step": "steps", "first": "the first step", "none": "-"}[rule.time_dependence]
     return Row(
         name, cls.__name__, " ".join(says.split()), slots or "-", _memory(present), counts,
         " ".join(paper[1].split()).rstrip(".") if paper else "-",

@@ -45,7 +45,7 @@ def argument(name: str, field: Field) -> str:
 def numpy_example(rule: type) -> list[str]:
     """How to step numpy arrays by a rule."""
     ours = rule.__module__.startswith(f"{__package__}.")
-    if rule.evaluates:  # type: ignore[attr-defined]
+    if rule.needs_closure:  # type: ignore[attr-defined]
         return [
             ">>> import numpy as np",
             f">>> from {__package__} import ClosureOptimizer, {rule.__name__}",

@@ -115,9 +115,9 @@ class HostOptimizer:
 
         Memory that the new ones ask for begins as at a first step; memory that they do not ask for is dropped.
         """
-        before, self.rule = self.rule.variant(), self.rule.replace(**changes)
+        before, self.rule = self.rule.kernel_key(), self.rule.replace(**changes)
         self._route(self.state)
-        if self.rule.variant() == before:  # numbers only, as at every step of a schedule
+        if self.rule.kernel_key() == before:  # numbers only, as at every step of a schedule
             return
         self._decide()
         self._checked = {}
@@ -215,9 +215,9 @@ class HostOptimizer:
 
     def _rows(self, keys: list[Hashable]) -> tuple[list[dict[str, Any]], np.ndarray | None]:
         """The scalars of these arrays, those that are the same said once, and which of them each array takes."""
-        by_leaf = self.rule.by_leaf
+        per_parameter = self.rule.per_parameter
         first: dict[Any, int] = {}
-        rows = [first.setdefault((self.steps[k], k if by_leaf else None), len(first)) for k in keys]
+        rows = [first.setdefault((self.steps[k], k if per_parameter else None), len(first)) for k in keys]
         scalars = [self._scalars(keys[rows.index(r)]) for r in range(len(first))]
         return scalars, None if len(first) == 1 else np.array(rows, dtype=np.int64)
 

@@ -67,7 +67,7 @@ class Routed:
         return type(self).other is not Routed.other
 
     @property
-    def by_leaf(self) -> bool:
+    def per_parameter(self) -> bool:
         """Whether a parameter's shape, dtype or name matters to its scalars; if not, they are the same for all."""
         return self.routes or type(self).leaf_coefficients is not Routed.leaf_coefficients
 

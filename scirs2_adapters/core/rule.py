@@ -45,7 +45,7 @@ class Rule(Routed):
     #: "decoupled" but on the parameter that `update` sees, which matters to one that measures it, "inside" `update`.
     decay: str = "decoupled"
     #: What `coefficients` needs to know of time: "step", "first" (only whether it is the first step) or "none".
-    counts: str = "step"
+    time_dependence: str = "step"
     #: Where eps is added: "outside" the root, "inside" it, or "hat", outside the root of an uncorrected moment.
     eps_place: str = "outside"
     #: Whether a momentum buffer holds steps already multiplied by the learning rate.
@@ -59,8 +59,8 @@ class Rule(Routed):
     #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: str | None = None
-    #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
-    evaluates: bool = False
+    #: Whether a step needs_closure the model itself and so needs a closure: the rules in `closures/`.
+    needs_closure: bool = False
     #: For each framework with an optimizer of this name, the defaults and traits that give its formula.
     matches: ClassVar[dict[str, dict[str, Any]]] = {}
 
@@ -71,7 +71,7 @@ class Rule(Routed):
         cls.name = cls.__name__.lower()
         cls.__signature__ = cls.signature()  # type: ignore[attr-defined]
         cls.text = vars(cls).get("__doc__")
-        if hasattr(cls, "update") or hasattr(cls, "wrap") or cls.evaluates:
+        if hasattr(cls, "update") or hasattr(cls, "wrap") or cls.needs_closure:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
 
     @classmethod
@@ -217,7 +217,7 @@ class Rule(Routed):
             u = scalars["decay"] * p + u
         return p - u, {s.name: value for s, value in zip(declared, new, strict=True) if s.name in slots}
 
-    def variant(self) -> tuple[Any, ...]:
+    def kernel_key(self) -> tuple[Any, ...]:
         """What a compiled kernel depends on besides dtypes: the class, its traits, static values, which slots exist."""
         return (*self._structure(self.fields), getattr(self, "match", None))
 
@@ -240,7 +240,7 @@ class Rule(Routed):
         config = self.get_config() | changes
         return type(self)(**config)
 
-    def revalued(self, values: Scalars) -> Self:
+    def replace_unchecked(self, values: Scalars) -> Self:
         """The same rule with other values, unchecked: for what schedules and users change while it runs."""
         new = object.__new__(type(self))
         vars(new).update(vars(self) | dict(values))

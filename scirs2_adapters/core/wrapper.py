@@ -69,7 +69,7 @@ class Wrapper(Rule):
             base = base.build(given, match=match, spell=spell, call=call)
         vars(self).update(base=base, match=base.match, fields={**type(self).fields, **base.fields})
         vars(self).update({k: getattr(base, k) for k in base.fields})
-        vars(self).update(decay="inside", counts="step", sparse=base.sparse if base.sparse == "exact" else None)
+        vars(self).update(decay="inside", time_dependence="step", sparse=base.sparse if base.sparse == "exact" else None)
         vars(self).update(moduli=base.moduli)
         self.check(spell, call)
 
@@ -85,7 +85,7 @@ class Wrapper(Rule):
 
             base = get(base)
         cls = base if isinstance(base, type) else type(base)
-        if not issubclass(cls, Rule) or issubclass(cls, Wrapper) or cls.evaluates:
+        if not issubclass(cls, Rule) or issubclass(cls, Wrapper) or cls.needs_closure:
             worded = (
                 "must be the name of an optimizer that wraps no other nor needs a closure, or such a rule as AdamW()"
             )
@@ -106,8 +106,8 @@ class Wrapper(Rule):
         return self.base.routes
 
     @property
-    def by_leaf(self) -> bool:
-        return self.base.by_leaf
+    def per_parameter(self) -> bool:
+        return self.base.per_parameter
 
     def other(self) -> Rule:
         """The wrapper around the rule that steps what its base leaves."""
@@ -152,8 +152,8 @@ class Wrapper(Rule):
         kept = {s.name: value for s, value in zip(declared, new, strict=True) if s.name in slots}
         return p, remembered | kept
 
-    def variant(self) -> tuple[Any, ...]:
-        return (*self._structure(type(self).fields), self.base.variant())
+    def kernel_key(self) -> tuple[Any, ...]:
+        return (*self._structure(type(self).fields), self.base.kernel_key())
 
     def get_config(self) -> dict[str, Any]:
         own = {k: getattr(self, k) for k in type(self).fields}
@@ -169,8 +169,8 @@ class Wrapper(Rule):
         base = changes.pop("base", None)
         return type(self)(self.base if base in (None, self.base.name, type(self.base)) else base, **own, **changes)
 
-    def revalued(self, values: Scalars) -> Self:
+    def replace_unchecked(self, values: Scalars) -> Self:
         """The same wrapper with other values of its own or its base's fields, unchecked."""
-        new = super().revalued(values)
-        vars(new)["base"] = self.base.revalued({k: v for k, v in values.items() if k in self.base.fields})
+        new = super().replace_unchecked(values)
+        vars(new)["base"] = self.base.replace_unchecked({k: v for k, v in values.items() if k in self.base.fields})
         return new

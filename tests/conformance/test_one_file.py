@@ -19,7 +19,7 @@ from ..formulas import average
 from ..rule import Rule
 
 
-class Toy(Rule, counts="none"):
+class Toy(Rule, time_dependence="none"):
     """Descent along the average of gradients.
 
     m = m + (1 - beta1) * (g - m)

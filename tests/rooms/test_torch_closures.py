@@ -1,4 +1,4 @@
-"""What every optimizer that evaluates the model inside a step must do."""
+"""What every optimizer that needs_closure the model inside a step must do."""
 
 import copy
 import io

@@ -139,7 +139,7 @@ def test_sharded_parameters_are_stepped_in_the_backward_pass(name: str, found: F
 @each_dense
 def test_pieces_without_a_shape_are_stepped_or_refused(name: str, found: Found) -> None:
     rule = get(name.casefold())()
-    if rule.by_leaf or _adds_up(name):
+    if rule.per_parameter or _adds_up(name):
         assert "fully_shard" in found[name]["flat"]
         assert f"`{name}`" in found[name]["flat"]
     else:

@@ -13,8 +13,8 @@ def test_they_are_found_by_name_and_listed_apart() -> None:
     assert with_closure() == ("lbfgs", "sam")
     assert not set(with_closure()) & set(names())
     assert (get("lbfgs"), get("SAM")) == (LBFGS, SAM)
-    assert all(get(name).evaluates for name in with_closure())
-    assert not any(get(name).evaluates for name in names())
+    assert all(get(name).needs_closure for name in with_closure())
+    assert not any(get(name).needs_closure for name in names())
 
 
 @pytest.mark.parametrize("rule", [LBFGS(), SAM(radius=0.1, momentum=0.9)], ids=str)
@@ -26,7 +26,7 @@ def test_they_are_values_like_other_rules(rule: Any) -> None:
 
 @pytest.mark.parametrize("name", with_closure())
 def test_a_gradient_alone_is_refused_with_the_way_out(name: str) -> None:
-    with pytest.raises(TypeError, match=r"evaluates the model .* `scirs2_adapters\.torch\.\w+`.*`step\(closure\)`"):
+    with pytest.raises(TypeError, match=r"needs_closure the model .* `scirs2_adapters\.torch\.\w+`.*`step\(closure\)`"):
         HostOptimizer(name, [np.ones(2)])
 
 

@@ -132,8 +132,8 @@ def test_the_signature_holds_every_field_with_its_default(rule: Rule) -> None:
 
 @each_rule
 def test_two_variants_that_differ_in_a_number_share_a_program(rule: Rule) -> None:
-    assert rule.replace(learning_rate=0.7).variant() == rule.variant()
-    assert rule.replace(maximize=True).variant() != rule.variant()
+    assert rule.replace(learning_rate=0.7).kernel_key() == rule.kernel_key()
+    assert rule.replace(maximize=True).kernel_key() != rule.kernel_key()
 
 
 def test_positional_arguments_are_the_fields_in_their_order() -> None:

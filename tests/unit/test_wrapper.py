@@ -34,5 +34,5 @@ def test_a_wrappers_slot_exists_only_where_its_field_asks_for_it(kernel: str) ->
 
 
 def test_wrappers_that_keep_other_slots_are_other_variants() -> None:
-    assert Averaged(extra=True).variant() != Averaged(extra=False).variant()
+    assert Averaged(extra=True).kernel_key() != Averaged(extra=False).kernel_key()
     assert Averaged(momentum=0.9).slots(Leaf((3,))) != Averaged().slots(Leaf((3,)))

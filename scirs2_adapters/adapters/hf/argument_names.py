@@ -91,7 +91,7 @@ def _refuse(call: str, rule: type[Rule]) -> None:
 
 def trainer_obstacle(rule: type[Rule]) -> str:
     """Why a Trainer can never step by this optimizer; empty where it can."""
-    if rule.evaluates:
+    if rule.needs_closure:
         return "must be an optimizer that needs no closure, for the Trainer gives none"
     if rule.sparse == "rows":
         return "must be an optimizer that takes dense gradients, as the models of a Trainer have them"

@@ -68,7 +68,7 @@ class Stepper:
         """The stepper that goes on with this rule, and with the memory where the formula is the same."""
         if rule == self.rule and skip_nonfinite == self.skip_nonfinite:
             return self
-        kept = self.state_dict() if rule.variant() == self.rule.variant() else None
+        kept = self.state_dict() if rule.kernel_key() == self.rule.kernel_key() else None
         return Stepper(rule, kept, skip_nonfinite=skip_nonfinite)
 
     def step(

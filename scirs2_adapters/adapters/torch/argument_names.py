@@ -149,7 +149,7 @@ def build(rule: type[Rule], given: Mapping[str, Any], match: str | None) -> Rule
                 f"`{name}({word}=...)` must have 1 element. Received: a tensor of shape {shape}. "
                 f"Tensor {word} must be 1-element"
             )
-    search = rule.evaluates and not hasattr(rule, "default_base")  # which takes its hyperparameters alone
+    search = rule.needs_closure and not hasattr(rule, "default_base")  # which takes its hyperparameters alone
     with both_words(name, given):
         return TORCH.rule(rule, given, match=match, call=name, also=() if search else (*FLAGS, *OURS))
 

@@ -21,7 +21,7 @@ LOG = logging.getLogger("scirs2")
 STANDS = "scirs2: L-BFGS stands still at a loss of %s: no step along the steepest descent leads to a lower one."
 
 
-class LBFGS(Rule, evaluates=True):
+class LBFGS(Rule, needs_closure=True):
     """Newton-like steps from how the gradient changed along the last ones: several evaluations of the model to a step,
     with or without a line search.
 

@@ -15,7 +15,7 @@ from ._search import Search, Space, Vector, needs_closure
 TINY = 1e-12
 
 
-class SAM(Wrapper, evaluates=True):
+class SAM(Wrapper, needs_closure=True):
     """Steps by the gradient at the worst point near the parameters, which leads to flat minima: two evaluations of the
     model for each step of the base.
 

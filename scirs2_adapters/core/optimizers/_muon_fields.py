@@ -18,7 +18,7 @@ UNNAMED = (
 STACKED = "say batch_axes=1 of a stack"
 
 
-class MatrixRule(Rule, counts="none"):
+class MatrixRule(Rule, time_dependence="none"):
     """Fields of Muon, and its routing: hidden matrices are its own, AdamW steps the rest."""
 
     momentum = fraction(0.95, "decay rate of the average of gradients")

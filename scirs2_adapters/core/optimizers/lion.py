@@ -5,7 +5,7 @@ from ..formulas import average
 from ..rule import Rule
 
 
-class Lion(Rule, counts="none"):
+class Lion(Rule, time_dependence="none"):
     """The sign of an interpolated momentum: every element moves by lr. One slot, half of Adam's memory.
 
     u = sign(m + (1 - beta1) * (g - m))

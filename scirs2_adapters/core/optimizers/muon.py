@@ -5,7 +5,7 @@ from ._muon_fields import MatrixRule
 from ._nesterov import nesterov_mix
 
 
-class Muon(MatrixRule, counts="none"):
+class Muon(MatrixRule, time_dependence="none"):
     """Momentum whose step is made orthogonal: every direction of a weight matrix moves equally far.
 
     b = b + (1 - momentum) * (g - b)
@@ -31,7 +31,7 @@ class Muon(MatrixRule, counts="none"):
     #: Whether the look-ahead corrects the young average.
     early = False
     matches = {"torch": {"by_name": "none", "kernels": False}, "optax": {"eps": 1e-8, "weight_decay": 0.0,
-        "adamw_weight_decay": 0.0, "counts": "step", "by_name": "none", "early": True, "layout": "inputs_first",
+        "adamw_weight_decay": 0.0, "time_dependence": "step", "by_name": "none", "early": True, "layout": "inputs_first",
         "kernels": False, "ratio": 1.0}, "keras": {"adjust": "match_rms_adamw",
         "weight_decay": 4e-3, "adamw_weight_decay": 4e-3, "adamw_eps": 1e-7, "by_name": "embedding",
         "kernels": False, "ratio": 1.0}}  # fmt: skip

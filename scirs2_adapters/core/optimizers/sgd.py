@@ -6,7 +6,7 @@ from ..rule import Rule
 from ..slots import slot
 
 
-class SGD(Rule, decay="l2", counts="first", sparse="exact"):
+class SGD(Rule, decay="l2", time_dependence="first", sparse="exact"):
     """Gradient descent, with heavy-ball or Nesterov momentum.
 
     g = g + weight_decay * p

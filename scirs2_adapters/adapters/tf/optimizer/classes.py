@@ -28,7 +28,7 @@ def _hyperparameter(core: str, host: str, means: str) -> property:
         values = {k: v for k, v in old.get_config().items() if k != "match"}
         value = given(call, host, value)
         new = rule_of(self.rule_class, KERAS.to_framework(values, old.fields) | {host: value}, old.match, call)
-        if self.built and new.variant() != old.variant():
+        if self.built and new.kernel_key() != old.kernel_key():
             raise bad_value(call, host, "cannot change what is remembered once the optimizer is built", value)
         if new != old:
             self.refuse_once_traced(host, value)

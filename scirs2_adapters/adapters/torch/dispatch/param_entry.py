@@ -32,7 +32,7 @@ class ParamEntry:
         self.names = ("p", "g", *self.slots)
         self.is_dtensor = is_dtensor(p) and not torch.is_grad_enabled()
         self.by_axes = uses_rows(self.program) or any(n.op == "matrix" for n in self.program.nodes)
-        self.varies = leaf if setting.rule.by_leaf else None
+        self.varies = leaf if setting.rule.per_parameter else None
         held = optimizer.state.get(p) or {}
         self.first = not any(held.get(name) is not None for name in self.slots)
         self.param_state: ParamState | None = None

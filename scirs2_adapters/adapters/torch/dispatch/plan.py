@@ -35,7 +35,7 @@ class Plan:
         self, optimizer: Any, settings: list[Any], params: list[Tensor], found: list[Tensor | None], scaled: bool
     ) -> None:
         self.settings, self.params = settings, params
-        self.variants = [s.rule.variant() for s in settings]
+        self.variants = [s.rule.kernel_key() for s in settings]
         self.kernels = [s.kernel for s in settings]
         self.members = self._members(optimizer, found, scaled)
         self.parts = self._parts(self._hosts(type(optimizer).__name__, found), found)
@@ -45,7 +45,7 @@ class Plan:
         self.state = optimizer.state
         self.dicts = _dicts(optimizer)
         self.memory = list(chain.from_iterable(map(dict.values, self.dicts)))
-        self.beginners = [m for m in self.members if m.first and m.rule.counts == "first"]
+        self.beginners = [m for m in self.members if m.first and m.rule.time_dependence == "first"]
         self.model = [s.name for s in settings[0].rule.model_slots()]
         self._assign()
 
@@ -59,10 +59,10 @@ class Plan:
                 if g is not None and id(p) not in members:
                     members[id(p)] = ParamEntry(optimizer, p, i, index, leaf, self.settings[index], scaled)
                     members[id(p)].refuse(name, g, group["fused"])
-                    by_leaf = self.settings[index].rule.by_leaf
-                    shards.refuse(name, p, g, by_leaf, members[id(p)].program, group["max_grad_norm"])
+                    per_parameter = self.settings[index].rule.per_parameter
+                    shards.refuse(name, p, g, per_parameter, members[id(p)].program, group["max_grad_norm"])
                 i += 1
-        groups, counting = optimizer.param_groups, [m for m in members.values() if m.rule.counts == "step"]
+        groups, counting = optimizer.param_groups, [m for m in members.values() if m.rule.time_dependence == "step"]
         state.begin_counts(optimizer, [(m.p, groups[m.group]) for m in counting])
         optimizer._say()
         for m in members.values():
@@ -111,7 +111,7 @@ class Plan:
     def _takes(self, settings: list[Any]) -> bool:
         """Whether these settings differ from the last ones in numbers only."""
         if not same(settings, self.settings):
-            if [s.rule.variant() for s in settings] != self.variants or [s.kernel for s in settings] != self.kernels:
+            if [s.rule.kernel_key() for s in settings] != self.variants or [s.kernel for s in settings] != self.kernels:
                 return False
             if any(s.traced for s in (*settings, *self.settings)):
                 return False
@@ -140,8 +140,8 @@ class Plan:
             group, t, leaf = take
             setting = self.settings[group]
             rule = self._other(group, setting.rule) if example.elsewhere else setting.rule
-            now = t + self.clock.shift if rule.counts == "step" else t
-            if self.captured[group] and rule.counts == "step":
+            now = t + self.clock.shift if rule.time_dependence == "step" else t
+            if self.captured[group] and rule.time_dependence == "step":
                 live = self.clock.on_device(example)
                 now = now if live is None else live
             xp = SCALARS if setting.traced or isinstance(now, Tensor) else HOST_SCALARS

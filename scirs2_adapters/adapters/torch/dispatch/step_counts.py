@@ -56,7 +56,7 @@ class StepCounts:
     """Tells each member of a plan the number of its next step, and counts it."""
 
     def __init__(self, members: Sequence[ParamEntry]) -> None:
-        steps = [m.param_state["step"] for m in members if m.rule.counts == "step" and m.param_state is not None]
+        steps = [m.param_state["step"] for m in members if m.rule.time_dependence == "step" and m.param_state is not None]
         self.loose = [step for step in steps if together(step) is None]
         elements: dict[int, list[Tensor]] = {}
         for step in steps:
@@ -78,7 +78,7 @@ class StepCounts:
 
     def next(self, member: ParamEntry) -> Any:
         """The number of the step that this member was to take when `look` was called."""
-        counts, held = member.rule.counts, member.param_state
+        counts, held = member.rule.time_dependence, member.param_state
         if counts != "step" or held is None:
             return 1 if counts == "none" or member.first else 2
         step = held["step"]

@@ -36,7 +36,7 @@ CLOSURE = (
 
 def _example(rule: type[Rule]) -> list[str]:
     name, rows = rule.__name__, rule.sparse == "rows"
-    lines = CLOSURE if rule.evaluates else ROWS if rows else STEP
+    lines = CLOSURE if rule.needs_closure else ROWS if rows else STEP
     return [
         ">>> import torch",
         f">>> from {SHOWN} import {name}",
@@ -59,7 +59,7 @@ def _constructor(kind: type, name: str, known: inspect.Signature) -> Callable[..
 
 
 def _kind(rule: type[Rule]) -> type[Optimizer]:
-    if not rule.evaluates:
+    if not rule.needs_closure:
         return RuleOptimizer
     return AroundOptimizer if issubclass(rule, Wrapper) else SearchOptimizer
 

@@ -34,7 +34,7 @@ def made_from(cls: type[Rule], group: Group) -> GroupRule:
 class GroupRule:
     """A group's rule and the values that it was made from.
 
-    `whole` is the rule with all its wrappers, `rule` what takes the step: of a wrapper that evaluates the model, its
+    `whole` is the rule with all its wrappers, `rule` what takes the step: of a wrapper that needs_closure the model, its
     base. `traced` says that a hyperparameter is a tensor.
     """
 
@@ -87,8 +87,8 @@ class GroupRule:
         self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
         self.core = self.core | core
         self.traced = any(isinstance(v, torch.Tensor) for v in core.values())
-        self.whole = before.revalued(core)
-        self.rule: Rule = getattr(self.whole, "base", self.whole) if self.whole.evaluates else self.whole
+        self.whole = before.replace_unchecked(core)
+        self.rule: Rule = getattr(self.whole, "base", self.whole) if self.whole.needs_closure else self.whole
 
     def _value(self, call: str, key: str, value: Any, name: str, place: int | None) -> Any:
         """The value of a field, under whatever key and place of a tuple the group has it."""

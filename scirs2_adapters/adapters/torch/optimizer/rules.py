@@ -117,7 +117,7 @@ class RuleOptimizer(Hooked):
             routing.say(type(self).__name__, self._routed())
 
     def _prepare(self) -> None:
-        if self.defaults.get("fused") and not self.rule_class.evaluates:
+        if self.defaults.get("fused") and not self.rule_class.needs_closure:
             # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
             # attribute where they are asked for by name, and nobody else expects to see gradients that are scaled.
             self._step_supports_amp_scaling = True

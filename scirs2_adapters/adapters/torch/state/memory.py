@@ -78,7 +78,7 @@ def _as_step(step: Any, p: Tensor, group: Mapping[str, Any]) -> Tensor:
 def init_state(optimizer: Any, p: Tensor, rule: Rule, leaf: Leaf, group: Mapping[str, Any]) -> ParamState | None:
     """A parameter's memory, made where it is missing; None for a rule that remembers nothing of it."""
     slots = arrays_of(rule, leaf)
-    if not slots and rule.counts != "step":
+    if not slots and rule.time_dependence != "step":
         return None
     held: ParamState = optimizer.state[p]
     for slot in slots:
