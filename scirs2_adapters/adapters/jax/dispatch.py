@@ -37,7 +37,7 @@ from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.options import takes_host
 
 from .kernel_step import TARGET, host
-from .ops import Arrays, Group, Job, gather, traced, varies
+from .ops import Arrays, LeafGroup, StepConfig, gather, traced, varies
 
 log = logging.getLogger("scirs2")
 #: Above this many bytes `update` alone is traced: XLA adds the change without writing it down, a kernel needs fresh
@@ -47,10 +47,10 @@ SEVERAL = "the program is for several devices"
 
 
 @dataclass(eq=False)
-class Work:
+class PrimitiveParams:
     """The static part of the primitive: how its flat operands are to be read."""
 
-    groups: Sequence[Group]
+    groups: Sequence[LeafGroup]
     emit: str
     call: str
     kernel: str
@@ -94,21 +94,21 @@ step_p.multiple_results = True
 
 
 @step_p.def_impl
-def _traced(*flat: Any, work: Work) -> list[Any]:
+def _traced(*flat: Any, work: PrimitiveParams) -> list[Any]:
     return work.by(traced, *flat)
 
 
 @step_p.def_abstract_eval
-def _abstract(*flat: Any, work: Work) -> list[Any]:
+def _abstract(*flat: Any, work: PrimitiveParams) -> list[Any]:
     return [x.update(dtype=jnp.dtype(dtype), weak_type=False) for x, dtype in work.likes(*flat)]
 
 
-def _elsewhere(*flat: Any, work: Work) -> list[Any]:
+def _elsewhere(*flat: Any, work: PrimitiveParams) -> list[Any]:
     takes_host(work.call, work.kernel, "the program is not for the CPU")
     return work.by(traced, *flat)
 
 
-def _on_cpu(ctx: Any, *flat: Any, work: Work) -> Any:
+def _on_cpu(ctx: Any, *flat: Any, work: PrimitiveParams) -> Any:
     path = host if takes_host(work.call, work.kernel, _reason_of_program(ctx.module_context)) else traced
     lowered = mlir.lower_fun(lambda *flat, work: work.by(path, *flat), multiple_results=True)
     return lowered(ctx, *flat, work=work)
@@ -123,11 +123,11 @@ def _reason_of_program(module: Any) -> str | None:
     return None
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, work: Work) -> Any:
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, work: PrimitiveParams) -> Any:
     return jax.jvp(functools.partial(_traced, work=work), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
 
 
-def _batch(operands: Sequence[Any], axes: Sequence[Any], *, work: Work) -> Any:
+def _batch(operands: Sequence[Any], axes: Sequence[Any], *, work: PrimitiveParams) -> Any:
     out = jax.vmap(functools.partial(_traced, work=work), in_axes=tuple(axes))(*operands)
     return out, [0] * len(out)
 
@@ -161,7 +161,7 @@ def _cpus() -> int:
         return 0
 
 
-def _by_itself(group: Group) -> bool:
+def _by_itself(group: LeafGroup) -> bool:
     """Whether `shard_map` has cut the work into what each device does without the others."""
     mesh = jax.sharding.get_abstract_mesh()
     return not group.program.levels and getattr(mesh, "are_all_axes_manual", False)
@@ -175,7 +175,7 @@ def _several() -> bool:
     return _cpus() > 1 or (not mesh.empty and mesh.size > 1) or (lines is not None and lines.spread)
 
 
-def _uneven(group: Group, leaves: Sequence[Mapping[str, Any]]) -> bool:
+def _uneven(group: LeafGroup, leaves: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the arrays of a leaf differ along other axes than each other, or its numbers along more axes than its
     arrays: along which axes the results then differ, JAX must see from the operations.
     """
@@ -189,7 +189,7 @@ def _uneven(group: Group, leaves: Sequence[Mapping[str, Any]]) -> bool:
     return False
 
 
-def kernel_obstacle(group: Group, leaves: Sequence[Mapping[str, Any]]) -> str | None:
+def kernel_obstacle(group: LeafGroup, leaves: Sequence[Mapping[str, Any]]) -> str | None:
     """Why these of the leaves cannot be stepped by a host kernel, or None."""
     if not _cpus():
         return "JAX has no CPU device here"
@@ -228,7 +228,7 @@ def reported(arrays: Any = ()) -> Iterator[Lines]:
         _lines.reset(token)
 
 
-def _report(job: Job, group: Group, reason: str | None) -> None:
+def _report(job: StepConfig, group: LeafGroup, reason: str | None) -> None:
     """Says which path a group takes; `reason` is what is against the kernel."""
     leaves = f"{len(group.shapes)} {'leaf' if len(group.shapes) == 1 else 'leaves'} of {group.dtypes['p']}"
     size = sum(math.prod(s) for s in group.shapes)
@@ -240,7 +240,7 @@ def _report(job: Job, group: Group, reason: str | None) -> None:
         lines.append(line)
 
 
-def _report_routes(job: Job, rule: Rule, leaves: Sequence[Mapping[str, Any]]) -> None:
+def _report_routes(job: StepConfig, rule: Rule, leaves: Sequence[Mapping[str, Any]]) -> None:
     """Says which leaves another rule steps, and which are other matrices than they look, and why."""
     if (lines := _lines.get()) is None or not rule.routes:
         return
@@ -252,7 +252,7 @@ def _plain(rule: Rule, leaf: Leaf) -> bool:
     return not rule.reason(leaf) and rule.view(leaf) is None
 
 
-def _advance(job: Job, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Mapping[str, Any]], model: Any) -> Any:
+def _advance(job: StepConfig, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Mapping[str, Any]], model: Any) -> Any:
     """One step: new counts, results by name for each leaf, and the model's numbers."""
     t = counts[0].astype(float) + 1 if counts else 1.0
     leaves = [{n: -x if n in job.negative else x for n, x in leaf.items()} for leaf in leaves]
@@ -275,7 +275,7 @@ def _advance(job: Job, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Map
         if not mine:
             continue
         arrays = [{n: [leaves[i][n] for i in g.members] for n in g.dtypes} for g in mine]
-        rows, work = [g.take_rows() for g in mine], Work(mine, job.emit, job.call, job.kernel)
+        rows, work = [g.take_rows() for g in mine], PrimitiveParams(mine, job.emit, job.call, job.kernel)
         out, new = work.bind(arrays, rows, new, path)
         for g, results in zip(mine, out, strict=True):
             for n, values in results.items():
@@ -288,6 +288,6 @@ def _advance(job: Job, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Map
 compiled = jax.jit(_advance, static_argnums=0, inline=True)
 
 
-def advance(job: Job, *args: Any) -> Any:
+def advance(job: StepConfig, *args: Any) -> Any:
     """One step, as `_advance`; looked at anew where a report of it is wanted."""
     return (compiled if _lines.get() is None else _advance)(job, *args)

@@ -22,7 +22,7 @@ from scirs2_adapters.core.program.interpret import evaluate
 from scirs2_adapters.core.program.recorder import Node
 from scirs2_adapters.core.slots import Extent
 
-from .ops import OPS, Arrays, Group
+from .ops import OPS, Arrays, LeafGroup
 
 TARGET = "scirs2_step"
 #: So many tensors are one foreign call: XLA's work on the results of a call grows with the square of their number.
@@ -36,7 +36,7 @@ def _is_sum(nodes: Sequence[Node], index: int) -> bool:
 class Passes:
     """The passes of one group's kernel, and the small values between them."""
 
-    def __init__(self, group: Group, emit: str, arrays: Arrays, rows: Any, model: Mapping[str, Any]) -> None:
+    def __init__(self, group: LeafGroup, emit: str, arrays: Arrays, rows: Any, model: Mapping[str, Any]) -> None:
         own = "p" if emit == "p" else "u"
         dtypes = {**group.dtypes, own: group.dtype(emit)}
         self.batch = Batch(group.program, group.shapes, dtypes, own)
@@ -111,7 +111,7 @@ class Passes:
         self.values[index] = [sums]
 
 
-def host(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any]) -> Any:
+def host(groups: Sequence[LeafGroup], emit: str, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any]) -> Any:
     """The step by compiled kernels: as `traced`, which it stands for."""
     parts = [
         [Passes(p, emit, a, r, model) for p, a in pieces(g, x)] for g, x, r in zip(groups, arrays, rows, strict=True)
@@ -132,7 +132,7 @@ def host(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: Any
     return [{n: [x for p in part for x in p.made[n]] for n in ns} for part, ns in zip(parts, names, strict=True)], new
 
 
-def pieces(group: Group, arrays: Arrays) -> Iterator[tuple[Group, Arrays]]:
+def pieces(group: LeafGroup, arrays: Arrays) -> Iterator[tuple[LeafGroup, Arrays]]:
     """The group in parts of a size that XLA compiles well."""
     for start in range(0, len(group.shapes), TENSORS):
         part = slice(start, start + TENSORS)

@@ -75,7 +75,7 @@ SCALARS = SimpleNamespace(**{name: _either(name) for name in vars(HOST_SCALARS)}
 
 
 @dataclass(frozen=True)
-class Job:
+class StepConfig:
     """What a step is apart from its numbers. `emit` is "p" or "delta"; `names`, `matrices` and `decays` are of the
     leaves.
     """
@@ -103,7 +103,7 @@ def leaf_of(p: Any, name: str, matrix: Matrix | None = None, held: Iterable[str]
 
 
 @dataclass(eq=False)
-class Group:
+class LeafGroup:
     """Leaves with one program and the same dtypes; `rows` are their different coefficients, `index` says whose are
     which.
     """
@@ -154,9 +154,9 @@ def real(dtype: Any) -> str:
     return jnp.finfo(dtype).dtype.name if jnp.issubdtype(dtype, jnp.complexfloating) else jnp.dtype(dtype).name
 
 
-def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], scale: Any = None) -> list[Group]:
+def gather(job: StepConfig, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], scale: Any = None) -> list[LeafGroup]:
     """Sorts leaves into groups, with coefficients computed once for each rule that a leaf is routed to."""
-    groups: dict[Any, Group] = {}
+    groups: dict[Any, LeafGroup] = {}
     routes: dict[tuple[bool, bool], tuple[Rule, Mapping[str, Any]]] = {}
     seen: list[Mapping[str, Any]] = []
     for i, (decay, arrays) in enumerate(zip(job.decays, leaves, strict=True)):
@@ -172,13 +172,13 @@ def gather(job: Job, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], sc
         kind = (program, *dtypes.items())
         if kind not in groups:
             compute = jnp.promote_types(leaf.dtype, jnp.float32).name
-            groups[kind] = Group(program, dtypes, compute, mapped(job, program))
+            groups[kind] = LeafGroup(program, dtypes, compute, mapped(job, program))
         seen.append(own)  # an object that is gone may have left its identity to another
         groups[kind].add(i, p.shape, (key, *((n, _same(v)) for n, v in own.items())), {**scalars, **own})
     return list(groups.values())
 
 
-def mapped(job: Job, program: Program) -> Any:
+def mapped(job: StepConfig, program: Program) -> Any:
     """The axes over which the sums of this program go; whole rows, columns and matrices cannot be put together so."""
     parts = {n.extent for n in program.nodes if n.reduces} - {Extent.TENSOR, Extent.MODEL}
     if job.axis_name is not None and parts:
@@ -238,7 +238,7 @@ def _store(x: Any, dtype: str, shape: tuple[int, ...]) -> Any:
     return jnp.broadcast_to(x, shape).astype(dtype)
 
 
-def traced(groups: Sequence[Group], emit: str, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any]) -> Any:
+def traced(groups: Sequence[LeafGroup], emit: str, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any]) -> Any:
     """The step in JAX's own operations: for each group its results by name, and the model's numbers."""
     made: list[dict[str, list[Any]]] = [{} for _ in groups]
     new = dict(model)

@@ -21,7 +21,7 @@ from scirs2_adapters.core.step.options import StateDtype, slot_dtype
 
 from ..argument_names import argument_names
 from ..dispatch import advance
-from ..ops import Job, leaf_of, real
+from ..ops import StepConfig, leaf_of, real
 from ..state import Layout, Memory, initial, loaded, stored
 from . import once
 from .dimensions import Matrices, matrices
@@ -88,7 +88,7 @@ class Update:
         whole = [self._leaf(paths[i][0], leaf["p"], known) for i, leaf in zip(moving, leaves, strict=True)]
         names, matrices = tuple(leaf.name for leaf in whole), tuple(leaf.matrix for leaf in whole)
         decays = tuple(_decays(self.call, self._mask_word, masks[i]) for i in moving)
-        job = Job(
+        job = StepConfig(
             self.rule, self.call, emit, self.kernel, self.layout.negative, names, matrices, decays, scale is not None,
             self.axis_name,
         )  # fmt: skip
