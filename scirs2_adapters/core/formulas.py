@@ -14,34 +14,34 @@ from .fields import is_number
 from .matrix import Matrix
 
 
-def one_minus_power(xp: Any, beta: Any, t: Any) -> Any:
+def one_minus_power(scalar_math: Any, beta: Any, t: Any) -> Any:
     """1 - beta**t, to full precision at every t >= 1."""
-    log = (math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else xp.log(beta)
-    return -xp.expm1(t * log)
+    log = (math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else scalar_math.log(beta)
+    return -scalar_math.expm1(t * log)
 
 
-def average(old: Any, new: Any, gain: Any) -> Any:
-    """The exponential moving average moved by `gain` towards `new`."""
+def ema(old: Any, new: Any, gain: Any) -> Any:
+    """The exponential moving average, moved by `gain` towards `new`."""
     return old + gain * (new - old)
 
 
-def adam_coefficients(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
-    """The scalars of an Adam direction: `lr * m / (sqrt(v * corrected + eps_root) + eps)`.
+def adam_coefficients(rule: Any, math: Any, t: Any) -> dict[str, Any]:
+    """The scalars of an Adam direction: `step_size * m / (sqrt(v * inv_bias_correction2 + eps_root) + eps)`.
 
     The places eps takes in other frameworks are numbers here, not other formulas: Keras' eps "hat" is added to the
     root of the uncorrected v, which is eps / sqrt(1 - beta2**t) in this form. Likewise AMSGrad over corrected values.
     """
-    correction1, correction2 = one_minus_power(xp, rule.beta1, t), one_minus_power(xp, rule.beta2, t)
+    correction1, correction2 = one_minus_power(math, rule.beta1, t), one_minus_power(math, rule.beta2, t)
     early = rule.max_corrected and getattr(rule, "amsgrad", False)  # corrected before the maximum, so not after it
-    raw, corrected = (1 / correction2, 1.0) if early else (1.0, 1 / correction2)
+    before, after = (1 / correction2, 1.0) if early else (1.0, 1 / correction2)
     return {
-        "lr": rule.learning_rate / correction1,
-        "unbias": 1 / correction1,
-        "gain1": 1 - rule.beta1,
-        "gain2": 1 - rule.beta2,
-        "raw": raw,
-        "corrected": corrected,
-        "eps": rule.eps / xp.sqrt(correction2) if rule.eps_place == "hat" else rule.eps,
+        "step_size": rule.learning_rate / correction1,
+        "inv_bias_correction1": 1 / correction1,
+        "one_minus_beta1": 1 - rule.beta1,
+        "one_minus_beta2": 1 - rule.beta2,
+        "max_correction": before,
+        "inv_bias_correction2": after,
+        "eps": rule.eps / math.sqrt(correction2) if rule.eps_place == "hat" else rule.eps,
         "eps_root": rule.eps_root,
     }
 

@@ -142,8 +142,8 @@ class Rule(Routed):
 
     # -- the three parts a rule states
 
-    def coefficients(self, xp: Any, t: Any) -> Scalars:
-        """Scalars of step `t` (from 1), in float64 on the host; `xp` holds sqrt, exp, log, expm1, maximum, minimum,
+    def coefficients(self, math: Any, t: Any) -> Scalars:
+        """Scalars of step `t` (from 1), in float64 on the host; `math` holds sqrt, exp, log, expm1, maximum, minimum,
         where.
         """
         raise bad_type(type(self).__name__, "coefficients", "must be defined by the rule", None)
@@ -189,9 +189,9 @@ class Rule(Routed):
             return self.fields[present_if].present(getattr(self, present_if))
         return bool(getattr(self, present_if)(leaf))
 
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+    def scalars(self, math: Any, t: Any) -> dict[str, Any]:
         """All scalars of step `t`: the rule's own, its fields under their names, and those of weight decay."""
-        own = {"zero": 0.0, "one": 1.0} | {k: getattr(self, k) for k in self.fields} | dict(self.coefficients(xp, t))
+        own = {"zero": 0.0, "one": 1.0} | {k: getattr(self, k) for k in self.fields} | dict(self.coefficients(math, t))
         if self.decay == "l2":
             own["l2"] = self.weight_decay
         elif self.decay != "inside":

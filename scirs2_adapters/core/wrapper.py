@@ -92,7 +92,7 @@ class Wrapper(Rule):
             raise bad_type(call, "base", worded, base)
         return base
 
-    def wrap_coefficients(self, xp: Any, t: Any) -> Scalars:
+    def wrap_coefficients(self, math: Any, t: Any) -> Scalars:
         """The scalars of `wrap` at step `t`."""
         raise bad_type(type(self).__name__, "wrap_coefficients", "must be defined by the wrapper", None)
 
@@ -132,8 +132,8 @@ class Wrapper(Rule):
         own = present_if in type(self).fields or hasattr(type(self), present_if)
         return super()._wants(present_if, leaf) if own else self.base._wants(present_if, leaf)
 
-    def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
-        return {**self.base.scalars(xp, t), **self.wrap_coefficients(xp, t)}
+    def scalars(self, math: Any, t: Any) -> dict[str, Any]:
+        return {**self.base.scalars(math, t), **self.wrap_coefficients(math, t)}
 
     def refuses(self, leaf: Leaf) -> str | None:
         return self.base.refuses(leaf)

@@ -15,7 +15,7 @@ from tests.boundaries.support import PACKAGE, ROOT
 RULE = '''"""Toy."""
 
 from ..fields import fraction
-from ..formulas import average
+from ..formulas import ema
 from ..rule import Rule
 
 
@@ -31,11 +31,11 @@ class Toy(Rule, time_dependence="none"):
 
     beta1 = fraction(0.9, "decay rate of the average")
 
-    def coefficients(self, xp, t):
+    def coefficients(self, math, t):
         return {"gain": 1 - self.beta1}
 
     def update(self, xp, p, g, exp_avg, /, learning_rate, gain):
-        exp_avg = average(exp_avg, g, gain)
+        exp_avg = ema(exp_avg, g, gain)
         return learning_rate * exp_avg, exp_avg
 '''
 TWIN = '''"""The twin of Toy."""

@@ -20,7 +20,7 @@ FILES = Path(registry.__file__).parent / "optimizers"
 class Drift(Rule):
     """A rule of another distribution."""
 
-    def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
+    def coefficients(self, math: Any, t: Any) -> dict[str, Any]:
         return {"lr": self.learning_rate}
 
     def update(self, xp, p, g, /, lr):  # type: ignore[no-untyped-def]

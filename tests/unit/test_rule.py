@@ -163,7 +163,7 @@ class Drift(Rule):
         if self.learning_rate == 0 and self.weight_decay:
             raise ValueError(f"{call}({spell('weight_decay')}=...) does nothing without a learning rate")
 
-    def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
+    def coefficients(self, math: Any, t: Any) -> dict[str, Any]:
         return {"lr": self.learning_rate}
 
     def update(self, xp, p, g, /, lr):  # type: ignore[no-untyped-def]

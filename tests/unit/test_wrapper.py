@@ -15,7 +15,7 @@ class Averaged(Wrapper):
     extra = flag(True, "keep the average")
     pull = fraction(0.5, "weight of the newest parameters")
 
-    def wrap_coefficients(self, xp, t):  # type: ignore[no-untyped-def]
+    def wrap_coefficients(self, math, t):  # type: ignore[no-untyped-def]
         return {"pull": self.pull}
 
     def wrap(self, xp, p, avg: slot("extra"), /, pull):  # type: ignore[no-untyped-def, valid-type]

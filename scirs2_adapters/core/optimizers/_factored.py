@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from ..fields import count, flag, fraction, is_number, nonnegative, nonpositive, positive, rate
-from ..formulas import average
+from ..formulas import ema
 from ..rule import Rule
 from ..slots import EPSILON, LAST
 
@@ -56,4 +56,4 @@ def mixed(xp: Any, old: Any, new: Any, gain: Any, keep: Any, half: Any) -> Any:
     """The mean moved by `gain` towards `new`, from the one of the two that has the larger share, as torch's lerp does:
     near a weight of 1 it is nearly `new`, which may be less than a rounding of `old`.
     """
-    return xp.where(gain > half, new - keep * (new - old), average(old, new, gain))
+    return xp.where(gain > half, new - keep * (new - old), ema(old, new, gain))

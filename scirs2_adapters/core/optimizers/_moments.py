@@ -24,23 +24,23 @@ class Moments(Rule):
         return "decoupled" if self.decoupled_weight_decay else "l2"
 
 
-def growing_momentum(rule, xp, t):
+def growing_momentum(rule, scalar_math, t):
     """NAdam's momentum c at step t and the next, 1 - c, and the product k of all so far if it is beta1 throughout."""
-    c, c_next = (rule.beta1 * (1 - xp.exp(n * (rule.momentum_decay * math.log(0.96))) / 2) for n in (t, t + 1))
-    return {"c": c, "c_next": c_next, "rest": 1 - c, "k": 1 - one_minus_power(xp, rule.beta1, t)}
+    c, c_next = (rule.beta1 * (1 - scalar_math.exp(n * (rule.momentum_decay * math.log(0.96))) / 2) for n in (t, t + 1))
+    return {"c": c, "c_next": c_next, "rest": 1 - c, "k": 1 - one_minus_power(scalar_math, rule.beta1, t)}
 
 
-def rectifier(xp, beta, t, threshold):
+def rectifier(scalar_math, beta, t, threshold):
     """RAdam's r at step t, or 0 where the running mean stands for no more than `threshold` gradients.
 
     That number is at first a small difference of large ones, which float32, under a trace, cannot hold: a series then.
     """
-    rate = -(math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else -xp.log(beta)
-    new, most = one_minus_power(xp, beta, t), 2 / (1 - beta) - 1
+    rate = -(math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else -scalar_math.log(beta)
+    new, most = one_minus_power(scalar_math, beta, t), 2 / (1 - beta) - 1
     early = t - (_head((t * rate) ** 2) - _head(rate**2)) / rate
-    many = xp.where(t * rate < _EARLY, early, most - 2 * t * (1 - new) / new)
-    k, most = xp.maximum(many, threshold), xp.maximum(most, threshold)
-    return xp.where(many > threshold, xp.sqrt((k - 4) * (k - 2) * most / ((most - 4) * (most - 2) * k)), 0.0)
+    many = scalar_math.where(t * rate < _EARLY, early, most - 2 * t * (1 - new) / new)
+    k, most = scalar_math.maximum(many, threshold), scalar_math.maximum(most, threshold)
+    return scalar_math.where(many > threshold, scalar_math.sqrt((k - 4) * (k - 2) * most / ((most - 4) * (most - 2) * k)), 0.0)
 
 
 def _head(y):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..fields import flag, fraction, nonnegative, rate
-from ..formulas import average, one_minus_power, places
+from ..formulas import ema, one_minus_power, places
 from ..rule import Rule
 
 
@@ -25,17 +25,21 @@ class MeanSquare(Rule):
     def eps_place(self):
         return "inside" if self.eps_in_sqrt else "outside"
 
-    def coefficients(self, xp, t):
-        unbias = 1 / one_minus_power(xp, self.rho, t) if self.bias_correction else 1.0
-        return {**places(self), "gain": 1 - self.rho, "unbias": unbias}
+    def coefficients(self, math, t):
+        inv_bias_correction = 1 / one_minus_power(math, self.rho, t) if self.bias_correction else 1.0
+        return {**places(self), "gain": 1 - self.rho, "inv_bias_correction": inv_bias_correction}
 
 
-def variance(rule: Any, xp: Any, g: Any, means: tuple[Any, Any], gain: Any, unbias: Any, zero: Any) -> tuple[Any, ...]:
-    """The running mean square, less the square of the running mean where there is one; and both means, which `unbias`
-    corrects if the rule asks for that.
+def variance(
+    rule: Any, xp: Any, g: Any, means: tuple[Any, Any], gain: Any, inv_bias_correction: Any, zero: Any
+) -> tuple[Any, ...]:
+    """The running mean square, less the square of the running mean where there is one; and both means, which
+    `inv_bias_correction` corrects if the rule asks for that.
 
     What rounding makes negative counts as 0: its root would be NaN, and a constant gradient is enough for that.
     """
-    square_avg, grad_avg = average(means[0], g * g, gain), None if means[1] is None else average(means[1], g, gain)
-    square, mean = (unbias * x if rule.bias_correction and x is not None else x for x in (square_avg, grad_avg))
+    square_avg, grad_avg = ema(means[0], g * g, gain), None if means[1] is None else ema(means[1], g, gain)
+    corrects = rule.bias_correction
+    square = inv_bias_correction * square_avg if corrects else square_avg
+    mean = inv_bias_correction * grad_avg if corrects and grad_avg is not None else grad_avg
     return square if mean is None else xp.maximum(square - mean * mean, zero), square_avg, grad_avg

@@ -1,7 +1,7 @@
 """Adadelta."""
 
 from ..fields import fraction, nonnegative, rate
-from ..formulas import average
+from ..formulas import ema
 from ..rule import Rule
 
 
@@ -23,10 +23,10 @@ class Adadelta(Rule, decay="l2"):
     #: optax squares a complex number itself, which is no measure of its size.
     matches = {"torch": {}, "optax": {"moduli": None}, "keras": {"learning_rate": 1e-3, "decay_rate": 0.95}}
 
-    def coefficients(self, xp, t):
+    def coefficients(self, math, t):
         return {"gain": 1 - self.decay_rate}
 
     def update(self, xp, p, g, square_avg, acc_delta, /, learning_rate, gain, eps):
-        square_avg = average(square_avg, g * g, gain)
+        square_avg = ema(square_avg, g * g, gain)
         delta = xp.sqrt(acc_delta + eps) / xp.sqrt(square_avg + eps) * g
-        return learning_rate * delta, square_avg, average(acc_delta, delta * delta, gain)
+        return learning_rate * delta, square_avg, ema(acc_delta, delta * delta, gain)

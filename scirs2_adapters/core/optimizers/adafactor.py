@@ -1,6 +1,6 @@
 """Adafactor."""
 
-from ..formulas import average
+from ..formulas import ema
 from ..slots import column, row, slot
 from ._factored import Factored, mixed
 
@@ -32,13 +32,13 @@ class Adafactor(Factored):
         "learning_rate": 1.0, "eps1": 1e-30, "min_dim_size_to_factor": 128, "decay": "absolute", "rate_bounded": False,
         "root_bounded": False, "last_axes": False}}  # fmt: skip
 
-    def coefficients(self, xp, t):
-        step = xp.minimum(self.learning_rate, 1 / xp.sqrt(t)) if self.rate_bounded else self.learning_rate
-        gain = xp.maximum(t - self.decay_offset, 1) ** self.beta2_decay
-        return {"step": step, "gain": gain, "keep": 1 - gain, "half": 0.5, "gain1": 1 - self.beta1}
+    def coefficients(self, math, t):
+        step = math.minimum(self.learning_rate, 1 / math.sqrt(t)) if self.rate_bounded else self.learning_rate
+        gain = math.maximum(t - self.decay_offset, 1) ** self.beta2_decay
+        return {"step": step, "gain": gain, "keep": 1 - gain, "half": 0.5, "one_minus_beta1": 1 - self.beta1}
 
     def update(self, xp, p, g, row_var: row("by_rows"), col_var: column("by_rows"), variance: slot("whole"),
-               exp_avg: slot("beta1"), /, step, gain, keep, half, gain1, eps1, eps2, clip_threshold, one):  # fmt: skip
+               exp_avg: slot("beta1"), /, step, gain, keep, half, one_minus_beta1, eps1, eps2, clip_threshold, one):  # fmt: skip
         scale = step * xp.maximum(eps2, xp.sqrt(xp.mean(p * p))) if self.scale_parameter else step
         square = g * g if self.root_bounded else g * g + eps1
         if variance is None:
@@ -55,5 +55,5 @@ class Adafactor(Factored):
         u = g / (xp.maximum(root, eps1) if self.root_bounded else root)
         u = scale * (u / xp.maximum(one, xp.sqrt(xp.mean(u * u)) / clip_threshold))
         if exp_avg is not None:
-            exp_avg = u = average(exp_avg, u, gain1)
+            exp_avg = u = ema(exp_avg, u, one_minus_beta1)
         return u, row_var, col_var, variance, exp_avg

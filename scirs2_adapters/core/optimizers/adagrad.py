@@ -23,7 +23,7 @@ class Adagrad(Rule, decay="l2", sparse="exact"):
     others = {"initial_accumulator_value": 0.1, "eps": 1e-7, "eps_place": "inside"}
     matches = {"torch": {}, "optax": others, "keras": others | {"learning_rate": 1e-3}}
 
-    def coefficients(self, xp, t):
+    def coefficients(self, math, t):
         return {**places(self), "lr": self.learning_rate / (1 + (t - 1) * self.lr_decay)}
 
     def update(self, xp, p, g, sum: slot(initial="initial_accumulator_value"), /, lr, root, eps):

@@ -1,7 +1,7 @@
 """Adam, and AMSGrad."""
 
 from ..fields import flag, fraction, nonnegative
-from ..formulas import average
+from ..formulas import ema
 from ..rule import Rule
 from ..slots import slot
 from ._nesterov import adam_direction, ahead_coefficients
@@ -29,8 +29,10 @@ class Adam(Rule, decay="l2"):
     coefficients = ahead_coefficients
 
     def update(self, xp, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq: slot("amsgrad"), /,
-               lr, fresh, gain1, gain2, raw, corrected, eps, eps_root):  # fmt: skip
-        exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
-        v = xp.maximum(max_exp_avg_sq, exp_avg_sq * raw) if self.amsgrad else exp_avg_sq
-        u = adam_direction(self, exp_avg, g, lr, fresh) / (xp.sqrt(v * corrected + eps_root) + eps)
+               step_size, grad_step_size, one_minus_beta1, one_minus_beta2, max_correction, inv_bias_correction2,
+               eps, eps_root):  # fmt: skip
+        exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
+        v = xp.maximum(max_exp_avg_sq, exp_avg_sq * max_correction) if self.amsgrad else exp_avg_sq
+        u = adam_direction(self, exp_avg, g, step_size, grad_step_size)
+        u = u / (xp.sqrt(v * inv_bias_correction2 + eps_root) + eps)
         return u, exp_avg, exp_avg_sq, v

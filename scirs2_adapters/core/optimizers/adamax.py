@@ -1,7 +1,7 @@
 """Adamax."""
 
 from ..fields import fraction, nonnegative, rate
-from ..formulas import average, one_minus_power, places
+from ..formulas import ema, one_minus_power, places
 from ..rule import Rule
 
 
@@ -22,10 +22,10 @@ class Adamax(Rule, decay="l2", eps_place="inside"):
     eps = nonnegative(1e-8, "least value by which the mean is divided")
     matches = {"torch": {}, "optax": {}, "keras": {"learning_rate": 1e-3, "eps_place": "outside"}}
 
-    def coefficients(self, xp, t):
-        lr = self.learning_rate / one_minus_power(xp, self.beta1, t)
-        return {**places(self), "lr": lr, "gain1": 1 - self.beta1}
+    def coefficients(self, math, t):
+        step_size = self.learning_rate / one_minus_power(math, self.beta1, t)
+        return {**places(self), "step_size": step_size, "one_minus_beta1": 1 - self.beta1}
 
-    def update(self, xp, p, g, exp_avg, exp_inf, /, lr, gain1, beta2, root, eps):
-        exp_avg, exp_inf = average(exp_avg, g, gain1), xp.maximum(beta2 * exp_inf, xp.abs(g) + root)
-        return lr * exp_avg / (exp_inf + eps), exp_avg, exp_inf
+    def update(self, xp, p, g, exp_avg, exp_inf, /, step_size, one_minus_beta1, beta2, root, eps):
+        exp_avg, exp_inf = ema(exp_avg, g, one_minus_beta1), xp.maximum(beta2 * exp_inf, xp.abs(g) + root)
+        return step_size * exp_avg / (exp_inf + eps), exp_avg, exp_inf

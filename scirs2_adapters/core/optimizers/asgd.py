@@ -1,7 +1,7 @@
 """ASGD."""
 
 from ..fields import finite, nonnegative, rate
-from ..formulas import average
+from ..formulas import ema
 from ..rule import Rule
 from ..slots import scalar
 
@@ -23,12 +23,12 @@ class ASGD(Rule, decay="l2"):
     t0 = finite(1e6, "step after which more than the last parameter is averaged")
     matches = {"torch": {}}
 
-    def coefficients(self, xp, t):
+    def coefficients(self, math, t):
         now, then = (self.learning_rate / (1 + self.lambd * self.learning_rate * n) ** self.alpha for n in (t - 1, t))
-        return {"now": now, "then": then, "mu_then": 1 / xp.maximum(1.0, t - self.t0)}
+        return {"now": now, "then": then, "mu_then": 1 / math.maximum(1.0, t - self.t0)}
 
     def update(self, xp, p, g, eta: scalar(), mu: scalar(1.0), ax, /, now, then, mu_then, lambd, zero, one):
         eta = xp.where(eta > zero, eta, now)  # made when lr was 0, it would hold the first step back
         u = eta * (lambd * p + g)
-        ax = xp.where(mu < one, average(ax, p - u, mu), p - u)
+        ax = xp.where(mu < one, ema(ax, p - u, mu), p - u)
         return u, then + zero * eta, mu_then + zero * mu, ax  # an array's new value is an array on every path

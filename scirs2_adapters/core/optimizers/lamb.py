@@ -1,7 +1,7 @@
 """LAMB."""
 
 from ..fields import fraction, nonnegative
-from ..formulas import adam_coefficients, average
+from ..formulas import adam_coefficients, ema
 from ..rule import Rule
 
 
@@ -22,13 +22,14 @@ class LAMB(Rule, decay="inside"):
     eps_root = nonnegative(0.0, "added under the root")
     matches = {"optax": {}, "keras": {"decay": "before"}}
 
-    def coefficients(self, xp, t):
-        return adam_coefficients(self, xp, t) | {"wd": self.weight_decay if self.decay == "inside" else 0.0}
+    def coefficients(self, math, t):
+        return adam_coefficients(self, math, t) | {"wd": self.weight_decay if self.decay == "inside" else 0.0}
 
     def update(self, xp, p, g, exp_avg, exp_avg_sq, /,
-               learning_rate, gain1, gain2, unbias, corrected, eps, eps_root, wd, zero, one):  # fmt: skip
-        exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
-        u = unbias * exp_avg / (xp.sqrt(exp_avg_sq * corrected + eps_root) + eps) + wd * p
+               learning_rate, one_minus_beta1, one_minus_beta2, inv_bias_correction1, inv_bias_correction2,
+               eps, eps_root, wd, zero, one):  # fmt: skip
+        exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
+        u = inv_bias_correction1 * exp_avg / (xp.sqrt(exp_avg_sq * inv_bias_correction2 + eps_root) + eps) + wd * p
         p_norm, u_norm = xp.norm(p), xp.norm(u)
         divisor = xp.where(u_norm > zero, u_norm, one)  # so that the branch not taken has a derivative
         ratio = xp.where(p_norm > zero, xp.where(u_norm > zero, p_norm / divisor, one), one)

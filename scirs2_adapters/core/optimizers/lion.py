@@ -1,7 +1,7 @@
 """Lion."""
 
 from ..fields import fraction, rate
-from ..formulas import average
+from ..formulas import ema
 from ..rule import Rule
 
 
@@ -22,8 +22,8 @@ class Lion(Rule, time_dependence="none"):
     beta2 = fraction(0.99, "decay rate of the momentum")
     matches = {"optax": {"weight_decay": 1e-3}, "keras": {"learning_rate": 1e-3}}
 
-    def coefficients(self, xp, t):
-        return {"gain1": 1 - self.beta1, "gain2": 1 - self.beta2}
+    def coefficients(self, math, t):
+        return {"one_minus_beta1": 1 - self.beta1, "one_minus_beta2": 1 - self.beta2}
 
-    def update(self, xp, p, g, exp_avg, /, learning_rate, gain1, gain2):
-        return learning_rate * xp.sign(average(exp_avg, g, gain1)), average(exp_avg, g, gain2)
+    def update(self, xp, p, g, exp_avg, /, learning_rate, one_minus_beta1, one_minus_beta2):
+        return learning_rate * xp.sign(ema(exp_avg, g, one_minus_beta1)), ema(exp_avg, g, one_minus_beta2)

@@ -19,8 +19,8 @@ class Lookahead(Wrapper):
     sync_period = count(5, "steps of the base between two synchronizations")
     slow_step_size = fraction(0.5, "part of the way that the slow copy moves")
 
-    def wrap_coefficients(self, xp, t):
-        return {"sync": xp.where(t % self.sync_period == 0, 1.0, 0.0), "pull": self.slow_step_size}
+    def wrap_coefficients(self, math, t):
+        return {"sync": math.where(t % self.sync_period == 0, 1.0, 0.0), "pull": self.slow_step_size}
 
     def wrap(self, xp, p, slow: COPY, /, sync, pull, zero):
         moved = slow + pull * (p - slow)

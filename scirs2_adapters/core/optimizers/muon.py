@@ -1,6 +1,6 @@
 """Muon, with AdamW for what is not a hidden matrix."""
 
-from ..formulas import average, orthogonalize
+from ..formulas import ema, orthogonalize
 from ._muon_fields import MatrixRule
 from ._nesterov import nesterov_mix
 
@@ -36,8 +36,8 @@ class Muon(MatrixRule, time_dependence="none"):
         "weight_decay": 4e-3, "adamw_weight_decay": 4e-3, "adamw_eps": 1e-7, "by_name": "embedding",
         "kernels": False, "ratio": 1.0}}  # fmt: skip
 
-    def coefficients(self, xp, t):
-        mix = {"mix": nesterov_mix(xp, self.momentum, t) if self.early else self.momentum}
+    def coefficients(self, math, t):
+        mix = {"mix": nesterov_mix(math, self.momentum, t) if self.early else self.momentum}
         return mix | {"gain": 1 - self.momentum, **dict(zip("abc", self.ns_coefficients, strict=True))}
 
     def leaf_coefficients(self, leaf):
@@ -46,6 +46,6 @@ class Muon(MatrixRule, time_dependence="none"):
         return {"scale": tallness if self.adjust == "original" else 0.2 * max(inputs, outputs) ** 0.5}
 
     def update(self, xp, p, g, momentum_buffer, /, learning_rate, gain, mix, a, b, c, eps, scale):
-        momentum_buffer = average(momentum_buffer, g, gain)
-        u = average(g, momentum_buffer, mix) if self.nesterov else momentum_buffer
+        momentum_buffer = ema(momentum_buffer, g, gain)
+        u = ema(g, momentum_buffer, mix) if self.nesterov else momentum_buffer
         return learning_rate * scale * xp.matrix(orthogonalize, u, eps, a, b, c, steps=self.ns_steps), momentum_buffer

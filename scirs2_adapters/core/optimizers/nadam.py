@@ -3,7 +3,7 @@
 import math
 
 from ..fields import is_number, number, rate
-from ..formulas import adam_coefficients, average
+from ..formulas import adam_coefficients, ema
 from ..slots import scalar
 from ._moments import Moments, growing_momentum
 
@@ -28,12 +28,14 @@ class NAdam(Moments):
     def growing(self, leaf):
         return not (is_number(self.momentum_decay) and self.momentum_decay == math.inf)
 
-    def coefficients(self, xp, t):
-        return adam_coefficients(self, xp, t) | growing_momentum(self, xp, t)
+    def coefficients(self, math, t):
+        return adam_coefficients(self, math, t) | growing_momentum(self, math, t)
 
     def update(self, xp, p, g, mu_product: scalar(1.0, "growing"), exp_avg, exp_avg_sq, /,
-               learning_rate, gain1, gain2, corrected, eps, eps_root, c, rest, c_next, k, one):  # fmt: skip
-        exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
+               learning_rate, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps, eps_root,
+               c, rest, c_next, k, one):  # fmt: skip
+        exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         k = k if mu_product is None else mu_product * c
         u = rest / (one - k) * g + c_next / (one - k * c_next) * exp_avg
-        return learning_rate * u / (xp.sqrt(exp_avg_sq * corrected + eps_root) + eps), k, exp_avg, exp_avg_sq
+        u = learning_rate * u / (xp.sqrt(exp_avg_sq * inv_bias_correction2 + eps_root) + eps)
+        return u, k, exp_avg, exp_avg_sq

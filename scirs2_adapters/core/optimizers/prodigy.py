@@ -35,19 +35,19 @@ class Prodigy(Rule, decay="inside", first_step="d0"):
     #: optax squares a complex number itself, and its estimate is complex.
     matches = {"optax": {"use_bias_correction": True, "moduli": None}}
 
-    def coefficients(self, xp, t):
-        unbias = xp.sqrt(one_minus_power(xp, self.beta2, t)) / one_minus_power(xp, self.beta1, t)
+    def coefficients(self, scalar_math, t):
+        correction = scalar_math.sqrt(one_minus_power(scalar_math, self.beta2, t)) / one_minus_power(scalar_math, self.beta1, t)
         beta3 = self.beta2**0.5 if self.beta3 is None else self.beta3
-        gains = {"gain1": 1 - self.beta1, "gain2": 1 - self.beta2}
+        gains = {"one_minus_beta1": 1 - self.beta1, "one_minus_beta2": 1 - self.beta2}
         limited = self.growth_rate < math.inf  # infinity times 0 would be the derivative
-        gains |= {"limited": xp.where(limited, 1.0, 0.0), "growth": xp.where(limited, self.growth_rate, 1.0)}
-        return gains | {"lr": self.learning_rate * (unbias if self.use_bias_correction else 1), "beta3": beta3}
+        gains |= {"limited": scalar_math.where(limited, 1.0, 0.0), "growth": scalar_math.where(limited, self.growth_rate, 1.0)}
+        return gains | {"step_size": self.learning_rate * (correction if self.use_bias_correction else 1), "beta3": beta3}
 
     def update(self, xp, p, g, s, p0: COPY, exp_avg, exp_avg_sq,
                d: model("d0"), d_max: model("d0"), d_numerator: model(), /,
-               lr, weight_decay, beta1, beta2, beta3, gain1, gain2, d_coef, eps, d0, limited, growth,
+               step_size, weight_decay, beta1, beta2, beta3, one_minus_beta1, one_minus_beta2, d_coef, eps, d0, limited, growth,
                zero, one):  # fmt: skip
-        k, reach = d * lr, d / d0
+        k, reach = d * step_size, d / d0
         d_numerator = beta3 * d_numerator + xp.total(reach * k * g * (p0 - p))
         s = beta3 * s + reach * (d if self.safeguard_warmup else k) * g
         s_norm = xp.total(xp.abs(s))
@@ -56,7 +56,7 @@ class Prodigy(Rule, decay="inside", first_step="d0"):
         first = xp.where(d <= d0, xp.maximum(d, estimate), d)
         d_max = xp.maximum(d_max, estimate)
         d_new = xp.where(limited > zero, xp.minimum(d_max, first * growth), d_max)
-        exp_avg = beta1 * exp_avg + d * gain1 * g
-        exp_avg_sq = beta2 * exp_avg_sq + d * d * gain2 * (g * g)
+        exp_avg = beta1 * exp_avg + d * one_minus_beta1 * g
+        exp_avg_sq = beta2 * exp_avg_sq + d * d * one_minus_beta2 * (g * g)
         u = weight_decay * k * p + k * exp_avg / (xp.sqrt(exp_avg_sq) + d_new * eps)
         return u, s, p0, exp_avg, exp_avg_sq, d_new, d_max, d_numerator

@@ -1,7 +1,7 @@
 """RAdam."""
 
 from ..fields import number
-from ..formulas import adam_coefficients, average
+from ..formulas import adam_coefficients, ema
 from ._moments import Moments, rectifier
 
 
@@ -20,10 +20,11 @@ class RAdam(Moments, eps_place="hat"):
     threshold = number(5.0, "number of gradients from which v is used", "must be a number > 4", lambda v: v > 4)
     matches = {"torch": {}, "optax": {"eps_place": "outside"}}
 
-    def coefficients(self, xp, t):
-        return adam_coefficients(self, xp, t) | {"rect": rectifier(xp, self.beta2, t, self.threshold)}
+    def coefficients(self, math, t):
+        return adam_coefficients(self, math, t) | {"rect": rectifier(math, self.beta2, t, self.threshold)}
 
-    def update(self, xp, p, g, exp_avg, exp_avg_sq, /, lr, gain1, gain2, corrected, eps, eps_root, rect, zero):
-        exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
-        rectified = rect * exp_avg / (xp.sqrt(exp_avg_sq * corrected + eps_root) + eps)
-        return lr * xp.where(rect > zero, rectified, exp_avg), exp_avg, exp_avg_sq
+    def update(self, xp, p, g, exp_avg, exp_avg_sq, /,
+               step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps, eps_root, rect, zero):  # fmt: skip
+        exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
+        rectified = rect * exp_avg / (xp.sqrt(exp_avg_sq * inv_bias_correction2 + eps_root) + eps)
+        return step_size * xp.where(rect > zero, rectified, exp_avg), exp_avg, exp_avg_sq

@@ -25,7 +25,7 @@ class Rprop(Rule, decay="l2", late=False):
     #: optax clips what complex numbers would make of the sizes of steps, which JAX refuses.
     matches = {"torch": {}, "optax": {"late": True, "moduli": None}}
 
-    def coefficients(self, xp, t):
+    def coefficients(self, math, t):
         return {"lr": self.learning_rate, "low": self.min_step_size, "high": self.max_step_size}
 
     def update(self, xp, p, g, prev, step_size, /, lr, eta_minus, eta_plus, low, high, zero):

@@ -22,10 +22,10 @@ class SGD(Rule, decay="l2", time_dependence="first", sparse="exact"):
     nesterov = flag(False, "look ahead along the buffer; needs momentum and no dampening")
     matches = {"torch": {}, "optax": {}, "keras": {"learning_rate": 1e-2}}
 
-    def coefficients(self, xp, t):
+    def coefficients(self, math, t):
         # A momentum of 0 that is traced has a buffer all the same: it holds the gradient, as if there were none.
-        kept = xp.where(self.momentum == 0, 1.0, 1.0 - self.dampening)
-        return {**places(self), "gain": xp.where(t == 1, 1.0, kept)}
+        kept = math.where(self.momentum == 0, 1.0, 1.0 - self.dampening)
+        return {**places(self), "gain": math.where(t == 1, 1.0, kept)}
 
     def update(self, xp, p, g, momentum_buffer: slot("momentum"), /, momentum, gain, inside, lr):
         g = inside * g

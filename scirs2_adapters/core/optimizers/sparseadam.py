@@ -1,7 +1,7 @@
 """SparseAdam."""
 
 from ..fields import fraction, nonnegative
-from ..formulas import adam_coefficients, average
+from ..formulas import adam_coefficients, ema
 from ..rule import Rule
 
 
@@ -22,9 +22,10 @@ class SparseAdam(Rule, decay="l2", eps_place="hat", sparse="rows"):
     eps_root = 0.0
     matches = {"torch": {}}
 
-    def coefficients(self, xp, t):
-        return adam_coefficients(self, xp, t)
+    def coefficients(self, math, t):
+        return adam_coefficients(self, math, t)
 
-    def update(self, xp, p, g, exp_avg, exp_avg_sq, /, lr, gain1, gain2, corrected, eps):
-        exp_avg, exp_avg_sq = average(exp_avg, g, gain1), average(exp_avg_sq, g * g, gain2)
-        return lr * exp_avg / (xp.sqrt(exp_avg_sq * corrected) + eps), exp_avg, exp_avg_sq
+    def update(self, xp, p, g, exp_avg, exp_avg_sq, /,
+               step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps):  # fmt: skip
+        exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
+        return step_size * exp_avg / (xp.sqrt(exp_avg_sq * inv_bias_correction2) + eps), exp_avg, exp_avg_sq
