@@ -94,12 +94,12 @@ def cases() -> Iterator[Case]:
 
 def _torch(name: str) -> Iterator[Case]:
     def optimizer(count: int, **words: Any) -> Any:
-        room = importlib.import_module(f"{PACKAGE}.torch")
+        adapter = importlib.import_module(f"{PACKAGE}.torch")
         rule = importlib.import_module(PACKAGE).get(name)
         params = [torch.nn.Parameter(torch.ones(8, 8)) for _ in range(count)]
         for p in params:
             p.grad = torch.full((8, 8), 1e-3)
-        return getattr(room, rule.__name__)(params, lr=1e-6, **words)
+        return getattr(adapter, rule.__name__)(params, lr=1e-6, **words)
 
     def construct() -> Callable[[], object]:
         one = optimizer(1_000)
@@ -152,8 +152,8 @@ def _jax(name: str) -> Callable[[], Callable[[], object]]:
     def make() -> Callable[[], object]:
         import jax.numpy as jnp
 
-        room = importlib.import_module(f"{PACKAGE}.jax")
-        tx = getattr(room, name)(learning_rate=1e-6)
+        adapter = importlib.import_module(f"{PACKAGE}.jax")
+        tx = getattr(adapter, name)(learning_rate=1e-6)
         params = [jnp.ones((8, 8)) for _ in range(10)]
         grads = [jnp.full((8, 8), 1e-3) for _ in range(10)]
         state = tx.init(params)

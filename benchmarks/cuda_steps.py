@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from scirs2_adapters import torch as room
+from scirs2_adapters import torch as adapter
 
 SIZES = {"50 x 2,000": [2_000] * 50, "300 mixed, 10 M": [256, 100, 99_644] * 100, "50 M in 100": [500_000] * 100}
 SIZES["500 M in 100"] = [5_000_000] * 100
@@ -38,8 +38,8 @@ def main() -> None:
         options = {"momentum": 0.9} if name == "SGD" else {}
         for label, sizes in SIZES.items():
             params = parameters(sizes)
-            run = {"ours": getattr(room, name)(params, **options).step}
-            run["ours, traced"] = getattr(room, name)(params, **options, kernel="traced").step
+            run = {"ours": getattr(adapter, name)(params, **options).step}
+            run["ours, traced"] = getattr(adapter, name)(params, **options, kernel="traced").step
             run |= {form: getattr(torch.optim, name)(params, **options, **{form: True}).step for form in forms}
             times: dict[str, list[float]] = {key: [] for key in run}
             for step in (step for step in run.values() for _ in range(3)):

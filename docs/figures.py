@@ -16,7 +16,7 @@ from scirs2_adapters import get
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 
-INK, RULE, CORE, HOST, TRACED, ROOM = "#1c2430", "#fdf3d8", "#e6edf7", "#dff0e3", "#f3e4f1", "#ffffff"
+INK, RULE, CORE, HOST, TRACED, ADAPTER = "#1c2430", "#fdf3d8", "#e6edf7", "#dff0e3", "#f3e4f1", "#ffffff"
 WIDTH = 64  # characters in the widest box
 SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
@@ -74,11 +74,11 @@ def draw() -> plt.Figure:
     ax.axis("off")
     box(ax, (1, 25), (51, 37), "one file: core/optimizers/lion.py", declaration("lion"), RULE)
     box(ax, (62, 17), (22, 45), "one program", program("lion"), CORE)
-    box(ax, (1, 2), (51, 19), "derived from it", DERIVED, ROOM)
+    box(ax, (1, 2), (51, 19), "derived from it", DERIVED, ADAPTER)
     box(ax, (94, 39), (29, 23), "host kernel", HOST_TEXT, HOST)
     box(ax, (94, 12), (29, 23), "traced", TRACED_TEXT, TRACED)
-    for k, room in enumerate(("torch", "tf", "jax", "hf", "sklearn")):
-        box(ax, (62 + 12.4 * k, 2), (11.4, 4.2), room, "", ROOM)
+    for k, adapter in enumerate(("torch", "tf", "jax", "hf", "sklearn")):
+        box(ax, (62 + 12.4 * k, 2), (11.4, 4.2), adapter, "", ADAPTER)
     arrow(ax, (52.4, 50), (61.6, 50), "record")
     arrow(ax, (84.4, 50), (93.6, 50), "emit")
     arrow(ax, (84.4, 24), (93.6, 24), "interpret")

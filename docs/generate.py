@@ -1,7 +1,8 @@
 """Writes whatever follows from the declarations: type stubs, README's tables, docs/optimizers.md. `make gen`.
 
 `python docs/generate.py` writes; with `--check` it writes nothing and fails if a file is not what it would write. Each
-room is looked at in a process of its own (room_facts.py), since two frameworks in one process get in each other's way.
+adapter is looked at in a process of its own (adapter_facts.py), since two frameworks in one process get in each other's
+way.
 """
 
 import argparse
@@ -18,20 +19,20 @@ from typing import Any
 import pages
 import stubs
 
-from scirs2_adapters.adapters import rooms
+from scirs2_adapters.adapters import adapters
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "scirs2_adapters"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
 
 
-def facts(room: str) -> dict[str, Any]:
-    """What a room says of itself: its public list, its stub, its spelling of each rule's fields."""
+def facts(adapter: str) -> dict[str, Any]:
+    """What an adapter says of itself: its public list, its stub, its spelling of each rule's fields."""
     environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "docs/room_facts.py"), room]
+    command = [sys.executable, str(ROOT / "docs/adapter_facts.py"), adapter]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        sys.exit(f"The room {room} cannot be looked at; `make setup` installs every framework.\n{done.stderr}")
+        sys.exit(f"The adapter {adapter} cannot be looked at; `make setup` installs every framework.\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -45,8 +46,8 @@ def between_markers(text: str, part: str, body: str) -> str:
 def generated() -> dict[Path, str]:
     """Every generated file with the text it should have."""
     with ThreadPoolExecutor(2) as pool:
-        by_room = dict(zip(rooms(), pool.map(facts, rooms()), strict=True))
-    spelling = {room: found["spelling"] for room, found in by_room.items()}
+        by_adapter = dict(zip(adapters(), pool.map(facts, adapters()), strict=True))
+    spelling = {adapter: found["spelling"] for adapter, found in by_adapter.items()}
     readme = (ROOT / "README.md").read_text()
     readme = between_markers(readme, "optimizers", pages.summary_table())
     readme = between_markers(readme, "tested", pages.tested_table())
@@ -55,7 +56,9 @@ def generated() -> dict[Path, str]:
         ROOT / "docs/optimizers.md": pages.optimizers(spelling),
         ROOT / "README.md": readme,
     }
-    return files | {PACKAGE / f"adapters/{room}/__init__.pyi": found["stub"] for room, found in by_room.items()}
+    return files | {
+        PACKAGE / f"adapters/{adapter}/__init__.pyi": found["stub"] for adapter, found in by_adapter.items()
+    }
 
 
 def stale(files: dict[Path, str]) -> list[str]:

@@ -132,24 +132,24 @@ def summary_table() -> str:
 
 
 def tested_table() -> str:
-    """README's table of versions: what is pinned, and the oldest that a room accepts."""
+    """README's table of versions: what is pinned, and the oldest that an adapter accepts."""
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = {"core": project["dependencies"], **project["optional-dependencies"]}
     rows = []
-    for room, lines in extras.items():
-        if room not in ("all", "demo", "bench"):
+    for adapter, lines in extras.items():
+        if adapter not in ("all", "demo", "bench"):
             floors = [line.partition(">=") for line in lines]
             tested = ", ".join(f"{name} {pins[name]}" for name, _, _ in floors)
-            rows.append([room, tested, ", ".join(f"{name} {floor}" if floor else name for name, _, floor in floors)])
-    return table(["room", "tested with", "works from"], rows)
+            rows.append([adapter, tested, ", ".join(f"{name} {floor}" if floor else name for name, _, floor in floors)])
+    return table(["adapter", "tested with", "works from"], rows)
 
 
 def arguments(rule: type[Rule], name: str, spelling: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
     """The fields of a rule, in every framework's words."""
     rows = []
     for core, field in rule.fields.items():
-        words = [f"`{spelling[room][name].get(core, core)}`" for room in SPELLINGS]
+        words = [f"`{spelling[adapter][name].get(core, core)}`" for adapter in SPELLINGS]
         rows.append([f"`{core}`", *words, f"`{shown(field.default)}`", range_of(field), field.means])
     return table(["core, sklearn", *SPELLINGS.values(), "default", "range", "meaning"], rows)
 

@@ -1,6 +1,6 @@
 """One optimizer, five frameworks: `names()` lists the optimizers, `get(name)` gives the rule behind one.
 
-The rooms are `scirs2_adapters.torch`, `.tf`, `.jax`, `.hf` and `.sklearn`; for plain numpy, `scirs2_adapters.core`.
+The adapters are `scirs2_adapters.torch`, `.tf`, `.jax`, `.hf` and `.sklearn`; for plain numpy, `scirs2_adapters.core`.
 Nothing is imported before it is asked for: a program that uses one framework never pays for another, nor for numba.
 """
 

@@ -1,4 +1,5 @@
-"""Which frameworks a run drives: all, or those named by `--rooms torch,jax`. It says so, and fails if one is not there.
+"""Which frameworks a run drives: all, or those named by `--adapters torch,jax`. It says so, and fails if one is not
+there.
 
 A suite that quietly skips an absent framework looks exactly like one that passed.
 """
@@ -7,21 +8,21 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
-from tests.boundaries.support import DISTRIBUTIONS, ROOMS, frameworks
+from tests.boundaries.support import ADAPTERS, DISTRIBUTIONS, frameworks
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rooms", default=",".join(ROOMS), help="rooms to test, by comma (default: all)")
+    parser.addoption("--adapters", default=",".join(ADAPTERS), help="adapters to test, by comma (default: all)")
 
 
 def requested(config: pytest.Config) -> list[str]:
-    return [room for room in str(config.getoption("--rooms")).split(",") if room]
+    return [adapter for adapter in str(config.getoption("--adapters")).split(",") if adapter]
 
 
-def installed(room: str) -> dict[str, str | None]:
+def installed(adapter: str) -> dict[str, str | None]:
     """Distribution -> version, None where it is absent; read from metadata, nothing is imported."""
     found: dict[str, str | None] = {}
-    for name in frameworks(room):
+    for name in frameworks(adapter):
         distribution = DISTRIBUTIONS.get(name, name)
         try:
             found[distribution] = version(distribution)
@@ -31,23 +32,34 @@ def installed(room: str) -> dict[str, str | None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    unknown = sorted(set(requested(config)) - set(ROOMS))
+    unknown = sorted(set(requested(config)) - set(ADAPTERS))
     absent = [
-        f"{room}: {name}" for room in requested(config) if room in ROOMS for name, v in installed(room).items() if not v
+        f"{adapter}: {name}"
+        for adapter in requested(config)
+        if adapter in ADAPTERS
+        for name, v in installed(adapter).items()
+        if not v
     ]
     if unknown or absent:
-        raise pytest.UsageError(f"--rooms asks for what is not here: {', '.join(unknown + absent)}")
+        raise pytest.UsageError(f"--adapters asks for what is not here: {', '.join(unknown + absent)}")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    rows = (f"{room} ({', '.join(f'{name} {v}' for name, v in installed(room).items())})" for room in requested(config))
-    return [f"rooms driven: {', '.join(rows)}"]
+    rows = (
+        f"{adapter} ({', '.join(f'{name} {v}' for name, v in installed(adapter).items())})"
+        for adapter in requested(config)
+    )
+    return [f"adapters driven: {', '.join(rows)}"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, as deselected, the cases of rooms that were not asked for."""
+    """Leave out, as deselected, the cases of adapters that were not asked for."""
     wanted = set(requested(config))
-    rooms = {item: getattr(item, "callspec", None) and item.callspec.params.get("room") for item in items}  # type: ignore[attr-defined]
-    left_out = [item for item, room in rooms.items() if isinstance(room, str) and room in ROOMS and room not in wanted]
+    adapters = {item: getattr(item, "callspec", None) and item.callspec.params.get("adapter") for item in items}  # type: ignore[attr-defined]
+    left_out = [
+        item
+        for item, adapter in adapters.items()
+        if isinstance(adapter, str) and adapter in ADAPTERS and adapter not in wanted
+    ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]

@@ -1,5 +1,7 @@
-"""One folder per framework, a room, all with the same file names. A room loads its own framework and no other's."""
+"""One folder per framework, an adapter, all with the same file names. An adapter loads its own framework and no
+other's.
+"""
 
-from scirs2_adapters.adapters._names import rooms
+from scirs2_adapters.adapters._names import adapters
 
-__all__ = ["rooms"]
+__all__ = ["adapters"]

@@ -16,7 +16,7 @@ console = Console()
 
 @app.command()
 def demo(
-    rooms: Annotated[str, typer.Option(help="Rooms by comma: torch,tf,jax,sklearn,hf. All by default.")] = "",
+    adapters: Annotated[str, typer.Option(help="Adapters by comma: torch,tf,jax,sklearn,hf. All by default.")] = "",
     output: Annotated[Path, typer.Option(help="Folder for the figure and the trajectories.")] = Path("demo-output"),
     quick: Annotated[bool, typer.Option("--quick", help="A few steps, to see that it runs.")] = False,
 ) -> None:
@@ -32,17 +32,17 @@ def demo(
     from scirs2_adapters.demo.data import MODULES, Settings
     from scirs2_adapters.demo.run import run
 
-    wanted = [room.strip() for room in rooms.split(",") if room.strip()] or list(MODULES)
-    if unknown := [room for room in wanted if room not in MODULES]:
-        raise _exit(f"`--rooms` must name some of {', '.join(MODULES)}. Received: {unknown[0]!r}.")
+    wanted = [adapter.strip() for adapter in adapters.split(",") if adapter.strip()] or list(MODULES)
+    if unknown := [adapter for adapter in wanted if adapter not in MODULES]:
+        raise _exit(f"`--adapters` must name some of {', '.join(MODULES)}. Received: {unknown[0]!r}.")
     short = {"steps": 40, "text_steps": 12, "rounds": 5} if quick else {}
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _exit(f"`--output` must be a folder that can be made. Received: {str(output)!r} ({error}).") from error
-    found = run([room for room in MODULES if room in wanted], Settings(str(output), **short), console)
+    found = run([adapter for adapter in MODULES if adapter in wanted], Settings(str(output), **short), console)
     ran = [f for f in found if not f.trouble]
-    if not ran or any(f.trouble and (rooms or not f.absent) for f in found):
+    if not ran or any(f.trouble and (adapters or not f.absent) for f in found):
         raise typer.Exit(1)
 
 
@@ -61,20 +61,20 @@ def list_() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, which rooms and paths work here, and why not."""
+    """Say what is installed, which adapters and paths work here, and why not."""
     from . import doctor as examination
 
     facts = Table.grid(padding=(0, 2))
     for name, value in {**examination.versions(), **examination.kernel()}.items():
         facts.add_row(f"[bold]{name}[/bold]", escape(value))
     console.print(facts)
-    table = Table("Room", "Host kernel", "Traced", show_lines=True)
+    table = Table("Adapter", "Host kernel", "Traced", show_lines=True)
     works = False
-    with console.status("stepping once in every room"):
-        for room in examination.examine():
-            works |= room.works
-            answers = [room.missing, ""] if room.missing else [room.host or "works", room.traced or "works"]
-            table.add_row(room.name, *(escape(a) for a in answers))
+    with console.status("stepping once in every adapter"):
+        for adapter in examination.examine():
+            works |= adapter.works
+            answers = [adapter.missing, ""] if adapter.missing else [adapter.host or "works", adapter.traced or "works"]
+            table.add_row(adapter.name, *(escape(a) for a in answers))
     console.print(table)
     if not works:
         raise typer.Exit(1)

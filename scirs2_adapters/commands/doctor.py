@@ -1,6 +1,6 @@
 """Examines an installation: what is here, what runs, and for what does not, why not.
 
-Each room is imported and stepped for real, in a process of its own: frameworks may crash while loading, and one must
+Each adapter is imported and stepped for real, in a process of its own: frameworks may crash while loading, and one must
 not hide the next.
 """
 
@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from scirs2_adapters import __version__
-from scirs2_adapters.adapters import rooms
+from scirs2_adapters.adapters import adapters
 from scirs2_adapters.core.cpu import compile as compiler
 from scirs2_adapters.core.cpu.engine import default_threads
 
@@ -30,8 +30,8 @@ _LIMIT = 180
 
 
 @dataclass(frozen=True)
-class Room:
-    """What became of one room: why it is missing, and why a path does not run; None where all is well."""
+class Adapter:
+    """What became of one adapter: why it is missing, and why a path does not run; None where all is well."""
 
     name: str
     missing: str | None
@@ -77,19 +77,19 @@ def _writable(directory: Path) -> str:
     return f"writable, {objects} kernels kept"
 
 
-def examine() -> Iterator[Room]:
-    """Each room in turn, in a fresh process."""
-    for name in rooms():
+def examine() -> Iterator[Adapter]:
+    """Each adapter in turn, in a fresh process."""
+    for name in adapters():
         yield _examine(name)
 
 
-def _examine(name: str) -> Room:
+def _examine(name: str) -> Adapter:
     command = [sys.executable, "-m", f"{__package__}.probe", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT, check=False)
     except subprocess.TimeoutExpired:
-        return Room(name, f"did not finish within {_LIMIT} seconds")
+        return Adapter(name, f"did not finish within {_LIMIT} seconds")
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [""]
-        return Room(name, f"its process ended with {done.returncode}: {last[0]}")
-    return Room(name, **json.loads(done.stdout))
+        return Adapter(name, f"its process ended with {done.returncode}: {last[0]}")
+    return Adapter(name, **json.loads(done.stdout))

@@ -1,7 +1,7 @@
-"""Which paths run in a room, here: by really stepping once on each. `python -m scirs2_adapters.commands.probe ROOM`
-tells as JSON.
+"""Which paths run in an adapter, here: by really stepping once on each. `python -m scirs2_adapters.commands.probe
+ADAPTER` tells as JSON.
 
-An answer deduced from versions would be a second opinion about what the rooms decide by themselves.
+An answer deduced from versions would be a second opinion about what the adapters decide by themselves.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
-from scirs2_adapters.adapters import rooms
+from scirs2_adapters.adapters import adapters
 
 
-def path_taken(room: str) -> str:
+def path_taken(adapter: str) -> str:
     """The path of an ordinary AdamW on float32 in this process: "host" where the kernel runs, else "traced"."""
-    return "traced" if kernel_obstacle(room, "host") else "host"
+    return "traced" if kernel_obstacle(adapter, "host") else "host"
 
 
-def kernel_obstacle(room: str, kernel: str) -> str | None:
-    """Why `kernel` cannot step this room's AdamW in this process, or None when it has done so."""
+def kernel_obstacle(adapter: str, kernel: str) -> str | None:
+    """Why `kernel` cannot step this adapter's AdamW in this process, or None when it has done so."""
     try:
-        _STEPS[room](kernel)
+        _STEPS[adapter](kernel)
     except Exception as error:  # whatever it is, it is the answer
         return " ".join(str(error).split()) or type(error).__name__
     return None
@@ -92,19 +92,19 @@ _STEPS: Final[dict[str, Callable[[str], None]]] = {
 
 
 def main() -> None:
-    """Import the room and step once on each path."""
+    """Import the adapter and step once on each path."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what frameworks print is not part of the answer
-    room = sys.argv[1]
-    assert room in rooms()
+    adapter = sys.argv[1]
+    assert adapter in adapters()
     found: dict[str, Any] = {"missing": None}
     try:
-        import_module(f"scirs2_adapters.{room}")
+        import_module(f"scirs2_adapters.{adapter}")
     except Exception as error:
         found["missing"] = " ".join(str(error).split()) or type(error).__name__
     else:
-        if room in _STEPS:
-            found |= {kernel: kernel_obstacle(room, kernel) for kernel in ("host", "traced")}
+        if adapter in _STEPS:
+            found |= {kernel: kernel_obstacle(adapter, kernel) for kernel in ("host", "traced")}
     json.dump(found, out)
     out.close()
 

@@ -119,7 +119,7 @@ class ArgumentNames:
 def by_name(
     call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any], before: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The arguments of a call by name. `before` are those that the room has already taken off the front."""
+    """The arguments of a call by name. `before` are those that the adapter has already taken off the front."""
     order = [k for k, p in known.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][len(before) :]
     if len(args) > len(order):
         after = f" after `{before[-1]}`" if before else ""

@@ -1,7 +1,7 @@
 """Docstrings of optimizers: what the author wrote, with the arguments and an example put in from the declaration.
 
 The author of a rule states formula, paper and differences; whatever the fields already say is never typed twice, so it
-cannot go stale. A room passes its own spelling and example and gets the same text in its host's words.
+cannot go stale. An adapter passes its own spelling and example and gets the same text in its host's words.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from .fields import Field
 
-#: What the arguments mean that every room adds to a rule's own.
+#: What the arguments mean that every adapter adds to a rule's own.
 OPTIONS = {
     "base": "the optimizer inside, by name or as a rule; its own arguments are taken here too.",
     "match": "None, or the framework whose own formula and defaults of this optimizer are taken.",

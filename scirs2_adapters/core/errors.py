@@ -1,7 +1,7 @@
-"""The errors of scirs2, one template each, so that every room speaks the same way.
+"""The errors of scirs2, one template each, so that every adapter speaks the same way.
 
 `` `Lion(beta1=...)` must be in [0, 1). Received: 1.5. `` and then the way out, when there is one. The argument is
-spelled as the user typed it in that room. All derive from ValueError, TypeError or ImportError, the types that
+spelled as the user typed it in that adapter. All derive from ValueError, TypeError or ImportError, the types that
 callers of the frameworks already catch.
 
 `require` reads a framework's version from the module it imported and not from package metadata: the same import name
@@ -40,7 +40,7 @@ class ArgumentTypeError(TypeError):
 
 
 class MissingExtraError(ImportError):
-    """A room's framework is not installed, or is older than the room can drive."""
+    """An adapter's framework is not installed, or is older than the adapter can drive."""
 
 
 def bad_value(call: str, argument: str, requirement: str, received: object, way_out: str = "") -> ArgumentValueError:
@@ -67,12 +67,12 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def require(
-    room: str,
+    adapter: str,
     needs: Mapping[str, tuple[str, str]],
     *,
     indirect: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
-    """Import what a room stands on, or say which extra is missing. The first statement of every room.
+    """Import what an adapter stands on, or say which extra is missing. The first statement of every adapter.
 
     `needs` maps an import name to the framework's name for people and the oldest version that works. `indirect` has
     the same form, for what the user's settings may make a framework import (Keras and its backend): never imported
@@ -86,25 +86,25 @@ def require(
         except ModuleNotFoundError as error:
             if error.name not in known:
                 raise
-            raise _missing(room, error.name, known[error.name][0]) from error
-        _check_version(room, module, *needs[name])
+            raise _missing(adapter, error.name, known[error.name][0]) from error
+        _check_version(adapter, module, *needs[name])
 
 
-def _missing(room: str, name: str, human: str) -> MissingExtraError:
+def _missing(adapter: str, name: str, human: str) -> MissingExtraError:
     return MissingExtraError(
-        f"`scirs2_adapters.{room}` needs {human}, which is not installed. Install it with "
-        f'`pip install "scirs2[{room}]"` (from a checkout: `pip install ".[{room}]"`).',
+        f"`scirs2_adapters.{adapter}` needs {human}, which is not installed. Install it with "
+        f'`pip install "scirs2[{adapter}]"` (from a checkout: `pip install ".[{adapter}]"`).',
         name=name,
     )
 
 
-def _check_version(room: str, module: ModuleType, human: str, floor: str) -> None:
+def _check_version(adapter: str, module: ModuleType, human: str, floor: str) -> None:
     found = getattr(module, "__version__", None)
     if not isinstance(found, str) or _release(found) >= _release(floor):
         return
     raise MissingExtraError(
-        f"`scirs2_adapters.{room}` needs {human} {floor} or newer. Found: {found}. Upgrade it with "
-        f'`pip install "scirs2[{room}]"` (from a checkout: `pip install ".[{room}]"`).',
+        f"`scirs2_adapters.{adapter}` needs {human} {floor} or newer. Found: {found}. Upgrade it with "
+        f'`pip install "scirs2[{adapter}]"` (from a checkout: `pip install ".[{adapter}]"`).',
         name=module.__name__,
     )
 

@@ -1,6 +1,6 @@
 """Hyperparameter fields: what a rule declares, and the one place where values are checked.
 
-A field is data (default, range, meaning), so constructors, signatures, documentation rows and every room's own
+A field is data (default, range, meaning), so constructors, signatures, documentation rows and every adapter's own
 spelling are derived from it. Values are checked when a rule is built and never later: inside a step a hyperparameter
 may be a traced array, which passes unchecked because it has no value yet. `structural` fields decide which slots exist
 (a momentum of 0 needs no buffer); `static` ones are constants of a variant. Both are part of a compiled kernel's

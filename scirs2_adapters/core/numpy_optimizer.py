@@ -1,4 +1,4 @@
-"""An optimizer for plain numpy arrays, stepped in place: scripts, federated servers, the scikit-learn room."""
+"""An optimizer for plain numpy arrays, stepped in place: scripts, federated servers, the scikit-learn adapter."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The array operations of a formula: the closed list of operations a formula may use besides + - * / and comparisons.
 
-A room binds these twelve names to its framework and is done: `Ops(sqrt=torch.sqrt, ...)`. A formula that needs
+An adapter binds these twelve names to its framework and is done: `Ops(sqrt=torch.sqrt, ...)`. A formula that needs
 another asks for it here first, once, for every path. Reductions keep the reduced axes (`axis=-1` gives (..., n, 1),
 `axis=None` gives a 0-d number), so that every result broadcasts against the parameter again. NaN passes through all of
 them: `maximum` and `sign` propagate it.
@@ -63,7 +63,7 @@ def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
 
-#: Scalar mathematics for `coefficients` on the host: python's own float64. Rooms that trace pass the same names of
+#: Scalar mathematics for `coefficients` on the host: python's own float64. Adapters that trace pass the same names of
 #: their framework.
 HOST_SCALARS = SimpleNamespace(
     sqrt=math.sqrt,

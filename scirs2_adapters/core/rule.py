@@ -59,7 +59,7 @@ class Rule(Routed):
     #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: str | None = None
-    #: Whether a step needs_closure the model itself and so needs a closure: the rules in `closures/`.
+    #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
     needs_closure: bool = False
     #: For each framework with an optimizer of this name, the defaults and traits that give its formula.
     matches: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -105,7 +105,7 @@ class Rule(Routed):
     def build(
         cls, hyper: Scalars, *, match: str | None = None, spell: Callable[[str], str] = str, call: str = ""
     ) -> Self:
-        """A rule from core names; errors spell the arguments as the room's user typed them."""
+        """A rule from core names; errors spell the arguments as the adapter's user typed them."""
         new = object.__new__(cls)
         new._fill(hyper, match, spell, call or cls.__name__)
         return new

@@ -55,7 +55,7 @@ class Slot:
     axis: int = 0
 
     def initial_value(self, rule: Any) -> Any:
-        """The number in all of it before the first step; 0 for a copy, which the room makes."""
+        """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
         return getattr(rule, self.initial or "", 0.0) if not isinstance(self.initial, float) else self.initial
 
     def along(self, axes: Axes) -> Self:
@@ -113,8 +113,8 @@ def refusal(leaf: Leaf, moduli: bool | None, first_step: object) -> str | None:
 
 
 def slot(present_if: str | None = None, initial: str | None = None) -> Slot:
-    """A slot like the parameter that exists only when the field or method `present_if` of the rule says so, and is full of
-    the value of the field `initial` at first.
+    """A slot like the parameter that exists only when the field or method `present_if` of the rule says so, and is full
+    of the value of the field `initial` at first.
     """
     return Slot(present_if=present_if, initial=initial)
 

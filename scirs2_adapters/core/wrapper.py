@@ -69,7 +69,9 @@ class Wrapper(Rule):
             base = base.build(given, match=match, spell=spell, call=call)
         vars(self).update(base=base, match=base.match, fields={**type(self).fields, **base.fields})
         vars(self).update({k: getattr(base, k) for k in base.fields})
-        vars(self).update(decay="inside", time_dependence="step", sparse=base.sparse if base.sparse == "exact" else None)
+        vars(self).update(
+            decay="inside", time_dependence="step", sparse=base.sparse if base.sparse == "exact" else None
+        )
         vars(self).update(moduli=base.moduli)
         self.check(spell, call)
 

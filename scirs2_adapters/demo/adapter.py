@@ -1,4 +1,4 @@
-"""What every room of the demo does, in its framework's own idiom: train, say which path ran, and step side by side."""
+"""What each adapter of the demo does, in its framework's idiom: train, say which path ran, and step side by side."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Watch:
         self._snapshots.append(np.concatenate([p.ravel() for p in self.last]))
 
 
-class Room(ABC):
+class Adapter(ABC):
     """One framework of the demo. `OWN` names the framework's own optimizer for each of ours, where it has one."""
 
     OWN: ClassVar[Mapping[str, str]] = {}
@@ -68,8 +68,8 @@ class Room(ABC):
         """Two functions that make one optimizer step on the demo's model: ours, and the framework's own."""
 
 
-class DigitsRoom(Room):
-    """A room that trains the perceptron on digits."""
+class DigitsAdapter(Adapter):
+    """An adapter that trains the perceptron on digits."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -1,4 +1,4 @@
-"""What all rooms of the demo are given, as plain arrays: two problems, their first weights and batches,
+"""What all adapters of the demo are given, as plain arrays: two problems, their first weights and batches,
 hyperparameters.
 
 A gap between two trajectories means something only if everything but the framework is equal. So initial weights and
@@ -20,12 +20,12 @@ import numpy as np
 
 from scirs2_adapters.core.errors import require
 
-#: The optimizers of the demo by the core's names. Each room spells them in its framework's words.
+#: The optimizers of the demo by the core's names. Each adapter spells them in its framework's words.
 HYPER: Final = {
     "adamw": {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 1e-2},
     "lion": {"learning_rate": 3e-4, "beta1": 0.9, "beta2": 0.99, "weight_decay": 1e-2},
 }
-#: The module of each room, in the order of the table.
+#: The module of each adapter, in the order of the table.
 MODULES: Final = {
     "torch": "torch_digits",
     "tf": "keras_digits",
@@ -51,9 +51,9 @@ class Settings:
     rounds: int = 60
     seed: int = 0
 
-    def of(self, room: str) -> int:
-        """The steps of this room's problem."""
-        return self.text_steps if room == "hf" else self.steps
+    def of(self, adapter: str) -> int:
+        """The steps of this adapter's problem."""
+        return self.text_steps if adapter == "hf" else self.steps
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Digits:
         return list(zip(self.x, self.y, strict=True))
 
     def score(self, parameters: Sequence[np.ndarray]) -> tuple[float, float]:
-        """Loss over all batches and accuracy on held-out digits, by numpy: one judge for all rooms."""
+        """Loss over all batches and accuracy on held-out digits, by numpy: one judge for all adapters."""
         logits = _forward(self.x.reshape(-1, SIZES[0]), parameters)
         shifted = logits - logits.max(axis=1, keepdims=True)
         likelihood = shifted[np.arange(len(shifted)), self.y.ravel()] - np.log(np.exp(shifted).sum(axis=1))
@@ -87,7 +87,7 @@ def _forward(x: np.ndarray, parameters: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def write_digits(settings: Settings) -> None:
-    """Draw weights and batches, and leave them where every room finds them: only scikit-learn can load the digits."""
+    """Draw weights and batches, and leave them where all adapters find them: only scikit-learn can load the digits."""
     require("sklearn", {"sklearn": ("scikit-learn", "1.6")})
     from sklearn.datasets import load_digits
 

@@ -17,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, 
 from scirs2_adapters import torch as ours
 from scirs2_adapters.hf import optim
 
-from .adapter import Room as Base
+from .adapter import Adapter as Base
 from .adapter import Step, Watch
 from .data import HYPER, WINDOW, Settings, read_text
 
@@ -34,7 +34,7 @@ class _Each(TrainerCallback):
             self._watch(float(logs["loss"]), self._arrays)
 
 
-class Room(Base):
+class Adapter(Base):
     """A GPT-2 of two layers that reads characters."""
 
     OWN = {"adamw": 'TrainingArguments(optim="adamw_torch")'}
@@ -46,7 +46,7 @@ class Room(Base):
         self._data = [{"input_ids": row, "labels": row} for row in torch.from_numpy(np.resize(rows, rows.shape))]
 
     def kinds(self, optimizer: str) -> list[str]:
-        """The reference of the gap, and then as in every room."""
+        """The reference of the gap, and then as in every adapter."""
         return ["reference", *super().kinds(optimizer)]
 
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:

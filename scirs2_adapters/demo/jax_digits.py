@@ -13,13 +13,13 @@ import optax
 
 from scirs2_adapters.jax import adamw, lion, step
 
-from .adapter import DigitsRoom, Step, Watch
+from .adapter import DigitsAdapter, Step, Watch
 from .data import HYPER
 
 Update = Callable[..., tuple[Any, Any]]
 
 
-class Room(DigitsRoom):
+class Adapter(DigitsAdapter):
     """A perceptron written out in jnp."""
 
     OWN = {"adamw": "optax.adamw", "lion": "optax.lion"}

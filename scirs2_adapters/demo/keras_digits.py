@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from scirs2_adapters.tf import AdamW, Lion
 
-from .adapter import DigitsRoom, Step, Watch
+from .adapter import DigitsAdapter, Step, Watch
 from .data import BATCH, HYPER, SIZES
 
 
@@ -27,7 +27,7 @@ class _Each(keras.callbacks.Callback):
         self.model.reset_metrics()
 
 
-class Room(DigitsRoom):
+class Adapter(DigitsAdapter):
     """A `keras.Sequential` of dense layers."""
 
     OWN = {"adamw": "keras.optimizers.AdamW", "lion": "keras.optimizers.Lion"}

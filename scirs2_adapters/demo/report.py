@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-#: How the rooms are called in public.
+#: How the adapters are called in public.
 TITLES: Final = {"torch": "PyTorch", "tf": "Keras", "jax": "JAX", "sklearn": "scikit-learn", "hf": "HF Trainer"}
 OPTIMIZERS: Final = {"adamw": "AdamW", "lion": "Lion"}
 
@@ -20,7 +20,7 @@ OPTIMIZERS: Final = {"adamw": "AdamW", "lion": "Lion"}
 class Run:
     """One training run."""
 
-    room: str
+    adapter: str
     optimizer: str
     kind: str
     losses: list[float] = field(default_factory=list)
@@ -32,9 +32,9 @@ class Run:
 
 @dataclass
 class Found:
-    """All that one room has told."""
+    """All that one adapter has told."""
 
-    room: str
+    adapter: str
     runs: list[Run] = field(default_factory=list)
     own: dict[str, str] = field(default_factory=dict)
     path: str = ""
@@ -45,12 +45,12 @@ class Found:
 
 
 def measure_gaps(found: Sequence[Found]) -> str:
-    """Fill in each run's distance to the reference; returns the room that is the reference for digits."""
+    """Fill in each run's distance to the reference; returns the adapter that is the reference for digits."""
     done = [run for f in found for run in f.runs if run.trajectory]
-    base = next((f.room for f in found if f.room != "hf" and any(r.trajectory for r in f.runs)), "")
+    base = next((f.adapter for f in found if f.adapter != "hf" and any(r.trajectory for r in f.runs)), "")
     for run in done:
-        room, kind = ("hf", "reference") if run.room == "hf" else (base, "ours")
-        reference = next((r for r in done if (r.room, r.kind, r.optimizer) == (room, kind, run.optimizer)), None)
+        adapter, kind = ("hf", "reference") if run.adapter == "hf" else (base, "ours")
+        reference = next((r for r in done if (r.adapter, r.kind, r.optimizer) == (adapter, kind, run.optimizer)), None)
         if reference is not None and reference is not run:
             run.gap = gap(np.load(run.trajectory), np.load(reference.trajectory))
     return base
@@ -64,7 +64,7 @@ def gap(trajectory: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def table(found: Sequence[Found]) -> Table:
-    """One row for each run, and one for each room that could not run. Fits into 80 columns, as a log has them."""
+    """One row for each run, and one for each adapter that could not run. Fits into 80 columns, as a log has them."""
     made = Table(title="The same optimizer in five frameworks", padding=0, show_edge=False)
     for name in ("Framework", "Optimizer", "Path"):
         made.add_column(name, overflow="fold", no_wrap=name != "Optimizer")
@@ -74,7 +74,7 @@ def table(found: Sequence[Found]) -> Table:
         for run in (r for r in f.runs if r.trajectory and r.kind != "reference"):
             made.add_row(*_row(f, run), style="dim" if run.kind == "own" else "")
         if f.trouble:
-            made.add_row(TITLES[f.room], Text("not installed" if f.absent else "failed", style="red"))
+            made.add_row(TITLES[f.adapter], Text("not installed" if f.absent else "failed", style="red"))
         made.add_section()
     return made
 
@@ -83,7 +83,7 @@ def _row(found: Found, run: Run) -> list[str]:
     own = run.kind == "own"
     ratio = found.ratios.get(run.optimizer)
     return [
-        TITLES[run.room],
+        TITLES[run.adapter],
         _short(found.own[run.optimizer]) if own else OPTIMIZERS[run.optimizer],
         "its own" if own else f"{found.path} kernel" if found.path == "host" else found.path,
         f"{run.loss:.4f}",
@@ -102,13 +102,13 @@ def explanation(found: Sequence[Found], reference: str) -> str:
     parts = ["Gap: the largest distance of the parameters from the reference's, relative to the length of its path."]
     if reference:
         parts.append(f"The reference is our optimizer in {TITLES[reference]}.")
-    if any(f.room == "hf" for f in found):
+    if any(f.adapter == "hf" for f in found):
         parts.append("For the HF Trainer, a small GPT-2 on the standard library's source, it is a plain torch loop.")
     parts.append(
         "Step / own: the time of one step of our optimizer by one of the framework's own, medians, side by side."
     )
     parts.append("Dim rows: the framework's own optimizer.")
-    if any(f.room == "sklearn" for f in found):
+    if any(f.adapter == "sklearn" for f in found):
         parts.append("scikit-learn's nearest to AdamW has no decay.")
     return " ".join(parts)
 
@@ -140,14 +140,14 @@ def figure(found: Sequence[Found], file: Path) -> None:
 def _legend(runs: Sequence[tuple[Found, Run]]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    rooms = dict.fromkeys(r.room for _, r in runs)
-    colors = [Line2D([], [], color=_COLORS[room], lw=4, label=TITLES[room]) for room in rooms]
+    adapters = dict.fromkeys(r.adapter for _, r in runs)
+    colors = [Line2D([], [], color=_COLORS[adapter], lw=4, label=TITLES[adapter]) for adapter in adapters]
     styles = {"-": "our optimizer", ":": "the framework's own"}
     return colors + [Line2D([], [], color="black", ls=style, label=label) for style, label in styles.items()]
 
 
 def _in(run: Run, text: bool, optimizer: str) -> bool:
-    return (run.room == "hf") == text and run.optimizer == optimizer
+    return (run.adapter == "hf") == text and run.optimizer == optimizer
 
 
 _COLORS: Final = {"torch": "tab:red", "tf": "tab:orange", "jax": "tab:blue", "sklearn": "tab:green", "hf": "tab:purple"}
@@ -160,7 +160,7 @@ def _losses(axes: Any, runs: Sequence[tuple[Found, Run]]) -> None:
         if run.kind == "own":
             axes.plot(_smooth(run.losses), color="black", lw=1, ls=":", zorder=3)
         elif run.kind == "ours":
-            axes.plot(_smooth(run.losses), color=_COLORS[run.room], lw=width, solid_capstyle="butt")
+            axes.plot(_smooth(run.losses), color=_COLORS[run.adapter], lw=width, solid_capstyle="butt")
             width = max(1.2, width - 2.4)
     axes.set_xlabel("step")
 
@@ -172,7 +172,7 @@ def _gaps(axes: Any, runs: Sequence[tuple[Found, Run]]) -> None:
         if run.gap is not None:
             x = np.linspace(0, len(run.losses), len(run.gap) + 1)[1:]
             line = ":" if run.kind == "own" else "-"
-            axes.plot(x, np.maximum(run.gap, floor), color=_COLORS[run.room], lw=1.8, ls=line)
+            axes.plot(x, np.maximum(run.gap, floor), color=_COLORS[run.adapter], lw=1.8, ls=line)
     axes.axhline(1e-6, color="0.6", lw=0.8)
     axes.set(yscale="log", ylim=(floor / 2, 1.5), xlabel="step")
 

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from .data import Settings, write_digits
 from .report import OPTIMIZERS, TITLES, Found, Run, explanation, figure, measure_gaps, table
 
-#: A room that takes longer than this many seconds hangs.
+#: An adapter that takes longer than this many seconds hangs.
 LIMIT: Final = 600
 
 #: All on the CPU: what is compared are optimizers, and there every framework multiplies matrices in full float32. And
@@ -39,19 +39,19 @@ ENVIRONMENT: Final = {
 }
 
 
-def run(rooms: Sequence[str], settings: Settings, console: Console) -> list[Found]:
-    """Train in all rooms, print the table, save the figure and name it on the last line."""
+def run(adapters: Sequence[str], settings: Settings, console: Console) -> list[Found]:
+    """Train in all adapters, print the table, save the figure and name it on the last line."""
     output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
-    if set(rooms) != {"hf"}:
+    if set(adapters) != {"hf"}:
         write_digits(settings)
     with _progress(console) as progress:
-        found = [_room(room, settings, progress) for room in rooms]
+        found = [_adapter(adapter, settings, progress) for adapter in adapters]
     reference = measure_gaps(found)
     console.print(table(found), explanation(found, reference), sep="\n", highlight=False)
     for f in found:
         if f.trouble:
-            console.print(f"[red]{TITLES[f.room]}:[/red] {escape(f.trouble)}", soft_wrap=True, highlight=False)
+            console.print(f"[red]{TITLES[f.adapter]}:[/red] {escape(f.trouble)}", soft_wrap=True, highlight=False)
     if any(r.trajectory for f in found for r in f.runs):
         file = output / "demo.png"
         figure(found, file)
@@ -71,21 +71,21 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _room(room: str, settings: Settings, progress: Progress) -> Found:
-    found, task = Found(room), progress.add_task(f"{TITLES[room]}: starting", total=None, loss="")
-    log = Path(settings.output) / f"{room}.log"
+def _adapter(adapter: str, settings: Settings, progress: Progress) -> Found:
+    found, task = Found(adapter), progress.add_task(f"{TITLES[adapter]}: starting", total=None, loss="")
+    log = Path(settings.output) / f"{adapter}.log"
     with log.open("w") as errors:
-        for event in _events(room, settings, errors):
+        for event in _events(adapter, settings, errors):
             _take(event, found, progress, task, settings)
     if found.exit_code:
         found.trouble = f"its process ended with {found.exit_code}: {_last_line(log)} (all of it: {log})"
-    progress.update(task, description=f"{TITLES[room]}: {'done' if not found.trouble else 'not run'}", loss="")
+    progress.update(task, description=f"{TITLES[adapter]}: {'done' if not found.trouble else 'not run'}", loss="")
     progress.stop_task(task)
     return found
 
 
-def _events(room: str, settings: Settings, errors: Any) -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", f"{__package__}.worker", room, json.dumps(asdict(settings))]
+def _events(adapter: str, settings: Settings, errors: Any) -> Iterator[dict[str, Any]]:
+    command = [sys.executable, "-m", f"{__package__}.worker", adapter, json.dumps(asdict(settings))]
     environment = {**os.environ, **ENVIRONMENT}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process:
         watchdog = threading.Timer(LIMIT, process.kill)
@@ -104,14 +104,14 @@ def _take(event: dict[str, Any], found: Found, progress: Progress, task: TaskID,
     match event["event"]:
         case "missing":
             found.trouble, found.absent = event["why"], True
-        case "room":
+        case "adapter":
             found.own, found.path = event["own"], event["path"]
-            total = settings.of(found.room) * sum(map(len, event["runs"].values()))
+            total = settings.of(found.adapter) * sum(map(len, event["runs"].values()))
             progress.update(task, total=total)
         case "begin":
-            run = Run(found.room, event["optimizer"], event["kind"])
+            run = Run(found.adapter, event["optimizer"], event["kind"])
             found.runs.append(run)
-            progress.update(task, description=f"{TITLES[found.room]}: {_label(found, run)}")
+            progress.update(task, description=f"{TITLES[found.adapter]}: {_label(found, run)}")
         case "step":
             found.runs[-1].losses.append(event["loss"])
             progress.update(task, advance=1, loss=f"loss {event['loss']:.4f}")

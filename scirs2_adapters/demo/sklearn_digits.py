@@ -14,7 +14,7 @@ from sklearn.neural_network import MLPClassifier as Theirs
 
 from scirs2_adapters.sklearn import AdamW, Lion, MLPClassifier
 
-from .adapter import DigitsRoom, Step, Watch
+from .adapter import DigitsAdapter, Step, Watch
 from .data import BATCH, HYPER, SIZES
 
 
@@ -37,7 +37,7 @@ class _Own(_Given, Theirs):
     pass
 
 
-class Room(DigitsRoom):
+class Adapter(DigitsAdapter):
     """An `MLPClassifier` without its L2 term."""
 
     OWN = {"adamw": 'MLPClassifier(solver="adam")'}

@@ -10,11 +10,11 @@ import torch
 
 from scirs2_adapters.torch import AdamW, Lion
 
-from .adapter import DigitsRoom, Step, Watch
+from .adapter import DigitsAdapter, Step, Watch
 from .data import HYPER, SIZES
 
 
-class Room(DigitsRoom):
+class Adapter(DigitsAdapter):
     """A `torch.nn.Sequential` of linear layers."""
 
     OWN = {"adamw": "torch.optim.AdamW"}

@@ -11,11 +11,11 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from scirs2_adapters.adapters import rooms
+from scirs2_adapters.adapters import adapters
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "scirs2_adapters"
-ROOMS = rooms()
+ADAPTERS = adapters()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 #: Import names of everything that a bare import must not load.
@@ -24,7 +24,7 @@ HEAVY = ("torch", "tensorflow", "keras", "jax", "optax", "transformers", "accele
 #: The distribution behind an import name, where the two differ.
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
-#: Installed before a room is imported, after its framework: every audited deed from then on is the room's own.
+#: Installed before an adapter is imported, after its framework: every audited deed from then on is the adapter's own.
 WATCH = """
 import os, sys
 def watch(event, args):
@@ -76,20 +76,20 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
 
 
-def requirements(room: str) -> dict[str, dict[str, tuple[str, str]]]:
-    """The `needs` and `indirect` tables a room hands to `require`, read without importing the room."""
-    tree = ast.parse((PACKAGE / "adapters" / room / "__init__.py").read_text())
+def requirements(adapter: str) -> dict[str, dict[str, tuple[str, str]]]:
+    """The `needs` and `indirect` tables an adapter hands to `require`, read without importing the adapter."""
+    tree = ast.parse((PACKAGE / "adapters" / adapter / "__init__.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node.func) == "require"]
-    assert len(calls) == 1, f"{room}/__init__.py should call require() once, before it imports its framework"
+    assert len(calls) == 1, f"{adapter}/__init__.py should call require() once, before it imports its framework"
     named = {word.arg: word.value for word in calls[0].keywords}
-    assert ast.literal_eval(calls[0].args[0]) == room, f"{room}/__init__.py asks require() for another room"
+    assert ast.literal_eval(calls[0].args[0]) == adapter, f"{adapter}/__init__.py asks require() for another adapter"
     indirect = ast.literal_eval(named["indirect"]) if "indirect" in named else {}
     return {"needs": ast.literal_eval(calls[0].args[1]), "indirect": indirect}
 
 
-def frameworks(room: str) -> dict[str, tuple[str, str]]:
-    """Import names of the frameworks a room may use, with their name for people and the oldest version."""
-    tables = requirements(room)
+def frameworks(adapter: str) -> dict[str, tuple[str, str]]:
+    """Import names of the frameworks an adapter may use, with their name for people and the oldest version."""
+    tables = requirements(adapter)
     return {**tables["needs"], **tables["indirect"]}
 
 

@@ -1,16 +1,16 @@
-"""adapters/X -> core -> numpy, read from the import statements: numba in core/cpu only, rooms apart."""
+"""adapters/X -> core -> numpy, read from the import statements: numba in core/cpu only, adapters apart."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.boundaries.support import PACKAGE, ROOMS, ROOT, frameworks, imports, python_files, relative
+from tests.boundaries.support import ADAPTERS, PACKAGE, ROOT, frameworks, imports, python_files, relative
 
-#: What a room may import besides core, itself and the frameworks it requires: import prefix -> reason.
+#: What an adapter may import besides core, itself and the frameworks it requires: import prefix -> reason.
 ALSO = {
     "hf": {
-        "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch room's"
+        "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch adapter's"
     },
     "torch": {"triton": "torch's CUDA builds bring it; it is imported when a kernel for a CUDA device is first built"},
 }
@@ -41,33 +41,35 @@ def test_an_optimizer_imports_the_core_only() -> None:
     assert [line for file in files for line in outside(file, {"scirs2_adapters.core"})] == []
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_the_core_and_its_own_framework(room: str) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_imports_the_core_and_its_own_framework(adapter: str) -> None:
     allowed = {
         "numpy",
         "scirs2_adapters.core",
-        f"scirs2_adapters.adapters.{room}",
-        *frameworks(room),
-        *ALSO.get(room, {}),
+        f"scirs2_adapters.adapters.{adapter}",
+        *frameworks(adapter),
+        *ALSO.get(adapter, {}),
     }
-    files = python_files(PACKAGE / "adapters" / room)
+    files = python_files(PACKAGE / "adapters" / adapter)
     assert [line for file in files for line in outside(file, allowed)] == []
 
 
-@pytest.mark.parametrize(("room", "prefix"), [(room, prefix) for room, extra in ALSO.items() for prefix in extra])
-def test_every_exception_is_still_needed(room: str, prefix: str) -> None:
-    names = [name for file in python_files(PACKAGE / "adapters" / room) for _, name in imports(file)]
-    assert any(f"{name}.".startswith(f"{prefix}.") for name in names), f"ALSO[{room!r}] can go"
+@pytest.mark.parametrize(
+    ("adapter", "prefix"), [(adapter, prefix) for adapter, extra in ALSO.items() for prefix in extra]
+)
+def test_every_exception_is_still_needed(adapter: str, prefix: str) -> None:
+    names = [name for file in python_files(PACKAGE / "adapters" / adapter) for _, name in imports(file)]
+    assert any(f"{name}.".startswith(f"{prefix}.") for name in names), f"ALSO[{adapter!r}] can go"
 
 
-def test_the_listing_of_rooms_imports_nothing() -> None:
+def test_the_listing_of_adapters_imports_nothing() -> None:
     files = [PACKAGE / "adapters/__init__.py", PACKAGE / "adapters/_names.py"]
     assert [line for file in files for line in outside(file, {"scirs2_adapters.adapters._names"})] == []
 
 
 def test_the_core_names_no_framework() -> None:
-    """Adding a framework teaches the core nothing: a foreign array is recognised through `sys.modules` in its room."""
-    hosts = {name for room in ROOMS for name in frameworks(room)}
+    """A new framework teaches the core nothing: foreign arrays are recognised through `sys.modules` in adapters."""
+    hosts = {name for adapter in ADAPTERS for name in frameworks(adapter)}
     found = [(relative(file), name) for file in python_files(PACKAGE / "core") for _, name in imports(file)]
     assert [row for row in found if row[1].split(".")[0] in hosts] == []
 

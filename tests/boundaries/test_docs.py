@@ -1,8 +1,8 @@
 """Every code block of README and docs runs, every docstring's example too, and generated files are what they would be.
 
-A block is ```` ```python ````. The blocks of a page run in order, those of each room in a process of their own, as two
-frameworks in one process get in each other's way. `python file=path` is written to that path in a copy of the package,
-in which the page's other blocks then run. `python no-run` is not run, and its first line says why.
+A block is ```` ```python ````. The blocks of a page run in order, those of each adapter in a process of their own, as
+two frameworks in one process get in each other's way. `python file=path` is written to that path in a copy of the
+package, in which the page's other blocks then run. `python no-run` is not run, and its first line says why.
 """
 
 import json
@@ -18,11 +18,11 @@ import pytest
 
 from scirs2_adapters import names
 from scirs2_adapters.core import with_closure
-from tests.boundaries.support import ROOMS, ROOT, fresh
+from tests.boundaries.support import ADAPTERS, ROOT, fresh
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```python *([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-ROOM = re.compile(rf"scirs2_adapters\.({'|'.join(ROOMS)})\b")
+ADAPTER = re.compile(rf"scirs2_adapters\.({'|'.join(ADAPTERS)})\b")
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 #: Runs blocks as if they were the page, so that a traceback shows the page's own line numbers.
@@ -43,9 +43,9 @@ class Block(NamedTuple):
     code: str
 
     @property
-    def room(self) -> str:
-        """The room it uses; "core" if it uses none."""
-        found = ROOM.search(self.code)
+    def adapter(self) -> str:
+        """The adapter it uses; "core" if it uses none."""
+        found = ADAPTER.search(self.code)
         return found[1] if found else "core"
 
 
@@ -54,7 +54,7 @@ def blocks(page: Path) -> list[Block]:
     return [Block(text[: m.start()].count("\n") + 1, m[1].strip(), m[2]) for m in FENCE.finditer(text)]
 
 
-CASES = [(page, room) for page in PAGES for room in dict.fromkeys(b.room for b in blocks(page) if not b.info)]
+CASES = [(page, adapter) for page in PAGES for adapter in dict.fromkeys(b.adapter for b in blocks(page) if not b.info)]
 
 
 def tree_with(files: list[Block], where: Path) -> Path:
@@ -71,14 +71,14 @@ def tree_with(files: list[Block], where: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "room"), CASES, ids=[f"{p.relative_to(ROOT)}-{room}" for p, room in CASES])
-def test_every_code_block_runs(page: Path, room: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "adapter"), CASES, ids=[f"{p.relative_to(ROOT)}-{adapter}" for p, adapter in CASES])
+def test_every_code_block_runs(page: Path, adapter: str, tmp_path: Path) -> None:
     found = blocks(page)
     files = [b for b in found if b.info.startswith("file=")]
     tree = tree_with(files, tmp_path / "tree") if files else ROOT
     work = tmp_path / "work"
     work.mkdir()
-    given = json.dumps([page.name, [(b.line, b.code) for b in found if not b.info and b.room == room]])
+    given = json.dumps([page.name, [(b.line, b.code) for b in found if not b.info and b.adapter == adapter]])
     environment = {**os.environ, **QUIET, "PYTHONPATH": str(tree)}
     command = [sys.executable, "-c", RUNNER]
     done = subprocess.run(
@@ -108,14 +108,14 @@ def test_links_to_headings_lead_to_one(page: Path) -> None:
     assert [(to.name, anchor) for to, anchor in targets if anchor not in anchors(to)] == []
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_room_has_a_page_with_a_block_that_runs(room: str) -> None:
-    assert (ROOT / f"docs/{room}.md", room) in CASES
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_every_adapter_has_a_page_with_a_block_that_runs(adapter: str) -> None:
+    assert (ROOT / f"docs/{adapter}.md", adapter) in CASES
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_the_lines_of_the_readme_can_be_imported(room: str) -> None:
-    lines = re.findall(rf"from scirs2_adapters\.{room} import \w+", (ROOT / "README.md").read_text())
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_the_lines_of_the_readme_can_be_imported(adapter: str) -> None:
+    lines = re.findall(rf"from scirs2_adapters\.{adapter} import \w+", (ROOT / "README.md").read_text())
     assert lines
     fresh("\n".join(lines), **QUIET)
 
@@ -135,13 +135,13 @@ def test_the_docstring_of_a_rule_has_all_parts_and_its_example_runs(name: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ROOMS)
-def test_the_examples_in_the_docstrings_of_a_room_run(room: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_the_examples_in_the_docstrings_of_an_adapter_run(adapter: str, tmp_path: Path) -> None:
     code = f"""
-import doctest, inspect, os, scirs2_adapters.{room} as room
+import doctest, inspect, os, scirs2_adapters.{adapter} as adapter
 os.chdir({str(tmp_path)!r})
-for name in room.__all__:
-    text = inspect.getdoc(getattr(room, name)) or ""
+for name in adapter.__all__:
+    text = inspect.getdoc(getattr(adapter, name)) or ""
     example = doctest.DocTestParser().get_doctest(text, {{}}, name, None, 0)
     assert text and not doctest.DocTestRunner(verbose=False).run(example).failed, name
 """
@@ -151,8 +151,8 @@ for name in room.__all__:
 
 @pytest.mark.slow
 def test_generated_files_are_fresh(request: pytest.FixtureRequest) -> None:
-    if sorted(request.config.getoption("--rooms").split(",")) != sorted(ROOMS):
-        pytest.skip("the generated pages show every room, and not every room was asked for")
+    if sorted(request.config.getoption("--adapters").split(",")) != sorted(ADAPTERS):
+        pytest.skip("the generated pages show every adapter, and not every adapter was asked for")
     command = [sys.executable, str(ROOT / "docs/generate.py"), "--check"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.boundaries.support import HEAVY, ROOMS, WATCH, fresh
+from tests.boundaries.support import ADAPTERS, HEAVY, WATCH, fresh
 
 BARE = {
     "import": "import scirs2_adapters",
     "names": "import scirs2_adapters as s2; assert s2.names()",
     "get": "import scirs2_adapters as s2; [s2.get(name) for name in s2.names()]",
     "core": "import scirs2_adapters.core",
-    "rooms": "from scirs2_adapters.adapters import rooms; assert rooms()",
+    "adapters": "from scirs2_adapters.adapters import adapters; assert adapters()",
     "unknown name": "import scirs2_adapters as s2\ntry: s2.get('adamm')\nexcept ValueError: pass",
 }
 
@@ -50,5 +50,5 @@ def test_an_unknown_attribute_is_an_attribute_error() -> None:
     fresh("import scirs2_adapters as s2; assert not hasattr(s2, 'nothing_of_this_name')")
 
 
-def test_there_are_rooms() -> None:
-    assert {"torch", "tf", "jax", "hf", "sklearn"} <= set(ROOMS)
+def test_there_are_adapters() -> None:
+    assert {"torch", "tf", "jax", "hf", "sklearn"} <= set(ADAPTERS)

@@ -1,11 +1,11 @@
-"""A room without its framework says which install mends it; a broken install speaks for itself.
+"""An adapter without its framework says which install mends it; a broken install speaks for itself.
 
 Absence and breakage are simulated by a finder in front of all others, in an interpreter of its own.
 """
 
 import pytest
 
-from tests.boundaries.support import ROOMS, frameworks, fresh, last_line, requirements
+from tests.boundaries.support import ADAPTERS, frameworks, fresh, last_line, requirements
 
 #: `{name}` cannot be found or fails on import, the way `{error}` says, whatever is really installed.
 FINDER = """
@@ -23,8 +23,8 @@ import {name}
 {name}.__version__ = {version!r}
 """
 
-NEEDED = [(room, name, *need) for room in ROOMS for name, need in requirements(room)["needs"].items()]
-each_need = pytest.mark.parametrize(("room", "name", "human", "floor"), NEEDED)
+NEEDED = [(adapter, name, *need) for adapter in ADAPTERS for name, need in requirements(adapter)["needs"].items()]
+each_need = pytest.mark.parametrize(("adapter", "name", "human", "floor"), NEEDED)
 
 
 def absent(name: str) -> str:
@@ -33,20 +33,20 @@ def absent(name: str) -> str:
 
 @each_need
 @pytest.mark.parametrize("path", ["scirs2_adapters", "scirs2_adapters.adapters"])
-def test_a_missing_framework_names_its_extra(path: str, room: str, name: str, human: str, floor: str) -> None:
-    done = fresh(f"{absent(name)}\nimport {path}.{room}", check=False)
-    named = f"`scirs2_adapters.{room}` needs {human}, which is not installed. "
+def test_a_missing_framework_names_its_extra(path: str, adapter: str, name: str, human: str, floor: str) -> None:
+    done = fresh(f"{absent(name)}\nimport {path}.{adapter}", check=False)
+    named = f"`scirs2_adapters.{adapter}` needs {human}, which is not installed. "
     assert last_line(done) == (
         f"scirs2_adapters.core.errors.MissingExtraError: {named}"
-        f'Install it with `pip install "scirs2[{room}]"` (from a checkout: `pip install ".[{room}]"`).'
+        f'Install it with `pip install "scirs2[{adapter}]"` (from a checkout: `pip install ".[{adapter}]"`).'
     )
 
 
 @each_need
-def test_a_missing_framework_is_an_import_error_that_names_it(room: str, name: str, human: str, floor: str) -> None:
+def test_a_missing_framework_is_an_import_error_that_names_it(adapter: str, name: str, human: str, floor: str) -> None:
     fresh(f"""{absent(name)}
 try:
-    import scirs2_adapters.{room}
+    import scirs2_adapters.{adapter}
 except ImportError as error:
     assert error.name == {name!r}
     assert isinstance(error.__cause__, ModuleNotFoundError)
@@ -64,22 +64,22 @@ else:
     ],
     ids=["library", "missing part", "not an import error"],
 )
-def test_a_broken_framework_shows_its_own_error(error: str, room: str, name: str, human: str, floor: str) -> None:
-    done = fresh(f"{FINDER.format(name=name, error=error)}\nimport scirs2_adapters.{room}", check=False)
+def test_a_broken_framework_shows_its_own_error(error: str, adapter: str, name: str, human: str, floor: str) -> None:
+    done = fresh(f"{FINDER.format(name=name, error=error)}\nimport scirs2_adapters.{adapter}", check=False)
     kind, words = error.split("(")[0], error.split("'")[1]
     assert last_line(done) == f"{kind}: {words}"
 
 
 @each_need
-def test_an_old_framework_says_what_was_found_and_needed(room: str, name: str, human: str, floor: str) -> None:
-    done = fresh(f"{OLD.format(name=name, version='0.0.1')}\nimport scirs2_adapters.{room}", check=False)
+def test_an_old_framework_says_what_was_found_and_needed(adapter: str, name: str, human: str, floor: str) -> None:
+    done = fresh(f"{OLD.format(name=name, version='0.0.1')}\nimport scirs2_adapters.{adapter}", check=False)
     said = last_line(done)
-    assert f"MissingExtraError: `scirs2_adapters.{room}` needs {human} {floor} or newer. Found: 0.0.1." in said
-    assert f'`pip install "scirs2[{room}]"`' in said
+    assert f"MissingExtraError: `scirs2_adapters.{adapter}` needs {human} {floor} or newer. Found: 0.0.1." in said
+    assert f'`pip install "scirs2[{adapter}]"`' in said
     assert "--upgrade" not in said  # it would put the index's scirs2, another project's, in the place of this one
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_without_any_framework_the_rest_still_works(room: str) -> None:
-    blocks = "\n".join(absent(name) for name in frameworks(room))
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_without_any_framework_the_rest_still_works(adapter: str) -> None:
+    blocks = "\n".join(absent(name) for name in frameworks(adapter))
     fresh(f"{blocks}\nimport scirs2_adapters as s2; assert s2.names(); import scirs2_adapters.core")

@@ -1,4 +1,4 @@
-"""The metadata says what the rooms check, the pins satisfy it, and the wheel holds the package and nothing else."""
+"""The metadata says what the adapters check, the pins satisfy it, and the wheel holds the package and nothing else."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import scirs2_adapters
-from tests.boundaries.support import DISTRIBUTIONS, PACKAGE, PROJECT, ROOMS, ROOT, frameworks, relative
+from tests.boundaries.support import ADAPTERS, DISTRIBUTIONS, PACKAGE, PROJECT, ROOT, frameworks, relative
 
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?(?:>=([\d.]+))?$")
@@ -35,15 +35,15 @@ def pins() -> dict[str, str]:
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_an_extra_asks_for_what_its_room_checks(room: str) -> None:
-    checked = {DISTRIBUTIONS.get(name, name): floor for name, (_, floor) in frameworks(room).items()}
-    assert floors(EXTRAS[room]) == checked
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_extra_asks_for_what_its_adapter_checks(adapter: str) -> None:
+    checked = {DISTRIBUTIONS.get(name, name): floor for name, (_, floor) in frameworks(adapter).items()}
+    assert floors(EXTRAS[adapter]) == checked
 
 
-def test_all_takes_in_every_room() -> None:
+def test_all_takes_in_every_adapter() -> None:
     assert EXTRAS["all"] == [f"scirs2[{','.join(EXTRAS['all'][0][7:-1].split(','))}]"]
-    assert set(EXTRAS["all"][0][7:-1].split(",")) == set(ROOMS)
+    assert set(EXTRAS["all"][0][7:-1].split(",")) == set(ADAPTERS)
 
 
 def test_the_core_depends_on_numpy_and_numba_only() -> None:

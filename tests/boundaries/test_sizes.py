@@ -16,10 +16,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 
 #: Code lines of the two halves of the core, which are read apart: what an optimizer is, and how one is run. 1,500 were
 #: meant for both together; the second half holds a compiler's back end, a driver and a foreign-call handler in place of
-#: the threading layer, the cache and the C++ that other projects bring in, and every room gets shorter by them.
-#: Which rule steps a parameter, and as what matrix, is said in the core once for all rooms. A tenth of the second half
-#: stands at the door of `HostOptimizer`: whose memory a kernel may write, and what is loaded into it.
-#: Optimizers that evaluate the model are counted with what they share: a line search is not a formula.
+#: the threading layer, the cache and the C++ that other projects bring in, and every adapter gets shorter by them.
+#: Which rule steps a parameter, and as what matrix, is said in the core once for all adapters. A tenth of the second
+#: half stands at the door of `HostOptimizer`: whose memory a kernel may write, and what is loaded into it. Optimizers
+#: that evaluate the model are counted with what they share: a line search is not a formula.
 LARGEST = {"core": 1280, "core/cpu": 1650, "core/closures": 440, "core/synonyms": 330}
 
 #: file, or file::function -> (limit, reason).

@@ -1,4 +1,5 @@
-"""`python -m tests.conformance`: the table of rules, rooms, paths and dtypes, with the distance measured in each cell.
+"""`python -m tests.conformance`: the table of rules, adapters, paths and dtypes, with the distance measured in each
+cell.
 
 Ends with 1 if a cell is beyond its tolerance. `--write FILE` keeps the table, `--drift` measures 1,000 steps instead.
 """
@@ -50,9 +51,9 @@ def entry(cell: Cell, measured: Callable[[Cell], Result], failed: list[Cell]) ->
 
 def lines(dtype: str, cells: list[Cell], measured: Callable[[Cell], Result], failed: list[Cell]) -> list[str]:
     """The table of one dtype, its rows made as they are measured."""
-    columns = list(dict.fromkeys((c.room, c.path) for c in cells))
+    columns = list(dict.fromkeys((c.adapter, c.path) for c in cells))
     floor = measured is far
-    head = ["", *(f"{room} {path}" for room, path in columns), *(["floor"] if floor else [])]
+    head = ["", *(f"{adapter} {path}" for adapter, path in columns), *(["floor"] if floor else [])]
     rows = [head, ["---"] * len(head)]
     for rule in dict.fromkeys(c.rule for c in cells):
         row = [entry(c, measured, failed) for c in cells if c.rule == rule]
@@ -75,7 +76,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
 
 def choices() -> dict[str, tuple[str, ...]]:
     """What can be chosen."""
-    return {"rules": tuple(scirs2_adapters.names()), "rooms": drivers(), "paths": PATHS, "dtypes": DTYPES}
+    return {"rules": tuple(scirs2_adapters.names()), "adapters": drivers(), "paths": PATHS, "dtypes": DTYPES}
 
 
 def main(given: list[str] | None = None) -> int:

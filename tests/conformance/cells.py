@@ -1,4 +1,4 @@
-"""The table: rule x room x path x dtype, what each cell may be off by, and the cells that cannot be, with reasons.
+"""The table: rule x adapter x path x dtype, what each cell may be off by, and the cells that cannot be, with reasons.
 
 Every cell is held to one oracle: the core in plain numpy, in float64, with parameters and memory rounded to their
 dtype after each step. A cell's distance is the largest error of any parameter or slot at any step, relative to the
@@ -39,12 +39,12 @@ class Cell:
     """One place of the table."""
 
     rule: str
-    room: str
+    adapter: str
     path: str
     dtype: str
 
     def __str__(self) -> str:
-        return "-".join((self.rule, self.room, self.path, self.dtype))
+        return "-".join((self.rule, self.adapter, self.path, self.dtype))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Gap:
     Rules are not named, but described by what `concerns` them.
     """
 
-    room: str
+    adapter: str
     path: str
     dtype: str
     reason: str
@@ -62,7 +62,7 @@ class Gap:
 
     def covers(self, cell: Cell) -> bool:
         """Whether the cell is one of these."""
-        stated = {name: getattr(self, name).split("|") for name in ("room", "path", "dtype")}
+        stated = {name: getattr(self, name).split("|") for name in ("adapter", "path", "dtype")}
         places = ("*" in allowed or getattr(cell, name) in allowed for name, allowed in stated.items())
         return all(places) and self.concerns(cell.rule)
 
@@ -82,7 +82,7 @@ def only_rows(rule: str) -> bool:
 
 GAPS = (
     Gap("hf", "*", "*", "the models of a Trainer have dense gradients, which the rule does not take", only_rows),
-    Gap("jax", "host", "*", "the room leaves to XLA what works on rows, columns or whole matrices", by_rows),
+    Gap("jax", "host", "*", "the adapter leaves to XLA what works on rows, columns or whole matrices", by_rows),
     Gap("tf", "host", "*", "Keras optimizers run in the operations of Keras' backend, which differ with the backend"),
     Gap("sklearn", "traced", "*", "scikit-learn has numpy arrays only, which the host kernel steps wherever it runs"),
     Gap(
@@ -113,7 +113,7 @@ def option_rows(cell: Cell) -> list[Hyper]:
 def history(cell: Cell, hyper: Hyper) -> History:
     """The cell's own walk."""
     given = problem(cell.dtype)
-    return walk(driver(cell.room).Optimizer(cell.rule, hyper, cell.path, given), given)
+    return walk(driver(cell.adapter).Optimizer(cell.rule, hyper, cell.path, given), given)
 
 
 @functools.cache

@@ -54,7 +54,7 @@ class Path:
         return float(np.linalg.norm(_flat(params) - self.points[step - 1])) / self.length
 
     def bound(self, dtype: str) -> float:
-        """How far a room may be."""
+        """How far an adapter may be."""
         return max(BOUND[dtype], TIMES * self.floor)
 
 
@@ -72,7 +72,7 @@ def path(rule: str, dtype: str) -> Path:
 def drift(cell: Cell) -> float:
     """The cell's largest distance from its twin's path, relative to the path's length."""
     start, expected = given(cell.dtype), path(cell.rule, cell.dtype)
-    optimizer = driver(cell.room).Optimizer(cell.rule, hyper(cell.rule, cell.dtype), cell.path, start)
+    optimizer = driver(cell.adapter).Optimizer(cell.rule, hyper(cell.rule, cell.dtype), cell.path, start)
     worst = 0.0
     for t, grads in enumerate(start.grads, start=1):
         optimizer.step(grads)

@@ -1,4 +1,4 @@
-"""After 1,000 steps every room and path is as near to the slow twin as storage allows."""
+"""After 1,000 steps every adapter and path is as near to the slow twin as storage allows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CELLS = [cell for cell in table() if cell.dtype in BOUND and gap(cell) is None]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("cell", "room"), [pytest.param(c, c.room, id=str(c)) for c in CELLS])
-def test_drift_stays_near_the_floor(cell: Cell, room: str) -> None:
-    del room
+@pytest.mark.parametrize(("cell", "adapter"), [pytest.param(c, c.adapter, id=str(c)) for c in CELLS])
+def test_drift_stays_near_the_floor(cell: Cell, adapter: str) -> None:
+    del adapter
     assert drift(cell) <= path(cell.rule, cell.dtype).bound(cell.dtype)

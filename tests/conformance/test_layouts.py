@@ -18,9 +18,9 @@ import pytest
 import torch
 
 import scirs2_adapters
-from scirs2_adapters import jax as jax_room
-from scirs2_adapters import tf as keras_room
-from scirs2_adapters import torch as torch_room
+from scirs2_adapters import jax as jax_adapter
+from scirs2_adapters import tf as keras_adapter
+from scirs2_adapters import torch as torch_adapter
 from scirs2_adapters.core import HostOptimizer
 
 NAMES = [n for n in scirs2_adapters.names() if "layout" in scirs2_adapters.get(n).fields_with()]
@@ -66,7 +66,7 @@ def in_numpy(name: str, layout: str) -> Arrays:
 
 def in_torch(name: str) -> Arrays:
     params = {k: torch.nn.Parameter(torch.tensor(x)) for k, x in arrays(0).items()}
-    optimizer = getattr(torch_room, scirs2_adapters.get(name).__name__)(list(params.items()), lr=RATE)
+    optimizer = getattr(torch_adapter, scirs2_adapters.get(name).__name__)(list(params.items()), lr=RATE)
     for grads in GRADIENTS:
         for k, p in params.items():
             p.grad = torch.tensor(grads[k])
@@ -75,10 +75,10 @@ def in_torch(name: str) -> Arrays:
 
 
 def in_jax(name: str) -> Arrays:
-    tx, params = getattr(jax_room, name)(RATE), jax.tree.map(jnp.asarray, other(arrays(0)))
+    tx, params = getattr(jax_adapter, name)(RATE), jax.tree.map(jnp.asarray, other(arrays(0)))
     state = tx.init(params)
     for grads in GRADIENTS:
-        params, state = jax_room.step(tx, jax.tree.map(jnp.asarray, other(grads)), state, params)
+        params, state = jax_adapter.step(tx, jax.tree.map(jnp.asarray, other(grads)), state, params)
     return back({k: np.asarray(x) for k, x in params.items()})
 
 
@@ -90,7 +90,7 @@ def in_keras(name: str) -> Arrays:
             for layer in layers:
                 scopes.enter_context(keras.name_scope(layer))
             variables[k] = keras.Variable(x, name=own)
-    optimizer = getattr(keras_room, scirs2_adapters.get(name).__name__)(learning_rate=RATE)
+    optimizer = getattr(keras_adapter, scirs2_adapters.get(name).__name__)(learning_rate=RATE)
     for grads in GRADIENTS:
         optimizer.apply([keras.ops.convert_to_tensor(g) for g in other(grads).values()], list(variables.values()))
     return back({k: np.array(keras.ops.convert_to_numpy(keras.ops.cast(v, "float64"))) for k, v in variables.items()})

@@ -1,4 +1,4 @@
-"""Adding an optimizer is one file and its slow twin: nothing else is edited, and every room, path and dtype has it."""
+"""Adding an optimizer is one file and a slow twin: nothing else is edited; every adapter, path and dtype has it."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def trajectory(params, grads, *, hyper, matrix_dtype=float, store=as_is):
 '''
 LISTED = """
 import importlib, scirs2_adapters
-from scirs2_adapters.adapters import rooms
+from scirs2_adapters.adapters import adapters
 assert "toy" in scirs2_adapters.names()
 assert scirs2_adapters.get("toy").__name__ in dir(importlib.import_module("scirs2_adapters.core"))
-offering = [r for r in rooms() if "toy" in map(str.casefold, dir(importlib.import_module(f"scirs2_adapters.{r}")))]
-print(*sorted(set(rooms()) - set(offering)))
+offering = [r for r in adapters() if "toy" in map(str.casefold, dir(importlib.import_module(f"scirs2_adapters.{r}")))]
+print(*sorted(set(adapters()) - set(offering)))
 """
-#: Rooms that offer optimizers as words and not as attributes.
+#: Adapters that offer optimizers as words and not as attributes.
 BY_WORD = {"hf"}
 
 
@@ -90,7 +90,7 @@ def test_the_rule_is_short() -> None:
 
 
 @pytest.mark.slow
-def test_every_room_offers_it(tree: Path) -> None:
+def test_every_adapter_offers_it(tree: Path) -> None:
     assert set(python(tree, "-c", LISTED).split()) == BY_WORD
 
 

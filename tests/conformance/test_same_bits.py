@@ -1,4 +1,4 @@
-"""One kernel: rooms on the host path agree with the core bit for bit, and so do any numbers of threads."""
+"""One kernel: adapters on the host path agree with the core bit for bit, and so do any numbers of threads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def computed(rule: str) -> bool:
 #: The bits are the same given the same coefficients. Who computes them otherwise says so here, and has other bits.
 UNLIKE = (Gap("jax", "host", "*", "under jit such numbers are traced, and XLA computes them in float32", computed),)
 
-CELLS = [c for c in table() if c.room != "core" and c.path == "host" and c.dtype in ("float32", "bfloat16")]
+CELLS = [c for c in table() if c.adapter != "core" and c.path == "host" and c.dtype in ("float32", "bfloat16")]
 SHARED = [c for c in CELLS if gap(c) is None and not any(unlike.covers(c) for unlike in UNLIKE)]
 OTHERS = [c for c in CELLS if gap(c) is None and c not in SHARED and c.dtype == "float32"]
 
@@ -47,15 +47,15 @@ def differing(cell: Cell) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("cell", "room"), [pytest.param(c, c.room, id=str(c)) for c in SHARED])
-def test_a_room_on_the_host_kernel_has_the_bits_of_the_core(cell: Cell, room: str) -> None:
-    del room
+@pytest.mark.parametrize(("cell", "adapter"), [pytest.param(c, c.adapter, id=str(c)) for c in SHARED])
+def test_an_adapter_on_the_host_kernel_has_the_bits_of_the_core(cell: Cell, adapter: str) -> None:
+    del adapter
     assert differing(cell) == []
 
 
-@pytest.mark.parametrize(("cell", "room"), [pytest.param(c, c.room, id=str(c)) for c in OTHERS])
-def test_a_room_excused_from_the_same_bits_needs_its_excuse(cell: Cell, room: str) -> None:
-    del room
+@pytest.mark.parametrize(("cell", "adapter"), [pytest.param(c, c.adapter, id=str(c)) for c in OTHERS])
+def test_an_adapter_excused_from_the_same_bits_needs_its_excuse(cell: Cell, adapter: str) -> None:
+    del adapter
     assert differing(cell)
 
 

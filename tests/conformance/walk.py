@@ -13,9 +13,9 @@ History = tuple[list[Arrays], list[State]]
 
 
 class Driver(Protocol):
-    """One optimizer at work in one room: what a driver module makes for `Optimizer(rule, hyper, path, problem)`.
+    """One optimizer at work in one adapter: what a driver module makes for `Optimizer(rule, hyper, path, problem)`.
 
-    `hyper` holds core names; the room's spelling is the driver's business. `params` and `state` give float64 copies
+    `hyper` holds core names; the adapter's spelling is the driver's business. `params` and `state` give float64 copies
     in the problem's order and under canonical names: {"leaves": [{slot: array}, ...], "model": {scalar: array}}.
     """
 

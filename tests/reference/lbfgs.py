@@ -5,7 +5,7 @@ by two loops. Step lengths are torch's without a line search: the rate, and at t
 it. A step ends after `max_iter` iterations, and what the last has come to is evaluated when the next step begins. No
 tolerance ends it earlier, so it is compared where none would.
 
-An optimizer that needs_closure the model has no list of gradients: `trajectory(start, evaluate, steps, *, <hyper>)` takes
+An optimizer that evaluates the model has no list of gradients: `trajectory(start, evaluate, steps, *, <hyper>)` takes
 the function from a vector to (loss, gradient) and returns the vector after each step.
 """
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import scirs2_adapters
 from scirs2_adapters import cli
-from scirs2_adapters.adapters import rooms
+from scirs2_adapters.adapters import adapters
 from scirs2_adapters.commands import doctor, probe
 from scirs2_adapters.commands.app import app
 from scirs2_adapters.commands.catalog import rows
@@ -69,35 +69,35 @@ def test_without_the_demo_extra_the_command_says_what_to_install(missing: str, m
     assert 'pip install ".[demo]"' in str(caught.value)
 
 
-def test_an_unknown_room_is_refused_by_name() -> None:
-    done = CliRunner().invoke(app, ["demo", "--rooms", "torch,caffe"])
+def test_an_unknown_adapter_is_refused_by_name() -> None:
+    done = CliRunner().invoke(app, ["demo", "--adapters", "torch,caffe"])
     assert done.exit_code == 1
     assert "Received: 'caffe'" in done.stderr
 
 
-def test_the_demo_and_the_examination_know_every_room() -> None:
-    assert set(MODULES) == set(TITLES) == set(probe._STEPS) == set(rooms())
+def test_the_demo_and_the_examination_know_every_adapter() -> None:
+    assert set(MODULES) == set(TITLES) == set(probe._STEPS) == set(adapters())
 
 
 def test_the_examination_steps_for_real() -> None:
-    room = doctor._examine("sklearn")
-    assert (room.missing, room.host, room.traced) == (None, None, None)
-    assert room.works
+    adapter = doctor._examine("sklearn")
+    assert (adapter.missing, adapter.host, adapter.traced) == (None, None, None)
+    assert adapter.works
 
 
 @pytest.mark.parametrize("broken_torch", [ABSENT], indirect=True, ids=["absent"])
 @pytest.mark.usefixtures("broken_torch")
 def test_the_examination_says_what_to_install() -> None:
-    room = doctor._examine("torch")
-    assert not room.works
-    assert 'pip install "scirs2[torch]"' in str(room.missing)
+    adapter = doctor._examine("torch")
+    assert not adapter.works
+    assert 'pip install "scirs2[torch]"' in str(adapter.missing)
 
 
 @pytest.mark.parametrize("broken_torch", ["import os; os.abort()"], indirect=True, ids=["aborts"])
 @pytest.mark.usefixtures("broken_torch")
 def test_a_framework_that_crashes_is_reported_and_does_not_take_the_examination_along() -> None:
-    room = doctor._examine("torch")
-    assert str(room.missing).startswith("its process ended with -")
+    adapter = doctor._examine("torch")
+    assert str(adapter.missing).startswith("its process ended with -")
 
 
 def test_an_unwritable_cache_directory_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,21 +139,21 @@ def test_a_gap_is_a_distance_by_the_length_of_the_whole_path() -> None:
 
 
 def test_each_problem_has_a_reference_of_its_own(tmp_path: Path) -> None:
-    def made(room: str, kind: str, end: float) -> Run:
-        file = tmp_path / f"{room}-{kind}.npy"
+    def made(adapter: str, kind: str, end: float) -> Run:
+        file = tmp_path / f"{adapter}-{kind}.npy"
         np.save(file, np.array([[0.0], [end]]))
-        return Run(room, "adamw", kind, trajectory=str(file))
+        return Run(adapter, "adamw", kind, trajectory=str(file))
 
     found = [
         Found("torch", [made("torch", "ours", 1.0), made("torch", "own", 1.25)]),
         Found("hf", [made("hf", "reference", 4.0), made("hf", "ours", 5.0)]),
     ]
     assert measure_gaps(found) == "torch"
-    gaps = {(r.room, r.kind): r.gap if r.gap is None else float(r.gap.max()) for f in found for r in f.runs}
+    gaps = {(r.adapter, r.kind): r.gap if r.gap is None else float(r.gap.max()) for f in found for r in f.runs}
     assert gaps == {("torch", "ours"): None, ("torch", "own"): 0.25, ("hf", "reference"): None, ("hf", "ours"): 0.25}
 
 
-def test_a_room_that_could_not_run_has_its_row() -> None:
+def test_an_adapter_that_could_not_run_has_its_row() -> None:
     out = io.StringIO()
     found = [Found("jax", trouble="not there", absent=True), Found("tf", trouble="died")]
     Console(file=out, width=120).print(table(found))
@@ -195,8 +195,8 @@ def test_the_demo_trains_along_one_path_and_saves_a_figure(tmp_path: Path) -> No
     found = run(["torch", "sklearn"], settings, Console(file=out, width=140))
     assert [f.trouble for f in found] == ["", ""]
     ours = [r for f in found for r in f.runs if r.kind == "ours"]
-    assert [(r.room, r.optimizer) for r in ours] == [(r, o) for r in ("torch", "sklearn") for o in ("adamw", "lion")]
-    assert all(r.gap is not None and r.gap.max() < 2e-6 for r in ours if r.room != "torch")
+    assert [(r.adapter, r.optimizer) for r in ours] == [(r, o) for r in ("torch", "sklearn") for o in ("adamw", "lion")]
+    assert all(r.gap is not None and r.gap.max() < 2e-6 for r in ours if r.adapter != "torch")
     last = out.getvalue().strip().splitlines()[-1]
     assert last == f"Figure: {tmp_path / 'demo.png'}"
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
@@ -210,7 +210,7 @@ def test_the_demo_trains_along_one_path_and_saves_a_figure(tmp_path: Path) -> No
     ids=["absent", "broken"],
 )
 @pytest.mark.usefixtures("broken_torch")
-def test_the_demo_goes_on_without_a_room_and_says_why(tmp_path: Path, absent: bool, why: str) -> None:
+def test_the_demo_goes_on_without_an_adapter_and_says_why(tmp_path: Path, absent: bool, why: str) -> None:
     out = io.StringIO()
     torch, sklearn = run(["torch", "sklearn"], Settings(str(tmp_path), steps=4, rounds=1), Console(file=out, width=140))
     assert torch.absent is absent

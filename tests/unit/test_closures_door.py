@@ -26,7 +26,7 @@ def test_they_are_values_like_other_rules(rule: Any) -> None:
 
 @pytest.mark.parametrize("name", with_closure())
 def test_a_gradient_alone_is_refused_with_the_way_out(name: str) -> None:
-    with pytest.raises(TypeError, match=r"needs_closure the model .* `scirs2_adapters\.torch\.\w+`.*`step\(closure\)`"):
+    with pytest.raises(TypeError, match=r"evaluates the model .* `scirs2_adapters\.torch\.\w+`.*`step\(closure\)`"):
         HostOptimizer(name, [np.ones(2)])
 
 

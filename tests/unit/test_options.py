@@ -1,4 +1,4 @@
-"""The options that all rooms share: dtypes of memory, and which path runs."""
+"""The options that all adapters share: dtypes of memory, and which path runs."""
 
 from typing import Any
 

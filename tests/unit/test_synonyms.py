@@ -8,7 +8,7 @@ import scirs2_adapters as s2
 from scirs2_adapters.core import with_closure
 from scirs2_adapters.core.synonyms import meant, similar_name
 from scirs2_adapters.core.synonyms.tables import NAMES, SENTENCES, SENTENCES_OF
-from tests.rooms.foreign_words import check_answers
+from tests.adapters.foreign_words import check_answers
 
 ALL = [*s2.names(), *with_closure()]
 

@@ -1,4 +1,4 @@
-"""The Hugging Face room: our optimizers inside the `Trainer`, by whichever of its three doors suits the user."""
+"""The Hugging Face adapter: our optimizers inside the `Trainer`, by whichever of its three doors suits the user."""
 
 from scirs2_adapters.core.errors import require
 

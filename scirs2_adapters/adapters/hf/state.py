@@ -1,4 +1,5 @@
-"""Names of parameters in the optimizer's groups. All other state is the torch room's: the Trainer calls `state_dict()`.
+"""Names of parameters in the optimizer's groups. All other state is the torch adapter's: the Trainer calls
+`state_dict()`.
 
 The Trainer hands over tensors without their names, and a rule that treats embeddings and heads apart knows them by
 nothing else. torch keeps names in `group["param_names"]`; they travel in the checkpoint. torch also refuses a group

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
-from scirs2_adapters.adapters import torch as room
+from scirs2_adapters.adapters import torch as adapter
 from scirs2_adapters.core import Rule, get, names, with_closure
 from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
 from scirs2_adapters.core.synonyms import similar_name
@@ -85,8 +85,8 @@ def pair(wanted: Asked, args: Any) -> tuple[type[Optimizer], dict[str, Any]]:
 
 
 def native(rule: type[Rule]) -> type[Optimizer]:
-    """The torch room's class of this optimizer."""
-    found: type[Optimizer] = getattr(room, rule.__name__)
+    """The torch adapter's class of this optimizer."""
+    found: type[Optimizer] = getattr(adapter, rule.__name__)
     return found
 
 

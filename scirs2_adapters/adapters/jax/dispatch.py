@@ -252,7 +252,9 @@ def _plain(rule: Rule, leaf: Leaf) -> bool:
     return not rule.reason(leaf) and rule.view(leaf) is None
 
 
-def _advance(job: StepConfig, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Mapping[str, Any]], model: Any) -> Any:
+def _advance(
+    job: StepConfig, hyper: Any, counts: tuple[Any, ...], leaves: Sequence[Mapping[str, Any]], model: Any
+) -> Any:
     """One step: new counts, results by name for each leaf, and the model's numbers."""
     t = counts[0].astype(float) + 1 if counts else 1.0
     leaves = [{n: -x if n in job.negative else x for n, x in leaf.items()} for leaf in leaves]

@@ -154,7 +154,9 @@ def real(dtype: Any) -> str:
     return jnp.finfo(dtype).dtype.name if jnp.issubdtype(dtype, jnp.complexfloating) else jnp.dtype(dtype).name
 
 
-def gather(job: StepConfig, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], scale: Any = None) -> list[LeafGroup]:
+def gather(
+    job: StepConfig, rule: Rule, t: Any, leaves: Sequence[Mapping[str, Any]], scale: Any = None
+) -> list[LeafGroup]:
     """Sorts leaves into groups, with coefficients computed once for each rule that a leaf is routed to."""
     groups: dict[Any, LeafGroup] = {}
     routes: dict[tuple[bool, bool], tuple[Rule, Mapping[str, Any]]] = {}
@@ -190,8 +192,8 @@ def mapped(job: StepConfig, program: Program) -> Any:
 
 
 def over(axis_name: Any, arrays: Sequence[Any] = ()) -> Ops:
-    """The operations whose sums go over mapped axes as well. An array that is the same along an axis is summed once, where
-    JAX keeps account of that, as it does in `shard_map`: if any of `arrays` varies, it does.
+    """The operations whose sums go over mapped axes as well. An array that is the same along an axis is summed once,
+    where JAX keeps account of that, as it does in `shard_map`: if any of `arrays` varies, it does.
     """
     if axis_name is None:
         return OPS
@@ -238,7 +240,9 @@ def _store(x: Any, dtype: str, shape: tuple[int, ...]) -> Any:
     return jnp.broadcast_to(x, shape).astype(dtype)
 
 
-def traced(groups: Sequence[LeafGroup], emit: str, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any]) -> Any:
+def traced(
+    groups: Sequence[LeafGroup], emit: str, arrays: Sequence[Arrays], rows: Any, model: Mapping[str, Any]
+) -> Any:
     """The step in JAX's own operations: for each group its results by name, and the model's numbers."""
     made: list[dict[str, list[Any]]] = [{} for _ in groups]
     new = dict(model)

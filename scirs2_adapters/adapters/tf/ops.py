@@ -1,4 +1,5 @@
-"""The array operations bound to `keras.ops`, one binding for TensorFlow, JAX and torch, and the scalar mathematics of a trace.
+"""The array operations bound to `keras.ops`, one binding for TensorFlow, JAX and torch, and the scalar mathematics of a
+trace.
 
 Numbers stay Python floats until they meet a tensor, and then take its dtype: what depends on no traced value is
 computed in float64. Left to itself Keras gives them its float32, and on torch narrows float64 tensors to that as well.

@@ -1,4 +1,4 @@
-"""Numpy arrays stepped by an optimizer that needs_closure the model: the counterpart of `HostOptimizer`."""
+"""Numpy arrays stepped by an optimizer that evaluates the model: the counterpart of `HostOptimizer`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RETURNS = "returns the loss and the gradients, a dict or list of arrays like th
 
 
 class ClosureOptimizer:
-    """Steps a dict or list of numpy arrays in place by a rule that needs_closure the model inside its step.
+    """Steps a dict or list of numpy arrays in place by a rule that evaluates the model inside its step.
 
     Arguments:
       rule: a rule such as `LBFGS(line_search_fn="strong_wolfe")` or `SAM("adamw")`, or its name.
@@ -43,7 +43,7 @@ class ClosureOptimizer:
     def __init__(self, rule: Rule | str, params: Arrays, **options: Any) -> None:
         made = get(rule)() if isinstance(rule, str) else rule
         if not isinstance(made, (LBFGS, SAM)):
-            worded = "must be a rule that needs_closure the model, such as LBFGS() or SAM(), or its name"
+            worded = "must be a rule that evaluates the model, such as LBFGS() or SAM(), or its name"
             raise bad_type(_CALL, "rule", worded, rule, "Use HostOptimizer for the others.")
         self.rule: LBFGS | SAM = made
         # of L-BFGS it is only the door: parameters and gradients are checked there

@@ -1,6 +1,6 @@
 """What a search is made of: points out, values in, and the few operations on vectors in between.
 
-An optimizer that needs_closure the model cannot be a formula that is recorded once. It is a generator: it yields a point,
+An optimizer that evaluates the model cannot be a formula that is recorded once. It is a generator: it yields a point,
 is sent (loss, gradient) there, and returns when it is done. So it knows of no closure, no framework and no place where
 parameters live; whoever drives it does, and an exception from the model leaves the search where it stands.
 """
@@ -80,7 +80,7 @@ def drive(search: Search[Result], evaluate: Callable[[Vector], tuple[float, Any]
 def check_closure(call: str, closure: Any, returns: str, way_out: str = "") -> Callable[[], Any]:
     """The closure; a step without one is refused."""
     if not callable(closure):
-        worded = f"must be a function that {returns}: this optimizer needs_closure the model inside its step"
+        worded = f"must be a function that {returns}: this optimizer evaluates the model inside its step"
         raise bad_type(f"{call}.step", "closure", worded, closure, f"Write `optimizer.step(closure)`{way_out}.")
     return closure  # type: ignore[no-any-return]
 
@@ -88,7 +88,7 @@ def check_closure(call: str, closure: Any, returns: str, way_out: str = "") -> C
 def needs_closure(name: str) -> ArgumentTypeError:
     """The error where a gradient alone is to be the step."""
     return ArgumentTypeError(
-        f"`{name}` needs_closure the model inside its step, so a gradient alone cannot step it. "
+        f"`{name}` evaluates the model inside its step, so a gradient alone cannot step it. "
         f"Use `scirs2_adapters.torch.{name}`, or for numpy `scirs2_adapters.core.ClosureOptimizer`: `step(closure)`."
     )
 

@@ -40,7 +40,9 @@ def rectifier(scalar_math, beta, t, threshold):
     early = t - (_head((t * rate) ** 2) - _head(rate**2)) / rate
     many = scalar_math.where(t * rate < _EARLY, early, most - 2 * t * (1 - new) / new)
     k, most = scalar_math.maximum(many, threshold), scalar_math.maximum(most, threshold)
-    return scalar_math.where(many > threshold, scalar_math.sqrt((k - 4) * (k - 2) * most / ((most - 4) * (most - 2) * k)), 0.0)
+    return scalar_math.where(
+        many > threshold, scalar_math.sqrt((k - 4) * (k - 2) * most / ((most - 4) * (most - 2) * k)), 0.0
+    )
 
 
 def _head(y):

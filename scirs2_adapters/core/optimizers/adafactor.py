@@ -38,7 +38,8 @@ class Adafactor(Factored):
         return {"step": step, "gain": gain, "keep": 1 - gain, "half": 0.5, "one_minus_beta1": 1 - self.beta1}
 
     def update(self, xp, p, g, row_var: row("by_rows"), col_var: column("by_rows"), variance: slot("whole"),
-               exp_avg: slot("beta1"), /, step, gain, keep, half, one_minus_beta1, eps1, eps2, clip_threshold, one):  # fmt: skip
+               exp_avg: slot("beta1"), /,
+               step, gain, keep, half, one_minus_beta1, eps1, eps2, clip_threshold, one):  # fmt: skip
         scale = step * xp.maximum(eps2, xp.sqrt(xp.mean(p * p))) if self.scale_parameter else step
         square = g * g if self.root_bounded else g * g + eps1
         if variance is None:

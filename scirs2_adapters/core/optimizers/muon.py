@@ -30,11 +30,13 @@ class Muon(MatrixRule, time_dependence="none"):
 
     #: Whether the look-ahead corrects the young average.
     early = False
-    matches = {"torch": {"by_name": "none", "kernels": False}, "optax": {"eps": 1e-8, "weight_decay": 0.0,
-        "adamw_weight_decay": 0.0, "time_dependence": "step", "by_name": "none", "early": True, "layout": "inputs_first",
-        "kernels": False, "ratio": 1.0}, "keras": {"adjust": "match_rms_adamw",
-        "weight_decay": 4e-3, "adamw_weight_decay": 4e-3, "adamw_eps": 1e-7, "by_name": "embedding",
-        "kernels": False, "ratio": 1.0}}  # fmt: skip
+    matches = {
+        "torch": {"by_name": "none", "kernels": False},
+        "optax": {"eps": 1e-8, "weight_decay": 0.0, "adamw_weight_decay": 0.0, "time_dependence": "step",
+                  "by_name": "none", "early": True, "layout": "inputs_first", "kernels": False, "ratio": 1.0},
+        "keras": {"adjust": "match_rms_adamw", "weight_decay": 4e-3, "adamw_weight_decay": 4e-3, "adamw_eps": 1e-7,
+                  "by_name": "embedding", "kernels": False, "ratio": 1.0},
+    }  # fmt: skip
 
     def coefficients(self, math, t):
         mix = {"mix": nesterov_mix(math, self.momentum, t) if self.early else self.momentum}

@@ -36,17 +36,25 @@ class Prodigy(Rule, decay="inside", first_step="d0"):
     matches = {"optax": {"use_bias_correction": True, "moduli": None}}
 
     def coefficients(self, scalar_math, t):
-        correction = scalar_math.sqrt(one_minus_power(scalar_math, self.beta2, t)) / one_minus_power(scalar_math, self.beta1, t)
+        correction = scalar_math.sqrt(one_minus_power(scalar_math, self.beta2, t)) / one_minus_power(
+            scalar_math, self.beta1, t
+        )
         beta3 = self.beta2**0.5 if self.beta3 is None else self.beta3
         gains = {"one_minus_beta1": 1 - self.beta1, "one_minus_beta2": 1 - self.beta2}
         limited = self.growth_rate < math.inf  # infinity times 0 would be the derivative
-        gains |= {"limited": scalar_math.where(limited, 1.0, 0.0), "growth": scalar_math.where(limited, self.growth_rate, 1.0)}
-        return gains | {"step_size": self.learning_rate * (correction if self.use_bias_correction else 1), "beta3": beta3}
+        gains |= {
+            "limited": scalar_math.where(limited, 1.0, 0.0),
+            "growth": scalar_math.where(limited, self.growth_rate, 1.0),
+        }
+        return gains | {
+            "step_size": self.learning_rate * (correction if self.use_bias_correction else 1),
+            "beta3": beta3,
+        }
 
     def update(self, xp, p, g, s, p0: COPY, exp_avg, exp_avg_sq,
                d: model("d0"), d_max: model("d0"), d_numerator: model(), /,
-               step_size, weight_decay, beta1, beta2, beta3, one_minus_beta1, one_minus_beta2, d_coef, eps, d0, limited, growth,
-               zero, one):  # fmt: skip
+               step_size, weight_decay, beta1, beta2, beta3, one_minus_beta1, one_minus_beta2,
+               d_coef, eps, d0, limited, growth, zero, one):  # fmt: skip
         k, reach = d * step_size, d / d0
         d_numerator = beta3 * d_numerator + xp.total(reach * k * g * (p0 - p))
         s = beta3 * s + reach * (d if self.safeguard_warmup else k) * g

@@ -24,7 +24,8 @@ class RAdam(Moments, eps_place="hat"):
         return adam_coefficients(self, math, t) | {"rect": rectifier(math, self.beta2, t, self.threshold)}
 
     def update(self, xp, p, g, exp_avg, exp_avg_sq, /,
-               step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps, eps_root, rect, zero):  # fmt: skip
+               step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2,
+               eps, eps_root, rect, zero):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         rectified = rect * exp_avg / (xp.sqrt(exp_avg_sq * inv_bias_correction2 + eps_root) + eps)
         return step_size * xp.where(rect > zero, rectified, exp_avg), exp_avg, exp_avg_sq

@@ -23,7 +23,8 @@ class RMSprop(MeanSquare, decay="l2"):
     matches = {"torch": {}, "optax": others | {"lr_in_buffer": True}, "keras": others | {"learning_rate": 1e-3}}
 
     def update(self, xp, p, g, square_avg: slot(initial="initial_scale"), momentum_buffer: slot("momentum"),
-               grad_avg: slot("centered"), /, gain, inv_bias_correction, root, eps, momentum, inside, lr, zero):  # fmt: skip
+               grad_avg: slot("centered"), /,
+               gain, inv_bias_correction, root, eps, momentum, inside, lr, zero):  # fmt: skip
         v, square_avg, grad_avg = variance(self, xp, g, (square_avg, grad_avg), gain, inv_bias_correction, zero)
         u = inside * g / (xp.sqrt(v + root) + eps)
         b = heavy_ball(momentum_buffer, momentum, u)

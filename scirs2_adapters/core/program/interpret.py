@@ -1,4 +1,4 @@
-"""Runs a recorded program with any framework's arrays: the traced path of every room, and with numpy the oracle.
+"""Runs a recorded program with any framework's arrays: the traced path of every adapter, and with numpy the oracle.
 
 Operation by operation over all parameters, because a sum over the model needs every parameter's share before it has a
 value. A value is dropped after its last use.

@@ -3,7 +3,7 @@
 `record` calls the rule's formula with symbols in place of arrays. Python branches on a rule's static fields are taken
 then and leave no trace; what remains is a straight line of operations. Each knows its extent (`Extent`) and its level:
 how many reductions over whole tensors must be finished before it can be computed. Level 0 of AdamW is all there is;
-LAMB's step is at level 1, behind two norms. A path needs_closure level by level, which is what lets a host kernel stay
+LAMB's step is at level 1, behind two norms. A path evaluates level by level, which is what lets a host kernel stay
 fused and a sharded one reduce across devices.
 """
 
@@ -157,7 +157,9 @@ def record(rule: Rule, leaf: Leaf, scaled: bool = False, call: str = "") -> Prog
     try:
         with _lock:  # two threads would record two programs, and the leaves of one call would be of two kinds
             moduli = leaf.complex and bool(rule.moduli)
-            return _record(rule.kernel_key(), rule.slots(leaf), rule.axes(leaf), rule.view(leaf), scaled, moduli, holder)
+            return _record(
+                rule.kernel_key(), rule.slots(leaf), rule.axes(leaf), rule.view(leaf), scaled, moduli, holder
+            )
     finally:
         del holder.rule  # the cache keeps its keys, and what is traced must not outlive its trace
 

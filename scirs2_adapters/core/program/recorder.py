@@ -137,8 +137,9 @@ class Recorder:
         return self._reduce("total", x, Extent.MODEL)
 
     def matrix(self, function: Callable[..., Any], x: Symbol, *scalars: Symbol, **options: Any) -> Symbol:
-        """`function(xp, x, *scalars, **options)` of whole matrices, written in these operations with matmul and transpose.
-        Which axes are the matrix's, where the last two are not all, the option `matrix` says: the rule's `view`.
+        """`function(xp, x, *scalars, **options)` of whole matrices, written in these operations with matmul and
+        transpose. Which axes are the matrix's, where the last two are not all, the option `matrix` says: the rule's
+        `view`.
         """
         level = max(self._node("matrix", a).level for a in (x, *scalars)) + 1
         options |= {} if self.view is None else {"matrix": self.view}

@@ -1,4 +1,4 @@
-"""The options that every room has besides a rule's own fields: how memory is stored, and which path runs."""
+"""The options that every adapter has besides a rule's own fields: how memory is stored, and which path runs."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ SENTENCES_OF: dict[str, dict[str, str]] = {
     "sam": {
         "sync_period": "Every step seeks the worst point.",
         "reset_state": "The base keeps its memory from step to step.",
-        "opaque_mode": "A step always needs_closure the model by the closure.",
+        "opaque_mode": "A step always evaluates the model by the closure.",
         "batch_axis_name": "Reduce gradients in the closure.",
         "adv_optimizer": "The worst point is sought along the gradient.",
     },

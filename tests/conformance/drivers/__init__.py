@@ -1,6 +1,6 @@
-"""One driver for each room, found by its file name: `Optimizer(rule, hyper, path, problem)` as `walk.Driver` has it.
+"""One driver for each adapter, found by its file name: `Optimizer(rule, hyper, path, problem)` as `walk.Driver` has it.
 
-A driver is imported when its room is driven, so that a run for one framework loads no other.
+A driver is imported when its adapter is driven, so that a run for one framework loads no other.
 """
 
 from __future__ import annotations
@@ -16,6 +16,6 @@ def drivers() -> tuple[str, ...]:
     return ("core", *sorted(found - {"core"}))
 
 
-def driver(room: str) -> ModuleType:
-    """The driver of a room."""
-    return importlib.import_module(f"{__name__}.{room}")
+def driver(adapter: str) -> ModuleType:
+    """The driver of an adapter."""
+    return importlib.import_module(f"{__name__}.{adapter}")

@@ -1,4 +1,4 @@
-"""A dict of arrays through the room's `step` under `jax.jit`, parameters and state donated as in a training loop."""
+"""A dict of arrays through the adapter's `step` under `jax.jit`, parameters and state donated as in a training loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import scirs2_adapters
-from scirs2_adapters import jax as room
+from scirs2_adapters import jax as adapter
 from scirs2_adapters.adapters.jax.argument_names import argument_names
 
 from ..options import Hyper
@@ -31,11 +31,11 @@ class Optimizer:
     def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
         self.dtype, self.names = STORAGE[problem.dtype], problem.names
         cls = scirs2_adapters.get(rule)
-        self.tx = getattr(room, rule)(**argument_names(cls).to_framework(hyper, cls.fields_with()), kernel=path)
+        self.tx = getattr(adapter, rule)(**argument_names(cls).to_framework(hyper, cls.fields_with()), kernel=path)
         with double(self.dtype == np.float64):
             self.arrays = self.tree(problem.params)
             self.memory = self.tx.init(self.arrays)
-            self.jitted = jax.jit(lambda g, state, p: room.step(self.tx, g, state, p), donate_argnums=(1, 2))
+            self.jitted = jax.jit(lambda g, state, p: adapter.step(self.tx, g, state, p), donate_argnums=(1, 2))
 
     def tree(self, arrays: Arrays) -> dict[str, jax.Array]:
         """Arrays by name, in memory of JAX's own."""

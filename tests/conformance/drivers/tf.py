@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 import scirs2_adapters
-from scirs2_adapters import tf as room
+from scirs2_adapters import tf as adapter
 from scirs2_adapters.adapters.tf.argument_names import KERAS
 
 from ..options import Hyper
@@ -51,7 +51,7 @@ class Optimizer:
             named = zip(problem.names, problem.params, strict=True)
             self.variables = [keras.Variable(p, dtype=self.dtype, name=name) for name, p in named]
             given = KERAS.to_framework(hyper, cls.fields_with())
-            self.optimizer = getattr(room, cls.__name__)(**given, kernel=path)
+            self.optimizer = getattr(adapter, cls.__name__)(**given, kernel=path)
             self.optimizer.build(self.variables)
         self.apply = lambda gradients: self.optimizer.apply(gradients, self.variables)
         if len(problem.grads) > LONG and keras.backend.backend() == "tensorflow":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import scirs2_adapters
-from scirs2_adapters import torch as room
+from scirs2_adapters import torch as adapter
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 
 from ..options import Hyper
@@ -35,7 +35,7 @@ class Optimizer:
 
     def made(self, rule: str, given: dict[str, Any]) -> torch.optim.Optimizer:
         """The optimizer of this name over the parameters, with these arguments in torch's words."""
-        made: torch.optim.Optimizer = getattr(room, scirs2_adapters.get(rule).__name__)(self.named, **given)
+        made: torch.optim.Optimizer = getattr(adapter, scirs2_adapters.get(rule).__name__)(self.named, **given)
         return made
 
     def step(self, grads: Arrays) -> None:

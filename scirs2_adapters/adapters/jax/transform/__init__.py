@@ -1,1 +1,3 @@
-"""optax transformations made from rules: `factory` makes them, `update` is their step, `fused` is update and apply in one pass."""
+"""optax transformations made from rules: `factory` makes them, `update` is their step, `fused` is update and apply in
+one pass.
+"""

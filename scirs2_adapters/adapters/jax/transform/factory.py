@@ -29,7 +29,7 @@ from .update import Update, is_function
 
 __all__ = ["explain", "factory", "step", "transformation"]
 #: Where users find what is made here.
-ROOM = __package__.rpartition(".")[0]
+ADAPTER = __package__.rpartition(".")[0]
 
 
 class Given(np.ndarray):
@@ -144,7 +144,7 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
         return transformation(cls, given_by_name(cls.name, takes, args, given))
 
     make.__name__ = make.__qualname__ = cls.name
-    make.__module__ = ROOM
+    make.__module__ = ADAPTER
     make.__signature__ = known  # type: ignore[attr-defined]
     moments = {"moment_dtype": DTYPES[cls.name][0]} if cls.name in DTYPES else {}
     options = ("mask", "kernel", "state_dtype", *moments, "axis_name", "skip_nonfinite")
@@ -157,7 +157,7 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
 def _example(name: str) -> list[str]:
     return [
         ">>> import jax.numpy as jnp",
-        f">>> from {ROOM.replace('.adapters', '')} import {name}, step",
+        f">>> from {ADAPTER.replace('.adapters', '')} import {name}, step",
         f'>>> tx, params = {name}(), {{"w": jnp.ones(3)}}',
         '>>> params, state = step(tx, {"w": jnp.ones(3)}, tx.init(params), params)',
     ]

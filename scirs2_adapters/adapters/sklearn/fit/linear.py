@@ -1,6 +1,6 @@
 """How the linear estimators are trained: parameters, fit, the loop over batches, and what stops it.
 
-The step itself has one path in this room: the host kernel, or plain numpy where nothing can be compiled. All
+The step itself has one path in this adapter: the host kernel, or plain numpy where nothing can be compiled. All
 arithmetic is done in the dtype of `X`.
 """
 

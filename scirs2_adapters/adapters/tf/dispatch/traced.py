@@ -74,7 +74,9 @@ class Schedule:
         if not isinstance(rate, (int, float)):
             rate = self._as_given(number(ops.convert_to_tensor(rate), member.compute), member.compute)
         decay = self._optimizer.weight_decay if decays else 0.0
-        return self._optimizer.rule.replace_unchecked({"learning_rate": rate, "weight_decay": decay or 0.0}).route(member.leaf)
+        return self._optimizer.rule.replace_unchecked({"learning_rate": rate, "weight_decay": decay or 0.0}).route(
+            member.leaf
+        )
 
     def _as_given(self, rate: Any, dtype: str) -> Any:
         """Its variable holds a constant rate in float32; as long as it does, a float64 step takes the number itself."""

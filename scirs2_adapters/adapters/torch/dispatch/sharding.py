@@ -1,8 +1,8 @@
 """Parameters that lie on several devices, a part on each: torch's DTensor.
 
-What a formula does element by element is done on the parts where they are. A `DTensorLayout` says how the parts of a value
-make up the whole, so that sums are completed over the ranks, those of many tensors in one message, and a matrix is
-gathered before a function of whole matrices. Every rank takes the same decisions, so that all of them meet in each
+What a formula does element by element is done on the parts where they are. A `DTensorLayout` says how the parts of a
+value make up the whole, so that sums are completed over the ranks, those of many tensors in one message, and a matrix
+is gathered before a function of whole matrices. Every rank takes the same decisions, so that all of them meet in each
 message.
 """
 

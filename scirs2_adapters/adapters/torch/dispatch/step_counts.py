@@ -56,7 +56,9 @@ class StepCounts:
     """Tells each member of a plan the number of its next step, and counts it."""
 
     def __init__(self, members: Sequence[ParamEntry]) -> None:
-        steps = [m.param_state["step"] for m in members if m.rule.time_dependence == "step" and m.param_state is not None]
+        steps = [
+            m.param_state["step"] for m in members if m.rule.time_dependence == "step" and m.param_state is not None
+        ]
         self.loose = [step for step in steps if together(step) is None]
         elements: dict[int, list[Tensor]] = {}
         for step in steps:

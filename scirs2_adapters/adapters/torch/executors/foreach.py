@@ -1,8 +1,8 @@
 """Parameters stepped in torch's own operations, many tensors in each: on accelerators, and for whatever the host kernel
 does not do.
 
-A `TensorList` stands in the formula where an array would, and each operation is one `torch._foreach_*` call. One parameter
-at a time goes through where the graph of the step is wanted.
+A `TensorList` stands in the formula where an array would, and each operation is one `torch._foreach_*` call. One
+parameter at a time goes through where the graph of the step is wanted.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def made_from(cls: type[Rule], group: Group) -> GroupRule:
 class GroupRule:
     """A group's rule and the values that it was made from.
 
-    `whole` is the rule with all its wrappers, `rule` what takes the step: of a wrapper that needs_closure the model, its
+    `whole` is the rule with all its wrappers, `rule` what takes the step: of a wrapper that evaluates the model, its
     base. `traced` says that a hyperparameter is a tensor.
     """
 

@@ -1,0 +1,75 @@
+"""The page's part about optax's tests, drawn from the cases and from what is said of them, which is held true."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from .cases import Case, cases
+from .expected import DIFFERS, FAILS_ANYHOW, FAILS_ITSELF, LEFT_OUT, Reason, expected, why
+from .factories import matches
+from .listed import listed_cases
+
+PAGE = Path(__file__).resolve().parents[3] / "docs/jax.md"
+OPENED, CLOSED = "<!-- Written by python -m tests.adapters.optax_suite write -->", "<!-- Written so far -->"
+COLUMNS = ("cases", "pass", "differ", "optax leaves out", "optax itself fails")
+
+
+def text() -> str:
+    """The tables and the reasons."""
+    found = [*cases(), *listed_cases()]
+    reasons = [
+        *_reasons("Different here", found, DIFFERS),
+        *_reasons("Left out by optax", found, LEFT_OUT),
+        *_reasons("Failed by optax itself, passed here", found, FAILS_ITSELF),
+        *_reasons("Failed by either", found, FAILS_ANYHOW),
+    ]
+    tables = [_table("optimizer", found, _optimizers), _table("optax's file", found, lambda case: [f"`{case.file}`"])]
+    return "\n\n".join([*tables, "\n".join(reasons).strip()])
+
+
+def _optimizers(case: Case) -> Iterator[str]:
+    """The rows of a case: one for each optimizer it asks for."""
+    for name in case.names:
+        if case.match in matches(name):
+            yield f'{name}, `match="{case.match}"`' if case.match else name
+
+
+def _table(head: str, found: Iterable[Case], rows_of: Callable[[Case], Iterable[str]]) -> str:
+    counted: dict[str, Counter[str]] = {}
+    for case in found:
+        for row in rows_of(case):
+            counted.setdefault(row, Counter()).update(_columns(case))
+    lines = [f"| {head} | {' | '.join(COLUMNS)} |", "| --- " * (1 + len(COLUMNS)) + "|"]
+    lines += [f"| {k} | {' | '.join(str(counted[k][c] or '') for c in COLUMNS)} |" for k in sorted(counted)]
+    return "\n".join(lines)
+
+
+def _columns(case: Case) -> Iterator[str]:
+    yield "cases"
+    if not why(case, FAILS_ANYHOW):
+        yield {"passes": "pass", "fails": "differ", "left out": "optax leaves out"}[expected(case)]
+    if expected(case, theirs=True) == "fails":
+        yield "optax itself fails"
+
+
+def _reasons(head: str, found: Iterable[Case], reasons: Iterable[Reason]) -> Iterator[str]:
+    yield f"{head}:\n"
+    for told in dict.fromkeys(r.reason for r in reasons):
+        about = {n: None for case in found if why(case, reasons) == told for n in case.names}
+        line = f"- {', '.join(about)}: {told}"
+        yield textwrap.fill(line, 118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    yield ""
+
+
+def on_page() -> str:
+    """What the page says."""
+    return PAGE.read_text().partition(OPENED)[2].partition(CLOSED)[0].strip()
+
+
+def write() -> None:
+    """Brings the page up to date."""
+    before, _, rest = PAGE.read_text().partition(OPENED)
+    PAGE.write_text(f"{before}{OPENED}\n\n{text()}\n\n{CLOSED}{rest.partition(CLOSED)[2]}")

@@ -1,0 +1,96 @@
+"""Arguments that are not what they look like: numbers of 16 bits, trees that can be called, trees of functions."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import scirs2_adapters
+from scirs2_adapters import jax as adapter
+
+from .jax_support import SMALL, gap, lively_arguments, one_call, same_bits, small
+
+each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
+
+
+@each_rule
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # of 1e6 to float16, by optax
+def test_hyperparameters_rounded_to_16_bits_are_refused_with_the_way_out(name: str, dtype: str) -> None:
+    """`inject_hyperparams` rounds all to the parameters' dtype: in bfloat16 a b2 of 0.999 is 1, and the step NaN."""
+    params = jax.tree.map(lambda x: x.astype(dtype), SMALL)
+    rounded = optax.inject_hyperparams(getattr(adapter, name))(1e-2)
+    for trace in (lambda: rounded.init(params), lambda: jax.eval_shape(rounded.init, params)):
+        with pytest.raises(TypeError, match=rf"`{name}\(.*\)` must be .* 32 bits.*hyperparam_dtype=jnp.float32"):
+            trace()
+    tx = optax.inject_hyperparams(getattr(adapter, name), hyperparam_dtype=jnp.float32)(1e-2, **lively_arguments(name))
+    new, _ = jax.jit(one_call(tx))(params, tx.init(params), params)
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(new))
+
+
+@jax.tree_util.register_pytree_node_class
+class Callable:
+    """A tree that can be called, as a module of Equinox."""
+
+    def __init__(self, **leaves: Any) -> None:
+        self.leaves = leaves
+
+    def __call__(self, *args: Any) -> Any:
+        raise AssertionError("it was called")
+
+    def tree_flatten_with_keys(self) -> Any:
+        return [(jax.tree_util.GetAttrKey(k), x) for k, x in self.leaves.items()], tuple(self.leaves)
+
+    def tree_flatten(self) -> Any:
+        return tuple(self.leaves.values()), tuple(self.leaves)
+
+    @classmethod
+    def tree_unflatten(cls, names: Any, leaves: Any) -> Any:
+        return cls(**dict(zip(names, leaves, strict=True)))
+
+
+@each_rule
+def test_a_mask_that_can_be_called_is_a_mask_if_it_is_a_tree_of_bools(name: str) -> None:
+    params, grads = (Callable(w=jnp.ones((3, 2)), b=x * jnp.ones(3), f=None) for x in (1.0, 0.5))
+    word = (
+        "weight_decay_mask" if "weight_decay_mask" in inspect.signature(getattr(adapter, name)).parameters else "mask"
+    )
+    decay = {"weight_decay_rate" if name == "adafactor" else "weight_decay": 0.5}
+    masks = [
+        Callable(w=False, b=True, f=None),
+        Callable(w=np.bool_(False), b=jnp.array(True), f=jax.nn.relu),
+        jax.tree_util.Partial(lambda _: Callable(w=False, b=True, f=None)),
+        functools.partial(lambda p, _: p, Callable(w=False, b=True, f=None)),
+        lambda _: Callable(w=False, b=True, f=None),
+    ]
+    found = []
+    for mask in masks:
+        tx = getattr(adapter, name)(**decay, **{word: mask})
+        found.append(jax.tree.leaves(tx.update(grads, tx.init(params), params)[0]))
+    assert all(same_bits(found[0], other) for other in found[1:])
+    tx = getattr(adapter, name)(**decay, **{word: Callable(w=True, b=jax.nn.relu, f=None)})
+    with pytest.raises(TypeError, match=rf"`{name}\({word}=\.\.\.\)` must have True or False for every parameter"):
+        tx.update(grads, tx.init(params), params)
+
+
+@each_rule
+def test_a_learning_rate_that_can_be_called_is_a_schedule_unless_it_is_a_class(name: str) -> None:
+    class Rate:
+        def __call__(self, count: Any) -> Any:
+            return 1e-2
+
+    found = []
+    for rate in (Rate(), jax.tree_util.Partial(lambda count: 1e-2), lambda count: 1e-2, jax.jit(lambda count: 1e-2)):
+        tx = getattr(adapter, name)(rate)
+        found.append(tx.update(small(1), tx.init(SMALL), SMALL)[0])
+    assert all(gap(x, found[0], jax.tree.map(jnp.zeros_like, SMALL)) < 1e-6 for x in found)
+    for wrong in (float, jnp.bfloat16, Rate):
+        with pytest.raises(TypeError, match=rf"`{name}\(learning_rate=\.\.\.\)` must be a finite number >= 0"):
+            getattr(adapter, name)(wrong)

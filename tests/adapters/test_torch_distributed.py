@@ -1,0 +1,220 @@
+"""Two processes over gloo are equal to one: data parallel, sharded, with divided memory, and over checkpoints."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+from scirs2_adapters.core import get
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.slots import Leaf
+from tests.adapters.torch_spread import LAYOUTS, SHAPES, alone, made, memory_gap, walk
+from tests.adapters.torch_support import ALL, ours
+from tests.boundaries.support import ROOT
+
+#: Seconds after which a rank that waits for the other is ended.
+LIMIT = 600
+#: torch spreads no sparse gradients, and makes fresh memory by dense ones.
+DENSE = [name for name in ALL if get(name.casefold()).sparse != "rows"]
+each_dense = pytest.mark.parametrize("name", DENSE)
+each_layout = pytest.mark.parametrize("layout", LAYOUTS)
+Found = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What the first rank reports, by optimizer and check; the second must report the same."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    ranks = []
+    for rank in range(2):
+        command = [sys.executable, "-m", "tests.adapters.torch_ranks", str(rank), str(folder), *DENSE]
+        with (folder / f"log{rank}").open("w") as log:
+            ranks.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
+    _wait(ranks)
+    logs = [(folder / f"log{rank}").read_text()[-3000:] for rank in range(2)]
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(logs)
+    first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
+    assert _shared(first) == _shared(second)
+    return first
+
+
+def _wait(ranks: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Until all have ended; if one fails or time is up, the others are ended too."""
+    end = time.monotonic() + LIMIT
+    try:
+        while any(rank.poll() is None for rank in ranks):
+            if time.monotonic() > end or any(rank.poll() for rank in ranks):
+                break
+            time.sleep(0.05)
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+
+
+def _shared(report: Found) -> Any:
+    """What both ranks must find alike: all but what is gathered on the first."""
+    return json.loads(json.dumps(report), object_hook=lambda d: {k: v for k, v in d.items() if k != "memory gap"})
+
+
+def near(name: str, measured: Any, share: float = 1e-4) -> bool:
+    """Whether a gap is none, or for a formula that adds up numbers of several ranks one of rounding."""
+    return bool(measured <= (share if _adds_up(name) else 0.0))
+
+
+def _rules(name: str) -> list[tuple[Any, Leaf]]:
+    rule = get(name.casefold())()
+    leaves = [Leaf(shape, name=label) for label, shape in SHAPES.items()]
+    return [(rule.route(leaf), leaf) for leaf in leaves]
+
+
+def _adds_up(name: str) -> bool:
+    return any(node.reduces for rule, leaf in _rules(name) for node in record(rule, leaf).nodes)
+
+
+@pytest.mark.slow
+@each_layout
+@each_dense
+def test_a_step_is_the_same_however_parameters_are_spread(name: str, layout: str, found: Found) -> None:
+    assert near(name, found[name]["laid_out"][layout]["gap"])
+
+
+@pytest.mark.slow
+@each_layout
+@each_dense
+def test_memory_is_spread_as_its_parameter(name: str, layout: str, found: Found) -> None:
+    assert found[name]["laid_out"][layout]["memory lies as its parameter"]
+
+
+@pytest.mark.slow
+@each_dense
+def test_parts_may_move_and_gradients_may_await_their_sum(name: str, found: Found) -> None:
+    assert near(name, found[name]["replaced"])
+
+
+@pytest.mark.slow
+@each_dense
+def test_gradients_that_are_spread_are_clipped_by_their_whole_norm(name: str, found: Found) -> None:
+    # The norm is of sums in another order, and Newton and Schulz make more of that.
+    assert found[name]["clipped"] <= 1e-3
+
+
+@pytest.mark.slow
+@each_dense
+def test_what_overflows_on_one_rank_is_no_step_on_any(name: str, found: Found) -> None:
+    assert found[name]["overflown"]
+
+
+@pytest.mark.slow
+@each_dense
+def test_a_step_that_one_rank_would_leave_out_is_left_out_and_counted_by_all(name: str, found: Found) -> None:
+    for measured, count in found[name]["left_out"].values():
+        assert measured <= 1e-3  # as where gradients are clipped
+        assert count == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["data_parallel", "fully_sharded"])
+@each_dense
+def test_training_on_two_ranks_is_training_on_one(name: str, way: str, found: Found) -> None:
+    assert found[name][way] <= 1e-9
+
+
+@pytest.mark.slow
+@each_dense
+def test_sharded_parameters_are_stepped_in_the_backward_pass(name: str, found: Found) -> None:
+    assert found[name]["in_backward"] <= 1e-9
+
+
+@pytest.mark.slow
+@each_dense
+def test_pieces_without_a_shape_are_stepped_or_refused(name: str, found: Found) -> None:
+    rule = get(name.casefold())()
+    if rule.per_parameter or _adds_up(name):
+        assert "fully_shard" in found[name]["flat"]
+        assert f"`{name}`" in found[name]["flat"]
+    else:
+        assert found[name]["flat"] <= 1e-9
+
+
+@pytest.mark.slow
+@each_dense
+def test_divided_memory_is_that_of_one_process_or_refused(name: str, found: Found) -> None:
+    divided = found[name]["divided"]
+    if get(name.casefold())().model_slots():
+        assert "fully_shard" in divided
+        assert f"`{name}(params=...)`" in divided
+    else:
+        assert divided == {"gap": 0.0, "memory gap": 0.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["None to rows", "rows to None", "rows to columns"])
+@each_dense
+def test_a_checkpoint_goes_on_over_another_number_of_ranks(name: str, way: str, found: Found) -> None:
+    assert near(name, found[name]["resharded"][way])
+
+
+@pytest.mark.slow
+@each_dense
+def test_memory_gathered_on_one_rank_is_spread_again(name: str, found: Found) -> None:
+    assert near(name, found[name]["broadcast"])
+
+
+def _bits(optimizer: Any) -> list[bytes]:
+    tensors = [p.detach() for group in optimizer.param_groups for p in group["params"]]
+    return [x.contiguous().view(torch.uint8).numpy().tobytes() for x in tensors]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@each_dense
+def test_asking_a_fresh_optimizer_for_its_state_moves_no_parameter(name: str, dtype: torch.dtype) -> None:
+    """torch has the memory made by a step with zero gradients and a learning rate of 0."""
+    rates = {k: 0.5 for k in ours(name)(made(name, None)[0].parameters()).defaults if k.endswith("_lr")}
+    model, optimizer = made(name, None, dtype, **rates)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.view(-1)[0] = -0.0
+    before, rate = _bits(optimizer), optimizer.param_groups[0]["lr"]
+    get_optimizer_state_dict(model, optimizer)
+    assert _bits(optimizer) == before
+    assert optimizer.param_groups[0]["lr"] == rate
+    memory = {slot.name for rule, leaf in _rules(name) for slot in rule.slots(leaf)} - set(optimizer.param_groups[0])
+    assert memory <= {key for held in optimizer.state.values() for key in held}
+
+
+@each_dense
+def test_nothing_of_the_learning_rate_0_of_such_a_step_stays(name: str) -> None:
+    """Steps that follow are those that follow a step with zero gradients and the true learning rate."""
+    (model, asked), (other, stepped) = (made(name, None) for _ in range(2))
+    for p in (*model.parameters(), *other.parameters()):
+        p.data.zero_()  # no decay moves it
+    for p in other.parameters():
+        p.grad = torch.zeros_like(p)
+    stepped.step()
+    get_optimizer_state_dict(model, asked)
+    for each, its in ((model, asked), (other, stepped)):
+        walk(each, its, None)
+    assert _bits(asked) == _bits(stepped)
+    assert memory_gap(model, asked, other, stepped) == 0.0
+
+
+@each_dense
+def test_state_set_by_torch_keeps_its_dtype_and_its_bits(name: str) -> None:
+    model, optimizer = alone(name, torch.bfloat16, state_dtype="float32")
+    other, fresh = made(name, None, torch.bfloat16, state_dtype="float32")
+    other.load_state_dict(model.state_dict())
+    set_optimizer_state_dict(other, fresh, copy.deepcopy(get_optimizer_state_dict(model, optimizer)))
+    assert memory_gap(other, fresh, model, optimizer) == 0.0
+    for each, its in ((model, optimizer), (other, fresh)):
+        walk(each, its, None, range(4, 6))
+    assert _bits(fresh) == _bits(optimizer)

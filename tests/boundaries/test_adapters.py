@@ -1,0 +1,112 @@
+"""An adapter loads its framework and no other, does nothing while being imported, and looks like its neighbours."""
+
+import ast
+import functools
+
+import pytest
+
+from tests.boundaries.support import (
+    ADAPTERS,
+    HEAVY,
+    PACKAGE,
+    WATCH,
+    frameworks,
+    fresh,
+    imports,
+    python_files,
+    requirements,
+)
+
+each_adapter = pytest.mark.parametrize("adapter", ADAPTERS)
+PRINT_HEAVY = f"import sys; print(*sorted(set({HEAVY}) & set(sys.modules)))"
+
+
+def framework_statements(adapter: str) -> str:
+    """The framework imports that an adapter's files make when they are imported, as statements.
+
+    What these load by themselves is the framework's doing (transformers may look at scikit-learn); the adapter is
+    answerable for the rest.
+    """
+    own = frameworks(adapter)
+    lines = [f"import {name}" for name in requirements(adapter)["needs"]]
+    for file in python_files(PACKAGE / "adapters" / adapter):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import):
+                lines += [f"import {a.name}" for a in node.names if a.name.split(".")[0] in own]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in own:
+                lines.append(ast.unparse(node))
+    return "\n".join(lines)
+
+
+@functools.cache
+def loaded(code: str) -> frozenset[str]:
+    """Which heavy modules are there after `code`, in a fresh interpreter."""
+    return frozenset(fresh(f"{code}\n{PRINT_HEAVY}").stdout.split())
+
+
+@each_adapter
+def test_an_adapter_loads_its_own_framework_and_no_other(adapter: str) -> None:
+    assert loaded(f"import scirs2_adapters.{adapter}") <= loaded(framework_statements(adapter)) | set(
+        frameworks(adapter)
+    )
+
+
+@each_adapter
+def test_importing_an_adapter_compiles_nothing(adapter: str) -> None:
+    assert not {"numba", "llvmlite"} & loaded(f"import scirs2_adapters.{adapter}")
+
+
+@each_adapter
+def test_importing_an_adapter_has_no_side_effect(adapter: str) -> None:
+    code = f"{framework_statements(adapter)}\n{WATCH}\nimport scirs2_adapters.{adapter}\nprint(*deeds, sep='\\n')"
+    assert fresh(code, "-B").stdout.strip() == ""
+
+
+@each_adapter
+def test_the_short_path_gives_the_same_objects(adapter: str) -> None:
+    fresh(f"""
+import scirs2_adapters.{adapter} as short, scirs2_adapters.adapters.{adapter} as adapter
+assert short.__all__ == adapter.__all__ and adapter.__all__
+assert all(getattr(short, name) is getattr(adapter, name) for name in adapter.__all__)
+assert set(adapter.__all__) <= set(dir(short))""")
+
+
+@each_adapter
+def test_static_analysers_can_follow_the_short_path(adapter: str) -> None:
+    """A plain star import of the adapter, whose public list is written out or stands in a stub beside it."""
+    star = ast.parse((PACKAGE / f"{adapter}.py").read_text()).body
+    froms = [node for node in star if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    assert [node.module for node in froms] == [f"scirs2_adapters.adapters.{adapter}"]
+    folder = PACKAGE / "adapters" / adapter
+    stub = folder / "__init__.pyi"
+    listed = ast.parse((stub if stub.exists() else folder / "__init__.py").read_text()).body
+    lists = [
+        node.value for node in listed if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    assert len(lists) == 1
+    assert ast.literal_eval(lists[0])
+
+
+def test_every_adapter_has_the_same_modules() -> None:
+    """Under the same names; one that has outgrown a file is a package of that name."""
+    folders = {adapter: PACKAGE / "adapters" / adapter for adapter in ADAPTERS}
+    modules = {
+        adapter: {path.parent.stem for path in folder.glob("*/__init__.py")} for adapter, folder in folders.items()
+    }
+    for adapter, folder in folders.items():
+        assert modules[adapter].isdisjoint({path.stem for path in folder.glob("*.py")})
+        modules[adapter] |= {path.stem for path in folder.glob("*.py*")}
+    assert len({frozenset(names) for names in modules.values()}) == 1, modules
+
+
+def test_every_adapter_has_a_short_path() -> None:
+    assert [adapter for adapter in ADAPTERS if not (PACKAGE / f"{adapter}.py").is_file()] == []
+
+
+@each_adapter
+def test_an_adapter_checks_its_framework_before_it_imports_it(adapter: str) -> None:
+    """`require` stands above every import that could fail without the framework."""
+    file = PACKAGE / "adapters" / adapter / "__init__.py"
+    call = next(node for node in ast.walk(ast.parse(file.read_text())) if "require(" in ast.unparse(node)[:8])
+    early = [name for line, name in imports(file) if line < call.lineno]
+    assert [name for name in early if not name.startswith(("scirs2_adapters.core", "typing", "__future__"))] == []
