@@ -172,4 +172,12 @@ def needs_whole(rule: Rule) -> bool:
     """Whether a rule steps a flat piece of several parameters otherwise than these parameters: it looks at shapes, or
     sums over a tensor or the model.
     """
-    return rule.per_parameter or any(n.reduces for leaf in EXAMPLES for n in record(rule.route(leaf), leaf).nodes)
+    key = rule.kernel_key()
+    if (known := _whole.get(key)) is None:
+        programs = (record(rule.route(leaf), leaf) for leaf in EXAMPLES)
+        known = _whole[key] = rule.per_parameter or any(n.reduces for program in programs for n in program.nodes)
+    return known
+
+
+#: By kernel key.
+_whole: dict[tuple[Any, ...], bool] = {}

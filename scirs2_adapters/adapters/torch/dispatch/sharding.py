@@ -131,18 +131,21 @@ class Members(NamedTuple):
     vectors: bool
 
 
-def note(optimizer: Any, group: Mapping[str, Any]) -> None:
-    """Remembers which parameters a group was given; nothing keeps them alive."""
-    params = group["params"]
+def note(optimizer: Any, group: Mapping[str, Any], rule: Rule) -> None:
+    """Remembers which parameters a group was given, where flat pieces of them would be refused. Nothing keeps them
+    alive.
+    """
     known = vars(optimizer).setdefault("_given", {})
-    known[id(group)] = Members(list(map(id, params)), all(p.ndim == 1 for p in params))
+    if group.get("max_grad_norm") or needs_whole(rule):
+        params = group["params"]
+        known[id(group)] = Members(list(map(id, params)), all(p.ndim == 1 for p in params))
 
 
 def note_again(optimizer: Any) -> None:
     """After a load, which makes new groups of the old parameters, and in a copy."""
     known = list(vars(optimizer).pop("_given", {}).values())
-    for group in optimizer.param_groups:
-        note(optimizer, group)
+    for index, group in enumerate(optimizer.param_groups):
+        note(optimizer, group, optimizer._group_rule(index, group).rule)
     if len(known) == len(optimizer.param_groups):
         optimizer._given = dict(zip(map(id, optimizer.param_groups), known, strict=True))
 
@@ -153,7 +156,9 @@ def refuse_flat(name: str, optimizer: Any, group: Mapping[str, Any], rule: Rule)
     So DeepSpeed's ZeRO does: it puts one flat piece of all of them into the group. A group whose parameters are
     exchanged for others of their shapes, as accelerate and fully_shard do, is what it was.
     """
-    given = optimizer._given.get(id(group), Members([], True))
+    given = optimizer._given.get(id(group))
+    if given is None:
+        return
     known = set(given.ids)
     flat = [p for p in group["params"] if p.ndim == 1 and id(p) not in known]
     if not flat or len(flat) < len(group["params"]) or (given.vectors and len(given.ids) <= len(flat)):

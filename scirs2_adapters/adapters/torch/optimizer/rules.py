@@ -75,7 +75,7 @@ class RuleOptimizer(Hooked):
         Optimizer.add_param_group(self, param_group)
         group = self.param_groups[-1]
         state.remember_names(self._names, group)
-        shards.note(self, group)
+        shards.note(self, group, self._group_rules[len(self.param_groups) - 1].rule)
         for p in group["params"] if group["kernel"] == "host" else ():
             takes_host(type(self).__name__, "host", tensor_obstacle(p))
 
@@ -129,9 +129,9 @@ class RuleOptimizer(Hooked):
         Optimizer.__setstate__(self, saved)
         if "_names" not in vars(self):  # a copy
             self._names = state.Names()
-        shards.note_again(self)
         self._prepare()
         state.fill(self)
+        shards.note_again(self)
 
     def _group_rule(self, index: int, group: Mapping[str, Any]) -> GroupRule:
         """The rule of a group as its values are now; the same object as long as they do not change."""
