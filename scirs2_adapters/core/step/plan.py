@@ -1,0 +1,73 @@
+"""What every executor decides before a step, said once: which rule and program step a parameter, whether the CPU kernel
+runs them, and which parameters share a row of coefficients.
+
+Each adapter brings its arrays, its parameter groups and its clock; the decisions are made here. `HostOptimizer` is the
+shortest example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..program.recorded import Program, record
+from ..rule import Rule
+from ..slots import Leaf
+from .options import takes_host
+
+Item = TypeVar("Item")
+#: Coefficients by name: Python numbers, or a framework's where a step is traced.
+Scalars = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ParamEntry:
+    """One parameter of a step. `index` is its place among the gradients, `group` its parameter group; `rule` steps it,
+    which is another one than the group's where the group's does not fit (`routed`).
+    """
+
+    index: int
+    group: int
+    leaf: Leaf
+    rule: Rule
+    routed: bool
+    program: Program
+
+    def coefficient_key(self, t: Hashable) -> Hashable:
+        """Parameters with equal keys have equal coefficients at step `t`."""
+        return self.group, self.routed, t, self.leaf if self.rule.per_parameter else None
+
+
+def param_entry(
+    index: int, rule: Rule, leaf: Leaf, *, group: int = 0, scaled: bool = False, call: str = ""
+) -> ParamEntry:
+    """The entry of a parameter whose group has this rule; what the rule cannot step is refused here."""
+    routed = rule.route(leaf)
+    return ParamEntry(index, group, leaf, routed, routed is not rule, record(routed, leaf, scaled, call))
+
+
+def choose_paths(call: str, kernels: Sequence[str], obstacles: Sequence[str | None], one_path: bool) -> list[bool]:
+    """For each parameter whether the CPU kernel steps it. `one_path`: what holds one back holds all back, as where a
+    rule keeps numbers of the whole model.
+    """
+    if one_path:
+        obstacles = [next(filter(None, obstacles), None)] * len(obstacles)
+    return [takes_host(call, kernel, obstacle) for kernel, obstacle in zip(kernels, obstacles, strict=True)]
+
+
+def coefficient_rows(keys: Sequence[Hashable], make: Callable[[int], Scalars]) -> tuple[list[Scalars], list[int]]:
+    """The different rows of coefficients and which one each parameter takes; `make` is called with the place of the
+    first parameter of each key.
+    """
+    first: dict[Hashable, int] = {}
+    index = [first.setdefault(key, len(first)) for key in keys]
+    return [make(index.index(row)) for row in range(len(first))], index
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> dict[Any, list[Item]]:
+    """Items by key, in the order in which each key is first met."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
