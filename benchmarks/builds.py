@@ -1,8 +1,8 @@
-"""This build beside another one, both in one process: `python -m benchmarks.builds ../other`, a checkout or a worktree.
+"""Compares this build with another checkout in one process: `python -m benchmarks.builds ../other`.
 
-Both packages have the same name. Before a function of a build runs, that build's modules are put into `sys.modules`, so
-that imports made inside functions meet the right ones. Only what an optimizer costs apart from arithmetic is measured
-here; a ratio above 1 means that this build is slower.
+Both packages have the same name. Before a function of a build runs, the modules of that build are put into
+`sys.modules`, so that imports inside functions find the right ones. The cases are small, so that they show what an
+optimizer costs apart from arithmetic. A ratio above 1 means that this build is slower.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +32,8 @@ class Build:
     """The modules of one checkout."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.modules = str(folder.resolve()), {}  # type: str, dict[str, ModuleType]
+        self.folder = str(folder.resolve())
+        self.modules: dict[str, ModuleType] = {}
         self.use()
         if not Path(str(importlib.import_module(PACKAGE).__file__)).is_relative_to(self.folder):
             raise ImportError(f"{self.folder} is no checkout of this package.")
@@ -56,22 +59,23 @@ class Build:
 
 @contextmanager
 def _operators_dropped() -> Iterator[None]:
-    """Takes back the operators that a build registers in torch, which takes each name only once; no eager step needs
+    """Take back the operators that a build registers in torch. torch takes each name only once, and no eager step needs
     them.
     """
-    library, made = torch.library.Library, []
+    library = torch.library.Library
+    libraries: list[torch.library.Library] = []
 
-    def register(*words: Any) -> Any:
-        made.append(library(*words))
-        return made[-1]
+    def register(*arguments: Any) -> torch.library.Library:
+        libraries.append(library(*arguments))
+        return libraries[-1]
 
     torch.library.Library = register  # type: ignore[assignment, misc]
     try:
         yield
     finally:
         torch.library.Library = library  # type: ignore[misc]
-        for each in made:
-            each._destroy()
+        for registered in libraries:
+            registered._destroy()
 
 
 class Case(NamedTuple):
@@ -92,48 +96,52 @@ def cases() -> Iterator[Case]:
         yield Case(f"jax {name}, step of 10 x 64", _jax(name), 20)
 
 
+def _optimizer(name: str, count: int) -> torch.optim.Optimizer:
+    """The build's torch class of this name, with `count` parameters of 64 numbers."""
+    adapter = importlib.import_module(f"{PACKAGE}.torch")
+    rule = importlib.import_module(PACKAGE).get(name)
+    params = [torch.nn.Parameter(torch.ones(8, 8)) for _ in range(count)]
+    for p in params:
+        p.grad = torch.full((8, 8), 1e-3)
+    optimizer: torch.optim.Optimizer = getattr(adapter, rule.__name__)(params, lr=1e-6)
+    return optimizer
+
+
+def _construct(name: str) -> Callable[[], object]:
+    optimizer = _optimizer(name, 1_000)
+    params = optimizer.param_groups[0]["params"]
+    return lambda: type(optimizer)(params, lr=1e-6)  # type: ignore[call-arg]
+
+
+def _scheduled(name: str) -> Callable[[], object]:
+    optimizer = _optimizer(name, 10)
+
+    def step() -> None:
+        optimizer.param_groups[0]["lr"] *= 0.9999
+        optimizer.step()
+
+    return step
+
+
+def _save(name: str) -> Callable[[], object]:
+    optimizer = _optimizer(name, 10)
+    optimizer.step()
+    return optimizer.state_dict
+
+
+def _load(name: str) -> Callable[[], object]:
+    optimizer = _optimizer(name, 10)
+    optimizer.step()
+    state = optimizer.state_dict()
+    return lambda: optimizer.load_state_dict(state)
+
+
 def _torch(name: str) -> Iterator[Case]:
-    def optimizer(count: int, **words: Any) -> Any:
-        adapter = importlib.import_module(f"{PACKAGE}.torch")
-        rule = importlib.import_module(PACKAGE).get(name)
-        params = [torch.nn.Parameter(torch.ones(8, 8)) for _ in range(count)]
-        for p in params:
-            p.grad = torch.full((8, 8), 1e-3)
-        return getattr(adapter, rule.__name__)(params, lr=1e-6, **words)
-
-    def construct() -> Callable[[], object]:
-        one = optimizer(1_000)
-        params = one.param_groups[0]["params"]
-        return lambda: type(one)(params, lr=1e-6)
-
-    def small() -> Callable[[], object]:
-        return optimizer(1).__class__.step.__get__(optimizer(10))  # type: ignore[no-any-return]
-
-    def scheduled() -> Callable[[], object]:
-        one = optimizer(10)
-
-        def step() -> None:
-            one.param_groups[0]["lr"] *= 0.9999
-            one.step()
-
-        return step
-
-    def saved() -> Callable[[], object]:
-        one = optimizer(10)
-        one.step()
-        return one.state_dict  # type: ignore[no-any-return]
-
-    def loaded() -> Callable[[], object]:
-        one = optimizer(10)
-        one.step()
-        state = one.state_dict()
-        return lambda: one.load_state_dict(state)
-
-    yield Case(f"torch {name}, construct 1,000", construct, 1)
-    yield Case(f"torch {name}, step of 10 x 64", small, 50)
-    yield Case(f"torch {name}, step of 10 x 64, new lr", scheduled, 50)
-    yield Case(f"torch {name}, state_dict of 10", saved, 20)
-    yield Case(f"torch {name}, load_state_dict of 10", loaded, 5)
+    yield Case(f"torch {name}, construct 1,000", partial(_construct, name), 1)
+    yield Case(f"torch {name}, step of 10 x 64", lambda: _optimizer(name, 10).step, 50)
+    yield Case(f"torch {name}, step of 10 x 64, new lr", partial(_scheduled, name), 50)
+    yield Case(f"torch {name}, state_dict of 10", partial(_save, name), 20)
+    yield Case(f"torch {name}, load_state_dict of 10", partial(_load, name), 5)
 
 
 def _numpy(name: str) -> Callable[[], Callable[[], object]]:
@@ -164,7 +172,8 @@ def _jax(name: str) -> Callable[[], Callable[[], object]]:
 
 def measure(builds: Sequence[Build], case: Case, rounds: int) -> list[list[float]]:
     """Seconds of one call in each build, in turn."""
-    functions, times = [], [[] for _ in builds]  # type: list[Callable[[], object]], list[list[float]]
+    functions: list[Callable[[], object]] = []
+    times: list[list[float]] = [[] for _ in builds]
     for build in builds:
         build.use()
         functions.append(case.make())
@@ -186,14 +195,12 @@ def main() -> None:
     parser.add_argument("other", type=Path, help="folder of the other checkout")
     parser.add_argument("--only", default="", help="part of the names of the cases")
     parser.add_argument("--rounds", type=int, default=40)
-    words = parser.parse_args()
-    builds = []
-    for folder in (Path(__file__).parents[1], words.other):
-        builds.append(Build(folder))
+    options = parser.parse_args()
+    builds = [Build(folder) for folder in (Path(__file__).parents[1], options.other)]
     print("| case | this build, µs | the other, µs | ratio |\n|---|---:|---:|---:|")
     for case in cases():
-        if words.only in case.name:
-            ours, theirs = measure(builds, case, words.rounds)
+        if options.only in case.name:
+            ours, theirs = measure(builds, case, options.rounds)
             ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
             print(f"| {case.name} | {median(ours) * 1e6:.1f} | {median(theirs) * 1e6:.1f} | {ratio:.2f} |", flush=True)
 

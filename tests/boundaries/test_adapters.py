@@ -18,6 +18,27 @@ from tests.boundaries.support import (
 )
 
 each_adapter = pytest.mark.parametrize("adapter", ADAPTERS)
+
+#: What the file of a framework's optimizer is called: by the framework's word for it.
+FRAMEWORK_CLASS = {"optimizer", "transform", "estimators", "trainer"}
+#: The files of an adapter and what each is for. What an adapter has no use for, it has no file for.
+COMMON = {
+    "__init__": "checks that the framework is there; the public list",
+    "argument_names": "how the framework spells the core's arguments, as data",
+    "ops": "the array operations, bound to the framework",
+    "state": "memory in the framework's form, in and out by name",
+    "dispatch": "which executor steps which parameter",
+    "executors": "the ways to take a step",
+    **dict.fromkeys(FRAMEWORK_CLASS, "what the framework calls an optimizer, made from a rule"),
+}
+#: Files that one adapter alone needs: (adapter, file) -> role.
+EXTRA = {
+    ("hf", "deepspeed"): "whether the Trainer or DeepSpeed makes the optimizer, and what is refused with DeepSpeed",
+    ("jax", "kernel_step"): "the compiled kernels as an executor inside a program of XLA",
+    ("jax", "optax_states"): "optax's own state classes, as data",
+    ("sklearn", "fit"): "the fit loop of the linear estimators, whose counterparts in scikit-learn are compiled",
+}
+
 PRINT_HEAVY = f"import sys; print(*sorted(set({HEAVY}) & set(sys.modules)))"
 
 
@@ -87,16 +108,34 @@ def test_static_analysers_can_follow_the_short_path(adapter: str) -> None:
     assert ast.literal_eval(lists[0])
 
 
-def test_every_adapter_has_the_same_modules() -> None:
-    """Under the same names; one that has outgrown a file is a package of that name."""
-    folders = {adapter: PACKAGE / "adapters" / adapter for adapter in ADAPTERS}
-    modules = {
-        adapter: {path.parent.stem for path in folder.glob("*/__init__.py")} for adapter, folder in folders.items()
-    }
-    for adapter, folder in folders.items():
-        assert modules[adapter].isdisjoint({path.stem for path in folder.glob("*.py")})
-        modules[adapter] |= {path.stem for path in folder.glob("*.py*")}
-    assert len({frozenset(names) for names in modules.values()}) == 1, modules
+def modules(adapter: str) -> list[str]:
+    """Names of the adapter's files and folders; a file that has outgrown a sitting is a folder of the same name."""
+    folder = PACKAGE / "adapters" / adapter
+    names = [file.stem for file in folder.glob("*.py")] + [file.parent.name for file in folder.glob("*/__init__.py")]
+    return sorted(names)
+
+
+@each_adapter
+def test_no_module_is_both_a_file_and_a_folder(adapter: str) -> None:
+    assert len(modules(adapter)) == len(set(modules(adapter)))
+
+
+@each_adapter
+def test_a_file_has_a_common_name_or_a_role_that_is_written_down(adapter: str) -> None:
+    known = {*COMMON, *(name for owner, name in EXTRA if owner == adapter)}
+    assert sorted(set(modules(adapter)) - known) == []
+
+
+@each_adapter
+def test_every_adapter_has_the_files_that_it_cannot_do_without(adapter: str) -> None:
+    names = set(modules(adapter))
+    assert names >= {"__init__", "argument_names", "state"}
+    assert len(names & FRAMEWORK_CLASS) == 1
+
+
+@pytest.mark.parametrize(("adapter", "name"), EXTRA)
+def test_every_extra_file_exists(adapter: str, name: str) -> None:
+    assert name in modules(adapter), f"EXTRA[{adapter!r}, {name!r}] can go"
 
 
 def test_every_adapter_has_a_short_path() -> None:

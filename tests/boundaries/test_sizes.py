@@ -1,6 +1,6 @@
-"""What one can read in one sitting: files of 300 lines, functions of 30, each half of the core.
+"""Limits on size: files of 300 lines, functions of 30 code lines, and each folder of the core.
 
-A ratchet: an exception carries its own limit and its reason, and falls away as soon as it is not needed.
+An exception has a limit of its own and a reason. A test fails when an exception is no longer needed.
 """
 
 import ast
@@ -14,13 +14,21 @@ from tests.boundaries.support import PACKAGE, ROOT, python_files, relative
 
 LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 
-#: Code lines of the two halves of the core, which are read apart: what an optimizer is, and how one is run. 1,500 were
-#: meant for both together; the second half holds a compiler's back end, a driver and a foreign-call handler in place of
-#: the threading layer, the cache and the C++ that other projects bring in, and every adapter gets shorter by them.
-#: Which rule steps a parameter, and as what matrix, is said in the core once for all adapters. A tenth of the second
-#: half stands at the door of `HostOptimizer`: whose memory a kernel may write, and what is loaded into it. Optimizers
-#: that evaluate the model are counted with what they share: a line search is not a formula.
-LARGEST = {"core": 1280, "core/cpu": 1650, "core/closures": 440, "core/synonyms": 330}
+#: Code lines of the folders of the core. The limits are what the folders have: there is no room to grow.
+#: The package `core` itself holds what an optimizer is, how it is declared and documented, and the numpy optimizer.
+#: `core/cpu` holds a compiler's back end, a driver and a foreign-call handler. Other projects have a threading layer, a
+#: cache and C++ in their place, and every adapter is shorter for it.
+#: `core/closures` holds line searches. They are algorithms rather than formulas, and so are counted apart.
+#: `core/synonyms` holds the words of other libraries. Most of its lines are data.
+#: The optimizers have no limit, because each new one adds a file.
+LARGEST = {
+    "core": 1441,
+    "core/program": 390,
+    "core/step": 105,
+    "core/cpu": 990,
+    "core/closures": 440,
+    "core/synonyms": 190,
+}
 
 #: file, or file::function -> (limit, reason).
 EXCEPTIONS: dict[str, tuple[int, str]] = {}
@@ -71,10 +79,9 @@ def test_no_function_is_too_long() -> None:
     assert over(sizes, LONGEST_FUNCTION) == {}
 
 
-@pytest.mark.parametrize("half", LARGEST)
-def test_the_core_stays_small(half: str) -> None:
-    # The optimizers are not counted: their number grows with every one that is added, the core must not.
-    assert sum(len(code_lines(file.read_text())) for file in (PACKAGE / half).glob("*.py")) <= LARGEST[half]
+@pytest.mark.parametrize("folder", LARGEST)
+def test_the_core_stays_small(folder: str) -> None:
+    assert sum(len(code_lines(file.read_text())) for file in (PACKAGE / folder).glob("*.py")) <= LARGEST[folder]
 
 
 def test_every_exception_is_still_needed() -> None:
