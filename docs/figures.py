@@ -1,7 +1,7 @@
-"""Draws the picture of how-it-works.md: `python docs/figures.py` writes docs/how-it-works.svg.
+"""Draws the figure of how-it-works.md: `python docs/figures.py` writes docs/how-it-works.svg.
 
-The text in the boxes is the rule's own, so that the picture shows what there is. Not part of `make gen`: matplotlib's
-output differs between its versions, and a picture need not be fresh to the byte.
+The text of the boxes is read from the rule, so that the figure shows the code as it is. The figure is not part of
+`make gen`, because matplotlib's output differs between versions.
 """
 
 import inspect
@@ -45,7 +45,7 @@ def folded(line: str) -> str:
 
 
 def declaration(name: str) -> str:
-    """A rule as it stands in its file, without docstring and frameworks' rows."""
+    """The source of a rule, without its docstring and its rows of `matches`."""
     source = inspect.getsource(get(name))
     head, body = source.splitlines()[0], source.rpartition('"""')[2].strip("\n")
     lines = [folded(line) for line in body.splitlines() if "matches" not in line]
@@ -68,7 +68,7 @@ def program(name: str) -> str:
 
 
 def draw() -> plt.Figure:
-    """The whole picture."""
+    """The figure."""
     figure, ax = plt.subplots(figsize=(12.4, 6.3))
     ax.set(xlim=(0, 124), ylim=(0, 63))
     ax.axis("off")
@@ -83,35 +83,34 @@ def draw() -> plt.Figure:
     arrow(ax, (84.4, 50), (93.6, 50), "emit")
     arrow(ax, (84.4, 24), (93.6, 24), "interpret")
     arrow(ax, (26, 24.6), (26, 21.4))
-    arrow(ax, (52.4, 4.1), (61.6, 4.1), "names, state")
+    arrow(ax, (52.4, 4.1), (61.6, 4.1), "class, state")
     arrow(ax, (108, 11.6), (108, 6.6))
-    ax.text(109, 9.1, "steps, by either path", va="center", fontsize=7.4, style="italic", color=INK)
+    ax.text(107, 9.1, "executors take the step", va="center", ha="right", fontsize=7.4, style="italic", color=INK)
     return figure
 
 
 DERIVED = """constructor, checks, signature, docstring
-slots:  exp_avg          from update's signature
-names:  betas=(.9, .99)  torch
-        beta_1, beta_2   Keras
-        b1, b2           optax
-docs table, .pyi stubs, error messages"""
+slots:     exp_avg          from update's signature
+arguments: betas=(.9, .99)  PyTorch
+           beta_1, beta_2   Keras
+           b1, b2           optax
+table in the docs, .pyi stubs, error messages"""
 
-HOST_TEXT = """cut into passes by reductions
-numba compiles each pass once,
-object code cached on disk
+HOST_TEXT = """the CPU kernel: the program cut
+into passes at its sums, each
+compiled once by numba
 
-all tensors in one call:
-(tensor, chunk) work items,
-short-lived threads, in place"""
+one call for all tensors,
+in place: (tensor, chunk) work
+items, short-lived threads"""
 
-TRACED_TEXT = """ten operations bound to
-torch / jnp / keras.ops / numpy
+TRACED_TEXT = """the framework's own functions:
+torch / jax.numpy / keras.ops
 
 accelerators, jit, autodiff,
 vmap, sharding, XLA;
-plain numpy is the oracle"""
+with numpy: the reference"""
 
 if __name__ == "__main__":
     mpl.rcParams["svg.hashsalt"] = "scirs2"
-    made = draw()
-    made.savefig(Path(__file__).with_name("how-it-works.svg"), bbox_inches="tight", metadata={"Date": None})
+    draw().savefig(Path(__file__).with_name("how-it-works.svg"), bbox_inches="tight", metadata={"Date": None})
