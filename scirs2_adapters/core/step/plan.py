@@ -7,18 +7,18 @@ shortest example.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..program.recorded import Program, record
 from ..rule import Rule
 from ..slots import Leaf
 from .options import takes_host
+from .protocols import Scalars
 
 Item = TypeVar("Item")
-#: Coefficients by name: Python numbers, or a framework's where a step is traced.
-Scalars = Mapping[str, Any]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +65,9 @@ def coefficient_rows(keys: Sequence[Hashable], make: Callable[[int], Scalars]) -
     return [make(index.index(row)) for row in range(len(first))], index
 
 
-def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> dict[Any, list[Item]]:
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
     """Items by key, in the order in which each key is first met."""
-    groups: dict[Any, list[Item]] = {}
+    groups: dict[Key, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups

@@ -1,0 +1,54 @@
+"""What takes part in a step and what each part promises: an executor steps parameters, an engine runs kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from ..program.recorded import Program
+
+Grad = TypeVar("Grad", contravariant=True)
+Batch = TypeVar("Batch")
+#: Coefficients by name. A number is Python's, or the framework's where a step is traced.
+Scalars = Mapping[str, Any]
+#: The numbers that a rule keeps for the whole model, by slot.
+Model = Mapping[str, float]
+#: What an engine must know of a parameter: its program, its shape, and the storage dtype of "p", "g" and each slot.
+KernelEntry = tuple[Program, tuple[int, ...], Mapping[str, str]]
+
+
+class Executor(Protocol[Grad]):
+    """Steps the parameters that it was made for, as often as it is called."""
+
+    def holds(self, grads: Sequence[Grad]) -> bool:
+        """Whether the arrays are still those that it was made for, so that `run` may be called with these gradients."""
+
+    def assign(self, coefficient_row: Mapping[int, int]) -> None:
+        """Takes the row of coefficients of each parameter, by the `id` of its entry."""
+
+    def run(self, grads: Sequence[Grad], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
+        """Steps the parameters in place by these rows of coefficients; returns the new numbers of the model."""
+
+
+class Engine(Protocol[Batch]):
+    """Runs compiled kernels in one memory. `core.cpu.engine` is the engine of the host's."""
+
+    def plan(self, entries: Sequence[KernelEntry]) -> list[tuple[Batch, list[int]]]:
+        """Sorts parameters into batches that one kernel serves; with each batch, the places of its parameters."""
+
+    def run(
+        self,
+        batches: Sequence[Batch],
+        tables: Sequence[np.ndarray],
+        scalars: Sequence[Sequence[Scalars]],
+        rows: Sequence[np.ndarray | None],
+        model: Model,
+        threads: int,
+    ) -> dict[str, float]:
+        """One step of all batches in place; returns the new numbers of the model.
+
+        For each batch: `tables` has the addresses of its arrays, a row for each parameter; `scalars` its rows of
+        coefficients; `rows` says which of them each parameter takes, or is None if there is one.
+        """
