@@ -53,9 +53,9 @@ def main() -> None:
     if unknown := [g for g in groups if g not in MODULES]:
         parser.error(f"`--only` must name some of {', '.join(MODULES)}. Received: {unknown[0]!r}.")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    found = {group: _run(group, given.quick, load) for group in MODULES if group in groups}
+    measured = {group: _run(group, given.quick, load) for group in MODULES if group in groups}
     if not given.quick:
-        print("Written:", *write(found, given.output))
+        print("Written:", *write(measured, given.output))
 
 
 def _run(group: str, quick: bool, load: float) -> Measured:

@@ -16,10 +16,10 @@ ROUNDS = 30
 
 
 def parameters(sizes: list[int]) -> list[torch.nn.Parameter]:
-    made = [torch.nn.Parameter(torch.randn(n, device="cuda")) for n in sizes]
-    for p in made:
+    params = [torch.nn.Parameter(torch.randn(n, device="cuda")) for n in sizes]
+    for p in params:
         p.grad = torch.randn_like(p)
-    return made
+    return params
 
 
 def milliseconds(step: Callable[[], Any]) -> float:
@@ -47,7 +47,7 @@ def main() -> None:
             for _ in range(ROUNDS):
                 for key, step in run.items():
                     times[key].append(milliseconds(step))
-            medians = {key: statistics.median(each) for key, each in times.items()}
+            medians = {key: statistics.median(samples) for key, samples in times.items()}
             print(f"{name:8} {label:16}", "  ".join(f"{k} {v:.3f} ms" for k, v in medians.items()), flush=True)
             del params, run
 

@@ -1,7 +1,7 @@
 """What an optimizer costs before it is fast: constructing it, and its first step in a fresh process.
 
-Cold is an empty kernel cache, warm the one that the cold process has left. The clock starts after the framework and
-our adapter are imported and the model is made, and stops when the first step is done: what a user waits for.
+Cold means an empty kernel cache, warm the cache that the cold process has left. The clock starts when the framework and
+our adapter are imported and the model is made, and stops when the first step is done: this is what a user waits for.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def rows(quick: bool) -> Iterator[Row]:
     """Construction, and the first step cold and warm, in torch and JAX."""
     repeats = 1 if quick else 3
     for adapter, (mine, theirs, baseline) in _CASES.items():
-        own = _runs(theirs, repeats)
+        baseline_runs = _runs(theirs, repeats)
         cold, warm = _cold_and_warm(mine, repeats)
         for case, ours, k in (
             ("construct, 50 tensors", warm, 0),
             ("first step, cold cache", cold, 1),
             ("first step, warm cache", warm, 1),
         ):
-            a, b = (median(r[k] for r in results) for results in (ours, own))
+            a, b = (median(r[k] for r in results) for results in (ours, baseline_runs))
             yield Row("first step", f"{adapter}: {case}", baseline, a * 1e3, b * 1e3, a / b)
 
 

@@ -50,10 +50,10 @@ def _plain(tx: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
 def _stepper(model: Model, tx: Any, grads: Any, step: Callable[..., tuple[Any, Any]]) -> Callable[[], object]:
     fast = jax.jit(lambda params, state, grads: step(grads, state, params), donate_argnums=(0, 1))
     params = _arrays(model, 0)
-    held = [params, tx.init(params)]
+    donated = [params, tx.init(params)]
 
     def one() -> None:
-        held[:] = jax.block_until_ready(fast(*held, grads))
+        donated[:] = jax.block_until_ready(fast(*donated, grads))
 
     return one
 

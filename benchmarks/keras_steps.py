@@ -25,9 +25,9 @@ def _compare(name: str, mine: Any, theirs: Any, model: Model) -> Iterator[Row]:
     rng = np.random.default_rng(0)
     grads = [tf.constant(rng.standard_normal(n, dtype=np.float32)) for n in model.sizes]
     variables = [keras.Variable(rng.standard_normal(n, dtype=np.float32)) for n in model.sizes]
-    step, own = (_stepper(cls(learning_rate=1e-6), grads, variables) for cls in (mine, theirs))
-    baseline = {f"keras.optimizers.{name}, graph": own}
-    yield from measure("keras", f"{name} in a graph, {model.name}", step, baseline, model.rounds)
+    our_step, their_step = (_stepper(cls(learning_rate=1e-6), grads, variables) for cls in (mine, theirs))
+    baseline = {f"keras.optimizers.{name}, graph": their_step}
+    yield from measure("keras", f"{name} in a graph, {model.name}", our_step, baseline, model.rounds)
 
 
 def _stepper(optimizer: Any, grads: Any, variables: Any) -> Callable[[], object]:

@@ -63,13 +63,13 @@ def _processor() -> str:
 
 
 def _versions() -> str:
-    found = [f"Python {platform.python_version()}"]
+    versions = [f"Python {platform.python_version()}"]
     for name in ("torch", "transformers", "jax", "optax", "keras", "tensorflow", "scikit-learn", "numba"):
         try:
-            found.append(f"{name} {version(name)}")
+            versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    return ", ".join(found)
+    return ", ".join(versions)
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,18 @@ class Measured:
 
 
 def remembered(file: Path) -> dict[str, Measured]:
-    """What earlier runs have found, by group."""
-    held = json.loads(file.read_text()) if file.is_file() else {}
-    return {group: Measured(**{**one, "rows": [Row(**row) for row in one["rows"]]}) for group, one in held.items()}
+    """The results of earlier runs, by group."""
+    records = json.loads(file.read_text()) if file.is_file() else {}
+    return {group: Measured(**{**one, "rows": [Row(**row) for row in one["rows"]]}) for group, one in records.items()}
 
 
-def write(found: Mapping[str, Measured], folder: Path) -> list[Path]:
+def write(measured: Mapping[str, Measured], folder: Path) -> list[Path]:
     """The page, its figures and the data they are drawn from; groups that were not measured now stay as they were."""
     data = folder / "benchmarks.json"
-    merged = remembered(data) | dict(found)
+    merged = remembered(data) | dict(measured)
     known = {group: merged[group] for group in TITLES if group in merged}
-    held = {group: asdict(one) for group, one in known.items()}
-    data.write_text(json.dumps(held, indent=1) + "\n")
+    records = {group: asdict(one) for group, one in known.items()}
+    data.write_text(json.dumps(records, indent=1) + "\n")
     (folder / "benchmarks.md").write_text(markdown(known))
     rows = [row for one in known.values() for row in one.rows]
     files = [data, folder / "benchmarks.md", folder / "benchmarks.png", folder / "benchmarks-models.png"]
@@ -104,11 +104,11 @@ def write(found: Mapping[str, Measured], folder: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def markdown(found: Mapping[str, Measured]) -> str:
-    """The whole page."""
-    machines = list(dict.fromkeys(one.machine for one in found.values()))
+def markdown(measured: Mapping[str, Measured]) -> str:
+    """The page."""
+    machines = list(dict.fromkeys(one.machine for one in measured.values()))
     pieces = [_HEAD.format(machines="\n".join(f"- {machine}" for machine in machines))]
-    for group, one in found.items():
+    for group, one in measured.items():
         place = f" on machine {machines.index(one.machine) + 1}" if len(machines) > 1 else ""
         run = f"Measured {one.date}{place}, in {one.seconds:.0f} s; load average before: {one.load:.1f}.\n"
         pieces += [f"## {TITLES[group]}\n", *([NOTES[group]] if group in NOTES else []), table(one.rows), run]
@@ -175,7 +175,7 @@ def figure(rows: Sequence[Row], file: Path) -> None:
     shown = [r for r in rows if r.ratio is not None][::-1]
     if not shown:
         return
-    plt, made, axes = _plot(0.27 * len(shown))
+    plt, drawing, axes = _plot(0.27 * len(shown))
     ratios = [r.ratio or 0.0 for r in shown]
     axes.barh(range(len(shown)), [x - 1 for x in ratios], left=1, color=[COLORS[r.group] for r in shown], height=0.7)
     for i, x in enumerate(ratios):
@@ -189,8 +189,8 @@ def figure(rows: Sequence[Row], file: Path) -> None:
     axes.set(xscale="log", xlabel="time of our step / time of the framework's own  (left of 1: ours is faster)")
     axes.set_xlim(min(ratios) / 1.6, max(1.3, max(ratios) * 1.4))
     axes.margins(y=0.01)
-    made.savefig(file, dpi=110, bbox_inches="tight")
-    plt.close(made)
+    drawing.savefig(file, dpi=110, bbox_inches="tight")
+    plt.close(drawing)
 
 
 def parts(rows: Sequence[Row], file: Path) -> None:
@@ -201,7 +201,7 @@ def parts(rows: Sequence[Row], file: Path) -> None:
     for r in rows:
         bars.setdefault((r.case, "ours"), {name: pair[0] for name, pair in r.parts.items()})
         bars[r.case, r.baseline] = {name: pair[1] for name, pair in r.parts.items()}
-    plt, made, axes = _plot(0.3 * len(bars))
+    plt, drawing, axes = _plot(0.3 * len(bars))
     starts = [0.0] * len(bars)
     for name, color in zip(rows[0].parts, ("lightgray", "tab:purple", "black"), strict=False):
         widths = [bar[name] for bar in bars.values()]
@@ -211,5 +211,5 @@ def parts(rows: Sequence[Row], file: Path) -> None:
     axes.invert_yaxis()
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9, frameon=False)
     axes.set(xlabel="ms of one training step")
-    made.savefig(file, dpi=110, bbox_inches="tight")
-    plt.close(made)
+    drawing.savefig(file, dpi=110, bbox_inches="tight")
+    plt.close(drawing)

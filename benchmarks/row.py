@@ -80,8 +80,8 @@ def measure(
     gigabytes = traffic / median(times[0]) / 1e9 if traffic else None
     part = _part(times, traffic, triad[1]) if triad else None
     for name, column in zip(baselines, times[1:], strict=False):
-        found = compare(times[0], column)
-        yield Row(group, case, name, found.ours * 1e3, found.theirs * 1e3, found.ratio, gigabytes, part)
+        pair = compare(times[0], column)
+        yield Row(group, case, name, pair.ours * 1e3, pair.theirs * 1e3, pair.ratio, gigabytes, part)
     if not baselines:
         yield Row(group, case, "has none", median(times[0]) * 1e3, None, None, gigabytes, part)
 

@@ -94,9 +94,9 @@ def _rule(name: str, model: Model, params: Parameters, triad: Triad) -> Iterator
 
 def _fastest(cls: Class, params: Parameters, given: dict[str, Any]) -> dict[str, Callable[[], object]]:
     """The fastest form of torch's class on these parameters; where there are several, a few rounds tell."""
-    made = {call(cls, given | form): stepper(cls, params, **given, **form) for form in forms(cls)}
-    times = side_by_side(list(made.values()), 3) if len(made) > 1 else [[0.0]]
-    name, step = min(zip(made.items(), times, strict=True), key=lambda pair: median(pair[1]))[0]
+    steppers = {call(cls, given | form): stepper(cls, params, **given, **form) for form in forms(cls)}
+    times = side_by_side(list(steppers.values()), 3) if len(steppers) > 1 else [[0.0]]
+    name, step = min(zip(steppers.items(), times, strict=True), key=lambda pair: median(pair[1]))[0]
     return {name: step}
 
 
@@ -112,10 +112,10 @@ def _halved(model: Model) -> Iterator[Row]:
 def parameters(model: Model) -> Parameters:
     """A model's parameters, with gradients."""
     torch.manual_seed(0)
-    made = [torch.nn.Parameter(torch.randn(n)) for n in model.sizes]
-    for p in made:
+    params = [torch.nn.Parameter(torch.randn(n)) for n in model.sizes]
+    for p in params:
         p.grad = torch.randn_like(p)
-    return made
+    return params
 
 
 def stepper(optimizer: Class, params: Parameters, **given: Any) -> Callable[[], object]:
