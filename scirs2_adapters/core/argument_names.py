@@ -7,107 +7,128 @@ follow from it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import ClassVar, Protocol, Self, TypeVar
 
 from .errors import bad_type
-from .fields import Field, members_of
-from .rule import Rule
+from .fields import Field, Value, members_of
 from .synonyms import unknown_argument
+
+#: Hyperparameters by name, the core's or a framework's.
+Values = Mapping[str, Value]
+#: From the core's name of an argument to the one that the user of an adapter has typed.
+Spell = Callable[[str], str]
+
+
+class Buildable(Protocol):
+    """A class that is made from hyperparameters under the core's names: a rule."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def fields_with(cls, base: object = None) -> dict[str, Field]:
+        """The fields, with those of the base that it wraps."""
+
+    @classmethod
+    def build(cls, values: Values, *, match: str | None = None, spell: Spell = str, call: str = "") -> Self:
+        """One of these values."""
+
+
+Built = TypeVar("Built", bound=Buildable)
 
 
 @dataclass(frozen=True)
 class ArgumentNames:
-    """`names` maps core words to the host's; `tuples` maps a host's word to the core words it holds, where a rule has
-    them all.
+    """`names` maps core words to the framework's; `tuples` maps a word of the framework's to the core words it holds,
+    where a rule has them all.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
     tuples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def _tuple_of(self, core: str, fields: Mapping[str, Field]) -> str | None:
-        for host, members in self.tuples.items():
+        for word, members in self.tuples.items():
             if core in members and all(m in fields for m in members):
-                return host
+                return word
         return None
 
     def spell(self, core: str, fields: Mapping[str, Field]) -> str:
-        """The word as the host's user typed it: `betas[1]`."""
-        host = self._tuple_of(core, fields)
-        return f"{host}[{self.tuples[host].index(core)}]" if host else self.names.get(core, core)
+        """The word as the framework's user typed it: `betas[1]`."""
+        word = self._tuple_of(core, fields)
+        return f"{word}[{self.tuples[word].index(core)}]" if word else self.names.get(core, core)
 
     def places(self, fields: Mapping[str, Field]) -> list[tuple[str, str, int | None]]:
-        """Where the host keeps each field: (core word, host's word, position in the host's tuple or None)."""
-        found: list[tuple[str, str, int | None]] = []
+        """Where the framework keeps each field: (core word, framework's word, position in its tuple or None)."""
+        result: list[tuple[str, str, int | None]] = []
         for core in fields:
-            host = self._tuple_of(core, fields)
-            found.append(
-                (core, host, self.tuples[host].index(core)) if host else (core, self.names.get(core, core), None)
+            word = self._tuple_of(core, fields)
+            result.append(
+                (core, word, self.tuples[word].index(core)) if word else (core, self.names.get(core, core), None)
             )
-        return found
+        return result
 
     def spelled(self, fields: Mapping[str, Field]) -> dict[str, str]:
-        """The host's word for each core word, whole where it holds several."""
-        return {core: host for core, host, _ in self.places(fields)}
+        """The framework's word for each core word, whole where it holds several."""
+        return {core: word for core, word, _ in self.places(fields)}
 
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
-        """The host's parameters for these fields, in their order, with their defaults."""
-        kind, found = inspect.Parameter.POSITIONAL_OR_KEYWORD, dict[str, inspect.Parameter]()
+        """The framework's parameters for these fields, in their order, with their defaults."""
+        kind, result = inspect.Parameter.POSITIONAL_OR_KEYWORD, dict[str, inspect.Parameter]()
         for core, f in fields.items():
-            host = self._tuple_of(core, fields)
-            default = tuple(fields[m].default for m in self.tuples[host]) if host else f.default
-            name = host or self.names.get(core, core)
-            annotation = "tuple[float, ...]" if host or isinstance(f.kind, tuple) else f.kind.__name__
+            word = self._tuple_of(core, fields)
+            default = tuple(fields[m].default for m in self.tuples[word]) if word else f.default
+            name = word or self.names.get(core, core)
+            annotation = "tuple[float, ...]" if word or isinstance(f.kind, tuple) else f.kind.__name__
             annotation += " | None" if f.optional else ""
-            found.setdefault(name, inspect.Parameter(name, kind, default=default, annotation=annotation))
-        return found
+            result.setdefault(name, inspect.Parameter(name, kind, default=default, annotation=annotation))
+        return result
 
-    def to_framework(self, values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-        """Core values under the host's words."""
-        found: dict[str, Any] = {}
+    def to_framework(self, values: Values, fields: Mapping[str, Field]) -> dict[str, Value]:
+        """Core values under the framework's words."""
+        result: dict[str, Value] = {}
         for core, value in values.items():
-            host = self._tuple_of(core, fields)
-            if host is None:
-                found[self.names.get(core, core)] = value
-            elif host not in found:
-                found[host] = tuple(values[m] for m in self.tuples[host])
-        return found
+            word = self._tuple_of(core, fields)
+            if word is None:
+                result[self.names.get(core, core)] = value
+            elif word not in result:
+                result[word] = tuple(values[m] for m in self.tuples[word])
+        return result
 
-    def to_core(self, given: Mapping[str, Any], fields: Mapping[str, Field], call: str) -> dict[str, Any]:
-        """The host's arguments, all of them known, under the core's words; a tuple of another length is refused."""
+    def to_core(self, arguments: Values, fields: Mapping[str, Field], call: str) -> dict[str, Value]:
+        """The framework's arguments, all known, under the core's words; a tuple of another length is refused."""
         back = {self.names.get(c, c): c for c in fields if self._tuple_of(c, fields) is None}
-        found: dict[str, Any] = {}
-        for host, value in given.items():
-            if host in back:
-                found[back[host]] = value
+        result: dict[str, Value] = {}
+        for word, value in arguments.items():
+            if word in back:
+                result[back[word]] = value
                 continue
-            found.update(zip(self.tuples[host], self.members(call, host, value), strict=True))
-        return found
+            result.update(zip(self.tuples[word], self.members(call, word, value), strict=True))
+        return result
 
-    def members(self, call: str, host: str, value: Any) -> tuple[Any, ...]:
-        """The numbers in a tuple of the host's."""
-        count = len(self.tuples[host])
+    def members(self, call: str, word: str, value: Value) -> tuple[Value, ...]:
+        """The numbers in a tuple of the framework's."""
+        count = len(self.tuples[word])
         if (numbers := members_of(value, count)) is None:
-            raise bad_type(call, host, f"must be a tuple of {count} numbers", value)
+            raise bad_type(call, word, f"must be a tuple of {count} numbers", value)
         return numbers
 
     def rule(
         self,
-        cls: type[Rule],
-        given: Mapping[str, Any],
+        cls: type[Built],
+        arguments: Values,
         *,
         match: str | None = None,
         call: str = "",
         also: Iterable[str] = (),
-    ) -> Rule:
-        """A rule from the host's arguments. Only what was given is passed on, so that `match` may have its own
+    ) -> Built:
+        """A rule from the framework's arguments. Only what was given is passed on, so that `match` may have its own
         defaults. `also` are the call's other arguments, which the user of another library's word may mean.
         """
         call = call or cls.__name__
-        base = {"base": given["base"]} if "base" in given else {}
+        base = {"base": arguments["base"]} if "base" in arguments else {}
         fields = cls.fields_with(base.get("base"))
-        hyper, known = {k: v for k, v in given.items() if k != "base"}, self.parameters(fields)
+        hyper, known = {k: v for k, v in arguments.items() if k != "base"}, self.parameters(fields)
         for word in [k for k in hyper if k not in known]:
             others = (*(["base"] if hasattr(cls, "default_base") else []), *also)
             spelled = self.spelled(fields) | {k: k for k in others}
@@ -116,16 +137,59 @@ class ArgumentNames:
         return cls.build(base | core, match=match, spell=lambda name: self.spell(name, fields), call=call)
 
 
-def by_name(
-    call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any], before: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """The arguments of a call by name. `before` are those that the adapter has already taken off the front."""
+def signature(
+    fields: Mapping[str, Field],
+    names: ArgumentNames,
+    *,
+    order: Iterable[str],
+    options: Values,
+    first: Mapping[str, inspect.Parameter] | None = None,
+    base: str | None = None,
+) -> inspect.Signature:
+    """A constructor's signature: `first`, the fields by the framework's names, and `options` with their defaults.
+
+    The arguments in `order` are taken by position, in this order; all others by name only. A wrapper has the default
+    optimizer inside as its `base`, and takes all other arguments of that one too.
+    """
+    parameter = inspect.Parameter
+    arguments = {**(first or {}), **names.parameters(fields)}
+    if base is not None:
+        arguments.setdefault("base", base_parameter(base))
+    arguments |= {k: parameter(k, parameter.KEYWORD_ONLY, default=default) for k, default in options.items()}
+    positional = [k for k in order if k in arguments]
+    parameters = [arguments[k].replace(kind=parameter.POSITIONAL_OR_KEYWORD) for k in positional]
+    parameters += [p.replace(kind=parameter.KEYWORD_ONLY) for k, p in arguments.items() if k not in positional]
+    rest = [] if base is None else [parameter("base_hyper", parameter.VAR_KEYWORD)]
+    return inspect.Signature([*parameters, *rest])
+
+
+def base_parameter(default: str) -> inspect.Parameter:
+    """The argument that names the optimizer inside a wrapper."""
+    return inspect.Parameter("base", inspect.Parameter.KEYWORD_ONLY, default=default, annotation="str | Rule")
+
+
+def merge_arguments(
+    call: str,
+    known: inspect.Signature,
+    args: Sequence[Value],
+    keywords: Values,
+    before: tuple[str, ...] = (),
+    none_is_default: Container[str] = (),
+) -> dict[str, Value]:
+    """The arguments of a call by name. `before` are those that the adapter has already taken off the front; None is not
+    passed on for an argument in `none_is_default`.
+    """
     order = [k for k, p in known.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][len(before) :]
     if len(args) > len(order):
         after = f" after `{before[-1]}`" if before else ""
         listed = ", ".join(order)
-        raise TypeError(f"`{call}` takes {len(order)} arguments{after} by position ({listed}). Received: {len(args)}.")
-    placed = dict(zip(order, args, strict=False))
-    if twice := placed.keys() & given.keys():
+        raise TypeError(
+            f"`{call}` takes at most {len(order)} arguments{after} by position ({listed}). Received: {len(args)}."
+        )
+    by_position = dict(zip(order, args, strict=False))
+    if twice := by_position.keys() & keywords.keys():
         raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
-    return {**placed, **given}
+    return {k: v for k, v in {**by_position, **keywords}.items() if v is not None or k not in none_is_default}
+
+
+by_name = merge_arguments

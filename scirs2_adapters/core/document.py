@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
-from .fields import Field
+from .fields import Field, Value
 
 #: What the arguments mean that every adapter adds to a rule's own.
 OPTIONS = {
@@ -27,7 +26,7 @@ OPTIONS = {
 }
 
 
-def shown(value: Any) -> str:
+def shown(value: Value) -> str:
     """A default as one would type it; infinity has no literal."""
     return f'float("{value}")' if value in (float("inf"), -float("inf")) else repr(value).replace("e-0", "e-")
 

@@ -20,6 +20,11 @@ import numpy as np
 
 from .errors import bad_type, bad_value
 
+#: What a field holds: a number, a flag, a word, None or a tuple; for a number also a framework's array of one number.
+Value = Any
+#: What a declaration returns: a `Field`, which reads as its value once the rule is made, as `dataclasses.field` does.
+Declared = Any
+
 
 def is_number(value: object) -> bool:
     """True for a concrete real number: int, float, numpy scalar; not bool."""
@@ -34,12 +39,12 @@ def is_traced(value: object) -> bool:
     return shape is not None and math.prod(shape) == 1
 
 
-def is_narrow(value: Any) -> bool:
+def is_narrow(value: Value) -> bool:
     """Whether this is an array or tensor of 16-bit floats, in which 0.999 may be 1 and 1e-8 is 0."""
     return not isinstance(value, np.ndarray) and str(getattr(value, "dtype", "")).endswith("float16")
 
 
-def plain_number(value: Any) -> Any:
+def plain_number(value: Value) -> Value:
     """A number of numpy's, an array of one too, as Python's, so that configs and checkpoints hold no other; anything
     else as it is.
     """
@@ -47,7 +52,7 @@ def plain_number(value: Any) -> Any:
     return value.item() if one else value
 
 
-def _elements(value: Any) -> tuple[Any, ...]:
+def _elements(value: Value) -> tuple[Value, ...]:
     """The numbers of an array; what is traced has none yet, and is taken apart."""
     try:
         return tuple(value.tolist())
@@ -55,7 +60,7 @@ def _elements(value: Any) -> tuple[Any, ...]:
         return tuple(value)
 
 
-def members_of(value: Any, count: int) -> tuple[Any, ...] | None:
+def members_of(value: Value, count: int) -> tuple[Value, ...] | None:
     """The members of a sequence of this length, of whatever class (list, array, a config's list), or None."""
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
@@ -70,17 +75,17 @@ def members_of(value: Any, count: int) -> tuple[Any, ...] | None:
 class Field:
     """One hyperparameter: `default`, what it `means`, and the check with its wording."""
 
-    default: Any
+    default: Value
     means: str
     requirement: str
-    accepts: Callable[[Any], bool]
+    accepts: Callable[[Value], bool]
     kind: type | tuple[type, ...] = float
     optional: bool = False
     structural: bool = False
     static: bool = False
     choices: tuple[str, ...] = ()
 
-    def check(self, call: str, argument: str, value: Any) -> Any:
+    def check(self, call: str, argument: str, value: Value) -> Value:
         """Return `value`, or raise an error that names `call(argument=...)` as the user typed it. A numpy scalar comes
         back as Python's number.
         """
@@ -100,69 +105,66 @@ class Field:
             raise bad_value(call, argument, self.requirement, value)
         return plain
 
-    def _plain(self, value: Any) -> Any:
+    def _plain(self, value: Value) -> Value:
         """What a rule keeps of a value: Python's numbers, and tuples of them; a tuple that is one stays the same."""
         if not isinstance(self.kind, tuple):
             return plain_number(value)
         found = members_of(value, len(self.default))
         return value if found is None or (type(value) is tuple and all(map(is_, value, found))) else found
 
-    def present(self, value: Any) -> bool:
+    def present(self, value: Value) -> bool:
         """Whether a structural value asks for its slot; a traced one always does."""
         return bool(value) if isinstance(value, (bool, numbers.Real)) else value is not None
 
 
-# A declaration reads as a number once the rule is built, so these return Any, as dataclasses.field does.
-
-
 def number(
-    default: float | None, means: str, requirement: str, accepts: Callable[[float], bool], **options: Any
-) -> Any:
+    default: float | None, means: str, requirement: str, accepts: Callable[[float], bool], structural: bool = False
+) -> Declared:
     """A finite real number in a range worded by `requirement`."""
-    return Field(default, means, requirement, accepts, optional=default is None, **options)
+    return Field(default, means, requirement, accepts, optional=default is None, structural=structural)
 
 
-def nonnegative(default: float | None, means: str, **options: Any) -> Any:
+def nonnegative(default: float | None, means: str) -> Declared:
     """A finite number of at least 0."""
-    return number(default, means, "must be a finite number >= 0", lambda v: 0 <= v < math.inf, **options)
+    return number(default, means, "must be a finite number >= 0", lambda v: 0 <= v < math.inf)
 
 
-def nonpositive(default: float, means: str) -> Any:
+def nonpositive(default: float, means: str) -> Declared:
     """A finite number of at most 0."""
     return number(default, means, "must be a finite number <= 0", lambda v: -math.inf < v <= 0)
 
 
-def rate(default: float) -> Any:
+def rate(default: float) -> Declared:
     """A learning rate."""
     return nonnegative(default, "step size")
 
 
-def fraction(default: float | None, means: str, **options: Any) -> Any:
+def fraction(default: float | None, means: str, structural: bool = False) -> Declared:
     """A decay rate or momentum, in [0, 1)."""
-    return number(default, means, "must be in [0, 1)", lambda v: 0 <= v < 1, **options)
+    return number(default, means, "must be in [0, 1)", lambda v: 0 <= v < 1, structural)
 
 
-def positive(default: float | None, means: str) -> Any:
+def positive(default: float | None, means: str) -> Declared:
     """A number above 0; infinity is allowed."""
     return number(default, means, "must be a number > 0", lambda v: v > 0)
 
 
-def finite(default: float, means: str) -> Any:
+def finite(default: float, means: str) -> Declared:
     """Any finite number."""
     return number(default, means, "must be a finite number", math.isfinite)
 
 
-def flag(default: bool, means: str, structural: bool = True) -> Any:
+def flag(default: bool, means: str, structural: bool = True) -> Declared:
     """True or False; a constant of the variant."""
     return Field(default, means, "must be True or False", lambda v: True, kind=bool, structural=structural, static=True)
 
 
-def count(default: int, means: str, static: bool = False, least: int = 1) -> Any:
+def count(default: int, means: str, static: bool = False, least: int = 1) -> Declared:
     """A whole number of at least 1, or of another least."""
     return Field(default, means, f"must be a whole number >= {least}", lambda v: v >= least, kind=int, static=static)
 
 
-def choice(default: str | None, means: str, *choices: str) -> Any:
+def choice(default: str | None, means: str, *choices: str) -> Declared:
     """One of a few words; a constant of the variant."""
     worded, optional = "must be one of " + ", ".join(repr(c) for c in choices), default is None
     return Field(
@@ -170,7 +172,7 @@ def choice(default: str | None, means: str, *choices: str) -> Any:
     )
 
 
-def numbers_tuple(default: tuple[float, ...], means: str) -> Any:
+def numbers_tuple(default: tuple[float, ...], means: str) -> Declared:
     """A tuple of as many finite numbers as the default has."""
     size = len(default)
     return Field(

@@ -8,24 +8,26 @@ when x repeats.
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 from .fields import is_number
 from .matrix import Matrix
+from .ops import Array, Scalar
 
 
-def one_minus_power(scalar_math: Any, beta: Any, t: Any) -> Any:
+def one_minus_power(scalar_math: SimpleNamespace, beta: Scalar, t: Scalar) -> Scalar:
     """1 - beta**t, to full precision at every t >= 1."""
     log = (math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else scalar_math.log(beta)
     return -scalar_math.expm1(t * log)
 
 
-def ema(old: Any, new: Any, gain: Any) -> Any:
+def ema(old: Array, new: Array, gain: Array) -> Array:
     """The exponential moving average, moved by `gain` towards `new`."""
     return old + gain * (new - old)
 
 
-def adam_coefficients(rule: Any, math: Any, t: Any) -> dict[str, Any]:
+def adam_coefficients(rule: Any, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
     """The scalars of an Adam direction: `step_size * m / (sqrt(v * inv_bias_correction2 + eps_root) + eps)`.
 
     The places eps takes in other frameworks are numbers here, not other formulas: Keras' eps "hat" is added to the
@@ -46,7 +48,7 @@ def adam_coefficients(rule: Any, math: Any, t: Any) -> dict[str, Any]:
     }
 
 
-def places(rule: Any) -> dict[str, Any]:
+def places(rule: Any) -> dict[str, Scalar]:
     """Where the learning rate and eps act: `inside` or outside (`lr`) a momentum buffer, under the `root` or after it
     (`eps`).
     """
@@ -56,14 +58,14 @@ def places(rule: Any) -> dict[str, Any]:
     return {"inside": inside, "lr": lr, "root": root, "eps": eps}
 
 
-def heavy_ball(buffer: Any, mu: Any, x: Any) -> Any:
+def heavy_ball(buffer: Array | None, mu: Array, x: Array) -> Array:
     """The buffer with x added to what is left of the past; x itself where there is no buffer."""
     return x if buffer is None else mu * buffer + x
 
 
 def orthogonalize(
-    xp: Any, x: Any, eps: Any, a: Any, b: Any, c: Any, *, steps: int, matrix: Matrix | None = None
-) -> Any:
+    xp: Array, x: Array, eps: Array, a: Array, b: Array, c: Array, *, steps: int, matrix: Matrix | None = None
+) -> Array:
     """Newton-Schulz iteration of odd degree 5: x with its singular values moved towards 1 (Jordan et al. 2024).
 
     Works on the wide form, where the Gram matrix is the smaller one. `matrix` says which axes are the matrix's where

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Any
 
-CONVENTIONS: dict[str, dict[str, Any]] = {
+from .fields import Value
+
+CONVENTIONS: dict[str, dict[str, Value]] = {
     "torch": {},
     "optax": {"max_corrected": True, "moduli": True},
     "keras": {"eps": 1e-7, "decay": "decoupled", "lr_in_buffer": True},
@@ -14,6 +15,6 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
 _FIELDS = ("eps",)
 
 
-def conventions(match: str, fields: Container[str]) -> dict[str, Any]:
+def conventions(match: str, fields: Container[str]) -> dict[str, Value]:
     """The values and traits that this framework gives to a rule with these fields."""
     return {k: v for k, v in CONVENTIONS[match].items() if k in fields or k not in _FIELDS}

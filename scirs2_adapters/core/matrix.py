@@ -8,9 +8,10 @@ nor outputs are a batch: each of its matrices stands for itself.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .fields import Field, choice
+from .ops import Array
 
 #: How a framework lays its kernels: [outputs, inputs, ...] as torch does, or [..., inputs, outputs] as Keras and Flax.
 OUTPUTS_FIRST, INPUTS_FIRST = "outputs_first", "inputs_first"
@@ -39,7 +40,7 @@ class Matrix(NamedTuple):
         """Whether two axes are the matrix as it lies, with nothing to rearrange."""
         return sorted((self.inputs, self.outputs)) == [(-2,), (-1,)]
 
-    def flat(self, xp: Any, x: Any) -> Any:
+    def flat(self, xp: Array, x: Array) -> Array:
         """A parameter as a matrix or a batch of them; of the two sides the one that lies first comes first."""
         first, second = sorted((self.inputs, self.outputs))
         order = self._order(len(x.shape))
@@ -47,7 +48,7 @@ class Matrix(NamedTuple):
         sizes = [math.prod(x.shape[a] for a in axes) for axes in (batch, first, second)]
         return xp.reshape(xp.permute(x, order), tuple(sizes if batch else sizes[1:]))
 
-    def whole(self, xp: Any, flat: Any, shape: tuple[int, ...]) -> Any:
+    def whole(self, xp: Array, flat: Array, shape: tuple[int, ...]) -> Array:
         """The way back, to a parameter of this shape."""
         order = self._order(len(shape))
         back = sorted(range(len(order)), key=order.__getitem__)

@@ -9,12 +9,17 @@ them: `maximum` and `sign` propagate it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+#: An array of a framework, or the symbol that stands for one while a formula is recorded.
 Array = Any
+#: A coefficient: a Python number, or a framework's where a step is traced.
+Scalar = Any
+#: Coefficients by name.
+Scalars = Mapping[str, Scalar]
 
 
 def _total(shares: Sequence[Array]) -> Array:
@@ -25,7 +30,7 @@ def _no_square(x: Array) -> Array:
     raise TypeError(f"Complex numbers have no modulus here. Received: {type(x).__name__}.")
 
 
-def _matrix(function: Callable[..., Array], ops: Ops, args: Sequence[Array], options: dict[str, Any]) -> Array:
+def _matrix(function: Callable[..., Array], ops: Ops, args: Sequence[Array], options: Mapping[str, object]) -> Array:
     return function(ops, *args, **options)
 
 

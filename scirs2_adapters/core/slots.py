@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
+from .fields import Value
 from .matrix import OUTPUTS_FIRST, Matrix
 
 #: The two axes whose rows and columns a rule may look along, counted from the end.
@@ -54,7 +55,7 @@ class Slot:
     name: str = ""
     axis: int = 0
 
-    def initial_value(self, rule: Any) -> Any:
+    def initial_value(self, rule: object) -> Value:
         """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
         return getattr(rule, self.initial or "", 0.0) if not isinstance(self.initial, float) else self.initial
 

@@ -55,7 +55,6 @@ LAZY: dict[Edge, str] = {
     ("adapters/torch/executors/sparse_rows.py", "adapters/torch/dispatch/param_entry.py"): "being untangled",
     ("core/cpu/between.py", "core/cpu/engine.py"): "being untangled",
     ("core/numpy_state.py", "core/numpy_optimizer.py"): "being untangled",
-    ("core/routing.py", "core/rule.py"): "being untangled",
 }
 
 #: Packages for users: their `__init__` may load a name when it is first asked for.

@@ -94,7 +94,7 @@ def test_slots_are_read_from_the_signature() -> None:
 
 
 def test_a_formula_that_forgets_a_slot_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"`made\.update` must return the step, then a new value for each slot: m\."):
+    with pytest.raises(TypeError, match=r"`Made\.update` must return the step, then a new value for each slot: m\."):
         record(rule(lambda self, xp, p, g, m, /: g), LEAF)
 
 

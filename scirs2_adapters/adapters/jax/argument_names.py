@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from scirs2_adapters.core.argument_names import ArgumentNames, by_name
+from scirs2_adapters.core.argument_names import ArgumentNames, merge_arguments
+from scirs2_adapters.core.argument_names import signature as core_signature
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
@@ -160,34 +161,43 @@ def argument_names(rule: type[Rule]) -> Words:
 
 def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
     """The factory's signature; a wrapper's is that of its base as well."""
-    fields, word, own = rule.fields_with(base), inspect.Parameter, inspect.Parameter.KEYWORD_ONLY
-    given = argument_names(rule).parameters(fields)
-    theirs = _optax(rule.name)
-    for core, f in fields.items():
-        host = argument_names(rule).names.get(core, core)
-        if host in given and ((f.kind is int and f.static) or (host not in theirs and host in _SILENT)):
-            given[host] = given[host].replace(default=None, annotation=f"{given[host].annotation} | None")
-    for host in given.keys() & NONE.keys():
-        given[host] = given[host].replace(annotation=f"{given[host].annotation} | None")
-    for host in given.keys() & theirs.keys() - {"learning_rate"}:
-        if theirs[host].default is None:
-            given[host] = given[host].replace(default=None)
-    given["learning_rate"] = given["learning_rate"].replace(annotation=optax.ScalarOrSchedule)
-    if fields.keys() != rule.fields.keys():
-        given["base"] = word("base", own, default=getattr(rule, "default_base", None), annotation=str | Rule)
-    if rule.name in DTYPES:
-        given[DTYPES[rule.name][0]] = word(DTYPES[rule.name][0], own, default=None)
-    names = {k: argument_names(rule).names.get(k, k) for k in OURS}
-    given |= {names[k]: word(names[k], own, default=default) for k, default in OURS.items()}
+    names, fields, theirs = argument_names(rule), rule.fields_with(base), _optax(rule.name)
+    options: dict[str, Any] = {DTYPES[rule.name][0]: None} if rule.name in DTYPES else {}
+    options |= {names.names.get(k, k): default for k, default in OURS.items()}
     if of_matrices(rule):
-        argument = argument_names(rule).names.get("dimensions", "dimensions")
-        given[argument] = word(argument, own, default=None)
-    ordered = ["learning_rate", *itertools.takewhile(given.__contains__, [k for k in theirs if k != "learning_rate"])]
-    ordered = ordered if "learning_rate" in theirs else ordered[:1]
-    rest = [k for k in given if k not in ordered]
-    first = [given[k].replace(kind=word.POSITIONAL_OR_KEYWORD) for k in ordered]
+        options[names.names.get("dimensions", "dimensions")] = None
+    taken = {**names.parameters(fields), **options}
+    order = ["learning_rate"]
+    if "learning_rate" in theirs:
+        order += itertools.takewhile(taken.__contains__, [k for k in theirs if k != "learning_rate"])
+    default = getattr(rule, "default_base", None)
+    known = core_signature(fields, names, order=order, options=options, base=default).parameters.values()
+    silent = _silent(rule, fields)
+    parameters = [_unsaid(p, silent) for p in known if p.kind is not p.VAR_KEYWORD]
     made: type[Signature] = type("Signature", (Signature,), {"rule": rule})
-    return made(first + [given[k].replace(kind=own) for k in rest])
+    return made(parameters)
+
+
+def _silent(rule: type[Rule], fields: Mapping[str, Field]) -> dict[str, bool]:
+    """The arguments whose default is None here, and whether None is no value of theirs otherwise."""
+    names, theirs = argument_names(rule).names, _optax(rule.name)
+    words = {names.get(core, core): f for core, f in fields.items()}
+    silent = {
+        word: True
+        for word, f in words.items()
+        if (f.kind is int and f.static) or (word not in theirs and word in _SILENT)
+    }
+    return {k: False for k, p in theirs.items() if p.default is None and k != "learning_rate"} | silent
+
+
+def _unsaid(parameter: inspect.Parameter, silent: Mapping[str, bool]) -> inspect.Parameter:
+    """The parameter as a factory shows it."""
+    name, annotation = parameter.name, parameter.annotation
+    if name == "learning_rate":
+        return parameter.replace(annotation=optax.ScalarOrSchedule)
+    if silent.get(name) or (name in NONE and annotation is not parameter.empty):
+        parameter = parameter.replace(annotation=f"{annotation} | None")
+    return parameter.replace(default=None) if name in silent else parameter
 
 
 def of_matrices(rule: type[Rule]) -> bool:
@@ -215,5 +225,5 @@ def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], give
         spelled = words.spelled(fields) | {k: words.names.get(k, k) for k in OURS}
         spelled |= {"base": "base"} if "base" in known.parameters else {}
         raise unknown_argument(call, min(unknown), call, spelled, known.parameters)
-    found = by_name(call, known, args, given)
-    return {k: NONE[k] if v is None else v for k, v in found.items() if v is not None or k in NONE}
+    merged = merge_arguments(call, known, args, given, none_is_default=known.parameters.keys() - NONE.keys())
+    return {k: NONE[k] if v is None else v for k, v in merged.items()}

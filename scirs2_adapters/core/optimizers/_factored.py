@@ -1,10 +1,10 @@
 """What Adafactor takes, over which two axes it factors, and its means."""
 
 import math
-from typing import Any
 
 from ..fields import count, flag, fraction, is_number, nonnegative, nonpositive, positive, rate
 from ..formulas import ema
+from ..ops import Array
 from ..rule import Rule
 from ..slots import EPSILON, LAST
 
@@ -52,7 +52,7 @@ class Factored(Rule):
         return {"eps1": EPSILON[leaf.dtype] if self.eps1 is None else self.eps1}
 
 
-def mixed(xp: Any, old: Any, new: Any, gain: Any, keep: Any, half: Any) -> Any:
+def mixed(xp: Array, old: Array, new: Array, gain: Array, keep: Array, half: Array) -> Array:
     """The mean moved by `gain` towards `new`, from the one of the two that has the larger share, as torch's lerp does:
     near a weight of 1 it is nearly `new`, which may be less than a rounding of `old`.
     """

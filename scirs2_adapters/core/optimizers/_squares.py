@@ -1,9 +1,8 @@
 """What RMSprop in all its forms takes, and the numbers that follow from it."""
 
-from typing import Any
-
 from ..fields import flag, fraction, nonnegative, rate
 from ..formulas import ema, one_minus_power, places
+from ..ops import Array
 from ..rule import Rule
 
 
@@ -31,8 +30,14 @@ class MeanSquare(Rule):
 
 
 def variance(
-    rule: Any, xp: Any, g: Any, means: tuple[Any, Any], gain: Any, inv_bias_correction: Any, zero: Any
-) -> tuple[Any, ...]:
+    rule: Rule,
+    xp: Array,
+    g: Array,
+    means: tuple[Array, Array | None],
+    gain: Array,
+    inv_bias_correction: Array,
+    zero: Array,
+) -> tuple[Array, ...]:
     """The running mean square, less the square of the running mean where there is one; and both means, which
     `inv_bias_correction` corrects if the rule asks for that.
 

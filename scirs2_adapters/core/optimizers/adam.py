@@ -28,11 +28,9 @@ class Adam(Rule, decay="l2"):
     matches = {"torch": {}, "optax": {}, "keras": {"eps_place": "hat"}}
     coefficients = ahead_coefficients
 
-    def update(self, xp, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq: slot("amsgrad"), /,
-               step_size, grad_step_size, one_minus_beta1, one_minus_beta2, max_correction, inv_bias_correction2,
-               eps, eps_root):  # fmt: skip
+    def update(self, xp, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq: slot("amsgrad"), /, step_size, grad_step_size,
+               one_minus_beta1, one_minus_beta2, max_correction, inv_bias_correction2, eps, eps_root):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         v = xp.maximum(max_exp_avg_sq, exp_avg_sq * max_correction) if self.amsgrad else exp_avg_sq
-        u = adam_direction(self, exp_avg, g, step_size, grad_step_size)
-        u = u / (xp.sqrt(v * inv_bias_correction2 + eps_root) + eps)
-        return u, exp_avg, exp_avg_sq, v
+        root = xp.sqrt(v * inv_bias_correction2 + eps_root) + eps
+        return adam_direction(self, exp_avg, g, step_size, grad_step_size) / root, exp_avg, exp_avg_sq, v

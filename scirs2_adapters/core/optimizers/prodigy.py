@@ -1,6 +1,6 @@
 """Prodigy."""
 
-import math
+from math import inf
 
 from ..fields import flag, fraction, nonnegative, number, positive, rate
 from ..formulas import one_minus_power
@@ -29,26 +29,22 @@ class Prodigy(Rule, decay="inside", first_step="d0"):
     eps = nonnegative(1e-8, "added to the root, times d")
     d0 = positive(1e-6, "first estimate of the distance")
     d_coef = positive(1.0, "multiplies the estimate; below 1 for smaller steps")
-    growth_rate = number(float("inf"), "largest growth of d in one step", "must be a number >= 1", lambda v: v >= 1)
+    growth_rate = number(inf, "largest growth of d in one step", "must be a number >= 1", lambda v: v >= 1)
     use_bias_correction = flag(False, "correct the moments as Adam does")
     safeguard_warmup = flag(False, "keep a warm-up of the learning rate out of the estimate's denominator")
     #: optax squares a complex number itself, and its estimate is complex.
     matches = {"optax": {"use_bias_correction": True, "moduli": None}}
 
-    def coefficients(self, scalar_math, t):
-        correction = scalar_math.sqrt(one_minus_power(scalar_math, self.beta2, t)) / one_minus_power(
-            scalar_math, self.beta1, t
-        )
-        beta3 = self.beta2**0.5 if self.beta3 is None else self.beta3
-        gains = {"one_minus_beta1": 1 - self.beta1, "one_minus_beta2": 1 - self.beta2}
-        limited = self.growth_rate < math.inf  # infinity times 0 would be the derivative
-        gains |= {
-            "limited": scalar_math.where(limited, 1.0, 0.0),
-            "growth": scalar_math.where(limited, self.growth_rate, 1.0),
-        }
-        return gains | {
+    def coefficients(self, math, t):
+        correction = math.sqrt(one_minus_power(math, self.beta2, t)) / one_minus_power(math, self.beta1, t)
+        limited = self.growth_rate < inf  # infinity times 0 would be the derivative
+        return {
+            "one_minus_beta1": 1 - self.beta1,
+            "one_minus_beta2": 1 - self.beta2,
+            "beta3": self.beta2**0.5 if self.beta3 is None else self.beta3,
+            "limited": math.where(limited, 1.0, 0.0),
+            "growth": math.where(limited, self.growth_rate, 1.0),
             "step_size": self.learning_rate * (correction if self.use_bias_correction else 1),
-            "beta3": beta3,
         }
 
     def update(self, xp, p, g, s, p0: COPY, exp_avg, exp_avg_sq,

@@ -12,15 +12,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Container
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import bad_value
-from ..matrix import Matrix
+from ..fields import is_traced
+from ..ops import HOST_SCALARS, Scalar
 from ..rule import Rule
 from ..slots import LAST, Axes, Extent, Leaf, Slot
-from .recorder import Node, Recorder, Scalars, Symbol
+from .recorder import Coefficients, Node, Recorder, Static, Symbol
+from .refusals import shown
 
 #: The coefficient by which a scaled program multiplies the gradient.
 SCALE = "gradient_scale"
@@ -94,7 +95,7 @@ class Program:
         return sorted(needed)
 
 
-def _static(static: Any) -> str:
+def _static(static: Static) -> str:
     if static is None:
         return ""
     if isinstance(static, tuple):
@@ -103,46 +104,9 @@ def _static(static: Any) -> str:
     return f"<{static}>"
 
 
+#: Programs by what they depend on.
+_programs: dict[Hashable, Program] = {}
 _lock = threading.RLock()
-
-
-@functools.lru_cache(maxsize=4096)
-def _record(
-    variant: tuple[Any, ...],
-    slots: tuple[Slot, ...],
-    axes: Axes,
-    view: Matrix | None,
-    scaled: bool,
-    moduli: bool,
-    holder: _Held,
-) -> Program:
-    xp = Recorder(axes, view, moduli)
-    p, g = (xp.add(Node("input", (), Extent.FULL, 0, name)) for name in ("p", "g"))
-    symbols = {s.name: xp.add(Node("input", (), s.extent, 0, s.name)) for s in slots}
-    scalars = Scalars(xp)
-    new, remembered = holder.rule.apply(xp, p, xp.op("mul", scalars[SCALE], g) if scaled else g, symbols, scalars)
-    if set(remembered) != set(symbols):
-        raise TypeError(
-            f"`{holder.rule.name}.update` must return a new value for each of its slots: {sorted(symbols)}."
-        )
-    outputs = {"p": new.index} | {s.name: remembered[s.name].index for s in slots}
-    node = xp.nodes[new.index]
-    step = Symbol(xp, node.args[1]) if node.op == "sub" and node.args[0] == p.index else None
-    outputs["delta"] = (-step if step is not None else new - p).index
-    return Program(tuple(xp.nodes), slots, outputs, holder.rule.name, axes)
-
-
-class _Held:
-    """Carries the rule past the cache's key: the variant is the key, the rule only an example of it."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-    def __hash__(self) -> int:
-        return 0
 
 
 def record(rule: Rule, leaf: Leaf, scaled: bool = False, call: str = "") -> Program:
@@ -153,15 +117,50 @@ def record(rule: Rule, leaf: Leaf, scaled: bool = False, call: str = "") -> Prog
     if requirement := rule.refuses(leaf):
         dtype = f"{'complex numbers of ' * leaf.complex}{leaf.dtype}"
         raise bad_value(call or type(rule).__name__, "", requirement, dtype)
-    holder = _Held(rule)
-    try:
+    moduli = leaf.complex and bool(rule.moduli)
+    key = rule.kernel_key(), rule.slots(leaf), rule.axes(leaf), rule.view(leaf), scaled, moduli
+    if (program := _programs.get(key)) is None:
         with _lock:  # two threads would record two programs, and the leaves of one call would be of two kinds
-            moduli = leaf.complex and bool(rule.moduli)
-            return _record(
-                rule.kernel_key(), rule.slots(leaf), rule.axes(leaf), rule.view(leaf), scaled, moduli, holder
+            program = _programs.get(key) or _record(rule, leaf, scaled, moduli)
+            _programs[key] = program
+    return program
+
+
+def _record(rule: Rule, leaf: Leaf, scaled: bool, moduli: bool) -> Program:
+    slots, axes = rule.slots(leaf), rule.axes(leaf)
+    xp = Recorder(axes, rule.view(leaf), moduli)
+    p, g = (xp.add(Node("input", (), Extent.FULL, 0, name)) for name in ("p", "g"))
+    symbols = {s.name: xp.add(Node("input", (), s.extent, 0, s.name)) for s in slots}
+    scalars = Coefficients(xp, (*first_coefficients(rule, leaf), SCALE))
+    new, remembered = rule.apply(xp, p, xp.op("mul", scalars[SCALE], g) if scaled else g, symbols, scalars)
+    _check_slots(xp.formula, slots, symbols, remembered)
+    outputs = {"p": new.index} | {s.name: remembered[s.name].index for s in slots}
+    node = xp.nodes[new.index]
+    step = Symbol(xp, node.args[1]) if node.op == "sub" and node.args[0] == p.index else None
+    outputs["delta"] = (-step if step is not None else new - p).index
+    return Program(tuple(xp.nodes), slots, outputs, rule.name, axes)
+
+
+def first_coefficients(rule: Rule, leaf: Leaf) -> dict[str, Scalar]:
+    """The coefficients of step 1, with the default in the place of each value that is traced."""
+    traced = {k: f.default for k, f in rule.fields.items() if is_traced(getattr(rule, k))}
+    rule = rule.replace_unchecked(traced) if traced else rule
+    return {**rule.scalars(HOST_SCALARS, 1), **rule.leaf_coefficients(leaf)}
+
+
+def _check_slots(
+    formula: str, slots: Sequence[Slot], before: Mapping[str, Symbol], after: Mapping[str, Symbol]
+) -> None:
+    """Each slot must have a new value, which is the old one only for a copy of the first parameter."""
+    for slot in slots:
+        new = after.get(slot.name)
+        if not isinstance(new, Symbol):
+            raise TypeError(f"`{formula}` must return a new value for the slot `{slot.name}`. Received: {shown(new)}.")
+        if new.index == before[slot.name].index and slot.initial != "parameter":
+            raise TypeError(
+                f"`{formula}` must return a new value for the slot `{slot.name}`. Received: the old one, so it would "
+                "never change. Leave the slot out, or return what becomes of it."
             )
-    finally:
-        del holder.rule  # the cache keeps its keys, and what is traced must not outlive its trace
 
 
 #: Parameters of every number of axes, long enough for a rule that looks at lengths.
@@ -180,4 +179,4 @@ def needs_whole(rule: Rule) -> bool:
 
 
 #: By kernel key.
-_whole: dict[tuple[Any, ...], bool] = {}
+_whole: dict[Hashable, bool] = {}

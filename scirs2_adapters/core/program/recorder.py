@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
+from ..errors import did_you_mean
 from ..matrix import Matrix
-from ..ops import ELEMENTWISE
+from ..ops import ELEMENTWISE, FORMULA_NAMES, Array
 from ..slots import LAST, Axes, Extent
+from .refusals import INSTEAD, refused, shown, unknown_operation
+
+#: The axis of a reduction, or a function of matrices with its options.
+Static = Any
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Node:
     extent: Extent
     level: int
     name: str = ""
-    static: Any = None
+    static: Static = None
 
     @property
     def reduces(self) -> bool:
@@ -40,11 +45,15 @@ class Symbol:
         self._recorder = recorder
         self.index = index
 
-    def __bool__(self) -> bool:
-        raise TypeError("A formula cannot branch on an array: use `xp.where`, or a static field of the rule.")
-
     def __neg__(self) -> Symbol:
         return self._recorder.op("neg", self)
+
+    def __getattr__(self, name: str) -> Never:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise unknown_operation(self._recorder.formula, f"uses `.{name}` of an array")
+
+    __hash__ = object.__hash__
 
 
 def _binary(op: str) -> tuple[Callable[..., Symbol], Callable[..., Symbol]]:
@@ -57,12 +66,24 @@ def _binary(op: str) -> tuple[Callable[..., Symbol], Callable[..., Symbol]]:
     return forward, backward
 
 
+def _refusing(what: str, instead: str) -> Callable[..., Never]:
+    """A method of arrays that no formula may use."""
+
+    def method(self: Symbol, *_: object, **__: object) -> Never:
+        raise refused(self._recorder.formula, what, instead)
+
+    return method
+
+
 for _name in ("add", "sub", "mul", "truediv"):
     _forward, _backward = _binary("div" if _name == "truediv" else _name)
     setattr(Symbol, f"__{_name}__", _forward)
     setattr(Symbol, f"__r{_name}__", _backward)
 for _name in ("gt", "ge", "lt", "le"):
     setattr(Symbol, f"__{_name}__", _binary(_name)[0])
+for _names, _what, _instead in INSTEAD:
+    for _name in _names.split():
+        setattr(Symbol, f"__{_name}__", _refusing(_what, _instead))
 
 
 class Recorder:
@@ -72,6 +93,9 @@ class Recorder:
     a formula for real numbers is one for complex numbers as well.
     """
 
+    #: What is recorded at the moment, for errors: `Lion.update`.
+    formula = "update"
+
     def __init__(self, axes: Axes = LAST, view: Matrix | None = None, moduli: bool = False) -> None:
         self.axes, self.view, self.moduli = axes, view, moduli
         self.nodes: list[Node] = []
@@ -79,13 +103,27 @@ class Recorder:
         for name in ELEMENTWISE:
             setattr(self, name, functools.partial(self.op, name))
 
+    def __getattr__(self, name: str) -> Callable[..., Symbol]:
+        raise unknown_operation(self.formula, f"uses `xp.{name}`", did_you_mean(name, FORMULA_NAMES))
+
+    def returned(self, result: object, slots: Sequence[str]) -> list[Array]:
+        """The values that a formula has returned: the first one, then one for each slot."""
+        values = list(result) if isinstance(result, tuple) else [result]
+        if len(values) != len(slots) + 1 or not isinstance(values[0], Symbol):
+            first = "new parameter" if self.formula.endswith(".wrap") else "step"
+            raise TypeError(
+                f"`{self.formula}` must return the {first}, then a new value for each slot: "
+                f"{', '.join(slots) or 'it has none'}. Received: {shown(result)}."
+            )
+        return values
+
     def add(self, node: Node) -> Symbol:
         index = self._known.setdefault(node, len(self.nodes))
         if index == len(self.nodes):
             self.nodes.append(node)
         return Symbol(self, index)
 
-    def op(self, op: str, *args: Any) -> Symbol:
+    def op(self, op: str, *args: Symbol) -> Symbol:
         """An elementwise operation."""
         nodes = [self._node(op, a) for a in args]
         if self.moduli and nodes[0].extent > Extent.TENSOR:
@@ -106,11 +144,13 @@ class Recorder:
         away = self.op("gt", size, zero)
         return self.op("where", away, self.op("div", x, self.op("where", away, size, one)), x)
 
-    def _node(self, op: str, arg: Any) -> Node:
+    def _node(self, op: str, arg: object) -> Node:
         if not isinstance(arg, Symbol):
-            raise TypeError(
-                f"A formula's `{op}` was given the literal {arg!r}: literals belong in `coefficients`, where they are "
-                "float64 and do not change the type of the arithmetic. Name it there and take it as an argument."
+            raise refused(
+                self.formula,
+                f"has a literal. A formula's `{op}` was given the literal {shown(arg)}: literals belong in "
+                "`coefficients`, where they are float64 and do not change the type of the arithmetic",
+                "Name it there and take it as an argument.",
             )
         return self.nodes[arg.index]
 
@@ -124,6 +164,8 @@ class Recorder:
         """
         if axis is None:
             return self._reduce("mean", x, Extent.TENSOR)
+        if axis not in (-1, -2):
+            raise refused(self.formula, f"takes a mean over the axis {axis}", "An axis is -1, -2 or None, for all.")
         axis = self.axes[axis]
         whole = self._node("mean", x).extent is Extent.FULL
         return self._reduce("mean", x, Extent.without(axis, self.axes) if whole else Extent.BATCH, axis)
@@ -136,23 +178,30 @@ class Recorder:
         """The sum over all elements of all parameters."""
         return self._reduce("total", x, Extent.MODEL)
 
-    def matrix(self, function: Callable[..., Any], x: Symbol, *scalars: Symbol, **options: Any) -> Symbol:
+    def matrix(self, function: Callable[..., Array], x: Symbol, *scalars: Symbol, **options: object) -> Symbol:
         """`function(xp, x, *scalars, **options)` of whole matrices, written in these operations with matmul and
         transpose. Which axes are the matrix's, where the last two are not all, the option `matrix` says: the rule's
         `view`.
         """
         level = max(self._node("matrix", a).level for a in (x, *scalars)) + 1
         options |= {} if self.view is None else {"matrix": self.view}
-        static = (function, tuple(sorted(options.items())))
+        static = function, tuple(sorted(options.items()))
         return self.add(Node("matrix", tuple(a.index for a in (x, *scalars)), Extent.FULL, level, static=static))
 
 
-class Scalars(dict[str, Symbol]):
+class Coefficients(dict[str, Symbol]):
     """Coefficients as symbols, made when the formula asks for them, so that unused ones are never passed."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, known: Collection[str]) -> None:
         super().__init__()
-        self._recorder = recorder
+        self._recorder, self._known = recorder, known
 
     def __missing__(self, name: str) -> Symbol:
+        if name not in self._known:
+            raise refused(
+                self._recorder.formula,
+                f"takes a coefficient `{name}`, which `coefficients` does not return",
+                f"There are: {', '.join(self._known)}.{did_you_mean(name, self._known)}",
+                closed_list=False,
+            )
         return self._recorder.add(Node("scalar", (), Extent.TENSOR, 0, name))
