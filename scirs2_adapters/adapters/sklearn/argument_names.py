@@ -1,15 +1,17 @@
-"""scikit-learn's words: what the user asked for, read from an estimator's parameters as a rule.
+"""How scikit-learn spells the core's arguments, and which rule an estimator's parameters ask for.
 
-The optimizers here are the core's classes, spelled as in the core. A network has one word of its own: its
-`learning_rate` is the name of a schedule, so its step size is called `learning_rate_init`. It is the learning rate of
-an optimizer given by name; an optimizer object carries its own.
+The optimizers here are the core's classes, spelled as in the core. One name differs: a network's `learning_rate` is the
+name of a schedule, so its step size is called `learning_rate_init`. That is the learning rate of an optimizer given by
+name; an optimizer object has its own.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from sklearn.base import BaseEstimator
 
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.argument_names import ArgumentNames
@@ -35,8 +37,13 @@ SOLVERS_ONLY = (
 )
 
 
-def chosen(estimator: Any) -> Rule | None:
-    """A copy of the rule that `optimizer` asks for, None for the estimator's own; anything else is refused."""
+#: The module that pickles name: the path that users import from.
+PUBLIC = "scirs2_adapters.sklearn"
+Params = Mapping[str, object]
+
+
+def chosen_rule(estimator: BaseEstimator) -> Rule | None:
+    """A copy of the rule that `optimizer` asks for; None for the estimator's default. Refuse what is no optimizer."""
     optimizer, rate = estimator.optimizer, getattr(estimator, "learning_rate_init", None)
     call = type(estimator).__name__
     if optimizer is None:
@@ -65,8 +72,8 @@ def _check_optimizer(call: str, optimizer: object) -> None:
         raise bad_type(call, "optimizer", worded, optimizer, f"Write `{rule.__name__}()`." if rule else "")
 
 
-def _refuse_solvers_only(call: str, estimator: Any) -> None:
-    """What only scikit-learn's own solvers read must stand at its default."""
+def _refuse_solvers_only(call: str, estimator: BaseEstimator) -> None:
+    """Refuse a parameter that only scikit-learn's own solvers read, unless it has its default value."""
     defaults = inspect.signature(type(estimator)).parameters
     for name in SOLVERS_ONLY:
         if name in defaults and (value := getattr(estimator, name)) != (default := defaults[name].default):
@@ -75,35 +82,37 @@ def _refuse_solvers_only(call: str, estimator: Any) -> None:
             raise bad_value(call, name, worded, value, way_out)
 
 
-def gathered(estimator: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters with `optimizer__learning_rate` and the like as a changed copy of the optimizer, for others may
-    hold the same one; a name, or None, has no hyperparameters to be set.
+def merge_nested(estimator: BaseEstimator, params: Params) -> dict[str, object]:
+    """The parameters with `optimizer__learning_rate` and the like replaced by a changed copy of the optimizer, which
+    other estimators may share. A name, or None, has no hyperparameters to be set.
     """
     optimizer = params.get("optimizer", estimator.optimizer)
     nested = {k.removeprefix("optimizer__"): v for k, v in params.items() if k.startswith("optimizer__")}
-    if nested and not isinstance(optimizer, Rule):
+    if not nested:
+        return dict(params)
+    if not isinstance(optimizer, Rule):
         word, value = next(iter(nested.items()))
         named = get(optimizer).__name__ if isinstance(optimizer, str) and optimizer.casefold() in names() else "AdamW"
         worded = f"must be an optimizer object for `optimizer__{word}` to be set"
         way_out = f"Write it so: `optimizer={named}({word}={value!r})`."
         raise bad_value(type(estimator).__name__, "optimizer", worded, optimizer, way_out)
-    rest = {k: v for k, v in params.items() if not k.startswith("optimizer__")}
-    return rest | {"optimizer": optimizer.replace(**nested)} if nested else rest
+    others = {k: v for k, v in params.items() if not k.startswith("optimizer__")}
+    return others | {"optimizer": optimizer.replace(**nested)}
 
 
 Estimator = TypeVar("Estimator", bound=type)
 
 
 def explains_parameters(cls: Estimator) -> Estimator:
-    """A class whose constructor answers an unknown parameter under the class's own name, hyperparameters of optimizers
-    with where they belong.
+    """A class whose constructor names the class in its error for an unknown parameter, and for a hyperparameter of an
+    optimizer says where it belongs.
     """
-    made, known = cls.__init__, inspect.signature(cls.__init__)  # type: ignore[misc]
+    construct, known = cls.__init__, inspect.signature(cls.__init__)  # type: ignore[misc]
 
-    def __init__(self: Any, *args: Any, **params: Any) -> None:
+    def __init__(self: BaseEstimator, *args: object, **params: object) -> None:
         if unknown := params.keys() - known.parameters.keys():
             raise _unknown_parameter(type(self).__name__, min(unknown), list(known.parameters)[1:])
-        made(self, *args, **params)
+        construct(self, *args, **params)
 
     __init__.__signature__ = known  # type: ignore[attr-defined]
     __init__.__qualname__ = f"{cls.__name__}.__init__"

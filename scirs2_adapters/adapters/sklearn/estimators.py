@@ -1,8 +1,8 @@
 """The four estimators, and the function that turns scikit-learn's own networks into ours.
 
-The networks are scikit-learn's, fit loop and all: they drive a private object `_optimizer`; a subclass in which that
-is a property gives them another one without a copy of the loop. Inside `fit` the optimizer that was given is copied;
-what it remembers is the estimator's.
+The networks are scikit-learn's, with its fit loop, which steps by a private object `_optimizer`. In our subclasses that
+is a property, so that the loop meets another optimizer and is not copied. `fit` copies the optimizer that was given,
+and its memory belongs to the estimator.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import copy
 import inspect
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from sklearn import neural_network
-from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin, _fit_context, clone
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
@@ -24,11 +24,11 @@ from sklearn.utils.validation import column_or_1d
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.errors import bad_type
 
-from .argument_names import LEARNING_RATE_INIT, chosen, explains_parameters, gathered
+from .argument_names import LEARNING_RATE_INIT, PUBLIC, chosen_rule, explains_parameters, merge_nested
 from .fit import Linear
-from .state import Stepper, writeable
+from .state import Data, Stepper, writeable
 
-_OURS = {
+_CONSTRAINTS = {
     "learning_rate_init": [Interval(Real, 0, None, closed="neither"), None],
     "optimizer": "no_validation",
     "skip_nonfinite": ["boolean"],
@@ -38,7 +38,7 @@ _OURS = {
 class _Network:
     """Gives a network of scikit-learn another optimizer, by answering for its private `_optimizer`."""
 
-    optimizer: Any
+    optimizer: Rule | str | None
     optimizer_: Stepper
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
@@ -46,63 +46,63 @@ class _Network:
     skip_nonfinite: bool
     warm_start: bool
 
-    def set_params(self, **params: Any) -> Self:
+    def set_params(self, **params: object) -> Self:
         """Set parameters, those of the optimizer as `optimizer__learning_rate`."""
-        return super().set_params(**gathered(self, params))  # type: ignore[misc]
+        return super().set_params(**merge_nested(self, params))  # type: ignore[misc]
 
     @property
-    def _optimizer(self) -> Any:
-        """What steps the weights, ours or scikit-learn's own; absent where the other one was used last."""
-        kept = vars(self).get("_optimizer" if self.optimizer is None else "optimizer_")
-        if kept is None:
+    def _optimizer(self) -> object:
+        """What steps the weights, ours or scikit-learn's own; missing where the other one was used last."""
+        stepper = vars(self).get("_optimizer" if self.optimizer is None else "optimizer_")
+        if stepper is None:
             raise AttributeError("_optimizer")
-        return kept
+        return stepper
 
     @_optimizer.setter
-    def _optimizer(self, theirs: Any) -> None:
-        """scikit-learn sets its own at the start of a fit, when ours stands ready already."""
+    def _optimizer(self, solver: object) -> None:
+        """Keep what scikit-learn sets at the start of a fit only where no optimizer of ours is asked for."""
         if self.optimizer is None:
-            vars(self)["_optimizer"] = theirs
+            vars(self)["_optimizer"] = solver
 
-    def _fit(self, *args: Any, **kwargs: Any) -> Self:
-        if chosen(self) is None:  # a bad optimizer is refused here, before anything is changed
+    def _fit(self, *args: object, **kwargs: object) -> Self:
+        if chosen_rule(self) is None:  # a bad optimizer is refused here, before anything is changed
             vars(self).pop("optimizer_", None)
         return super()._fit(*args, **kwargs)  # type: ignore[misc]
 
-    def _fit_stochastic(self, *args: Any) -> None:
-        rule, given = chosen(self), self.learning_rate_init
+    def _fit_stochastic(self, *args: object) -> None:
+        rule, rate = chosen_rule(self), self.learning_rate_init
         if rule is not None:  # the last argument says whether this is a `partial_fit`
-            goes_on = hasattr(self, "optimizer_") and (args[-1] or self.warm_start)
+            continues = hasattr(self, "optimizer_") and (args[-1] or self.warm_start)
             skip = self.skip_nonfinite
-            self.optimizer_ = self.optimizer_.under(rule, skip) if goes_on else Stepper(rule, skip_nonfinite=skip)
+            self.optimizer_ = self.optimizer_.under(rule, skip) if continues else Stepper(rule, skip_nonfinite=skip)
         self.coefs_, self.intercepts_ = writeable(self.coefs_), writeable(self.intercepts_)
-        try:  # scikit-learn makes its own optimizer in any case, and wants a number for it
-            self.learning_rate_init = LEARNING_RATE_INIT if given is None else given
+        try:  # scikit-learn makes its own optimizer in any case, which needs a number
+            self.learning_rate_init = LEARNING_RATE_INIT if rate is None else rate
             super()._fit_stochastic(*args)  # type: ignore[misc]
         finally:
-            self.learning_rate_init = given
+            self.learning_rate_init = rate
 
 
-def _constructor(base: Any) -> Callable[..., None]:
+def _constructor(base: type[BaseEstimator]) -> Callable[..., None]:
     """The constructor of the installed scikit-learn, with `optimizer`, and with a step size left to the optimizer."""
 
     def __init__(
-        self: Any,
-        *args: Any,
-        optimizer: Any = None,
+        self: BaseEstimator,
+        *args: object,
+        optimizer: Rule | str | None = None,
         learning_rate_init: float | None = None,
         skip_nonfinite: bool = False,
-        **params: Any,
+        **params: object,
     ) -> None:
         base.__init__(self, *args, learning_rate_init=learning_rate_init, **params)
         self.optimizer = optimizer
         self.skip_nonfinite = skip_nonfinite
 
-    theirs = dict(inspect.signature(base.__init__).parameters)
-    theirs["learning_rate_init"] = theirs["learning_rate_init"].replace(default=None)
-    defaults = {"optimizer": None, "skip_nonfinite": False}
-    ours = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in defaults.items()]
-    __init__.__signature__ = inspect.Signature([*theirs.values(), *ours])  # type: ignore[attr-defined]
+    parameters = dict(inspect.signature(base.__init__).parameters)
+    parameters["learning_rate_init"] = parameters["learning_rate_init"].replace(default=None)
+    for name, default in {"optimizer": None, "skip_nonfinite": False}.items():
+        parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+    __init__.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     return __init__
 
 
@@ -122,7 +122,8 @@ class MLPClassifier(_Network, neural_network.MLPClassifier):
       >>> clf = MLPClassifier(optimizer=Lion(learning_rate=3e-4), max_iter=20)
     """
 
-    _parameter_constraints = {**neural_network.MLPClassifier._parameter_constraints, **_OURS}
+    __module__ = PUBLIC
+    _parameter_constraints = {**neural_network.MLPClassifier._parameter_constraints, **_CONSTRAINTS}
     __init__ = _constructor(neural_network.MLPClassifier)
 
 
@@ -135,11 +136,12 @@ class MLPRegressor(_Network, neural_network.MLPRegressor):
       >>> reg = MLPRegressor(optimizer="adamw", learning_rate_init=1e-2)
     """
 
-    _parameter_constraints = {**neural_network.MLPRegressor._parameter_constraints, **_OURS}
+    __module__ = PUBLIC
+    _parameter_constraints = {**neural_network.MLPRegressor._parameter_constraints, **_CONSTRAINTS}
     __init__ = _constructor(neural_network.MLPRegressor)
 
 
-def with_optimizer(estimator: Any, optimizer: Rule | str | None) -> MLPClassifier | MLPRegressor:
+def with_optimizer(estimator: BaseEstimator, optimizer: Rule | str | None) -> MLPClassifier | MLPRegressor:
     """An unfitted network with the parameters of this one and another optimizer; the one given is left alone.
 
     scikit-learn's default step size of 0.001 counts as not given, so that the optimizer's own holds.
@@ -149,18 +151,18 @@ def with_optimizer(estimator: Any, optimizer: Rule | str | None) -> MLPClassifie
     >>> with_optimizer(MLPClassifier(max_iter=20), "lion")
     MLPClassifier(max_iter=20, optimizer='lion')
     """
-    theirs = {neural_network.MLPClassifier: MLPClassifier, neural_network.MLPRegressor: MLPRegressor}
-    ours = theirs.get(type(estimator), type(estimator))
-    if ours not in theirs.values():
+    counterparts = {neural_network.MLPClassifier: MLPClassifier, neural_network.MLPRegressor: MLPRegressor}
+    cls = counterparts.get(type(estimator), type(estimator))
+    if cls not in counterparts.values():
         worded = "must be an MLPClassifier(...) or MLPRegressor(...) object, scikit-learn's or ours"
         raise bad_type("with_optimizer", "estimator", worded, estimator)
     params = {name: clone(value, safe=False) for name, value in estimator.get_params(deep=False).items()}
-    if type(estimator) in theirs and params["learning_rate_init"] == LEARNING_RATE_INIT:
+    if type(estimator) in counterparts and params["learning_rate_init"] == LEARNING_RATE_INIT:
         params["learning_rate_init"] = None
-    made = ours(**{**params, "optimizer": optimizer})
+    network: MLPClassifier | MLPRegressor = cls(**{**params, "optimizer": optimizer})
     if hasattr(estimator, "_metadata_request"):
-        made._metadata_request = copy.deepcopy(estimator._metadata_request)
-    return made
+        network._metadata_request = copy.deepcopy(estimator._metadata_request)
+    return network
 
 
 @explains_parameters
@@ -187,16 +189,17 @@ class LinearClassifier(ClassifierMixin, Linear):
       array([1])
     """
 
+    __module__ = PUBLIC
     _numeric = False
     classes_: np.ndarray
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+    def partial_fit(self, X: Data, y: Data, sample_weight: Data = None, classes: Data = None) -> Self:
         """One epoch on these rows; the first call needs all `classes`."""
         _check_partial_fit_first_call(self, classes)
         return self._train(X, y, sample_weight, partial=True)
 
-    def _targets(self, y: np.ndarray, dtype: Any, known: bool) -> tuple[np.ndarray, tuple[int, ...]]:
+    def _targets(self, y: np.ndarray, dtype: np.dtype, known: bool) -> tuple[np.ndarray, tuple[int, ...]]:
         """The index of each row's class, and the outputs: one for two classes, else one for each."""
         check_classification_targets(y)
         classes = self.classes_ if known else np.unique(y)
@@ -218,21 +221,21 @@ class LinearClassifier(ClassifierMixin, Linear):
     def _score(self, scores: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
         return float(accuracy_score(y, np.argmax(_both(scores), axis=1), sample_weight=weights))
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Data) -> np.ndarray:
         """The score of each class; where there are two, that of the second alone, (n,)."""
         scores = self._checked_scores(X)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Data) -> np.ndarray:
         """The most probable class of each row."""
         scores = self._checked_scores(X)
         return self.classes_[np.argmax(_both(scores), axis=1)]
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Data) -> np.ndarray:
         """The logarithm of `predict_proba`."""
         return _log_softmax(_both(self._checked_scores(X)))
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Data) -> np.ndarray:
         """The probability of each class, in the order of `classes_`."""
         return np.exp(self.predict_log_proba(X))
 
@@ -263,14 +266,15 @@ class LinearRegressor(RegressorMixin, MultiOutputMixin, Linear):
       array([0.5])
     """
 
+    __module__ = PUBLIC
     _numeric = True
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Data, y: Data, sample_weight: Data = None) -> Self:
         """One epoch on these rows."""
         return self._train(X, y, sample_weight, partial=True)
 
-    def _targets(self, y: np.ndarray, dtype: Any, known: bool) -> tuple[np.ndarray, tuple[int, ...]]:
+    def _targets(self, y: np.ndarray, dtype: np.dtype, known: bool) -> tuple[np.ndarray, tuple[int, ...]]:
         """Targets as columns, and their number: () for a single one, whose `coef_` is a vector."""
         y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
         if known and hasattr(self, "coef_") and y.shape[1:] != (before := self.coef_.shape[:-1]):
@@ -285,7 +289,7 @@ class LinearRegressor(RegressorMixin, MultiOutputMixin, Linear):
     def _score(self, scores: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
         return float(r2_score(y, scores, sample_weight=weights))
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Data) -> np.ndarray:
         """The predicted targets, (n,) where there is one."""
         scores = self._checked_scores(X)
         return scores[:, 0] if self.coef_.ndim == 1 else scores

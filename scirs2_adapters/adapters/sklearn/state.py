@@ -1,7 +1,7 @@
 """What an estimator remembers of its optimizer between two steps, two fits and two processes.
 
-A `Stepper` answers what scikit-learn's networks ask of their private `_optimizer`. It keeps the rule and, as plain
-arrays by name, the memory; the compiled step is bound to the parameters at the first batch and never pickled.
+A `Stepper` has the methods that scikit-learn's networks call on their private `_optimizer`. It keeps the rule and, as
+plain arrays by name, the memory. The compiled step is bound to the parameters at the first batch and never pickled.
 """
 
 from __future__ import annotations
@@ -9,19 +9,27 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from scirs2_adapters.core import HostOptimizer, Rule
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 
+from .argument_names import PUBLIC
+
+#: What `HostOptimizer.state_dict` gives.
+Saved: TypeAlias = Mapping[str, Any]
+#: What scikit-learn takes for X: an array, a sparse matrix, a data frame or lists.
+Data: TypeAlias = Any
+Arrays = Mapping[str, np.ndarray]
+
 
 def threads() -> int | None:
-    """Most threads of a step: one in a worker, else None, which is what the environment grants.
+    """The most threads of a step: one in a worker, else None, which is what the environment grants.
 
-    Any thread but the main one counts as a worker, and any child process of multiprocessing or loky: there the cores
-    are given out already, and a second pool would only compete with the first.
+    A worker is any thread but the main one, and any child process of multiprocessing or loky. There the cores are in
+    use already, and a second pool would compete with the first.
     """
     worker = threading.current_thread() is not threading.main_thread() or multiprocessing.parent_process() is not None
     return 1 if worker else None
@@ -33,9 +41,11 @@ def writeable(arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
 
 
 class Stepper:
-    """A rule at work on one estimator's parameters: `rule`, `steps`, `state_dict()`, and a network's four questions."""
+    """Steps one estimator's parameters by a rule, and answers as the `_optimizer` of a network."""
 
-    def __init__(self, rule: Rule, saved: Mapping[str, Any] | None = None, *, skip_nonfinite: bool = False) -> None:
+    __module__ = PUBLIC
+
+    def __init__(self, rule: Rule, saved: Saved | None = None, *, skip_nonfinite: bool = False) -> None:
         self.rule, self.skip_nonfinite = rule, bool(skip_nonfinite)
         self._saved = saved
         self._host: HostOptimizer | None = None
@@ -56,7 +66,7 @@ class Stepper:
         """How many steps were left out, under `skip_nonfinite`, as their gradient was not finite."""
         return self._host.skipped_steps if self._host else (self._saved or {}).get("skipped_steps", 0)
 
-    def state_dict(self) -> Mapping[str, Any] | None:
+    def state_dict(self) -> Saved | None:
         """All memory by name, as `HostOptimizer.state_dict` gives it; None before the first step."""
         return self._host.state_dict() if self._host else self._saved
 
@@ -68,12 +78,10 @@ class Stepper:
         """The stepper that goes on with this rule, and with the memory where the formula is the same."""
         if rule == self.rule and skip_nonfinite == self.skip_nonfinite:
             return self
-        kept = self.state_dict() if rule.kernel_key() == self.rule.kernel_key() else None
-        return Stepper(rule, kept, skip_nonfinite=skip_nonfinite)
+        saved = self.state_dict() if rule.kernel_key() == self.rule.kernel_key() else None
+        return Stepper(rule, saved, skip_nonfinite=skip_nonfinite)
 
-    def step(
-        self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray], layout: str = OUTPUTS_FIRST
-    ) -> None:
+    def step(self, params: Arrays, grads: Arrays, layout: str = OUTPUTS_FIRST) -> None:
         """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones.
         Coefficients of linear models have a row for each output; `layout` says otherwise.
         """
@@ -101,11 +109,11 @@ class Stepper:
             print(f"{msg} Stopping.")
         return True
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_saved": self.state_dict(), "_host": None} | {k: vars(self)[k] for k in ("rule", "skip_nonfinite")}
+    def __getstate__(self) -> dict[str, object]:
+        return {"_saved": self.state_dict(), "_host": None, "rule": self.rule, "skip_nonfinite": self.skip_nonfinite}
 
-    def __setstate__(self, kept: dict[str, Any]) -> None:
-        vars(self).update({"skip_nonfinite": False} | kept)
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update({"skip_nonfinite": False} | state)
 
     def __repr__(self) -> str:
         return f"<{self.rule!r} after {self.steps} steps>"

@@ -4,11 +4,13 @@ from scirs2_adapters.core.errors import require
 
 require("tf", {"keras": ("Keras", "3.5")}, indirect={"tensorflow": ("TensorFlow", "2.18")})
 
+from scirs2_adapters.adapters._names import keep_old_modules  # noqa: E402
 from scirs2_adapters.core.registry import built_in, names  # noqa: E402
 
 from .optimizer import optimizer  # noqa: E402
 
-# Keras' spelling and the rule's own, of the same class. Made now: a saved model finds its optimizer by registered name.
+keep_old_modules(__name__)
+# Keras' spelling and the core's, of the same class. Made now: a saved model finds its optimizer by registered name.
 _classes = {spelled: c for c in map(optimizer, built_in()) for spelled in (c.__name__, c.rule_class.__name__)}
 globals().update(_classes)
 __all__ = sorted(_classes)
@@ -17,9 +19,9 @@ __all__ = sorted(_classes)
 def __getattr__(name: str) -> object:
     """An optimizer of another distribution, made when it is asked for."""
     if not name.startswith("_") and name.casefold() in names():
-        made = optimizer(name.casefold())
-        if name in (made.__name__, made.rule_class.__name__):
-            return made
+        cls = optimizer(name.casefold())
+        if name in (cls.__name__, cls.rule_class.__name__):
+            return cls
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -19,33 +19,36 @@ from keras import ops
 from scirs2_adapters.core.fields import is_number
 from scirs2_adapters.core.ops import HOST_SCALARS, Ops
 
+#: A tensor of whichever backend runs, or what Keras converts to one: they have no common type.
+Tensor: TypeAlias = Any
 
-def number(value: Any, dtype: str) -> Any:
+
+def number(value: Tensor, dtype: str) -> Tensor:
     """A scalar in this dtype; a plain number goes there straight from float64."""
     return ops.convert_to_tensor(value, dtype=dtype) if is_number(value) else ops.cast(value, dtype)
 
 
-def _alike(a: Any, b: Any) -> tuple[Any, Any]:
+def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both as tensors of the dtype of the one that is a tensor."""
     dtype = next((keras.backend.standardize_dtype(x.dtype) for x in (a, b) if not is_number(x)), keras.config.floatx())
     return number(a, dtype), number(b, dtype)
 
 
-def _extreme(name: str) -> Callable[[Any, Any], Any]:
-    def function(a: Any, b: Any) -> Any:
+def _extreme(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    def function(a: Tensor, b: Tensor) -> Tensor:
         a, b = _alike(a, b)
-        own = getattr(a, name, None)  # torch tensors have the function as a method, without Keras' narrowing
-        return own(b) if own else getattr(ops, name)(a, b)
+        method = getattr(a, name, None)  # torch tensors have the function as a method, without Keras' narrowing
+        return method(b) if method else getattr(ops, name)(a, b)
 
     return function
 
 
-def _sign_of_numbers(x: Any) -> Any:
+def _sign_of_numbers(x: Tensor) -> Tensor:
     """The sign, and NaN for NaN, of which torch says 0."""
     return ops.where(ops.equal(x, x), ops.sign(x), x)
 
 
-def _count(x: Any, axis: int | None) -> int:
+def _count(x: Tensor, axis: int | None) -> int:
     return max(1, math.prod(x.shape) if axis is None else x.shape[axis])
 
 
@@ -68,15 +71,15 @@ OPS = Ops(
 def scalars(dtype: str) -> SimpleNamespace:
     """The `xp` of `coefficients` for arithmetic in this dtype."""
 
-    def bind(name: str) -> Callable[..., Any]:
+    def bind(name: str) -> Callable[..., Tensor]:
         host, traced = getattr(HOST_SCALARS, name), getattr(OPS, name, None) or getattr(ops, name)
 
-        def function(*values: Any) -> Any:
+        def function(*values: Tensor) -> Tensor:
             return host(*values) if all(map(is_number, values)) else traced(*(number(v, dtype) for v in values))
 
         return function
 
-    def where(condition: Any, a: Any, b: Any) -> Any:
+    def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
         if isinstance(condition, bool):
             return a if condition else b
         return ops.where(condition, number(a, dtype), number(b, dtype))

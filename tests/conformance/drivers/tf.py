@@ -80,5 +80,5 @@ class Optimizer:
 
     def state(self) -> State:
         memory = self.optimizer.memory
-        leaves = [{name: copied(v) for name, v in member.slots.items()} for member in memory.members]
+        leaves = [{name: copied(v) for name, v in member.slots.items()} for member in memory.entries]
         return {"leaves": leaves, "model": {name: copied(v) for name, v in memory.model.items()}}

@@ -1,6 +1,6 @@
 """How the linear estimators are trained: parameters, fit, the loop over batches, and what stops it.
 
-The step itself has one path in this adapter: the host kernel, or plain numpy where nothing can be compiled. All
+The step itself is the core's `HostOptimizer`: the compiled kernel, or numpy where nothing can be compiled. All
 arithmetic is done in the dtype of `X`.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import Tags, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -23,17 +23,18 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_value
 
-from ..argument_names import chosen, gathered
-from ..state import Stepper, writeable
+from ..argument_names import chosen_rule, merge_nested
+from ..state import Data, Stepper, writeable
 from .units import Units
 
 #: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
-#: column that does not vary, or an intercept that is right, a derivative is rounding: with the usual epsilon Adam would
-#: take steps of the full size.
-OWN = {"learning_rate": 0.01, "eps": 1e-3}
+#: column that does not vary, or an intercept that is right, a derivative is rounding error. With the usual epsilon Adam
+#: would take steps of the full size there.
+DEFAULT_ADAM = {"learning_rate": 0.01, "eps": 1e-3}
 
 FLOATS = (np.float64, np.float32)
-Rows = tuple[Any, np.ndarray, np.ndarray]
+#: Features, targets and weights.
+Rows = tuple[Data, np.ndarray, np.ndarray]
 
 
 class Linear(BaseEstimator):
@@ -73,7 +74,7 @@ class Linear(BaseEstimator):
         max_iter: int = 1000,
         tol: float | None = 1e-4,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -93,33 +94,34 @@ class Linear(BaseEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.skip_nonfinite = skip_nonfinite
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
-    def set_params(self, **params: Any) -> Self:
+    def set_params(self, **params: object) -> Self:
         """Set parameters, those of the optimizer as `optimizer__learning_rate`."""
-        return super().set_params(**gathered(self, params))
+        return super().set_params(**merge_nested(self, params))
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Data, y: Data, sample_weight: Data = None) -> Self:
         """Train from the beginning; with `warm_start`, go on from where the last fit ended."""
         return self._train(X, y, sample_weight, partial=False)
 
-    def _train(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> Self:
-        """Both `fit` and `partial_fit`; what is refused is refused before coefficients or memory change."""
-        own, first = (rule := chosen(self)) is None, not hasattr(self, "coef_") or not (partial or self.warm_start)
-        rule = rule or get("adam")(**dict[str, Any](OWN))
+    def _train(self, X: Data, y: Data, sample_weight: Data, *, partial: bool) -> Self:
+        """Do what `fit` and `partial_fit` do. Every error is raised before coefficients or memory change."""
+        rule, first = chosen_rule(self), not hasattr(self, "coef_") or not (partial or self.warm_start)
+        standardize = rule is None
+        rule = rule or get("adam").build(DEFAULT_ADAM)
         if partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
         y, outputs = self._targets(y, X.dtype, known=partial or not first)
-        X, y, weights = _that_weigh(X, y, weights)
+        X, y, weights = _without_weightless(X, y, weights)
         if first:
             self._start(outputs, X)
-        if first or own != (getattr(self, "_units", None) is not None):  # memory is of the units it was made in
-            self._units = Units(X, y if self._numeric else None, weights) if own else None
+        if first or standardize != (getattr(self, "_units", None) is not None):  # memory belongs to its units
+            self._units = Units(X, y if self._numeric else None, weights) if standardize else None
             self.optimizer_ = Stepper(rule, skip_nonfinite=self.skip_nonfinite)
         if first and self._units is not None:
             self.intercept_[...] = self._units.target_mean
@@ -136,7 +138,7 @@ class Linear(BaseEstimator):
             warnings.warn(text, ConvergenceWarning, stacklevel=4)
         return self
 
-    def _checked_rows(self, X: Any, y: Any, sample_weight: Any, first: bool) -> Rows:
+    def _checked_rows(self, X: Data, y: Data, sample_weight: Data, first: bool) -> Rows:
         checks = {"multi_output": self._numeric, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
         X, y = validate_data(self, X, y, reset=first, **checks)
         weights = _check_sample_weight(sample_weight, X, dtype=X.dtype)
@@ -145,14 +147,14 @@ class Linear(BaseEstimator):
             raise bad_value(f"{type(self).__name__}.fit", "sample_weight", worded, sample_weight)
         return X, y, weights
 
-    def _start(self, outputs: tuple[int, ...], X: Any) -> None:
-        """Coefficients of 0, from where a convex loss is as good to begin as any."""
+    def _start(self, outputs: tuple[int, ...], X: Data) -> None:
+        """Begin at coefficients of 0; the loss is convex."""
         self.coef_ = np.zeros((*outputs, X.shape[1]), dtype=X.dtype)
         self.intercept_ = np.zeros(outputs or 1, dtype=X.dtype)
         self.t_, self.loss_curve_ = 0, []
 
-    def _descend(self, X: Any, y: np.ndarray, weights: np.ndarray, partial: bool) -> bool:
-        """One epoch of a `partial_fit`; else epochs until `tol` ends it. Returns whether it did."""
+    def _descend(self, X: Data, y: np.ndarray, weights: np.ndarray, partial: bool) -> bool:
+        """Train for one epoch if `partial`, else until `tol` or `max_iter` ends it. Return whether `tol` did."""
         random, held_out = check_random_state(self.random_state), None
         if self.early_stopping:
             stratify = y if is_classifier(self) else None
@@ -166,19 +168,19 @@ class Linear(BaseEstimator):
         self._params = self._units.inside(self.coef_, self.intercept_) if self._units else (self.coef_, self.intercept_)
         epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
         while self.n_iter_ < epochs and not converged:
-            judged, self.loss_ = self._epoch((X, y, weights), random)
+            stepped_loss, self.loss_ = self._epoch((X, y, weights), random)
             self.n_iter_ += 1
             self.t_ += X.shape[0]
             self.loss_curve_.append(self.loss_)
-            converged = self._stalls(judged, held_out)
+            converged = self._stalls(stepped_loss, held_out)
         del self._params
         if held_out is not None:
             self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
         return converged
 
     def _epoch(self, rows: Rows, random: np.random.RandomState) -> tuple[float, float]:
-        """Steps through one epoch; the mean loss of its rows by their weights, as it is judged and in the user's units.
-        A batch of all rows needs no shuffling.
+        """Step through one epoch. Return the weighted mean loss of its rows, in the step's units and in the user's. A
+        batch of all rows needs no shuffling.
         """
         count = rows[0].shape[0]
         size = min(count, 64 if self.batch_size == "auto" else self.batch_size)
@@ -190,29 +192,32 @@ class Linear(BaseEstimator):
             losses = self._learn(X, y, weights)
             if self.optimizer_.skipped_steps == skipped:
                 sums += np.array([*losses, 1.0]) * weights.sum(dtype=np.float64)
-        judged, loss = sums[:2] / sums[2] if sums[2] else (np.nan, np.nan)
-        return float(judged), float(loss)
+        stepped_loss, loss = sums[:2] / sums[2] if sums[2] else (np.nan, np.nan)
+        return float(stepped_loss), float(loss)
 
-    def _learn(self, X: Any, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-        """One step on these rows; the loss before it, as it is judged and in the user's units."""
+    def _learn(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+        """Take one step on these rows. Return the loss before it, in the units of the step and in the user's."""
         share = weights / weights.sum()
-        losses, residual = self._loss(self._scores(X), y)
+        row_losses, residual = self._loss(self._scores(X), y)
         residual *= share[:, np.newaxis]
         slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + self.alpha * self.coef_
-        slopes = slope, residual.sum(axis=0)
+        grads = slope, residual.sum(axis=0)
         decay = 0.5 * self.alpha * np.sum(np.atleast_2d(self.coef_) ** 2, axis=1)
-        each = losses.T @ share
-        each = each + (decay if decay.shape == each.shape else decay.sum())
+        losses = row_losses.T @ share
+        losses = losses + (decay if decay.shape == losses.shape else decay.sum())
         names, units = ("coef_", "intercept_"), self._units
-        inner = slopes if units is None else units.slopes(*slopes)
-        self.optimizer_.step(dict(zip(names, self._params, strict=True)), dict(zip(names, inner, strict=True)))
         if units is not None:
-            self.coef_, self.intercept_ = units.outside(*self._params)
-        return float(np.sum(each if units is None else each / units.target_scale**2)), float(np.sum(each))
+            grads = units.gradients(*grads)
+        self.optimizer_.step(dict(zip(names, self._params, strict=True)), dict(zip(names, grads, strict=True)))
+        loss = float(np.sum(losses))
+        if units is None:
+            return loss, loss
+        self.coef_, self.intercept_ = units.outside(*self._params)
+        return float(np.sum(losses / units.target_scale**2)), loss
 
-    def _stalls(self, judged: float, held_out: Rows | None) -> bool:
-        """Whether so many epochs in a row were not better than the best one by `tol`. NaN is not better."""
-        value = -judged
+    def _stalls(self, stepped_loss: float, held_out: Rows | None) -> bool:
+        """Whether `n_iter_no_change` epochs in a row were not better than the best by `tol`. NaN is not better."""
+        value = -stepped_loss
         if held_out is not None and self.validation_scores_ is not None:
             X, y, weights = held_out
             scores = self._scores(X)
@@ -225,16 +230,16 @@ class Linear(BaseEstimator):
         self._best = max(self._best, value)
         return bool(self._without_progress > self.n_iter_no_change)
 
-    def _scores(self, X: Any) -> np.ndarray:
+    def _scores(self, X: Data) -> np.ndarray:
         """One column for each output."""
         return safe_sparse_dot(X, np.atleast_2d(self.coef_).T, dense_output=True) + self.intercept_
 
-    def _checked_scores(self, X: Any) -> np.ndarray:
+    def _checked_scores(self, X: Data) -> np.ndarray:
         check_is_fitted(self)
         return self._scores(validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False))
 
 
-def _that_weigh(X: Any, y: np.ndarray, weights: np.ndarray) -> Rows:
-    """The rows without those that weigh nothing, which so fill no place in a batch or in a held-out set."""
-    kept = weights > 0
-    return (X, y, weights) if kept.all() else (X[kept], y[kept], weights[kept])
+def _without_weightless(X: Data, y: np.ndarray, weights: np.ndarray) -> Rows:
+    """The rows whose weight is not 0; the others shall fill no place in a batch or in a held-out set."""
+    positive = weights > 0
+    return (X, y, weights) if positive.all() else (X[positive], y[positive], weights[positive])

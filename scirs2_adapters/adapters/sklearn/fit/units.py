@@ -10,10 +10,11 @@ sparse. One rate then suits any data, where a coefficient of 500 would otherwise
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from sklearn.utils.sparsefuncs import mean_variance_axis
+
+from ..argument_names import PUBLIC
+from ..state import Data
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -21,7 +22,9 @@ Arrays = tuple[np.ndarray, np.ndarray]
 class Units:
     """Means and spreads of features, and of targets where there are numbers to predict."""
 
-    def __init__(self, X: Any, y: np.ndarray | None, weights: np.ndarray) -> None:
+    __module__ = PUBLIC
+
+    def __init__(self, X: Data, y: np.ndarray | None, weights: np.ndarray) -> None:
         self.mean, self.scale = _moments(X, weights)
         self.target_mean, self.target_scale = np.zeros(1), np.ones(1)
         if y is not None:
@@ -39,15 +42,15 @@ class Units:
         intercept = b * self.target_scale + self.target_mean - coef @ self.mean
         return coef.reshape(w.shape).astype(w.dtype), intercept.astype(w.dtype)
 
-    def slopes(self, coef: np.ndarray, intercept: np.ndarray) -> Arrays:
+    def gradients(self, coef: np.ndarray, intercept: np.ndarray) -> Arrays:
         """Derivatives by what is stepped, from those by what the estimator shows."""
         inner = np.atleast_2d(coef) - intercept[:, np.newaxis] * self.mean
         inner = inner / self.scale / self.target_scale[:, np.newaxis]
         return inner.reshape(coef.shape), intercept / self.target_scale
 
 
-def _moments(x: Any, weights: np.ndarray) -> Arrays:
-    """Mean and spread of each column by weight. What does not vary, as in a single row, has its size for a unit."""
+def _moments(x: Data, weights: np.ndarray) -> Arrays:
+    """Mean and spread of each column by weight. The unit of a column that does not vary is its absolute value."""
     weights = weights.astype(np.float64)
     if not isinstance(x, np.ndarray):
         mean, variance = mean_variance_axis(x.astype(np.float64), axis=0, weights=weights)

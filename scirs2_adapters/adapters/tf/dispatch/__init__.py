@@ -1,6 +1,6 @@
-"""Which path runs: `traced`, the formula in `keras.ops`; `skip` leaves out steps that are not finite."""
+"""Who steps what: `step` gives every variable to the traced executor, `skip` leaves out steps that are not finite."""
 
 from . import skip
-from .traced import dense, distributed, merged, step, step_together
+from .step import distributed, step, step_together
 
-__all__ = ["dense", "distributed", "merged", "skip", "step", "step_together"]
+__all__ = ["distributed", "skip", "step", "step_together"]

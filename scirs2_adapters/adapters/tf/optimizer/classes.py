@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import keras
 
@@ -11,27 +10,28 @@ from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.registry import get
 
-from ..argument_names import KERAS, given, signature, spelling
+from ..argument_names import KERAS, as_rule_takes, signature, spelling
 from .rules import RuleOptimizer, rule_of
 
 PUBLIC = __package__.rpartition(".")[0]
 
 
-def _hyperparameter(core: str, host: str, means: str) -> property:
+def _hyperparameter(name: str, keras_name: str, means: str) -> property:
     """An attribute that reads the rule, and when assigned checks the value and changes the rule."""
 
-    def read(self: RuleOptimizer) -> Any:
-        return getattr(self._rule, core)
+    def read(self: RuleOptimizer) -> object:
+        return getattr(self._rule, name)
 
-    def write(self: RuleOptimizer, value: Any) -> None:
+    def write(self: RuleOptimizer, value: object) -> None:
         call, old = type(self).__name__, self._rule
+        value = as_rule_takes(call, keras_name, value)
         values = {k: v for k, v in old.get_config().items() if k != "match"}
-        value = given(call, host, value)
-        new = rule_of(self.rule_class, KERAS.to_framework(values, old.fields) | {host: value}, old.match, call)
+        arguments = KERAS.to_framework(values, old.fields) | {keras_name: value}
+        new = rule_of(self.rule_class, arguments, old.match, call)
         if self.built and new.kernel_key() != old.kernel_key():
-            raise bad_value(call, host, "cannot change what is remembered once the optimizer is built", value)
+            raise bad_value(call, keras_name, "cannot change what is remembered once the optimizer is built", value)
         if new != old:
-            self.refuse_once_traced(host, value)
+            self.refuse_once_traced(keras_name, value)
         self._rule = new
 
     return property(read, write, doc=means)
@@ -52,13 +52,16 @@ def optimizer(name: str) -> type[RuleOptimizer]:
     """The Keras class of the rule of this name, registered so that saved models find it."""
     rule = get(name)
     fields, spelled = rule.fields_with(), spelling(rule)
-    own = {k: KERAS.spell(k, fields) for k in fields if k not in ("learning_rate", "weight_decay")}
     also = (*rule.options, "kernel", "skip_nonfinite", "state_dtype")
-    body: dict[str, Any] = {
+    body: dict[str, object] = {
         "__module__": PUBLIC,
         "__doc__": document(rule.text, fields, _example(spelled), lambda k: KERAS.spell(k, fields), also),
         "__signature__": signature(rule),
         "rule_class": rule,
     }
-    body |= {host: _hyperparameter(core, host, fields[core].means) for core, host in own.items()}
+    for field in fields:
+        if field in ("learning_rate", "weight_decay"):  # attributes of the base class
+            continue
+        keras_name = KERAS.spell(field, fields)
+        body[keras_name] = _hyperparameter(field, keras_name, fields[field].means)
     return keras.saving.register_keras_serializable(package="scirs2")(type(spelled, (RuleOptimizer,), body))

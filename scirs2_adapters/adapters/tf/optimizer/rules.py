@@ -1,39 +1,43 @@
 """Keras optimizers made from rules: a subclass of `keras.optimizers.Optimizer` and nothing deeper, on every backend.
 
-Clipping, averaging, accumulation, loss scaling, constraints and the order among them are the base class' own, because
-only the two methods that step are overridden, and the one that decays: decay is part of a rule, and must not happen
-twice.
+Clipping, averaging, accumulation, loss scaling, constraints and the order among them are the base class'. Overridden
+are the two methods that step, and the one that decays: decay is part of a rule and must not happen twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 import keras
 import numpy as np
 
-from scirs2_adapters.core.argument_names import by_name
+from scirs2_adapters.core.argument_names import merge_arguments
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import flag
 from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import StateDtype, check_path, check_state_dtype
 
-from .. import dispatch as paths
-from ..argument_names import BASE, KERAS, OURS, given, is_function, plain, signature
+from .. import dispatch
+from ..argument_names import BASE, KERAS, OURS, as_rule_takes, is_function, plain, signature
+from ..executors.gradients import merged
+from ..ops import Tensor
 from ..state import Memory, files
-from ..state.layout import path_of
+from ..state.keras_types import KerasVariable, Store, path_of
 from .exclusions import EXCLUSIONS, Exclusions
 
-SKIPS = flag(False, "leave out steps that are not finite")
+#: Arguments by Keras' names.
+Config: TypeAlias = dict[str, Any]
+
+SKIP_NONFINITE = flag(False, "leave out steps that are not finite")
 #: Attributes that a compiled step has as constants, and those that decide which variables there are.
 CONSTANT = ("weight_decay", "_learning_rate", *(k for k in BASE if k != "name"))
 FIXED = ("skip_nonfinite", "state_dtype")
 
 
 class RuleOptimizer(keras.optimizers.Optimizer):
-    """Any rule as a Keras optimizer. Its classes are made by `optimizer`, one for each rule."""
+    """A rule as a Keras optimizer. Its classes are made by `optimizer`, one for each rule."""
 
     rule_class: ClassVar[type[Rule]]
     #: Whether a step of it was compiled; whether it was made from the config of one of ours.
@@ -41,16 +45,16 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        *args: Any,
+        *args: object,
         kernel: str = "auto",
         match: str | None = None,
         state_dtype: StateDtype = None,
         skip_nonfinite: bool = False,
-        **arguments: Any,
+        **arguments: object,
     ) -> None:
         call = type(self).__name__
-        named = by_name(call, signature(self.rule_class), args, arguments)
-        named = {k: given(call, k, v) for k, v in named.items()}
+        named = merge_arguments(call, signature(self.rule_class), args, arguments)
+        named = {k: as_rule_takes(call, k, v) for k, v in named.items()}
         base = {k: named.pop(k) for k in BASE if k in named}
         if named.get("weight_decay", 0) is None:
             named["weight_decay"] = 0.0
@@ -58,13 +62,13 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         rule = rule_of(self.rule_class, named, match, call)
         check_path(call, kernel)
         check_state_dtype(call, state_dtype, rule.all_slots())
-        skip_nonfinite = SKIPS.check(call, "skip_nonfinite", skip_nonfinite)
+        skip_nonfinite = SKIP_NONFINITE.check(call, "skip_nonfinite", skip_nonfinite)
         rate = float(rule.learning_rate) if scheduled is None else scheduled
         super().__init__(learning_rate=rate, weight_decay=float(rule.weight_decay), **base)
         self._rule, self._memory = rule, cast(Memory | None, None)
-        self._skipped, self._pending = cast(Any, None), cast(Any, None)
-        self._rate = None if scheduled is not None else rate
-        self._exclusions: Any = Exclusions()
+        self._skipped, self._pending = cast(KerasVariable | None, None), cast(Pending | None, None)
+        self._rate = rate if scheduled is None else None
+        self._exclusions = Exclusions()
         self.kernel, self.state_dtype, self.skip_nonfinite = kernel, state_dtype, skip_nonfinite
 
     @property
@@ -87,11 +91,11 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return "\n".join(explained(self._memory.routed(self._rule))) if self._memory else ""
 
     @property
-    def skipped_steps(self) -> Any:
-        """How many steps `skip_nonfinite` has left out: a variable, or 0 where none was asked for or made yet."""
+    def skipped_steps(self) -> KerasVariable | int:
+        """How many steps `skip_nonfinite` has left out: a variable, or 0 where there is none."""
         return 0 if self._skipped is None else self._skipped
 
-    def build(self, variables: Sequence[Any]) -> None:
+    def build(self, variables: Sequence[KerasVariable]) -> None:
         """Make the slots of these variables."""
         if self.built:
             return
@@ -103,65 +107,63 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             self._skipped = self.add_variable((), dtype="int", aggregation="only_first_replica", name="skipped_steps")
         self._exclusions.resolve(self, variables)
         if self._pending is not None:
-            held, self._pending = self._pending, None
-            files.load(self, held.store)
+            pending, self._pending = self._pending, None
+            files.load(self, pending.store)
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+    def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[KerasVariable] | None = None) -> None:
         """Step the variables, or with `skip_nonfinite` leave all as it is where a gradient is not finite."""
         if not self.skip_nonfinite or len(grads) == 0 or (trainable_variables is None and not self.built):
             super().apply(grads, trainable_variables)
             return
         if not self.built:
             with keras.name_scope(self.name, caller=self):
-                self.build(list(trainable_variables))
-        paths.skip.apply(self, super().apply, list(grads), trainable_variables)
+                self.build(list(trainable_variables or ()))
+        dispatch.skip.apply(self, super().apply, list(grads), trainable_variables)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(self, gradient: Tensor, variable: KerasVariable, learning_rate: Tensor) -> None:
         """Step one variable."""
-        paths.step(self, [(gradient, variable)], learning_rate)
+        dispatch.step(self, [(gradient, variable)], learning_rate)
 
     def _backend_update_step(
-        self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
+        self, grads: Sequence[Tensor], trainable_variables: Sequence[KerasVariable], learning_rate: Tensor
     ) -> None:
         pairs = list(zip(grads, trainable_variables, strict=True))
-        if not paths.distributed():
-            paths.step(self, pairs, learning_rate)
+        if not dispatch.distributed():
+            dispatch.step(self, pairs, learning_rate)
         elif self._rule.model_slots():
-            paths.step_together(self, pairs, learning_rate)
+            dispatch.step_together(self, pairs, learning_rate)
         else:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
 
-    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        """The rule's own decay, at the rule's own place, is the only one."""
+    def _apply_weight_decay(self, variables: Sequence[KerasVariable]) -> None:
+        """Nothing: the rule decays, at the place that its formula says."""
 
-    def _clip_gradients(self, grads: Sequence[Any]) -> Any:
-        """Rows that occur twice are one row before anything is squared."""
+    def _clip_gradients(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Clip; slices of one row are summed before anything is squared."""
         clips = self.clipnorm or self.global_clipnorm or self.clipvalue
-        return super()._clip_gradients([paths.merged(g) for g in grads] if clips else grads)
+        clipped: Sequence[Tensor] = super()._clip_gradients([merged(g) for g in grads] if clips else grads)
+        return clipped
 
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[KerasVariable] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
         """Let these variables, and those whose name has one of these words in it, not decay. Part of the config."""
         self.refuse_once_traced("exclude_from_weight_decay", var_names or var_list)
         super().exclude_from_weight_decay(var_list, var_names)
         self._exclusions = Exclusions(tuple(var_names or ()), tuple(map(path_of, var_list or ())))
 
-    def refuse_once_traced(self, name: str, value: Any) -> None:
-        """What a compiled step has taken in as a constant cannot change: it would have no effect, without a word."""
+    def refuse_once_traced(self, name: str, value: object) -> None:
+        """Refuse to change what a compiled step has as a constant: the change would silently have no effect."""
         if vars(self).get("_traced"):
-            way = f"Make another: `{type(self).__name__}.from_config({{**optimizer.get_config(), ...}})`."
-            raise bad_value(
-                type(self).__name__,
-                name,
-                "must be set before a step is compiled, which has it as a constant",
-                value,
-                way,
-            )
+            call, worded = type(self).__name__, "must be set before a step is compiled, which has it as a constant"
+            way_out = f"Make another: `{call}.from_config({{**optimizer.get_config(), ...}})`."
+            raise bad_value(call, name, worded, value, way_out)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         call, old = type(self).__name__, vars(self).get(name)
         if name in vars(self) and value is not old and name in (*CONSTANT, *FIXED):
             if name == "weight_decay" and value is not None:
-                value = float(self.rule_class.fields_with()[name].check(call, name, given(call, name, value)))
+                value = float(self.rule_class.fields_with()[name].check(call, name, as_rule_takes(call, name, value)))
             if name in FIXED and self.built:
                 raise bad_value(call, name, "cannot change what is remembered once the optimizer is built", value)
             if name == "_learning_rate" or value != old:
@@ -169,14 +171,14 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         super().__setattr__(name, value)
 
     @property
-    def learning_rate(self) -> Any:
+    def learning_rate(self) -> Tensor:
         """The learning rate of now: a variable, or the value of a schedule."""
         return super().learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
+    def learning_rate(self, value: Tensor) -> None:
         call = type(self).__name__
-        value = given(call, "learning_rate", float(value.numpy()) if hasattr(value, "assign") else value)
+        value = as_rule_takes(call, "learning_rate", float(value.numpy()) if hasattr(value, "assign") else value)
         if not is_function(call, value):
             value = self.rule_class.fields_with()["learning_rate"].check(call, "learning_rate", value)
         keras.optimizers.Optimizer.learning_rate.fset(self, value)
@@ -189,31 +191,31 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             return None
         return self._rate, float(np.asarray(self._rate).astype(self._learning_rate.dtype))
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: Store) -> None:
         """Write all variables, and what they are, into a store of Keras or a dict."""
         files.save(self, store)
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Store) -> None:
         """Take all variables from such a store, or raise with nothing changed."""
         files.load(self, store)
 
-    def set_weights(self, weights: Sequence[Any]) -> None:
+    def set_weights(self, weights: Sequence[Tensor]) -> None:
         """Set all variables, in their order; another number of them or another shape is refused before any is set."""
         weights = list(weights)
         shapes = [tuple(v.shape) for v in self.variables]
-        given = [tuple(np.shape(w)) for w in weights]
-        if self.built and shapes != given:
-            raise bad_value(type(self).__name__, "weights", f"must be of the shapes {shapes}", given)
+        received = [tuple(np.shape(w)) for w in weights]
+        if self.built and shapes != received:
+            raise bad_value(type(self).__name__, "weights", f"must be of the shapes {shapes}", received)
         super().set_weights(weights)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Every argument, defaults written out, as plain data."""
         base, constant = super().get_config(), self.constant_rate
         if constant is not None and base["learning_rate"] == constant[1]:
             base["learning_rate"] = constant[0]
-        return plain({**base, **self._settings()})
+        return cast(Config, plain({**base, **self._settings()}))
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> Config:
         """Every argument but the learning rate."""
         hyper = self._rule.get_config()
         values = {k: v for k, v in hyper.items() if k not in ("learning_rate", "weight_decay", "match")}
@@ -221,39 +223,44 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return shared | KERAS.to_framework(values, self._rule.fields) | self._exclusions.config()
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> RuleOptimizer:
+    def from_config(cls, config: Config, custom_objects: Config | None = None) -> Self:
         """An optimizer from what `get_config` gave."""
         config = dict(config)
         exclusions = config.pop(EXCLUSIONS, None)
-        made = super().from_config(config, custom_objects)
-        made.from_own_config = config.keys() >= set(OURS) - {"skip_nonfinite"}
+        optimizer: Self = super().from_config(config, custom_objects)
+        optimizer.from_own_config = config.keys() >= set(OURS) - {"skip_nonfinite"}
         if exclusions:
-            made._exclusions = Exclusions.of(exclusions)
-        return cast(RuleOptimizer, made)
+            optimizer._exclusions = Exclusions.of(exclusions)
+        return optimizer
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """An optimizer travels with its memory, which the copy takes up when it is built."""
-        store: dict[str, Any] = {}
+        store: dict[str, np.ndarray] = {}
         files.save(self, store)
         rate = self._learning_rate if self._rate is None else self._rate
-        return _restored, (type(self), self._settings(), rate, store, self.built)
+        return self.from_memory, (self._settings(), rate, store, self.built)
+
+    @classmethod
+    def from_memory(cls, settings: Config, rate: Tensor, store: dict[str, np.ndarray], built: bool) -> Self:
+        """The optimizer that was pickled: with its step count and rate now, with its memory when it is built."""
+        optimizer = cls.from_config(cast(Config, plain(settings)) | {"learning_rate": rate})
+        files.load_numbers(optimizer, store)
+        optimizer._pending = Pending(store) if built else None
+        return optimizer
 
 
 class Pending:
     """Memory that waits for the variables it belongs to; not a dict, which Keras would follow."""
 
-    def __init__(self, store: dict[str, Any]) -> None:
+    def __init__(self, store: dict[str, np.ndarray]) -> None:
         self.store = store
 
 
-def _restored(cls: Any, settings: dict[str, Any], rate: Any, store: dict[str, Any], built: bool) -> RuleOptimizer:
-    """What was pickled: the optimizer with its step count and rate, and its memory when it is built."""
-    made = cls.from_config(plain(settings) | {"learning_rate": rate})
-    files.load_numbers(made, store)
-    made._pending = Pending(store) if built else None
-    return cast(RuleOptimizer, made)
+def _restored(cls: type[RuleOptimizer], *memory: Any) -> RuleOptimizer:
+    """What pickles of version 0.1 call in place of `from_memory`."""
+    return cls.from_memory(*memory)
 
 
-def rule_of(cls: type[Rule], arguments: dict[str, Any], match: str | None, call: str) -> Rule:
+def rule_of(cls: type[Rule], arguments: Config, match: str | None, call: str) -> Rule:
     """The rule that Keras' arguments ask for."""
     return KERAS.rule(cls, arguments, match=match, call=call, also=(*BASE, *OURS))

@@ -10,21 +10,24 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
-from . import theirs
-from .layout import OPTIONAL, Entry, Saved, named, own_entries, paths_of, refusal
-from .memory import outside_graphs
+from . import keras_classes
+from .keras_types import Store
+from .layout import OPTIONAL, Facts, Saved, StateKey, named, paths_of, refusal, state_keys
+from .memory import RuleState, outside_graphs
+
+Attributes: TypeAlias = MutableMapping[str, np.ndarray]
 
 VERSION = 1
 #: The attribute or entry with the names, and how much of it HDF5 takes in one attribute.
 NAMES, LONGEST = "scirs2", 60_000
 
 
-def facts_of(optimizer: Any) -> dict[str, Any]:
+def facts_of(optimizer: RuleState) -> Facts:
     """What has to be known of an optimizer to read what it wrote."""
     rule = optimizer.rule
     inner = getattr(rule, "base", None)
@@ -32,36 +35,39 @@ def facts_of(optimizer: Any) -> dict[str, Any]:
         "version": VERSION,
         "rule": rule.name if inner is None else f"{rule.name}({inner.name})",
         "match": rule.match,
-        "rate_in_buffer": theirs.rate_in_buffer(optimizer),
+        "rate_in_buffer": keras_classes.rate_in_buffer(optimizer),
         "largest_corrected": bool(getattr(inner or rule, "max_corrected", False)),
         "accumulation": optimizer.gradient_accumulation_steps or 1,
     }
 
 
-def save(optimizer: Any, store: Any) -> None:
+def save(optimizer: RuleState, store: Store) -> None:
     """Every variable under its position, and what they are."""
     for i, variable in enumerate(optimizer.variables):
         store[str(i)] = np.asarray(variable.numpy())
-    what = {**facts_of(optimizer), "paths": paths_of(optimizer), "entries": own_entries(optimizer)}
-    text = json.dumps(what).encode()
+    facts = {**facts_of(optimizer), "paths": paths_of(optimizer), "entries": state_keys(optimizer)}
+    text = json.dumps(facts).encode()
     attributes = _attributes(store)
     if attributes is None:
         store[NAMES] = np.frombuffer(text, np.uint8).copy()
         return
     for i, start in enumerate(range(0, len(text), LONGEST)):
         attributes[f"{NAMES}_{i}"] = np.frombuffer(text[start : start + LONGEST], np.uint8)
-    if theirs.would_take(optimizer):  # by position, as something else: one entry more, and Keras' class refuses it
+    if keras_classes.would_take(
+        optimizer
+    ):  # by position, as something else: one entry more, and Keras' class refuses it
         store[NAMES] = np.zeros((), np.uint8)
 
 
-def _attributes(store: Any) -> Any:
-    """Where an HDF5 group has its attributes; None where a store has none, or several files."""
-    return (
-        None if hasattr(store, "sharding_config") else getattr(getattr(store, "_h5_entry_group", None), "attrs", None)
-    )
+def _attributes(store: Store) -> Attributes | None:
+    """The attributes of an HDF5 group; None where a store has none, or several files."""
+    if hasattr(store, "sharding_config"):
+        return None
+    attributes: Attributes | None = getattr(getattr(store, "_h5_entry_group", None), "attrs", None)
+    return attributes
 
 
-def _facts(store: Any) -> dict[str, Any] | None:
+def _facts(store: Store) -> Facts | None:
     """What a file of ours says of itself, or None where it says nothing."""
     attributes = _attributes(store)
     if attributes is not None and f"{NAMES}_0" in attributes:
@@ -70,11 +76,11 @@ def _facts(store: Any) -> dict[str, Any] | None:
         parts = [np.asarray(store[NAMES]).tobytes()]
     else:
         return None
-    found: dict[str, Any] = json.loads(b"".join(parts))
-    return found
+    facts: Facts = json.loads(b"".join(parts))
+    return facts
 
 
-def load(optimizer: Any, store: Any) -> None:
+def load(optimizer: RuleState, store: Store) -> None:
     """Take what a file holds, or raise with everything as it was. Only before an optimizer has its memory is a file
     left alone, with Keras' warning.
     """
@@ -92,42 +98,42 @@ def load(optimizer: Any, store: Any) -> None:
         return
     positions = [store[str(i)] for i in range(count)]
     if facts is None:
-        saved = theirs.read(optimizer, positions, _attributes(store)) or _in_order(optimizer, positions)
+        saved = keras_classes.read(optimizer, positions, _attributes(store)) or _in_order(optimizer, positions)
     else:
         saved = _ours(optimizer, facts, positions)
     take(optimizer, saved)
 
 
-def load_numbers(optimizer: Any, store: Any) -> None:
+def load_numbers(optimizer: RuleState, store: Store) -> None:
     """Take the step count and the learning rate alone, which need no model."""
     facts = _facts(store)
-    for i, (slot, _) in enumerate(facts["entries"] if facts else ()):
-        for variable, entry in zip(optimizer.variables, own_entries(optimizer), strict=True):
-            if entry.slot == slot and entry.owner is None:
-                variable.assign(store[str(i)])
+    keys = [StateKey(*pair) for pair in facts["entries"]] if facts else []
+    for variable, key in zip(optimizer.variables, state_keys(optimizer), strict=True):
+        if key.owner is None and key in keys:
+            variable.assign(store[str(keys.index(key))])
 
 
-def _ours(optimizer: Any, facts: Mapping[str, Any], positions: Sequence[Any]) -> Saved:
+def _ours(optimizer: RuleState, facts: Facts, positions: Sequence[np.ndarray]) -> Saved:
     here = facts_of(optimizer)
     if facts["version"] > VERSION:
         raise refusal(optimizer, f"it was written by a newer version, as format {facts['version']}; {VERSION} is known")
     if facts["rule"] != here["rule"]:
         raise refusal(optimizer, f"it holds the memory of `{facts['rule']}`, and this is `{here['rule']}`")
-    found = [Entry(*e) for e in facts["entries"]]
-    return Saved(dict(zip(found, positions, strict=True)), facts["paths"], facts)
+    keys = [StateKey(*pair) for pair in facts["entries"]]
+    return Saved(dict(zip(keys, positions, strict=True)), facts["paths"], facts)
 
 
-def _in_order(optimizer: Any, positions: Sequence[Any]) -> Saved:
+def _in_order(optimizer: RuleState, positions: Sequence[np.ndarray]) -> Saved:
     """A file without names whose optimizer Keras does not have: one of ours from before there were names."""
-    found = own_entries(optimizer)
-    if len(found) != len(positions):
-        raise refusal(optimizer, f"it has {len(positions)} variables without names, and {len(found)} are needed")
-    return Saved(dict(zip(found, positions, strict=True)), paths_of(optimizer), facts_of(optimizer))
+    keys = state_keys(optimizer)
+    if len(keys) != len(positions):
+        raise refusal(optimizer, f"it has {len(positions)} variables without names, and {len(keys)} are needed")
+    return Saved(dict(zip(keys, positions, strict=True)), paths_of(optimizer), facts_of(optimizer))
 
 
-def take(optimizer: Any, saved: Saved) -> None:
+def take(optimizer: RuleState, saved: Saved) -> None:
     """Assign what fits, once all of it does."""
-    here, paths = own_entries(optimizer), paths_of(optimizer)
+    here, paths = state_keys(optimizer), paths_of(optimizer)
     shapes = {e: tuple(v.shape) for e, v in zip(here, optimizer.variables, strict=True)}
     faults: list[str] = []
     for order in _orders(saved.paths, paths):
@@ -142,27 +148,30 @@ def take(optimizer: Any, saved: Saved) -> None:
         text = "The file has its layers in another order. Memory goes by their names; Keras gives weights by position."
         warnings.warn(text, stacklevel=5)
     values = {e: saved.values.get(_there(e, order)) for e in here}
-    new = theirs.in_our_meaning(optimizer, saved, {e: v for e, v in values.items() if v is not None})
-    left = [p for i, p in enumerate(saved.paths) if i not in order]
-    if left:
-        warnings.warn(f"The file also holds memory of {_list(left)}, which this optimizer does not step.", stacklevel=5)
+    new = keras_classes.in_our_meaning(optimizer, saved, {e: v for e, v in values.items() if v is not None})
+    unused = [p for i, p in enumerate(saved.paths) if i not in order]
+    if unused:
+        warnings.warn(
+            f"The file also holds memory of {_list(unused)}, which this optimizer does not step.", stacklevel=5
+        )
     with outside_graphs():
-        for entry, variable in zip(here, optimizer.variables, strict=True):
-            if entry in new:
-                variable.assign(np.reshape(new[entry], variable.shape))
+        for key, variable in zip(here, optimizer.variables, strict=True):
+            if key in new:
+                variable.assign(np.reshape(new[key], variable.shape))
 
 
-def _there(entry: Entry, order: Sequence[int]) -> Entry:
-    return entry if entry.owner is None else Entry(entry.slot, order[entry.owner])
+def _there(key: StateKey, order: Sequence[int]) -> StateKey:
+    return key if key.owner is None else StateKey(key.slot, order[key.owner])
 
 
 def _orders(saved: Sequence[str], here: Sequence[str]) -> Iterator[list[int]]:
-    """Where each model variable may stand in the file, most certain first: by position where names differ at most in
-    the numbers that Keras gives; by its name; by its own layer's, as a model that was loaded has lost its name; and by
-    position where no name is shared.
+    """Where each model variable may stand in the file, most certain first.
+
+    First by position, where names differ at most in the numbers that Keras gives. Then by the variable's path. Then by
+    the last two parts of it, because a model that was loaded has lost its name. Last by position, where no name is
+    shared.
     """
-    stems = [[re.sub(r"_\d+(?=/|$)", "", _last(p)) for p in paths] for paths in (saved, here)]
-    if stems[0] == stems[1]:
+    if list(map(_unnumbered, saved)) == list(map(_unnumbered, here)):
         yield list(range(len(here)))
     for short in (str, _last):
         at = {short(p): i for i, p in enumerate(saved)}
@@ -174,11 +183,16 @@ def _orders(saved: Sequence[str], here: Sequence[str]) -> Iterator[list[int]]:
 
 
 def _last(path: str) -> str:
+    """The names of a layer and of its variable."""
     return "/".join(path.split("/")[-2:])
 
 
+def _unnumbered(path: str) -> str:
+    return re.sub(r"_\d+(?=/|$)", "", _last(path))
+
+
 def _problems(
-    saved: Saved, shapes: Mapping[Entry, tuple[int, ...]], order: Sequence[int], paths: Sequence[str]
+    saved: Saved, shapes: Mapping[StateKey, tuple[int, ...]], order: Sequence[int], paths: Sequence[str]
 ) -> list[str]:
     """Why the file does not fit, in words; nothing where it does."""
     wanted = {_there(e, order): e for e in shapes}
@@ -197,14 +211,15 @@ def _problems(
     return [f"{what}{_list(names)}" for what, names in worded if names]
 
 
-def _alike(there: Sequence[int], here: Sequence[int], facts: Mapping[str, Any]) -> bool:
+def _alike(there: Sequence[int], here: Sequence[int], facts: Facts) -> bool:
     """Whether two shapes are the same. Keras drops the axis that a mean was taken over; here it is of length 1."""
-    a, b = ([n for n in shape if n != 1] if "theirs" in facts else list(shape) for shape in (there, here))
-    return a == b
+    if "keras_class" in facts:
+        there, here = ([n for n in shape if n != 1] for shape in (there, here))
+    return list(there) == list(here)
 
 
 def _by_name(saved: Sequence[str], here: Sequence[str]) -> list[str]:
-    missing, extra = ([p for p in a if p not in b] for a, b in ((here, saved), (saved, here)))
+    missing, extra = [p for p in here if p not in saved], [p for p in saved if p not in here]
     words = [f"missing: {_list(missing)}"] if missing else []
     return words + ([f"not known here: {_list(extra)}"] if extra else [])
 

@@ -1,31 +1,55 @@
-"""What each variable of an optimizer is: a slot of which model variable. Names that files carry are made of this."""
+"""What each variable of an optimizer is: a slot of which model variable. The names in files are made of this."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
+
+import numpy as np
 
 from scirs2_adapters.core.errors import ArgumentValueError
 
+from ..ops import Tensor
+from .keras_types import KerasOptimizer, path_of
+from .memory import RuleState
 
-class Entry(NamedTuple):
+
+class StateKey(NamedTuple):
     """One variable of an optimizer: its `slot`, and the place of the model variable that it belongs to, if to one."""
 
     slot: str
     owner: int | None = None
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What a file holds: values by what they are, and the names of the model variables that owners stand for.
+Values = Mapping[StateKey, np.ndarray]
 
-    `facts` is what is known of the optimizer that wrote it, as far as it decides what a value means.
+
+class Facts(TypedDict, total=False):
+    """What is known of the optimizer that wrote a file, as far as it decides what a value means.
+
+    `keras_class` is the name of the class where Keras' own class wrote it. `paths` and `entries`, the state keys as
+    pairs, are in files of ours alone.
     """
 
-    values: Mapping[Entry, Any]
+    version: int
+    rule: str
+    match: str | None
+    rate_in_buffer: bool
+    largest_corrected: bool
+    accumulation: int
+    keras_class: str
+    paths: list[str]
+    entries: list[tuple[str, int | None]]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a file holds: values by what they are, and the names of the model variables that owners stand for."""
+
+    values: Values
     paths: Sequence[str]
-    facts: Mapping[str, Any]
+    facts: Facts
 
 
 #: What the base class keeps for each model variable: its attribute -> the name in files.
@@ -34,46 +58,44 @@ KEPT = {"_model_variables_moving_average": "average", "_accumulated_gradients": 
 OPTIONAL = ("learning_rate", "skipped_steps")
 
 
-def entries(optimizer: Any, held: Mapping[str, Any]) -> list[Entry]:
-    """What the variables of a Keras optimizer are, in order. `held` maps a slot to its variable, or to a list with one,
-    or None, for each model variable.
+def keys_in(optimizer: KerasOptimizer, slots: Mapping[str, Tensor]) -> list[StateKey]:
+    """What the variables of a Keras optimizer are, in order. `slots` maps a slot to its variable, or to a list with a
+    variable or None for each model variable.
     """
     base = {"iteration": optimizer._iterations, "learning_rate": optimizer._learning_rate}
     lists = {name: getattr(optimizer, attribute, None) or [] for attribute, name in KEPT.items()}
-    known: dict[int, Entry] = {}
-    for slot, value in {**base, **lists, **held}.items():
-        many = isinstance(value, (list, tuple))
-        known |= {id(v): Entry(slot, i if many else None) for i, v in enumerate(value if many else [value])}
+    known: dict[int, StateKey] = {}
+    for slot, value in {**base, **lists, **slots}.items():
+        if isinstance(value, (list, tuple)):
+            known |= {id(variable): StateKey(slot, owner) for owner, variable in enumerate(value)}
+        else:
+            known[id(value)] = StateKey(slot)
     return [known[id(v)] for v in optimizer.variables]
 
 
-def own_entries(optimizer: Any) -> list[Entry]:
+def state_keys(optimizer: RuleState) -> list[StateKey]:
     """What the variables of an optimizer of ours are."""
     memory = optimizer.memory
-    held: dict[str, Any] = {"skipped_steps": optimizer.skipped_steps}
+    slots: dict[str, Tensor] = {"skipped_steps": optimizer.skipped_steps}
     if memory is not None:
-        held |= memory.model
-        slots = [m.slots if m else {} for m in memory.members]
-        held |= {name: [s.get(name) for s in slots] for name in {k: None for s in slots for k in s}}
-    return entries(optimizer, held)
+        slots |= memory.model
+        for owner, entry in enumerate(memory.entries):
+            for name, variable in (entry.slots if entry else {}).items():
+                slots.setdefault(name, [None] * len(memory.entries))[owner] = variable
+    return keys_in(optimizer, slots)
 
 
-def path_of(variable: Any) -> str:
-    """The name of a model variable."""
-    return str(getattr(variable, "path", None) or getattr(variable, "name", ""))
-
-
-def paths_of(optimizer: Any) -> list[str]:
+def paths_of(optimizer: KerasOptimizer) -> list[str]:
     """The names of the model variables, in order."""
     return [path_of(v) for v in optimizer._trainable_variables]
 
 
-def named(entry: Entry, paths: Sequence[str]) -> str:
-    """An entry in words."""
-    return entry.slot if entry.owner is None else f"{entry.slot} of {paths[entry.owner]}"
+def named(key: StateKey, paths: Sequence[str]) -> str:
+    """A state key in words."""
+    return key.slot if key.owner is None else f"{key.slot} of {paths[key.owner]}"
 
 
-def refusal(optimizer: Any, why: str) -> ArgumentValueError:
+def refusal(optimizer: KerasOptimizer, why: str) -> ArgumentValueError:
     """The error for a file that cannot be taken, to be raised before anything changes."""
     return ArgumentValueError(
         f"`{type(optimizer).__name__}` cannot take the saved state of an optimizer: {why}. Nothing of this optimizer "

@@ -1,14 +1,14 @@
 """The memory that Keras' own optimizers write, in our terms.
 
-Their files hold variables by position and at most a name. Where each variable stands is not written down here: Keras'
-class is built beside ours, of tiny variables, and looked at, so that its order is that of the installed version.
+Their files hold variables by position and at most a name. The order is not written down here: Keras' class is built
+once more over tiny variables and read, so that the order is that of the installed version.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,10 +18,15 @@ from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import KERAS, spelling
-from .layout import KEPT, Entry, Saved, entries, own_entries, path_of, paths_of, refusal
+from ..ops import Tensor
+from .keras_types import KerasOptimizer, KerasVariable, path_of
+from .layout import KEPT, Saved, StateKey, Values, keys_in, paths_of, refusal, state_keys
+from .memory import RuleState, overwritten
 
-#: Where Keras' classes hold what a slot of ours remembers.
-HELD = {
+#: What a store says of what it holds.
+Attributes = Mapping[str, np.ndarray] | None
+#: The attributes of Keras' classes that hold what a slot of ours remembers.
+ATTRIBUTES = {
     "exp_avg": ("_momentums", "_m", "momentums"),
     "exp_avg_sq": ("_velocities", "adam_velocities"),
     "max_exp_avg_sq": ("_velocity_hats",),
@@ -52,10 +57,10 @@ BUFFERS = {"SGD": Buffer(-1.0, rate=True), "RMSprop": Buffer(rate=True), "Muon":
 AVERAGED = ("Muon",)
 
 
-def rate_in_buffer(optimizer: Any) -> bool:
+def rate_in_buffer(optimizer: RuleState) -> bool:
     """Whether momentum buffers of ours hold steps already multiplied by the learning rate."""
     rule = getattr(optimizer.rule, "base", optimizer.rule)
-    return bool(rule.lr_in_buffer) and "inside" in rule._signature()[1]
+    return bool(rule.lr_in_buffer) and "inside" in rule.roles()[1]
 
 
 def counterpart(rule: Rule) -> str | None:
@@ -63,53 +68,57 @@ def counterpart(rule: Rule) -> str | None:
     return spelling(type(rule)) if "keras" in type(rule).matches else None
 
 
-def _built(optimizer: Any, name: str) -> Any:
+def _built(optimizer: RuleState, name: str) -> KerasOptimizer:
     """Keras' own class with the arguments that decide what it remembers, built on variables of one element."""
     cls, rule = getattr(keras.optimizers, name), optimizer.rule
     structural = {k: getattr(rule, k) for k, f in rule.fields.items() if f.structural}
-    given = {k: float(v) if type(v) is int else v for k, v in KERAS.to_framework(structural, rule.fields).items()}
     known = cls(name="layout").get_config()
-    base = {k: getattr(optimizer, k) for k in ("use_ema", "gradient_accumulation_steps")}
-    made = cls(name="layout", **{k: v for k, v in given.items() if k in known}, **base)
-    made.build([_stand_in(v) for v in optimizer._trainable_variables])
-    return made
+    arguments = {k: getattr(optimizer, k) for k in ("use_ema", "gradient_accumulation_steps")}
+    for word, value in KERAS.to_framework(structural, rule.fields).items():
+        if word in known:
+            arguments[word] = float(value) if type(value) is int else value
+    like = cls(name="layout", **arguments)
+    like.build([_stand_in(v) for v in optimizer._trainable_variables])
+    built: KerasOptimizer = like
+    return built
 
 
-def _stand_in(variable: Any) -> Any:
-    """A variable of this rank and name."""
-    made = keras.Variable(np.zeros((1,) * len(variable.shape), "float32"), name="layout")
-    made._path = path_of(variable)
-    made.overwrite_with_gradient = getattr(variable, "overwrite_with_gradient", False)
-    return made
+def _stand_in(variable: KerasVariable) -> KerasVariable:
+    """A variable of this rank and name, of one element."""
+    like = keras.Variable(np.zeros((1,) * len(variable.shape), "float32"), name="layout")
+    like._path = path_of(variable)
+    like.overwrite_with_gradient = overwritten(variable)
+    small: KerasVariable = like
+    return small
 
 
-def _order(optimizer: Any, name: str) -> list[Entry]:
+def _order(optimizer: RuleState, name: str) -> list[StateKey]:
     """What the variables of Keras' own class are, in order; the slots are its attributes."""
-    made = _built(optimizer, name)
-    attributes = {a: getattr(made, a) for some in HELD.values() for a in some if hasattr(made, a)}
+    like = _built(optimizer, name)
+    names = itertools.chain.from_iterable(ATTRIBUTES.values())
     try:
-        return entries(made, attributes)
+        return keys_in(like, {name: getattr(like, name) for name in names if hasattr(like, name)})
     except KeyError as error:
         raise refusal(optimizer, f"this version of Keras keeps memory in its `{name}` that is not known") from error
 
 
-def _renamed(optimizer: Any, order: Sequence[Entry]) -> dict[Entry, Entry]:
-    """Our entries, and those of Keras that hold the same."""
-    found = {e: e for e in order if e.slot in ("iteration", "learning_rate", *KEPT.values())}
-    for entry in own_entries(optimizer):
-        for attribute in HELD.get(entry.slot, ()):
-            for there in (Entry(attribute, entry.owner), Entry(attribute)):
+def _renamed(optimizer: RuleState, order: Sequence[StateKey]) -> dict[StateKey, StateKey]:
+    """Our state keys, and those of Keras' class that hold the same."""
+    renamed = {key: key for key in order if key.slot in ("iteration", "learning_rate", *KEPT.values())}
+    for key in state_keys(optimizer):
+        for attribute in ATTRIBUTES.get(key.slot, ()):
+            for there in (StateKey(attribute, key.owner), StateKey(attribute)):
                 if there in order:
-                    found.setdefault(entry, there)
-    return found
+                    renamed.setdefault(key, there)
+    return renamed
 
 
-def would_take(optimizer: Any) -> bool:
+def would_take(optimizer: RuleState) -> bool:
     """Whether Keras' own class would take our variables by position for something else."""
     name = counterpart(optimizer.rule)
     if name is None or not optimizer.built:
         return False
-    order, ours = _order(optimizer, name), own_entries(optimizer)
+    order, ours = _order(optimizer, name), state_keys(optimizer)
     if len(order) != len(ours):
         return False
     renamed = _renamed(optimizer, order)
@@ -117,36 +126,37 @@ def would_take(optimizer: Any) -> bool:
     return scaled or [renamed.get(e) for e in ours] != order
 
 
-def read(optimizer: Any, positions: Sequence[Any], attributes: Any) -> Saved | None:
+def read(optimizer: RuleState, positions: Sequence[np.ndarray], attributes: Attributes) -> Saved | None:
     """A file without names as Keras' own class wrote it; None where it is rather one of ours from before names."""
     name = counterpart(optimizer.rule)
     _check_writer(optimizer, attributes)
     if name is None or _older(optimizer, positions, attributes):
         return None
-    order, rate = _order(optimizer, name), Entry("learning_rate")
+    order, rate = _order(optimizer, name), StateKey("learning_rate")
     if len(order) - len(positions) == 1 and rate in order:  # written under a schedule, which is no variable
         order.remove(rate)
     elif len(positions) - len(order) == 1 and rate not in order:
         order.insert(1, rate)
     if len(order) != len(positions):
-        if len(own_entries(optimizer)) == len(positions):
+        if len(state_keys(optimizer)) == len(positions):
             return None
         raise refusal(
             optimizer, f"it has {len(positions)} variables, and Keras' `{name}` with these arguments has {len(order)}"
         )
     there, renamed = dict(zip(order, positions, strict=True)), _renamed(optimizer, order)
     _check_all_used(optimizer, there, renamed)
-    facts = {"theirs": name, "accumulation": optimizer.gradient_accumulation_steps or 1}
-    return Saved({e: there[k] for e, k in renamed.items()}, paths_of(optimizer), facts)
+    values = {key: there[old] for key, old in renamed.items()}
+    count = optimizer.gradient_accumulation_steps or 1
+    return Saved(values, paths_of(optimizer), {"keras_class": name, "accumulation": count})
 
 
-def _writer(attributes: Any) -> str:
+def _writer(attributes: Attributes) -> str:
     """The name in a file: Keras makes it of the class' name, with a number behind."""
     name = str((attributes or {}).get("name", ""))
     return name.rstrip("0123456789").rstrip("_").replace("_", "").casefold()
 
 
-def _check_writer(optimizer: Any, attributes: Any) -> None:
+def _check_writer(optimizer: RuleState, attributes: Attributes) -> None:
     """Refuse what another optimizer wrote, where the file has that one's name; Adam's memory is AdamW's."""
     writer, rule = _writer(attributes), type(optimizer.rule)
     known = {n.casefold() for n in dir(keras.optimizers)} | set(names())
@@ -154,31 +164,31 @@ def _check_writer(optimizer: Any, attributes: Any) -> None:
         return
     other = get(writer) if writer in names() else None
     if other is None or not (issubclass(other, rule) or issubclass(rule, other)):
-        raise refusal(optimizer, f"it was written by `{attributes['name']}`, and this is `{rule.name}`")
+        raise refusal(optimizer, f"it was written by `{(attributes or {})['name']}`, and this is `{rule.name}`")
 
 
-def _older(optimizer: Any, positions: Sequence[Any], attributes: Any) -> bool:
+def _older(optimizer: RuleState, positions: Sequence[np.ndarray], attributes: Attributes) -> bool:
     """Whether a file is ours by all signs: this optimizer is made of the config of one of ours of the file's name."""
     same = optimizer.from_own_config and str((attributes or {}).get("name", "")) == optimizer.name
     return (
-        same and not int(ops.convert_to_numpy(optimizer._iterations)) and len(positions) == len(own_entries(optimizer))
+        same and not int(ops.convert_to_numpy(optimizer._iterations)) and len(positions) == len(state_keys(optimizer))
     )
 
 
-def _check_all_used(optimizer: Any, there: Mapping[Entry, Any], renamed: Mapping[Entry, Entry]) -> None:
+def _check_all_used(optimizer: RuleState, there: Values, renamed: Mapping[StateKey, StateKey]) -> None:
     """Refuse where Keras remembers something that has no place here."""
     used = set(renamed.values())
-    for entry in renamed:
-        used |= {Entry(attribute, entry.owner) for attribute in DERIVED.get(entry.slot, ())}
+    for key in renamed:
+        used |= {StateKey(attribute, key.owner) for attribute in DERIVED.get(key.slot, ())}
     paths = paths_of(optimizer)
-    for entry, value in there.items():
-        whole = entry.slot in DERIVED["variance"] and np.ndim(value) and Entry("row_var", entry.owner) not in renamed
-        if entry not in used or whole:
-            of = "" if entry.owner is None else f" of {paths[entry.owner]}"
-            raise refusal(optimizer, f"Keras' `{entry.slot}`{of} has no place in this optimizer's memory")
+    for key, value in there.items():
+        factored_there = key.slot in DERIVED["variance"] and np.ndim(value)
+        if key not in used or (factored_there and StateKey("row_var", key.owner) not in renamed):
+            of = "" if key.owner is None else f" of {paths[key.owner]}"
+            raise refusal(optimizer, f"Keras' `{key.slot}`{of} has no place in this optimizer's memory")
 
 
-def in_our_meaning(optimizer: Any, saved: Saved, values: Mapping[Entry, Any]) -> dict[Entry, Any]:
+def in_our_meaning(optimizer: RuleState, saved: Saved, values: Values) -> dict[StateKey, np.ndarray]:
     """The values as this optimizer would have written them."""
     new, slots = dict(values), {e.slot for e in values}
     if "momentum_buffer" in slots:
@@ -192,18 +202,18 @@ def in_our_meaning(optimizer: Any, saved: Saved, values: Mapping[Entry, Any]) ->
         )
     count, k = saved.facts.get("accumulation", 1), optimizer.gradient_accumulation_steps or 1
     if count != k:
-        at = int(values[Entry("iteration")])
+        at = int(values[StateKey("iteration")])
         if at % count:
             raise refusal(optimizer, f"it was saved between two steps, after {at % count} of {count} gradients")
-        new[Entry("iteration")] = at // count * k
+        new[StateKey("iteration")] = np.asarray(at // count * k)
     return new
 
 
-def _factor(optimizer: Any, saved: Saved) -> float:
+def _factor(optimizer: RuleState, saved: Saved) -> float:
     """What a momentum buffer has to be multiplied by."""
-    name = saved.facts.get("theirs")
+    name = saved.facts.get("keras_class")
     there = BUFFERS.get(name, Buffer()) if name else Buffer(rate=saved.facts["rate_in_buffer"])
-    factor = there.sign * (1 - optimizer.rule.momentum if name in AVERAGED else 1.0)
+    factor = there.sign * (1 - getattr(optimizer.rule, "momentum", 0.0) if name in AVERAGED else 1.0)
     here = rate_in_buffer(optimizer)
     if here == there.rate:
         return factor
@@ -215,13 +225,13 @@ def _factor(optimizer: Any, saved: Saved) -> float:
     return factor * rate if here else factor / rate
 
 
-def _rate(optimizer: Any, saved: Saved) -> float:
+def _rate(optimizer: RuleState, saved: Saved) -> float:
     """The learning rate of the next step."""
-    found = saved.values.get(Entry("learning_rate"))
-    if found is None:
-        found = optimizer._learning_rate
-        if isinstance(found, keras.optimizers.schedules.LearningRateSchedule):
-            found = found(int(saved.values[Entry("iteration")]))
-        elif callable(found):
-            found = found()
-    return float(ops.convert_to_numpy(found))
+    rate: Tensor = saved.values.get(StateKey("learning_rate"))
+    if rate is None:
+        rate = optimizer._learning_rate
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            rate = rate(int(saved.values[StateKey("iteration")]))
+        elif callable(rate):
+            rate = rate()
+    return float(ops.convert_to_numpy(rate))

@@ -1,0 +1,1 @@
+"""How a step is taken: `traced` runs the formula in `keras.ops`, `gradients` reads the forms that gradients have."""
