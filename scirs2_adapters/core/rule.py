@@ -26,6 +26,15 @@ from .slots import LAST, Axes, Extent, Leaf, Slot, refusal
 Roles = tuple[tuple[Slot, ...], tuple[str, ...]]
 
 
+class _Explain:
+    """`explain` of a rule, and of a class with its defaults."""
+
+    def __get__(self, rule: Rule | None, cls: type[Rule]) -> Callable[..., str]:
+        from .program.explain import explained  # it records the formula, and so stands above this file
+
+        return functools.partial(explained, cls() if rule is None else rule)
+
+
 class Rule(Hyperparameters):
     """Base of all optimizers. Subclasses are final: to vary one, change a field, add a `matches` row, or wrap it."""
 
@@ -66,6 +75,9 @@ class Rule(Hyperparameters):
         cls.text = vars(cls).get("__doc__")
         if hasattr(cls, "update") or hasattr(cls, "wrap") or cls.needs_closure:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
+
+    #: `rule.explain(leaf)`: the recorded formula, slots, passes over memory and coefficients, as text.
+    explain = _Explain()
 
     # -- what a rule states
 

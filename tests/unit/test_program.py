@@ -164,3 +164,64 @@ def test_the_error_of_a_rule_without_coefficients_says_so() -> None:
     bare: Rule = type("Bare", (Rule,), {"update": plain})()
     with pytest.raises(TypeError, match=re.escape("`Bare(coefficients=...)` must be defined by the rule")):
         bare.scalars(HOST_SCALARS, 1)
+
+
+def summed(self, xp, p, g, mean, /, gain):  # type: ignore[no-untyped-def]
+    return xp.sign(mean), mean + gain * (g - mean)
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "unknown operation": (lambda self, xp, p, g, /: xp.exp(g), r"`Made\.update` uses `xp\.exp`\. .*`xp\.sqrt`"),
+    "misspelled operation": (lambda self, xp, p, g, /: xp.maximun(g, p), r"Did you mean `maximum`\?"),
+    "unknown coefficient": (
+        lambda self, xp, p, g, /, laerning_rate: g * laerning_rate,
+        r"`laerning_rate`, which `coefficients` does not return\. There are: .*lr.* Did you mean `learning_rate`\?",
+    ),
+    "power": (lambda self, xp, p, g, /: g**2, r"raises to a power\. Write `g \* g`"),
+    "number": (lambda self, xp, p, g, /: float(g), "makes a number of an array"),
+    "element": (lambda self, xp, p, g, /: g[0], "looks at elements of an array"),
+    "numpy": (lambda self, xp, p, g, /: np.exp(g), "calls a function of numpy"),
+    "numpy number": (lambda self, xp, p, g, /: np.float64(2) * g, "calls a function of numpy"),
+    "attribute": (lambda self, xp, p, g, /: g.shape, r"uses `\.shape` of an array"),
+    "equality": (lambda self, xp, p, g, /: xp.where(g == p, g, p), "asks whether arrays are equal"),
+    "axis": (lambda self, xp, p, g, /: g / xp.mean(g, 2), "takes a mean over the axis 2"),
+    "nothing": (lambda self, xp, p, g, /: None, r"must return the step.*it has none\. Received: None\."),
+    "slot that is lost": (lambda self, xp, p, g, m, /: (g, None), r"a new value for the slot `m`\. Received: None\."),
+    "slot that stays": (
+        lambda self, xp, p, g, m, /: (g, m),
+        r"slot `m`\. Received: the old one, so it would never change",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_formula_must_not_do_is_refused_with_a_way_out(case: str) -> None:
+    update, message = REFUSED[case]
+    with pytest.raises(TypeError, match=message):
+        record(rule(update), LEAF)
+
+
+def test_a_symbol_shows_the_formula_that_leads_to_it() -> None:
+    shown: list[str] = []
+
+    def update(self, xp, p, g, /, lr):  # type: ignore[no-untyped-def]
+        shown.append(f"{lr * -(g - p) / xp.norm(g)}")
+        return g
+
+    record(rule(update), LEAF)
+    assert shown == ["lr * -(g - p) / sqrt(sum(g * g))"]
+
+
+def test_a_rule_explains_itself_by_its_formula_memory_and_passes() -> None:
+    made = rule(summed, coefficients=lambda self, math, t: {"gain": 0.5})
+    lines = [line.strip() for line in made.explain().splitlines()]
+    new_mean, new_p = "new_mean = mean + gain * (g - mean)", "p = p - (decay * p + sign(mean))"
+    assert lines[1:5] == [new_mean, new_p, "mean = new_mean", "slots:"]
+    assert "mean: full, float32, first 0.0" in lines
+    assert "1: reads 12 and writes 8 bytes a parameter" in lines
+    assert "gain = 0.5" in lines
+
+
+@pytest.mark.parametrize("name", [*names(), "lbfgs", "sam"])
+def test_every_class_explains_itself_with_its_defaults(name: str) -> None:
+    assert get(name).explain() == get(name)().explain()

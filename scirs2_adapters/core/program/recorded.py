@@ -20,8 +20,9 @@ from ..fields import is_traced
 from ..ops import HOST_SCALARS, Scalar
 from ..rule import Rule
 from ..slots import LAST, Axes, Extent, Leaf, Slot
-from .recorder import Coefficients, Node, Recorder, Static, Symbol
+from .recorder import Coefficients, Node, Recorder, Symbol
 from .refusals import shown
+from .text import lines
 
 #: The coefficient by which a scaled program multiplies the gradient.
 SCALE = "gradient_scale"
@@ -71,11 +72,9 @@ class Program:
 
     @functools.cached_property
     def text(self) -> str:
-        """The program in words; equal texts are equal programs."""
-        lines = (
-            f"%{i} = {n.op}{_static(n.static)} {n.name}{list(n.args)} {n.extent.name}" for i, n in enumerate(self.nodes)
-        )
-        return "\n".join([*lines, *(f"{k} <- %{v}" for k, v in self.outputs.items())])
+        """The program to read; equal texts are equal programs."""
+        inputs = [f"{n.name}: {n.extent.name.lower()}" for n in self.nodes if n.op == "input"]
+        return "\n".join([*inputs, *lines(self.nodes, self.outputs, self.order(list(self.outputs.values())))])
 
     @functools.cached_property
     def digest(self) -> str:
@@ -93,15 +92,6 @@ class Program:
                 if index not in stop:
                     stack.extend(self.nodes[index].args)
         return sorted(needed)
-
-
-def _static(static: Static) -> str:
-    if static is None:
-        return ""
-    if isinstance(static, tuple):
-        function, options = static
-        return f"<{function.__module__}.{function.__qualname__}{options}>"
-    return f"<{static}>"
 
 
 #: Programs by what they depend on.

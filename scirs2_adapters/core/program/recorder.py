@@ -12,6 +12,7 @@ from ..matrix import Matrix
 from ..ops import ELEMENTWISE, FORMULA_NAMES, Array
 from ..slots import LAST, Axes, Extent
 from .refusals import INSTEAD, refused, shown, unknown_operation
+from .text import expression
 
 #: The axis of a reduction, or a function of matrices with its options.
 Static = Any
@@ -44,6 +45,9 @@ class Symbol:
     def __init__(self, recorder: Recorder, index: int) -> None:
         self._recorder = recorder
         self.index = index
+
+    def __repr__(self) -> str:
+        return expression(self._recorder.nodes, self.index)
 
     def __neg__(self) -> Symbol:
         return self._recorder.op("neg", self)

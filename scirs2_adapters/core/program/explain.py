@@ -1,0 +1,55 @@
+"""What a rule does, as its author and its users may read it: the recorded formula, its memory and its passes."""
+
+from __future__ import annotations
+
+from ..rule import Rule
+from ..slots import Extent, Leaf, Slot
+from .passes import Pass, split_passes
+from .recorded import Program, first_coefficients, record
+from .text import lines
+
+#: Bytes of a number, by dtype.
+_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def explained(rule: Rule, leaf: Leaf | None = None) -> str:
+    """The formula of a rule for a parameter, by default a matrix of 256 x 256 in float32."""
+    leaf = leaf or Leaf((256, 256))
+    if rule.needs_closure:
+        return f"{rule.name} evaluates the model inside its step: it is an algorithm, and has no recorded formula."
+    routed = rule.route(leaf)
+    program = record(routed, leaf)
+    outputs = {name: i for name, i in program.outputs.items() if name != "delta"}
+    values = first_coefficients(routed, leaf)
+    return "\n".join(
+        [
+            f"{routed!r} for a parameter of shape {leaf.shape} and dtype {leaf.dtype}",
+            *(f"  {line}" for line in lines(program.nodes, outputs, program.order(list(outputs.values())))),
+            "slots:",
+            *(f"  {_slot(s, routed, leaf)}" for s in routed.all_slots()),
+            f"passes over memory: {program.levels + 1}",
+            *(f"  {line}" for line in _passes(program, leaf)),
+            "coefficients at step 1:",
+            *(f"  {name} = {values[name]!r}" for name in program.scalars),
+        ]
+    )
+
+
+def _slot(slot: Slot, rule: Rule, leaf: Leaf) -> str:
+    """One slot: its extent, how it is stored, its first value, and whether this rule has it."""
+    exists = slot.name in {s.name for s in rule.slots(leaf)}
+    stored = leaf.dtype if slot.extent is Extent.FULL or leaf.dtype == "float64" else "float32"
+    first = "a copy of the parameter" if slot.initial == "parameter" else slot.initial_value(rule)
+    condition = f", present if {slot.present_if}" if slot.present_if else ""
+    return f"{slot.name}: {slot.extent.name.lower()}, {stored}, first {first}{condition}{'' if exists else ': absent'}"
+
+
+def _passes(program: Program, leaf: Leaf) -> list[str]:
+    size = _BYTES[leaf.dtype]
+    passes = enumerate(split_passes(program, "p"), start=1)
+    return [f"{i}: reads {size * _read(p)} and writes {size * len(p.stores)} bytes a parameter" for i, p in passes]
+
+
+def _read(one: Pass) -> int:
+    """How many arrays like the parameter a pass reads."""
+    return sum(array.extent is Extent.FULL and array.node >= 0 for array in one.arrays)
