@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ def _machine() -> str:
 
     processor = [platform.machine(), sys.platform, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
     return "|".join([*processor, version("llvmlite"), version("numba"), Path(__file__).read_text()])
+
+
+def sources(*modules: str) -> str:
+    """The text of modules of this folder, as a part of the name of what is compiled from them."""
+    return "".join(Path(__file__).with_name(f"{name}.py").read_text() for name in modules)
 
 
 def load(name: str, text: str, build: Callable[[], tuple[str, bytes]]) -> int:
@@ -161,12 +167,21 @@ def native(function: Any, signature: Any, reorder: bool, symbol: str) -> tuple[s
     return f"cfunc.{own}", bytes(_target_machine().emit_object(module))
 
 
+@dataclass(frozen=True)
+class Driver:
+    """The driver as a function of a description's address, its address, and that of its worker."""
+
+    run: Callable[[int], int]
+    address: int
+    worker: int
+
+
 @functools.cache
-def driver() -> tuple[Callable[[int], int], int]:
-    """The driver as a function of a description's address, and the address of its worker."""
+def driver() -> Driver:
+    """The compiled driver."""
     from . import driver as module
 
-    text = Path(module.__file__).read_text() + Path(module.__file__).with_name("intrinsics.py").read_text()
+    text = sources("driver", "intrinsics", "layout")
     worker = load("worker", "worker" + text, lambda: native(*module.make_worker(), False, "worker"))
     drive = load("drive", "drive" + text, lambda: native(*module.make_drive(), False, "drive"))
-    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(drive), worker
+    return Driver(ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(drive), drive, worker)

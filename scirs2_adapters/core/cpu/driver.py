@@ -5,70 +5,49 @@ runs in the caller). There is no pool: nothing spins between steps, a forked chi
 callers do not meet, and no second OpenMP runtime enters the process. Items are taken by an atomic counter and write to
 places of their own, so that the result is the same bits for any number of threads.
 
-`desc` is a row of 64-bit words, named by `Word`; the words from THREADS on hold the handles of the threads started.
+`work` is the address of a description, whose words are those of `layout.Work`.
 """
 
 from __future__ import annotations
 
-import enum
-from typing import Any
+from collections.abc import Callable
+
+from .layout import ITEM_BYTES, WORD_BYTES, Item, Work
+
+#: A function for numba to compile, and its signature.
+Native = tuple[Callable[[int], int], object]
 
 
-class Word(enum.IntEnum):
-    """The words of a work description."""
-
-    KERNEL = 0
-    TABLE = 1
-    TABLE_STRIDE = 2
-    ITEMS = 3
-    COUNT = 4
-    COEFFICIENTS = 5
-    COEFFICIENT_STRIDE = 6
-    OUT = 7
-    TICKET = 8
-    WORKERS = 9
-    WORKER = 10
-    THREADS = 11
-
-
-#: The words of a work item. `ROW` is the first row of the tensor, `BATCH` which of its matrices, `OUT` where its sums
-#: go.
-TENSOR, OFFSET, ROWS, COLUMNS, ROW, BATCH, COEFFICIENT_ROW, OUT = range(8)
-ITEM_WORDS = 8
-MAX_WORKERS = 64
-
-
-def make_worker() -> tuple[Any, Any]:
-    """The function each thread runs, and its signature: takes items until there are none."""
+def make_worker() -> Native:
+    """The function that each thread runs: it takes items until there are none."""
     from numba import types
 
     from .intrinsics import atomic_add, call_kernel, load_i64
 
-    def worker(desc):  # type: ignore[no-untyped-def]
-        kernel, table, items, coefficients, out = (
-            load_i64(desc, 0),
-            load_i64(desc, 1),
-            load_i64(desc, 3),
-            load_i64(desc, 5),
-            load_i64(desc, 7),
-        )
-        table_stride, count, coefficient_stride = load_i64(desc, 2), load_i64(desc, 4), load_i64(desc, 6)
+    def worker(work):  # type: ignore[no-untyped-def]
+        kernel, table, items = load_i64(work, Work.KERNEL), load_i64(work, Work.TABLE), load_i64(work, Work.ITEMS)
+        coefficients, out = load_i64(work, Work.COEFFICIENTS), load_i64(work, Work.OUT)
+        table_stride, coefficient_stride = load_i64(work, Work.TABLE_STRIDE), load_i64(work, Work.COEFFICIENT_STRIDE)
+        count = load_i64(work, Work.COUNT)
         while True:
-            ticket = atomic_add(desc + 64)
-            if ticket >= count:
+            next_item = atomic_add(work, Work.NEXT_ITEM)
+            if next_item >= count:
                 return 0
-            item = items + ticket * 64
-            arrays = table + load_i64(item, 0) * table_stride
+            item = items + next_item * ITEM_BYTES
             call_kernel(
-                kernel, arrays, item, coefficients + load_i64(item, 6) * coefficient_stride, out + load_i64(item, 7) * 8
+                kernel,
+                table + load_i64(item, Item.TENSOR) * table_stride,
+                item,
+                coefficients + load_i64(item, Item.COEFFICIENT_ROW) * coefficient_stride,
+                out + load_i64(item, Item.OUT) * WORD_BYTES,
             )
 
     return worker, types.intp(types.intp)
 
 
-def make_drive() -> tuple[Any, Any]:
-    """The function that starts the threads, works along, and joins them. A thread that cannot be started is done
-    without.
+def make_drive() -> Native:
+    """The function that starts the threads, works along, and joins them. It does without a thread that cannot be
+    started.
     """
     from numba import types
 
@@ -78,14 +57,15 @@ def make_drive() -> tuple[Any, Any]:
     create = types.ExternalFunction("pthread_create", types.int32(integer, integer, integer, integer))
     join = types.ExternalFunction("pthread_join", types.int32(integer, integer))
 
-    def drive(desc):  # type: ignore[no-untyped-def]
+    def drive(work):  # type: ignore[no-untyped-def]
         started = 0
-        for _ in range(load_i64(desc, 9) - 1):
-            if create(desc + (11 + started) * 8, 0, load_i64(desc, 10), desc) == 0:
+        for _ in range(load_i64(work, Work.WORKERS) - 1):
+            handle = work + (Work.THREADS + started) * WORD_BYTES
+            if create(handle, 0, load_i64(work, Work.WORKER), work) == 0:
                 started += 1
-        call_address(load_i64(desc, 10), desc)
+        call_address(load_i64(work, Work.WORKER), work)
         for i in range(started):
-            join(load_i64(desc, 11 + i), 0)
+            join(load_i64(work, Work.THREADS + i), 0)
         return started
 
     return drive, types.intp(types.intp)

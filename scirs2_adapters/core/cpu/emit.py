@@ -1,8 +1,8 @@
-"""Writes the source of a pass as a python function for numba: three nested nothings and the formula, one line an
-operation.
+"""Writes the source of a pass as a python function for numba: two nested loops around the formula, one line
+an operation.
 
 `kernel(arrays, item, coefficients, out)` gets addresses: of the tensor's array addresses, of its work item
-(`driver.py`), of its row of coefficients, and of the place for its sums. Sums are in float64 whatever the arithmetic;
+(`layout.Item`), of its row of coefficients, and of the place for its sums. Sums are in float64 whatever the arithmetic;
 only passes that store nothing may reorder additions, so that what is written does not depend on where in a vector an
 element lies.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from ..program.passes import Pass
 from ..program.recorded import Program
 from ..slots import Extent
+from .layout import Item
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -23,9 +24,9 @@ def source(program: Program, this: Pass) -> str:
 
 def _head(this: Pass) -> list[str]:
     lines = ["def kernel(arrays, item, coefficients, out):"]
-    lines += ["    offset, rows, columns = load_i64(item, 1), load_i64(item, 2), load_i64(item, 3)"]
+    lines += [f"    offset, rows, columns = {_words(Item.OFFSET, Item.ROWS, Item.COLUMNS)}"]
     if this.by_rows:
-        lines += ["    row, batch = load_i64(item, 4), load_i64(item, 5)"]
+        lines += [f"    row, batch = {_words(Item.ROW, Item.BATCH)}"]
     lines += [f"    a{k} = load_i64(arrays, {k})" for k in range(len(this.arrays))]
     lines += [f"    x{i} = coefficient(coefficients, {k})" for k, i in enumerate(this.coefficients)]
     lines += [f"    s{i} = nothing" for i in this.sums]
@@ -35,6 +36,10 @@ def _head(this: Pass) -> list[str]:
         else []
     )
     return lines
+
+
+def _words(*words: Item) -> str:
+    return ", ".join(f"load_i64(item, {int(word)})" for word in words)
 
 
 def _row_head(this: Pass) -> list[str]:

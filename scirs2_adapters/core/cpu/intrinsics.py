@@ -141,15 +141,15 @@ def anchor(typing: Any) -> Any:
 
 
 @intrinsic
-def atomic_add(typing: Any, address: Any) -> Any:
-    """Atomically adds 1 to the integer at `address`; returns what it was."""
+def atomic_add(typing: Any, address: Any, index: Any) -> Any:
+    """Atomically adds 1 to the 64-bit integer at `address[index]`; returns what it was."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         integer = ir.IntType(64)
-        pointer = builder.inttoptr(args[0], integer.as_pointer())
+        pointer = _pointer(builder, args[0], args[1], integer)
         return builder.atomic_rmw("add", pointer, ir.Constant(integer, 1), "monotonic")
 
-    return types.intp(types.intp), emit
+    return types.intp(types.intp, types.intp), emit
 
 
 @intrinsic

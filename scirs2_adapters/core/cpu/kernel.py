@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import bad_value
@@ -15,6 +14,8 @@ from ..slots import Extent
 from . import compile
 from .emit import source
 from .storage import STORAGES, compute_dtype
+
+_WAY_OUT = 'Use kernel="traced" or "auto".'
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def kernel_obstacle(dtypes: Mapping[str, str]) -> str | None:
 
 def kernel(program: Program, dtypes: Mapping[str, str], emit: str = "p") -> Kernel:
     """The kernel of a program for these storage dtypes; compiled on first use and remembered."""
-    if reason := kernel_obstacle(dtypes):
-        raise bad_value("", 'kernel="host"', f"cannot run: {reason}", "host", 'Use kernel="traced" or kernel="auto".')
+    if obstacle := kernel_obstacle(dtypes):
+        raise bad_value("", "kernel", f"cannot be the host kernel here: {obstacle}", "host", _WAY_OUT)
     return _kernel(program, tuple(sorted(dtypes.items())), emit)
 
 
@@ -81,7 +82,7 @@ def _compile(program: Program, this: Pass, stored: Mapping[str, str], compute: s
 @functools.cache
 def _emitter() -> str:
     """The text of the instructions and of what puts them together, so that a change of them is another kernel."""
-    return Path(__file__).with_name("intrinsics.py").read_text() + Path(__file__).read_text()
+    return compile.sources("intrinsics", "kernel", "layout")
 
 
 def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) -> tuple[str, bytes]:

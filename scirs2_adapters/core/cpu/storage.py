@@ -2,7 +2,7 @@
 
 16-bit numbers are loaded, computed with in float32, and rounded once when stored. numpy has no bfloat16: it is carried
 as uint16 here. A block format (codes and scales) would be another row of this table and a pair of load and store
-instructions in `instructions.py`.
+instructions in `intrinsics.py`.
 """
 
 from __future__ import annotations

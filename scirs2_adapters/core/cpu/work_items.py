@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .driver import BATCH, COLUMNS, ITEM_WORDS, OFFSET, ROW, ROWS, TENSOR
+from .layout import Item
 
 CHUNK = 1 << 15
 
@@ -20,30 +20,30 @@ def flat_items(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
     """Items of consecutive elements: one row each."""
     sizes = np.array([math.prod(s) for s in shapes], dtype=np.int64)
     counts = -(-sizes // CHUNK)
-    items = np.zeros((int(counts.sum()), ITEM_WORDS), dtype=np.int64)
-    items[:, TENSOR] = np.repeat(np.arange(len(sizes)), counts)
+    items = np.zeros((int(counts.sum()), len(Item)), dtype=np.int64)
+    items[:, Item.TENSOR] = np.repeat(np.arange(len(sizes)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
-    items[:, OFFSET] = (np.arange(len(items)) - first) * CHUNK
-    items[:, ROWS] = 1
-    items[:, COLUMNS] = np.minimum(CHUNK, sizes[items[:, TENSOR]] - items[:, OFFSET])
+    items[:, Item.OFFSET] = (np.arange(len(items)) - first) * CHUNK
+    items[:, Item.ROWS] = 1
+    items[:, Item.COLUMNS] = np.minimum(CHUNK, sizes[items[:, Item.TENSOR]] - items[:, Item.OFFSET])
     return items
 
 
 def row_items(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
     """Items of whole rows of one matrix, for tensors seen as batches of matrices over their last two axes."""
-    found = []
+    by_tensor = []
     for tensor, shape in enumerate(shapes):
         batches, rows, columns = math.prod(shape[:-2]), shape[-2], shape[-1]
         if batches * rows * columns == 0:
             continue
         step = max(1, CHUNK // columns)
         start = np.arange(0, rows, step, dtype=np.int64)
-        items = np.zeros((batches, len(start), ITEM_WORDS), dtype=np.int64)
-        items[..., TENSOR] = tensor
-        items[..., BATCH] = np.arange(batches)[:, None]
-        items[..., ROW] = items[..., BATCH] * rows + start
-        items[..., OFFSET] = items[..., ROW] * columns
-        items[..., ROWS] = np.minimum(step, rows - start)
-        items[..., COLUMNS] = columns
-        found.append(items.reshape(-1, ITEM_WORDS))
-    return np.concatenate(found) if found else np.zeros((0, ITEM_WORDS), dtype=np.int64)
+        items = np.zeros((batches, len(start), len(Item)), dtype=np.int64)
+        items[..., Item.TENSOR] = tensor
+        items[..., Item.BATCH] = np.arange(batches)[:, None]
+        items[..., Item.ROW] = items[..., Item.BATCH] * rows + start
+        items[..., Item.OFFSET] = items[..., Item.ROW] * columns
+        items[..., Item.ROWS] = np.minimum(step, rows - start)
+        items[..., Item.COLUMNS] = columns
+        by_tensor.append(items.reshape(-1, len(Item)))
+    return np.concatenate(by_tensor) if by_tensor else np.zeros((0, len(Item)), dtype=np.int64)

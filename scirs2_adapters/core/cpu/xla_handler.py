@@ -1,18 +1,32 @@
 """The handler of XLA's foreign calls, compiled by numba: reads a call's frame, gathers addresses, runs the driver,
 adds up its sums.
 
-It runs on a thread of XLA's without python's lock: no object, no exception, no numba runtime. Words are those of
-`ffi.Plan`, of a work description (`driver.Word`) and of XLA's C ABI: a frame has its extension at 1, the API at 2, the
-stage at 4, operands at 9, results at 14, attributes at 20; a buffer has its data at 3, a number at 1.
+It runs on a thread of XLA's without python's lock: no object, no exception, no numba runtime.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from numba import njit, types
 
+from .driver import Native
 from .intrinsics import anchor, call_address, load_i64, make_load, make_store, store_i64
+from .layout import (
+    API_ERROR_CREATE,
+    BUFFER_DATA,
+    FAILED_PRECONDITION,
+    GREETING,
+    ITEM_BYTES,
+    SCALAR_VALUE,
+    SOURCE_BYTES,
+    STAGE_EXECUTE,
+    WORD_BYTES,
+    Anchor,
+    Frame,
+    Item,
+    Plan,
+    Source,
+    Work,
+)
 
 _malloc = types.ExternalFunction("malloc", types.intp(types.intp))
 _free = types.ExternalFunction("free", types.void(types.intp))
@@ -26,22 +40,28 @@ _part = njit(inline="always", error_model="numpy")
 
 @_part
 def _find(plan, name):  # type: ignore[no-untyped-def]
-    while plan != 0 and load_i64(plan, 0) != name:
-        plan = load_i64(plan, 1)
+    while plan != 0 and load_i64(plan, Plan.NAME) != name:
+        plan = load_i64(plan, Plan.NEXT)
     return plan
 
 
 @_part
 def _fail(api, message):  # type: ignore[no-untyped-def]
-    """An error of XLA's, made by its own function: 9 is FAILED_PRECONDITION."""
-    words = _malloc(32)
-    store_i64(words, 0, 32)
+    """An error of XLA's, made by its own function, whose arguments are a size, an extension, a text and a code."""
+    words = _malloc(4 * WORD_BYTES)
+    store_i64(words, 0, 4 * WORD_BYTES)
     store_i64(words, 1, 0)
     store_i64(words, 2, message)
-    store_i64(words, 3, 9)
-    error = call_address(load_i64(api, 6), words)
+    store_i64(words, 3, FAILED_PRECONDITION)
+    error = call_address(load_i64(api, API_ERROR_CREATE), words)
     _free(words)
     return error
+
+
+@_part
+def _memory(frame, buffers, index):  # type: ignore[no-untyped-def]
+    """The address of the numbers of an operand or a result."""
+    return load_i64(load_i64(load_i64(frame, buffers), index), BUFFER_DATA)
 
 
 @_part
@@ -49,15 +69,15 @@ def _gather(plan, frame, table):  # type: ignore[no-untyped-def]
     """The address of each array: of its result where it is stored, which first gets the operand's numbers if it has
     none of them.
     """
-    for i in range(load_i64(plan, 5) * load_i64(plan, 6)):
-        source = load_i64(plan, 13) + i * 24
-        operand, result, address = load_i64(source, 0), load_i64(source, 1), 0
+    for i in range(load_i64(plan, Plan.TENSORS) * load_i64(plan, Plan.ARRAYS)):
+        source = load_i64(plan, Plan.SOURCES) + i * SOURCE_BYTES
+        operand, result, address = load_i64(source, Source.OPERAND), load_i64(source, Source.RESULT), 0
         if operand >= 0:
-            address = load_i64(load_i64(load_i64(frame, 9), operand), 3)
+            address = _memory(frame, Frame.OPERANDS, operand)
         if result >= 0:
-            target = load_i64(load_i64(load_i64(frame, 14), result), 3)
-            if operand >= 0 and target != address and load_i64(source, 2) > 0:
-                _copy(target, address, load_i64(source, 2))
+            target = _memory(frame, Frame.RESULTS, result)
+            if operand >= 0 and target != address and load_i64(source, Source.BYTES) > 0:
+                _copy(target, address, load_i64(source, Source.BYTES))
             address = target
         store_i64(table, i, address)
 
@@ -65,68 +85,81 @@ def _gather(plan, frame, table):  # type: ignore[no-untyped-def]
 @_part
 def _reduce(plan, out, result):  # type: ignore[no-untyped-def]
     """Adds the items' sums, tensor by tensor, in the items' order."""
-    count, sums, items = load_i64(plan, 8), load_i64(plan, 11), load_i64(plan, 7)
+    count, sums, items = load_i64(plan, Plan.COUNT), load_i64(plan, Plan.SUMS), load_i64(plan, Plan.ITEMS)
     for k in range(sums):
-        item = 0
-        for tensor in range(load_i64(plan, 5)):
+        i = 0
+        for tensor in range(load_i64(plan, Plan.TENSORS)):
             total = 0.0
-            while item < count and load_i64(items, item * 8) == tensor:
-                total += _get(out, item * sums + k)
-                item += 1
-            if load_i64(plan, 12) != 0:
+            while i < count and load_i64(items + i * ITEM_BYTES, Item.TENSOR) == tensor:
+                total += _get(out, i * sums + k)
+                i += 1
+            if load_i64(plan, Plan.WIDE) != 0:
                 _put(result, tensor * sums + k, total)
             else:
                 _put_narrow(result, tensor * sums + k, total)
 
 
 @_part
+def _describe(work, plan, frame, table, out):  # type: ignore[no-untyped-def]
+    """Writes what the driver is called with."""
+    store_i64(work, Work.KERNEL, load_i64(plan, Plan.KERNEL))
+    store_i64(work, Work.TABLE, table)
+    store_i64(work, Work.TABLE_STRIDE, WORD_BYTES * load_i64(plan, Plan.ARRAYS))
+    store_i64(work, Work.ITEMS, load_i64(plan, Plan.ITEMS))
+    store_i64(work, Work.COUNT, load_i64(plan, Plan.COUNT))
+    store_i64(work, Work.COEFFICIENTS, _memory(frame, Frame.OPERANDS, 0))
+    store_i64(work, Work.COEFFICIENT_STRIDE, load_i64(plan, Plan.COEFFICIENT_STRIDE))
+    store_i64(work, Work.OUT, out)
+    store_i64(work, Work.NEXT_ITEM, 0)
+    store_i64(work, Work.WORKERS, load_i64(plan, Plan.WORKERS))
+    store_i64(work, Work.WORKER, load_i64(plan, Plan.WORKER))
+
+
+@_part
 def _execute(plan, frame):  # type: ignore[no-untyped-def]
-    sums, workers = load_i64(plan, 11), load_i64(plan, 10)
-    out = _malloc(8 * (load_i64(plan, 8) * sums + 1))
-    table = _malloc(8 * (load_i64(plan, 5) * load_i64(plan, 6) + 1))
-    description = _malloc(8 * (11 + workers))
+    sums = load_i64(plan, Plan.SUMS)
+    out = _malloc(WORD_BYTES * (load_i64(plan, Plan.COUNT) * sums + 1))
+    table = _malloc(WORD_BYTES * (load_i64(plan, Plan.TENSORS) * load_i64(plan, Plan.ARRAYS) + 1))
+    work = _malloc(WORD_BYTES * (Work.THREADS + load_i64(plan, Plan.WORKERS)))
     _gather(plan, frame, table)
-    store_i64(description, 0, load_i64(plan, 2))
-    store_i64(description, 1, table)
-    store_i64(description, 2, 8 * load_i64(plan, 6))
-    store_i64(description, 3, load_i64(plan, 7))
-    store_i64(description, 4, load_i64(plan, 8))
-    store_i64(description, 5, load_i64(load_i64(load_i64(frame, 9), 0), 3))
-    store_i64(description, 6, load_i64(plan, 9))
-    store_i64(description, 7, out)
-    store_i64(description, 8, 0)
-    store_i64(description, 9, workers)
-    store_i64(description, 10, load_i64(plan, 4))
-    call_address(load_i64(plan, 3), description)
+    _describe(work, plan, frame, table, out)
+    call_address(load_i64(plan, Plan.DRIVE), work)
     if sums > 0:
-        _reduce(plan, out, load_i64(load_i64(load_i64(frame, 14), 0), 3))
-    _free(description)
+        _reduce(plan, out, _memory(frame, Frame.RESULTS, 0))
+    _free(work)
     _free(table)
     _free(out)
 
 
+@_part
+def _tell_version(frame, extension, home):  # type: ignore[no-untyped-def]
+    """Answers XLA's question what the handler is: version 0.1, without traits."""
+    store_i64(home, Anchor.FRAME_BYTES, load_i64(frame, Frame.BYTES))
+    store_i64(load_i64(extension, 3), 3, 1 << 32)
+    store_i64(load_i64(extension, 3), 4, 0)
+
+
 def handler(frame):  # type: ignore[no-untyped-def]
-    """The foreign function itself; -1 in place of a frame's size greets it with the address of `ffi`'s words."""
+    """The foreign function itself."""
     home = anchor()
-    if load_i64(frame, 0) == -1:
+    if load_i64(frame, Frame.BYTES) == GREETING:
         store_i64(home, 0, load_i64(frame, 1))
         return 0
     home = load_i64(home, 0)
-    extension = load_i64(frame, 1)
-    if extension != 0 and load_i64(extension, 1) & 0xFFFFFFFF == 1:  # what are you? version 0.1, no traits
-        store_i64(home, 2, load_i64(frame, 0))
-        store_i64(load_i64(extension, 3), 3, 1 << 32)
-        store_i64(load_i64(extension, 3), 4, 0)
+    extension = load_i64(frame, Frame.EXTENSION)
+    if extension != 0 and load_i64(extension, 1) & 0xFFFFFFFF == 1:
+        _tell_version(frame, extension, home)
         return 0
-    if load_i64(frame, 4) & 0xFFFFFFFF != 3:
+    if load_i64(frame, Frame.STAGE) & 0xFFFFFFFF != STAGE_EXECUTE:
         return 0
-    plan = _find(load_i64(home, 0), load_i64(load_i64(load_i64(load_i64(frame, 20), 0), 1), 0))
+    name = load_i64(load_i64(load_i64(load_i64(frame, Frame.ATTRIBUTES), 0), SCALAR_VALUE), 0)
+    plan = _find(load_i64(home, Anchor.PLAN), name)
     if plan == 0:
-        return _fail(load_i64(frame, 2), load_i64(home, 1))
+        return _fail(load_i64(frame, Frame.API), load_i64(home, Anchor.MESSAGE))
     _execute(plan, frame)
     return 0
 
 
-def make_handler() -> tuple[Any, Any]:
+def make_handler() -> Native:
     """The function and its signature, as `compile.native` takes them."""
     return handler, types.intp(types.intp)

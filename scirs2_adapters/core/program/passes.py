@@ -71,9 +71,7 @@ def _ready(node: Node, level: int) -> bool:
 
 
 def split_passes(program: Program, emit: str) -> list[Pass]:
-    """All passes of a step that writes the parameter (emit="p") or its change, in the gradient's place (emit="delta")
-    or in an array of its own (emit="u").
-    """
+    """All passes of a step that writes the parameter (emit="p") or its change, in another array (emit="u")."""
     return [_pass(program, level, emit) for level in range(program.levels + 1)]
 
 
@@ -118,7 +116,7 @@ def _pass(program: Program, level: int, emit: str) -> Pass:
 def _stores(program: Program, emit: str) -> dict[str, int]:
     """What the last pass writes, by the name of the array; a slot that does not change is not written."""
     full = {s.name: program.outputs[s.name] for s in program.slots if s.extent is Extent.FULL}
-    written = {"g" if emit == "delta" else emit: program.outputs["p" if emit == "p" else "delta"]} | full
+    written = {emit: program.outputs["p" if emit == "p" else "delta"]} | full
     return {name: i for name, i in written.items() if program.nodes[i].op != "input"}
 
 

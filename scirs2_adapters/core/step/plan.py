@@ -11,11 +11,11 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..ops import Scalars
 from ..program.recorded import Program, record
 from ..rule import Rule
 from ..slots import Leaf
 from .options import takes_host
-from .protocols import Scalars
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from ..ops import Scalars
 from ..program.recorded import Program
 
 Grad = TypeVar("Grad", contravariant=True)
 Batch = TypeVar("Batch")
-#: Coefficients by name. A number is Python's, or the framework's where a step is traced.
-Scalars = Mapping[str, Any]
 #: The numbers that a rule keeps for the whole model, by slot.
 Model = Mapping[str, float]
 #: What an engine must know of a parameter: its program, its shape, and the storage dtype of "p", "g" and each slot.
@@ -52,3 +51,6 @@ class Engine(Protocol[Batch]):
         For each batch: `tables` has the addresses of its arrays, a row for each parameter; `scalars` its rows of
         coefficients; `rows` says which of them each parameter takes, or is None if there is one.
         """
+
+
+__all__ = ["Engine", "Executor", "KernelEntry", "Model", "Scalars"]

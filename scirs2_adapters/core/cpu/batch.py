@@ -1,0 +1,132 @@
+"""The parameters that one compiled program serves, and how a pass over them is run."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..program.recorded import Program
+from ..slots import Extent
+from . import compile
+from .kernel import CompiledPass, Kernel, kernel, over_numbers, uses_rows
+from .layout import MAX_WORKERS, Item, Work
+from .work_items import flat_items, row_items
+
+#: Below this many numbers for each thread, starting the thread costs more than it brings.
+SHARE = 1 << 17
+#: How many assignments of coefficients to tensors a batch remembers; each costs 64 bytes an item.
+REMEMBERED = 16
+_NOTHING = np.empty(0)
+
+
+def address(x: np.ndarray) -> int:
+    """Where the array's memory begins."""
+    return x.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is the same at each call of a pass: its items, how many sums it yields, and the words for the driver."""
+
+    items: np.ndarray
+    sums: int
+    work: ctypes.Array[ctypes.c_int64]
+
+
+class Batch:
+    """Parameters with one program and one tuple of storage dtypes; immutable, and safe to use from several threads at
+    once.
+
+    `arrays` names what the columns of an address table are: the parameter, its gradient, and each slot that is an
+    array.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        shapes: Sequence[tuple[int, ...]],
+        dtypes: Mapping[str, str],
+        emit: str = "p",
+        compiled: Kernel | None = None,
+    ) -> None:
+        self.program = program
+        self.shapes = [tuple(s) for s in shapes]
+        self.kernel = compiled or kernel(program, dtypes, emit)
+        self.arrays = ("p", "g", *(s.name for s in program.slots if s.extent is not Extent.MODEL))
+        self.by_rows = uses_rows(program)
+        self.at_once = program.levels == 0 and all(s.extent in (Extent.FULL, Extent.TENSOR) for s in program.slots)
+        self.items = (row_items if self.by_rows else flat_items)(self.shapes)
+        self.numbers = sum(math.prod(s) for s in self.shapes)
+        self.scalars = [program.nodes[i].name for i in self.kernel.passes[0].parts.coefficients]
+        self.every_tensor = np.arange(len(self.shapes))
+        self._columns = [self._pick(p) for p in self.kernel.passes]
+        self._launches: dict[tuple[int, int, bytes], Launch] = {}
+
+    @functools.cached_property
+    def first(self) -> Batch | None:
+        """What runs before the only pass of a rule with slots of one number; to it, each tensor is such a number."""
+        if (compiled := over_numbers(self.kernel)) is None:
+            return None
+        return Batch(self.program, [()] * len(self.shapes), compiled.dtypes, compiled=compiled)
+
+    def workers(self, threads: int) -> int:
+        """How many of the threads granted are worth starting."""
+        return max(1, min(threads, len(self.items), self.numbers // SHARE, MAX_WORKERS))
+
+    def _pick(self, this: CompiledPass) -> list[int] | None:
+        """Which columns of the caller's table a pass needs; None for the table as it is."""
+        names = tuple(a.name for a in this.parts.arrays)
+        return None if names == self.arrays else [self.arrays.index(n) if n in self.arrays else -1 for n in names]
+
+    def table(self, level: int, addresses: np.ndarray, computed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The addresses for one pass; `computed` holds those of the values computed in this step."""
+        columns = self._columns[level]
+        if columns is None:
+            return addresses
+        table = addresses.take(columns, axis=1)
+        for k, a in enumerate(self.kernel.passes[level].parts.arrays):
+            if a.computed:
+                table[:, k] = computed[a.name]
+        return table
+
+    def run_pass(
+        self, level: int, table: np.ndarray, coefficients: int, stride: int, rows: np.ndarray | None, threads: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Runs one pass; returns its sums and the items whose OUT says where each item's are.
+
+        `coefficients` is the address of rows that are `stride` bytes apart; `rows` says which of them each tensor
+        takes, or is None if there is one.
+        """
+        launch = self._launch(level, rows, threads)
+        out = np.empty(launch.sums) if launch.sums else _NOTHING
+        work = type(launch.work).from_buffer_copy(launch.work)
+        work[Work.TABLE], work[Work.TABLE_STRIDE] = address(table), table.strides[0]
+        work[Work.COEFFICIENTS], work[Work.COEFFICIENT_STRIDE] = coefficients, stride
+        work[Work.OUT] = address(out) if launch.sums else 0
+        compile.driver().run(ctypes.addressof(work))
+        return out, launch.items
+
+    def _launch(self, level: int, rows: np.ndarray | None, threads: int) -> Launch:
+        """Remembered, because the same rows come at each step."""
+        key = (level, threads, b"" if rows is None else rows.tobytes())
+        if (launch := self._launches.get(key)) is None:
+            if len(self._launches) >= REMEMBERED:
+                self._launches.clear()
+            launch = self._launches[key] = self._new_launch(level, rows, self.workers(threads))
+        return launch
+
+    def _new_launch(self, level: int, rows: np.ndarray | None, workers: int) -> Launch:
+        items, compiled = self.items.copy(), self.kernel.passes[level]
+        items[:, Item.COEFFICIENT_ROW] = 0 if rows is None else rows[items[:, Item.TENSOR]]
+        sizes = len(compiled.parts.sums) + len(compiled.parts.columns) * items[:, Item.COLUMNS]
+        items[:, Item.OUT] = np.cumsum(sizes) - sizes
+        work = (ctypes.c_int64 * (Work.THREADS + workers))()
+        work[Work.KERNEL], work[Work.WORKER] = compiled.address, compile.driver().worker
+        work[Work.WORKERS] = workers
+        work[Work.ITEMS], work[Work.COUNT] = address(items), len(items)
+        return Launch(items, int(sizes.sum()), work)

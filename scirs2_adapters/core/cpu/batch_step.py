@@ -1,0 +1,157 @@
+"""One batch during one step of a rule with sums: the addresses and the coefficients of each pass, and what becomes of
+its results.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..ops import Scalars
+from ..program.passes import Operand
+from ..slots import Extent
+from ..step.levels import LevelValues
+from ..step.protocols import Model
+from ..step.reference import NUMPY
+from .batch import Batch, address
+from .layout import Item
+from .storage import STORAGES, load, store
+
+#: Slots that no pass stores.
+SMALL = (Extent.TENSOR, Extent.ROW, Extent.COLUMN)
+
+
+def memory(address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """The numbers at an address as an array of the carrier dtype."""
+    carrier = np.dtype(STORAGES[dtype].carrier)
+    raw = (ctypes.c_char * (math.prod(shape) * carrier.itemsize)).from_address(int(address))
+    return np.ndarray(shape, dtype=carrier, buffer=memoryview(raw))
+
+
+class KernelStep:
+    """The passes of one batch, whose arrays are known by their addresses."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        addresses: np.ndarray,
+        scalars: Sequence[Scalars],
+        rows: np.ndarray | None,
+        model: Model,
+        threads: int,
+    ) -> None:
+        self.batch, self._addresses, self._threads = batch, addresses, threads
+        self._tensors = range(len(batch.shapes))
+        sizes = np.array([max(1, math.prod(s)) for s in batch.shapes], dtype=np.float64)
+        rows = np.zeros(len(batch.shapes), dtype=np.int64) if rows is None else rows
+        self.values = LevelValues(
+            batch.program, NUMPY, self._leaves(model), self._scalars(scalars, rows), sizes, np.float64, batch.by_rows
+        )
+        self._computed: dict[str, list[np.ndarray]] = {}  # memory of computed arrays, alive until the step ends
+
+    def _scalars(self, scalars: Sequence[Scalars], rows: np.ndarray) -> list[Scalars]:
+        if self.batch.by_rows:
+            return [{n: np.float64(x) for n, x in scalars[row].items()} for row in rows]
+        names = self.batch.program.scalars
+        return [{n: np.array([s[n] for s in scalars], dtype=np.float64)[rows] for n in names}]
+
+    def _leaves(self, model: Model) -> list[dict[str, np.ndarray]]:
+        """The numbers of the model, and the row and column slots and those of one number, widened to float64."""
+        numbers = {n: np.asarray(x, dtype=np.float64) for n, x in model.items()}
+        leaves = [{**numbers, **self._small_slots(t)} for t in self._tensors]
+        if self.batch.by_rows:
+            return leaves
+        return [numbers | {n: np.array([leaf[n] for leaf in leaves]) for n in leaves[0].keys() - numbers.keys()}]
+
+    def _small_slots(self, tensor: int) -> dict[str, np.ndarray]:
+        names = [s.name for s in self.batch.program.slots if s.extent in SMALL]
+        return {n: load(self._slot(n, tensor), self.batch.kernel.dtypes[n]).astype(np.float64) for n in names}
+
+    def _slot(self, name: str, tensor: int) -> np.ndarray:
+        slot = next(s for s in self.batch.program.slots if s.name == name)
+        place = self._addresses[tensor, self.batch.arrays.index(name)]
+        return memory(place, slot.shape(self.batch.shapes[tensor]), self.batch.kernel.dtypes[name])
+
+    def run_pass(self, level: int) -> None:
+        """Runs one pass and takes its sums, its rows and its matrices."""
+        computed = self._computed_addresses(level)
+        coefficients = self._coefficients(level)
+        out, items = self.batch.run_pass(
+            level,
+            self.batch.table(level, self._addresses, computed),
+            address(coefficients),
+            coefficients.strides[0],
+            self.batch.every_tensor,
+            self._threads,
+        )
+        self._take_sums(level, out, items)
+        for i in self.batch.kernel.passes[level].parts.rows:
+            arrays = self._computed.pop(f"%{i}")
+            self.values[i] = [x.reshape(*x.shape, 1).astype(np.float64) for x in arrays]
+        for i in self._matrices(level):
+            self._run_matrix(i)
+
+    def _computed_addresses(self, level: int) -> dict[str, np.ndarray]:
+        computed = {}
+        for a in self.batch.kernel.passes[level].parts.arrays:
+            if a.computed:
+                if a.name not in self._computed:
+                    self._computed[a.name] = self._new_arrays(a, level)
+                computed[a.name] = np.array([x.ctypes.data for x in self._computed[a.name]], dtype=np.int64)
+        return computed
+
+    def _new_arrays(self, a: Operand, level: int) -> list[np.ndarray]:
+        """Memory for a computed array: to be filled by this pass, or holding what was computed before it."""
+        compute = self.batch.kernel.compute
+        if a.node not in self.batch.kernel.passes[level].parts.rows and a.node not in self._matrices(level):
+            return [np.ascontiguousarray(v, dtype=compute) for v in self.values[a.node]]
+        shapes = [s if a.extent is Extent.FULL else s[:-1] for s in self.batch.shapes]
+        return [np.zeros(s, dtype=compute) for s in shapes]  # no pass visits the rows of a tensor without columns
+
+    def _coefficients(self, level: int) -> np.ndarray:
+        nodes = self.batch.kernel.passes[level].parts.coefficients
+        coefficients = np.zeros((len(self._tensors), max(1, len(nodes))), dtype=self.batch.kernel.compute)
+        for k, i in enumerate(nodes):
+            value = self.values[i]
+            coefficients[:, k] = value[0] if len(value) == 1 else [float(np.squeeze(v)) for v in value]
+        return coefficients
+
+    def _matrices(self, level: int) -> list[int]:
+        return [i for i, n in enumerate(self.batch.program.nodes) if n.op == "matrix" and n.level == level + 1]
+
+    def _take_sums(self, level: int, out: np.ndarray, items: np.ndarray) -> None:
+        parts = self.batch.kernel.passes[level].parts
+        for k, i in enumerate(parts.sums):
+            shares = out[items[:, Item.OUT] + len(parts.columns) * items[:, Item.COLUMNS] + k]
+            self.values.take_sums(i, np.bincount(items[:, Item.TENSOR], shares, len(self._tensors)))
+        for q, i in enumerate(parts.columns):
+            self.values[i] = [self._column_means(t, q, out, items) for t in self._tensors]
+
+    def _column_means(self, tensor: int, q: int, out: np.ndarray, items: np.ndarray) -> np.ndarray:
+        shape = self.batch.shapes[tensor]
+        sums = np.zeros((math.prod(shape[:-2]), shape[-1]))
+        for item in items[items[:, Item.TENSOR] == tensor]:
+            start = item[Item.OUT] + q * shape[-1]
+            sums[item[Item.BATCH]] += out[start : start + shape[-1]]
+        return (sums / max(1, shape[-2])).reshape(*shape[:-2], 1, shape[-1])
+
+    def _run_matrix(self, index: int) -> None:
+        """Calls a function of matrices, by BLAS, in the arithmetic's dtype."""
+        node = self.batch.program.nodes[index]
+        function, options = node.static
+        for t, x in enumerate(self._computed[f"%{index}"]):
+            args = [self.values[a][0 if len(self.values[a]) == 1 else t] for a in node.args[1:]]
+            numbers = [float(a if np.ndim(a) == 0 else a[t]) for a in args]
+            if x.size:
+                x[...] = function(NUMPY, x, *numbers, **dict(options))
+
+    def store(self) -> None:
+        """Stores the new values of the slots that are smaller than a tensor."""
+        for s in self.batch.program.slots:
+            if s.extent in SMALL:
+                values = self.values[self.batch.program.outputs[s.name]]
+                for t, value in enumerate(values if self.batch.by_rows else values[0]):
+                    self._slot(s.name, t)[...] = store(np.asarray(value), self.batch.kernel.dtypes[s.name])

@@ -1,0 +1,110 @@
+"""The values of a step that are smaller than a tensor, and the order in which passes and values are computed.
+
+A rule with norms or sums needs several passes over its tensors. Each pass yields sums; everything that is smaller than
+a tensor and follows from them is computed before the next pass (`program/passes.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from ..ops import Array, Ops, Scalars
+from ..program.interpret import evaluate
+from ..program.recorded import Program
+from ..slots import Extent
+
+
+class LevelValues:
+    """The small values of one batch of tensors, by node of their program.
+
+    A value is a list. It has an entry for each tensor if `per_tensor`; otherwise it has one entry, an array with a
+    number for each tensor, so that hundreds of norms are one operation. `leaves` and `scalars` have the same form.
+    `sizes` are the numbers of elements, by which sums become means; `number` converts a sum over the model.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        ops: Ops,
+        leaves: Sequence[Mapping[str, Array]],
+        scalars: Sequence[Scalars],
+        sizes: Array,
+        number: Callable[[Array], Array],
+        per_tensor: bool = False,
+    ) -> None:
+        self.program, self._ops = program, ops
+        self._leaves, self._scalars = leaves, scalars
+        self._sizes, self._number, self._per_tensor = sizes, number, per_tensor
+        order = program.order(list(program.outputs.values()))
+        self._small = [i for i in order if program.nodes[i].extent is not Extent.FULL and not self._is_sum(i)]
+        self._values: dict[int, list[Array]] = {}
+        self.evaluate(0)
+
+    def __getitem__(self, node: int) -> list[Array]:
+        return self._values[node]
+
+    def __setitem__(self, node: int, value: list[Array]) -> None:
+        self._values[node] = value
+
+    def _is_sum(self, index: int) -> bool:
+        """Whether a pass computes it, from the elements of a tensor."""
+        node = self.program.nodes[index]
+        return node.reduces and self.program.nodes[node.args[0]].extent is Extent.FULL
+
+    def evaluate(self, level: int) -> None:
+        """Computes every value of this level that no pass computes."""
+        for i in self._small:
+            node = self.program.nodes[i]
+            if node.level == level and i not in self._values:
+                args = [self._values[a] for a in node.args]
+                self._values[i] = evaluate(node, self._ops, self._leaves, self._scalars, args)
+
+    def take_sums(self, node: int, sums: Array) -> None:
+        """Takes a sum over each tensor, as an array with a number for each."""
+        if self.program.nodes[node].op == "mean":
+            sums = sums / self._sizes
+        self._values[node] = list(sums) if self._per_tensor else [sums]
+
+    def totals(self, level: int) -> list[int]:
+        """The nodes that are sums over the model and follow from the pass of this level."""
+        nodes = enumerate(self.program.nodes)
+        return [i for i, node in nodes if node.op == "total" and node.level == level + 1 and self._is_sum(i)]
+
+    def take_total(self, node: int, total: Array) -> None:
+        """Takes a sum over the model."""
+        self._values[node] = [self._number(total)] * len(self._leaves)
+
+    def model_numbers(self) -> dict[str, Array]:
+        """The new numbers of the model, by slot."""
+        names = [s.name for s in self.program.slots if s.extent is Extent.MODEL]
+        return {name: self._values[self.program.outputs[name]][0].reshape(-1)[0] for name in names}
+
+
+class BatchStep(Protocol):
+    """One batch during one step: its small values, and what runs a pass over its tensors and takes the sums."""
+
+    values: LevelValues
+
+    def run_pass(self, level: int) -> None:
+        """Runs one pass."""
+
+
+def run_levels(batches: Sequence[BatchStep], add: Callable[[list[Array]], Array]) -> None:
+    """All passes of all batches, level by level. `add` adds up the entries of a sum over the model."""
+    for level in range(max((b.values.program.levels for b in batches), default=-1) + 1):
+        present = [b for b in batches if b.values.program.levels >= level]
+        for batch in present:
+            batch.run_pass(level)
+        _share_totals([b.values for b in present], level, add)
+        for batch in present:
+            batch.values.evaluate(level + 1)
+
+
+def _share_totals(batches: Sequence[LevelValues], level: int, add: Callable[[list[Array]], Array]) -> None:
+    """Adds up what is a sum over the model, whose tensors are in several batches."""
+    for nodes in zip(*(values.totals(level) for values in batches), strict=True):
+        shares = [share for values, node in zip(batches, nodes, strict=True) for share in values[node]]
+        total = add(shares)
+        for values, node in zip(batches, nodes, strict=True):
+            values.take_total(node, total)
