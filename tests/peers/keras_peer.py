@@ -13,6 +13,10 @@ os.environ["KERAS_BACKEND"] = "torch"
 
 import keras
 
+from scirs2_adapters.adapters.tf.argument_names import KERAS, spelling
+from scirs2_adapters.core import Rule
+
+from . import matches
 from .problem import gradients, parameters
 
 #: Where Keras' classes hold what they remember.
@@ -32,6 +36,31 @@ def run(name: str, options: dict) -> list[dict]:
     return history
 
 
+def matched_walks() -> dict[str, list]:
+    """For each rule that matches Keras, the variants and where Keras' own optimizer goes with them."""
+    found: dict[str, list] = {}
+    for rule in matches.matched("keras"):
+        theirs = getattr(keras.optimizers, spelling(rule))
+        for hyper in matches.variants(rule, "keras", KERAS.spelled(rule.fields), theirs):
+            found.setdefault(rule.name, []).append([hyper, walk(rule(match="keras", **hyper), hyper, theirs)])
+    return found
+
+
+def walk(rule: Rule, hyper: dict, theirs: type) -> list:
+    """Keras' parameters after each step."""
+    variables = [keras.Variable(p, dtype="float64") for p in matches.parameters()]
+    optimizer, path = theirs(**matches.arguments(rule, hyper, KERAS)), []
+    optimizer.build(variables)
+    for t, grads in enumerate(matches.gradients()):
+        if t == matches.HALVED:
+            optimizer.learning_rate = float(optimizer.learning_rate) / 2
+        optimizer.apply([keras.ops.convert_to_tensor(g, dtype="float64") for g in grads])
+        path.append([v.numpy().tolist() for v in variables])
+    return path
+
+
 if __name__ == "__main__":
     keras.config.set_floatx("float64")  # else even the learning rate would be kept in float32
-    json.dump([run(name, options) for name, options in json.loads(sys.argv[1])], sys.stdout)
+    work = sys.argv[1]
+    made = matched_walks() if work == "matches" else [run(name, options) for name, options in json.loads(work)]
+    json.dump(made, sys.stdout)

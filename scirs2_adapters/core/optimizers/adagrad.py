@@ -20,8 +20,8 @@ class Adagrad(Rule, decay="l2", sparse="exact"):
     lr_decay = nonnegative(0.0, "decay of the step size with the number of steps")
     initial_accumulator_value = nonnegative(0.0, "first value of the sums of squares")
     eps = nonnegative(1e-10, "added to the root")
-    others = {"initial_accumulator_value": 0.1, "eps": 1e-7, "eps_place": "inside"}
-    matches = {"torch": {}, "optax": others, "keras": others | {"learning_rate": 1e-3}}
+    others = {"initial_accumulator_value": 0.1, "eps_place": "inside"}
+    matches = {"torch": {}, "optax": others | {"eps": 1e-7}, "keras": others | {"learning_rate": 1e-3}}
 
     def coefficients(self, math, t):
         return {**places(self), "lr": self.learning_rate / (1 + (t - 1) * self.lr_decay)}
