@@ -52,8 +52,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: Imports that would run upward or close a circle, with the reason why they stay. Each stands inside a
 #: function or under `TYPE_CHECKING`.
 LAZY: dict[Edge, str] = {
-    ("adapters/torch/executors/sparse_rows.py", "adapters/torch/dispatch/param_entry.py"): "being untangled",
-    ("core/cpu/between.py", "core/cpu/engine.py"): "being untangled",
     ("core/rule.py", "core/program/explain.py"): "`rule.explain()` shows the recorded formula",
     ("core/numpy_state.py", "core/numpy_optimizer.py"): "being untangled",
 }

@@ -7,11 +7,15 @@ import pytest
 
 from tests.boundaries.support import ADAPTERS, PACKAGE, ROOT, frameworks, imports, python_files, relative
 
+OLD_MODULES = {"scirs2_adapters.adapters._names": "it keeps the modules that pickles of version 0.1 name importable"}
+
 #: What an adapter may import besides core, itself and the frameworks it requires: import prefix -> reason.
 ALSO = {
     "hf": {
         "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch adapter's"
     },
+    "sklearn": OLD_MODULES,
+    "tf": OLD_MODULES,
     "torch": {"triton": "torch's CUDA builds bring it; it is imported when a kernel for a CUDA device is first built"},
 }
 
