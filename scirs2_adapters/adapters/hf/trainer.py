@@ -1,10 +1,9 @@
-"""Our optimizers in the Trainer, by three doors: a pair of class and keywords, a subclass of a Trainer, a name.
+"""Our optimizers in the Trainer, in three ways: as class and keywords, by a subclass of a Trainer, by name.
 
-All three take what `TrainingArguments` hold from the arguments of the Trainer at the moment when it makes its
-optimizer, for a hyperparameter search changes them. `with_optimizer` overrides the hook that also serves FSDP and
-trainers that take no `optimizer_cls_and_kwargs`. `register` adds names to the closed list behind
-`TrainingArguments(optim=...)`, which is private to transformers: its parts are looked up and checked when `register` is
-called, before anything is changed.
+All three read `TrainingArguments` when the Trainer makes its optimizer, because a hyperparameter search changes them.
+`with_optimizer` overrides a method of the Trainer that FSDP calls too, and that trainers have which take no
+`optimizer_cls_and_kwargs`. `register` adds names to the enumeration behind `TrainingArguments(optim=...)`, which is
+private to transformers: its parts are looked up and checked before anything is changed.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from transformers import Trainer, TrainingArguments
@@ -23,13 +22,40 @@ from scirs2_adapters.core import Rule, get, names, with_closure
 from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
 from scirs2_adapters.core.synonyms import similar_name
 
-from .argument_names import FROM_ARGS, Asked, asked, offered, read, settle, trainer_obstacle, words_of
-from .deepspeed import HOOK, Optimizer, building, built_by, chosen_by, complete, refuse_flat, refuse_replacement, served
+from .argument_names import (
+    FROM_ARGS,
+    Keywords,
+    OptimizerRequest,
+    offered,
+    read,
+    request,
+    settle,
+    trainer_obstacle,
+    words_of,
+)
+from .deepspeed import (
+    HOOK,
+    Hook,
+    Optimizer,
+    Params,
+    built_by,
+    calling_trainer,
+    chosen_by,
+    complete,
+    completing,
+    refuse_flat,
+    refuse_replacement,
+)
 
 PREFIX = "scirs2_"
+#: transformers' enumeration behind `TrainingArguments(optim=...)`, of which `register` changes private parts.
+NameEnum: TypeAlias = Any
+ClassAndKeywords = tuple[type[Optimizer], Keywords]
+#: What the Trainer's table has for each name: a function of the context in which the optimizer is made.
+Handler = Callable[[Any], ClassAndKeywords]
 
 
-def optim(name: str | Rule, args: TrainingArguments, **hyper: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
+def optim(name: str | Rule, args: TrainingArguments, **hyper: Any) -> ClassAndKeywords:
     """The pair that `Trainer(optimizer_cls_and_kwargs=...)` takes, in a fresh dict.
 
     The learning rate and the weight decay are those of `args`, and for Adam and AdamW the betas and epsilon too, as
@@ -39,60 +65,60 @@ def optim(name: str | Rule, args: TrainingArguments, **hyper: Any) -> tuple[Call
     Example:
         Trainer(model, args, train_dataset=data, optimizer_cls_and_kwargs=optim("lion", args))
     """
-    wanted = asked("optim", name, hyper)
-    cls, shown = pair(wanted, args)
-    first = dict(shown)
+    wanted = request("optim", name, hyper)
+    cls, keywords = pair(wanted, args)
+    at_first = dict(keywords)
 
-    def build(params: Any, given: dict[str, Any]) -> Optimizer:
+    def build(params: Params, passed: Keywords) -> Optimizer:
         """With the arguments of now, and what the user has changed in the dict since."""
-        trainer, model = building()
-        changed = {k: v for k, v in given.items() if k not in first or not _unchanged(v, first[k])}
+        trainer, model = calling_trainer()
+        changed = {k: v for k, v in passed.items() if k not in at_first or not _unchanged(v, at_first[k])}
         _, settled = pair(wanted.with_keywords(changed), _arguments(wanted, args, trainer))
-        if trainer is not None and (trainer.optimizer_cls_and_kwargs or [None])[0] is made:
+        if trainer is not None and (trainer.optimizer_cls_and_kwargs or [None])[0] is built_cls:
             chosen = chosen_by(getattr(trainer, HOOK), trainer.args, model)
             params = [params, *chosen.values()][-1]
         return complete(wanted.preset(), cls(params, **settled))
 
-    made = built_by(cls, build)
-    return made, shown
+    built_cls = built_by(cls, build)
+    return built_cls, keywords
 
 
-def _unchanged(a: Any, b: Any) -> bool:
+def _unchanged(a: object, b: object) -> bool:
     return a is b or (not isinstance(a, torch.Tensor) and type(a) is type(b) and bool(a == b))
 
 
-def _arguments(wanted: Asked, args: Any, trainer: Any) -> Any:
+def _arguments(wanted: OptimizerRequest, args: TrainingArguments, trainer: Trainer | None) -> TrainingArguments:
     """The arguments of the Trainer; if others were given, these must agree until a search changes the Trainer's."""
     if trainer is None or trainer.args is args:
         return args
     for word in words_of(wanted.rule).values() if trainer.hp_search_backend is None else ():
-        if (value := getattr(args, word)) != (theirs := getattr(trainer.args, word)):
-            worded = f"must be the arguments of the Trainer, whose `{word}` is {theirs!r}"
-            raise bad_value(
-                wanted.call, "args", worded, f"{word}={value!r}", "Or use `with_optimizer`, which takes none."
-            )
+        value, of_trainer = getattr(args, word), getattr(trainer.args, word)
+        if value != of_trainer:
+            worded = f"must be the arguments of the Trainer, whose `{word}` is {of_trainer!r}"
+            way_out = "Or use `with_optimizer`, which takes none."
+            raise bad_value(wanted.call, "args", worded, f"{word}={value!r}", way_out)
     return trainer.args
 
 
-def pair(wanted: Asked, args: Any) -> tuple[type[Optimizer], dict[str, Any]]:
+def pair(wanted: OptimizerRequest, args: TrainingArguments) -> ClassAndKeywords:
     """The class and all keywords, or the error that the user should see before training begins."""
     if not isinstance(args, TrainingArguments):
         raise bad_type(wanted.call, "args", "must be the `TrainingArguments` of the run", args)
     refuse_replacement(wanted.call, args)
     settled = settle(wanted, args)
     refuse_flat(wanted.call, args, try_out(wanted, settled))
-    return native(wanted.rule), settled
+    return torch_class(wanted.rule), settled
 
 
-def native(rule: type[Rule]) -> type[Optimizer]:
+def torch_class(rule: type[Rule]) -> type[Optimizer]:
     """The torch adapter's class of this optimizer."""
-    found: type[Optimizer] = getattr(adapter, rule.__name__)
-    return found
+    cls: type[Optimizer] = getattr(adapter, rule.__name__)
+    return cls
 
 
-def try_out(wanted: Asked, given: Mapping[str, Any]) -> Optimizer:
-    """Build the optimizer once over nothing, so that a bad value is refused here and not when training starts."""
-    return native(wanted.rule)([torch.empty(0)], **given)
+def try_out(wanted: OptimizerRequest, keywords: Keywords) -> Optimizer:
+    """Build the optimizer over an empty tensor, so that a bad value is refused now and not when training starts."""
+    return torch_class(wanted.rule)([torch.empty(0)], **keywords)
 
 
 def with_optimizer(trainer: type, name: str | Rule, **hyper: Any) -> type:
@@ -105,11 +131,11 @@ def with_optimizer(trainer: type, name: str | Rule, **hyper: Any) -> type:
     """
     if not (isinstance(trainer, type) and issubclass(trainer, Trainer)):
         raise bad_type("with_optimizer", "trainer", "must be `transformers.Trainer` or a subclass of it", trainer)
-    wanted = asked("with_optimizer", name, hyper)
-    try_out(wanted, {k: v for k, v in wanted.hyper.items() if k not in ("lr", *FROM_ARGS)})
+    wanted = request("with_optimizer", name, hyper)
+    try_out(wanted, {k: v for k, v in wanted.keywords.items() if k not in ("lr", *FROM_ARGS)})
     members = {
         HOOK: _hook(trainer, wanted),
-        "create_optimizer": _checked(trainer, native(wanted.rule)),
+        "create_optimizer": _checked(trainer, torch_class(wanted.rule)),
         "__doc__": trainer.__doc__,
         "__module__": trainer.__module__,
         "__qualname__": trainer.__qualname__,
@@ -117,49 +143,50 @@ def with_optimizer(trainer: type, name: str | Rule, **hyper: Any) -> type:
     return types.new_class(trainer.__name__, (trainer,), exec_body=lambda namespace: namespace.update(members))
 
 
-def _hook(trainer: Any, wanted: Asked) -> Any:
-    """The hook, static where the base's is, which may choose the parameters."""
+def _hook(trainer: type[Trainer], wanted: OptimizerRequest) -> Hook | staticmethod:
+    """The overriding hook. It is static where the base's is, and takes the parameters that the base's chooses."""
 
-    def answer(base: Callable[..., tuple[Any, dict[str, Any]]], args: Any, model: Any) -> tuple[Any, dict[str, Any]]:
+    def answer(hook: Hook, args: TrainingArguments, model: torch.nn.Module | None) -> ClassAndKeywords:
         cls, settled = pair(wanted, args)
-        return served(wanted.preset(), cls), settled | chosen_by(base, args, model)
+        return completing(wanted.preset(), cls), settled | chosen_by(hook, args, model)
 
-    def static(args: Any, model: Any = None) -> tuple[Any, dict[str, Any]]:
+    @functools.wraps(getattr(trainer, HOOK))
+    def static(args: TrainingArguments, model: torch.nn.Module | None = None) -> ClassAndKeywords:
         return answer(getattr(trainer, HOOK), args, model)
 
-    def method(self: Any, args: Any, model: Any = None) -> tuple[Any, dict[str, Any]]:
+    @functools.wraps(getattr(trainer, HOOK))
+    def method(self: Trainer, args: TrainingArguments, model: torch.nn.Module | None = None) -> ClassAndKeywords:
         return answer(functools.partial(getattr(trainer, HOOK), self), args, model)
 
-    is_static = isinstance(inspect.getattr_static(trainer, HOOK), staticmethod)
-    chosen = functools.wraps(getattr(trainer, HOOK))(static if is_static else method)
-    return staticmethod(chosen) if is_static else chosen
+    return staticmethod(static) if isinstance(inspect.getattr_static(trainer, HOOK), staticmethod) else method
 
 
-def _checked(trainer: Any, cls: type[Optimizer]) -> Callable[..., Any]:
-    """`create_optimizer` that refuses a base whose own makes another optimizer."""
+def _checked(trainer: type[Trainer], cls: type[Optimizer]) -> Callable[..., Optimizer]:
+    """`create_optimizer` that refuses a base whose `create_optimizer` makes another optimizer."""
 
     @functools.wraps(trainer.create_optimizer)
-    def create_optimizer(self: Any, *args: Any, **keywords: Any) -> Any:
-        given = self.optimizer is not None or self.optimizer_cls_and_kwargs is not None
-        made = trainer.create_optimizer(self, *args, **keywords)
-        if not given and not _has(self.optimizer, cls):
-            theirs, self.optimizer = self.optimizer, None
+    def create_optimizer(self: Trainer, *args: object, **keywords: object) -> Optimizer:
+        given_by_user = self.optimizer is not None or self.optimizer_cls_and_kwargs is not None
+        optimizer: Optimizer = trainer.create_optimizer(self, *args, **keywords)
+        if not given_by_user and not _has(self.optimizer, cls):
+            other, self.optimizer = self.optimizer, None
             worded = (
                 f"must be a Trainer that makes the optimizer it is asked for; `{trainer.__name__}.create_optimizer`"
+                f" makes its own, where {cls.__name__} is asked for"
             )
-            worded += f" makes its own, where {cls.__name__} is asked for"
             way_out = f"Call `super().create_optimizer()` there, or override `{HOOK}` instead."
-            raise bad_value("with_optimizer", "trainer", worded, type(theirs).__name__, way_out)
-        return made
+            raise bad_value("with_optimizer", "trainer", worded, type(other).__name__, way_out)
+        return optimizer
 
     return create_optimizer
 
 
-def _has(optimizer: Any, cls: type[Optimizer]) -> bool:
-    """Whether this is an optimizer of the class, or one around it."""
-    around = getattr(optimizer, "__dict__", {}).values()
-    held = [x for value in around for x in (value if isinstance(value, (list, tuple)) else [value])]
-    return any(isinstance(x, cls) for x in (optimizer, *held))
+def _has(optimizer: object, cls: type[Optimizer]) -> bool:
+    """Whether this is an optimizer of the class, or a wrapper of one or of several."""
+    candidates = [optimizer]
+    for value in getattr(optimizer, "__dict__", {}).values():
+        candidates += value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(candidate, cls) for candidate in candidates)
 
 
 def register() -> None:
@@ -168,17 +195,17 @@ def register() -> None:
     Hyperparameters go into `optim_args="beta1=0.95,beta2=0.98"`. It can be called again, and must be called in each
     process before its arguments are read.
     """
-    words, handlers = _private_parts()
+    enumeration, handlers = _private_parts()
     for name in offered():
         word = PREFIX + name
-        if word not in words._value2member_map_:
-            _add_member(words, word)
-        handlers.setdefault(words(word), functools.partial(_handle, name))
-    _explain_missing(words)
+        if word not in enumeration._value2member_map_:
+            _add_member(enumeration, word)
+        handlers.setdefault(enumeration(word), functools.partial(_handle, name))
+    _explain_missing(enumeration)
 
 
-def _private_parts() -> tuple[Any, Any]:
-    """The list of names and the table of handlers, or an error that tells the other ways."""
+def _private_parts() -> tuple[NameEnum, dict[object, Handler]]:
+    """The enumeration of names and the table of handlers, or an error that tells the other ways."""
     try:
         from transformers.trainer_optimizer import _OPTIMIZER_HANDLERS
         from transformers.training_args import OptimizerNames
@@ -197,26 +224,26 @@ def _private_parts() -> tuple[Any, Any]:
     return OptimizerNames, _OPTIMIZER_HANDLERS
 
 
-def _add_member(words: Any, word: str) -> None:
-    """One more member of a closed enumeration, made as its own class statement would have made it."""
+def _add_member(enumeration: NameEnum, word: str) -> None:
+    """Add a member to an enumeration, as its class statement would have made it."""
     key = word.upper()
-    member = str.__new__(words, word)
-    member._name_, member._value_, member.__objclass__ = key, word, words
-    member._sort_order_ = len(words._member_names_)
-    words._member_names_.append(key)
-    words._member_map_[key] = words._value2member_map_[word] = member
-    type.__setattr__(words, key, member)
+    member = str.__new__(enumeration, word)
+    member._name_, member._value_, member.__objclass__ = key, word, enumeration
+    member._sort_order_ = len(enumeration._member_names_)
+    enumeration._member_names_.append(key)
+    enumeration._member_map_[key] = enumeration._value2member_map_[word] = member
+    type.__setattr__(enumeration, key, member)
 
 
-def _explain_missing(words: Any) -> None:
-    """The closed list's own error for a name it has not, but one of ours for a name that begins as ours do."""
-    theirs = words._missing_.__func__
-    if getattr(theirs, "explains", False):
+def _explain_missing(enumeration: NameEnum) -> None:
+    """For an unknown name that begins as ours do, raise an error of ours; for others leave the enumeration's."""
+    original = enumeration._missing_.__func__
+    if getattr(original, "explains", False):
         return
 
-    def _missing_(cls: Any, value: Any) -> Any:
+    def _missing_(cls: NameEnum, value: object) -> object:
         if not (isinstance(value, str) and value.startswith(PREFIX)):
-            return theirs(cls, value)
+            return original(cls, value)
         known, name = [PREFIX + n for n in offered()], value.removeprefix(PREFIX).casefold()
         reason = trainer_obstacle(get(name)) if name in (*names(), *with_closure()) else ""
         hint = similar_name(name, offered()).replace("`", f"`{PREFIX}", 1)
@@ -224,11 +251,11 @@ def _explain_missing(words: Any) -> None:
         raise bad_value("TrainingArguments", "optim", worded, value, "" if reason else hint)
 
     _missing_.explains = True  # type: ignore[attr-defined]
-    words._missing_ = classmethod(_missing_)
+    enumeration._missing_ = classmethod(_missing_)
 
 
-def _handle(name: str, context: Any) -> tuple[Any, dict[str, Any]]:
+def _handle(name: str, context: Any) -> ClassAndKeywords:
     """What the Trainer's table of handlers calls for one of our names."""
-    wanted = read(PREFIX + name, name, native(get(name)), context.optim_args or {})
+    wanted = read(PREFIX + name, name, torch_class(get(name)), context.optim_args or {})
     cls, settled = pair(wanted, context.args)
-    return served(wanted.preset(), cls), settled
+    return completing(wanted.preset(), cls), settled
