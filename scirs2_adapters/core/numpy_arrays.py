@@ -20,6 +20,8 @@ from .slots import Leaf
 #: Keys are typed loosely, as a mapping is invariant in them: a dict of strings must do.
 Arrays = Mapping[Any, np.ndarray] | Sequence[np.ndarray]
 
+#: Of the arrays that are their own carriers. Comparing with these is the quick check of an array.
+DTYPES = frozenset(np.dtype(name) for name, stored in storage.STORAGES.items() if stored.carrier == name)
 _PLAIN = (np.ndarray, np.memmap)
 _NATIVE = "in this machine's byte order"
 
@@ -62,16 +64,16 @@ class Parameters(Mapping[Hashable, np.ndarray]):
 
 def present(call: str, params: Parameters, keys: Sequence[Hashable]) -> dict[Hashable, np.ndarray]:
     """The arrays under these keys as they are now."""
-    found = {}
+    arrays, container = {}, params.container
     for key in keys:
         try:
-            found[key] = params[key]
+            arrays[key] = container[key]
         except LookupError:
             worded = "is no longer in the dict or list that the optimizer was made with"
             way_out = "Put it back, or give no gradient for it."
-            held = len(params.container)
-            raise bad_value(call, f"params[{key!r}]", worded, f"{held} of {len(params)} arrays", way_out) from None
-    return found
+            count = len(container)
+            raise bad_value(call, f"params[{key!r}]", worded, f"{count} of {len(params)} arrays", way_out) from None
+    return arrays
 
 
 def leaf(call: str, key: Hashable, p: Any, layout: str) -> Leaf:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,19 +11,18 @@ from . import numpy_arrays as door
 from . import numpy_state as memory
 from . import routing
 from .cpu import storage
-from .cpu.engine import Batch, address, plan, run
 from .cpu.kernel import kernel_obstacle
 from .errors import bad_type, bad_value
 from .fields import Field, flag
 from .matrix import LAYOUT, OUTPUTS_FIRST
 from .numpy_arrays import Arrays, carried
-from .ops import HOST_SCALARS
-from .program.recorded import Program, record
+from .numpy_executors import ArrayExecutor, KernelExecutor, NumpyExecutor, ParamArrays
+from .ops import HOST_SCALARS, Scalars
 from .registry import get
 from .rule import Rule
 from .slots import Extent
-from .step import reference as plain
-from .step.options import StateDtype, check_path, check_state_dtype, slot_dtype, takes_host
+from .step.options import StateDtype, check_path, check_state_dtype, slot_dtype
+from .step.plan import ParamEntry, choose_paths, coefficient_rows, param_entry
 
 _CALL = "HostOptimizer"
 _STEP = f"{_CALL}.step"
@@ -31,6 +30,13 @@ _STEP = f"{_CALL}.step"
 THREADS = Field(None, "", "must be None or a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
 SKIP = flag(False, "")
 OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite")
+
+
+class CheckedMemory(NamedTuple):
+    """The slots of a parameter that have been checked: name, array and shape, and the arrays alone."""
+
+    triples: list[tuple[str, np.ndarray, tuple[int, ...]]]
+    arrays: list[np.ndarray]
 
 
 class HostOptimizer:
@@ -84,31 +90,38 @@ class HostOptimizer:
     def _begin(self) -> None:
         """Before the first step; which rule steps which array is said once."""
         self.state: memory.Memory = {}
-        self._route(self.state)
+        self._entries: dict[Hashable, ParamEntry] = {}
+        self._executor: ArrayExecutor | None = None
+        self.route(self.state)
         self._decide()
         routing.say(_CALL, [(self.rule, leaf) for leaf in self._leaves.values()])
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
         self.model = {s.name: float(s.initial_value(self.rule)) for s in self.rule.model_slots()}
         self.skipped_steps = 0
-        self._checked: dict[Hashable, dict[str, np.ndarray]] = {}
-        self._plans: dict[Any, list[tuple[Batch, list[int]]]] = {}
+        self._checked: dict[Hashable, CheckedMemory] = {}
+        self._form: tuple[list[Hashable], list[np.dtype]] = ([], [])
 
-    def _route(self, state: Mapping[Hashable, Any]) -> None:
+    def route(self, state: Mapping[Hashable, Iterable[str]]) -> None:
         """Which rule steps which array, by which program: as long as no hyperparameter changes. Memory settles it."""
+        programs = [entry.program for entry in self._entries.values()]
         self._leaves = {key: leaf.holding(state.get(key, leaf.held)) for key, leaf in self._leaves.items()}
-        self._rules = {key: self.rule.route(leaf) for key, leaf in self._leaves.items()}
-        self._programs = {key: record(self._rules[key], leaf) for key, leaf in self._leaves.items()}
+        self._entries = {key: param_entry(i, self.rule, leaf) for i, (key, leaf) in enumerate(self._leaves.items())}
+        if programs != [entry.program for entry in self._entries.values()]:
+            self._executor = None
 
     def _decide(self) -> None:
         """Which path steps them, for as long as no structure changes."""
-        programs, leaves = self._programs, self._leaves.items()
-        reasons = [programs[k].kernel_obstacle or kernel_obstacle(self._dtypes(k, p.dtype)) for k, p in leaves]
-        self._host = takes_host(_CALL, self.kernel, next((r for r in reasons if r), None))
+        obstacles = [
+            entry.program.kernel_obstacle or kernel_obstacle(self._dtypes(key, entry.leaf.dtype))
+            for key, entry in self._entries.items()
+        ]
+        self._executor = None
+        self._by_kernel = choose_paths(_CALL, [self.kernel] * len(obstacles), obstacles, one_path=True)[0]
 
     def _dtypes(self, key: Hashable, gradient: str) -> dict[str, str]:
-        leaf = self._leaves[key]
-        slots = self._rules[key].slots(leaf)
-        return {"p": leaf.dtype, "g": gradient} | {s.name: slot_dtype(s, leaf.dtype, self.state_dtype) for s in slots}
+        entry = self._entries[key]
+        dtypes = {s.name: slot_dtype(s, entry.leaf.dtype, self.state_dtype) for s in entry.program.slots}
+        return {"p": entry.leaf.dtype, "g": gradient} | dtypes
 
     def replace(self, **changes: Any) -> None:
         """Change hyperparameters between steps, as a schedule does: `opt.replace(learning_rate=1e-4)`.
@@ -116,7 +129,7 @@ class HostOptimizer:
         Memory that the new ones ask for begins as at a first step; memory that they do not ask for is dropped.
         """
         before, self.rule = self.rule.kernel_key(), self.rule.replace(**changes)
-        self._route(self.state)
+        self.route(self.state)
         if self.rule.kernel_key() == before:  # numbers only, as at every step of a schedule
             return
         self._decide()
@@ -128,28 +141,38 @@ class HostOptimizer:
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
-        # numpy's arithmetic turns arrays of no axes into its scalars
-        given = {
-            k: np.asarray(g) if isinstance(g, np.generic) else g
-            for k, g in door.items(_STEP, "grads", grads)
-            if g is not None
-        }
-        for key, g in given.items():
-            self.check_gradient(key, g)
-        keys = [k for k in self.params if k in given]
-        now = self.follow(keys)
+        by_key = self._gradients(grads)
+        keys = [k for k in self.params if k in by_key]
+        params, ordered = self.follow(keys), [by_key[k] for k in keys]
         if not keys:
             return
-        if self.skip_nonfinite and not door.all_finite([given[k] for k in keys]):
+        if self.skip_nonfinite and not door.all_finite(ordered):
             self.skipped_steps += 1
             return
-        for key in keys:
-            if key not in self.state:
-                self.state[key] = self.fresh(key)
-        each = {key: {"p": carried(now[key]), "g": carried(given[key]), **self._slots(key)} for key in keys}
-        (self._step_host if self._host else self._step_plain)(keys, given, each)
+        arrays = self._arrays(params, ordered)
+        executor = self._executor_of(keys, ordered)
+        entries, counts = [self._entries[k] for k in keys], [self.steps[k] for k in keys]
+        scalars, rows = coefficient_rows(
+            [entry.coefficient_key(t) for entry, t in zip(entries, counts, strict=True)],
+            lambda i: _scalars(entries[i], counts[i] + 1),
+        )
+        self.model |= executor.run(arrays, scalars, rows, self.model, self.threads)
         for key in keys:
             self.steps[key] += 1
+
+    def _gradients(self, grads: Arrays) -> dict[Hashable, np.ndarray]:
+        """The gradients that there are, checked; the usual ones here, without a call for each."""
+        by_key, leaves = {}, self._leaves
+        for key, g in door.items(_STEP, "grads", grads):
+            if g is None:
+                continue
+            leaf = leaves.get(key)
+            if leaf is None or type(g) is not np.ndarray or g.shape != leaf.shape or g.dtype not in door.DTYPES:
+                # numpy's arithmetic turns arrays of no axes into its scalars
+                g = np.asarray(g) if isinstance(g, np.generic) else g
+                self.check_gradient(key, g)
+            by_key[key] = g
+        return by_key
 
     def check_gradient(self, key: Hashable, g: Any) -> None:
         """Refuse what is no gradient of a parameter of ours."""
@@ -161,7 +184,7 @@ class HostOptimizer:
     def follow(self, keys: list[Hashable]) -> dict[Hashable, np.ndarray]:
         """The parameters as the caller has them now. One that is another array than last time must be of its form."""
         now = door.present(_STEP, self.params, keys)
-        changed = [k for k in keys if now[k] is not self._last[k]]
+        changed = [k for k in keys if now[k] is not self._last[k] or now[k].shape != self._leaves[k].shape]
         for key in changed:
             leaf, was = door.leaf(_STEP, key, now[key], self.layout), self._leaves[key]
             if (leaf.shape, leaf.dtype) != (was.shape, was.dtype):
@@ -176,26 +199,42 @@ class HostOptimizer:
             self._last |= now
         return now
 
-    def _slots(self, key: Hashable) -> dict[str, np.ndarray]:
-        """The memory of a parameter, of which a kernel knows addresses only: each array is looked at when it is new,
-        and always for whether it may be written.
+    def _arrays(self, params: Mapping[Hashable, np.ndarray], grads: Sequence[np.ndarray]) -> list[ParamArrays]:
+        """What an executor steps. It knows addresses only, so memory is checked when it is new, and always for whether
+        it has kept its shape and may be written.
         """
-        held, checked = self.state[key], self._checked.get(key)
-        if checked is None or any(held.get(n) is not x or not x.flags.writeable for n, x in checked.items()):
-            checked = {}
-            for name, first in self.fresh(key).items():
-                x, place = held.get(name), f"state[{key!r}][{name!r}]"
-                if not isinstance(x, np.ndarray) or x.shape != first.shape or x.dtype != first.dtype:
-                    worded = f"must be an array of shape {first.shape} and dtype {first.dtype}"
-                    raise bad_value(_STEP, place, worded, x)
-                door.check_writeable(_STEP, place, x)
-                checked[name] = x
-            self._checked[key] = checked
-        return checked
+        arrays = []
+        for (key, p), g in zip(params.items(), grads, strict=True):
+            if key not in self.state:
+                self.state[key] = self.fresh(key)
+            slots, checked = self.state[key], self._checked.get(key)
+            for name, x, shape in checked.triples if checked else ():
+                if slots.get(name) is not x or x.shape != shape or not x.flags.writeable:
+                    checked = None
+                    break
+            if checked is None:
+                checked = self._checked[key] = self._check_memory(key)
+            arrays.append([p, g, *checked.arrays])
+            if p.dtype not in door.DTYPES or g.dtype not in door.DTYPES:
+                arrays[-1][:2] = carried(p), carried(g)
+        return arrays
+
+    def _check_memory(self, key: Hashable) -> CheckedMemory:
+        """Refuses memory that is not of the form that the rule asks for."""
+        slots, triples = self.state[key], []
+        for name, first in self.fresh(key).items():
+            x, place = slots.get(name), f"state[{key!r}][{name!r}]"
+            if not isinstance(x, np.ndarray) or x.shape != first.shape or x.dtype != first.dtype:
+                worded = f"must be an array of shape {first.shape} and dtype {first.dtype}"
+                raise bad_value(_STEP, place, worded, x)
+            door.check_writeable(_STEP, place, x)
+            triples.append((name, x, x.shape))
+        return CheckedMemory(triples, [x for _, x, _ in triples])
 
     def fresh(self, key: Hashable) -> dict[str, np.ndarray]:
         """The memory of a parameter before its first step."""
-        leaf, rule, dtypes, made = self._leaves[key], self._rules[key], self._dtypes(key, "float32"), {}
+        entry, dtypes, made = self._entries[key], self._dtypes(key, "float32"), {}
+        leaf, rule = entry.leaf, entry.rule
         for s in rule.slots(leaf):
             if s.extent is Extent.MODEL:
                 continue
@@ -209,63 +248,15 @@ class HostOptimizer:
                 made[s.name][...] = storage.store(first, dtypes[s.name])
         return made
 
-    def _scalars(self, key: Hashable) -> dict[str, Any]:
-        rule = self._rules[key]
-        return {**rule.scalars(HOST_SCALARS, self.steps[key] + 1), **rule.leaf_coefficients(self._leaves[key])}
-
-    def _rows(self, keys: list[Hashable]) -> tuple[list[dict[str, Any]], np.ndarray | None]:
-        """The scalars of these arrays, those that are the same said once, and which of them each array takes."""
-        per_parameter = self.rule.per_parameter
-        first: dict[Any, int] = {}
-        rows = [first.setdefault((self.steps[k], k if per_parameter else None), len(first)) for k in keys]
-        scalars = [self._scalars(keys[rows.index(r)]) for r in range(len(first))]
-        return scalars, None if len(first) == 1 else np.array(rows, dtype=np.int64)
-
-    def _planned(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray]) -> list[tuple[Batch, list[int]]]:
-        """The batches of a step over these arrays; those of the last one if nothing has changed."""
-        dtypes = [storage.name(grads[k].dtype) for k in keys]
-        programs = [self._programs[k] for k in keys]
-        identity = (tuple(keys), tuple(dtypes), tuple(programs))
-        if identity not in self._plans:
-            each = zip(keys, dtypes, programs, strict=True)
-            self._plans = {identity: plan([(p, self._leaves[k].shape, self._dtypes(k, d)) for k, d, p in each])}
-        return self._plans[identity]
-
-    def _step_host(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray], each: Mapping[Any, Any]) -> None:
-        batches = self._planned(keys, grads)
-        tables, lent = [], []
-        for batch, members in batches:
-            addresses = []
-            for key in (keys[i] for i in members):
-                arrays = each[key]
-                for name, x in arrays.items():
-                    if not (x.flags.c_contiguous and x.flags.aligned):
-                        arrays[name] = np.require(x, requirements=["C", "A"])
-                        lent.append((name, x, arrays[name]))
-                addresses.append([address(arrays[name]) for name in batch.arrays])
-            tables.append(np.array(addresses, dtype=np.int64))
-        scalars, rows = zip(*(self._rows([keys[i] for i in members]) for _, members in batches), strict=True)
-        self.model |= run([b for b, _ in batches], tables, scalars, rows, self.model, self.threads)
-        for name, own, copy in lent:
-            if name != "g":
-                own[...] = copy
-
-    def _step_plain(self, keys: list[Hashable], grads: Mapping[Hashable, np.ndarray], each: Mapping[Any, Any]) -> None:
-        by_program: dict[Program, list[Hashable]] = {}
-        for key in keys:
-            by_program.setdefault(self._programs[key], []).append(key)
-        for program, members in by_program.items():
-            leaves = []
-            for key in members:
-                dtypes = self._dtypes(key, grads[key].dtype.name)
-                compute = storage.compute_dtype(dtypes["p"])
-                wide = {n: storage.load(x, dtypes[n]).astype(compute, copy=False) for n, x in each[key].items()}
-                leaves.append(wide | self.model)
-            for key, new in zip(members, plain.step(program, leaves, [self._scalars(k) for k in members]), strict=True):
-                dtypes = self._dtypes(key, "float32")
-                for name in each[key].keys() - {"g"}:
-                    each[key][name][...] = storage.store(np.asarray(new[name]), dtypes[name])
-                self.model |= {n: float(new[n]) for n in self.model}
+    def _executor_of(self, keys: list[Hashable], grads: Sequence[np.ndarray]) -> ArrayExecutor:
+        """The executor of a step over these arrays: that of the last step if nothing has changed."""
+        form = (keys, [g.dtype for g in grads])
+        if self._executor is None or form != self._form:
+            dtypes = [self._dtypes(k, storage.name(g.dtype)) for k, g in zip(keys, grads, strict=True)]
+            members = [self._entries[k] for k in keys]
+            entries = [(e.program, e.leaf.shape, d) for e, d in zip(members, dtypes, strict=True)]
+            self._executor, self._form = (KernelExecutor if self._by_kernel else NumpyExecutor)(entries), form
+        return self._executor
 
     def explain(self) -> str:
         """Which rule steps which array, a line for each, and why."""
@@ -294,7 +285,11 @@ class HostOptimizer:
         self.__init__(kept["rule"], door.thawed(kept["params"]), **options)  # type: ignore[misc]
         self.steps, self.state = dict(kept["steps"]), memory.owned(kept["state"])
         self.model, self.skipped_steps = dict(kept["model"]), kept.get("skipped_steps", 0)
-        self._route(self.state)
+        self.route(self.state)
+
+
+def _scalars(entry: ParamEntry, t: int) -> Scalars:
+    return {**entry.rule.scalars(HOST_SCALARS, t), **entry.rule.leaf_coefficients(entry.leaf)}
 
 
 def _rule(given: Rule | str) -> Rule:

@@ -64,11 +64,11 @@ def fitting(optimizer: HostOptimizer, call: str, given: Any, strict: bool) -> di
     which rule steps what.
     """
     _check_head(optimizer, call, given)
-    optimizer._route(routing.slots_of(optimizer.params, given["state"]))
+    optimizer.route(routing.slots_of(optimizer.params, given["state"]))
     try:
         return _taken(optimizer, call, given, strict)
     except (ValueError, TypeError):
-        optimizer._route(routing.slots_of(optimizer.params, optimizer.state))
+        optimizer.route(routing.slots_of(optimizer.params, optimizer.state))
         raise
 
 

@@ -61,7 +61,9 @@ class Batch:
         self.by_rows = uses_rows(program)
         self.at_once = program.levels == 0 and all(s.extent in (Extent.FULL, Extent.TENSOR) for s in program.slots)
         self.items = (row_items if self.by_rows else flat_items)(self.shapes)
-        self.numbers = sum(math.prod(s) for s in self.shapes)
+        numbers = sum(math.prod(s) for s in self.shapes)
+        #: How many threads are worth starting.
+        self.most_workers = max(1, min(len(self.items), numbers // SHARE, MAX_WORKERS))
         self.scalars = [program.nodes[i].name for i in self.kernel.passes[0].parts.coefficients]
         self.every_tensor = np.arange(len(self.shapes))
         self._columns = [self._pick(p) for p in self.kernel.passes]
@@ -73,10 +75,6 @@ class Batch:
         if (compiled := over_numbers(self.kernel)) is None:
             return None
         return Batch(self.program, [()] * len(self.shapes), compiled.dtypes, compiled=compiled)
-
-    def workers(self, threads: int) -> int:
-        """How many of the threads granted are worth starting."""
-        return max(1, min(threads, len(self.items), self.numbers // SHARE, MAX_WORKERS))
 
     def _pick(self, this: CompiledPass) -> list[int] | None:
         """Which columns of the caller's table a pass needs; None for the table as it is."""
@@ -113,11 +111,12 @@ class Batch:
 
     def _launch(self, level: int, rows: np.ndarray | None, threads: int) -> Launch:
         """Remembered, because the same rows come at each step."""
-        key = (level, threads, b"" if rows is None else rows.tobytes())
+        workers = min(threads, self.most_workers)
+        key = (level, workers, b"" if rows is None else rows.tobytes())
         if (launch := self._launches.get(key)) is None:
             if len(self._launches) >= REMEMBERED:
                 self._launches.clear()
-            launch = self._launches[key] = self._new_launch(level, rows, self.workers(threads))
+            launch = self._launches[key] = self._new_launch(level, rows, workers)
         return launch
 
     def _new_launch(self, level: int, rows: np.ndarray | None, workers: int) -> Launch:

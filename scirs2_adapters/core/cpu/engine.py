@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -28,6 +29,8 @@ AnyBatch = TypeVar("AnyBatch")
 NewBatch = Callable[[Program, Sequence[tuple[int, ...]], Mapping[str, str]], AnyBatch]
 #: Coefficients lie in memory of these types: an array of ctypes tells its address ten times as fast as one of numpy.
 _C_TYPES: dict[str, type[ctypes.c_float | ctypes.c_double]] = {"float32": ctypes.c_float, "float64": ctypes.c_double}
+
+_MOST_WORKERS = operator.attrgetter("most_workers")
 
 
 def default_threads() -> int:
@@ -68,7 +71,8 @@ def run(
     `rows` which of them each tensor takes, or None if there is one. The caller keeps the memory alive and answers for
     its layout.
     """
-    threads = threads or default_threads()
+    if threads is None:
+        threads = default_threads() if max(map(_MOST_WORKERS, batches), default=1) > 1 else 1
     by_levels = []
     for batch, table, coefficients, row in zip(batches, tables, scalars, rows, strict=True):
         if not len(batch.items):

@@ -57,7 +57,7 @@ def frame_bytes() -> int:
 
 def publish(batch: Batch, level: int, rows: Sequence[int], threads: int | None = None) -> int:
     """The number by which calls name this pass; `rows` says which row of coefficients each tensor takes."""
-    workers = batch.workers(threads or default_threads())
+    workers = min(threads or default_threads(), batch.most_workers)
     parts = batch.kernel.passes[level].parts
     content = (batch.program.text, parts, sorted(batch.kernel.dtypes.items()), batch.shapes, tuple(rows), workers)
     name = int.from_bytes(hashlib.sha256(repr(content).encode()).digest()[:7])

@@ -7,17 +7,18 @@ shortest example.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..ops import Scalars
 from ..program.recorded import Program, record
 from ..rule import Rule
 from ..slots import Leaf
 from .options import takes_host
 
 Item = TypeVar("Item")
+Row = TypeVar("Row")
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -34,9 +35,13 @@ class ParamEntry:
     routed: bool
     program: Program
 
+    @functools.cached_property
+    def _coefficient_leaf(self) -> Leaf | None:
+        return self.leaf if self.rule.per_parameter else None
+
     def coefficient_key(self, t: Hashable) -> Hashable:
         """Parameters with equal keys have equal coefficients at step `t`."""
-        return self.group, self.routed, t, self.leaf if self.rule.per_parameter else None
+        return self.group, self.routed, t, self._coefficient_leaf
 
 
 def param_entry(
@@ -56,7 +61,7 @@ def choose_paths(call: str, kernels: Sequence[str], obstacles: Sequence[str | No
     return [takes_host(call, kernel, obstacle) for kernel, obstacle in zip(kernels, obstacles, strict=True)]
 
 
-def coefficient_rows(keys: Sequence[Hashable], make: Callable[[int], Scalars]) -> tuple[list[Scalars], list[int]]:
+def coefficient_rows(keys: Sequence[Hashable], make: Callable[[int], Row]) -> tuple[list[Row], list[int]]:
     """The different rows of coefficients and which one each parameter takes; `make` is called with the place of the
     first parameter of each key.
     """
