@@ -26,7 +26,7 @@ _PLAIN = (np.ndarray, np.memmap)
 _NATIVE = "in this machine's byte order"
 
 
-def items(call: str, argument: str, arrays: Any) -> Iterator[tuple[Hashable, Any]]:
+def items(call: str, argument: str, arrays: object) -> Iterator[tuple[Hashable, Any]]:
     """Name or position, and array."""
     if isinstance(arrays, Mapping):
         return iter(arrays.items())
@@ -76,7 +76,7 @@ def present(call: str, params: Parameters, keys: Sequence[Hashable]) -> dict[Has
     return arrays
 
 
-def leaf(call: str, key: Hashable, p: Any, layout: str) -> Leaf:
+def leaf(call: str, key: Hashable, p: object, layout: str) -> Leaf:
     """A parameter as a rule sees it."""
     name = f"params[{key!r}]"
     _refuse_subclass(call, name, p)
@@ -94,7 +94,7 @@ def check_writeable(call: str, name: str, x: np.ndarray) -> None:
         raise bad_value(call, name, "must be writeable, for it is updated in place", x, way_out)
 
 
-def check_gradient(call: str, key: Hashable, g: Any, shape: tuple[int, ...]) -> None:
+def check_gradient(call: str, key: Hashable, g: object, shape: tuple[int, ...]) -> None:
     """Refuse what is no gradient of a parameter of this shape."""
     name = f"grads[{key!r}]"
     _refuse_subclass(call, name, g)
@@ -104,7 +104,7 @@ def check_gradient(call: str, key: Hashable, g: Any, shape: tuple[int, ...]) -> 
         raise bad_value(call, name, f"must have the parameter's shape {shape}", g)
 
 
-def _refuse_subclass(call: str, name: str, x: Any) -> None:
+def _refuse_subclass(call: str, name: str, x: object) -> None:
     if isinstance(x, np.ndarray) and type(x) not in _PLAIN:
         kind = type(x).__name__
         way_out = f"`{name}.filled(0.0)`" if isinstance(x, np.ma.MaskedArray) else f"`np.asarray({name})`"

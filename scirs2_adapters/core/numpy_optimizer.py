@@ -174,7 +174,7 @@ class HostOptimizer:
             by_key[key] = g
         return by_key
 
-    def check_gradient(self, key: Hashable, g: Any) -> None:
+    def check_gradient(self, key: Hashable, g: object) -> None:
         """Refuse what is no gradient of a parameter of ours."""
         if key not in self._leaves:
             worded = f"has no parameter; there are {sorted(map(str, self.params))}"
@@ -262,11 +262,11 @@ class HostOptimizer:
         """Which rule steps which array, a line for each, and why."""
         return "\n".join(routing.explained([(self.rule, leaf) for leaf in self._leaves.values()]))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> memory.Saved:
         """A copy of all memory by name: plain dicts, arrays and numbers. bfloat16 slots are carried as uint16."""
         return memory.saved(self)
 
-    def load_state_dict(self, saved: Mapping[str, Any], *, strict: bool = True) -> None:
+    def load_state_dict(self, saved: memory.Saved, *, strict: bool = True) -> None:
         """Take over memory saved by `state_dict`; a dict that does not fit is refused before anything is changed.
 
         With `strict=False`, parameters that are not in it, or of another shape, begin anew. Slots that are missing do
@@ -274,12 +274,12 @@ class HostOptimizer:
         """
         vars(self).update(memory.fitting(self, f"{_CALL}.load_state_dict", saved, strict))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> memory.Saved:
         """What is data, and the caller's own dict or list. Plans hold addresses of this process, and are made anew."""
         kept = ("rule", *OPTIONS, "steps", "state", "model", "skipped_steps")
         return {"params": self.params.container} | {name: vars(self)[name] for name in kept}
 
-    def __setstate__(self, kept: dict[str, Any]) -> None:
+    def __setstate__(self, kept: memory.Saved) -> None:
         """A pickle may lie in memory that cannot be written, or that is another's: what is stepped is copied out."""
         options = {k: kept[k] for k in OPTIONS if k in kept}
         self.__init__(kept["rule"], door.thawed(kept["params"]), **options)  # type: ignore[misc]

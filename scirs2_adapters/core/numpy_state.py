@@ -7,7 +7,7 @@ Slots of somebody else's travel along; a slot that is not there begins as at a f
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,25 +29,29 @@ FORMAT_VERSION = 1
 COUNT = Field(0, "", "must be a whole number >= 0", lambda t: t >= 0, kind=int)
 NUMBER = Field(0.0, "", "must be a number", lambda x: True)
 
-Memory = dict[Hashable, dict[str, Any]]
+#: The slots of one parameter by name; those of somebody else may be anything.
+Slots = dict[str, Any]
+Memory = dict[Hashable, Slots]
+#: What `state_dict` returns.
+Saved = dict[str, Any]
 
 
-def owned(state: Mapping[Hashable, Mapping[str, Any]]) -> Memory:
+def owned(state: Mapping[Hashable, Slots]) -> Memory:
     """A copy in writeable memory of its own."""
     return {k: {n: _copied(x) for n, x in slots.items()} for k, slots in state.items()}
 
 
-def kept(held: Mapping[str, Any], fresh: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Of each slot what is held, if it has the form that is asked for now."""
-    fits = {n: n in held and (held[n].shape, held[n].dtype) == (x.shape, x.dtype) for n, x in fresh.items()}
-    return {n: held[n] if fits[n] else x for n, x in fresh.items()}
+def kept(slots: Slots, fresh: Mapping[str, np.ndarray]) -> Slots:
+    """The slots that have the form that is asked for now, and fresh ones in place of the others."""
+    fits = {n: n in slots and (slots[n].shape, slots[n].dtype) == (x.shape, x.dtype) for n, x in fresh.items()}
+    return {n: slots[n] if fits[n] else x for n, x in fresh.items()}
 
 
-def _copied(x: Any) -> Any:
+def _copied(x: object) -> object:
     return np.array(x) if isinstance(x, np.ndarray) else copy.deepcopy(x)
 
 
-def saved(optimizer: HostOptimizer) -> dict[str, Any]:
+def saved(optimizer: HostOptimizer) -> Saved:
     return {
         "format_version": FORMAT_VERSION,
         "rule": optimizer.rule.name,
@@ -59,7 +63,7 @@ def saved(optimizer: HostOptimizer) -> dict[str, Any]:
     }
 
 
-def fitting(optimizer: HostOptimizer, call: str, given: Any, strict: bool) -> dict[str, Any]:
+def fitting(optimizer: HostOptimizer, call: str, given: Saved, strict: bool) -> Saved:
     """What of a dict this optimizer is to take over, by attribute; a dict that does not fit is refused. Its memory says
     which rule steps what.
     """
@@ -72,7 +76,7 @@ def fitting(optimizer: HostOptimizer, call: str, given: Any, strict: bool) -> di
         raise
 
 
-def _taken(optimizer: HostOptimizer, call: str, given: Mapping[str, Any], strict: bool) -> dict[str, Any]:
+def _taken(optimizer: HostOptimizer, call: str, given: Saved, strict: bool) -> Saved:
     known, first = optimizer.params, {k: optimizer.fresh(k) for k in given["state"] if k in optimizer.params}
     wrong = {k: found for k in first if (found := _misfits(first[k], given["state"][k]))}
     if strict:
@@ -89,7 +93,7 @@ def _taken(optimizer: HostOptimizer, call: str, given: Mapping[str, Any], strict
     }
 
 
-def _check_head(optimizer: HostOptimizer, call: str, given: Any) -> None:
+def _check_head(optimizer: HostOptimizer, call: str, given: Saved) -> None:
     """Refuse what is no such dict, and one of another rule or of formulas that remember something else."""
     parts = ("state", "steps", "model")
     if not isinstance(given, Mapping) or not all(isinstance(given.get(part), Mapping) for part in parts):
@@ -126,7 +130,7 @@ def _remembered(rule: Rule) -> dict[str, np.ndarray]:
     return {n: np.asarray(new[n]) for n in slots}
 
 
-def _misfits(first: Mapping[str, np.ndarray], slots: Any) -> list[str]:
+def _misfits(first: Mapping[str, np.ndarray], slots: object) -> list[str]:
     """What is wrong with the saved slots of one parameter."""
     if not isinstance(slots, Mapping):
         return [f"must be a dict of arrays by slot, and is {type(slots).__name__}"]
@@ -139,7 +143,7 @@ def _misfits(first: Mapping[str, np.ndarray], slots: Any) -> list[str]:
     return found
 
 
-def _refuse_misfits(call: str, known: Any, given: Mapping[str, Any], wrong: Mapping[Hashable, list[str]]) -> None:
+def _refuse_misfits(call: str, known: Collection[Hashable], given: Saved, wrong: Mapping[Hashable, list[str]]) -> None:
     """Refuse a dict of other parameters, and say which they are."""
     names = {*given["steps"], *given["state"]}
     extra, missing = [k for k in names if k not in known], [k for k in known if k not in names]

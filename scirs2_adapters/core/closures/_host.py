@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import bad_type, bad_value
 from ..numpy_arrays import Arrays, all_finite
 from ..numpy_optimizer import HostOptimizer
-from ..numpy_state import FORMAT_VERSION
+from ..numpy_state import FORMAT_VERSION, Saved
 from ..registry import get
 from ..rule import Rule
 from ._search import NUMPY, check_closure, drive, is_finite
@@ -91,12 +91,12 @@ class ClosureOptimizer:
         evaluations.place(_split(point, evaluations.params))
         self.memory = memory
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Saved:
         """A copy of all memory by name."""
         kept = {"base": self._base.state_dict(), "memory": copy.deepcopy(self.memory)}
         return {"format_version": FORMAT_VERSION, "rule": self.rule.name, **kept}
 
-    def load_state_dict(self, saved: Mapping[str, Any], *, strict: bool = True) -> None:
+    def load_state_dict(self, saved: Saved, *, strict: bool = True) -> None:
         """Take over memory saved by `state_dict`; a dict that does not fit is refused before anything is changed."""
         call = f"{_CALL}.load_state_dict"
         if not isinstance(saved, Mapping) or not all(isinstance(saved.get(k), Mapping) for k in ("base", "memory")):

@@ -21,7 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import llvmlite.binding as llvm
 
 log = logging.getLogger("scirs2")
 _lock = threading.RLock()
@@ -60,14 +63,14 @@ def compiler_obstacle() -> str | None:
 
 
 @functools.cache
-def _engine() -> Any:
+def _engine() -> llvm.ExecutionEngine:
     """The one loader of the process, with an empty module to begin with."""
     import llvmlite.binding as llvm
 
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
 
 
-def _target_machine() -> Any:
+def _target_machine() -> llvm.TargetMachine:
     """This processor with all its instructions."""
     import llvmlite.binding as llvm
 
@@ -96,11 +99,11 @@ def load(name: str, text: str, build: Callable[[], tuple[str, bytes]]) -> int:
     with _lock:
         digest = hashlib.sha256(f"{text}\n{_machine()}".encode()).hexdigest()
         path = cache_directory() / f"{name}-{digest[:32]}.o"
-        found = _read(path)
-        if found is None:
-            found = build()
-            _write(path, *found)
-        return _link(*found)
+        compiled = _read(path)
+        if compiled is None:
+            compiled = build()
+            _write(path, *compiled)
+        return _link(*compiled)
 
 
 def _link(symbol: str, code: bytes) -> int:
@@ -119,10 +122,10 @@ def _read(path: Path) -> tuple[str, bytes] | None:
         return None
     head, _, code = data.removeprefix(_MAGIC).partition(b"\n")
     symbol, _, digest = head.decode(errors="replace").partition(" ")
-    whole = data.startswith(_MAGIC) and _digest(symbol, code) == digest
-    if not whole:
+    intact = data.startswith(_MAGIC) and _digest(symbol, code) == digest
+    if not intact:
         log.warning("scirs2: %s is damaged and will be compiled anew", path)
-    return (symbol, code) if whole else None
+    return (symbol, code) if intact else None
 
 
 def _digest(symbol: str, code: bytes) -> str:
@@ -131,13 +134,13 @@ def _digest(symbol: str, code: bytes) -> str:
 
 
 def _write(path: Path, symbol: str, code: bytes) -> None:
-    """Puts the file in place whole, for other processes may be reading."""
+    """Puts the complete file in place at once, because other processes may be reading it."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # goes away whatever happens, on a full disk too
-            whole = Path(folder) / path.name
-            whole.write_bytes(_MAGIC + f"{symbol} {_digest(symbol, code)}\n".encode() + code)
-            whole.replace(path)
+            complete = Path(folder) / path.name
+            complete.write_bytes(_MAGIC + f"{symbol} {_digest(symbol, code)}\n".encode() + code)
+            complete.replace(path)
     except OSError as error:
         _warn_once(str(path.parent), str(error))
 
@@ -150,7 +153,7 @@ def _warn_once(directory: str, error: str) -> None:
     )  # fmt: skip
 
 
-def native(function: Any, signature: Any, reorder: bool, symbol: str) -> tuple[str, bytes]:
+def native(function: object, signature: object, reorder: bool, symbol: str) -> tuple[str, bytes]:
     """Object code of a python function by numba, and the name of the function in it.
 
     numba numbers its functions anew in each process, so that files of two processes have different functions under
@@ -161,10 +164,10 @@ def native(function: Any, signature: Any, reorder: bool, symbol: str) -> tuple[s
 
     flags = {"contract", "reassoc", "nsz"} if reorder else {"contract"}
     compiled = numba.cfunc(signature, nopython=True, error_model="numpy", fastmath=flags)(function)
-    text, theirs = compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc.")
-    own = f"scirs2_{symbol}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    module = llvm.parse_assembly(text.replace(theirs, own))
-    return f"cfunc.{own}", bytes(_target_machine().emit_object(module))
+    text, numbered = compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc.")
+    named = f"scirs2_{symbol}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    module = llvm.parse_assembly(text.replace(numbered, named))
+    return f"cfunc.{named}", bytes(_target_machine().emit_object(module))
 
 
 @dataclass(frozen=True)

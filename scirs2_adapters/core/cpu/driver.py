@@ -10,12 +10,10 @@ places of their own, so that the result is the same bits for any number of threa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .layout import ITEM_BYTES, WORD_BYTES, Item, Work
 
 #: A function for numba to compile, and its signature.
-Native = tuple[Callable[[int], int], object]
+Native = tuple[object, object]
 
 
 def make_worker() -> Native:

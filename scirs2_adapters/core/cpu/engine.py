@@ -25,8 +25,8 @@ from ..step.protocols import KernelEntry, Model
 from .batch import Batch, address
 from .batch_step import KernelStep
 
-AnyBatch = TypeVar("AnyBatch")
-NewBatch = Callable[[Program, Sequence[tuple[int, ...]], Mapping[str, str]], AnyBatch]
+OtherBatch = TypeVar("OtherBatch")
+NewBatch = Callable[[Program, Sequence[tuple[int, ...]], Mapping[str, str]], OtherBatch]
 #: Coefficients lie in memory of these types: an array of ctypes tells its address ten times as fast as one of numpy.
 _C_TYPES: dict[str, type[ctypes.c_float | ctypes.c_double]] = {"float32": ctypes.c_float, "float64": ctypes.c_double}
 
@@ -48,7 +48,7 @@ def plan(entries: Sequence[KernelEntry]) -> list[tuple[Batch, list[int]]]:
     return plan_batches(entries, Batch)
 
 
-def plan_batches(entries: Sequence[KernelEntry], new_batch: NewBatch[AnyBatch]) -> list[tuple[AnyBatch, list[int]]]:
+def plan_batches(entries: Sequence[KernelEntry], new_batch: NewBatch[OtherBatch]) -> list[tuple[OtherBatch, list[int]]]:
     """The same with another engine's batches."""
     groups = grouped(range(len(entries)), lambda i: (entries[i][0], tuple(entries[i][2].items())))
     return [

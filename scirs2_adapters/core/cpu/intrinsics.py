@@ -7,11 +7,17 @@ no run-time check, of which it gives up beyond about four arrays, and with them 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 from numba import types
+from numba.core.base import BaseContext
+from numba.core.typing import Signature
 from numba.extending import intrinsic
+
+Values = Sequence[ir.Value]
+#: The types of an intrinsic, and the function that writes its instructions.
+Intrinsic = tuple[Signature, Callable[[BaseContext, ir.IRBuilder, object, Values], ir.Value]]
 
 _CARRIERS = {
     "float64": ir.DoubleType(),
@@ -23,32 +29,32 @@ _NUMBERS = {"float64": types.float64, "float32": types.float32}
 _I32 = ir.IntType(32)
 
 
-def _pointer(builder: Any, base: Any, index: Any, kind: Any) -> Any:
+def _pointer(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
     return builder.gep(builder.inttoptr(base, kind.as_pointer()), [index])
 
 
-def _scopes(builder: Any, array: int, arrays: int) -> dict[str, Any]:
+def _scopes(builder: ir.IRBuilder, array: int, arrays: int) -> dict[str, ir.MDValue]:
     """`alias.scope` of this array and `noalias` of all others."""
     module = builder.module
     domain = module.add_metadata(["scirs2"])
     scopes = [module.add_metadata([f"array{i}", domain]) for i in range(arrays)]
     others = [s for i, s in enumerate(scopes) if i != array]
-    found = {"alias.scope": module.add_metadata([scopes[array]])}
-    return found | ({"noalias": module.add_metadata(others)} if others else {})
+    metadata = {"alias.scope": module.add_metadata([scopes[array]])}
+    return metadata | ({"noalias": module.add_metadata(others)} if others else {})
 
 
-def _annotate(instruction: Any, scopes: dict[str, Any]) -> None:
+def _annotate(instruction: ir.Instruction, scopes: dict[str, ir.MDValue]) -> None:
     for key, value in scopes.items():
         instruction.set_metadata(key, value)
 
 
-def make_load(dtype: str, compute: str, array: int, arrays: int) -> Any:
+def make_load(dtype: str, compute: str, array: int, arrays: int) -> Callable[[int, int], float]:
     """`load(address, index)`: a number of this storage, in the arithmetic's dtype."""
     carrier, wide = _CARRIERS[dtype], _CARRIERS[compute]
 
     @intrinsic
-    def load(typing: Any, address: Any, index: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def load(typing: object, address: types.Type, index: types.Type) -> Intrinsic:
+        def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
             value = builder.load(_pointer(builder, args[0], args[1], carrier))
             _annotate(value, _scopes(builder, array, arrays))
             if dtype == "bfloat16":
@@ -59,16 +65,16 @@ def make_load(dtype: str, compute: str, array: int, arrays: int) -> Any:
 
         return _NUMBERS[compute](types.intp, types.intp), emit
 
-    return load
+    return load  # type: ignore[no-any-return]
 
 
-def make_store(dtype: str, compute: str, array: int, arrays: int) -> Any:
+def make_store(dtype: str, compute: str, array: int, arrays: int) -> Callable[[int, int, float], None]:
     """`store(address, index, value)`: rounds once, to nearest even; NaN stays NaN."""
     carrier, wide = _CARRIERS[dtype], _CARRIERS[compute]
 
     @intrinsic
-    def store(typing: Any, address: Any, index: Any, value: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def store(typing: object, address: types.Type, index: types.Type, value: types.Type) -> Intrinsic:
+        def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
             base, index, x = args
             if dtype == "bfloat16":
                 x = _to_bfloat16(builder, builder.fptrunc(x, ir.FloatType()) if compute == "float64" else x)
@@ -79,11 +85,11 @@ def make_store(dtype: str, compute: str, array: int, arrays: int) -> Any:
 
         return types.void(types.intp, types.intp, _NUMBERS[compute]), emit
 
-    return store
+    return store  # type: ignore[no-any-return]
 
 
-def _to_bfloat16(builder: Any, x: Any) -> Any:
-    def constant(value: int) -> Any:
+def _to_bfloat16(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    def constant(value: int) -> ir.Constant:
         return ir.Constant(_I32, value)
 
     bits = builder.bitcast(x, _I32)
@@ -95,10 +101,10 @@ def _to_bfloat16(builder: Any, x: Any) -> Any:
 
 
 @intrinsic
-def select(typing: Any, condition: Any, a: Any, b: Any) -> Any:
+def select(typing: object, condition: types.Type, a: types.Type, b: types.Type) -> Intrinsic:
     """`a if condition else b` without a branch."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
         condition, a, b = args
         return builder.select(condition, a, b)
 
@@ -106,20 +112,20 @@ def select(typing: Any, condition: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def load_i64(typing: Any, address: Any, index: Any) -> Any:
+def load_i64(typing: object, address: types.Type, index: types.Type) -> Intrinsic:
     """The 64-bit integer at `address[index]`."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
         return builder.load(_pointer(builder, args[0], args[1], ir.IntType(64)))
 
     return types.intp(types.intp, types.intp), emit
 
 
 @intrinsic
-def store_i64(typing: Any, address: Any, index: Any, value: Any) -> Any:
+def store_i64(typing: object, address: types.Type, index: types.Type, value: types.Type) -> Intrinsic:
     """`address[index] = value`, a 64-bit integer."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
         base, index, value = args
         builder.store(value, _pointer(builder, base, index, ir.IntType(64)))
         return context.get_dummy_value()
@@ -128,10 +134,10 @@ def store_i64(typing: Any, address: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
-def anchor(typing: Any) -> Any:
+def anchor(typing: object) -> Intrinsic:
     """The address of a word that belongs to the compiled function: its only memory between calls."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
         integer = ir.IntType(64)
         place = ir.GlobalVariable(builder.module, integer, "scirs2.anchor")
         place.initializer, place.linkage = ir.Constant(integer, 0), "internal"
@@ -141,10 +147,10 @@ def anchor(typing: Any) -> Any:
 
 
 @intrinsic
-def atomic_add(typing: Any, address: Any, index: Any) -> Any:
+def atomic_add(typing: object, address: types.Type, index: types.Type) -> Intrinsic:
     """Atomically adds 1 to the 64-bit integer at `address[index]`; returns what it was."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
         integer = ir.IntType(64)
         pointer = _pointer(builder, args[0], args[1], integer)
         return builder.atomic_rmw("add", pointer, ir.Constant(integer, 1), "monotonic")
@@ -153,10 +159,17 @@ def atomic_add(typing: Any, address: Any, index: Any) -> Any:
 
 
 @intrinsic
-def call_kernel(typing: Any, function: Any, arrays: Any, item: Any, coefficients: Any, out: Any) -> Any:
+def call_kernel(
+    typing: object,
+    function: types.Type,
+    arrays: types.Type,
+    item: types.Type,
+    coefficients: types.Type,
+    out: types.Type,
+) -> Intrinsic:
     """Calls the kernel at an address."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
         kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4)
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
         return context.get_dummy_value()
@@ -165,10 +178,10 @@ def call_kernel(typing: Any, function: Any, arrays: Any, item: Any, coefficients
 
 
 @intrinsic
-def call_address(typing: Any, function: Any, argument: Any) -> Any:
+def call_address(typing: object, function: types.Type, argument: types.Type) -> Intrinsic:
     """Calls the function of one integer at an address."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
         integer = ir.IntType(64)
         kind = ir.FunctionType(integer, [integer])
         return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])

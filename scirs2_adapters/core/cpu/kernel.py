@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import CodeType
 
 from ..errors import bad_value
 from ..program.passes import Pass, numbers, split_passes
@@ -94,7 +94,7 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) ->
     number = np.dtype(compute).type
     sums = len(memory)  # sums and coefficients are one more alias scope each
     arrays = len(memory) + 2
-    names: dict[str, Any] = {
+    names: dict[str, object] = {
         "load_i64": use.load_i64,
         "select": use.select,
         "coefficient": use.make_load(compute, compute, sums + 1, arrays),
@@ -116,7 +116,7 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) ->
     return compile.native(names["kernel"], types.void(*[types.intp] * 4), reorder, name)
 
 
-def compile_source(text: str, name: str) -> Any:
+def compile_source(text: str, name: str) -> CodeType:
     """A code object whose lines tracebacks can show."""
     import builtins
     import linecache

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from ..ops import ELEMENTWISE, OPERATORS, Ops
+from ..ops import ELEMENTWISE, OPERATORS, Array, Ops, Scalars
 from ..slots import Extent
 from .recorded import Program
 from .recorder import Node
@@ -21,15 +20,15 @@ _OPERATORS = {op: getattr(operator, "truediv" if op == "div" else op) for op in 
 def run(
     program: Program,
     ops: Ops,
-    leaves: Sequence[Mapping[str, Any]],
-    scalars: Sequence[Mapping[str, Any]],
+    leaves: Sequence[Mapping[str, Array]],
+    scalars: Sequence[Scalars],
     wanted: Sequence[str],
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Array]]:
     """The outputs `wanted` for each leaf, from its arrays (`p`, `g`, slots) and the scalars of its step."""
     order = program.order([program.outputs[name] for name in wanted])
     last = {arg: i for i in order for arg in program.nodes[i].args}
     keep = {program.outputs[name] for name in wanted}
-    values: dict[int, list[Any]] = {}
+    values: dict[int, list[Array]] = {}
     for index in order:
         node = program.nodes[index]
         values[index] = evaluate(node, ops, leaves, scalars, [values[a] for a in node.args])
@@ -42,10 +41,10 @@ def run(
 def evaluate(
     node: Node,
     ops: Ops,
-    leaves: Sequence[Mapping[str, Any]],
-    scalars: Sequence[Mapping[str, Any]],
-    args: list[list[Any]],
-) -> list[Any]:
+    leaves: Sequence[Mapping[str, Array]],
+    scalars: Sequence[Scalars],
+    args: list[list[Array]],
+) -> list[Array]:
     """The value of one node for every leaf, from those of its arguments."""
     if node.op == "input":
         return [leaf[node.name] for leaf in leaves]
@@ -55,10 +54,10 @@ def evaluate(
         return [ops.total([ops.sum(x, None) for x in args[0]])] * len(leaves)
     if node.extent is Extent.MODEL and node.level and args[0]:  # the same for every leaf: computed once
         return [_one(node, ops, [a[0] for a in args])] * len(leaves)
-    return [_one(node, ops, list(each)) for each in zip(*args, strict=True)]
+    return [_one(node, ops, list(entry)) for entry in zip(*args, strict=True)]
 
 
-def _one(node: Node, ops: Ops, args: list[Any]) -> Any:
+def _one(node: Node, ops: Ops, args: list[Array]) -> Array:
     if node.op in _OPERATORS:
         return _OPERATORS[node.op](*args)
     if node.op in ELEMENTWISE or node.op == "square":

@@ -1,13 +1,14 @@
-"""Plain numpy: slow, obvious, and the oracle of all other paths. Runs where nothing can be compiled."""
+"""The formula in numpy operations: slow and obvious. All other paths are compared with it, and it runs where nothing
+can be compiled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from ..ops import Ops
+from ..ops import Array, Ops, Scalars
 from ..program.interpret import run
 from ..program.recorded import Program
 
@@ -29,9 +30,7 @@ NUMPY = Ops(
 )
 
 
-def step(
-    program: Program, leaves: Sequence[Mapping[str, Any]], scalars: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def step(program: Program, leaves: Sequence[Mapping[str, Array]], scalars: Sequence[Scalars]) -> list[dict[str, Array]]:
     """New parameters and slots by numpy arithmetic in the arrays' own dtype; NaN and inf pass without a warning."""
     with np.errstate(all="ignore"):
         return run(program, NUMPY, leaves, scalars, ["p", *(s.name for s in program.slots)])
