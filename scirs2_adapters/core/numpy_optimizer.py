@@ -134,7 +134,7 @@ class HostOptimizer:
             return
         self._decide()
         self._checked = {}
-        self.state = {key: memory.kept(held, self.fresh(key)) for key, held in self.state.items()}
+        self.state = {key: memory.fitting_slots(slots, self.fresh(key)) for key, slots in self.state.items()}
         self.model = {
             s.name: self.model.get(s.name, float(s.initial_value(self.rule))) for s in self.rule.model_slots()
         }
@@ -233,20 +233,17 @@ class HostOptimizer:
 
     def fresh(self, key: Hashable) -> dict[str, np.ndarray]:
         """The memory of a parameter before its first step."""
-        entry, dtypes, made = self._entries[key], self._dtypes(key, "float32"), {}
-        leaf, rule = entry.leaf, entry.rule
-        for s in rule.slots(leaf):
-            if s.extent is Extent.MODEL:
-                continue
-            carrier = storage.STORAGES[dtypes[s.name]].carrier
-            made[s.name] = np.zeros(s.shape(leaf.shape), dtype=carrier)
-            if s.initial is not None:
+        entry, dtypes, slots = self._entries[key], self._dtypes(key, "float32"), {}
+        for s in entry.program.slots:
+            if s.extent is not Extent.MODEL:
+                carrier = storage.STORAGES[dtypes[s.name]].carrier
+                slots[s.name] = np.zeros(s.shape(entry.leaf.shape), dtype=carrier)
+            if s.extent is not Extent.MODEL and s.initial is not None:
                 copied = s.initial == "parameter"
-                first = (
-                    storage.load(carried(self.params[key]), leaf.dtype) if copied else np.asarray(s.initial_value(rule))
-                )
-                made[s.name][...] = storage.store(first, dtypes[s.name])
-        return made
+                p = storage.load(carried(self.params[key]), entry.leaf.dtype) if copied else None
+                first = np.asarray(s.initial_value(entry.rule)) if p is None else p
+                slots[s.name][...] = storage.store(first, dtypes[s.name])
+        return slots
 
     def _executor_of(self, keys: list[Hashable], grads: Sequence[np.ndarray]) -> ArrayExecutor:
         """The executor of a step over these arrays: that of the last step if nothing has changed."""
@@ -276,15 +273,15 @@ class HostOptimizer:
 
     def __getstate__(self) -> memory.Saved:
         """What is data, and the caller's own dict or list. Plans hold addresses of this process, and are made anew."""
-        kept = ("rule", *OPTIONS, "steps", "state", "model", "skipped_steps")
-        return {"params": self.params.container} | {name: vars(self)[name] for name in kept}
+        names = ("rule", *OPTIONS, "steps", "state", "model", "skipped_steps")
+        return {"params": self.params.container} | {name: vars(self)[name] for name in names}
 
-    def __setstate__(self, kept: memory.Saved) -> None:
+    def __setstate__(self, pickled: memory.Saved) -> None:
         """A pickle may lie in memory that cannot be written, or that is another's: what is stepped is copied out."""
-        options = {k: kept[k] for k in OPTIONS if k in kept}
-        self.__init__(kept["rule"], door.thawed(kept["params"]), **options)  # type: ignore[misc]
-        self.steps, self.state = dict(kept["steps"]), memory.owned(kept["state"])
-        self.model, self.skipped_steps = dict(kept["model"]), kept.get("skipped_steps", 0)
+        options = {k: pickled[k] for k in OPTIONS if k in pickled}
+        self.__init__(pickled["rule"], door.thawed(pickled["params"]), **options)  # type: ignore[misc]
+        self.steps, self.state = dict(pickled["steps"]), memory.owned(pickled["state"])
+        self.model, self.skipped_steps = dict(pickled["model"]), pickled.get("skipped_steps", 0)
         self.route(self.state)
 
 
@@ -292,7 +289,7 @@ def _scalars(entry: ParamEntry, t: int) -> Scalars:
     return {**entry.rule.scalars(HOST_SCALARS, t), **entry.rule.leaf_coefficients(entry.leaf)}
 
 
-def _rule(given: Rule | str) -> Rule:
-    if isinstance(rule := get(given)() if isinstance(given, str) else given, Rule):
-        return rule
-    raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", given)
+def _rule(rule: Rule | str) -> Rule:
+    if isinstance(rule_object := get(rule)() if isinstance(rule, str) else rule, Rule):
+        return rule_object
+    raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", rule)

@@ -7,22 +7,20 @@ Slots of somebody else's travel along; a slot that is not there begins as at a f
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from . import routing
 from .errors import bad_type, bad_value
 from .fields import Field
+from .numpy_arrays import Parameters
 from .ops import HOST_SCALARS
 from .program.recorded import record
 from .rule import Rule
 from .slots import Leaf
 from .step import reference as plain
-
-if TYPE_CHECKING:
-    from .numpy_optimizer import HostOptimizer
 
 #: Of the dicts that are written; those of version 0 had neither this, `match` nor `skipped_steps`.
 FORMAT_VERSION = 1
@@ -36,12 +34,29 @@ Memory = dict[Hashable, Slots]
 Saved = dict[str, Any]
 
 
+class Remembering(Protocol):
+    """What has memory: a `HostOptimizer`."""
+
+    rule: Rule
+    params: Parameters
+    steps: dict[Hashable, int]
+    state: Memory
+    model: dict[str, float]
+    skipped_steps: int
+
+    def fresh(self, key: Hashable) -> dict[str, np.ndarray]:
+        """The memory of a parameter before its first step."""
+
+    def route(self, state: Mapping[Hashable, Iterable[str]]) -> None:
+        """Decides which rule steps which array, by the slots that each has."""
+
+
 def owned(state: Mapping[Hashable, Slots]) -> Memory:
     """A copy in writeable memory of its own."""
     return {k: {n: _copied(x) for n, x in slots.items()} for k, slots in state.items()}
 
 
-def kept(slots: Slots, fresh: Mapping[str, np.ndarray]) -> Slots:
+def fitting_slots(slots: Slots, fresh: Mapping[str, np.ndarray]) -> Slots:
     """The slots that have the form that is asked for now, and fresh ones in place of the others."""
     fits = {n: n in slots and (slots[n].shape, slots[n].dtype) == (x.shape, x.dtype) for n, x in fresh.items()}
     return {n: slots[n] if fits[n] else x for n, x in fresh.items()}
@@ -51,7 +66,7 @@ def _copied(x: object) -> object:
     return np.array(x) if isinstance(x, np.ndarray) else copy.deepcopy(x)
 
 
-def saved(optimizer: HostOptimizer) -> Saved:
+def saved(optimizer: Remembering) -> Saved:
     return {
         "format_version": FORMAT_VERSION,
         "rule": optimizer.rule.name,
@@ -63,7 +78,7 @@ def saved(optimizer: HostOptimizer) -> Saved:
     }
 
 
-def fitting(optimizer: HostOptimizer, call: str, given: Saved, strict: bool) -> Saved:
+def fitting(optimizer: Remembering, call: str, given: Saved, strict: bool) -> Saved:
     """What of a dict this optimizer is to take over, by attribute; a dict that does not fit is refused. Its memory says
     which rule steps what.
     """
@@ -76,7 +91,7 @@ def fitting(optimizer: HostOptimizer, call: str, given: Saved, strict: bool) -> 
         raise
 
 
-def _taken(optimizer: HostOptimizer, call: str, given: Saved, strict: bool) -> Saved:
+def _taken(optimizer: Remembering, call: str, given: Saved, strict: bool) -> Saved:
     known, first = optimizer.params, {k: optimizer.fresh(k) for k in given["state"] if k in optimizer.params}
     wrong = {k: found for k in first if (found := _misfits(first[k], given["state"][k]))}
     if strict:
@@ -93,7 +108,7 @@ def _taken(optimizer: HostOptimizer, call: str, given: Saved, strict: bool) -> S
     }
 
 
-def _check_head(optimizer: HostOptimizer, call: str, given: Saved) -> None:
+def _check_head(optimizer: Remembering, call: str, given: Saved) -> None:
     """Refuse what is no such dict, and one of another rule or of formulas that remember something else."""
     parts = ("state", "steps", "model")
     if not isinstance(given, Mapping) or not all(isinstance(given.get(part), Mapping) for part in parts):

@@ -9,6 +9,7 @@ next pass takes it as coefficients.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import operator
 import os
@@ -93,9 +94,9 @@ def _run_at_once(
     memory = (_C_TYPES[maker.kernel.compute] * len(numbers))(*numbers)
     place, stride = ctypes.addressof(memory), ctypes.sizeof(memory) // len(scalars)
     if first:
-        made, _ = first.run_pass(0, first.table(0, table, {}), place, stride, row, 1)
+        sums, _ = first.run_pass(0, first.table(0, table, {}), place, stride, row, 1)
         with np.errstate(over="ignore"):
-            coefficients = made.reshape(len(batch.shapes), -1).astype(batch.kernel.compute)
+            coefficients = sums.reshape(len(batch.shapes), -1).astype(batch.kernel.compute)
         place, stride, row = address(coefficients), coefficients.strides[0], batch.every_tensor
     batch.run_pass(0, batch.table(0, table, {}), place, stride, row, threads)
 
@@ -105,7 +106,7 @@ StepArguments = tuple[Batch, np.ndarray, Sequence[Scalars], "np.ndarray | None",
 
 def _run_by_levels(arguments: Sequence[StepArguments]) -> dict[str, float]:
     with np.errstate(all="ignore"):
-        steps = [KernelStep(*each) for each in arguments]
+        steps = list(itertools.starmap(KernelStep, arguments))
         run_levels(steps, _total)
         for step in steps:
             step.store()

@@ -1,10 +1,10 @@
 """Cuts a program into passes over whole tensors.
 
 Each level of the program is one pass that reads parameters, gradients and slots and computes the sums of the next
-level; nothing is stored but those sums. Only the last pass writes. So no pass sees what an earlier one has rounded, no
-whole-model temporary exists, and an error between two passes leaves everything as it was. What a pass needs of smaller
-extent than the tensor (norms, row means, the model's numbers) reaches it as coefficients or short vectors, computed
-between the passes by the interpreter.
+level; nothing is stored but those sums. Only the last pass writes. So no pass sees what an earlier one has rounded,
+there is no temporary of the model's size, and an error between two passes leaves everything as it was. What a pass
+needs of smaller extent than the tensor (norms, row means, the model's numbers) reaches it as coefficients or short
+vectors, which are computed between the passes (`step/levels.py`).
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ def numbers(program: Program, following: Pass) -> Pass | None:
     slots = [s.name for s in program.slots if s.extent is Extent.TENSOR]
     if program.levels or not slots:
         return None
-    made = {name: program.outputs[name] for name in slots}
-    body = program.order([*made.values(), *following.coefficients], _boundary(program, 0))
+    new = {name: program.outputs[name] for name in slots}
+    body = program.order([*new.values(), *following.coefficients], _boundary(program, 0))
     names = {program.nodes[i].name: i for i in body if program.nodes[i].op == "input"}
     arrays = tuple(Operand(name, Extent.FULL, names.get(name, -1)) for name in slots)
     scalars = tuple(i for i in body if program.nodes[i].op == "scalar")
     inner = tuple(i for i in body if program.nodes[i].op not in ("input", "scalar"))
-    stores = {k: made[name] for k, name in enumerate(slots) if program.nodes[made[name]].op != "input"}
+    stores = {k: new[name] for k, name in enumerate(slots) if program.nodes[new[name]].op != "input"}
     return Pass(0, arrays, scalars, inner, following.coefficients, (), {}, stores)
 
 

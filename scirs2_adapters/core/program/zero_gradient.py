@@ -20,12 +20,12 @@ def zero_gradient_is_noop(program: Program) -> bool:
     """Whether an element whose gradient is zero keeps its value and memory, weight decay aside, whatever becomes of the
     others.
     """
-    alike: list[int] = []
-    for i, node in enumerate(program.nodes):
+    nodes, alike = program.nodes, list[int]()
+    for i, node in enumerate(nodes):
         alike.append(_folded(i, node, [alike[a] for a in node.args]))
-    found = {k: alike[v] for k, v in program.outputs.items() if k != "delta"}
-    kept = all(i != _ZERO and program.nodes[i].op == "input" and program.nodes[i].name == k for k, i in found.items())
-    return kept and program.levels == 0 and all(s.extent is Extent.FULL for s in program.slots)
+    results = {name: alike[i] for name, i in program.outputs.items() if name != "delta"}
+    unchanged = all(i != _ZERO and (nodes[i].op, nodes[i].name) == ("input", name) for name, i in results.items())
+    return unchanged and program.levels == 0 and all(s.extent is Extent.FULL for s in program.slots)
 
 
 def _folded(index: int, node: Node, args: list[int]) -> int:
