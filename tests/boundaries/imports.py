@@ -53,7 +53,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: function or under `TYPE_CHECKING`.
 LAZY: dict[Edge, str] = {
     ("core/rule.py", "core/program/explain.py"): "`rule.explain()` shows the recorded formula",
-    ("core/numpy_state.py", "core/numpy_optimizer.py"): "being untangled",
 }
 
 #: Packages for users: their `__init__` may load a name when it is first asked for.

@@ -19,7 +19,7 @@ from tests.boundaries.imports import (
 from tests.boundaries.support import imports, python_files
 
 #: Lines of the package that say `Any`. A ratchet: lower it with each line that goes; 150 is the aim.
-ANY_LINES = 792
+ANY_LINES = 68
 
 EDGES = graph()
 

@@ -22,11 +22,11 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 1441,
-    "core/program": 390,
-    "core/step": 105,
-    "core/cpu": 990,
-    "core/closures": 440,
+    "core": 1599,
+    "core/program": 552,
+    "core/step": 197,
+    "core/cpu": 1072,
+    "core/closures": 434,
     "core/synonyms": 190,
 }
 
