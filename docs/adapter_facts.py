@@ -96,7 +96,7 @@ class Stub:
 
     def home(self, made: Any) -> str:
         """The module of the adapter that an object is written in, as the stub imports it."""
-        return "." + made.__module__.removeprefix(self.name + ".")
+        return "." + source_module(made).removeprefix(self.name + ".")
 
     def base(self, made: type) -> str:
         """What the stub's class is made from: a class as it is written in the adapter, else the framework's."""
@@ -151,7 +151,7 @@ class Stub:
 
     def scope(self, made: Any) -> dict[str, Any]:
         """What a name in an annotation may stand for: in the object's own module, the core's rules, frameworks."""
-        return {"Rule": Rule, **sys.modules, **vars(sys.modules.get(made.__module__, self.adapter))}
+        return {"Rule": Rule, **sys.modules, **vars(sys.modules.get(source_module(made), self.adapter))}
 
     def note(self, name: str, value: Any) -> None:
         """Remember the import behind a name in an annotation."""
@@ -185,9 +185,20 @@ def folded(head: str, names: list[str]) -> str:
     return line if len(line) <= 120 else f"{head}(\n" + "".join(f"    {name},\n" for name in names) + ")"
 
 
+def source_module(made: Any) -> str:
+    """The module of the file that an object is written in. `__module__` names the public one where pickles need it."""
+    name = str(getattr(made, "__module__", ""))
+    if name.count(".") == 1 and inspect.isclass(made):
+        for module in [m for n, m in sys.modules.items() if n.startswith(f"{name.replace('.', '.adapters.')}.")]:
+            source = vars(module).get("__file__") and vars(module).get(made.__name__) is made
+            if source and f"\nclass {made.__name__}(" in Path(str(module.__file__)).read_text():
+                return module.__name__
+    return name
+
+
 def written(made: Any) -> ast.ClassDef | ast.FunctionDef | None:
     """The statement that makes this object in its adapter's files; None if it was made at run time."""
-    module = sys.modules.get(getattr(made, "__module__", ""), None)
+    module = sys.modules.get(source_module(made), None)
     if module is None or not module.__name__.startswith("scirs2_adapters.adapters."):
         return None
     tree = ast.parse(Path(str(module.__file__)).read_text())

@@ -40,9 +40,9 @@ def demo(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _exit(f"`--output` must be a folder that can be made. Received: {str(output)!r} ({error}).") from error
-    found = run([adapter for adapter in MODULES if adapter in wanted], Settings(str(output), **short), console)
-    ran = [f for f in found if not f.trouble]
-    if not ran or any(f.trouble and (adapters or not f.absent) for f in found):
+    reports = run([adapter for adapter in MODULES if adapter in wanted], Settings(str(output), **short), console)
+    ran = [report for report in reports if not report.trouble]
+    if not ran or any(report.trouble and (adapters or not report.absent) for report in reports):
         raise typer.Exit(1)
 
 

@@ -34,8 +34,8 @@ def _row(name: str) -> Row:
     cls = get(name)
     rule = cls()
     present = rule.slots(_MATRIX)
-    kept = {s.name for s in present}
-    slots = " ".join(s.name if s.name in kept else f"({s.name})" for s in rule.all_slots())
+    names_present = {s.name for s in present}
+    slots = " ".join(s.name if s.name in names_present else f"({s.name})" for s in rule.all_slots())
     text = inspect.getdoc(cls) or ""
     says, _, _ = text.partition("\n\n")
     paper = re.search(r"^Paper: (.+?)(?:^Differs|\Z)", text, re.MULTILINE | re.DOTALL)
@@ -48,7 +48,7 @@ def _row(name: str) -> Row:
 
 def _memory(slots: tuple[Slot, ...]) -> str:
     """How many numbers the slots of an n x m matrix hold."""
-    words = {
+    size_of = {
         Extent.FULL: "nm",
         Extent.ROW: "n",
         Extent.COLUMN: "m",
@@ -56,6 +56,6 @@ def _memory(slots: tuple[Slot, ...]) -> str:
         Extent.TENSOR: "1",
         Extent.BATCH: "1",
     }
-    found = [words[s.extent] for s in slots if words[s.extent]]
-    terms = [f"{found.count(w)} {w}" if found.count(w) > 1 else w for w in dict.fromkeys(found)]
+    sizes = [size_of[s.extent] for s in slots if size_of[s.extent]]
+    terms = [f"{sizes.count(size)} {size}" if sizes.count(size) > 1 else size for size in dict.fromkeys(sizes)]
     return " + ".join(terms) or "0"

@@ -1,7 +1,7 @@
-"""Examines an installation: what is here, what runs, and for what does not, why not.
+"""Examines an installation: what is installed, which paths run, and why others do not.
 
-Each adapter is imported and stepped for real, in a process of its own: frameworks may crash while loading, and one must
-not hide the next.
+Each adapter is imported and takes a step in a separate process, because a framework that crashes while loading must not
+hide the others.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Adapter:
 
 def versions() -> dict[str, str]:
     """Name -> version of everything here that matters."""
-    found = {"scirs2": __version__, "python": f"{platform.python_version()} on {platform.platform()}"}
+    result = {"scirs2": __version__, "python": f"{platform.python_version()} on {platform.platform()}"}
     for name in DISTRIBUTIONS:
         try:
-            found[name] = version(name)
+            result[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return result
 
 
 def kernel() -> dict[str, str]:
@@ -66,7 +66,7 @@ def kernel() -> dict[str, str]:
 
 
 def _writable(directory: Path) -> str:
-    """Tried rather than read from permission bits, which a read-only mount belies. Leaves nothing behind."""
+    """Whether files can be made there. It is tried, because permission bits say nothing of a read-only mount."""
     try:
         existing = next(d for d in (directory, *directory.parents) if d.exists())
         with tempfile.NamedTemporaryFile(dir=existing):
@@ -84,7 +84,7 @@ def examine() -> Iterator[Adapter]:
 
 
 def _examine(name: str) -> Adapter:
-    command = [sys.executable, "-m", f"{__package__}.probe", name]
+    command = [sys.executable, "-m", "scirs2_adapters.demo.probe", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT, check=False)
     except subprocess.TimeoutExpired:

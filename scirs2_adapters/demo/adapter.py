@@ -1,4 +1,4 @@
-"""What each adapter of the demo does, in its framework's idiom: train, say which path ran, and step side by side."""
+"""What the demo asks of each framework: to train, and to step beside the framework's own optimizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Step = Callable[[], object]
 
 
 class Watch:
-    """Told of each step of a run: reports the loss, and keeps the parameters as they are at every so many steps."""
+    """Follows a run: reports the loss of each step, and copies the parameters every few steps."""
 
     def __init__(self, steps: int, emit: Emit) -> None:
         self._every = max(1, steps // SNAPSHOTS)
@@ -48,16 +48,16 @@ class Watch:
 
 
 class Adapter(ABC):
-    """One framework of the demo. `OWN` names the framework's own optimizer for each of ours, where it has one."""
+    """One framework of the demo. `COUNTERPARTS`: for each of our optimizers the framework's, where it has one."""
 
-    OWN: ClassVar[Mapping[str, str]] = {}
+    COUNTERPARTS: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     def kinds(self, optimizer: str) -> list[str]:
         """The runs to make: ours, and the framework's own."""
-        return ["ours", "own"] if optimizer in self.OWN else ["ours"]
+        return ["ours", "own"] if optimizer in self.COUNTERPARTS else ["ours"]
 
     @abstractmethod
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:

@@ -1,10 +1,9 @@
-"""What all adapters of the demo are given, as plain arrays: two problems, their first weights and batches,
-hyperparameters.
+"""What all adapters of the demo start from, as numpy arrays: two problems, first weights, batches, hyperparameters.
 
 A gap between two trajectories means something only if everything but the framework is equal. So initial weights and
 the order of batches are drawn once, here, and the loss is the same function everywhere: cross entropy, averaged over
-the batch. The activation is tanh, as ReLU has a kink: about once in a run an input that is zero but for rounding falls
-to one side of it in one framework and to the other in the next, and from there paths part with any optimizer.
+the batch. The activation is tanh. With ReLU, about once in a run, rounding puts an input near zero on different sides
+of the kink in two frameworks, and from there on the trajectories differ with any optimizer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hugging Face: the Trainer, a small GPT-2 with random weights, and the standard library's source as text.
 
-There is no second framework to compare this model with, so the same batches are stepped once more in a plain torch
-loop with our torch optimizer: the gap says how far the Trainer's path is from it.
+No other framework trains this model. So the same batches are stepped once more in a plain torch loop with our torch
+optimizer, and the gap is the distance of the Trainer's parameters from those.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from scirs2_adapters import torch as ours
 from scirs2_adapters.hf import optim
@@ -24,11 +32,18 @@ from .data import HYPER, WINDOW, Settings, read_text
 BATCH = 16
 
 
-class _Each(TrainerCallback):
+class _LossOfStep(TrainerCallback):
     def __init__(self, watch: Watch, arrays: Callable[[], list[np.ndarray]]) -> None:
         self._watch, self._arrays = watch, arrays
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float],
+        **rest: object,
+    ) -> None:
         del args, state, control, rest
         if "loss" in logs:
             self._watch(float(logs["loss"]), self._arrays)
@@ -37,7 +52,7 @@ class _Each(TrainerCallback):
 class Adapter(Base):
     """A GPT-2 of two layers that reads characters."""
 
-    OWN = {"adamw": 'TrainingArguments(optim="adamw_torch")'}
+    COUNTERPARTS = {"adamw": 'TrainingArguments(optim="adamw_torch")'}
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -57,7 +72,7 @@ class Adapter(Base):
             if kind == "reference":
                 self._loop(trainer, optimizer, watch)
             else:
-                trainer.add_callback(_Each(watch, lambda: _arrays(model)))
+                trainer.add_callback(_LossOfStep(watch, lambda: _arrays(model)))
                 trainer.train()
         watch.finish(_arrays(model))
         return self._score(model)
@@ -73,13 +88,13 @@ class Adapter(Base):
             step: Step = self._trainer(model, optimizer, kind, folder).create_optimizer().step
         return step
 
-    def _model(self) -> Any:
+    def _model(self) -> GPT2LMHeadModel:
         torch.manual_seed(self.settings.seed)
         silent = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
         size = {"n_layer": 2, "n_head": 2, "n_embd": 64, "n_positions": WINDOW, "vocab_size": self.text.vocabulary}
         return GPT2LMHeadModel(GPT2Config(bos_token_id=0, eos_token_id=0, **size, **silent))
 
-    def _trainer(self, model: Any, optimizer: str, kind: str, folder: str) -> Trainer:
+    def _trainer(self, model: GPT2LMHeadModel, optimizer: str, kind: str, folder: str) -> Trainer:
         h = HYPER[optimizer]
         args = TrainingArguments(
             folder, max_steps=self.settings.text_steps, per_device_train_batch_size=BATCH, optim="adamw_torch",
@@ -99,8 +114,9 @@ class Adapter(Base):
         groups: list[dict[str, Any]] = [{"params": [], "weight_decay": wd} for wd in (h["weight_decay"], 0.0)]
         for name, p in trainer.model.named_parameters():
             groups[name not in decayed]["params"].append(p)
-        words: dict[str, Any] = {"lr": h["learning_rate"], "betas": (h["beta1"], h["beta2"])}
-        stepper = ours.Lion(groups, **words) if optimizer == "lion" else ours.AdamW(groups, eps=h["eps"], **words)
+        lr, betas = h["learning_rate"], (h["beta1"], h["beta2"])
+        lion = optimizer == "lion"
+        stepper = ours.Lion(groups, lr, betas) if lion else ours.AdamW(groups, lr, betas, h["eps"])
         trainer.model.train()
         for batch in trainer.get_train_dataloader():
             loss = trainer.model(**batch).loss
@@ -110,7 +126,7 @@ class Adapter(Base):
             watch(loss.item(), lambda: _arrays(trainer.model))
 
     @torch.no_grad()
-    def _score(self, model: Any) -> tuple[float, float]:
+    def _score(self, model: GPT2LMHeadModel) -> tuple[float, float]:
         model.eval()
         windows = torch.from_numpy(self.text.test)
         out = model(input_ids=windows, labels=windows)
@@ -119,12 +135,12 @@ class Adapter(Base):
 
 
 class _InOrder(Trainer):
-    """Takes the windows in the order they are given in, as the other loop does."""
+    """Takes the windows in their order, as the other loop does."""
 
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+    def _get_train_sampler(self, *args: object, **kwargs: object) -> torch.utils.data.Sampler:
         del args, kwargs
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
-def _arrays(model: Any) -> list[np.ndarray]:
+def _arrays(model: GPT2LMHeadModel) -> list[np.ndarray]:
     return [p.detach().numpy() for p in model.parameters()]

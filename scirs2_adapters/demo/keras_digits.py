@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -14,14 +12,14 @@ from .adapter import DigitsAdapter, Step, Watch
 from .data import BATCH, HYPER, SIZES
 
 
-class _Each(keras.callbacks.Callback):
-    """Hands each batch's own loss on; Keras would report the mean of all batches so far."""
+class _LossOfBatch(keras.callbacks.Callback):
+    """Reports the loss of each batch; Keras would report the mean of all batches so far."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
         self._watch = watch
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         del batch
         self._watch(float(logs["loss"]), self.model.get_weights)
         self.model.reset_metrics()
@@ -30,7 +28,7 @@ class _Each(keras.callbacks.Callback):
 class Adapter(DigitsAdapter):
     """A `keras.Sequential` of dense layers."""
 
-    OWN = {"adamw": "keras.optimizers.AdamW", "lion": "keras.optimizers.Lion"}
+    COUNTERPARTS = {"adamw": "keras.optimizers.AdamW", "lion": "keras.optimizers.Lion"}
 
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
         model = self._model()
@@ -38,7 +36,7 @@ class Adapter(DigitsAdapter):
         model.compile(optimizer=self._optimizer(optimizer, kind), loss=loss)
         watch.start(model.get_weights())
         x, y = self.digits.x.reshape(-1, SIZES[0]), self.digits.y.reshape(-1)
-        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[_Each(watch)])
+        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[_LossOfBatch(watch)])
         watch.finish(model.get_weights())
         return self.digits.score(watch.last)
 
@@ -57,17 +55,17 @@ class Adapter(DigitsAdapter):
 
         return one
 
-    def _model(self) -> Any:
+    def _model(self) -> keras.Model:
         hidden = [keras.layers.Dense(size, activation="tanh") for size in SIZES[1:-1]]
         model = keras.Sequential([keras.Input((SIZES[0],)), *hidden, keras.layers.Dense(SIZES[-1])])
         model.set_weights([np.array(p) for p in self.digits.initial])
         return model
 
-    def _optimizer(self, optimizer: str, kind: str) -> Any:
+    def _optimizer(self, optimizer: str, kind: str) -> keras.optimizers.Optimizer:
         h = HYPER[optimizer]
-        words = {"beta_1": h["beta1"], "beta_2": h["beta2"], "weight_decay": h["weight_decay"]}
+        arguments = {"beta_1": h["beta1"], "beta_2": h["beta2"], "weight_decay": h["weight_decay"]}
         if optimizer == "adamw":
-            words["epsilon"] = h["eps"]
+            arguments["epsilon"] = h["eps"]
         own = {"adamw": keras.optimizers.AdamW, "lion": keras.optimizers.Lion}
         ours = {"adamw": AdamW, "lion": Lion}
-        return (own if kind == "own" else ours)[optimizer](learning_rate=h["learning_rate"], **words)
+        return (own if kind == "own" else ours)[optimizer](learning_rate=h["learning_rate"], **arguments)

@@ -1,15 +1,19 @@
-"""What the demo has found: gaps between trajectories, the table, the figure."""
+"""What the demo shows: gaps between trajectories, the table, the figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 #: How the adapters are called in public.
 TITLES: Final = {"torch": "PyTorch", "tf": "Keras", "jax": "JAX", "sklearn": "scikit-learn", "hf": "HF Trainer"}
@@ -31,8 +35,8 @@ class Run:
 
 
 @dataclass
-class Found:
-    """All that one adapter has told."""
+class Report:
+    """What the process of one adapter has reported."""
 
     adapter: str
     runs: list[Run] = field(default_factory=list)
@@ -44,10 +48,10 @@ class Found:
     exit_code: int = 0
 
 
-def measure_gaps(found: Sequence[Found]) -> str:
+def measure_gaps(reports: Sequence[Report]) -> str:
     """Fill in each run's distance to the reference; returns the adapter that is the reference for digits."""
-    done = [run for f in found for run in f.runs if run.trajectory]
-    base = next((f.adapter for f in found if f.adapter != "hf" and any(r.trajectory for r in f.runs)), "")
+    done = [run for f in reports for run in f.runs if run.trajectory]
+    base = next((f.adapter for f in reports if f.adapter != "hf" and any(r.trajectory for r in f.runs)), "")
     for run in done:
         adapter, kind = ("hf", "reference") if run.adapter == "hf" else (base, "ours")
         reference = next((r for r in done if (r.adapter, r.kind, r.optimizer) == (adapter, kind, run.optimizer)), None)
@@ -63,29 +67,29 @@ def gap(trajectory: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.linalg.norm(a - b, axis=1)[1:] / max(path, np.finfo(float).tiny)
 
 
-def table(found: Sequence[Found]) -> Table:
+def table(reports: Sequence[Report]) -> Table:
     """One row for each run, and one for each adapter that could not run. Fits into 80 columns, as a log has them."""
-    made = Table(title="The same optimizer in five frameworks", padding=0, show_edge=False)
+    result = Table(title="The same optimizer in five frameworks", padding=0, show_edge=False)
     for name in ("Framework", "Optimizer", "Path"):
-        made.add_column(name, overflow="fold", no_wrap=name != "Optimizer")
+        result.add_column(name, overflow="fold", no_wrap=name != "Optimizer")
     for name in ("Loss", "Accuracy", "Gap", "Step\n/ own"):
-        made.add_column(name, justify="right", no_wrap=True)
-    for f in found:
+        result.add_column(name, justify="right", no_wrap=True)
+    for f in reports:
         for run in (r for r in f.runs if r.trajectory and r.kind != "reference"):
-            made.add_row(*_row(f, run), style="dim" if run.kind == "own" else "")
+            result.add_row(*_row(f, run), style="dim" if run.kind == "own" else "")
         if f.trouble:
-            made.add_row(TITLES[f.adapter], Text("not installed" if f.absent else "failed", style="red"))
-        made.add_section()
-    return made
+            result.add_row(TITLES[f.adapter], Text("not installed" if f.absent else "failed", style="red"))
+        result.add_section()
+    return result
 
 
-def _row(found: Found, run: Run) -> list[str]:
+def _row(report: Report, run: Run) -> list[str]:
     own = run.kind == "own"
-    ratio = found.ratios.get(run.optimizer)
+    ratio = report.ratios.get(run.optimizer)
     return [
         TITLES[run.adapter],
-        _short(found.own[run.optimizer]) if own else OPTIMIZERS[run.optimizer],
-        "its own" if own else f"{found.path} kernel" if found.path == "host" else found.path,
+        _short(report.own[run.optimizer]) if own else OPTIMIZERS[run.optimizer],
+        "its own" if own else f"{report.path} kernel" if report.path == "host" else report.path,
         f"{run.loss:.4f}",
         f"{run.accuracy:.2%}",
         "reference" if run.gap is None else f"{run.gap.max():.0e}" if run.gap.any() else "same bits",
@@ -97,32 +101,32 @@ def _short(name: str) -> str:
     return name.replace("TrainingArguments(", "").replace("MLPClassifier(", "").rstrip(")")
 
 
-def explanation(found: Sequence[Found], reference: str) -> str:
+def explanation(reports: Sequence[Report], reference: str) -> str:
     """What the columns mean."""
     parts = ["Gap: the largest distance of the parameters from the reference's, relative to the length of its path."]
     if reference:
         parts.append(f"The reference is our optimizer in {TITLES[reference]}.")
-    if any(f.adapter == "hf" for f in found):
+    if any(f.adapter == "hf" for f in reports):
         parts.append("For the HF Trainer, a small GPT-2 on the standard library's source, it is a plain torch loop.")
     parts.append(
         "Step / own: the time of one step of our optimizer by one of the framework's own, medians, side by side."
     )
     parts.append("Dim rows: the framework's own optimizer.")
-    if any(f.adapter == "sklearn" for f in found):
+    if any(f.adapter == "sklearn" for f in reports):
         parts.append("scikit-learn's nearest to AdamW has no decay.")
     return " ".join(parts)
 
 
-def figure(found: Sequence[Found], file: Path) -> None:
+def figure(reports: Sequence[Report], file: Path) -> None:
     """Loss curves above, distances to the reference below; one column for each problem and optimizer."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    runs = [(f, r) for f in found for r in f.runs if r.trajectory]
+    runs = [(f, r) for f in reports for r in f.runs if r.trajectory]
     columns = [(text, o) for text in (False, True) for o in OPTIMIZERS if any(_in(r, text, o) for _, r in runs)]
-    made, axes = plt.subplots(
+    drawing, axes = plt.subplots(
         2, len(columns), figsize=(1 + 3.6 * len(columns), 6.2), squeeze=False, layout="constrained"
     )
     for (text, optimizer), (top, bottom) in zip(columns, axes.T, strict=True):
@@ -132,12 +136,12 @@ def figure(found: Sequence[Found], file: Path) -> None:
         _gaps(bottom, here)
     axes[0, 0].set_ylabel("loss of the batch, smoothed")
     axes[1, 0].set_ylabel("distance from the reference / path")
-    made.legend(handles=_legend(runs), loc="outside lower center", ncols=7, frameon=False)
-    made.savefig(file, dpi=120)
-    plt.close(made)
+    drawing.legend(handles=_legend(runs), loc="outside lower center", ncols=7, frameon=False)
+    drawing.savefig(file, dpi=120)
+    plt.close(drawing)
 
 
-def _legend(runs: Sequence[tuple[Found, Run]]) -> list[Any]:
+def _legend(runs: Sequence[tuple[Report, Run]]) -> list[Line2D]:
     from matplotlib.lines import Line2D
 
     adapters = dict.fromkeys(r.adapter for _, r in runs)
@@ -153,7 +157,7 @@ def _in(run: Run, text: bool, optimizer: str) -> bool:
 _COLORS: Final = {"torch": "tab:red", "tf": "tab:orange", "jax": "tab:blue", "sklearn": "tab:green", "hf": "tab:purple"}
 
 
-def _losses(axes: Any, runs: Sequence[tuple[Found, Run]]) -> None:
+def _losses(axes: Axes, runs: Sequence[tuple[Report, Run]]) -> None:
     """Equal curves lie on top of each other, so the first is the widest and each next one thinner."""
     width = 9.0
     for _, run in runs:
@@ -165,7 +169,7 @@ def _losses(axes: Any, runs: Sequence[tuple[Found, Run]]) -> None:
     axes.set_xlabel("step")
 
 
-def _gaps(axes: Any, runs: Sequence[tuple[Found, Run]]) -> None:
+def _gaps(axes: Axes, runs: Sequence[tuple[Report, Run]]) -> None:
     """Zero has no logarithm: equal bits are drawn at the bottom."""
     floor = 1e-10
     for _, run in runs:

@@ -14,20 +14,22 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO, TypeAlias
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from .data import Settings, write_digits
-from .report import OPTIMIZERS, TITLES, Found, Run, explanation, figure, measure_gaps, table
+from .report import OPTIMIZERS, TITLES, Report, Run, explanation, figure, measure_gaps, table
 
+#: What a worker reports: the name of the event and its facts, as JSON.
+Event: TypeAlias = dict[str, Any]
 #: An adapter that takes longer than this many seconds hangs.
 LIMIT: Final = 600
 
-#: All on the CPU: what is compared are optimizers, and there every framework multiplies matrices in full float32. And
-#: in one thread: in models so small threads wait for each other longer than they work, on a busy machine ten times so.
+#: All run on the CPU, where every framework multiplies matrices in full float32. All run in one thread, because in
+#: models so small threads wait for each other longer than they work.
 ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
@@ -39,24 +41,24 @@ ENVIRONMENT: Final = {
 }
 
 
-def run(adapters: Sequence[str], settings: Settings, console: Console) -> list[Found]:
+def run(adapters: Sequence[str], settings: Settings, console: Console) -> list[Report]:
     """Train in all adapters, print the table, save the figure and name it on the last line."""
     output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
     if set(adapters) != {"hf"}:
         write_digits(settings)
     with _progress(console) as progress:
-        found = [_adapter(adapter, settings, progress) for adapter in adapters]
-    reference = measure_gaps(found)
-    console.print(table(found), explanation(found, reference), sep="\n", highlight=False)
-    for f in found:
+        reports = [_adapter(adapter, settings, progress) for adapter in adapters]
+    reference = measure_gaps(reports)
+    console.print(table(reports), explanation(reports, reference), sep="\n", highlight=False)
+    for f in reports:
         if f.trouble:
             console.print(f"[red]{TITLES[f.adapter]}:[/red] {escape(f.trouble)}", soft_wrap=True, highlight=False)
-    if any(r.trajectory for f in found for r in f.runs):
+    if any(r.trajectory for f in reports for r in f.runs):
         file = output / "demo.png"
-        figure(found, file)
+        figure(reports, file)
         console.print(f"Figure: {file}", soft_wrap=True, highlight=False)
-    return found
+    return reports
 
 
 def _progress(console: Console) -> Progress:
@@ -71,20 +73,20 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _adapter(adapter: str, settings: Settings, progress: Progress) -> Found:
-    found, task = Found(adapter), progress.add_task(f"{TITLES[adapter]}: starting", total=None, loss="")
+def _adapter(adapter: str, settings: Settings, progress: Progress) -> Report:
+    report, task = Report(adapter), progress.add_task(f"{TITLES[adapter]}: starting", total=None, loss="")
     log = Path(settings.output) / f"{adapter}.log"
     with log.open("w") as errors:
         for event in _events(adapter, settings, errors):
-            _take(event, found, progress, task, settings)
-    if found.exit_code:
-        found.trouble = f"its process ended with {found.exit_code}: {_last_line(log)} (all of it: {log})"
-    progress.update(task, description=f"{TITLES[adapter]}: {'done' if not found.trouble else 'not run'}", loss="")
+            _take(event, report, progress, task, settings)
+    if report.exit_code:
+        report.trouble = f"its process ended with {report.exit_code}: {_last_line(log)} (all of it: {log})"
+    progress.update(task, description=f"{TITLES[adapter]}: {'done' if not report.trouble else 'not run'}", loss="")
     progress.stop_task(task)
-    return found
+    return report
 
 
-def _events(adapter: str, settings: Settings, errors: Any) -> Iterator[dict[str, Any]]:
+def _events(adapter: str, settings: Settings, errors: TextIO) -> Iterator[Event]:
     command = [sys.executable, "-m", f"{__package__}.worker", adapter, json.dumps(asdict(settings))]
     environment = {**os.environ, **ENVIRONMENT}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process:
@@ -100,31 +102,31 @@ def _events(adapter: str, settings: Settings, errors: Any) -> Iterator[dict[str,
             process.kill()
 
 
-def _take(event: dict[str, Any], found: Found, progress: Progress, task: TaskID, settings: Settings) -> None:
+def _take(event: Event, report: Report, progress: Progress, task: TaskID, settings: Settings) -> None:
     match event["event"]:
         case "missing":
-            found.trouble, found.absent = event["why"], True
+            report.trouble, report.absent = event["why"], True
         case "adapter":
-            found.own, found.path = event["own"], event["path"]
-            total = settings.of(found.adapter) * sum(map(len, event["runs"].values()))
+            report.own, report.path = event["own"], event["path"]
+            total = settings.of(report.adapter) * sum(map(len, event["runs"].values()))
             progress.update(task, total=total)
         case "begin":
-            run = Run(found.adapter, event["optimizer"], event["kind"])
-            found.runs.append(run)
-            progress.update(task, description=f"{TITLES[found.adapter]}: {_label(found, run)}")
+            run = Run(report.adapter, event["optimizer"], event["kind"])
+            report.runs.append(run)
+            progress.update(task, description=f"{TITLES[report.adapter]}: {_label(report, run)}")
         case "step":
-            found.runs[-1].losses.append(event["loss"])
+            report.runs[-1].losses.append(event["loss"])
             progress.update(task, advance=1, loss=f"loss {event['loss']:.4f}")
         case "done":
-            last = found.runs[-1]
+            last = report.runs[-1]
             last.loss, last.accuracy, last.trajectory = event["loss"], event["accuracy"], event["trajectory"]
         case "timed":
-            found.ratios[event["optimizer"]] = event["ratio"]
+            report.ratios[event["optimizer"]] = event["ratio"]
         case "exit":
-            found.exit_code = event["code"]
+            report.exit_code = event["code"]
 
 
-def _label(found: Found, run: Run) -> str:
+def _label(report: Report, run: Run) -> str:
     words = {"ours": "ours", "own": "its own", "reference": "torch loop"}
     return f"{OPTIMIZERS[run.optimizer]}, {words[run.kind]}"
 

@@ -1,7 +1,7 @@
 """scikit-learn: `partial_fit`, batch by batch.
 
-scikit-learn has no AdamW and no Lion. Its own `solver="adam"` stands beside our AdamW as the nearest: it has no
-decoupled decay, and its eps is in another place, so its path is another one.
+scikit-learn has no AdamW and no Lion. Our AdamW is compared with `solver="adam"`, which is the nearest: it has no
+decoupled decay and another place for eps, so its trajectory differs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.neural_network import MLPClassifier as Theirs
+from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 
 from scirs2_adapters.sklearn import AdamW, Lion, MLPClassifier
 
@@ -18,29 +18,29 @@ from .adapter import DigitsAdapter, Step, Watch
 from .data import BATCH, HYPER, SIZES
 
 
-class _Given:
+class _FixedStart:
     """Starts from given weights: scikit-learn has no public way to say so before the first batch."""
 
     first: Iterator[tuple[np.ndarray, np.ndarray]]
 
-    def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _init_coef(self, fan_in: int, fan_out: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         kernel, bias = next(self.first)
         assert kernel.shape == (fan_in, fan_out)
         return kernel.astype(dtype), bias.astype(dtype)
 
 
-class _Ours(_Given, MLPClassifier):
+class _Ours(_FixedStart, MLPClassifier):
     pass
 
 
-class _Own(_Given, Theirs):
+class _Own(_FixedStart, SklearnMLPClassifier):
     pass
 
 
 class Adapter(DigitsAdapter):
     """An `MLPClassifier` without its L2 term."""
 
-    OWN = {"adamw": 'MLPClassifier(solver="adam")'}
+    COUNTERPARTS = {"adamw": 'MLPClassifier(solver="adam")'}
 
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
         model = self._model(optimizer, kind)
@@ -55,12 +55,12 @@ class Adapter(DigitsAdapter):
         return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
 
     def _stepper(self, optimizer: str, kind: str) -> Step:
-        model = self._model(optimizer, kind)
+        model: Any = self._model(optimizer, kind)  # its `_optimizer` is private to scikit-learn
         model.partial_fit(self.digits.x[0], self.digits.y[0], classes=range(SIZES[-1]))
         grads = self.gradients[::2] + self.gradients[1::2]
         return lambda: model._optimizer.update_params(model.coefs_ + model.intercepts_, grads)
 
-    def _model(self, optimizer: str, kind: str) -> Any:
+    def _model(self, optimizer: str, kind: str) -> _Ours | _Own:
         h = dict(HYPER[optimizer])
         common: dict[str, Any] = {"hidden_layer_sizes": SIZES[1:-1], "activation": "tanh"}
         common |= {"alpha": 0.0, "batch_size": BATCH, "shuffle": False}
@@ -75,5 +75,5 @@ class Adapter(DigitsAdapter):
         return model
 
 
-def _arrays(model: Any) -> list[np.ndarray]:
+def _arrays(model: _Ours | _Own) -> list[np.ndarray]:
     return [p for pair in zip(model.coefs_, model.intercepts_, strict=True) for p in pair]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from .data import HYPER, SIZES
 class Adapter(DigitsAdapter):
     """A `torch.nn.Sequential` of linear layers."""
 
-    OWN = {"adamw": "torch.optim.AdamW"}
+    COUNTERPARTS = {"adamw": "torch.optim.AdamW"}
 
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
         model = self._model()
@@ -54,11 +53,11 @@ class Adapter(DigitsAdapter):
 
     def _optimizer(self, optimizer: str, kind: str, model: torch.nn.Module) -> torch.optim.Optimizer:
         h = HYPER[optimizer]
-        words: dict[str, Any] = {"lr": h["learning_rate"], "weight_decay": h["weight_decay"]}
-        words["betas"] = (h["beta1"], h["beta2"])
+        params, lr, decay, betas = model.parameters(), h["learning_rate"], h["weight_decay"], (h["beta1"], h["beta2"])
         if optimizer == "lion":
-            return Lion(model.parameters(), **words)
-        return (torch.optim.AdamW if kind == "own" else AdamW)(model.parameters(), eps=h["eps"], **words)
+            return Lion(params, lr=lr, betas=betas, weight_decay=decay)
+        cls = torch.optim.AdamW if kind == "own" else AdamW
+        return cls(params, lr=lr, betas=betas, eps=h["eps"], weight_decay=decay)
 
 
 def _arrays(model: torch.nn.Module) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """One framework of the demo, in a process of its own: `python -m scirs2_adapters.demo.worker ADAPTER SETTINGS`.
 
-A process each, because frameworks bring thread pools of their own that do not mix. What happens is told on standard
-output, one JSON object a line; whatever frameworks print goes to standard error.
+Each framework has a process, because their thread pools do not mix. Events are written to standard output, one JSON
+object a line; what frameworks print goes to standard error.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from scirs2_adapters.commands.probe import path_taken
 from scirs2_adapters.core.errors import MissingExtraError
 
-from .adapter import Adapter, Watch
+from .adapter import Adapter, Emit, Watch
 from .data import HYPER, MODULES, Settings
+from .probe import path_taken
 from .timing import paired
 
 
@@ -27,11 +26,11 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
-    def emit(event: str, **facts: Any) -> None:
+    def emit(event: str, **facts: object) -> None:
         events.write(json.dumps({"event": event, **facts}) + "\n")
 
     try:
-        import_module(f"scirs2_adapters.{name}")  # says what to install, which the framework would not
+        import_module(f"scirs2_adapters.{name}")  # its error says what to install
         adapter: Adapter = import_module(f".{MODULES[name]}", __package__).Adapter(settings)
     except MissingExtraError as error:
         emit("missing", why=str(error))
@@ -39,18 +38,18 @@ def main() -> None:
     emit(
         "adapter",
         runs={optimizer: adapter.kinds(optimizer) for optimizer in HYPER},
-        own=dict(adapter.OWN),
+        own=dict(adapter.COUNTERPARTS),
         path=path_taken(name),
     )
     for optimizer in HYPER:
         for kind in adapter.kinds(optimizer):
             _run(name, adapter, optimizer, kind, emit)
-    for optimizer in adapter.OWN:
+    for optimizer in adapter.COUNTERPARTS:
         times = paired(*adapter.steppers(optimizer), rounds=settings.rounds, repeat=3)
         emit("timed", optimizer=optimizer, **times._asdict())
 
 
-def _run(name: str, adapter: Adapter, optimizer: str, kind: str, emit: Any) -> None:
+def _run(name: str, adapter: Adapter, optimizer: str, kind: str, emit: Emit) -> None:
     watch = Watch(
         adapter.settings.of(name), lambda event, **facts: emit(event, optimizer=optimizer, kind=kind, **facts)
     )

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 import scirs2_adapters
 from scirs2_adapters import cli
 from scirs2_adapters.adapters import adapters
-from scirs2_adapters.commands import doctor, probe
+from scirs2_adapters.commands import doctor
 from scirs2_adapters.commands.app import app
 from scirs2_adapters.commands.catalog import rows
+from scirs2_adapters.demo import probe
 from scirs2_adapters.demo.data import MODULES, Settings
-from scirs2_adapters.demo.report import TITLES, Found, Run, gap, measure_gaps, table
+from scirs2_adapters.demo.report import TITLES, Report, Run, gap, measure_gaps, table
 from scirs2_adapters.demo.run import run
 from scirs2_adapters.demo.timing import paired, side_by_side
 
@@ -145,8 +146,8 @@ def test_each_problem_has_a_reference_of_its_own(tmp_path: Path) -> None:
         return Run(adapter, "adamw", kind, trajectory=str(file))
 
     found = [
-        Found("torch", [made("torch", "ours", 1.0), made("torch", "own", 1.25)]),
-        Found("hf", [made("hf", "reference", 4.0), made("hf", "ours", 5.0)]),
+        Report("torch", [made("torch", "ours", 1.0), made("torch", "own", 1.25)]),
+        Report("hf", [made("hf", "reference", 4.0), made("hf", "ours", 5.0)]),
     ]
     assert measure_gaps(found) == "torch"
     gaps = {(r.adapter, r.kind): r.gap if r.gap is None else float(r.gap.max()) for f in found for r in f.runs}
@@ -155,7 +156,7 @@ def test_each_problem_has_a_reference_of_its_own(tmp_path: Path) -> None:
 
 def test_an_adapter_that_could_not_run_has_its_row() -> None:
     out = io.StringIO()
-    found = [Found("jax", trouble="not there", absent=True), Found("tf", trouble="died")]
+    found = [Report("jax", trouble="not there", absent=True), Report("tf", trouble="died")]
     Console(file=out, width=120).print(table(found))
     assert "not installed" in out.getvalue()
     assert "failed" in out.getvalue()
@@ -163,9 +164,9 @@ def test_an_adapter_that_could_not_run_has_its_row() -> None:
 
 def test_the_table_can_be_read_in_80_columns() -> None:
     out = io.StringIO()
-    one = Found("tf", own={"adamw": "keras.optimizers.AdamW"}, path="host", ratios={"adamw": 0.25})
+    one = Report("tf", own={"adamw": "keras.optimizers.AdamW"}, path="host", ratios={"adamw": 0.25})
     one.runs = [Run("tf", "adamw", kind, [], 0.1234, 0.9876, "file", np.zeros(1)) for kind in ("ours", "own")]
-    Console(file=out, width=80).print(table([one, Found("sklearn", trouble="died")]))
+    Console(file=out, width=80).print(table([one, Report("sklearn", trouble="died")]))
     shown = ("keras.optimizers.AdamW", "scikit-learn", "host kernel", "0.1234", "98.76%", "same bits", "0.25")
     assert [cell for cell in shown if cell not in out.getvalue()] == []
 

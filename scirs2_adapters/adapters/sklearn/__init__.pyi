@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from scirs2_adapters.core import (
     ASGD,
     LAMB,
@@ -129,7 +131,7 @@ class LinearClassifier(_LinearClassifier):
         max_iter: int = 1000,
         tol: float | None = 0.0001,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -147,7 +149,7 @@ class LinearRegressor(_LinearRegressor):
         max_iter: int = 1000,
         tol: float | None = 0.0001,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

@@ -1,7 +1,7 @@
-"""Which paths run in an adapter, here: by really stepping once on each. `python -m scirs2_adapters.commands.probe
-ADAPTER` tells as JSON.
+"""Which paths run in an adapter on this machine: each is tried with one step. `python -m scirs2_adapters.demo.probe
+ADAPTER` prints the answer as JSON.
 
-An answer deduced from versions would be a second opinion about what the adapters decide by themselves.
+An answer deduced from versions could differ from what the adapters decide.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 from scirs2_adapters.adapters import adapters
 
@@ -25,7 +25,7 @@ def kernel_obstacle(adapter: str, kernel: str) -> str | None:
     """Why `kernel` cannot step this adapter's AdamW in this process, or None when it has done so."""
     try:
         _STEPS[adapter](kernel)
-    except Exception as error:  # whatever it is, it is the answer
+    except Exception as error:  # of any kind: it is the answer
         return " ".join(str(error).split()) or type(error).__name__
     return None
 
@@ -97,15 +97,15 @@ def main() -> None:
     os.dup2(2, 1)  # what frameworks print is not part of the answer
     adapter = sys.argv[1]
     assert adapter in adapters()
-    found: dict[str, Any] = {"missing": None}
+    answer: dict[str, str | None] = {"missing": None}
     try:
         import_module(f"scirs2_adapters.{adapter}")
     except Exception as error:
-        found["missing"] = " ".join(str(error).split()) or type(error).__name__
+        answer["missing"] = " ".join(str(error).split()) or type(error).__name__
     else:
         if adapter in _STEPS:
-            found |= {kernel: kernel_obstacle(adapter, kernel) for kernel in ("host", "traced")}
-    json.dump(found, out)
+            answer |= {kernel: kernel_obstacle(adapter, kernel) for kernel in ("host", "traced")}
+    json.dump(answer, out)
     out.close()
 
 
