@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
 
 from .fields import Value
+
+
+@dataclass(frozen=True)
+class OptaxState:
+    """The class in which optax keeps an optimizer's memory, as data: its name, and for each of its fields the slot in
+    it, or "count". `decays` says whether weight decay, which has a place of its own in the state, stands "before" or
+    "after" it; `unless` names arguments that ask for memory optax has no place for.
+    """
+
+    name: str
+    fields: Mapping[str, str]
+    decays: str = ""
+    unless: tuple[str, ...] = ()
+
 
 CONVENTIONS: dict[str, dict[str, Value]] = {
     "torch": {},

@@ -18,6 +18,7 @@ from .document import document, numpy_example
 from .errors import bad_type
 from .fields import Field, flag, nonnegative, rate
 from .hyperparameters import Hyperparameters
+from .match import OptaxState
 from .matrix import Matrix
 from .ops import Array, Scalar, Scalars
 from .slots import LAST, Axes, Extent, Leaf, Slot, refusal
@@ -76,6 +77,8 @@ class Rule(Hyperparameters):
         if hasattr(cls, "update") or hasattr(cls, "wrap") or cls.needs_closure:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
 
+    #: Where optax has an optimizer of this name: the class of its state, if that is one class.
+    optax_state: ClassVar[OptaxState | None] = None
     #: `rule.explain(leaf)`: the recorded formula, slots, passes over memory and coefficients, as text.
     explain = _Explain()
 

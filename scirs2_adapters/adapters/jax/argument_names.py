@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -18,7 +17,7 @@ from optax import contrib
 
 from scirs2_adapters.core.argument_names import ArgumentNames, merge_arguments
 from scirs2_adapters.core.argument_names import signature as core_signature
-from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.fields import Field, Value
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.synonyms import unknown_argument
@@ -42,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Words(ArgumentNames):
-    """A argument_names in which the values of the core words `turned` have the other sign."""
+    """Argument names in which the values of the core words `turned` have the other sign."""
 
     turned: tuple[str, ...] = ()
 
@@ -53,13 +52,14 @@ class Words(ArgumentNames):
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
         return super().parameters(self.seen(fields))
 
-    def to_framework(self, values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+    def to_framework(self, values: Mapping[str, Value], fields: Mapping[str, Field]) -> dict[str, Value]:
         return super().to_framework({k: -v if k in self.turned else v for k, v in values.items()}, fields)
 
-    def to_core(self, given: Mapping[str, Any], fields: Mapping[str, Field], call: str) -> dict[str, Any]:
-        found, seen = super().to_core(given, fields, call), self.seen(fields)
-        own = {k: seen[k].check(call, self.spell(k, fields), found[k]) for k in self.turned if k in found}
-        return found | {k: -value for k, value in own.items()}
+    def to_core(self, arguments: Mapping[str, Value], fields: Mapping[str, Field], call: str) -> dict[str, Value]:
+        values, seen = super().to_core(arguments, fields, call), self.seen(fields)
+        for k in values.keys() & set(self.turned):
+            values[k] = -seen[k].check(call, self.spell(k, fields), values[k])
+        return values
 
 
 def _turned(core: str, field: Field) -> Field:
@@ -117,7 +117,7 @@ DTYPES = {
 #: Arguments that every factory has besides a rule's own.
 OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "axis_name": None, "skip_nonfinite": False, "match": None}
 #: Arguments whose None says something, and what that is here.
-NONE: dict[str, Any] = {"clipping_threshold": math.inf, "dtype_momentum": None}
+NONE: dict[str, Value] = {"clipping_threshold": math.inf, "dtype_momentum": None}
 
 
 class Signature(inspect.Signature):
@@ -127,7 +127,7 @@ class Signature(inspect.Signature):
 
     rule: type[Rule]
 
-    def bind(self, /, *args: Any, **given: Any) -> inspect.BoundArguments:
+    def bind(self, /, *args: Value, **given: Value) -> inspect.BoundArguments:
         """The arguments by name, with the defaults that belong to them; a base brings its own."""
         takes = self if given.get("base") is None else signature(self.rule, given["base"])
         bound = inspect.Signature.bind(takes, *args, **given)
@@ -139,7 +139,7 @@ class Signature(inspect.Signature):
         return inspect.BoundArguments(takes.replace(parameters=filled), bound.arguments)
 
 
-def _defaults(rule: type[Rule], match: str | None, base: Any) -> dict[str, Any]:
+def _defaults(rule: type[Rule], match: str | None, base: object) -> dict[str, Value]:
     """The values of a rule's arguments to which nothing was given, by optax's names."""
     made = rule.build({} if base is None else {"base": base}, match=match)
     found = argument_names(rule).to_framework({k: getattr(made, k) for k in made.fields}, made.fields)
@@ -159,10 +159,10 @@ def argument_names(rule: type[Rule]) -> Words:
     return NAMES_OF.get(rule.name, Words(names=WORDS))
 
 
-def signature(rule: type[Rule], base: Any = None) -> inspect.Signature:
+def signature(rule: type[Rule], base: object = None) -> inspect.Signature:
     """The factory's signature; a wrapper's is that of its base as well."""
     names, fields, theirs = argument_names(rule), rule.fields_with(base), _optax(rule.name)
-    options: dict[str, Any] = {DTYPES[rule.name][0]: None} if rule.name in DTYPES else {}
+    options: dict[str, Value] = {DTYPES[rule.name][0]: None} if rule.name in DTYPES else {}
     options |= {names.names.get(k, k): default for k, default in OURS.items()}
     if of_matrices(rule):
         options[names.names.get("dimensions", "dimensions")] = None
@@ -216,7 +216,9 @@ def _optax(name: str) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
-def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def given_by_name(
+    call: str, known: inspect.Signature, args: Sequence[Value], given: Mapping[str, Value]
+) -> dict[str, Value]:
     """The arguments that were given, by name. None is not given, but where it says something: it stands for the
     default.
     """

@@ -9,21 +9,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 
 from .argument_names import EMPTY, Place, chain_of
+from .ops import Array, Path, Tree
 
-Tree = Any
 COUNT = "count"
 
 
@@ -40,7 +41,7 @@ class RuleState(NamedTuple):
 
 
 @functools.cache
-def exportable(cls: Any) -> None:
+def exportable(cls: type) -> None:
     """Makes a class of states known to `jax.export`, which else writes no program that takes or returns one.
 
     When the first state of it is made and not earlier: who has registered optax's classes is not told of a second time.
@@ -53,9 +54,9 @@ def exportable(cls: Any) -> None:
 class Memory(NamedTuple):
     """A state taken apart."""
 
-    counts: tuple[jax.Array, ...]
+    counts: tuple[Array, ...]
     slots: dict[str, Tree]
-    model: dict[str, jax.Array]
+    model: dict[str, Array]
 
 
 def possible_slots(rule: Rule) -> dict[str, Slot]:
@@ -77,12 +78,12 @@ class Layout:
     alias: tuple[tuple[str, str], ...] = ()
     bare: bool = False
 
-    @property
+    @functools.cached_property
     def negative(self) -> frozenset[str]:
         """The slots whose negative is stored."""
         return frozenset(s[1:] for place in self.places for s in place.fields.values() if s[0] == "-")
 
-    @property
+    @functools.cached_property
     def sparse(self) -> frozenset[str]:
         """The slots that are stored as a `sparse` place has them."""
         return frozenset(s for place in self.places if place.sparse for s in place.fields.values()) - {COUNT}
@@ -93,18 +94,15 @@ class Layout:
             exportable(cls)
         if not self.places:
             return RuleState(memory.counts[0], memory.slots, memory.model)
-        counts, members = iter(memory.counts), []
+        counts, slots, members = iter(memory.counts), {**memory.slots, **memory.model}, []
         for i, place in enumerate(self.places):
-            member = place.cls(**{f: self._take(name, memory, counts) for f, name in place.fields.items()})
+            fields: dict[str, Tree] = {}
+            for f, name in place.fields.items():
+                fields[f] = next(counts) if name == COUNT else slots[name.removeprefix("-")]
+            member = place.cls(**fields)
             exportable(member.__class__)
             members.append(optax.MaskedState(member) if i == self.masked else member)
         return members[0] if self.bare else tuple(members)
-
-    def _take(self, name: str, memory: Memory, counts: Iterable[jax.Array]) -> Tree:
-        if name == COUNT:
-            return next(iter(counts))
-        name = name.removeprefix("-")
-        return memory.model[name] if name in self.model else memory.slots[name]
 
     def read(self, state: Tree) -> Memory:
         """The memory in a state."""
@@ -115,19 +113,20 @@ class Layout:
             raise ValueError(
                 f"The state must have {len(self.places)} members, as `init` makes it. Received: {type(state).__name__}."
             )
-        counts, found = [], {}
+        counts, arrays = [], {}
         for i, (place, member) in enumerate(zip(self.places, members, strict=True)):
             inner = member.inner_state if i == self.masked else member
             for f, name in place.fields.items():
                 if name == COUNT:
                     counts.append(getattr(inner, f))
                 else:
-                    found[name.removeprefix("-")] = getattr(inner, f)
-        found |= {name: found[of] for name, of in self.alias}
-        return Memory(tuple(counts), {n: found[n] for n in self.slots}, {n: found[n] for n in self.model})
+                    arrays[name.removeprefix("-")] = getattr(inner, f)
+        for name, same in self.alias:
+            arrays[name] = arrays[same]
+        return Memory(tuple(counts), {n: arrays[n] for n in self.slots}, {n: arrays[n] for n in self.model})
 
 
-def layout(rule: Rule, given: Mapping[str, Any], scheduled: frozenset[str], masked: bool) -> Layout:
+def layout(rule: Rule, given: Mapping[str, object], scheduled: frozenset[str], masked: bool) -> Layout:
     """The layout of a rule, by the core's names of what was given: of optax's where it has room for every slot."""
     known = possible_slots(rule)
     slots = tuple(n for n, s in known.items() if s.extent is not Extent.MODEL)
@@ -174,40 +173,44 @@ def _largest(alternatives: tuple[Place, ...], known: set[str]) -> list[Place]:
 
 
 def initial(
-    place: Layout, rule: Rule, params: Tree, dtype_of: Callable[[Slot, Any], Any], leaf_of: Callable[..., Leaf]
+    place: Layout,
+    rule: Rule,
+    params: Tree,
+    dtype_of: Callable[[Slot, np.dtype], np.dtype | str],
+    leaf_of: Callable[[Path, Tree], Leaf],
 ) -> Tree:
     """The state before the first step."""
     known = possible_slots(rule)
-    slots = {}
-    for name in place.slots:
 
-        def make(path: Any, p: Any, name: str = name) -> Any:
-            leaf = leaf_of(path, p)
-            found = [s for s in rule.route(leaf).slots(leaf) if s.name == name]
-            if not found:
-                return jnp.zeros((1,), jnp.result_type(p)) if name in place.sparse else optax.MaskedNode()
-            made = _first(found[0], found[0].initial_value(rule.route(leaf)), p, dtype_of(found[0], jnp.result_type(p)))
-            return stored(found[0], made) if name in place.sparse else made
+    def first(name: str, path: Path, p: Tree) -> Tree:
+        """A slot of one leaf before its first step."""
+        leaf, dtype = leaf_of(path, p), jnp.result_type(p)
+        routed = rule.route(leaf)
+        slot = next((s for s in routed.slots(leaf) if s.name == name), None)
+        if slot is None:
+            return jnp.zeros((1,), dtype) if name in place.sparse else optax.MaskedNode()
+        array = _first(slot, slot.initial_value(routed), p, dtype_of(slot, dtype))
+        return stored(slot, array) if name in place.sparse else array
 
-        slots[name] = jax.tree_util.tree_map_with_path(make, params)
+    tree_map = jax.tree_util.tree_map_with_path
+    slots = {name: tree_map(functools.partial(first, name), params) for name in place.slots}
     model = {n: jnp.asarray(known[n].initial_value(rule), float) for n in place.model}
     counters = sum(s == COUNT for p in place.places for s in p.fields.values()) if place.places else 1
     counts = tuple(jnp.zeros((), jnp.int32) for _ in range(counters))
     return place.build(Memory(counts, slots, model))
 
 
-def stored(slot: Slot, x: Any) -> Any:
+def stored(slot: Slot, x: Array) -> Array:
     """A slot as a sparse place has it: without the axis that a row or a column lacks."""
     return jnp.squeeze(x, slot.axis) if slot.axis else x
 
 
-def loaded(arrays: Mapping[str, Any], own: Mapping[str, Slot], sparse: frozenset[str]) -> dict[str, Any]:
-    """The arrays of a leaf with its slots as formulas have them; `own` are those that sparse places hold of it."""
-    dense = {n: x for n, x in arrays.items() if n not in sparse}
-    return dense | {n: jnp.expand_dims(arrays[n], s.axis) if s.axis else arrays[n] for n, s in own.items()}
+def dense(slot: Slot, x: Array) -> Array:
+    """The way back: a slot as formulas have it."""
+    return jnp.expand_dims(x, slot.axis) if slot.axis else x
 
 
-def _first(slot: Slot, value: Any, p: Any, dtype: Any) -> jax.Array:
+def _first(slot: Slot, value: float, p: Tree, dtype: np.dtype | str) -> Array:
     """A slot before the first step; of its own memory even where it is a copy, or donation would give it away twice."""
     shape = slot.shape(jnp.shape(p))
     if slot.extent is not Extent.FULL and not shape:

@@ -2,6 +2,7 @@
 
 from ..fields import fraction, nonnegative, rate
 from ..formulas import ema
+from ..match import OptaxState
 from ..rule import Rule
 
 
@@ -22,6 +23,7 @@ class Adadelta(Rule, decay="l2"):
     eps = nonnegative(1e-6, "added under both roots; the first steps are of its size")
     #: optax squares a complex number itself, which is no measure of its size.
     matches = {"torch": {}, "optax": {"moduli": None}, "keras": {"learning_rate": 1e-3, "decay_rate": 0.95}}
+    optax_state = OptaxState("ScaleByAdaDeltaState", {"e_g": "square_avg", "e_x": "acc_delta"}, decays="before")
 
     def coefficients(self, math, t):
         return {"gain": 1 - self.decay_rate}

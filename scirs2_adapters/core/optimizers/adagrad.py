@@ -2,6 +2,7 @@
 
 from ..fields import nonnegative, rate
 from ..formulas import places
+from ..match import OptaxState
 from ..rule import Rule
 from ..slots import slot
 
@@ -22,6 +23,7 @@ class Adagrad(Rule, decay="l2", sparse="exact"):
     eps = nonnegative(1e-10, "added to the root")
     others = {"initial_accumulator_value": 0.1, "eps_place": "inside"}
     matches = {"torch": {}, "optax": others | {"eps": 1e-7}, "keras": others | {"learning_rate": 1e-3}}
+    optax_state = OptaxState("ScaleByRssState", {"sum_of_squares": "sum"}, unless=("lr_decay",))
 
     def coefficients(self, math, t):
         return {**places(self), "lr": self.learning_rate / (1 + (t - 1) * self.lr_decay)}

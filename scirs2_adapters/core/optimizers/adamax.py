@@ -2,6 +2,7 @@
 
 from ..fields import fraction, nonnegative, rate
 from ..formulas import ema, one_minus_power, places
+from ..match import OptaxState
 from ..rule import Rule
 
 
@@ -21,6 +22,7 @@ class Adamax(Rule, decay="l2", eps_place="inside"):
     beta2 = fraction(0.999, "decay rate of the maximum of gradients")
     eps = nonnegative(1e-8, "least value by which the mean is divided")
     matches = {"torch": {}, "optax": {}, "keras": {"learning_rate": 1e-3, "eps_place": "outside"}}
+    optax_state = OptaxState("ScaleByAdamState", {"count": "count", "mu": "exp_avg", "nu": "exp_inf"})
 
     def coefficients(self, math, t):
         step_size = self.learning_rate / one_minus_power(math, self.beta1, t)

@@ -2,6 +2,7 @@
 
 from ..fields import fraction, rate
 from ..formulas import ema
+from ..match import OptaxState
 from ..rule import Rule
 
 
@@ -21,6 +22,7 @@ class Lion(Rule, time_dependence="none"):
     beta1 = fraction(0.9, "weight of the momentum in the direction")
     beta2 = fraction(0.99, "decay rate of the momentum")
     matches = {"optax": {"weight_decay": 1e-3}, "keras": {"learning_rate": 1e-3}}
+    optax_state = OptaxState("ScaleByLionState", {"count": "count", "mu": "exp_avg"}, decays="after")
 
     def coefficients(self, math, t):
         return {"one_minus_beta1": 1 - self.beta1, "one_minus_beta2": 1 - self.beta2}
