@@ -138,7 +138,7 @@ def test_equal_transformations_share_what_is_compiled_outside_jit() -> None:
     params, grads = tree(0), tree(1)
     adapter.adamw(2e-3).update(grads, adapter.adamw().init(params), params)
     with jax.log_compiles(False), jax.checking_leaks():
-        from scirs2_adapters.adapters.jax.dispatch import compiled
+        from scirs2_adapters.adapters.jax.dispatch.step import compiled
 
         before = compiled._cache_size()
         adapter.adamw(2e-3).update(grads, adapter.adamw().init(params), params)

@@ -23,7 +23,8 @@ from scirs2_adapters.core.ops import Array, Scalars
 from scirs2_adapters.core.slots import Extent
 from scirs2_adapters.core.step.levels import LevelValues, run_levels
 
-from .ops import OPS, Arrays, LeafGroup
+from .dispatch.plan import LeafGroup
+from .ops import OPS, Arrays
 
 TARGET = "scirs2_step"
 #: So many tensors are one foreign call: XLA's work on the results of a call grows with the square of their number.

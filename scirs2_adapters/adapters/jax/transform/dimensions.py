@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 from optax import contrib
@@ -14,39 +13,40 @@ from optax import contrib
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.matrix import Matrix
 
-Tree = Any
+from ..ops import Path, Tree
+
 #: By the path of a leaf.
 Matrices = Mapping[str, Matrix]
 ARGUMENT = "muon_weight_dimension_numbers"
 
 
-def matrices(call: str, dimensions: Any, params: Tree) -> Matrices:
+def matrices(call: str, dimensions: Tree, params: Tree) -> Matrices:
     """What these dimension numbers make of each leaf."""
     if dimensions is None:
         return {}
-    found: dict[str, Matrix] = {}
-    said = dimensions(params) if callable(dimensions) and not _is_tree(dimensions) else dimensions
+    by_path: dict[str, Matrix] = {}
+    numbers_of = dimensions(params) if callable(dimensions) and not _is_tree(dimensions) else dimensions
 
-    def fill(path: Any, numbers: Any, below: Any) -> None:
+    def fill(path: Path, numbers: Tree, below: Tree) -> None:
         for rest, p in jax.tree_util.tree_flatten_with_path(below)[0]:
             place = jax.tree_util.keystr((*path, *rest))
-            found[place] = _matrix(call, f"{ARGUMENT}{place}", numbers, len(p.shape))
+            by_path[place] = _matrix(call, f"{ARGUMENT}{place}", numbers, len(p.shape))
 
     try:
-        jax.tree_util.tree_map_with_path(fill, said, params, is_leaf=lambda x: x is None or _is_one(x))
+        jax.tree_util.tree_map_with_path(fill, numbers_of, params, is_leaf=lambda x: x is None or _is_one(x))
     except ValueError as error:
         if type(error) is not ValueError:
             raise
-        wanted = "must be optax's MuonDimensionNumbers, or a tree of them that has the form of the parameters"
-        raise bad_value(call, ARGUMENT, wanted, said) from error
-    return found
+        requirement = "must be optax's MuonDimensionNumbers, or a tree of them that has the form of the parameters"
+        raise bad_value(call, ARGUMENT, requirement, numbers_of) from error
+    return by_path
 
 
-def _is_one(x: Any) -> bool:
+def _is_one(x: object) -> bool:
     return isinstance(x, contrib.MuonDimensionNumbers)
 
 
-def _matrix(call: str, argument: str, numbers: Any, count: int) -> Matrix:
+def _matrix(call: str, argument: str, numbers: Tree, count: int) -> Matrix:
     """The matrix of a parameter of so many axes, counted from the end."""
     if numbers is None:
         return Matrix()
@@ -62,6 +62,6 @@ def _matrix(call: str, argument: str, numbers: Any, count: int) -> Matrix:
     return Matrix(inputs, outputs)
 
 
-def _is_tree(x: Any) -> bool:
+def _is_tree(x: Tree) -> bool:
     """Whether it says the numbers and is no function that does: a module of Equinox is a tree that can be called."""
     return _is_one(x) or not (isinstance(x, functools.partial) or jax.tree.leaves(x) == [x])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +17,9 @@ import optax
 
 from scirs2_adapters.core.errors import bad_type
 
-from ..ops import varies
+from ..ops import AxisName, Number, Tree, varies
 from ..state import exportable
-from .update import AxisName, Tree, Update
+from .update import Update
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class Skipping:
         zero = functools.partial(jnp.zeros, (), jnp.int32)
         return optax.ApplyIfFiniteState(zero(), jnp.ones((), bool), zero(), self.inner.init(params))
 
-    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: Any) -> tuple[Tree, Tree]:
+    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> tuple[Tree, Tree]:
         """What to add to the parameters, which is 0 if the step is left out, and the new state."""
         held = self._inner(state)
         stepped = functools.partial(self.inner, updates, held, params, **extra)
@@ -45,7 +44,7 @@ class Skipping:
 
         return self._either(updates, state, stepped, left_out)
 
-    def step(self, grads: Tree, state: Tree, params: Tree, scale: Any = None) -> tuple[Tree, Tree]:
+    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> tuple[Tree, Tree]:
         """The new parameters and state in one pass over memory, or those that there were."""
         held = self._inner(state)
         stepped = functools.partial(self.inner.step, grads, held, params, scale)
@@ -57,7 +56,7 @@ class Skipping:
             raise bad_type(self.inner.call, "state", "must be as `init` makes it: `skip_nonfinite=True` counts", state)
         return state.inner_state
 
-    def _either(self, grads: Tree, state: Any, *branches: Callable[[], Tree]) -> tuple[Tree, Tree]:
+    def _either(self, grads: Tree, state: optax.ApplyIfFiniteState, *branches: Callable[[], Tree]) -> tuple[Tree, Tree]:
         finite = all_finite(grads, self.inner.axis_name)
         out, held = jax.lax.cond(finite, *(functools.partial(_arrays, branch) for branch in branches))
         in_a_row, total = map(optax.safe_increment, (state.notfinite_count, state.total_notfinite))

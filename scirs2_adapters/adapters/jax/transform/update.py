@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from scirs2_adapters.core import routing
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import is_number, is_traced
-from scirs2_adapters.core.program.recorded import SCALE, record
+from scirs2_adapters.core.matrix import Matrix
+from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import StateDtype, slot_dtype
 
 from ..argument_names import argument_names
-from ..dispatch import advance
-from ..ops import StepConfig, leaf_of, real
-from ..state import Layout, Memory, initial, loaded, stored
-from . import once
-from .dimensions import Matrices, matrices
+from ..dispatch.leaves import NO_PARAMS, MissingParameterError, as_array, check_pair
+from ..dispatch.plan import StepConfig, leaf_of, step_config
+from ..dispatch.step import advance
+from ..ops import AxisName, Number, Path, Schedule, Tree, real
+from ..state import Layout, Memory, initial
+from .dimensions import matrices
+from .trees import GradientTree, spread, with_paths
 
-Tree = Any
-AxisName = str | tuple[str, ...] | None
-#: optax's own words, which callers may look for; it has no public name.
-NO_PARAMS = (
-    "You are using a transformation that requires the current value of parameters, "
-    "but you are not passing `params` when calling `update`."
-)
+keystr = jax.tree_util.keystr
+#: What a transformation knows of single leaves: names, matrices, and which of them decay.
+LeafFacts = tuple[tuple[str, ...], tuple[Matrix | None, ...], tuple[bool, ...]]
+#: The transformations that have said which rule steps which leaf.
+_said: weakref.WeakSet[Update] = weakref.WeakSet()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Update:
     """One transformation: a rule with numbers, where its memory lies, and the two forms of its step.
 
@@ -44,63 +45,61 @@ class Update:
     """
 
     rule: Rule
-    hyper: Mapping[str, Any]
-    schedules: Mapping[str, Callable[[Any], Any]]
+    hyper: Mapping[str, Number | np.ndarray]
+    schedules: Mapping[str, Schedule]
     layout: Layout
-    mask: Any
+    mask: Tree
     kernel: str
     state_dtype: StateDtype
     call: str
     axis_name: AxisName = None
-    dimensions: Any = None
+    dimensions: Tree = None
 
     def init(self, params: Tree) -> Tree:
         """The state before the first step. Which rule steps which leaf is settled here, and said once."""
-        rule, known = self.rule.replace(**self.hyper), self._matrices(params, params)
-        leaves = [self._leaf(path, p, known) for path, p in jax.tree_util.tree_flatten_with_path(params)[0]]
-        once.say(self, rule, leaves)
-        return initial(self.layout, rule, params, self._dtype, lambda path, p: self._leaf(path, p, known))
+        rule, known = self.rule.replace(**self.hyper), matrices(self.call, self.dimensions, params)
 
-    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: Any) -> tuple[Tree, Tree]:
+        def leaf(path: Path, p: Tree) -> Leaf:
+            place = keystr(path)
+            array = as_array(self.call, f"params{place}", p)
+            return leaf_of(array, _name(path) if rule.routes else "", known.get(place))
+
+        if self not in _said:
+            _said.add(self)
+            leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+            routing.say(self.call, [(rule, leaf(path, p)) for path, p in leaves])
+        return initial(self.layout, rule, params, self._dtype, leaf)
+
+    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> tuple[Tree, Tree]:
         """What to add to the parameters, and the new state."""
         del extra
         return self._advance("delta", updates, state, params)
 
-    def step(self, grads: Tree, state: Tree, params: Tree, scale: Any = None) -> tuple[Tree, Tree]:
+    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> tuple[Tree, Tree]:
         """The new parameters and state in one pass over memory; `scale` multiplies the gradients as they are read."""
         if params is None and jax.tree.leaves(grads):
             raise ValueError(NO_PARAMS)
         return self._advance("p", grads, state, params, scale)
 
-    def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Any = None) -> tuple[Tree, Tree]:
-        memory = self._memory(state)
-        paths, tree = _flatten(grads)
-        given = [g for _, g in paths]
-        theirs = [None] * len(given) if params is None else tree.flatten_up_to(params)
-        slots = {n: tree.flatten_up_to(x) for n, x in memory.slots.items()}
-        masks, known = self._masks(params, grads, tree, len(given)), self._matrices(params, grads)
-        moving = [i for i, g in enumerate(given) if g is not None]
-        leaves = [
-            self._arrays(paths[i][0], given[i], theirs[i], {n: x[i] for n, x in slots.items()}, known) for i in moving
-        ]
-        sparse = [self._sparse(paths[i][0], leaf["p"]) for i, leaf in zip(moving, leaves, strict=True)]
-        leaves = [loaded(leaf, own, self.layout.sparse) for leaf, own in zip(leaves, sparse, strict=True)]
-        whole = [self._leaf(paths[i][0], leaf["p"], known) for i, leaf in zip(moving, leaves, strict=True)]
-        names, matrices = tuple(leaf.name for leaf in whole), tuple(leaf.matrix for leaf in whole)
-        decays = tuple(_decays(self.call, self._mask_word, masks[i]) for i in moving)
-        job = StepConfig(
-            self.rule, self.call, emit, self.kernel, self.layout.negative, names, matrices, decays, scale is not None,
-            self.axis_name,
-        )  # fmt: skip
-        numbers = self._numbers(memory) | ({} if scale is None else {SCALE: _wide(scale)})
-        counts, made, model = advance(job, numbers, memory.counts, leaves, memory.model)
-        out = theirs if emit == "p" else [None] * len(given)
-        for i, results, own in zip(moving, made, sparse, strict=True):
-            out[i] = results.pop(emit)
-            for n, x in results.items():
-                slots[n][i] = stored(own[n], x) if n in own else x
-        new = {n: tree.unflatten(x) for n, x in slots.items()}
-        return tree.unflatten(out), self.layout.build(Memory(counts, new, model))
+    def _advance(
+        self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Number | None = None
+    ) -> tuple[Tree, Tree]:
+        memory, tree = self._memory(state), GradientTree(grads)
+        p, slots = tree.flatten(params), {n: tree.flatten(x) for n, x in memory.slots.items()}
+        config = self._config(emit, scale is not None, self._leaf_facts(grads, params, tree))
+        arrays = Memory(memory.counts, {n: tree.moving(x) for n, x in slots.items()}, memory.model)
+        numbers = self._numbers(memory, scale)
+        try:
+            emitted, new = advance(config, numbers, tree.moving(tree.leaves), tree.moving(p), arrays)
+        except MissingParameterError:  # raised anew, without JAX's note on how it traces
+            raise ValueError(NO_PARAMS) from None
+        except (TypeError, ValueError):
+            if (fault := self._fault(grads, p)) is not None:
+                raise fault from None
+            raise
+        out = tree.merged(p if emit == "p" else tree.flatten(None), emitted)
+        trees = {n: tree.merged(x, new.slots[n]) for n, x in slots.items()}
+        return out, self.layout.build(Memory(new.counts, trees, new.model))
 
     def _memory(self, state: Tree) -> Memory:
         """The state taken apart, if it is one of this optimizer's."""
@@ -109,92 +108,89 @@ class Update:
         except AttributeError as error:
             raise bad_type(self.call, "state", "must be as `init` makes it", state) from error
 
-    def _arrays(self, path: Any, g: Any, p: Any, slots: Mapping[str, Any], known: Matrices) -> dict[str, Any]:
-        """The arrays of one leaf; zeros stand for a parameter that was not given and would only decay."""
-        name = jax.tree_util.keystr(path)
-        g = _array(self.call, f"updates{name}", g)
-        if p is None:
-            leaf, rule = self._leaf(path, g, known), self.rule.replace(**self.hyper) if self.hyper else self.rule
-            if "weight_decay" in self.schedules or not _only_decayed(rule.route(leaf), leaf):
-                raise ValueError(NO_PARAMS)
-            p = jnp.zeros_like(g, _of_parameter(g, slots))
-        p = _array(self.call, f"params{name}", p)
-        if g.shape != p.shape:
-            raise bad_value(self.call, f"updates{name}", f"must have the parameter's shape {p.shape}", g)
-        if jnp.iscomplexobj(g) != jnp.iscomplexobj(p):
-            raise bad_value(self.call, f"updates{name}", f"must be real or complex as the parameter, {p.dtype}", g)
-        return {"p": p, "g": g} | {
-            n: x for n, x in slots.items() if x is not None and not isinstance(x, optax.MaskedNode)
-        }
+    def _config(self, emit: str, scaled: bool, facts: LeafFacts) -> StepConfig:
+        return step_config(
+            self.rule, self.call, emit, self.kernel, self.layout.negative, self.layout.sparse, scaled,
+            self.axis_name, *facts,
+        )  # fmt: skip
 
-    def _sparse(self, path: Any, p: Any) -> dict[str, Slot]:
-        """Of the slots that the state has in a sparse form, those of this leaf."""
-        if not self.layout.sparse:
-            return {}
-        leaf = self._leaf(path, p, {})
-        return {s.name: s for s in self.rule.route(leaf).slots(leaf) if s.name in self.layout.sparse}
+    def _leaf_facts(self, grads: Tree, params: Tree, tree: GradientTree) -> LeafFacts:
+        """The names of the leaves that move where a rule asks for them, their matrices and whether they decay."""
+        names: tuple[str, ...] = ()
+        of_leaves: tuple[Matrix | None, ...] = ()
+        decays: tuple[bool, ...] = ()
+        if self.rule.routes:
+            paths = [path for path, g in with_paths(grads) if g is not None]
+            names = tuple(_name(path) for path in paths)
+        if self.dimensions is not None:
+            known = matrices(self.call, self.dimensions, grads if params is None else params)
+            of_leaves = tuple(known.get(keystr(path)) for path, g in with_paths(grads) if g is not None)
+        if self.mask is not None:
+            mask = tree.moving(self._masks(grads if params is None else params, tree))
+            decays = tuple(_decays(self.call, self._mask_word, m) for m in mask)
+        return names, of_leaves, decays
 
-    def _masks(self, params: Tree, grads: Tree, tree: Any, count: int) -> list[Any]:
-        """Whether each leaf decays; a mask may be a prefix of the tree."""
-        if self.mask is None:
-            return [True] * count
-        like = grads if params is None else params
+    def _fault(self, grads: Tree, params: list[Tree]) -> Exception | None:
+        """What is wrong with a leaf, by its path, or None. A step that is compiled sees neither paths nor values."""
+        for (path, g), p in zip(with_paths(grads), params, strict=True):
+            place = keystr(path)
+            try:
+                if g is not None:
+                    gradient = as_array(self.call, f"updates{place}", g)
+                if g is not None and p is not None:
+                    check_pair(self.call, f"updates{place}", gradient, as_array(self.call, f"params{place}", p))
+            except (TypeError, ValueError) as fault:
+                return fault
+        return None
+
+    def _masks(self, like: Tree, tree: GradientTree) -> list[Tree]:
+        """The leaves of the mask; it may be a prefix of the tree."""
         mask = self.mask if _is_mask(self.mask) else self.mask(like)
         try:
-            whole = jax.tree.map(lambda m, below: jax.tree.map(lambda _: m, below, is_leaf=_none), mask, like)
+            return tree.flatten(spread(mask, like))
         except ValueError as error:
-            wanted = "must be a bool, or a tree of them that has the form of the parameters or of their upper part"
-            raise bad_value(self.call, self._mask_word, wanted, mask) from error
-        return tree.flatten_up_to(whole)
+            requirement = "must be a bool, or a tree of them that has the form of the parameters or of their upper part"
+            raise bad_value(self.call, self._mask_word, requirement, mask) from error
 
     @property
     def _mask_word(self) -> str:
         return argument_names(type(self.rule)).names.get("mask", "mask")
 
-    def _numbers(self, memory: Memory) -> dict[str, Any]:
+    def _numbers(self, memory: Memory, scale: Number | None) -> dict[str, Number]:
         """The traced hyperparameters of this step; a schedule sees the count before it is increased."""
-        count = memory.counts[-1] if memory.counts else None
-        found = dict(self.hyper) | {n: self._scheduled(n, schedule(count)) for n, schedule in self.schedules.items()}
-        return {n: _wide(x) for n, x in found.items()}
+        numbers: dict[str, Number | np.ndarray] = dict(self.hyper)
+        for n, schedule in self.schedules.items():
+            numbers[n] = self._scheduled(n, schedule(memory.counts[-1] if memory.counts else None))
+        if scale is not None:
+            numbers[SCALE] = scale
+        # What is no array of JAX's may be of a class that `jit` does not take.
+        return {n: x if isinstance(x, (jax.Array, float, int)) else jnp.asarray(x) for n, x in numbers.items()}
 
-    def _scheduled(self, argument: str, value: Any) -> Any:
+    def _scheduled(self, argument: str, value: Number) -> Number:
         """What a schedule has said, if it is one number."""
         if is_number(value) or is_traced(value):
             return value
         argument = argument_names(type(self.rule)).names.get(argument, argument)
         raise bad_type(self.call, argument, "must be a number, or a function of the count that returns one", value)
 
-    def _matrices(self, params: Tree, grads: Tree) -> Matrices:
-        """What dimension numbers say of each leaf, by its path."""
-        return matrices(self.call, self.dimensions, grads if params is None else params)
-
-    def _leaf(self, path: Any, p: Any, known: Matrices) -> Leaf:
-        place = jax.tree_util.keystr(path)
-        p = _array(self.call, f"params{place}", p)
-        name = jax.tree_util.keystr(path, simple=True, separator=".") if self.rule.routes else ""
-        return leaf_of(p, name, known.get(place))
-
-    def _dtype(self, slot: Slot, parameter: Any) -> Any:
+    def _dtype(self, slot: Slot, parameter: np.dtype) -> np.dtype | str:
+        """The dtype of a slot of a parameter of this dtype."""
         if jnp.issubdtype(parameter, jnp.complexfloating):
             return real(parameter) if slot.extent is Extent.TENSOR else parameter
         return jax.dtypes.canonicalize_dtype(slot_dtype(slot, parameter.name, self.state_dtype))
 
 
-def _flatten(tree: Tree) -> tuple[list[tuple[Any, Any]], Any]:
-    """Leaves with their paths, holes among them, and the structure."""
-    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=_none)
+def _name(path: Path) -> str:
+    """The name of a leaf: `layers.0.kernel`."""
+    return keystr(path, simple=True, separator=".")
 
 
-def _none(x: Any) -> bool:
-    return x is None
-
-
-def is_function(x: Any) -> bool:
+def is_function(x: object) -> bool:
     """Whether it is there to be called: a class, such as `jnp.bfloat16`, is there to be named."""
     return callable(x) and not isinstance(x, type)
 
 
-def _is_mask(x: Any) -> bool:
+def _is_mask(x: Tree) -> bool:
     """Whether it is a mask and not a function that makes one. A tree of bools may be callable, as a module of Equinox
     is that has the form of a model; a function may be a tree, as a `jax.tree_util.Partial` is.
     """
@@ -204,42 +200,8 @@ def _is_mask(x: Any) -> bool:
     return of_bools and not isinstance(x, functools.partial)
 
 
-def _decays(call: str, argument: str, mask: Any) -> bool:
+def _decays(call: str, argument: str, mask: Tree) -> bool:
     """What a leaf of a mask says."""
     if is_function(mask) or not (isinstance(mask, (bool, int)) or hasattr(mask, "dtype")):
         raise bad_type(call, argument, "must have True or False for every parameter", mask)
     return bool(mask)
-
-
-def _wide(value: Any) -> jax.Array:
-    """A traced number, of no less than float32: schedules and wrappers may hand it down in bfloat16."""
-    value = jnp.asarray(value).reshape(())
-    return value.astype(jnp.promote_types(value.dtype, jnp.float32))
-
-
-def _array(call: str, argument: str, x: Any) -> Any:
-    """A floating array; Python's numbers become one."""
-    x = x if hasattr(x, "shape") and hasattr(x, "dtype") else jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise bad_type(call, argument, "must be a floating or complex array", x)
-    return x
-
-
-def _of_parameter(g: Any, slots: Mapping[str, Any]) -> Any:
-    """The dtype of a parameter that is not given: that of its memory, where that is wider than the gradient's."""
-    memory = [x.dtype for x in slots.values() if getattr(x, "shape", None) == g.shape]
-    return functools.reduce(jnp.promote_types, memory, g.dtype)
-
-
-def _only_decayed(rule: Rule, leaf: Leaf) -> bool:
-    """Whether nothing but a decay of 0 needs the parameter."""
-    if not is_number(rule.weight_decay) or rule.weight_decay:
-        return False
-    program = record(rule, leaf)
-    wanted = [i for name, i in program.outputs.items() if name != "p"]
-    for i in program.order(wanted):
-        node = program.nodes[i]
-        other = [program.nodes[a].name for a in node.args if program.nodes[a].name != "p"]
-        if len(other) < len(node.args) and (node.op != "mul" or other not in (["l2"], ["decay"])):
-            return False
-    return True

@@ -1,0 +1,1 @@
+"""What is decided before a step, and the step itself as one compiled function."""

@@ -1,0 +1,113 @@
+"""The arrays of each leaf: from the lists of a step to the form that formulas have, and back.
+
+Memory is a list for each slot here, with an entry for each leaf that has a gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import optax
+
+from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Leaf, Slot
+
+from ..ops import Array, Arrays, LeafArrays, Tree
+from ..state import dense, stored
+from .plan import StepConfig, leaf_of
+
+#: optax's own words, which callers may look for; it has no public name.
+NO_PARAMS = (
+    "You are using a transformation that requires the current value of parameters, "
+    "but you are not passing `params` when calling `update`."
+)
+
+
+class MissingParameterError(ValueError):
+    """A parameter that the step needs was not given: found while the step is traced."""
+
+
+def load(
+    config: StepConfig, rule: Rule, grads: Sequence[Array], params: Sequence[Array | None], slots: Arrays
+) -> list[dict[str, Array]]:
+    """The arrays of each leaf by name, checked; `rule` has the hyperparameters of this step."""
+    leaves = []
+    for i, (g, p) in enumerate(zip(grads, params, strict=True)):
+        memory = {n: x[i] for n, x in slots.items()}
+        memory = {n: x for n, x in memory.items() if x is not None and not isinstance(x, optax.MaskedNode)}
+        g = as_array(config.call, "updates", g)
+        p = _absent_parameter(config, rule, i, g, memory) if p is None else as_array(config.call, "params", p)
+        check_pair(config.call, "updates", g, p)
+        leaf = {"p": p, "g": g, **memory}
+        if config.sparse:
+            axes = sparse_slots(config, i, p)
+            leaf = {
+                n: dense(axes[n], x) if n in axes else x for n, x in leaf.items() if n in axes or n not in config.sparse
+            }
+        leaves.append({n: -x if n in config.negative else x for n, x in leaf.items()})
+    return leaves
+
+
+def sparse_slots(config: StepConfig, i: int, p: Array) -> dict[str, Slot]:
+    """Of the slots that the state has in a sparse form, those of leaf `i`."""
+    leaf = leaf_of(p, config.names[i] if config.names else "")
+    return {s.name: s for s in config.rule.route(leaf).slots(leaf) if s.name in config.sparse}
+
+
+def unload(
+    config: StepConfig, results: Sequence[LeafArrays], leaves: Sequence[LeafArrays], slots: Arrays
+) -> dict[str, list[Array | None]]:
+    """The results of all leaves by name, as a state has them; None where a leaf has no such result."""
+    columns: dict[str, list[Array | None]] = {n: [None] * len(leaves) for n in (config.emit, *slots)}
+    for i, (result, leaf) in enumerate(zip(results, leaves, strict=True)):
+        axes = sparse_slots(config, i, leaf["p"]) if config.sparse else {}
+        for n, x in result.items():
+            x = -x if n in config.negative else x
+            columns[n][i] = stored(axes[n], x) if n in axes else x
+    return columns
+
+
+def as_array(call: str, argument: str, x: Tree) -> Array:
+    """A floating array; Python's numbers become one."""
+    array: Array = x if hasattr(x, "shape") and hasattr(x, "dtype") else jnp.asarray(x)
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        raise bad_type(call, argument, "must be a floating or complex array", array)
+    return array
+
+
+def check_pair(call: str, argument: str, g: Array, p: Array) -> None:
+    """Refuse a gradient of another shape than its parameter, or a complex one of a real parameter."""
+    if g.shape != p.shape:
+        raise bad_value(call, argument, f"must have the parameter's shape {p.shape}", g)
+    if jnp.iscomplexobj(g) != jnp.iscomplexobj(p):
+        raise bad_value(call, argument, f"must be real or complex as the parameter, {p.dtype}", g)
+
+
+def _absent_parameter(config: StepConfig, rule: Rule, i: int, g: Array, memory: LeafArrays) -> Array:
+    """Zeros for a parameter that was not given and would only decay, in the dtype of its memory where that is wider
+    than the gradient's.
+    """
+    leaf = config.leaf(i, {"p": g})
+    if not _only_decayed(rule.route(leaf), leaf):
+        raise MissingParameterError(NO_PARAMS)
+    dtypes = [x.dtype for x in memory.values() if getattr(x, "shape", None) == g.shape]
+    return jnp.zeros_like(g, functools.reduce(jnp.promote_types, dtypes, g.dtype))
+
+
+def _only_decayed(rule: Rule, leaf: Leaf) -> bool:
+    """Whether nothing but a decay of 0 needs the parameter."""
+    if not is_number(rule.weight_decay) or rule.weight_decay:
+        return False
+    program = record(rule, leaf)
+    outputs = [i for name, i in program.outputs.items() if name != "p"]
+    for i in program.order(outputs):
+        node = program.nodes[i]
+        other = [program.nodes[a].name for a in node.args if program.nodes[a].name != "p"]
+        if len(other) < len(node.args) and (node.op != "mul" or other not in (["l2"], ["decay"])):
+            return False
+    return True

@@ -1,0 +1,159 @@
+"""The arguments of a factory, parsed: the options of the adapter, and hyperparameters by what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.fields import Value, flag, is_narrow, is_number, is_traced
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
+
+from ..argument_names import DTYPES, argument_names, dtype_default
+from ..ops import AxisName, Number, Schedule, Tree, real
+from ..state import Layout, possible_slots
+from .update import is_function
+
+Arguments = Mapping[str, Value]
+
+
+class Given(np.ndarray):
+    """A number of the user's that counts as traced: where it is 0 there is memory all the same, since the tree of the
+    state must not follow from values.
+    """
+
+
+class Options(NamedTuple):
+    """The arguments that every factory has. `first_moments` is optax's own argument for their dtype."""
+
+    kernel: str
+    match: str | None
+    mask: Tree
+    dimensions: Tree
+    axis_name: AxisName
+    skip_nonfinite: bool
+    state_dtype: object
+    first_moments: object
+
+
+class Hyperparameters(NamedTuple):
+    """The arguments of a rule under the core's names: schedules, values that are arrays or traced, and plain ones."""
+
+    schedules: dict[str, Schedule]
+    traced: dict[str, Number | np.ndarray]
+    plain: dict[str, Value]
+    base: dict[str, Value]
+
+    def named(self) -> dict[str, Value]:
+        """All that were given, by name."""
+        return {**self.plain, **self.traced, **self.schedules}
+
+
+def parse_options(cls: type[Rule], arguments: dict[str, Value]) -> Options:
+    """Takes the options out of the arguments."""
+    call, names = cls.name, argument_names(cls).names
+    state_dtype, match = arguments.pop("state_dtype", None), arguments.pop("match", None)
+    first = arguments.pop(DTYPES.get(call, ("",))[0], dtype_default(cls, match) if state_dtype is None else None)
+    skip = flag(False, "").check(call, "skip_nonfinite", arguments.pop("skip_nonfinite", False))
+    return Options(
+        kernel=arguments.pop("kernel", "auto"),
+        match=match,
+        mask=arguments.pop(names.get("mask", "mask"), None),
+        dimensions=arguments.pop(names.get("dimensions", "dimensions"), None),
+        axis_name=_axis_name(call, arguments.pop("axis_name", None)),
+        skip_nonfinite=bool(skip),
+        state_dtype=state_dtype,
+        first_moments=first,
+    )
+
+
+def parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hyperparameters:
+    """Sorts the other arguments, by optax's names, and spells them in the core's."""
+    call, names = cls.name, argument_names(cls)
+    base = {"base": arguments.pop("base")} if "base" in arguments else {}
+    fields = cls.fields_with(base.get("base"))
+    scheduled = {names.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
+    schedules = {
+        scheduled[k]: arguments.pop(k) for k in list(arguments) if k in scheduled and is_function(arguments[k])
+    }
+    _refuse_narrow(call, arguments)
+    traced: dict[str, Number | np.ndarray] = {}
+    plain: dict[str, Value] = {}
+    for k, value in names.to_core(arguments, fields, call).items():
+        if is_traced(value):
+            traced[k] = value
+        elif fields[k].structural and is_number(value) and value == 0:
+            traced[k] = np.asarray(value).view(Given)
+        else:
+            plain[k] = tuple(value) if isinstance(value, list) else value
+    return Hyperparameters(schedules, traced, plain, base)
+
+
+def state_dtypes(rule: Rule, options: Options, layout: Layout) -> StateDtype:
+    """The dtypes of memory, where users of JAX write dtypes and optax's names of slots, checked."""
+    named = _named(options.state_dtype, layout)
+    known = possible_slots(rule).values()
+    check_state_dtype(rule.name, named, list(known))
+    argument, *moments = DTYPES.get(rule.name, ("",))
+    if options.first_moments is None:
+        return named
+    dtype = _floating(rule.name, argument, options.first_moments)
+    of_rest = {s.name: named for s in known if s.initial is None} if isinstance(named, str) else named or {}
+    dtypes: dict[str, str] = {**of_rest, **dict.fromkeys(moments, dtype)}
+    return dtypes
+
+
+def _named(state_dtype: Value, layout: Layout) -> Value:
+    """The dtypes by name, under the core's names of slots."""
+    if not isinstance(state_dtype, Mapping):
+        return _name(state_dtype)
+    slots = {f: s.removeprefix("-") for p in layout.places for f, s in p.fields.items()}
+    return {n if n in layout.slots else slots.get(n, n): _name(dtype) for n, dtype in state_dtype.items()}
+
+
+def _refuse_narrow(call: str, values: Arguments) -> None:
+    """Refuse what `inject_hyperparams` has rounded to 16-bit parameters' dtype: b2 is 1 then, and the step NaN."""
+    for argument, value in values.items():
+        if is_traced(value) and is_narrow(value):
+            raise bad_type(
+                call, argument, "must be a number of 32 bits or more, for 0.999 in bfloat16 is 1", value,
+                "Use `optax.inject_hyperparams(..., hyperparam_dtype=jnp.float32)`.",
+            )  # fmt: skip
+
+
+def _axis_name(call: str, axis_name: object) -> AxisName:
+    """The names of the mapped axes over which a rule's sums go."""
+    names = tuple(axis_name) if isinstance(axis_name, list) else axis_name
+    if names is None or isinstance(names, str):
+        return names
+    if isinstance(names, tuple) and all(isinstance(n, str) for n in names):
+        return names
+    raise bad_type(call, "axis_name", "must be None, the name of an axis, or a tuple of names", axis_name)
+
+
+def _dtype(dtype: Value) -> np.dtype:
+    """A dtype; of an array its own, for `inject_hyperparams` calls what can be called, `jnp.bfloat16` with the rest."""
+    return jnp.dtype(dtype.dtype if is_traced(dtype) else dtype)
+
+
+def _name(dtype: Value) -> Value:
+    """The name of a dtype; what is none stays what it is."""
+    try:
+        return dtype if dtype is None or isinstance(dtype, str) else _dtype(dtype).name
+    except TypeError:
+        return dtype
+
+
+def _floating(call: str, argument: str, value: object) -> str:
+    """The name of a floating dtype, given as JAX takes dtypes; of a complex one that of its parts."""
+    try:
+        dtype = _dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        raise bad_type(call, argument, "must be None or a floating dtype", value)
+    return real(dtype)
