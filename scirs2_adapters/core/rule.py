@@ -153,8 +153,6 @@ class Rule(Hyperparameters):
                 scalars.append(p.name)
         return tuple(slots), tuple(scalars)
 
-    _signature = roles
-
     def all_slots(self) -> tuple[Slot, ...]:
         """Every slot the rule may have, in the order of its formula."""
         return self.roles()[0]

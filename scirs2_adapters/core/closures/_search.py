@@ -19,7 +19,7 @@ from ..errors import ArgumentTypeError, bad_type
 Vector = Any
 Result = TypeVar("Result")
 #: Yields points, is sent (loss, gradient) of each, returns what the step comes to.
-Search = Generator[Vector, tuple[float, Any], Result]
+Search = Generator[Vector, tuple[float, Vector], Result]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ NUMPY = Space(
 )
 
 
-def drive(search: Search[Result], evaluate: Callable[[Vector], tuple[float, Any]]) -> Result:
+def drive(search: Search[Result], evaluate: Callable[[Vector], tuple[float, Vector]]) -> Result:
     """What the search returns, its points answered by `evaluate`."""
     try:
         point = next(search)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Never
 
 from ..fields import Field, count, nonnegative, rate
 from ..rule import Rule
@@ -75,7 +75,7 @@ class LBFGS(Rule, needs_closure=True):
     def all_slots(self) -> tuple[Slot, ...]:
         return ()
 
-    def apply(self, *args: Any) -> Any:
+    def apply(self, *args: object) -> Never:
         raise needs_closure(type(self).__name__)
 
     def search(self, space: Space, x: Vector, memory: Memory) -> Search[tuple[Vector, Memory]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Never
 
 from ..fields import flag, nonnegative
 from ..slots import Slot
@@ -34,7 +34,7 @@ class SAM(Wrapper, needs_closure=True):
     def all_slots(self) -> tuple[Slot, ...]:
         return self.base.all_slots()
 
-    def apply(self, *args: Any) -> Any:
+    def apply(self, *args: object) -> Never:
         raise needs_closure(type(self).__name__)
 
     def measured(self, space: Space, p: Vector, g: Vector) -> Vector:
