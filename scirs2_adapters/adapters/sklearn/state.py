@@ -19,7 +19,7 @@ from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from .argument_names import PUBLIC
 
 #: What `HostOptimizer.state_dict` gives.
-Saved: TypeAlias = Mapping[str, Any]
+Saved: TypeAlias = dict[str, Any]
 #: What scikit-learn takes for X: an array, a sparse matrix, a data frame or lists.
 Data: TypeAlias = Any
 Arrays = Mapping[str, np.ndarray]
