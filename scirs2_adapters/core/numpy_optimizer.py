@@ -61,6 +61,8 @@ class HostOptimizer:
       array([0.999, 0.999, 0.999])
     """
 
+    __module__ = "scirs2_adapters.core"  # which pickles name
+
     def __init__(
         self,
         rule: Rule | str,

@@ -1,6 +1,5 @@
 """README's lines as a type checker sees them: read by mypy, never run. A line that must not pass carries its error."""
 
-from collections.abc import Callable
 from typing import Any, assert_type
 
 import numpy as np
@@ -51,7 +50,7 @@ def in_keras() -> None:
 
 
 def in_hugging_face(args: TrainingArguments) -> None:
-    assert_type(optim("lion", args, betas=(0.9, 0.99)), tuple[Callable[..., Any], dict[str, Any]])
+    assert_type(optim("lion", args, betas=(0.9, 0.99)), tuple[type[torch.optim.Optimizer], dict[str, Any]])
 
 
 def in_sklearn() -> None:

@@ -33,6 +33,14 @@ def test_a_copy_goes_on_bit_for_bit_and_by_itself(name: str, kernel: str, how: A
     assert_same(copied, walk(mine, 2, first=4))
 
 
+def test_a_pickle_names_the_public_module_and_one_of_version_0_1_loads() -> None:
+    mine = walk(HostOptimizer("adamw", params()), 2)
+    pickled = pickle.dumps(mine, protocol=0)
+    assert b"cscirs2_adapters.core\nHostOptimizer" in pickled and b"numpy_optimizer" not in pickled
+    old = pickled.replace(b"cscirs2_adapters.core\nHost", b"cscirs2_adapters.core.execute.optimizer\nHost")
+    assert_same(pickle.loads(old), mine)
+
+
 def test_a_pickle_holds_no_address() -> None:
     kept = walk(HostOptimizer("adamw", params()), 1).__getstate__()
     options = {"kernel", "state_dtype", "threads", "layout", "skip_nonfinite"}

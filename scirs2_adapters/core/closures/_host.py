@@ -40,6 +40,8 @@ class ClosureOptimizer:
       3.0
     """
 
+    __module__ = "scirs2_adapters.core"  # which pickles name
+
     def __init__(self, rule: Rule | str, params: Arrays, **options: Any) -> None:
         made = get(rule)() if isinstance(rule, str) else rule
         if not isinstance(made, (LBFGS, SAM)):

@@ -75,7 +75,7 @@ class LBFGS(Rule, needs_closure=True):
     def all_slots(self) -> tuple[Slot, ...]:
         return ()
 
-    def apply(self, *args: object) -> Never:
+    def scalars(self, *args: object) -> Never:
         raise needs_closure(type(self).__name__)
 
     def search(self, space: Space, x: Vector, memory: Memory) -> Search[tuple[Vector, Memory]]:

@@ -34,7 +34,7 @@ class SAM(Wrapper, needs_closure=True):
     def all_slots(self) -> tuple[Slot, ...]:
         return self.base.all_slots()
 
-    def apply(self, *args: object) -> Never:
+    def scalars(self, *args: object) -> Never:
         raise needs_closure(type(self).__name__)
 
     def measured(self, space: Space, p: Vector, g: Vector) -> Vector:

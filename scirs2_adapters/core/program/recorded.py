@@ -94,8 +94,9 @@ class Program:
         return sorted(needed)
 
 
-#: Programs by what they depend on.
+#: Programs by what they depend on, and how many are remembered.
 _programs: dict[Hashable, Program] = {}
+_MOST = 4096
 _lock = threading.RLock()
 
 
@@ -112,6 +113,8 @@ def record(rule: Rule, leaf: Leaf, scaled: bool = False, call: str = "") -> Prog
     if (program := _programs.get(key)) is None:
         with _lock:  # two threads would record two programs, and the leaves of one call would be of two kinds
             program = _programs.get(key) or _record(rule, leaf, scaled, moduli)
+            if len(_programs) >= _MOST:
+                _programs.clear()
             _programs[key] = program
     return program
 
