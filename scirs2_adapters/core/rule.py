@@ -21,6 +21,7 @@ from .hyperparameters import Hyperparameters
 from .match import OptaxState
 from .matrix import Matrix
 from .ops import Array, Scalar, Scalars
+from .program.explain import explained
 from .slots import LAST, Axes, Extent, Leaf, Slot, refusal
 
 #: The slots of a formula and the names of the coefficients that it uses.
@@ -31,8 +32,6 @@ class _Explain:
     """`explain` of a rule, and of a class with its defaults."""
 
     def __get__(self, rule: Rule | None, cls: type[Rule]) -> Callable[..., str]:
-        from .program.explain import explained  # it records the formula, and so stands above this file
-
         return functools.partial(explained, cls() if rule is None else rule)
 
 

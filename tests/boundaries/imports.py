@@ -8,7 +8,7 @@ under `TYPE_CHECKING` count, because a reader has to follow them too.
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.boundaries.support import ADAPTERS, PACKAGE, imports, python_files
@@ -33,11 +33,13 @@ UPPER_ADAPTERS = {"hf": "the Trainer trains torch modules, so its optimizers are
 #: The layers of the package, lowest first, as beginnings of paths. The longest beginning that fits a file decides.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/",),
-    ("core/optimizers/",),
     ("core/program/",),
+    ("core/rule.py", "core/wrapper.py", "core/routing.py", "core/registry.py"),
+    ("core/optimizers/",),
     ("core/step/",),
     ("core/cpu/",),
     ("core/numpy_", "core/closures/"),
+    ("core/execute/",),
     ("core/__init__.py", "adapters/_names.py"),
     ("__init__.py", "adapters/__init__.py"),
     *(
@@ -48,12 +50,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
     ("demo/", "commands/", "cli.py"),
 )
-
-#: Imports that would run upward or close a circle, with the reason why they stay. Each stands inside a
-#: function or under `TYPE_CHECKING`.
-LAZY: dict[Edge, str] = {
-    ("core/rule.py", "core/program/explain.py"): "`rule.explain()` shows the recorded formula",
-}
 
 #: Packages for users: their `__init__` may load a name when it is first asked for.
 PUBLIC = ("", "core", *(f"adapters/{adapter}" for adapter in ADAPTERS))
@@ -85,12 +81,6 @@ def _targets(here: str, files: dict[str, str]) -> Iterator[str]:
             yield files[name]
 
 
-def without(edges: Graph, excused: Iterable[Edge]) -> Graph:
-    """The graph without some of its edges."""
-    left_out = set(excused)
-    return {here: {to for to in targets if (here, to) not in left_out} for here, targets in edges.items()}
-
-
 def layer(file: str) -> int:
     """The height of a file."""
     fits = [(len(start), height) for height, starts in enumerate(LAYERS) for start in starts if file.startswith(start)]
@@ -119,16 +109,6 @@ def circles(edges: Graph) -> list[list[str]]:
     reach = {file: reachable(edges, file) for file in edges}
     groups = {tuple(sorted(to for to in reach[file] if file in reach[to])) for file in edges if file in reach[file]}
     return [list(group) for group in sorted(groups)]
-
-
-def needless(edges: Graph) -> list[Edge]:
-    """Entries of LAZY without which nothing would run upward and no circle would close."""
-    needed = []
-    for here, to in LAZY:
-        tree = without(edges, set(LAZY) - {(here, to)})
-        if to in tree.get(here, ()) and (layer(to) > layer(here) or here in reachable(tree, here)):
-            needed.append((here, to))
-    return sorted(LAZY.keys() - set(needed))
 
 
 def any_lines(file: Path) -> int:
@@ -183,7 +163,6 @@ def report() -> None:
     print(f"files: {len(files)}")
     print(f"circles: {len(circular)}", *(f"  {' <-> '.join(group)}" for group in circular), sep="\n")
     print(f"upward imports: {len(rising)}", *(f"  {here} -> {to}" for here, to in rising), sep="\n")
-    print(f"of these excused, as data with a reason: {len(LAZY)}")
     print_table("lines that say Any", {path(file): any_lines(file) for file in files})
     print_table("code lines", {path(file): len(code_lines(file.read_text())) for file in files})
     inits = {path(file): init_code(file) for file in files if file.name == "__init__.py"}

@@ -1,50 +1,20 @@
 """The imports of the package form no circle and never run upward, and its values have types."""
 
-import ast
+from tests.boundaries.imports import PACKAGE, any_lines, circles, graph, init_code, upward
+from tests.boundaries.support import python_files
 
-import pytest
-
-from tests.boundaries.imports import (
-    LAZY,
-    PACKAGE,
-    any_lines,
-    circles,
-    graph,
-    init_code,
-    modules,
-    needless,
-    upward,
-    without,
-)
-from tests.boundaries.support import imports, python_files
-
-#: Lines of the package that say `Any`. A ratchet: lower it with each line that goes; 150 is the aim.
+#: Lines of the package that say `Any`. A ratchet: lower it with each line that goes.
 ANY_LINES = 68
 
 EDGES = graph()
 
 
 def test_imports_form_no_circle() -> None:
-    assert circles(without(EDGES, LAZY)) == []
+    assert circles(EDGES) == []
 
 
 def test_no_file_imports_a_file_of_a_higher_layer() -> None:
-    assert upward(without(EDGES, LAZY)) == []
-
-
-def test_every_excused_import_is_still_needed() -> None:
-    assert needless(EDGES) == []
-
-
-@pytest.mark.parametrize(("here", "to"), LAZY, ids=lambda file: file)
-def test_an_excused_import_does_not_run_when_the_file_is_imported(here: str, to: str) -> None:
-    """It stands inside a function or under `TYPE_CHECKING`, so that no order of imports can fail."""
-    text = (PACKAGE / here).read_text()
-    at_once = {node.lineno for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)}
-    target = next(name for name, file in modules().items() if file == to)
-    assert [
-        name for line, name in imports(PACKAGE / here) if line in at_once and f"{name}.".startswith(f"{target}.")
-    ] == []
+    assert upward(EDGES) == []
 
 
 def test_no_more_lines_say_any() -> None:

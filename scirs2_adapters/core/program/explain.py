@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..rule import Rule
 from ..slots import Extent, Leaf, Slot
+from .formula import Formula
 from .passes import Pass, split_passes
 from .recorded import Program, first_coefficients, record
 from .text import lines
@@ -12,7 +12,7 @@ from .text import lines
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
-def explained(rule: Rule, leaf: Leaf | None = None) -> str:
+def explained(rule: Formula, leaf: Leaf | None = None) -> str:
     """The formula of a rule for a parameter, by default a matrix of 256 x 256 in float32."""
     leaf = leaf or Leaf((256, 256))
     if rule.needs_closure:
@@ -35,7 +35,7 @@ def explained(rule: Rule, leaf: Leaf | None = None) -> str:
     )
 
 
-def _slot(slot: Slot, rule: Rule, leaf: Leaf) -> str:
+def _slot(slot: Slot, rule: Formula, leaf: Leaf) -> str:
     """One slot: its extent, how it is stored, its first value, and whether this rule has it."""
     exists = slot.name in {s.name for s in rule.slots(leaf)}
     stored = leaf.dtype if slot.extent is Extent.FULL or leaf.dtype == "float64" else "float32"

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from ..errors import bad_value
 from ..fields import is_traced
 from ..ops import HOST_SCALARS, Scalar
-from ..rule import Rule
 from ..slots import LAST, Axes, Extent, Leaf, Slot
+from .formula import Formula
 from .recorder import Coefficients, Node, Recorder, Symbol
 from .refusals import shown
 from .text import lines
@@ -100,7 +100,7 @@ _MOST = 4096
 _lock = threading.RLock()
 
 
-def record(rule: Rule, leaf: Leaf, scaled: bool = False, call: str = "") -> Program:
+def record(rule: Formula, leaf: Leaf, scaled: bool = False, call: str = "") -> Program:
     """The program of a rule for parameters like this leaf; remembered for each variant. A scaled one multiplies the
     gradient, as it is read, by the coefficient `SCALE`: clipping and loss scaling without a pass of their own. What the
     rule cannot step is refused here, before anything moves; `call` is what the user typed.
@@ -119,7 +119,7 @@ def record(rule: Rule, leaf: Leaf, scaled: bool = False, call: str = "") -> Prog
     return program
 
 
-def _record(rule: Rule, leaf: Leaf, scaled: bool, moduli: bool) -> Program:
+def _record(rule: Formula, leaf: Leaf, scaled: bool, moduli: bool) -> Program:
     slots, axes = rule.slots(leaf), rule.axes(leaf)
     xp = Recorder(axes, rule.view(leaf), moduli)
     p, g = (xp.add(Node("input", (), Extent.FULL, 0, name)) for name in ("p", "g"))
@@ -134,7 +134,7 @@ def _record(rule: Rule, leaf: Leaf, scaled: bool, moduli: bool) -> Program:
     return Program(tuple(xp.nodes), slots, outputs, rule.name, axes)
 
 
-def first_coefficients(rule: Rule, leaf: Leaf) -> dict[str, Scalar]:
+def first_coefficients(rule: Formula, leaf: Leaf) -> dict[str, Scalar]:
     """The coefficients of step 1, with the default in the place of each value that is traced."""
     traced = {k: f.default for k, f in rule.fields.items() if is_traced(getattr(rule, k))}
     rule = rule.replace_unchecked(traced) if traced else rule
@@ -160,7 +160,7 @@ def _check_slots(
 EXAMPLES = tuple(Leaf((256,) * axes) for axes in range(5))
 
 
-def needs_whole(rule: Rule) -> bool:
+def needs_whole(rule: Formula) -> bool:
     """Whether a rule steps a flat piece of several parameters otherwise than these parameters: it looks at shapes, or
     sums over a tensor or the model.
     """
