@@ -46,7 +46,7 @@ def test_the_generated_kernel_steps_as_the_host_does(name: str, dtype: str) -> N
 
     ((known, _),) = host.plan([(program, shape, dtypes) for shape in SHAPES])
     there = np.array([[x.ctypes.data for x in each] for each in copies], dtype=np.int64)
-    host.run([known], [there], [rows], [row_of])
+    host.run([known], [there], [rows], [row_of], {})
     for each, other in zip(arrays, copies, strict=True):
         for a, b in zip(each, other, strict=True):
             np.testing.assert_allclose(a, b, rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)

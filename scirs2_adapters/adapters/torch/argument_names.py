@@ -7,15 +7,17 @@ its own sentence ends each error, because callers and tests match it: "Invalid l
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 
-from scirs2_adapters.core.argument_names import ArgumentNames, by_name
+from scirs2_adapters.core.argument_names import ArgumentNames, Values, merge_arguments, signature
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
+from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 
 TORCH = ArgumentNames(
@@ -37,10 +39,12 @@ TORCH = ArgumentNames(
     },
 )
 
+#: Fields by key of a group, each with its position in the tuple that stands under the key, or None.
+Places = Mapping[str, list[tuple[str, int | None]]]
 #: What torch's classes take besides hyperparameters, and ours take all of.
-FLAGS: dict[str, Any] = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
+FLAGS: dict[str, Value] = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
 #: What ours take besides.
-OURS: dict[str, Any] = {
+OURS: dict[str, Value] = {
     "max_grad_norm": None,
     "skip_nonfinite": False,
     "state_dtype": None,
@@ -52,7 +56,7 @@ STAYS = ("kernel", "skip_nonfinite")
 #: Arguments for which torch writes None where the core has the name of the default.
 NONE_IS_DEFAULT = ("adjust_lr_fn",)
 #: Keys that torch's groups have and that are no arguments of ours: the class says them.
-CONSTANTS: dict[str, dict[str, Any]] = {
+CONSTANTS: dict[str, dict[str, Value]] = {
     "Adam": {"decoupled_weight_decay": False},
     "AdamW": {"decoupled_weight_decay": True},
 }
@@ -60,10 +64,11 @@ CONSTANTS: dict[str, dict[str, Any]] = {
 #: Those whose `step` is a Python integer in torch's state dicts, and not a tensor.
 WHOLE_STEPS = ("SparseAdam",)
 
-#: What torch's constructor refuses and the formula does not: whether a rule is refused, the argument, the requirement.
-REFUSED: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+#: What torch's constructor refuses and the formula does not: a test of the hyperparameters, the argument at fault, the
+#: requirement.
+REFUSED: dict[str, tuple[Callable[[Values], bool], str, str]] = {
     "SGD": (
-        lambda rule: rule.nesterov and (rule.momentum == 0 or rule.dampening != 0),
+        lambda hyper: hyper["nesterov"] and (hyper["momentum"] == 0 or hyper["dampening"] != 0),
         "nesterov",
         "must be False where momentum is 0 or dampening is not",
     ),
@@ -100,58 +105,119 @@ SENTENCES: dict[str, str] = {
 
 def native_class(rule: type[Rule]) -> type[torch.optim.Optimizer]:
     """torch's own class of this name, or the base of all."""
-    found = getattr(torch.optim, rule.__name__, None)
-    return found if isinstance(found, type) else torch.optim.Optimizer
+    native = getattr(torch.optim, rule.__name__, None)
+    return native if isinstance(native, type) else torch.optim.Optimizer
 
 
-def signature(rule: type[Rule]) -> inspect.Signature:
+def constructor_signature(rule: type[Rule]) -> inspect.Signature:
     """The constructor of the class."""
-    word = inspect.Parameter
-    own, positional = word.KEYWORD_ONLY, word.POSITIONAL_OR_KEYWORD
-    given = {"params": word("params", positional, annotation="ParamsT")}
-    fields = rule.fields_with()
-    wraps = fields.keys() != rule.fields.keys()
-    if wraps:
-        given["base"] = word("base", own, default=getattr(rule, "default_base", None), annotation="str | Rule")
-    given |= TORCH.parameters(fields)
-    given |= {k: word(k, own, default=v) for k, v in {**FLAGS, **OURS}.items()}
-    ordered = ["params", *([k for k in _order(rule) if k in given] or ["base", *TORCH.parameters(rule.fields)])]
-    first = [given[k].replace(kind=positional) for k in ordered if k in given]
-    rest = [p.replace(kind=own) for k, p in given.items() if k not in ordered]
-    return inspect.Signature(first + rest + ([word("base_hyper", word.VAR_KEYWORD)] if wraps else []))
+    params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="ParamsT")
+    order = _positional(rule) or ["base", *TORCH.parameters(rule.fields)]
+    return signature(
+        rule.fields_with(),
+        TORCH,
+        order=["params", *order],
+        options={**FLAGS, **OURS},
+        first={"params": params},
+        base=getattr(rule, "default_base", None),
+    )
 
 
-def _order(rule: type[Rule]) -> list[str]:
-    """What torch's own class takes by position, in order."""
-    theirs = native_class(rule)
-    if theirs is torch.optim.Optimizer:
+def _positional(rule: type[Rule]) -> list[str]:
+    """What torch's own class takes by position after `params`, in order."""
+    native = native_class(rule)
+    if native is torch.optim.Optimizer:
         return []
-    parameters = list(inspect.signature(theirs.__init__).parameters.values())[2:]
+    parameters = list(inspect.signature(native.__init__).parameters.values())[2:]
     return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
-def given_by_name(call: str, known: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments after `params`, by name."""
-    found = by_name(call, known, args, given, before=("params",))
-    found = {k: v for k, v in found.items() if v is not None or k not in NONE_IS_DEFAULT}
-    usual = {k: p.default for k, p in known.parameters.items()}
-    return plain_group(found, usual)
+def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], keywords: Values) -> dict[str, Value]:
+    """All arguments after `params`, by name and without numpy."""
+    arguments = merge_arguments(call, known, args, keywords, ("params",), NONE_IS_DEFAULT)
+    for word, value in arguments.items():
+        if type(value) not in PLAIN:
+            parameter = known.parameters.get(word)
+            arguments[word] = plain(value, parameter and parameter.default)
+    return arguments
 
 
-def build(rule: type[Rule], given: Mapping[str, Any], match: str | None) -> Rule:
+def _places(rule: type[Rule], base: str | type | None) -> Places:
+    """For each key of a group the fields that it holds, and where in its tuple."""
+    fields_by_key: dict[str, list[tuple[str, int | None]]] = {}
+    for field, key, place in TORCH.places(rule.fields_with(base)):
+        fields_by_key.setdefault(key, []).append((field, place))
+    return fields_by_key
+
+
+def _spelled_fields(rule: type[Rule], base: str | type | None) -> dict[str, str]:
+    """The argument that each field is, as the user types it."""
+    fields = rule.fields_with(base)
+    return {name: TORCH.spell(name, fields) for name in fields}
+
+
+#: Both are remembered for each class and base.
+places = cast("Callable[[type[Rule], str | type | None], Places]", functools.cache(_places))
+_spelled = cast("Callable[[type[Rule], str | type | None], dict[str, str]]", functools.cache(_spelled_fields))
+
+
+def group_values(rule: Rule) -> dict[str, Value]:
+    """A rule's hyperparameters as a group holds them."""
+    base = getattr(rule, "base", None)
+    values: dict[str, Value] = {} if base is None else {"base": base.name}
+    for key, fields in places(type(rule), base and type(base)).items():
+        if fields[0][1] is None:
+            values[key] = getattr(rule, fields[0][0])
+        else:
+            values[key] = tuple([getattr(rule, name) for name in TORCH.tuples[key]])
+    return values
+
+
+def build(rule: type[Rule], arguments: Values, match: str | None) -> Rule:
     """The rule of these arguments, or the error in our words and torch's."""
     name = rule.__name__
-    for word in ("lr", "betas[0]", "betas[1]"):
-        value = _member(given, word)
+    _check_single(name, arguments)
+    base = arguments.get("base")
+    base = type(base) if isinstance(base, Rule) else base
+    with both_words(name, arguments):
+        if base is None or isinstance(base, (str, type)):
+            hyper = _hyperparameters(places(rule, base), arguments)
+            if hyper is not None:
+                return rule.build(hyper, match=match, spell=_spelled(rule, base).__getitem__, call=name)
+        search = rule.needs_closure and not hasattr(rule, "default_base")  # which takes its hyperparameters alone
+        return TORCH.rule(rule, arguments, match=match, call=name, also=() if search else (*FLAGS, *OURS))
+
+
+def _hyperparameters(fields_by_key: Places, arguments: Values) -> dict[str, Value] | None:
+    """The arguments by the names of fields; None where one is not known or not of the usual form."""
+    hyper: dict[str, Value] = {}
+    for key, value in arguments.items():
+        fields = fields_by_key.get(key)
+        if fields is None:
+            if key != "base":
+                return None
+            hyper[key] = value
+        elif fields[0][1] is None:
+            hyper[fields[0][0]] = value
+        elif type(value) is tuple and len(value) == len(fields):
+            hyper.update(zip(TORCH.tuples[key], value, strict=True))
+        else:
+            return None
+    return hyper
+
+
+def _check_single(call: str, arguments: Values) -> None:
+    """Refuse a tensor of several numbers where torch refuses it in these words."""
+    betas = arguments.get("betas")
+    numbers = [("lr", arguments.get("lr"))]
+    if isinstance(betas, (tuple, list)) and len(betas) == 2:
+        numbers += [("betas[0]", betas[0]), ("betas[1]", betas[1])]
+    for word, value in numbers:
         if isinstance(value, torch.Tensor) and value.numel() != 1:
-            shape = tuple(value.shape)
             raise ArgumentValueError(
-                f"`{name}({word}=...)` must have 1 element. Received: a tensor of shape {shape}. "
+                f"`{call}({word}=...)` must have 1 element. Received: a tensor of shape {tuple(value.shape)}. "
                 f"Tensor {word} must be 1-element"
             )
-    search = rule.needs_closure and not hasattr(rule, "default_base")  # which takes its hyperparameters alone
-    with both_words(name, given):
-        return TORCH.rule(rule, given, match=match, call=name, also=() if search else (*FLAGS, *OURS))
 
 
 def refuse(rule: Rule) -> None:
@@ -160,12 +226,12 @@ def refuse(rule: Rule) -> None:
     if name in REFUSED:
         refused, argument, requirement = REFUSED[name]
         with both_words(name):
-            if refused(rule):
+            if refused(vars(rule)):
                 raise bad_value(name, argument, requirement, getattr(rule, argument))
 
 
 @contextlib.contextmanager
-def both_words(name: str, given: Mapping[str, Any] | None = None) -> Iterator[None]:
+def both_words(name: str, arguments: Values | None = None) -> Iterator[None]:
     """Ends an error about an argument with torch's own sentence for it."""
     try:
         yield
@@ -173,21 +239,17 @@ def both_words(name: str, given: Mapping[str, Any] | None = None) -> Iterator[No
         sentence = SENTENCES.get(f"{name}.{error.argument}", SENTENCES.get(error.argument))
         if sentence is None:
             raise
-        whole = (given or {}).get(error.argument.partition("[")[0])
+        whole = (arguments or {}).get(error.argument.partition("[")[0])
         raise type(error)(f"{error} {sentence.format(error.received, whole=whole)}") from None
-
-
-def _member(given: Mapping[str, Any], word: str) -> Any:
-    host, _, place = word.partition("[")
-    value = given.get(host)
-    return value[int(place[:-1])] if place and isinstance(value, (tuple, list)) and len(value) == 2 else value
 
 
 #: Keys of a group that are lists parallel to each other, and no values.
 LISTS = ("params", "param_names")
+#: Types of values that are plain as they are, whatever they replace, and that nobody can write in place.
+PLAIN = frozenset({float, int, bool, str, type(None)})
 
 
-def plain(value: Any, like: Any = None) -> Any:
+def plain(value: Value, like: object = None) -> Value:
     """A value without numpy. Where `like`, the value it replaces, is a tuple, any sequence of numbers becomes one."""
     if isinstance(value, (np.generic, np.ndarray)) and value.ndim < 2:
         value = value.tolist()
@@ -198,9 +260,13 @@ def plain(value: Any, like: Any = None) -> Any:
     return tuple(map(plain, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def plain_group(group: Mapping[str, Any], likes: Mapping[str, Any]) -> dict[str, Any]:
+def plain_group(group: Values, likes: Values) -> dict[str, Value]:
     """A group with such values; `likes` are those of a group that is known to be right."""
-    return {k: v if k in LISTS else plain(v, likes.get(k)) for k, v in group.items()}
+    values = dict(group)
+    for key, value in group.items():
+        if type(value) not in PLAIN and key not in LISTS:
+            values[key] = plain(value, likes.get(key))
+    return values
 
 
 def readable(value: torch.Tensor) -> bool:

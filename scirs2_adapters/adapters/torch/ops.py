@@ -9,31 +9,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 
-from scirs2_adapters.core.ops import HOST_SCALARS, Ops
+from scirs2_adapters.core.ops import HOST_SCALARS, Ops, Scalar
 
 Tensor = torch.Tensor
 
 
-def _either(host: Callable[..., Any], tensors: Callable[..., Any]) -> Callable[..., Any]:
+def _either(host: Callable[..., Scalar], tensors: Callable[..., Scalar]) -> Callable[..., Scalar]:
     """`tensors` where any value is one, the others made like it; `host` of plain numbers."""
 
-    def function(*values: Any) -> Any:
+    def function(*values: Scalar) -> Scalar:
         like = next((v for v in values if isinstance(v, Tensor)), None)
         return host(*values) if like is None else tensors(*(_like(v, like) for v in values))
 
     return function
 
 
-def _like(value: Any, other: Tensor) -> Tensor:
+def _like(value: Scalar, other: Tensor) -> Tensor:
     # Filled on the device: a copy from the host could not be captured.
     return value if isinstance(value, Tensor) else torch.full((), value, dtype=other.dtype, device=other.device)
 
 
-def _where(condition: Any, a: Any, b: Any) -> Any:
+def _where(condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
     return torch.where(condition, a, b) if isinstance(condition, Tensor) else a if condition else b
 
 

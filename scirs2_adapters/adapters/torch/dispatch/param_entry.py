@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
 from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
 from scirs2_adapters.core.cpu.kernel import uses_rows
-from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.step.plan import ParamEntry, param_entry
 
-from ..executors import cuda
-from ..executors import sparse_rows as rows
-from ..state import ParamState, arrays_of, dtype_name, is_dtensor, local
-from . import sharding as shards
+from ..state import GroupRuleLike, ParamState, arrays_of, dtype_name, is_dtensor, local
+from . import sharding, sparse_grads
 
 Tensor = torch.Tensor
 
 
-class ParamEntry:
-    """A parameter with a gradient: its rule, program and memory; `at` is where its gradient is among those found."""
+class TensorEntry(ParamEntry):
+    """A parameter with a gradient and its memory."""
 
-    def __init__(self, optimizer: Any, p: Tensor, at: int, group: int, leaf: Leaf, setting: Any, scaled: bool) -> None:
-        self.p, self.at, self.group, self.leaf = p, at, group, leaf
-        self.rule = setting.rule.route(leaf)
-        self.elsewhere = self.rule is not setting.rule
-        self.program = record(self.rule, leaf, scaled)
-        self.slots = [s.name for s in arrays_of(self.rule, leaf)]
+    def __init__(self, entry: ParamEntry, p: Tensor, memory: Mapping[str, object]) -> None:
+        super().__init__(**vars(entry))
+        self.p = p
+        self.slots = [s.name for s in arrays_of(self.rule, self.leaf)]
         self.names = ("p", "g", *self.slots)
         self.is_dtensor = is_dtensor(p) and not torch.is_grad_enabled()
         self.by_axes = uses_rows(self.program) or any(n.op == "matrix" for n in self.program.nodes)
-        self.varies = leaf if setting.rule.per_parameter else None
-        held = optimizer.state.get(p) or {}
-        self.first = not any(held.get(name) is not None for name in self.slots)
+        self.per_parameter = self.rule.per_parameter
+        self.first = not any(memory.get(name) is not None for name in self.slots)
         self.param_state: ParamState | None = None
 
     def refuse(self, name: str, g: Tensor, fused: bool) -> None:
         """What no path can step."""
-        rows.refuse(name, self.rule, g, fused)
+        sparse_grads.refuse(name, self.rule, g, fused)
         if fused and not self.p.is_floating_point():
             requires = "`fused=True` requires all the params to be floating point Tensors of supported devices"
             raise RuntimeError(f"`{name}`: {requires}. Received: {self.p.dtype}. Use `fused=None`.")
@@ -58,14 +52,14 @@ class ParamEntry:
 
     def arrays(self, g: Tensor) -> list[Tensor]:
         """The parameter, its gradient and its slots, in the order of a kernel's table; of each the part here."""
-        whole = [self.p, g, *self.memory()]
-        return list(map(local, whole)) if self.is_dtensor else whole
+        tensors = [self.p, g, *self.memory()]
+        return list(map(local, tensors)) if self.is_dtensor else tensors
 
-    def kernel_obstacle(self, g: Tensor, setting: Any) -> str | None:
+    def kernel_obstacle(self, g: Tensor, group_rule: GroupRuleLike) -> str | None:
         """Why the host kernel cannot step it, or None."""
         if torch.is_grad_enabled():
             return "differentiable=True needs torch's own operations"
-        if setting.traced:
+        if group_rule.traced:
             return "a hyperparameter is a tensor on another device"
         tensors = self.arrays(g)
         if reason := self.divided or self.program.kernel_obstacle:
@@ -74,16 +68,10 @@ class ParamEntry:
             return reason
         return dtype_obstacle(dict(zip(self.names, map(name_of, tensors), strict=True)))
 
-    def device_kernel(self, g: Tensor, setting: Any) -> bool:
-        """Whether a kernel of its device steps it."""
-        tensors = dict(zip(self.names, self.arrays(g._values() if rows.is_sparse(g) else g), strict=True))
-        asked = setting.kernel != "traced" and self.p.device.type == "cuda" and not torch.is_grad_enabled()
-        asked = asked and self.divided is None
-        return asked and cuda.kernel_obstacle(self.program, tensors) is None
-
     def walks(self, g: Tensor) -> bool:
         """Whether the kernel can go through its memory from one end to the other."""
-        return all(lent is own for lent, own in zip(self.contiguous_arrays(g), self.arrays(g), strict=True))
+        pairs = zip(self.contiguous_arrays(g), self.arrays(g), strict=True)
+        return all(contiguous is x for contiguous, x in pairs)
 
     def contiguous_arrays(self, g: Tensor) -> list[Tensor]:
         """Its arrays as memory in one and the same order: each as it is where it can be, else a copy."""
@@ -95,16 +83,17 @@ class ParamEntry:
 
     def load(self, g: Tensor) -> dict[str, Tensor]:
         """Its arrays by name, as numbers of the arithmetic's dtype, complex ones with an axis for their parts."""
-        found = {}
+        arrays = {}
         for name, x in zip(self.names, self.arrays(g), strict=True):
             x = self.parts(name, x.resolve_conj() if x.is_complex() else x)
-            found[name] = x.to(self.compute, copy=torch.is_grad_enabled())
-        return found
+            arrays[name] = x.to(self.compute, copy=torch.is_grad_enabled())
+        return arrays
 
     @property
     def divided(self) -> str | None:
         """Why it cannot be stepped by each rank on its own, or None."""
-        return shards.division_obstacle(self.p, self.program) if self.is_dtensor else None
+        p = self.p
+        return sharding.division_obstacle(p, self.program) if self.is_dtensor and is_dtensor(p) else None
 
     @property
     def compute(self) -> torch.dtype:
@@ -165,3 +154,10 @@ def _parallel(x: Tensor, p: Tensor) -> bool:
 
 def _copy(x: Tensor, p: Tensor) -> Tensor:
     return torch.empty_like(p, dtype=x.dtype).copy_(x) if x.shape == p.shape else x.contiguous()
+
+
+def tensor_entry(
+    index: int, p: Tensor, leaf: Leaf, group_rule: GroupRuleLike, group: int, memory: Mapping[str, object], scaled: bool
+) -> TensorEntry:
+    """The entry of a parameter in a group with this rule; `memory` is what it has so far."""
+    return TensorEntry(param_entry(index, group_rule.rule, leaf, group=group, scaled=scaled), p, memory)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import cast
 
 import torch
 
 from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import SCALE
-from scirs2_adapters.core.step.options import takes_host
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows, grouped
+from scirs2_adapters.core.step.protocols import Executor, Scalars
 
 from .. import state
-from ..executors.cuda import Engine
+from ..executors import cuda
 from ..executors.foreach import ForeachExecutor
 from ..executors.kernel import KernelExecutor, same
-from ..executors.sparse_rows import SparseRowsExecutor, is_sparse
+from ..executors.sparse_rows import SparseRowsExecutor
 from ..ops import SCALARS
-from . import sharding as shards
-from .param_entry import ParamEntry
+from ..state import Group, GroupRuleLike, RuleOptimizerLike
+from . import sharding
+from .param_entry import TensorEntry, tensor_entry
+from .scaling import Scale
+from .sparse_grads import is_sparse
 from .step_counts import StepCounts
 
 Tensor = torch.Tensor
@@ -32,160 +37,174 @@ class Plan:
     """Who steps whom, and with which coefficients, as long as `holds` says so."""
 
     def __init__(
-        self, optimizer: Any, settings: list[Any], params: list[Tensor], found: list[Tensor | None], scaled: bool
+        self,
+        optimizer: RuleOptimizerLike,
+        group_rules: list[GroupRuleLike],
+        params: list[Tensor],
+        grads: list[Tensor | None],
+        scaled: bool,
     ) -> None:
-        self.settings, self.params = settings, params
-        self.variants = [s.rule.kernel_key() for s in settings]
-        self.kernels = [s.kernel for s in settings]
-        self.members = self._members(optimizer, found, scaled)
-        self.parts = self._parts(self._hosts(type(optimizer).__name__, found), found)
-        self.rows = [part for part in self.parts if isinstance(part, SparseRowsExecutor)]
-        self.clock = StepCounts(self.members)
-        self.captured = [group["capturable"] for group in optimizer.param_groups]
+        self.group_rules, self.params = group_rules, params
+        self.kernel_keys = [group_rule.rule.kernel_key() for group_rule in group_rules]
+        self.kernels = [group_rule.kernel for group_rule in group_rules]
+        self.entries = self._entries(optimizer, grads, scaled)
+        self.executors = self._executors(type(optimizer).__name__, cast(list[Tensor], grads))
+        self.sparse = [e for e in self.executors if isinstance(e, SparseRowsExecutor)]
+        self.step_counts = StepCounts(self.entries)
+        self.capturable = [group["capturable"] for group in optimizer.param_groups]
         self.state = optimizer.state
-        self.dicts = _dicts(optimizer)
-        self.memory = list(chain.from_iterable(map(dict.values, self.dicts)))
-        self.beginners = [m for m in self.members if m.first and m.rule.time_dependence == "first"]
-        self.model = [s.name for s in settings[0].rule.model_slots()]
+        self.param_states = _param_states(optimizer)
+        self.memory = list(chain.from_iterable(map(dict.values, self.param_states)))
+        self.beginners = [entry for entry in self.entries if entry.first and entry.rule.time_dependence == "first"]
+        self.model = [s.name for s in group_rules[0].rule.model_slots()]
         self._assign()
 
-    def _members(self, optimizer: Any, found: list[Tensor | None], scaled: bool) -> list[ParamEntry]:
+    def _entries(self, optimizer: RuleOptimizerLike, grads: list[Tensor | None], scaled: bool) -> list[TensorEntry]:
         """The parameters to step, with memory; one that a group holds twice is stepped once."""
-        name, members, i = type(optimizer).__name__, {}, 0
-        for index, group in enumerate(optimizer.param_groups):
-            shards.refuse_flat(name, optimizer, group, self.settings[index].rule)
+        name, groups, entries, index = type(optimizer).__name__, optimizer.param_groups, dict[int, TensorEntry](), 0
+        for i, (group, group_rule) in enumerate(zip(groups, self.group_rules, strict=True)):
+            sharding.refuse_flat(name, optimizer, group, group_rule.rule)
             for p, leaf in zip(group["params"], state.leaves_of(optimizer, group), strict=True):
-                g = found[i]
-                if g is not None and id(p) not in members:
-                    members[id(p)] = ParamEntry(optimizer, p, i, index, leaf, self.settings[index], scaled)
-                    members[id(p)].refuse(name, g, group["fused"])
-                    per_parameter = self.settings[index].rule.per_parameter
-                    shards.refuse(name, p, g, per_parameter, members[id(p)].program, group["max_grad_norm"])
-                i += 1
-        groups, counting = optimizer.param_groups, [m for m in members.values() if m.rule.time_dependence == "step"]
-        state.begin_counts(optimizer, [(m.p, groups[m.group]) for m in counting])
+                g = grads[index]
+                if g is not None and id(p) not in entries:
+                    memory = optimizer.state.get(p) or {}
+                    entry = entries[id(p)] = tensor_entry(index, p, leaf, group_rule, i, memory, scaled)
+                    entry.refuse(name, g, group["fused"])
+                    per_parameter = group_rule.rule.per_parameter
+                    sharding.refuse(name, p, g, per_parameter, entry.program, group["max_grad_norm"])
+                index += 1
+        counting = [entry for entry in entries.values() if entry.rule.time_dependence == "step"]
+        state.begin_counts(optimizer, [(entry.p, groups[entry.group]) for entry in counting])
         optimizer._say()
-        for m in members.values():
-            m.param_state = state.init_state(optimizer, m.p, m.rule, m.leaf, groups[m.group])
-        return list(members.values())
+        for entry in entries.values():
+            entry.param_state = state.init_state(optimizer, entry.p, entry.rule, entry.leaf, groups[entry.group])
+        return list(entries.values())
 
-    def _hosts(self, name: str, found: list[Any]) -> list[bool]:
-        """For each member, whether the host kernel steps it. A rule that sums over the model takes one path for all."""
-        reasons = [m.kernel_obstacle(found[m.at], self.settings[m.group]) for m in self.members]
-        if any(s.rule.model_slots() for s in self.settings):
-            reasons = [next(filter(None, reasons), None)] * len(reasons)
-            if len({m.program for m in self.members}) > 1 and reasons[0]:
-                raise ValueError(
-                    f"`{name}` sums over the model, so its groups must agree in all flags here: {reasons[0]}."
-                )
-        return [takes_host(name, self.kernels[m.group], r) for m, r in zip(self.members, reasons, strict=True)]
+    def _on_host(self, name: str, grads: list[Tensor]) -> list[bool]:
+        """For each parameter, whether the host kernel steps it."""
+        obstacles = [entry.kernel_obstacle(grads[entry.index], self.group_rules[entry.group]) for entry in self.entries]
+        model = any(group_rule.rule.model_slots() for group_rule in self.group_rules)
+        obstacle = next(filter(None, obstacles), None)
+        if model and obstacle and len({entry.program for entry in self.entries}) > 1:
+            raise ValueError(f"`{name}` sums over the model, so its groups must agree in all flags here: {obstacle}.")
+        return choose_paths(name, [self.kernels[entry.group] for entry in self.entries], obstacles, one_path=model)
 
-    def _parts(self, hosts: list[bool], found: list[Any]) -> list[Any]:
-        """The members by who steps them: the host kernel, a kernel of their device, torch's operations."""
-        sorted_: dict[Any, list[ParamEntry]] = {}
-        for m, on_host in zip(self.members, hosts, strict=True):
-            on_device = not on_host and m.device_kernel(found[m.at], self.settings[m.group])
-            who = "host" if on_host else m.p.device if on_device else None
-            sorted_.setdefault((who, is_sparse(found[m.at])), []).append(m)
-        makes = {who: functools.partial(_part, who) for who, _ in sorted_}
-        return [
-            SparseRowsExecutor(ms, makes[who]) if sparse else makes[who](ms, found)
-            for (who, sparse), ms in sorted_.items()
-        ]
+    def _executors(self, name: str, grads: list[Tensor]) -> list[Executor[Tensor]]:
+        """Those that step the parameters: the host kernel, a kernel of their device, torch's operations."""
+        on_host = dict(zip(map(id, self.entries), self._on_host(name, grads), strict=True))
 
-    def holds(self, optimizer: Any, settings: list[Any], params: list[Tensor], found: list[Any]) -> bool:
+        def key(entry: TensorEntry) -> tuple[str | torch.device | None, bool]:
+            g = grads[entry.index]
+            on_device = not on_host[id(entry)] and cuda.steps(entry, g, self.kernels[entry.group])
+            return "host" if on_host[id(entry)] else entry.p.device if on_device else None, is_sparse(g)
+
+        executors: list[Executor[Tensor]] = []
+        for (place, sparse), entries in grouped(self.entries, key).items():
+            make = partial(_executor, place)
+            executors.append(SparseRowsExecutor(entries, make) if sparse else make(entries, grads))
+        return executors
+
+    def holds(
+        self,
+        optimizer: RuleOptimizerLike,
+        group_rules: list[GroupRuleLike],
+        params: list[Tensor],
+        grads: list[Tensor | None],
+    ) -> bool:
         """Whether every tensor is what and where it was; gradients may be new ones of the same form."""
-        held, dicts = optimizer.state, self.dicts
+        param_states = self.param_states
         return (
             same(params, self.params)
-            and held is self.state
-            and same(_dicts(optimizer), dicts)
-            and sum(map(len, dicts)) == len(self.memory)
-            and all(map(operator.is_, chain.from_iterable(map(dict.values, dicts)), self.memory))
-            and [group["capturable"] for group in optimizer.param_groups] == self.captured
-            and self._takes(settings)
-            and all(part.holds(found) for part in self.parts)
-            and all(rows.allowed(self.settings, optimizer.param_groups) for rows in self.rows)
+            and optimizer.state is self.state
+            and same(_param_states(optimizer), param_states)
+            and sum(map(len, param_states)) == len(self.memory)
+            and all(map(operator.is_, chain.from_iterable(map(dict.values, param_states)), self.memory))
+            and [group["capturable"] for group in optimizer.param_groups] == self.capturable
+            and self._takes(group_rules)
+            and all(executor.holds(cast(list[Tensor], grads)) for executor in self.executors)
+            and all(executor.allowed(self.group_rules, optimizer.param_groups) for executor in self.sparse)
         )
 
-    def _takes(self, settings: list[Any]) -> bool:
-        """Whether these settings differ from the last ones in numbers only."""
-        if not same(settings, self.settings):
-            if [s.rule.kernel_key() for s in settings] != self.variants or [s.kernel for s in settings] != self.kernels:
+    def _takes(self, group_rules: list[GroupRuleLike]) -> bool:
+        """Whether these rules differ from the last ones in numbers only."""
+        if not same(group_rules, self.group_rules):
+            if [r.rule.kernel_key() for r in group_rules] != self.kernel_keys:
                 return False
-            if any(s.traced for s in (*settings, *self.settings)):
+            if [r.kernel for r in group_rules] != self.kernels:
                 return False
-            self.settings = settings
+            if any(r.traced for r in (*group_rules, *self.group_rules)):
+                return False
+            self.group_rules = group_rules
         return True
 
     def _assign(self) -> None:
-        """Sorts members by the scalars they need: a row for each group and step, and leaf where the rule asks."""
-        self.clock.look()
-        self.coefficient_keys: dict[Any, int] = {}
-        self.examples: list[ParamEntry] = []
-        coefficient_row: dict[int, int] = {}
-        for m in self.members:
-            row = coefficient_row[id(m)] = self.coefficient_keys.setdefault(
-                (m.group, self.clock.next(m), m.varies), len(self.coefficient_keys)
-            )
-            self.examples += [m] * (row == len(self.examples))
-        self.others: dict[int, tuple[Any, Any]] = {}
-        for part in self.parts:
-            part.assign(coefficient_row)
+        """Finds out which parameters have the same coefficients, and tells the executors."""
+        self.step_counts.look()
+        steps = list(map(self.step_counts.next, self.entries))
+        keys = list(map(TensorEntry.coefficient_key, self.entries, steps))
+        pairs = list(zip(self.entries, steps, strict=True))
+        self.examples, rows = coefficient_rows(keys, pairs.__getitem__)
+        coefficient_row = dict(zip(map(id, self.entries), rows, strict=True))
+        self.other_rules: dict[int, tuple[Rule, Rule]] = {}
+        for executor in self.executors:
+            executor.assign(coefficient_row)
 
-    def _scalars(self, scales: Sequence[Any] | None) -> list[dict[str, Any]]:
-        """The coefficients of this step, one row for each of `coefficient_keys`."""
-        found = []
-        for take, example in zip(self.coefficient_keys, self.examples, strict=True):
-            group, t, leaf = take
-            setting = self.settings[group]
-            rule = self._other(group, setting.rule) if example.elsewhere else setting.rule
-            now = t + self.clock.shift if rule.time_dependence == "step" else t
-            if self.captured[group] and rule.time_dependence == "step":
-                live = self.clock.on_device(example)
-                now = now if live is None else live
-            xp = SCALARS if setting.traced or isinstance(now, Tensor) else HOST_SCALARS
-            of_leaf = {} if leaf is None else rule.leaf_coefficients(leaf)
-            row = {**rule.scalars(xp, now), **of_leaf}
+    def _scalars(self, scales: Sequence[Scale] | None) -> list[Scalars]:
+        """The coefficients of this step: a row for each of `examples`."""
+        rows: list[Scalars] = []
+        for entry, now in self.examples:
+            group_rule = self.group_rules[entry.group]
+            rule = self._other(entry.group, group_rule.rule) if entry.routed else group_rule.rule
+            if rule.time_dependence == "step":
+                live = self.step_counts.on_device(entry) if self.capturable[entry.group] else None
+                now = now + self.step_counts.shift if live is None else live
+            xp = SCALARS if group_rule.traced or isinstance(now, Tensor) else HOST_SCALARS
+            row = rule.scalars(xp, now)
+            if entry.per_parameter:
+                row |= rule.leaf_coefficients(entry.leaf)
             if scales is not None:
-                row[SCALE] = scales[group]
-            found.append(row)
-        return found
+                row[SCALE] = scales[entry.group]
+            rows.append(row)
+        return rows
 
-    def _other(self, group: int, rule: Any) -> Any:
+    def _other(self, group: int, rule: Rule) -> Rule:
         """The rule of what this rule does not step, made again only where the group's rule has changed."""
-        last = self.others.get(group)
+        last = self.other_rules.get(group)
         if last is None or last[0] is not rule:
-            last = self.others[group] = (rule, rule.other())
+            last = self.other_rules[group] = (rule, rule.other())
         return last[1]
 
-    def run(self, optimizer: Any, found: list[Any], scales: Sequence[Any] | None) -> None:
+    def run(self, optimizer: RuleOptimizerLike, grads: list[Tensor | None], scales: Sequence[Scale] | None) -> None:
         """The step."""
-        if self.clock.stale:
+        if self.step_counts.stale:
             self._assign()
         scalars = self._scalars(scales)
         groups = optimizer.param_groups
         model = {name: groups[0][name] for name in self.model} if self.model else {}
-        new: dict[str, float] = {}
-        for part in self.parts:
-            new |= part.run(found, scalars, model)
+        new: Group = {}
+        for executor in self.executors:
+            new |= executor.run(cast(list[Tensor], grads), scalars, model)
         for group in groups if new else ():
             group |= new
-        self.clock.advance()
+        self.step_counts.advance()
         if self.beginners:
-            for m in self.beginners:
-                m.first = False
+            for entry in self.beginners:
+                entry.first = False
             self.beginners = []
             self._assign()
 
 
-def _dicts(optimizer: Any) -> list[dict[str, Any]]:
+def _param_states(optimizer: RuleOptimizerLike) -> list[Group]:
     """The memory of all parameters; other libraries keep numbers of their own beside it."""
-    return [held for held in optimizer.state.values() if isinstance(held, dict)]
+    return [param_state for param_state in optimizer.state.values() if isinstance(param_state, dict)]
 
 
-def _part(who: Any, members: list[ParamEntry], found: list[Any]) -> Any:
-    """Steps these members: by the host kernel, by a kernel of their device, or by torch's operations."""
-    if who is None:
-        return ForeachExecutor(members, one_by_one=torch.is_grad_enabled())
-    return KernelExecutor(host if who == "host" else Engine(who), members, found)
+def _executor(
+    place: str | torch.device | None, entries: list[TensorEntry], grads: Sequence[Tensor]
+) -> Executor[Tensor]:
+    """Steps these parameters: by the host kernel, by a kernel of their device, or by torch's operations."""
+    if place is None:
+        return ForeachExecutor(entries, one_by_one=torch.is_grad_enabled())
+    if isinstance(place, str):
+        return KernelExecutor(host, entries, grads)
+    return KernelExecutor(cuda.Engine(place), entries, grads)

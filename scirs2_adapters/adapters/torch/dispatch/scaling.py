@@ -7,44 +7,46 @@ which tells as well that all of them are finite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import distributed
 
 from scirs2_adapters.core.errors import bad_type, bad_value
 
-from ..executors.sparse_rows import entries
-from ..state import is_dtensor, local
+from ..state import Group, GroupValues, RuleOptimizerLike, is_dtensor, local
+from .sparse_grads import entries
 
 Tensor = torch.Tensor
-Groups = Sequence[Mapping[str, Any]]
+Groups = Sequence[GroupValues]
+#: What the gradients of a group are multiplied by.
+Scale = float | Tensor
 #: In place of scales: this step must change nothing.
 SKIP: Final = "skip"
 #: torch's `clip_grad_norm_` adds it to the norm.
 TINY = 1e-6
 
 
-def scales(optimizer: Any, found: Sequence[Tensor | None]) -> list[Any] | str | None:
+def scales(optimizer: RuleOptimizerLike, grads: Sequence[Tensor | None]) -> list[Scale] | str | None:
     """For each group what its gradients are multiplied by; None if nothing is, SKIP if this step must not be made.
 
     `grad_scale` and `found_inf` are put on the optimizer by `torch.amp.GradScaler` for the time of one step.
     """
     groups = optimizer.param_groups
     limits = [group.get("max_grad_norm") for group in groups]
-    mine, skips = vars(optimizer), skipping(groups)
-    grad_scale, found_inf = mine.get("grad_scale"), mine.get("found_inf")
+    attributes, skips = vars(optimizer), skipping(groups)
+    grad_scale, found_inf = attributes.get("grad_scale"), attributes.get("found_inf")
     scaled = grad_scale is not None or found_inf is not None or any(limits)
     if not (scaled or skips):
         return None
     overflown = found_inf is not None and bool(found_inf.item() != 0)
-    grads = [g for g in found if g is not None and not overflown]
+    numbers = [] if overflown else [g for g in grads if g is not None]
     inverse = 1.0 if grad_scale is None else 1.0 / grad_scale.item()
-    norm = _norm(grads) * inverse if any(limits) and grads else None
+    norm = _norm(numbers) * inverse if any(limits) and numbers else None
     if skips:
         check_skipping(type(optimizer).__name__, groups)
-        overflown = _anywhere(overflown or not _finite(norm, grads), groups)
+        overflown = _anywhere(overflown or not _finite(norm, numbers), groups)
         count_skipped(groups, int(overflown))
     if overflown:
         return SKIP
@@ -58,7 +60,7 @@ def skipping(groups: Groups) -> bool:
     return any(group.get("skip_nonfinite") for group in groups)
 
 
-def count_skipped(groups: Sequence[Any], more: int = 1) -> None:
+def count_skipped(groups: Sequence[Group], more: int = 1) -> None:
     """Counts steps that were left out, where that is asked for; the number is the same in all groups."""
     if skipping(groups):
         count = max(group.get("skipped_steps") or 0 for group in groups) + more
@@ -91,8 +93,9 @@ def _finite(norm: float | Tensor | None, grads: Sequence[Tensor]) -> bool:
     """Whether the norm is finite, or without one every number that this process has."""
     if norm is not None:
         return bool(norm.isfinite()) if isinstance(norm, Tensor) else abs(norm) < float("inf")
-    alike: dict[Any, list[Tensor]] = {}
-    for x in (local(entries(g.detach())) for g in grads):
+    alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for g in grads:
+        x = local(entries(g.detach()))
         x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
         if x.numel():
             alike.setdefault((x.device, x.dtype), []).append(x)
@@ -117,7 +120,7 @@ def _anywhere(here: bool, groups: Groups) -> bool:
 
 def _norm(grads: list[Tensor]) -> float | Tensor:
     """The norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` takes it."""
-    meshes: dict[Any, list[Tensor]] = {}  # what is spread over different ones has no common norm in torch
+    meshes: dict[object, list[Tensor]] = {}  # what is spread over different ones has no common norm in torch
     for g in grads:
         meshes.setdefault(getattr(g, "device_mesh", None), []).append(g)
     norms = list(map(_norm_together, meshes.values()))
@@ -134,6 +137,6 @@ def _norm_together(grads: list[Tensor]) -> Tensor:
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
-def _clip(limit: float, norm: float | Tensor) -> Any:
+def _clip(limit: float, norm: float | Tensor) -> Scale:
     factor = limit / (norm + TINY)
     return factor.clamp(max=1.0) if isinstance(factor, Tensor) else factor if factor != factor else min(1.0, factor)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import distributed
@@ -23,7 +23,11 @@ from scirs2_adapters.core.program.recorded import Program, needs_whole
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Slot
 
-from ..state import is_dtensor, local, placements
+from ..state import GroupValues, RuleOptimizerLike, is_dtensor, local, placements
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor, Placement
 
 Tensor = torch.Tensor
 _DIVIDING = "ZeroRedundancyOptimizer"
@@ -33,9 +37,9 @@ _DIVIDING = "ZeroRedundancyOptimizer"
 class DTensorLayout:
     """For each dimension of the mesh the axis that is divided over it, or None; and the shapes of the whole tensors."""
 
-    mesh: Any
+    mesh: DeviceMesh
     axes: tuple[int | None, ...]
-    params: tuple[Any, ...]
+    params: tuple[DTensor, ...]
 
     def of_slot(self, slot: Slot) -> DTensorLayout:
         """How a slot of these parameters is spread: an axis that it does not have is on every rank."""
@@ -51,16 +55,15 @@ class DTensorLayout:
         return DTensorLayout(self.mesh, tuple(axes), self.params)
 
     def reduce(
-        self, each: Sequence[Tensor], axis: int | None, ops: Ops, mean: bool
+        self, tensors: Sequence[Tensor], axis: int | None, ops: Ops, mean: bool
     ) -> tuple[list[Tensor], DTensorLayout]:
         """The sum or the mean of every tensor over an axis or all of them, and how it is spread."""
-        gone = [i for i, a in enumerate(self.axes) if a is not None and (axis is None or a == axis % each[0].ndim)]
-        sums = self._over_ranks([ops.sum(x, axis) for x in each], gone)
+        gone = [i for i, a in enumerate(self.axes) if a is not None and (axis is None or a == axis % tensors[0].ndim)]
+        sums = self._over_ranks([ops.sum(x, axis) for x in tensors], gone)
         if mean:
-            sums = [s / max(1, self._count(k, x, axis)) for k, (s, x) in enumerate(zip(sums, each, strict=True))]
-        return sums, DTensorLayout(
-            self.mesh, tuple(None if i in gone else a for i, a in enumerate(self.axes)), self.params
-        )
+            sums = [s / max(1, self._count(k, x, axis)) for k, (s, x) in enumerate(zip(sums, tensors, strict=True))]
+        axes = tuple(None if i in gone else a for i, a in enumerate(self.axes))
+        return sums, DTensorLayout(self.mesh, axes, self.params)
 
     def _over_ranks(self, sums: list[Tensor], dimensions: Sequence[int]) -> list[Tensor]:
         if not dimensions:
@@ -75,41 +78,44 @@ class DTensorLayout:
         over = range(x.ndim) if axis is None else [axis % x.ndim]
         return math.prod(self.params[at].shape[a] if a in self.axes else x.shape[a] for a in over)
 
-    def matrix(self, function: Callable[..., Tensor], each: Sequence[Tensor], rest: Any) -> list[Tensor]:
+    def matrix(
+        self, function: Callable[..., Tensor], tensors: Sequence[Tensor], others: Sequence[Sequence[object]]
+    ) -> list[Tensor]:
         """A function of whole matrices: each is gathered, and of the result every rank keeps its part."""
-        kind, replicate = type(self.params[0]), [_replicate()] * len(self.axes)
+        replicate = [_replicate()] * len(self.axes)
         results = []
-        for p, x, others in zip(self.params, each, rest, strict=True):
-            whole = _like(kind, p, x, p.placements).redistribute(placements=replicate)
-            result = function(local(whole), *others)
-            results.append(local(_like(kind, p, result, replicate).redistribute(placements=p.placements)))
+        for p, x, arguments in zip(self.params, tensors, others, strict=True):
+            gathered = _like(p, x, p.placements).redistribute(placements=replicate)
+            result = function(local(gathered), *arguments)
+            results.append(local(_like(p, result, replicate).redistribute(placements=p.placements)))
         return results
 
 
-def _like(kind: Any, p: Any, x: Tensor, placements: Any) -> Any:
-    return kind.from_local(x, p.device_mesh, placements, run_check=False, shape=p.shape, stride=p.stride())
+def _like(p: DTensor, x: Tensor, placements: Sequence[Placement]) -> DTensor:
+    """A tensor of the parameter's shape, of which this rank has the part `x`."""
+    return type(p).from_local(x, p.device_mesh, placements, run_check=False, shape=p.shape, stride=p.stride())
 
 
-def _replicate() -> Any:
+def _replicate() -> Placement:
     from torch.distributed.tensor import Replicate
 
     return Replicate()
 
 
-def dtensor_layout(params: Sequence[Any]) -> DTensorLayout:
+def dtensor_layout(params: Sequence[DTensor]) -> DTensorLayout:
     """How these parameters, which are spread alike, are spread."""
     axes = tuple(getattr(placement, "dim", None) for placement in params[0].placements)
     return DTensorLayout(params[0].device_mesh, axes, tuple(params))
 
 
-def division_obstacle(p: Any, program: Program) -> str | None:
+def division_obstacle(p: DTensor, program: Program) -> str | None:
     """Why the parts of this parameter cannot be stepped each on its own, or None."""
     if any(a is not None for a in dtensor_layout([p]).axes) and any(n.reduces for n in program.nodes):
         return f"{program.rule} sums over a parameter of which each rank has a part, {p.placements}"
     return None
 
 
-def refuse(name: str, p: Any, g: Any, per_parameter: bool, program: Program, limit: Any) -> None:
+def refuse(name: str, p: Tensor, g: Tensor, per_parameter: bool, program: Program, limit: float | None) -> None:
     """Pieces of a tensor of which nothing tells how they make up the whole."""
     if is_dtensor(g) != is_dtensor(p):
         kinds = f"a {type(p).__name__} and its gradient a {type(g).__name__}"
@@ -124,55 +130,60 @@ def refuse(name: str, p: Any, g: Any, per_parameter: bool, program: Program, lim
         )
 
 
-class Members(NamedTuple):
+class GivenParams(NamedTuple):
     """Which parameters a group was given, by identity, and whether all of them were vectors."""
 
-    ids: list[int]
+    ids: frozenset[int]
+    number: int
     vectors: bool
 
 
-def note(optimizer: Any, group: Mapping[str, Any], rule: Rule) -> None:
+def note(optimizer: RuleOptimizerLike, group: GroupValues, rule: Rule) -> None:
     """Remembers which parameters a group was given, where flat pieces of them would be refused. Nothing keeps them
     alive.
     """
-    known = vars(optimizer).setdefault("_given", {})
+    given = _given(optimizer)
     if group.get("max_grad_norm") or needs_whole(rule):
         params = group["params"]
-        known[id(group)] = Members(list(map(id, params)), all(p.ndim == 1 for p in params))
+        given[id(group)] = GivenParams(frozenset(map(id, params)), len(params), all(p.ndim == 1 for p in params))
 
 
-def note_again(optimizer: Any) -> None:
+def _given(optimizer: RuleOptimizerLike) -> dict[int, GivenParams]:
+    """What was noted, by the `id` of the group."""
+    return cast("dict[int, GivenParams]", vars(optimizer).setdefault("_given", {}))
+
+
+def note_again(optimizer: RuleOptimizerLike) -> None:
     """After a load, which makes new groups of the old parameters, and in a copy."""
-    known = list(vars(optimizer).pop("_given", {}).values())
+    before = list(_given(optimizer).values())
+    _given(optimizer).clear()
     for index, group in enumerate(optimizer.param_groups):
         note(optimizer, group, optimizer._group_rule(index, group).rule)
-    if len(known) == len(optimizer.param_groups):
-        optimizer._given = dict(zip(map(id, optimizer.param_groups), known, strict=True))
+    if len(before) == len(optimizer.param_groups):
+        _given(optimizer).update(zip(map(id, optimizer.param_groups), before, strict=True))
 
 
-def refuse_flat(name: str, optimizer: Any, group: Mapping[str, Any], rule: Rule) -> None:
+def refuse_flat(name: str, optimizer: RuleOptimizerLike, group: GroupValues, rule: Rule) -> None:
     """Refuse vectors that stand for the parameters which the group was given, where a formula is of whole parameters.
 
     So DeepSpeed's ZeRO does: it puts one flat piece of all of them into the group. A group whose parameters are
     exchanged for others of their shapes, as accelerate and fully_shard do, is what it was.
     """
-    given = optimizer._given.get(id(group))
+    given = _given(optimizer).get(id(group))
     if given is None:
         return
-    known = set(given.ids)
-    flat = [p for p in group["params"] if p.ndim == 1 and id(p) not in known]
-    if not flat or len(flat) < len(group["params"]) or (given.vectors and len(given.ids) <= len(flat)):
+    flat = [p for p in group["params"] if p.ndim == 1 and id(p) not in given.ids]
+    if not flat or len(flat) < len(group["params"]) or (given.vectors and given.number <= len(flat)):
         return
     why = "its formula is of whole parameters" if needs_whole(rule) else ""
     if why := why or (group["max_grad_norm"] and "max_grad_norm is of all gradients"):
         worded = f"must be the parameters that it was given, not flat pieces of them as in DeepSpeed's ZeRO: {why}"
-        count = len(given.ids)
-        pieces = f"{len(flat)} vector(s) of {sum(p.numel() for p in flat):,} numbers for {count} parameters"
+        pieces = f"{len(flat)} vector(s) of {sum(p.numel() for p in flat):,} numbers for {given.number} parameters"
         hint = 'Use "zero_optimization": {"stage": 0}, torch.distributed.fsdp.fully_shard, or an optimizer that steps '
         raise bad_value(name, "params", worded, pieces, hint + "element by element, as AdamW.")
 
 
-def refuse_divided(name: str, rule: Rule, groups: Sequence[Any]) -> None:
+def refuse_divided(name: str, rule: Rule, groups: Sequence[GroupValues]) -> None:
     """Sums over the model, where ZeroRedundancyOptimizer has given each rank some of the parameters.
 
     It tells the optimizer that it makes nothing of the others, so the caller is looked for.
@@ -180,22 +191,23 @@ def refuse_divided(name: str, rule: Rule, groups: Sequence[Any]) -> None:
     reasons = ["its formula sums over the model"] if rule.model_slots() else []
     ours = ("max_grad_norm", "skip_nonfinite")
     reasons += [f"{k} is of all gradients" for k in ours if any(group.get(k) for group in groups)]
-    made_by: Any = getattr(sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer"), _DIVIDING, None)
-    frame = sys._getframe() if reasons and made_by else None
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), made_by):
+    module = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
+    dividing: type | None = getattr(module, _DIVIDING, None)
+    frame = sys._getframe() if reasons and dividing else None
+    while frame is not None and dividing:
+        if isinstance(frame.f_locals.get("self"), dividing):
             hint = "Use torch.distributed.fsdp.fully_shard, which divides every parameter."
             raise bad_value(name, "params", f"must be all parameters: {reasons[0]}", f"those of a {_DIVIDING}", hint)
         frame = frame.f_back
 
 
-def aligned(params: Sequence[Any], found: Sequence[Any]) -> list[Any]:
+def aligned(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Gradients spread as their parameters are. A message may be needed, so this is done on every rank or on none."""
-    return [_aligned(p, g) if is_dtensor(p) and is_dtensor(g) else g for p, g in zip(params, found, strict=True)]
+    return [_aligned(p, g) if is_dtensor(p) and is_dtensor(g) else g for p, g in zip(params, grads, strict=True)]
 
 
-def _aligned(p: Any, g: Any) -> Any:
+def _aligned(p: DTensor, g: DTensor) -> DTensor:
     if placements(g) != placements(p):
         return g.redistribute(p.device_mesh, p.placements)
     x = g._local_tensor
-    return g if type(x) is Tensor or not hasattr(x, "wait") else _like(type(g), g, x.wait(), g.placements)
+    return g if type(x) is Tensor or not hasattr(x, "wait") else _like(g, x.wait(), g.placements)

@@ -8,12 +8,11 @@ any other is counted by itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from ..state import count_dtype
-from .param_entry import ParamEntry
+from .param_entry import TensorEntry
 
 Tensor = torch.Tensor
 
@@ -24,7 +23,7 @@ class CountTensor:
     def __init__(self, flat: Tensor, steps: Sequence[Tensor]) -> None:
         self.flat, self.steps = flat, list(steps)
         self.places = {id(step): step.storage_offset() - flat.storage_offset() for step in steps}
-        self.increment: Any = 1
+        self.increment: Tensor | int = 1
         if len(self.places) < flat.numel():
             self.increment = torch.zeros_like(flat)
             self.increment[sorted(self.places.values())] = 1
@@ -45,7 +44,7 @@ class CountTensor:
         self.version = self.flat._version
 
 
-def together(step: Any) -> Tensor | None:
+def together(step: Tensor) -> Tensor | None:
     """The tensor that this step is an element of, as those made here are, or None."""
     flat = step._base if type(step) is Tensor and step.device.type != "meta" else None
     fits = flat is not None and flat.ndim == 1 and flat.is_contiguous() and step.ndim == 0
@@ -53,18 +52,19 @@ def together(step: Any) -> Tensor | None:
 
 
 class StepCounts:
-    """Tells each member of a plan the number of its next step, and counts it."""
+    """Tells each parameter of a plan the number of its next step, and counts it."""
 
-    def __init__(self, members: Sequence[ParamEntry]) -> None:
-        steps = [
-            m.param_state["step"] for m in members if m.rule.time_dependence == "step" and m.param_state is not None
-        ]
+    def __init__(self, entries: Sequence[TensorEntry]) -> None:
+        steps: list[Tensor] = []
+        for entry in entries:
+            if entry.rule.time_dependence == "step" and entry.param_state is not None:
+                steps.append(entry.param_state["step"])
         self.loose = [step for step in steps if together(step) is None]
         elements: dict[int, list[Tensor]] = {}
         for step in steps:
             if (flat := together(step)) is not None:
                 elements.setdefault(id(flat), []).append(step)
-        self.counted = [CountTensor(each[0]._base, each) for each in elements.values()]  # type: ignore[arg-type]
+        self.counted = [CountTensor(steps[0]._base, steps) for steps in elements.values()]  # type: ignore[arg-type]
         self.shift = 0
 
     def look(self) -> None:
@@ -78,20 +78,20 @@ class StepCounts:
         """Whether someone else has written to a count, or may have."""
         return bool(self.loose) or any(counted.stale for counted in self.counted)
 
-    def next(self, member: ParamEntry) -> Any:
-        """The number of the step that this member was to take when `look` was called."""
-        counts, held = member.rule.time_dependence, member.param_state
-        if counts != "step" or held is None:
-            return 1 if counts == "none" or member.first else 2
-        step = held["step"]
+    def next(self, entry: TensorEntry) -> Tensor | int | float:
+        """The number of the step that this parameter was to take when `look` was called."""
+        time_dependence, param_state = entry.rule.time_dependence, entry.param_state
+        if time_dependence != "step" or param_state is None:
+            return 1 if time_dependence == "none" or entry.first else 2
+        step = param_state["step"]
         for counted in self.counted:
             if (place := counted.places.get(id(step))) is not None:
                 return int(counted.values[place]) + 1
         return step.item() + 1 if type(step) is Tensor and step.device.type == "cpu" else step.double() + 1
 
-    def on_device(self, member: ParamEntry) -> Tensor | None:
+    def on_device(self, entry: TensorEntry) -> Tensor | None:
         """The number of its next step as a tensor, read on the device where it lies, for steps that are captured."""
-        step = None if member.param_state is None else member.param_state["step"]
+        step = None if entry.param_state is None else entry.param_state["step"]
         counted = next((c for c in self.counted if id(step) in c.places), None)
         if counted is None or counted.flat.device.type == "cpu":
             return None

@@ -16,13 +16,16 @@ from scirs2_adapters.core.closures._search import Space
 from scirs2_adapters.core.errors import bad_type
 
 from ..dispatch.scaling import all_finite, skipping
+from ..state import Group, is_dtensor
 
 Tensor = torch.Tensor
+#: What a closure returns.
+Loss = Any
 
 
-def number(x: Any) -> float:
+def number(x: Tensor) -> float:
     """A tensor of one element as a number, summed over its shards."""
-    return float((x.full_tensor() if hasattr(x, "full_tensor") else x).detach())
+    return float((x.full_tensor() if is_dtensor(x) else x).detach())
 
 
 SPACE = Space(
@@ -65,28 +68,28 @@ class Evaluated:
     """
 
     def __init__(self) -> None:
-        self.param_groups: list[dict[str, Any]] = []
+        self.param_groups: list[Group] = []
         self.finite = False
 
     def step(self) -> None:
         self.finite = True
 
 
-def unscale(optimizer: Any, scaler: torch.amp.GradScaler | None, places: Iterator[Evaluated]) -> None:
-    """Unscale the gradients of the evaluation that has just been made; NotFinite if the step ends with it."""
-    place, groups = next(places), optimizer.param_groups
+def unscale(groups: list[Group], scaler: torch.amp.GradScaler | None, places: Iterator[tuple[bool, Evaluated]]) -> None:
+    """Unscale the gradients of the evaluation that has just been made; NotFinite if the step ends with it. Each of the
+    `places` comes with whether it is the last, at which the step itself looks at the gradients.
+    """
+    last, evaluated = next(places)
     if scaler is not None:
-        place.param_groups, place.finite = groups, False
-        scaler.step(place)  # type: ignore[arg-type]
-    elif skipping(groups) and place is optimizer._evaluated[0]:  # at the last point the step itself looks
-        place.finite = all_finite(groups)
+        evaluated.param_groups, evaluated.finite = groups, False
+        scaler.step(evaluated)  # type: ignore[arg-type]
     else:
-        place.finite = True
-    if not place.finite:
+        evaluated.finite = last or not skipping(groups) or all_finite(groups)
+    if not evaluated.finite:
         raise NotFinite
 
 
-def check_scaler(name: str, scaler: Any) -> None:
+def check_scaler(name: str, scaler: object) -> None:
     """Refuse what is no scaler, and a scaler that calls this step itself: it would leave the second point scaled."""
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
         raise bad_type(f"{name}.step", "scaler", "must be a torch.amp.GradScaler or None", scaler)
@@ -104,11 +107,11 @@ class Evaluations:
     """The evaluations of one step, during which parameters are changed by nobody else."""
 
     def __init__(
-        self, name: str, params: list[Tensor], closure: Callable[[], Any], look: Callable[[], None] = lambda: None
+        self, name: str, params: list[Tensor], closure: Callable[[], Loss], look: Callable[[], None] = lambda: None
     ) -> None:
         self.name, self.params, self.closure, self.look = name, params, closure, look
         self.saved: list[Tensor] = []
-        self.losses: list[Any] = []
+        self.losses: list[Loss] = []
 
     def place(self, tensors: Iterable[Tensor]) -> None:
         for p, x in zip(self.params, tensors, strict=True):
@@ -124,7 +127,7 @@ class Evaluations:
         if self.saved:
             self.place(self.saved)
 
-    def call(self) -> Any:
+    def call(self) -> Loss:
         with torch.enable_grad():
             self.losses.append(self.closure())
         self.look()
@@ -136,20 +139,19 @@ class Evaluations:
             self.saved = [p.detach().clone() for p in self.params]
         return bool(self.losses)
 
-    def each(self, point: Iterable[Tensor]) -> tuple[Any, list[Tensor | None]]:
+    def at_tensors(self, point: Iterable[Tensor]) -> tuple[Loss, list[Tensor | None]]:
         """The loss as the closure returns it, and each parameter's gradient or None."""
         if self.leave():
             self.place(point)
         loss = self.call()
         return loss, [None if p.grad is None else load(p.grad) for p in self.params]
 
-    def whole(self, point: Tensor) -> tuple[float, Tensor]:
+    def at_vector(self, point: Tensor) -> tuple[float, Tensor]:
         """The loss as a number, and the gradient as one vector; a parameter without one has zeros."""
         if self.leave():
             self.place_flat(point)
         loss = self.call()
         if not isinstance(loss, Tensor) and not isinstance(loss, (int, float)):
             raise bad_type(f"{self.name}.step", "closure", "must return the loss", loss)
-        return number(torch.as_tensor(loss)), flat(
-            torch.zeros_like(p) if p.grad is None else p.grad for p in self.params
-        )
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
+        return number(torch.as_tensor(loss)), flat(grads)

@@ -10,22 +10,22 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from typing import Any
 
 import torch
 
 from ..dispatch.step import step, step_eagerly
+from ..state import RuleOptimizerLike
 
 Tensor = torch.Tensor
 
 _numbers = itertools.count(1)
-_optimizers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_optimizers: weakref.WeakValueDictionary[int, RuleOptimizerLike] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 #: What torch's dispatcher does for code outside any program.
 _ORDINARY = (torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set())
 
 
-def enlist(optimizer: Any) -> int:
+def enlist(optimizer: RuleOptimizerLike) -> int:
     """The number by which compiled programs find this optimizer, for as long as it lives."""
     with _lock:
         number = next(_numbers)
@@ -33,7 +33,7 @@ def enlist(optimizer: Any) -> int:
     return number
 
 
-def step_compiled(optimizer: Any) -> None:
+def step_compiled(optimizer: RuleOptimizerLike) -> None:
     """The step as the compiler reads it; what the operation does not take stays outside the program."""
     params, grads, where, i = [], [], [], 0
     # As an attribute, `param_groups` would be guarded whole: every new learning rate would be a new program.
@@ -65,26 +65,26 @@ def _advance(params: list[Tensor], grads: list[Tensor], where: list[int], number
         _advance_one(_optimizers[number], params, grads, where)
 
 
-def _advance_one(optimizer: Any, params: list[Tensor], grads: list[Tensor], where: list[int]) -> None:
+def _advance_one(optimizer: RuleOptimizerLike, params: list[Tensor], grads: list[Tensor], where: list[int]) -> None:
     """A compiler that keeps operations pure gives copies of parameters, and these alone may change before the program
     ends. The optimizer's own then lend their place, for its plans know them by address."""
     optimizer._opt_called = True  # schedulers ask, and see no step of a program compiled before they were made
-    own = [p for group in optimizer.param_groups for p in group["params"]]
-    found: list[Tensor | None] = [None] * len(own)
+    real = [p for group in optimizer.param_groups for p in group["params"]]
+    all_grads: list[Tensor | None] = [None] * len(real)
     for i, g in zip(where, grads, strict=True):
-        found[i] = g
-    pairs = [(p, own[i]) for p, i in zip(params, where, strict=True) if p.data_ptr() != own[i].data_ptr()]
+        all_grads[i] = g
+    pairs = [(p, real[i]) for p, i in zip(params, where, strict=True) if p.data_ptr() != real[i].data_ptr()]
     if not pairs:
-        step(optimizer, found)
+        step(optimizer, all_grads)
         return
-    given, lent = map(list, zip(*pairs, strict=True))
-    kept = [p.clone() for p in lent]
-    torch._foreach_copy_(lent, given)
+    copies, places = map(list, zip(*pairs, strict=True))
+    before = [p.clone() for p in places]
+    torch._foreach_copy_(places, copies)
     try:
-        step(optimizer, found)
-        torch._foreach_copy_(given, lent)
+        step(optimizer, all_grads)
+        torch._foreach_copy_(copies, places)
     finally:
-        torch._foreach_copy_(lent, kept)
+        torch._foreach_copy_(places, before)
 
 
 _LIBRARY = torch.library.Library("scirs2_adapters", "FRAGMENT")
@@ -92,5 +92,5 @@ _LIBRARY = torch.library.Library("scirs2_adapters", "FRAGMENT")
 _TAGS = tuple(filter(None, [getattr(torch.Tag, "cudagraph_unsafe", None)]))
 _LIBRARY.define("step(Tensor(a!)[] params, Tensor[] grads, SymInt[] where, SymInt number) -> ()", tags=_TAGS)
 _LIBRARY.impl("step", torch._disable_dynamo(_advance), "CompositeExplicitAutograd")  # type: ignore[attr-defined]
-torch.library.register_fake("scirs2_adapters::step", lambda *given: None, lib=_LIBRARY)
+torch.library.register_fake("scirs2_adapters::step", lambda *arguments: None, lib=_LIBRARY)
 advance = torch.ops.scirs2_adapters.step.default

@@ -10,8 +10,8 @@ import functools
 import importlib.util
 import linecache
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,23 @@ import torch
 from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.cpu.emit import operation
 from scirs2_adapters.core.cpu.storage import STORAGES, compute_dtype
+from scirs2_adapters.core.ops import Scalar
 from scirs2_adapters.core.program.passes import Pass, split_passes
 from scirs2_adapters.core.program.recorded import Program
+from scirs2_adapters.core.step.protocols import KernelEntry, Model, Scalars
+
+from ..dispatch.param_entry import TensorEntry
+from ..dispatch.sparse_grads import is_sparse
 
 Tensor = torch.Tensor
+
+
+class Kernel(Protocol):
+    """A function that Triton has compiled: `kernel[(programs,)](*arrays)` queues it."""
+
+    def __getitem__(self, grid: tuple[int]) -> Callable[..., None]: ...
+
+
 #: Numbers that one program of the launch walks, and how many at a time.
 CHUNK, BLOCK, WARPS = 8192, 1024, 4
 #: What lets a thread load 16 bytes at once.
@@ -41,6 +54,14 @@ def kernel_obstacle(program: Program, tensors: Mapping[str, Tensor]) -> str | No
     if program.levels or any(s.extent < s.extent.FULL for s in program.slots):
         return "the formula looks at whole tensors"
     return None if _has_triton() else "Triton is not installed"
+
+
+def steps(entry: TensorEntry, g: Tensor, kernel: str) -> bool:
+    """Whether a kernel of its device steps this parameter; `kernel` is what the user has asked for."""
+    if kernel == "traced" or entry.p.device.type != "cuda" or torch.is_grad_enabled() or entry.divided is not None:
+        return False
+    tensors = dict(zip(entry.names, entry.arrays(g._values() if is_sparse(g) else g), strict=True))
+    return kernel_obstacle(entry.program, tensors) is None
 
 
 @functools.cache
@@ -67,32 +88,32 @@ class Engine:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def plan(self, entries: Sequence[Any]) -> list[tuple[Batch, list[int]]]:
+    def plan(self, entries: Sequence[KernelEntry]) -> list[tuple[Batch, list[int]]]:
         """Sorts (program, shape, dtypes) of parameters into batches; with each, the positions of its parameters."""
-        return host.plan(entries, Batch)
+        return host.plan_batches(entries, Batch)
 
     def run(
         self,
         batches: Sequence[Batch],
         tables: Sequence[np.ndarray],
-        scalars: Sequence[Sequence[Mapping[str, Any]]],
+        scalars: Sequence[Sequence[Scalars]],
         rows: Sequence[np.ndarray | None],
-        model: Mapping[str, float],
+        model: Model,
         threads: int,
     ) -> dict[str, float]:
         """One step of all batches, in place, queued on the device's current stream."""
         del model, threads
-        for batch, table, given, row in zip(batches, tables, scalars, rows, strict=True):
+        for batch, table, batch_scalars, row in zip(batches, tables, scalars, rows, strict=True):
             if len(batch.items):
                 with torch.cuda.device(self.device):
-                    self._launch(batch, table, given, np.zeros(len(table), np.int64) if row is None else row)
+                    self._launch(batch, table, batch_scalars, np.zeros(len(table), np.int64) if row is None else row)
         return {}
 
-    def _launch(self, batch: Batch, table: np.ndarray, given: Sequence[Mapping[str, Any]], row: np.ndarray) -> None:
+    def _launch(self, batch: Batch, table: np.ndarray, scalars: Sequence[Scalars], row: np.ndarray) -> None:
         aligned = not (np.bitwise_or.reduce(table, axis=None) % ALIGNMENT)
         kernel = _kernel(batch.program, batch.dtypes, aligned)
         sent = [self._sent(batch, name, x) for name, x in (("table", table), ("items", batch.items), ("row", row))]
-        coefficients = self._coefficients(batch, given)
+        coefficients = self._coefficients(batch, scalars)
         kernel[(len(batch.items),)](*sent, coefficients, num_warps=WARPS, enable_fp_fusion=False)
 
     def _sent(self, batch: Batch, name: str, x: np.ndarray) -> Tensor:
@@ -104,30 +125,30 @@ class Engine:
             batch.sent[name] = now, there
         return there
 
-    def _coefficients(self, batch: Batch, given: Sequence[Mapping[str, Any]]) -> Tensor:
-        values = [s[name] for s in given for name in batch.scalars]
+    def _coefficients(self, batch: Batch, scalars: Sequence[Scalars]) -> Tensor:
+        values = [row[name] for row in scalars for name in batch.scalars]
         dtype = getattr(torch, batch.compute)
         if any(isinstance(v, Tensor) for v in values):
             return torch.stack([self._number(v) for v in values]).to(dtype)
         return torch.tensor(values or [0.0], dtype=dtype).pin_memory().to(self.device, non_blocking=True)
 
-    def _number(self, value: Any) -> Tensor:
+    def _number(self, value: Scalar) -> Tensor:
         if isinstance(value, Tensor):
             return value.to(device=self.device, dtype=torch.float64).reshape(())
         return torch.full((), value, dtype=torch.float64, device=self.device)
 
 
 @functools.cache
-def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], aligned: bool) -> Any:
+def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], aligned: bool) -> Kernel:
     """The compiled function; Triton wants to read the source of what it compiles, so it is given a name for it."""
     import triton
 
     text = source(program, dict(dtypes), aligned)
     name = f"<scirs2 {program.rule} {hash(text):x}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    space: dict[str, Any] = {"triton": triton, "tl": triton.language, "__name__": __name__}
+    space: dict[str, object] = {"triton": triton, "tl": triton.language, "__name__": __name__}
     exec(compile(text, name, "exec"), space)
-    return space["kernel"]
+    return cast(Kernel, space["kernel"])
 
 
 def source(program: Program, dtypes: Mapping[str, str], aligned: bool) -> str:

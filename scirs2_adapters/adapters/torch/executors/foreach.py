@@ -10,25 +10,30 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch.autograd.graph import increment_version
 
-from scirs2_adapters.core.ops import Ops
+from scirs2_adapters.core.ops import Array, Ops
 from scirs2_adapters.core.program.interpret import run as interpret
+from scirs2_adapters.core.step.plan import grouped
+from scirs2_adapters.core.step.protocols import Model, Scalars
 
-from ..dispatch.param_entry import ParamEntry
+from ..dispatch.param_entry import TensorEntry
 from ..dispatch.sharding import DTensorLayout, dtensor_layout
 from ..ops import OPS
-from ..state import kinds, local, placements
+from ..state import is_dtensor, kinds, local, placements
 
 Tensor = torch.Tensor
+#: A value of the formula: a list of tensors, or a number that is the same for all of them.
+Value = Array
+#: An array operation, of arrays or of lists of them.
+Operation = Callable[..., Value]
 #: Numbers in a bundle at most: what bounds the memory that the formula's intermediate values take.
 LARGEST = 1 << 26
 
-_FOREACH: dict[Callable[..., Any], Callable[..., Any]] = {
+_FOREACH: dict[Operation, Operation] = {
     operator.add: torch._foreach_add,
     operator.sub: torch._foreach_sub,
     operator.mul: torch._foreach_mul,
@@ -48,46 +53,47 @@ _BY_TENSOR = (operator.mul, operator.truediv)
 class TensorList:
     """Tensors that go through a formula together; of those that are divided over ranks, the parts that are here."""
 
-    __slots__ = ("each", "layout")
+    __slots__ = ("layout", "tensors")
 
-    def __init__(self, each: Any, layout: DTensorLayout | None = None) -> None:
-        self.each, self.layout = each, layout
+    def __init__(self, tensors: list[Tensor] | tuple[Tensor, ...], layout: DTensorLayout | None = None) -> None:
+        self.tensors, self.layout = tensors, layout
 
-    def __neg__(self) -> TensorList:
+    def __neg__(self) -> Value:
         return _together(operator.neg, self)
 
 
-def _together(function: Callable[..., Any], *args: Any) -> Any:
-    """`function` of every tensor of the bundles among `args`: in one call where torch has it, else one by one."""
+def _together(function: Operation, *args: Value) -> Value:
+    """`function` of every tensor of the lists among `args`: in one call where torch has it, else one by one."""
     first, *others = args
     layout = _joined(args)
     if function in _FOREACH and isinstance(first, TensorList):
-        return TensorList(_FOREACH[function](first.each, *(_given(function, x, first.each) for x in others)), layout)
-    count = next((len(x.each) for x in args if isinstance(x, TensorList)), None)
+        arguments = [_foreach_argument(function, x, first.tensors) for x in others]
+        return TensorList(_FOREACH[function](first.tensors, *arguments), layout)
+    count = next((len(x.tensors) for x in args if isinstance(x, TensorList)), None)
     if count is None:
         return function(*args)
-    columns = [x.each if isinstance(x, TensorList) else [x] * count for x in args]
-    return TensorList([function(*each) for each in zip(*columns, strict=True)], layout)
+    columns = [x.tensors if isinstance(x, TensorList) else [x] * count for x in args]
+    return TensorList(list(map(function, *columns)), layout)
 
 
-def _joined(args: Sequence[Any]) -> DTensorLayout | None:
+def _joined(args: Sequence[Value]) -> DTensorLayout | None:
     """How the result of an operation on the parts is spread."""
-    found: DTensorLayout | None = None
+    layout: DTensorLayout | None = None
     for x in args:
         if isinstance(x, TensorList) and x.layout is not None:
-            found = x.layout.join(found)
-    return found
+            layout = x.layout.join(layout)
+    return layout
 
 
-def _given(function: Callable[..., Any], x: Any, each: Sequence[Tensor]) -> Any:
+def _foreach_argument(function: Operation, x: Value, tensors: Sequence[Tensor]) -> Value:
     """What torch's call for many tensors takes beside them; a coefficient may be a tensor on their device."""
     if isinstance(x, Tensor):
-        x = x.to(each[0].dtype)
-        return x if function in _BY_TENSOR else [x] * len(each)
-    return x.each if isinstance(x, TensorList) else x
+        x = x.to(tensors[0].dtype)
+        return x if function in _BY_TENSOR else [x] * len(tensors)
+    return x.tensors if isinstance(x, TensorList) else x
 
 
-def _bound(function: Callable[..., Any], swapped: bool = False) -> Callable[..., Any]:
+def _bound(function: Operation, swapped: bool = False) -> Operation:
     commutes = function in (operator.add, operator.mul)
     if not swapped or commutes:
         return lambda a, b: _together(function, a, b)
@@ -101,50 +107,53 @@ for _name in ("gt", "ge", "lt", "le"):
     setattr(TensorList, f"__{_name}__", _bound(getattr(operator, _name)))
 
 
-def _sign(x: Any) -> Any:
+def _sign(x: Value) -> Value:
     """-1, 0 or 1, and NaN of NaN, for which torch has 0."""
     if not isinstance(x, TensorList):
         return OPS.sign(x)
-    unit = list(torch._foreach_clamp_max(list(torch._foreach_clamp_min(x.each, -1.0)), 1.0))
-    signs = list(torch._foreach_sign(x.each))
+    unit = list(torch._foreach_clamp_max(list(torch._foreach_clamp_min(x.tensors, -1.0)), 1.0))
+    signs = list(torch._foreach_sign(x.tensors))
     torch._foreach_add_(signs, list(torch._foreach_sub(unit, unit)))
     return TensorList(signs, x.layout)
 
 
-def _where(condition: Any, a: Any, b: Any) -> Any:
+def _where(condition: Value, a: Value, b: Value) -> Value:
     if isinstance(condition, bool):
         return a if condition else b
     return _together(OPS.where, condition, a, b)
 
 
-def _total(shares: Sequence[Any]) -> Any:
-    return OPS.total([x for share in shares for x in (share.each if isinstance(share, TensorList) else [share])])
+def _total(shares: Sequence[Value]) -> Value:
+    tensors: list[Tensor] = []
+    for share in shares:
+        tensors += share.tensors if isinstance(share, TensorList) else [share]
+    return OPS.total(tensors)
 
 
-def _reduced(name: str) -> Callable[..., Any]:
+def _reduced(name: str) -> Operation:
     """The sum or the mean, completed over the ranks where the tensors are spread."""
     function = getattr(OPS, name)
 
-    def reduced(x: Any, axis: int | None) -> Any:
+    def reduced(x: Value, axis: int | None) -> Value:
         if not isinstance(x, TensorList) or x.layout is None:
             return _together(function, x, axis)
-        return TensorList(*x.layout.reduce(x.each, axis, OPS, mean=name == "mean"))
+        return TensorList(*x.layout.reduce(x.tensors, axis, OPS, mean=name == "mean"))
 
     return reduced
 
 
-def _matrix(function: Callable[..., Any], ops: Ops, args: Sequence[Any], options: dict[str, Any]) -> Any:
+def _matrix(function: Operation, ops: Ops, args: Sequence[Value], options: Mapping[str, object]) -> Value:
     """A function of whole matrices, called of one after another."""
     del ops
     one = functools.partial(function, OPS, **options)
     first, *others = args
     if not isinstance(first, TensorList) or first.layout is None:
         return _together(one, *args)
-    columns = [x.each if isinstance(x, TensorList) else [x] * len(first.each) for x in others]
-    return TensorList(first.layout.matrix(one, first.each, list(zip(*columns, strict=True))), first.layout)
+    columns = [x.tensors if isinstance(x, TensorList) else [x] * len(first.tensors) for x in others]
+    return TensorList(first.layout.matrix(one, first.tensors, list(zip(*columns, strict=True))), first.layout)
 
 
-def _lifted(function: Callable[..., Any]) -> Callable[..., Any]:
+def _lifted(function: Operation) -> Operation:
     return lambda *args: _together(function, *args)
 
 
@@ -157,83 +166,80 @@ TOGETHER = Ops(
 
 
 class ForeachExecutor:
-    """The members that torch's own operations step, in bundles of one program, device and arithmetic."""
+    """The parameters that torch's own operations step, in bundles of one program, device and arithmetic."""
 
-    def __init__(self, members: list[ParamEntry], one_by_one: bool) -> None:
-        self.members, self.alone = members, one_by_one
-        self.kinds = kinds(self.members)
+    def __init__(self, entries: list[TensorEntry], one_by_one: bool) -> None:
+        self.entries, self.one_by_one = entries, one_by_one
+        self.kinds = kinds(entry.p for entry in entries)
 
-    def holds(self, found: list[Any]) -> bool:
+    def holds(self, grads: Sequence[Tensor]) -> bool:
         """Whether the parameters are what they were."""
-        strided = all(found[m.at].layout is torch.strided for m in self.members)
-        return strided and kinds(self.members) == self.kinds
+        strided = all(grads[entry.index].layout is torch.strided for entry in self.entries)
+        return strided and kinds(entry.p for entry in self.entries) == self.kinds
 
     def assign(self, coefficient_row: Mapping[int, int]) -> None:
-        """Sorts them by what they share, the row of scalars among it."""
-        self.coefficient_row, self.bundles = coefficient_row, []
-        sorted_: dict[Any, list[ParamEntry]] = {}
-        for m in self.members:
-            key: Any = (
-                m.program,
-                m.p.device,
-                m.p.dtype,
-                coefficient_row[id(m)],
-                id(m) if self.alone or _alone(m) else None,
-            )
-            key = (*key, placements(m.p)) if m.is_dtensor else key
-            sorted_.setdefault(key, []).append(m)
-        for members in sorted_.values():
-            self.bundles += _bounded(members)
+        """Takes the row of coefficients of each parameter, and bundles those that share it and all else."""
+        self.coefficient_row = coefficient_row
+        self.bundles: list[list[TensorEntry]] = []
+        for entries in grouped(self.entries, self._bundle_key).values():
+            self.bundles += _bounded(entries)
 
-    def run(self, found: list[Any], scalars: list[dict[str, Any]], model: dict[str, float]) -> dict[str, float]:
+    def _bundle_key(self, entry: TensorEntry) -> Hashable:
+        alone = id(entry) if self.one_by_one or _alone(entry) else None
+        layout = placements(entry.p) if entry.is_dtensor else None
+        return entry.program, entry.p.device, entry.p.dtype, self.coefficient_row[id(entry)], alone, layout
+
+    def run(self, grads: Sequence[Tensor], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
         """Steps them, in place; the new numbers of the model."""
         new: dict[str, float] = {}
-        for together in [self.bundles] if model else [[bundle] for bundle in self.bundles]:
-            program = together[0][0].program
+        for bundles in [self.bundles] if model else [[bundle] for bundle in self.bundles]:
+            program = bundles[0][0].program
             wanted = ["p", *(s.name for s in program.slots)]
-            leaves = [_load(members, found) | model for members in together]
-            rows = [scalars[self.coefficient_row[id(members[0])]] for members in together]
+            leaves = [{**_load(bundle, grads), **model} for bundle in bundles]
+            rows = [scalars[self.coefficient_row[id(bundle[0])]] for bundle in bundles]
             results = interpret(program, TOGETHER, leaves, rows, wanted)
-            for members, values in zip(together, results, strict=True):
-                _store(members, values)
+            for bundle, values in zip(bundles, results, strict=True):
+                _store(bundle, values)
                 new = {k: float(values[k]) for k in model}
         return new
 
 
-def _alone(m: ParamEntry) -> bool:
+def _alone(entry: TensorEntry) -> bool:
     """Whether a parameter cannot share operations: it computes in its own way, or as a matrix."""
-    own = type(local(m.p) if m.is_dtensor else m.p).__torch_dispatch__ is not Tensor.__torch_dispatch__
-    return own or m.p.is_complex() or any(n.op == "matrix" for n in m.program.nodes)
+    dispatch = type(local(entry.p) if entry.is_dtensor else entry.p).__torch_dispatch__
+    subclass = dispatch is not Tensor.__torch_dispatch__
+    return subclass or entry.p.is_complex() or any(n.op == "matrix" for n in entry.program.nodes)
 
 
-def _bounded(members: list[ParamEntry]) -> list[list[ParamEntry]]:
+def _bounded(entries: list[TensorEntry]) -> list[list[TensorEntry]]:
     """Bundles of at most LARGEST numbers, or of one parameter."""
-    bundles: list[list[ParamEntry]] = [[]]
+    bundles: list[list[TensorEntry]] = [[]]
     size = 0
-    for m in members:
-        size += math.prod(m.leaf.shape)
+    for entry in entries:
+        size += math.prod(entry.leaf.shape)
         if bundles[-1] and size > LARGEST:
             bundles.append([])
-            size = math.prod(m.leaf.shape)
-        bundles[-1].append(m)
+            size = math.prod(entry.leaf.shape)
+        bundles[-1].append(entry)
     return bundles
 
 
-def _load(members: list[ParamEntry], found: list[Any]) -> dict[str, Any]:
-    if members[0].is_dtensor:
-        return _load_parts(members, found)
-    if len(members) == 1:
-        return dict(members[0].load(found[members[0].at]))
-    compute, columns = members[0].compute, zip(*(m.arrays(found[m.at]) for m in members), strict=True)
-    return {name: TensorList(_converted(list(c), compute)) for name, c in zip(members[0].names, columns, strict=True)}
+def _load(bundle: list[TensorEntry], grads: Sequence[Tensor]) -> dict[str, Value]:
+    first = bundle[0]
+    if first.is_dtensor:
+        return _load_parts(bundle, grads)
+    if len(bundle) == 1:
+        return dict(first.load(grads[first.index]))
+    columns = zip(*(entry.arrays(grads[entry.index]) for entry in bundle), strict=True)
+    return {n: TensorList(_converted(list(xs), first.compute)) for n, xs in zip(first.names, columns, strict=True)}
 
 
-def _load_parts(members: list[ParamEntry], found: list[Any]) -> dict[str, Any]:
+def _load_parts(bundle: list[TensorEntry], grads: Sequence[Tensor]) -> dict[str, Value]:
     """The parts that are here, each value with its layout."""
-    first, layout = members[0], dtensor_layout([m.p for m in members])
+    first, layout = bundle[0], dtensor_layout([entry.p for entry in bundle if is_dtensor(entry.p)])
     slots = {s.name: layout.of_slot(s) for s in first.program.slots if s.name in first.slots}
-    each = [m.load(found[m.at]) for m in members]
-    return {name: TensorList([x[name] for x in each], slots.get(name, layout)) for name in first.names}
+    arrays = [entry.load(grads[entry.index]) for entry in bundle]
+    return {name: TensorList([x[name] for x in arrays], slots.get(name, layout)) for name in first.names}
 
 
 def _converted(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -244,12 +250,13 @@ def _converted(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return new
 
 
-def _store(members: list[ParamEntry], values: Mapping[str, Any]) -> None:
-    if len(members) == 1 and not members[0].is_dtensor:
-        members[0].store(values)
+def _store(bundle: list[TensorEntry], values: Mapping[str, Value]) -> None:
+    first = bundle[0]
+    if len(bundle) == 1 and not first.is_dtensor:
+        first.store(values)
         return
-    columns = zip(*(m.written() for m in members), strict=True)
-    if members[0].is_dtensor:
-        increment_version([x for m in members for x in (m.p, *m.memory())])  # what is written to are their parts
-    for name, targets in zip(("p", *members[0].slots), columns, strict=True):
-        torch._foreach_copy_(list(targets), values[name].each)
+    if first.is_dtensor:  # what is written to are their parts
+        increment_version([x for entry in bundle for x in (entry.p, *entry.memory())])
+    columns = zip(*(entry.written() for entry in bundle), strict=True)
+    for name, targets in zip(("p", *first.slots), columns, strict=True):
+        torch._foreach_copy_(list(targets), values[name].tensors)

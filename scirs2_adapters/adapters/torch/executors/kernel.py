@@ -8,51 +8,45 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Generic
 
 import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
-from ..dispatch.param_entry import ParamEntry, name_of
+from scirs2_adapters.core.step.protocols import Batch, Engine, KernelEntry, Model, Scalars
+
+from ..dispatch.param_entry import TensorEntry, name_of
 from ..state import local
 
 Tensor = torch.Tensor
 _DTYPE = operator.attrgetter("dtype")
 
 
-class KernelExecutor:
-    """The members that an engine's kernels step, sorted into its batches. Gradients may be new ones at each step."""
+class KernelExecutor(Generic[Batch]):
+    """The parameters that an engine's kernels step, sorted into its batches. Gradients may be new ones at each step."""
 
-    def __init__(self, engine: Any, members: list[ParamEntry], found: Sequence[Any]) -> None:
+    def __init__(self, engine: Engine[Batch], entries: list[TensorEntry], grads: Sequence[Tensor]) -> None:
         self.engine = engine
-        self.members, self.position = members, [m.at for m in members]
-        self.is_dtensor = any(m.is_dtensor for m in members)
-        self.all = self.position == list(range(len(found)))
-        grads = [found[i] for i in self.position]
-        arrays = [m.arrays(g) for m, g in zip(members, grads, strict=True)]
-        planned = engine.plan(
-            [
-                (m.program, tuple(each[0].shape), dict(zip(m.names, map(name_of, each), strict=True)))
-                for m, each in zip(members, arrays, strict=True)
-            ]
-        )
-        self.batches, self.places = [b for b, _ in planned], [np.array(i) for _, i in planned]
-        self.tables = [
-            np.array([list(map(Tensor.data_ptr, arrays[i])) for i in where], dtype=np.int64) for where in self.places
-        ]
-        self.moving = [
-            (table, row, members[i])
-            for table, where in zip(self.tables, self.places, strict=True)
-            for row, i in enumerate(where)
-            if not members[i].walks(grads[i])
-        ]
+        self.entries, self.indices = entries, [entry.index for entry in entries]
+        self.is_dtensor = any(entry.is_dtensor for entry in entries)
+        self.all = self.indices == list(range(len(grads)))
+        grads = [grads[i] for i in self.indices]
+        arrays = [entry.arrays(g) for entry, g in zip(entries, grads, strict=True)]
+        planned = engine.plan(list(map(_kernel_entry, entries, arrays)))
+        self.batches, self.places = [batch for batch, _ in planned], [np.array(places) for _, places in planned]
+        self.tables = [_address_table([arrays[i] for i in places]) for places in self.places]
+        self.moving: list[tuple[np.ndarray, int, TensorEntry]] = []
+        for table, places in zip(self.tables, self.places, strict=True):
+            for row, i in enumerate(places):
+                if not entries[i].walks(grads[i]):
+                    self.moving.append((table, row, entries[i]))
         self._remember(arrays, self._here(grads))
 
-    def _remember(self, arrays: list[list[Tensor]], grads: list[Any]) -> None:
-        self.fixed = [x for m in self.members for x in (m.p, *m.memory())]
+    def _remember(self, arrays: list[list[Tensor]], grads: list[Tensor]) -> None:
+        self.fixed = [x for entry in self.entries for x in (entry.p, *entry.memory())]
         self.addresses = list(map(Tensor.data_ptr, self._here(self.fixed)))
-        self.stepped, self.strides = [m.p for m in self.members], [p.stride() for p, *_ in arrays]
+        self.stepped, self.strides = [entry.p for entry in self.entries], [p.stride() for p, *_ in arrays]
         self.grads, self.forms = grads, forms(grads)
         self.grad_addresses = list(map(Tensor.data_ptr, grads))
         self.empty_grads = self.grad_addresses.count(0)
@@ -60,13 +54,14 @@ class KernelExecutor:
         if self.addresses.count(0) + self.empty_grads != empty:
             raise RuntimeError("A parameter, its gradient or its memory has lost its storage; it cannot be stepped.")
 
-    def _here(self, tensors: list[Any]) -> list[Any]:
+    def _here(self, tensors: list[Tensor]) -> list[Tensor]:
         """What lies in this process; of a tensor that is spread, the part it has at this moment."""
         return list(map(local, tensors)) if self.is_dtensor else tensors
 
-    def holds(self, found: list[Any]) -> bool:
+    def holds(self, grads: Sequence[Tensor]) -> bool:
         """Whether every tensor is where it was; gradients may be new ones of the same form."""
-        fixed, stepped, grads = self.fixed, self.stepped, found if self.all else [found[i] for i in self.position]
+        fixed, stepped = self.fixed, self.stepped
+        grads = list(grads) if self.all else [grads[i] for i in self.indices]
         if self.is_dtensor:
             fixed, stepped, grads = map(self._here, (fixed, stepped, grads))
         return (
@@ -75,7 +70,7 @@ class KernelExecutor:
             and self._reaches(grads)
         )
 
-    def _reaches(self, grads: list[Any]) -> bool:
+    def _reaches(self, grads: list[Tensor]) -> bool:
         """Whether the gradients are as before, or new ones that the tables can be told of."""
         try:
             addresses = list(map(Tensor.data_ptr, grads))
@@ -91,43 +86,54 @@ class KernelExecutor:
         return True
 
     def assign(self, coefficient_row: Mapping[int, int]) -> None:
-        """Takes notice of which row of scalars each member uses."""
-        self.uses: list[tuple[list[int], np.ndarray | None]] = []
-        for where in self.places:
-            each = [coefficient_row[id(self.members[i])] for i in where]
-            order = list(dict.fromkeys(each))
-            index = None if len(order) == 1 else np.array([order.index(k) for k in each], dtype=np.int64)
-            self.uses.append((order, index))
-        self.rows = [index for _, index in self.uses]
+        """Takes the row of coefficients of each parameter."""
+        self.needed: list[list[int]] = []
+        self.rows: list[np.ndarray | None] = []
+        for places in self.places:
+            row_of = [coefficient_row[id(self.entries[i])] for i in places]
+            needed = list(dict.fromkeys(row_of))
+            self.needed.append(needed)
+            self.rows.append(np.array(list(map(needed.index, row_of)), dtype=np.int64) if len(needed) > 1 else None)
 
-    def run(self, found: list[Any], scalars: list[dict[str, Any]], model: dict[str, float]) -> dict[str, float]:
+    def run(self, grads: Sequence[Tensor], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
         """Steps them, in place; the new numbers of the model."""
-        lent = self._lend(found) if self.moving else []
-        given = [[scalars[k] for k in order] for order, _ in self.uses]
+        copies = self._copies(grads) if self.moving else []
+        batch_scalars = [list(map(scalars.__getitem__, needed)) for needed in self.needed]
         threads = torch.get_num_threads()
-        new: dict[str, float] = self.engine.run(self.batches, self.tables, given, self.rows, model, threads)
-        for m, g, arrays in lent:
-            for k, (own, x) in enumerate(zip(m.arrays(g), arrays, strict=True)):
-                if k != 1 and own is not x:
-                    own.copy_(x)
+        new = self.engine.run(self.batches, self.tables, batch_scalars, self.rows, model, threads)
+        for entry, g, arrays in copies:
+            for k, (x, stepped) in enumerate(zip(entry.arrays(g), arrays, strict=True)):
+                if k != 1 and x is not stepped:
+                    x.copy_(stepped)
         increment_version(self.stepped)
         if self.is_dtensor:
             increment_version(list(map(local, self.stepped)))
         return new
 
-    def _lend(self, found: list[Any]) -> list[tuple[ParamEntry, Any, list[Tensor]]]:
+    def _copies(self, grads: Sequence[Tensor]) -> list[tuple[TensorEntry, Tensor, list[Tensor]]]:
         """Copies of what no kernel can walk, for this step."""
-        lent = [(m, found[m.at], m.contiguous_arrays(found[m.at])) for _, _, m in self.moving]
-        for (table, row, _), (_, _, arrays) in zip(self.moving, lent, strict=True):
+        copies = []
+        for table, row, entry in self.moving:
+            g = grads[entry.index]
+            arrays = entry.contiguous_arrays(g)
             table[row] = list(map(Tensor.data_ptr, arrays))
-        return lent
+            copies.append((entry, g, arrays))
+        return copies
 
 
-def forms(tensors: Sequence[Tensor]) -> tuple[list[Any], ...]:
+def _kernel_entry(entry: TensorEntry, arrays: list[Tensor]) -> KernelEntry:
+    return entry.program, tuple(arrays[0].shape), dict(zip(entry.names, map(name_of, arrays), strict=True))
+
+
+def _address_table(arrays: list[list[Tensor]]) -> np.ndarray:
+    return np.array([list(map(Tensor.data_ptr, row)) for row in arrays], dtype=np.int64)
+
+
+def forms(tensors: Sequence[Tensor]) -> tuple[list[object], ...]:
     """What an address does not tell."""
     return list(map(_DTYPE, tensors)), list(map(Tensor.stride, tensors)), list(map(Tensor.numel, tensors))
 
 
-def same(found: Sequence[Any], known: Sequence[Any]) -> bool:
+def same(now: Sequence[object], before: Sequence[object]) -> bool:
     """Whether these are the very objects, as many as there were."""
-    return len(found) == len(known) and all(map(operator.is_, found, known))
+    return len(now) == len(before) and all(map(operator.is_, now, before))

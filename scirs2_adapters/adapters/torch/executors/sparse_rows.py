@@ -9,144 +9,98 @@ tables of them are made at each step; the plan stays.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
 from scirs2_adapters.core.program.zero_gradient import zero_gradient_is_noop
-from scirs2_adapters.core.registry import get, names
-from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.step.protocols import Executor, Model, Scalars
 
-from ..state import kinds, leaf_of
-
-if TYPE_CHECKING:
-    from ..dispatch.param_entry import ParamEntry
+from ..dispatch.param_entry import TensorEntry
+from ..dispatch.sparse_grads import coalesced, decay_moves_all_rows, is_sparse, wide
+from ..state import GroupRuleLike, GroupValues, kinds, leaf_of
 
 Tensor = torch.Tensor
-_HALF = (torch.float16, torch.bfloat16)
-
-
-def is_sparse(g: Tensor) -> bool:
-    """Whether a gradient is given by rows."""
-    return g.layout is torch.sparse_coo
-
-
-def check_parameters(name: str, rule: Rule, groups: Sequence[Any]) -> None:
-    """What torch refuses at the door where an optimizer is for sparse gradients only."""
-    if rule.sparse != "rows":
-        return
-    places = {(i, j): p for i, group in enumerate(groups) for j, p in enumerate(group["params"])}
-    if found := [[*place] for place, p in places.items() if p.layout is not torch.strided]:
-        raise ValueError(f"`{name}`: Sparse params at indices {found}: {name} requires dense parameter tensors")
-    if found := [[*place] for place, p in places.items() if p.is_complex()]:
-        raise ValueError(f"`{name}`: Complex params at indices {found}: {name} does not support complex parameters")
-
-
-def refuse(name: str, rule: Rule, g: Tensor, fused: bool) -> None:
-    """A layout of the gradient that the rule cannot take."""
-    if g.layout is torch.strided:
-        if rule.sparse == "rows":
-            way = "Use `sparse=True` where the gradient is made, or another optimizer for this parameter."
-            raise RuntimeError(f"{name} does not support dense gradients. {way}")
-        return
-    if not is_sparse(g) or rule.sparse is None or rule.model_slots():
-        takers = " or ".join(get(n).__name__ for n in names() if get(n).sparse)
-        raise RuntimeError(
-            f"{name} does not support sparse gradients. Received: one of layout {g.layout}. "
-            f"Use `sparse=False` where the gradient is made, or {takers} for this parameter."
-        )
-    if fused:
-        raise RuntimeError(f"`{name}`: `fused=True` does not support sparse gradients. Use `fused=None`.")
-    if _outlives(rule):
-        raise RuntimeError(
-            f"`{name}`: the weight_decay option is not compatible with sparse gradients. "
-            f"Received: weight_decay={rule.weight_decay}. Use a group with `weight_decay=0.0` for this parameter."
-        )
-
-
-def _outlives(rule: Rule) -> bool:
-    """Whether weight decay would move rows whose gradient is zero, and they are part of the step."""
-    return bool(rule.weight_decay) and rule.sparse == "exact"
-
-
-def entries(g: Tensor) -> Tensor:
-    """The numbers of a gradient: of a sparse one those that are given, each row once."""
-    return _coalesced(g).values() if is_sparse(g) else g
-
-
-def _wide(g: Tensor) -> Tensor:
-    """The gradient in a dtype in which rows that are given twice can be added up."""
-    return g.to(torch.float32) if g.dtype in _HALF and not g.is_coalesced() else g
-
-
-def _coalesced(g: Tensor) -> Tensor:
-    return g if g.is_coalesced() else _wide(g).coalesce()
+MakeExecutor = Callable[[list[TensorEntry], Sequence[Tensor]], Executor[Tensor]]
 
 
 class SparseRowsExecutor:
-    """The members with sparse gradients. `make` builds the part of a plan that steps their rows."""
+    """The parameters with sparse gradients. `make` makes the executor that steps their rows."""
 
-    def __init__(self, members: Sequence[ParamEntry], make: Callable[[list[ParamEntry], list[Tensor]], Any]) -> None:
-        self.members, self.make = members, make
-        self.kinds = kinds(self.members)
+    def __init__(self, entries: Sequence[TensorEntry], make: MakeExecutor) -> None:
+        self.entries, self.make = entries, make
+        self.kinds = kinds(entry.p for entry in entries)
 
-    def holds(self, found: list[Any]) -> bool:
+    def holds(self, grads: Sequence[Tensor]) -> bool:
         """Whether their gradients are sparse again, and the parameters what they were."""
-        return all(is_sparse(found[m.at]) for m in self.members) and kinds(self.members) == self.kinds
+        sparse = all(is_sparse(grads[entry.index]) for entry in self.entries)
+        return sparse and kinds(entry.p for entry in self.entries) == self.kinds
 
-    def allowed(self, settings: Sequence[Any], groups: Sequence[Any]) -> bool:
+    def allowed(self, group_rules: Sequence[GroupRuleLike], groups: Sequence[GroupValues]) -> bool:
         """Whether nothing that can change between two steps speaks against sparse gradients."""
-        return not any(_outlives(settings[m.group].rule) or groups[m.group]["fused"] for m in self.members)
+        for index in {entry.group for entry in self.entries}:
+            if decay_moves_all_rows(group_rules[index].rule) or groups[index]["fused"]:
+                return False
+        return True
 
-    def assign(self, coefficient_row: dict[int, int]) -> None:
-        """Takes notice of which row of scalars each member uses."""
+    def assign(self, coefficient_row: Mapping[int, int]) -> None:
+        """Takes the row of coefficients of each parameter."""
         self.coefficient_row = coefficient_row
 
-    def run(self, found: list[Any], scalars: list[dict[str, Any]], model: dict[str, float]) -> dict[str, float]:
-        """Steps them, in place."""
-        taken = [(m, *_take(m, found[m.at])) for m in self.members]
-        taken = [(m, place, g, arrays) for m, place, g, arrays in taken if g.numel()]
-        standing = [_stand_in(m, at, arrays) for at, (m, _, _, arrays) in enumerate(taken)]
-        grads = [g for _, _, g, _ in taken]
-        if taken:
-            part = self.make(standing, grads)
-            part.assign({id(new): self.coefficient_row[id(m)] for new, (m, *_) in zip(standing, taken, strict=True)})
-            part.run(grads, scalars, model)
-        for m, place, _, arrays in taken:
-            for own, x in zip((m.p, *m.memory()), arrays, strict=True):
-                _put(own, place, x)
+    def run(self, grads: Sequence[Tensor], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
+        """Steps the rows in place."""
+        taken = [_take(entry, grads[entry.index]) for entry in self.entries]
+        taken = [rows for rows in taken if rows.grad.numel()]
+        if not taken:
+            return {}
+        small = [rows.as_entry(index) for index, rows in enumerate(taken)]
+        small_grads = [rows.grad for rows in taken]
+        executor = self.make(small, small_grads)
+        executor.assign({id(new): self.coefficient_row[id(rows.entry)] for new, rows in zip(small, taken, strict=True)})
+        executor.run(small_grads, scalars, model)
+        for rows in taken:
+            rows.put_back()
         return {}
 
 
-def _take(m: ParamEntry, g: Tensor) -> tuple[Tensor | None, Tensor, list[Tensor]]:
-    """Where the rows are, their gradients, and the rows of the parameter and its memory; None for all of them."""
-    own = [m.p, *m.memory()]
-    if not (zero_gradient_is_noop(m.program) or m.rule.sparse == "rows"):
-        return None, _wide(g).to_dense(), own
-    g = _coalesced(g)
+class Rows(NamedTuple):
+    """Rows of a parameter, its gradient and its memory. `place` says where they are; None: they are all of it."""
+
+    entry: TensorEntry
+    place: Tensor | None
+    grad: Tensor
+    arrays: list[Tensor]
+
+    def as_entry(self, index: int) -> TensorEntry:
+        """The entry of a parameter which these rows are."""
+        new, (p, *memory) = copy.copy(self.entry), self.arrays
+        vars(new).update(index=index, p=p, leaf=leaf_of(p, self.entry.leaf.name))
+        new.param_state = dict(zip(self.entry.slots, memory, strict=True))
+        return new
+
+    def put_back(self) -> None:
+        """Writes the rows into the parameter and its memory."""
+        if self.place is None:
+            return
+        for x, rows in zip((self.entry.p, *self.entry.memory()), self.arrays, strict=True):
+            if len(self.place) == 1:
+                x.index_copy_(0, self.place[0], rows)
+            else:
+                x.index_put_(tuple(self.place), rows)
+
+
+def _take(entry: TensorEntry, g: Tensor) -> Rows:
+    """The rows that the gradient gives."""
+    arrays = [entry.p, *entry.memory()]
+    if not (zero_gradient_is_noop(entry.program) or entry.rule.sparse == "rows"):
+        return Rows(entry, None, wide(g).to_dense(), arrays)
+    g = coalesced(g)
     place, values = g.indices(), g.values()
     if len(place) == 0:  # no axis is sparse: one row, which is all, or none
-        return None, values.reshape(values.shape[1:]) if len(values) else values, own
-    return place, values, [_rows(x, place) for x in own] if len(values) else own
+        return Rows(entry, None, values.reshape(values.shape[1:]) if len(values) else values, arrays)
+    return Rows(entry, place, values, [_rows(x, place) for x in arrays] if len(values) else arrays)
 
 
 def _rows(x: Tensor, place: Tensor) -> Tensor:
     return x.index_select(0, place[0]) if len(place) == 1 else x[tuple(place)]
-
-
-def _put(x: Tensor, place: Tensor | None, rows: Tensor) -> None:
-    if place is None:
-        return
-    if len(place) == 1:
-        x.index_copy_(0, place[0], rows)
-    else:
-        x.index_put_(tuple(place), rows)
-
-
-def _stand_in(m: ParamEntry, at: int, arrays: list[Tensor]) -> ParamEntry:
-    """The member whose parameter and memory are these rows."""
-    new = copy.copy(m)
-    new.p, *memory = arrays
-    new.at, new.leaf, new.param_state = at, leaf_of(new.p, m.leaf.name), dict(zip(m.slots, memory, strict=True))
-    return new

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -14,7 +13,7 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.wrapper import Wrapper
 
-from ..argument_names import TORCH, native_class, signature
+from ..argument_names import TORCH, constructor_signature, native_class
 from .closures import AroundOptimizer, SearchOptimizer
 from .rules import RuleOptimizer
 
@@ -46,41 +45,41 @@ def _example(rule: type[Rule]) -> list[str]:
     ]
 
 
-def _constructor(kind: type, name: str, known: inspect.Signature) -> Callable[..., None]:
+def _constructor(kind: type, name: str, shown: inspect.Signature) -> Callable[..., None]:
     """A constructor that shows its arguments; on the function, where a subclass with its own does not inherit them."""
 
-    def __init__(self: Any, params: Any, *args: Any, **given: Any) -> None:
-        kind.__init__(self, params, *args, **given)  # type: ignore[misc]
+    def __init__(self: Optimizer, params: object, *args: object, **keywords: object) -> None:
+        kind.__init__(self, params, *args, **keywords)  # type: ignore[misc]
 
     __init__.__qualname__ = f"{name}.__init__"  # Python's own errors say it
-    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    __init__.__signature__ = known.replace(parameters=[own, *known.parameters.values()])  # type: ignore[attr-defined]
+    self = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    __init__.__signature__ = shown.replace(parameters=[self, *shown.parameters.values()])  # type: ignore[attr-defined]
     return __init__
 
 
-def _kind(rule: type[Rule]) -> type[Optimizer]:
+def _kind(rule: type[Rule]) -> type[RuleOptimizer | SearchOptimizer]:
     if not rule.needs_closure:
         return RuleOptimizer
     return AroundOptimizer if issubclass(rule, Wrapper) else SearchOptimizer
 
 
 @functools.cache
-def optimizer(name: str) -> type[Any]:
+def optimizer(name: str) -> type[RuleOptimizer | SearchOptimizer]:
     """The torch class of the rule of this name."""
     rule = get(name)
-    kind, fields, theirs = _kind(rule), rule.fields_with(), native_class(rule)
+    kind, fields, native = _kind(rule), rule.fields_with(), native_class(rule)
     ours = ("max_grad_norm", "skip_nonfinite", "kernel", "state_dtype")
     options = () if kind is SearchOptimizer else (*rule.options, *ours)
-    known = signature(rule)
+    shown = constructor_signature(rule)
     if kind is SearchOptimizer:
-        own = TORCH.parameters(fields)
-        known = known.replace(parameters=[p for k, p in known.parameters.items() if k == "params" or k in own])
-    body: dict[str, Any] = {
+        hyper = TORCH.parameters(fields)
+        shown = shown.replace(parameters=[p for k, p in shown.parameters.items() if k == "params" or k in hyper])
+    body: dict[str, object] = {
         "__module__": SHOWN,
         "__doc__": document(rule.text, fields, _example(rule), lambda k: TORCH.spell(k, fields), options),
-        "__init__": _constructor(kind, rule.__name__, known),
-        "_known": known,
+        "__init__": _constructor(kind, rule.__name__, shown),
+        "_signature": shown,
         "rule_class": rule,
     }
-    bases = (kind,) if theirs is Optimizer else (kind, theirs)
+    bases = (kind,) if native is Optimizer else (kind, native)
     return type(rule.__name__, bases, body)

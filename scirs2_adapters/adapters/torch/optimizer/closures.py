@@ -16,15 +16,27 @@ import torch
 from scirs2_adapters.core.closures._search import check_closure, drive
 from scirs2_adapters.core.closures.lbfgs import UNSEEN
 from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import TORCH, build, given_by_name
-from ..dispatch import step as paths
 from ..dispatch.scaling import count_skipped
-from ..executors.closures import SPACE, Evaluated, Evaluations, NotFinite, check_scaler, flat, load, number, unscale
-from ..state import reordered
+from ..dispatch.step import step
+from ..executors.closures import (
+    SPACE,
+    Evaluated,
+    Evaluations,
+    Loss,
+    NotFinite,
+    check_scaler,
+    flat,
+    load,
+    number,
+    unscale,
+)
+from ..state import Group, Saved, reordered
 from .group_rule import GroupRule
-from .hooks import Hooked
+from .hooks import Closure, Hooked
 from .rules import RuleOptimizer
 
 Optimizer = torch.optim.Optimizer
@@ -42,38 +54,38 @@ _eagerly = torch._disable_dynamo(lambda search, closure: search(closure))  # typ
 class ClosureOptimizer(Hooked):
     """What both have in common: a step needs a closure."""
 
-    def _advance(self, closure: Callable[[], Any] | None = None) -> Any:
+    def _advance(self, closure: Closure | None = None) -> Loss:
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
-        given = check_closure(type(self).__name__, closure, RETURNS)
-        return (_eagerly if torch.compiler.is_compiling() else _call)(self._search, given)
+        closure = check_closure(type(self).__name__, closure, RETURNS)
+        return (_eagerly if torch.compiler.is_compiling() else _call)(self._search, closure)
 
     _hooked = Optimizer.profile_hook_step(_advance)
 
-    def _search(self, closure: Callable[[], Any]) -> Any:
+    def _search(self, closure: Closure) -> Loss:
         raise TypeError(f"`{type(self).__name__}` must say how it searches.")
 
 
-def _call(search: Callable[..., Any], closure: Callable[[], Any]) -> Any:
+def _call(search: Callable[[Closure], Loss], closure: Closure) -> Loss:
     return search(closure)
 
 
 class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
     """A wrapper that lets its base step by the gradient at another point."""
 
-    def _advance(self, closure: Callable[[], Any] | None = None, scaler: torch.amp.GradScaler | None = None) -> Any:
+    def _advance(self, closure: Closure | None = None, scaler: torch.amp.GradScaler | None = None) -> Loss:
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss.
 
         With a `scaler`, of which the caller calls `update` after the step, the closure is to call
         `scaler.scale(loss).backward()`. Where gradients overflow, nothing is stepped.
         """
         also = ", and `optimizer.step(closure, scaler=scaler)` where the loss is scaled"
-        given = check_closure(type(self).__name__, closure, RETURNS, also)
+        closure = check_closure(type(self).__name__, closure, RETURNS, also)
         search = functools.partial(self._search, scaler=scaler)
-        return (_eagerly if torch.compiler.is_compiling() else _call)(search, given)
+        return (_eagerly if torch.compiler.is_compiling() else _call)(search, closure)
 
     _hooked = Optimizer.profile_hook_step(_advance)
 
-    def step(self, closure: Callable[[], Any] | None = None, scaler: torch.amp.GradScaler | None = None) -> Any:
+    def step(self, closure: Closure | None = None, scaler: torch.amp.GradScaler | None = None) -> Loss:  # type: ignore[override]
         return super().step(closure, **({} if scaler is None else {"scaler": scaler}))
 
     step.__doc__ = _advance.__doc__
@@ -85,31 +97,31 @@ class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
 
     def _refuse(self, rule: GroupRule) -> None:
         RuleOptimizer._refuse(self, rule)
-        whole: Any = rule.whole
-        own, its = ({TORCH.spell(k, f) for k in f} for f in (self.rule_class.fields, whole.base.fields))
-        if own & its:
-            worded = f"must have no argument `{min(own & its)}`, for {type(self).__name__} has one"
-            raise bad_value(type(self).__name__, "base", worded, whole.base.name)
+        names = {TORCH.spell(k, self.rule_class.fields) for k in self.rule_class.fields}
+        both = names & {TORCH.spell(k, rule.rule.fields) for k in rule.rule.fields}
+        if both:
+            worded = f"must have no argument `{min(both)}`, for {type(self).__name__} has one"
+            raise bad_value(type(self).__name__, "base", worded, rule.rule.name)
 
-    def _search(self, closure: Callable[[], Any], scaler: torch.amp.GradScaler | None = None) -> Any:
+    def _search(self, closure: Closure, scaler: torch.amp.GradScaler | None = None) -> Loss:
         check_scaler(type(self).__name__, scaler)
-        rules: list[Any] = []
+        rules: list[Rule] = []
         params: list[Tensor] = []
         for i, group in enumerate(self.param_groups):
             rules += [self._group_rule(i, group).whole] * len(group["params"])
             params += group["params"]
-        look = functools.partial(unscale, self, scaler, iter(self._evaluated))
+        look = functools.partial(unscale, self.param_groups, scaler, zip((False, True), self._evaluated, strict=True))
         evaluations = Evaluations(type(self).__name__, params, closure, look)
-        search: Any = self.rule_class.search  # type: ignore[attr-defined]
+        search = self.rule_class.search  # type: ignore[attr-defined]
         with torch.no_grad():
             try:
-                drive(search(SPACE, rules, map(load, params)), evaluations.each)
+                drive(search(SPACE, rules, map(load, params)), evaluations.at_tensors)
             except NotFinite:
                 count_skipped(self.param_groups)
                 return evaluations.losses[0]
             finally:
                 evaluations.restore()
-            paths.step(self)
+            step(self)
         return evaluations.losses[0]
 
 
@@ -117,23 +129,24 @@ class SearchOptimizer(ClosureOptimizer):
     """A search over one vector of all parameters."""
 
     rule_class: ClassVar[type[Rule]]
-    _known: ClassVar[inspect.Signature]
+    _signature: ClassVar[inspect.Signature]
     #: The way back from a step at whose end nobody has looked. torch's state dict has no place for it.
     _seen: Mapping[str, Tensor] = {}
 
-    def __init__(self, params: Any, *args: Any, **given: Any) -> None:
+    def __init__(self, params: Any, *args: Value, **keywords: Value) -> None:
         call = self.rule_class.__name__
-        rule: Any = build(self.rule_class, given_by_name(call, self._known, args, given), None)
-        Optimizer.__init__(self, params, TORCH.to_framework(rule.settled(), rule.fields))
+        rule = build(self.rule_class, given_by_name(call, self._signature, args, keywords), None)
+        settled = rule.settled()  # type: ignore[attr-defined]
+        Optimizer.__init__(self, params, TORCH.to_framework(settled, rule.fields))
         self._group()
 
-    def __setstate__(self, saved: dict[str, Any]) -> None:
+    def __setstate__(self, saved: Group) -> None:
         Optimizer.__setstate__(self, saved)
         self.defaults.pop("differentiable", None)  # which torch adds to every copy, and is no argument here
         for group in self.param_groups:
             group |= {k: v for k, v in self.defaults.items() if k not in group}
 
-    def _group(self) -> dict[str, Any]:
+    def _group(self) -> Group:
         """The one group that there may be."""
         if len(self.param_groups) == 1:
             return self.param_groups[0]
@@ -141,18 +154,18 @@ class SearchOptimizer(ClosureOptimizer):
         worded = f"must be of one group. {name} doesn't support per-parameter options (parameter groups)"
         raise bad_value(name, "params", worded, f"{len(self.param_groups)} groups")
 
-    def _search(self, closure: Callable[[], Any]) -> Any:
+    def _search(self, closure: Closure) -> Loss:
         group = self._group()
         values = {word: group[word] for word in TORCH.parameters(self.rule_class.fields)}
         numbers = {k: number(v) if isinstance(v, Tensor) and v.numel() == 1 else v for k, v in values.items()}
-        rule: Any = build(self.rule_class, numbers, None)
+        search = build(self.rule_class, numbers, None).search  # type: ignore[attr-defined]
         params = group["params"]
         evaluations = Evaluations(type(self).__name__, params, closure)
         with torch.no_grad():
             start = flat(params)
             memory = {k: _core(v, start) for k, v in self.state[params[0]].items() if k in ORDER and v is not None}
             try:
-                end, memory = drive(rule.search(SPACE, start, memory | dict(self._seen)), evaluations.whole)
+                end, memory = drive(search(SPACE, start, memory | dict(self._seen)), evaluations.at_vector)
                 self._seen = {k: x for k, x in memory.items() if k == UNSEEN}
                 if end is start:
                     evaluations.restore()
@@ -165,18 +178,18 @@ class SearchOptimizer(ClosureOptimizer):
             self.state[params[0]] = {k: _torch(k, memory[k], start) for k in ORDER if k in memory} | others
         return evaluations.losses[0]
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Group) -> None:
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in."""
-        seen: list[Mapping[str, Any]] = []
+        memory: list[Saved] = []
         names = self._group().get("param_names")
 
-        def look(_: Any, saved: dict[str, Any]) -> None:
-            seen.append(self._checked(saved))
+        def look(_: object, saved: Group) -> None:
+            memory.append(self._checked(saved))
 
-        def restore(_: Any) -> None:
-            if seen[0]:
+        def restore(_: object) -> None:
+            if memory[0]:
                 p = self._group()["params"][0]
-                self.state[p] = {k: _copied(v, p.device) for k, v in seen[0].items()}
+                self.state[p] = {k: _copied(v, p.device) for k, v in memory[0].items()}
             if names:
                 self._group()["param_names"] = names
 
@@ -190,27 +203,27 @@ class SearchOptimizer(ClosureOptimizer):
             for hook in hooks:
                 hook.remove()
 
-    def _checked(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _checked(self, saved: Saved) -> Saved:
         """The memory in a state dict; that of another optimizer or model is refused before anything is changed."""
         call = f"{type(self).__name__}.load_state_dict"
         wanted = f"must be a state dict of {type(self).__name__}"
-        held: Mapping[str, Any] = saved["state"].get(saved["param_groups"][0]["params"][0]) or {}
+        memory: Saved = saved["state"].get(saved["param_groups"][0]["params"][0]) or {}
         for group in saved["param_groups"]:
             missing = [word for word in TORCH.parameters(self.rule_class.fields) if word not in group]
-            if missing and not held.keys() & set(ORDER):
+            if missing and not memory.keys() & set(ORDER):
                 raise bad_value(call, "state_dict", f"{wanted}; its group has no {missing[0]!r}", sorted(group))
-        if held and not held.keys() & set(ORDER):
-            raise bad_value(call, "state_dict", f"{wanted}; its memory has {min(held)!r}", sorted(map(str, held)))
+        if memory and not memory.keys() & set(ORDER):
+            raise bad_value(call, "state_dict", f"{wanted}; its memory has {min(memory)!r}", sorted(map(str, memory)))
         size = sum(p.numel() * (2 if p.is_complex() else 1) for p in self._group()["params"])
-        for key, value in held.items():
+        for key, value in memory.items():
             for x in value if isinstance(value, list) else [value]:
                 if isinstance(x, Tensor) and x.ndim and x.shape != (size,):
                     raise bad_value(call, f"state_dict['state'][0][{key!r}]", f"must be of {size} elements", x)
         saved_names, names = (g.get("param_names") or () for g in (saved["param_groups"][0], self._group()))
-        return reordered(call, held, saved_names, names, self._group()["params"])
+        return reordered(call, memory, saved_names, names, self._group()["params"])
 
 
-def _core(value: Any, like: Tensor) -> Any:
+def _core(value: Value, like: Tensor) -> Value:
     """Memory as the core has it: vectors, plain numbers, and lists of them."""
     if isinstance(value, list):
         return [_core(x, like) for x in value]
@@ -219,7 +232,7 @@ def _core(value: Any, like: Tensor) -> Any:
     return value
 
 
-def _torch(key: str, value: Any, like: Tensor) -> Any:
+def _torch(key: str, value: Value, like: Tensor) -> Value:
     """Memory as torch has it."""
     if key in TENSORS and isinstance(value, list):
         known = [x for x in value if x is not None]
@@ -227,7 +240,7 @@ def _torch(key: str, value: Any, like: Tensor) -> Any:
     return like.new_tensor(value) if key in TENSORS and isinstance(value, float) else value
 
 
-def _copied(value: Any, device: torch.device) -> Any:
+def _copied(value: Value, device: torch.device) -> Value:
     if isinstance(value, list):
         return [_copied(x, device) for x in value]
     return value.detach().to(device, copy=True) if isinstance(value, Tensor) else value

@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar
 
 import torch
 
 from scirs2_adapters.core import routing
+from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
-from scirs2_adapters.core.step.options import check_path, check_state_dtype, takes_host
+from scirs2_adapters.core.step.options import check_state_dtype, takes_host
 
 from .. import state
-from ..argument_names import FLAGS, OURS, TORCH, build, given_by_name, plain_group, refuse
-from ..dispatch import scaling
-from ..dispatch import sharding as shards
-from ..dispatch import step as paths
+from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse
+from ..dispatch import scaling, sharding, sparse_grads
 from ..dispatch.param_entry import tensor_obstacle
+from ..dispatch.plan import Plan
+from ..dispatch.step import step
 from ..executors import compiled
-from ..executors import sparse_rows as rows
-from .group_rule import LIMIT, GroupRule, made_from
-from .hooks import Hooked
+from ..executors.closures import Loss
+from ..state import Group, GroupValues
+from ..state.protocols import Result
+from .group_rule import GroupRule, made_from
+from .hooks import Closure, Hooked
 
 Optimizer = torch.optim.Optimizer
 #: Among the rules of groups, the one of the constructor's arguments.
@@ -40,61 +44,67 @@ class RuleOptimizer(Hooked):
     """Any rule as a torch optimizer. Its classes are made by `optimizer`, one for each rule."""
 
     rule_class: ClassVar[type[Rule]]
-    _known: ClassVar[inspect.Signature]
+    _signature: ClassVar[inspect.Signature]
+    _names: state.Names
+    _group_rules: dict[int, GroupRule]
+    _plans: dict[Hashable, Plan]
+    _number: int
+    _opt_called: bool
     _said = False
 
-    def __init__(self, params: Any, *args: Any, **given: Any) -> None:
+    def __init__(self, params: Any, *args: Value, **keywords: Value) -> None:
         call = self.rule_class.__name__
-        given = given_by_name(call, self._known, args, given)
-        options = {k: given.pop(k, v) for k, v in {**FLAGS, **OURS}.items()}
-        rule = build(self.rule_class, given, options["match"])
+        arguments = given_by_name(call, self._signature, args, keywords)
+        options = {**FLAGS, **OURS}
+        for key in options.keys() & arguments.keys():
+            options[key] = arguments.pop(key)
+        rule = build(self.rule_class, arguments, options["match"])
         options["match"] = rule.match  # a base that is a rule brings its own
         refuse(rule)
-        _check_flags(call, options, given)
-        options["state_dtype"] = _named(options["state_dtype"])
-        check_path(call, options["kernel"])
-        check_state_dtype(call, options["state_dtype"], rule.all_slots())
-        LIMIT.check(call, "max_grad_norm", options["max_grad_norm"])
-        scaling.check_skipping(call, [options])
-        config = {k: v for k, v in rule.get_config().items() if k in rule.fields}
-        base = {"base": rule.base.name} if hasattr(rule, "base") else {}
+        _check_flags(call, options, arguments)
+        if options["state_dtype"] is not None:
+            options["state_dtype"] = _named(options["state_dtype"])
+            check_state_dtype(call, options["state_dtype"], rule.all_slots())
         # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
-        self.defaults = defaults = {**base, **TORCH.to_framework(config, rule.fields), **options}
-        self._names = state.Names()
+        defaults = {**group_values(rule), **options}
+        vars(self).update(defaults=defaults, _names=state.Names())
         self._prepare()
         self._group_rules[DEFAULTS] = GroupRule(rule, defaults)
         Optimizer.__init__(self, params, defaults)
-        rows.check_parameters(call, self._group_rule(0, self.param_groups[0]).rule, self.param_groups)
-        shards.refuse_divided(call, self._group_rule(0, self.param_groups[0]).rule, self.param_groups)
+        first = self._group_rule(0, self.param_groups[0]).rule
+        sparse_grads.check_parameters(call, first, self.param_groups)
+        sharding.refuse_divided(call, first, self.param_groups)
         scaling.check_skipping(call, self.param_groups)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: Group) -> None:
         """Add a group to the optimizer's `param_groups`, as torch does; its values are checked first."""
         if isinstance(param_group, dict):
             self._admit(param_group)
         Optimizer.add_param_group(self, param_group)
         group = self.param_groups[-1]
         state.remember_names(self._names, group)
-        shards.note(self, group, self._group_rules[len(self.param_groups) - 1].rule)
+        sharding.note(self, group, self._group_rules[len(self.param_groups) - 1].rule)
         for p in group["params"] if group["kernel"] == "host" else ():
             takes_host(type(self).__name__, "host", tensor_obstacle(p))
 
-    def _admit(self, group: dict[str, Any]) -> None:
+    def _admit(self, group: Group) -> None:
         """Puts plain values into a new group, checks them, and adds what every group says of its optimizer. Numbers of
         the model are those of the first group.
         """
         call = type(self).__name__
-        group |= plain_group({k: v for k, v in group.items() if k != "params"}, self.defaults)
-        if "state_dtype" in group:
-            group["state_dtype"] = _named(group["state_dtype"])
-        rule = self._default_rule().after({**self.defaults, **group})
-        self._refuse(rule)
-        options = {k: v for k, v in group.items() if k != "params"}  # which may be an iterator
-        scaling.check_skipping(call, [*self.param_groups, {**self.defaults, **options}])
-        self._group_rules[len(self.param_groups)] = rule
-        check_state_dtype(call, group.get("state_dtype"), rule.rule.all_slots())
-        numbers = state.model_numbers(rule.rule)
-        group |= state.group_marks(rule.whole)
+        options = plain_group({k: v for k, v in group.items() if k not in LISTS}, self.defaults)
+        if options.get("state_dtype") is not None:
+            options["state_dtype"] = _named(options["state_dtype"])
+        values = {**self.defaults, **options}
+        group_rule = self._default_rule()
+        if options:
+            group_rule = group_rule.after(values)
+        self._refuse(group_rule)
+        scaling.check_skipping(call, [*self.param_groups, values])
+        self._group_rules[len(self.param_groups)] = group_rule
+        check_state_dtype(call, options.get("state_dtype"), group_rule.rule.all_slots())
+        numbers = state.model_numbers(group_rule.rule)
+        group |= {**options, **state.group_marks(group_rule.whole)}
         group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
 
     def _refuse(self, rule: GroupRule) -> None:
@@ -106,9 +116,11 @@ class RuleOptimizer(Hooked):
 
     def _routed(self) -> list[tuple[Rule, Leaf]]:
         """Every parameter, with the rule of its group."""
-        rules = [self._group_rule(i, group).rule for i, group in enumerate(self.param_groups)]
-        leaves = (state.leaves_of(self, group) for group in self.param_groups)
-        return [(rule, leaf) for rule, each in zip(rules, leaves, strict=True) for leaf in each]
+        routed: list[tuple[Rule, Leaf]] = []
+        for i, group in enumerate(self.param_groups):
+            rule = self._group_rule(i, group).rule
+            routed += [(rule, leaf) for leaf in state.leaves_of(self, group)]
+        return routed
 
     def _say(self) -> None:
         """Says at the first step what another algorithm steps."""
@@ -121,19 +133,17 @@ class RuleOptimizer(Hooked):
             # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
             # attribute where they are asked for by name, and nobody else expects to see gradients that are scaled.
             self._step_supports_amp_scaling = True
-        self._group_rules: dict[int, GroupRule] = {}
-        self._plans: dict[Any, Any] = {}
-        self._number = compiled.enlist(self)
+        vars(self).update(_group_rules={}, _plans={}, _number=compiled.enlist(self))
 
-    def __setstate__(self, saved: dict[str, Any]) -> None:
+    def __setstate__(self, saved: Group) -> None:
         Optimizer.__setstate__(self, saved)
         if "_names" not in vars(self):  # a copy
             self._names = state.Names()
         self._prepare()
         state.fill(self)
-        shards.note_again(self)
+        sharding.note_again(self)
 
-    def _group_rule(self, index: int, group: Mapping[str, Any]) -> GroupRule:
+    def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         """The rule of a group as its values are now; the same object as long as they do not change."""
         last = self._group_rules.get(index)
         rule = made_from(self.rule_class, group) if last is None else last.after(group)
@@ -144,28 +154,28 @@ class RuleOptimizer(Hooked):
         """The rule of the constructor's arguments."""
         return self._group_rule(DEFAULTS, self.defaults)
 
-    def _all_or_nothing(self, make: Callable[..., Any], *args: Any) -> Any:
+    def _all_or_nothing(self, make: Callable[[], Result]) -> Result:
         """What `make` returns; if it raises, the memory it has begun is taken back, for a refused step leaves none."""
-        before = {p: set(held) for p, held in self.state.items() if isinstance(held, dict)}
+        before = {p: set(param_state) for p, param_state in self.state.items() if isinstance(param_state, dict)}
         try:
-            return make(self, *args)
+            return make()
         except BaseException:
-            for p, held in list(self.state.items()):
-                if not isinstance(held, dict):
+            for p, param_state in list(self.state.items()):
+                if not isinstance(param_state, dict):
                     continue
-                for name in held.keys() - before.get(p, set()):
-                    del held[name]
+                for name in param_state.keys() - before.get(p, set()):
+                    del param_state[name]
                 if p not in before:
                     del self.state[p]
             raise
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Group:
         """Parameters by number, their memory and the groups: what torch's class of this name makes and takes."""
         with state.of_groups(self):
             saved = Optimizer.state_dict(self)
         return state.export(self, saved)
 
-    def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> state.Report | None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Group, strict: bool = True) -> state.Report | None:  # type: ignore[override]
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in.
 
         Where both have names for their parameters, memory goes by name. With `strict=False` parameters may be others
@@ -176,27 +186,27 @@ class RuleOptimizer(Hooked):
         state.load(self, rule, functools.partial(Optimizer.load_state_dict, self), state_dict, report)
         return report
 
-    def _advance(self, closure: Callable[[], Any] | None = None) -> Any:
+    def _advance(self, closure: Closure | None = None) -> Loss:
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
-        loss = None
+        loss: Loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         with torch.set_grad_enabled(bool(self.defaults["differentiable"])):
-            (compiled.step_compiled if torch.compiler.is_compiling() else paths.step)(self)
+            (compiled.step_compiled if torch.compiler.is_compiling() else step)(self)
         return loss
 
     _hooked = Optimizer.profile_hook_step(_advance)
 
 
-def _named(state_dtype: Any) -> Any:
+def _named(state_dtype: Value) -> Value:
     """torch dtypes by their names."""
     if isinstance(state_dtype, Mapping):
         return {k: _named(v) for k, v in state_dtype.items()}
     return state.dtype_name(state_dtype) if isinstance(state_dtype, torch.dtype) else state_dtype
 
 
-def _check_flags(call: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _check_flags(call: str, options: Values, arguments: Values) -> None:
     for key, default in FLAGS.items():
         if not isinstance(options[key], (bool, type(default))):
             raise bad_type(call, key, "must be True or False" + (" or None" if default is None else ""), options[key])
@@ -206,9 +216,16 @@ def _check_flags(call: str, options: Mapping[str, Any], given: Mapping[str, Any]
         raise RuntimeError(f"`{call}`: `fused` does not support `differentiable`.")
     if options["fused"] and options["kernel"] == "traced":
         raise bad_value(call, "kernel", "must be the host kernel where `fused=True` asks for it", "traced", "Drop one.")
-    betas = given.get("betas")
-    pair: Sequence[Any] = betas if isinstance(betas, (tuple, list)) else ()
-    values = {"lr": given.get("lr")} | {f"betas[{i}]": v for i, v in enumerate(pair)}
-    for word, value in values.items() if options["foreach"] and not options["capturable"] else ():
+    if options["foreach"] and not options["capturable"]:
+        _refuse_tensors(call, arguments)
+
+
+def _refuse_tensors(call: str, arguments: Values) -> None:
+    """Refuse what torch refuses of hyperparameters that are tensors."""
+    betas = arguments.get("betas")
+    values = {"lr": arguments.get("lr")}
+    if isinstance(betas, (tuple, list)):
+        values |= {f"betas[{i}]": value for i, value in enumerate(betas)}
+    for word, value in values.items():
         if isinstance(value, torch.Tensor):
             raise ValueError(f"`{call}`: {word} as a Tensor is not supported for capturable=False and foreach=True.")

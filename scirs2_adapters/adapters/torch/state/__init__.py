@@ -7,15 +7,21 @@ it is.
 
 from .loading import fill, load
 from .matching import Report
-from .memory import ParamState, arrays_of, begin_counts, count_dtype, init_state
-from .names import Names, known_names, leaves_of, remember_names
+from .memory import arrays_of, begin_counts, count_dtype, init_state
+from .names import known_names, leaves_of, remember_names
 from .origin import group_marks, model_numbers
+from .protocols import Group, GroupRuleLike, GroupValues, Names, ParamState, RuleOptimizerLike, Saved
 from .saving import export, of_groups
 from .tensors import dtensor_class, dtype_name, is_dtensor, kinds, leaf_of, local, placements
 from .vectors import reordered
 
 __all__ = [
+    "Group",
+    "GroupRuleLike",
+    "GroupValues",
     "ParamState",
+    "RuleOptimizerLike",
+    "Saved",
     "Names",
     "Report",
     "arrays_of",

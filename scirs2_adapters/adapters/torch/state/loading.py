@@ -7,31 +7,32 @@ memory to the parameter's dtype when it loads; here each tensor comes back as it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Set
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Set
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import NONE_IS_DEFAULT, OURS, STAYS, TORCH, build
 from .matching import Report, in_order
-from .memory import ParamState, arrays_of, check_shape, gather_counts
+from .memory import arrays_of, check_shape, gather_counts
 from .names import known_names, remember_names
 from .origin import FORMAT, VERSION, group_marks, model_numbers, refuse_foreign
+from .protocols import Group, GroupValues, ParamState, RuleOptimizerLike, Saved
 from .tensors import Tensor, leaf_of
 from .values import loaded_group
 
 log = logging.getLogger("scirs2")
-Saved = Mapping[str, Any]
 
 
-def load(optimizer: Any, rule: Rule, torchs: Callable[[Any], None], state_dict: Any, report: Report | None) -> None:
+def load(
+    optimizer: RuleOptimizerLike, rule: Rule, torchs: Callable[[Group], None], state_dict: Group, report: Report | None
+) -> None:
     """Loads by `torchs`, the base class's own way, so that all hooks are called; all or nothing."""
     call = f"{type(optimizer).__name__}.load_state_dict"
     _check_form(call, state_dict)
     ready: list[Saved] = []
 
-    def fit(_: Any, saved: Saved) -> Saved:
+    def fit(_: object, saved: Saved) -> Saved:
         ready.append(_fitting(call, optimizer, rule, saved, report))
         return ready[0]
 
@@ -46,14 +47,14 @@ def load(optimizer: Any, rule: Rule, torchs: Callable[[Any], None], state_dict: 
             hook.remove()
 
 
-def _check_form(call: str, saved: Any) -> None:
+def _check_form(call: str, saved: object) -> None:
     if not isinstance(saved, Mapping) or not {"state", "param_groups"} <= saved.keys():
         shown = sorted(map(str, saved)) if isinstance(saved, Mapping) else saved
         wanted = 'must be a dict with the keys "state" and "param_groups", as `state_dict()` gives it'
         raise bad_value(call, "state_dict", wanted, shown)
 
 
-def _fitting(call: str, optimizer: Any, rule: Rule, saved: Saved, report: Report | None) -> Saved:
+def _fitting(call: str, optimizer: RuleOptimizerLike, rule: Rule, saved: Saved, report: Report | None) -> Saved:
     """The dict in this optimizer's order, complete and in plain values; what does not fit is refused, or reported."""
     _check_form(call, saved)
     saved = _with_own_keys(call, saved)
@@ -80,18 +81,18 @@ def _with_own_keys(call: str, saved: Saved) -> Saved:
     parameter at all would be left out without a word.
     """
     keys = {key for group in saved["param_groups"] for key in group["params"]}
-    state = {_own_key(k, keys): held for k, held in saved["state"].items()}
+    state = {_own_key(k, keys): param_state for k, param_state in saved["state"].items()}
     if state and not state.keys() & keys and all(isinstance(k, int) or str(k).isdigit() for k in state):
         worded = "must have its memory under the numbers of its parameters"
         raise bad_value(call, "state_dict", worded, f"{sorted(map(str, state))} of {sorted(map(str, keys))}")
     return {**saved, "state": state}
 
 
-def _own_key(key: Any, keys: Set[Any]) -> Any:
+def _own_key(key: Hashable, keys: Set[Hashable]) -> Hashable:
     return int(key) if isinstance(key, str) and key.isdigit() and key not in keys and int(key) in keys else key
 
 
-def _completed(optimizer: Any, rule: Rule, group: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(optimizer: RuleOptimizerLike, rule: Rule, group: GroupValues, old: GroupValues) -> Group:
     """A saved group with everything that this version has; some options stay with the process."""
     mine = {k: group[k] for k in (*OURS, "skipped_steps") if k in group}
     missing = optimizer.defaults | group_marks(rule) | model_numbers(rule) | mine
@@ -99,14 +100,14 @@ def _completed(optimizer: Any, rule: Rule, group: Mapping[str, Any], old: Mappin
     return {**missing, **values, **{k: mine[k] for k in STAYS}, VERSION: FORMAT}
 
 
-def _rule_of(rule: Rule, group: Mapping[str, Any]) -> Rule:
+def _rule_of(rule: Rule, group: GroupValues) -> Rule:
     """The rule of a saved group, whose options say what memory its parameters have."""
     hosts = {host: group[host] for _, host, _ in TORCH.places(rule.fields)}
     hosts = {k: v for k, v in hosts.items() if v is not None or k not in NONE_IS_DEFAULT}
     return build(type(rule), hosts | ({"base": group["base"]} if "base" in group else {}), group["match"])
 
 
-def _places(optimizer: Any, groups: list[dict[str, Any]]) -> Iterator[tuple[Tensor, str, Any, int]]:
+def _places(optimizer: RuleOptimizerLike, groups: list[Group]) -> Iterator[tuple[Tensor, str, Hashable, int]]:
     """(parameter, its name, the key of its saved memory, its group) for each parameter."""
     for index, (group, old) in enumerate(zip(optimizer.param_groups, groups, strict=True)):
         names = known_names(optimizer._names, group)
@@ -114,30 +115,33 @@ def _places(optimizer: Any, groups: list[dict[str, Any]]) -> Iterator[tuple[Tens
             yield p, name, key, index
 
 
-def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Any, held: Mapping[str, Any]) -> None:
+def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Hashable, param_state: Saved) -> None:
     """Refuse memory of another shape; say what begins anew because it is not there."""
-    leaf = leaf_of(p, label, held)
+    leaf = leaf_of(p, label, param_state)
     place = f"state_dict['state'][{label or key!r}]"
     absent = []
     for slot in arrays_of(rule.route(leaf), leaf):
-        if held.get(slot.name) is not None:
-            check_shape(call, f"{place}[{slot.name!r}]", slot, held[slot.name], p)
+        if param_state.get(slot.name) is not None:
+            check_shape(call, f"{place}[{slot.name!r}]", slot, param_state[slot.name], p)
         elif slot.present_if is None:
             absent.append(slot.name)
-    if held and absent:
+    if param_state and absent:
         log.warning("%s: %s has no %s, which begins anew", call, place, " nor ".join(absent))
 
 
-def _restore(optimizer: Any, saved: Saved) -> None:
+def _restore(optimizer: RuleOptimizerLike, saved: Saved) -> None:
     """After torch has loaded: the dtypes that it has changed."""
     for p, _, key, _ in _places(optimizer, list(saved["param_groups"])):
-        held: ParamState = saved["state"].get(key) or {}
-        for name, value in held.items() if isinstance(held, Mapping) else ():
-            if name != "step" and isinstance(value, Tensor) and value.dtype != optimizer.state[p][name].dtype:
-                optimizer.state[p][name] = value.to(p.device)
+        param_state = saved["state"].get(key)
+        if not isinstance(param_state, Mapping):
+            continue
+        loaded: ParamState = optimizer.state[p]
+        for name, value in param_state.items():
+            if name != "step" and isinstance(value, Tensor) and value.dtype != loaded[name].dtype:
+                loaded[name] = value.to(p.device)
 
 
-def fill(optimizer: Any) -> None:
+def fill(optimizer: RuleOptimizerLike) -> None:
     """Put into groups and memory what a dict of torch's, or of an older version, does not have."""
     for group in optimizer.param_groups:
         for key, value in optimizer.defaults.items():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 
 from .names import bare, known_names, listed, saved_names
+from .protocols import GroupValues, RuleOptimizerLike, Saved
 
 log = logging.getLogger("scirs2")
 
+#: The index of a parameter's group and its key there, by the name of the parameter.
+Places = Mapping[str, tuple[int, Hashable]]
 #: torch's own sentences, which callers know.
 _GROUPS = "loaded state dict has a different number of parameter groups"
 _SIZES = "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
@@ -30,7 +32,7 @@ class Report:
     mismatched: list[str]
 
 
-def in_order(call: str, optimizer: Any, saved: Mapping[str, Any], report: Report | None) -> Mapping[str, Any]:
+def in_order(call: str, optimizer: RuleOptimizerLike, saved: Saved, report: Report | None) -> Saved:
     """The dict with its groups and parameters in the order of this optimizer; what is left out goes to `report`, and is
     refused where there is none.
     """
@@ -38,12 +40,8 @@ def in_order(call: str, optimizer: Any, saved: Mapping[str, Any], report: Report
     if _in_order_already(saved):
         return _by_position(call, names, names, optimizer.param_groups, _named_as_here(saved, optimizer.param_groups))
     theirs = [saved_names(group) for group in saved["param_groups"]]
-    here = {bare(name): (i, j) for i, each in enumerate(names) for j, name in enumerate(each)}
-    there = {
-        bare(name): (i, key)
-        for i, (each, group) in enumerate(zip(theirs, saved["param_groups"], strict=True))
-        for name, key in zip(each, group["params"], strict=False)
-    }
+    here = _places(names, optimizer.param_groups)
+    there = _places(theirs, saved["param_groups"])
     named = "" not in here and _all_different(here, optimizer.param_groups)
     named = named and _all_different(there, saved["param_groups"])
     if named and here.keys() & there.keys():
@@ -53,7 +51,16 @@ def in_order(call: str, optimizer: Any, saved: Mapping[str, Any], report: Report
     return _by_position(call, names, theirs, optimizer.param_groups, saved)
 
 
-def _in_order_already(saved: Mapping[str, Any]) -> bool:
+def _places(names: Sequence[Sequence[str]], groups: Sequence[GroupValues]) -> Places:
+    """Where each named parameter is."""
+    places: dict[str, tuple[int, Hashable]] = {}
+    for index, (group_names, group) in enumerate(zip(names, groups, strict=True)):
+        for name, key in zip(group_names, group["params"], strict=False):
+            places[bare(name)] = index, key
+    return places
+
+
+def _in_order_already(saved: Saved) -> bool:
     """Whether it has names in place of numbers: so distributed checkpoints load, which have sorted parameters as they
     are here, and copy `param_names` as they were.
     """
@@ -61,7 +68,7 @@ def _in_order_already(saved: Mapping[str, Any]) -> bool:
     return bool(keys) and all(isinstance(key, str) and not key.isdigit() for key in keys)
 
 
-def _named_as_here(saved: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def _named_as_here(saved: Saved, groups: Sequence[GroupValues]) -> Saved:
     renamed = [
         {**old, "param_names": group["param_names"]} if "param_names" in group else old
         for old, group in zip(saved["param_groups"], groups, strict=False)
@@ -69,13 +76,13 @@ def _named_as_here(saved: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
     return {**saved, "param_groups": [*renamed, *saved["param_groups"][len(renamed) :]]}
 
 
-def _all_different(places: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> bool:
+def _all_different(places: Places, groups: Sequence[GroupValues]) -> bool:
     return len(places) == sum(len(group["params"]) for group in groups)
 
 
 def _by_position(
-    call: str, names: list[list[str]], theirs: list[list[str]], groups: Sequence[Any], saved: Mapping[str, Any]
-) -> Mapping[str, Any]:
+    call: str, names: list[list[str]], theirs: list[list[str]], groups: Sequence[GroupValues], saved: Saved
+) -> Saved:
     """The dict as it is, if it has as many groups, of as many parameters each."""
     pairs = zip(saved["param_groups"], groups, strict=False)
     sizes = [(len(old["params"]), len(group["params"])) for old, group in pairs]
@@ -100,27 +107,32 @@ def _only(saved: Sequence[str], here: Sequence[str]) -> str:
 
 
 def _by_name(
-    call: str, groups: Sequence[Any], names: list[list[str]], here: Mapping[str, Any], there: Mapping[str, Any],
-    saved: Mapping[str, Any], report: Report | None,
-) -> Mapping[str, Any]:  # fmt: skip
-    missing = [n for n in here if n not in there]
-    unexpected = [n for n in there if n not in here]
-    sources = [sorted({there[bare(n)][0] for n in each if bare(n) in there}) for each in names]
+    call: str, groups: Sequence[GroupValues], names: list[list[str]], here: Places, there: Places, saved: Saved,
+    report: Report | None,
+) -> Saved:  # fmt: skip
+    missing = [name for name in here if name not in there]
+    unexpected = [name for name in there if name not in here]
+    sources = [_sources(group_names, there) for group_names in names]
     if report is None:
         _refuse_others(call, missing, unexpected, sources, saved)
     else:
         report.missing += missing
         report.unexpected += unexpected
-    alike = _one_to_one(sources)
+    same_groups = _one_to_one(sources)
     ordered = []
-    for i, (group, each) in enumerate(zip(groups, names, strict=True)):
+    for group, group_names, source in zip(groups, names, sources, strict=True):
         # Options of a group that is made up otherwise now are this optimizer's.
-        options = saved["param_groups"][sources[i][0]] if alike and sources[i] else group
-        keys = [there[bare(n)][1] if bare(n) in there else ("new", n) for n in each]
-        ordered.append({**options, "params": keys, "param_names": list(each)})
-    gone = {there[n][1] for n in unexpected}
-    state = {k: held for k, held in saved["state"].items() if k not in gone}
+        options = saved["param_groups"][source[0]] if same_groups and source else group
+        keys = [there[bare(name)][1] if bare(name) in there else ("new", name) for name in group_names]
+        ordered.append({**options, "params": keys, "param_names": list(group_names)})
+    gone = {there[name][1] for name in unexpected}
+    state = {key: param_state for key, param_state in saved["state"].items() if key not in gone}
     return {**saved, "state": state, "param_groups": ordered}
+
+
+def _sources(names: Sequence[str], there: Places) -> list[int]:
+    """The saved groups in which these parameters are."""
+    return sorted({there[bare(name)][0] for name in names if bare(name) in there})
 
 
 def _one_to_one(sources: Sequence[Sequence[int]]) -> bool:
@@ -130,7 +142,7 @@ def _one_to_one(sources: Sequence[Sequence[int]]) -> bool:
 
 
 def _refuse_others(
-    call: str, missing: list[str], unexpected: list[str], sources: Sequence[Sequence[int]], saved: Mapping[str, Any]
+    call: str, missing: list[str], unexpected: list[str], sources: Sequence[Sequence[int]], saved: Saved
 ) -> None:
     error: ArgumentValueError | None = None
     if missing or unexpected:

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
+from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 
 from ..argument_names import CONSTANTS, FLAGS, TORCH, native_class
+from .protocols import Saved
 
 #: The form of what is saved. A number above it was written by a later version.
 FORMAT = 1
 NAME, VERSION = "algorithm", "format_version"
 
 
-def group_marks(rule: Rule) -> dict[str, Any]:
+def group_marks(rule: Rule) -> dict[str, Value]:
     """What every group says of its optimizer."""
     return {NAME: _full_name(rule), VERSION: FORMAT, **CONSTANTS.get(type(rule).__name__, {})}
 
@@ -72,7 +74,7 @@ def _all() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(k for _, _, keys, _, _ in known for k in keys), frozenset(k for *_, e, _ in known for k in e)
 
 
-def differences(rule: Rule, group: Mapping[str, Any], slots: set[str]) -> list[str]:
+def differences(rule: Rule, group: Values, slots: set[str]) -> list[str]:
     """What speaks against a dict with this group and these slots being one of this optimizer."""
     keys, (every, always) = words(rule), slot_names(rule)
     all_keys, all_slots = _all()
@@ -82,10 +84,14 @@ def differences(rule: Rule, group: Mapping[str, Any], slots: set[str]) -> list[s
     return [*missing, *foreign, *wrong, *sorted((slots & all_slots) - every), *sorted(always - slots if slots else ())]
 
 
-def refuse_foreign(call: str, rule: Rule, saved: Mapping[str, Any]) -> None:
+def refuse_foreign(call: str, rule: Rule, saved: Saved) -> None:
     """Refuse the dict of another optimizer, or of a later version of this package."""
     wanted = f"must be a state dict of {type(rule).__name__}"
-    slots = {k for held in saved["state"].values() if isinstance(held, dict) for k in held} - {"step"}
+    slots: set[str] = set()
+    for param_state in saved["state"].values():
+        if isinstance(param_state, dict):
+            slots.update(param_state)
+    slots.discard("step")
     for group in saved["param_groups"]:
         if (version := group.get(VERSION, FORMAT)) > FORMAT:
             raise bad_value(call, "state_dict", f"{wanted} of format {FORMAT} or older", version, "Update scirs2.")
@@ -96,7 +102,7 @@ def refuse_foreign(call: str, rule: Rule, saved: Mapping[str, Any]) -> None:
             raise bad_value(call, "state_dict", worded, sorted(slots), f"It was saved by {group[NAME]}.")
 
 
-def _refuse_better(call: str, wanted: str, rule: Rule, group: Mapping[str, Any], slots: set[str]) -> None:
+def _refuse_better(call: str, wanted: str, rule: Rule, group: Values, slots: set[str]) -> None:
     """Refuse a group without a name that fits another optimizer better, or this one neither by keys nor by memory."""
     against = differences(rule, group, slots)
     others = {name: len(differences(r, group, slots)) for name, r, *_ in _known() if name != type(rule).__name__}
@@ -112,7 +118,7 @@ def _refuse_better(call: str, wanted: str, rule: Rule, group: Mapping[str, Any],
     raise _foreign(call, wanted, against, slots, looks)
 
 
-def _exactly(rule: Rule, group: Mapping[str, Any]) -> bool:
+def _exactly(rule: Rule, group: Values) -> bool:
     """Whether it has each key that torch's class of this name writes today, and no flag that this one has not."""
     theirs = inspect.signature(native_class(type(rule)).__init__).parameters.keys() - {"self", "params"}
     return "lr" in theirs and theirs <= group.keys() and FLAGS.keys() & group.keys() <= theirs

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
-from ..argument_names import LISTS, plain, readable
+from scirs2_adapters.core.argument_names import Values
+from scirs2_adapters.core.fields import Value
+
+from ..argument_names import LISTS, PLAIN, plain, readable
 from .tensors import Tensor
 
 
-def loaded(value: Any, like: Any) -> Any:
+def loaded(value: Value, like: object) -> Value:
     """A saved value in the form of the one it replaces: a tensor only where that is one, a flag or a whole number where
     it is such.
     """
+    if type(value) is type(like) and type(value) in PLAIN:
+        return value
     if isinstance(value, Tensor) and not isinstance(like, Tensor) and readable(value):
         value = value.tolist()
     value = plain(value, like)
@@ -28,12 +30,17 @@ def loaded(value: Any, like: Any) -> Any:
     return value
 
 
-def loaded_group(group: Mapping[str, Any], likes: Mapping[str, Any]) -> dict[str, Any]:
+def loaded_group(group: Values, likes: Values) -> dict[str, Value]:
     """A saved group with such values."""
-    return {k: v if k in LISTS else loaded(v, likes.get(k)) for k, v in group.items()}
+    values = dict(group)
+    for key, value in group.items():
+        like = likes.get(key)
+        if key not in LISTS and not (type(value) is type(like) and type(value) in PLAIN):
+            values[key] = loaded(value, like)
+    return values
 
 
-def saved_value(value: Any) -> Any:
+def saved_value(value: Value) -> Value:
     """A value as it is saved: without numpy, which `torch.load(weights_only=True)` refuses."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from scirs2_adapters.core.errors import bad_value
 
 from .names import bare, listed
+from .protocols import Saved
 from .tensors import Tensor
 
 
-def reordered(
-    call: str, held: Mapping[str, Any], saved: Sequence[str], here: Sequence[str], params: Sequence[Tensor]
-) -> Mapping[str, Any]:
+def reordered(call: str, memory: Saved, saved: Sequence[str], here: Sequence[str], params: Sequence[Tensor]) -> Saved:
     """The memory with its vectors in the order of the parameters here, if both sides have names for all of them."""
-    there, mine = [bare(n) for n in saved], [bare(n) for n in here]
-    if not all(there) or not all(mine) or there == mine or not set(there) & set(mine):
-        return held
-    if sorted(there) != sorted(mine):
-        only = f"saved only: {listed(sorted({*there} - {*mine}))}; here only: {listed(sorted({*mine} - {*there}))}"
-        raise bad_value(call, "state_dict", f"must be of the same parameters; {only}", f"{len(there)} parameters")
-    sizes = {n: p.numel() * (2 if p.is_complex() else 1) for n, p in zip(mine, params, strict=True)}
-    total = sum(sizes.values())
+    saved, here = [bare(n) for n in saved], [bare(n) for n in here]
+    if not all(saved) or not all(here) or saved == here or not set(saved) & set(here):
+        return memory
+    if sorted(saved) != sorted(here):
+        only = f"saved only: {listed(sorted({*saved} - {*here}))}; here only: {listed(sorted({*here} - {*saved}))}"
+        raise bad_value(call, "state_dict", f"must be of the same parameters; {only}", f"{len(saved)} parameters")
+    sizes = {n: p.numel() * (2 if p.is_complex() else 1) for n, p in zip(here, params, strict=True)}
+    return {key: _reordered(value, saved, here, sizes) for key, value in memory.items()}
 
-    def turned(value: Any) -> Any:
-        if isinstance(value, list):
-            return [turned(x) for x in value]
-        if not isinstance(value, Tensor) or value.shape != (total,):
-            return value
-        pieces = dict(zip(there, value.split([sizes[n] for n in there]), strict=True))
-        return torch.cat([pieces[n] for n in mine])
 
-    return {k: turned(v) for k, v in held.items()}
+def _reordered(value: object, saved: Sequence[str], here: Sequence[str], sizes: dict[str, int]) -> object:
+    if isinstance(value, list):
+        return [_reordered(x, saved, here, sizes) for x in value]
+    if not isinstance(value, Tensor) or value.shape != (sum(sizes.values()),):
+        return value
+    pieces = dict(zip(saved, value.split([sizes[n] for n in saved]), strict=True))
+    return torch.cat([pieces[n] for n in here])

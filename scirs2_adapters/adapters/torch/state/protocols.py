@@ -1,0 +1,58 @@
+"""What the files of this adapter know of an optimizer, and of the rule of one of its groups."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from scirs2_adapters.core.rule import Rule
+
+Tensor = torch.Tensor
+Result = TypeVar("Result")
+#: A parameter group, and one that is only read: torch's type of them.
+Group = dict[str, Any]
+GroupValues = Mapping[str, Any]
+#: The memory of one parameter: `step` and the slots, by torch's names.
+ParamState = dict[str, Tensor]
+#: A state dict.
+Saved = Mapping[str, Any]
+#: The name of each parameter that has one; keeps no parameter alive.
+Names = WeakTensorKeyDictionary
+
+
+class GroupRuleLike(Protocol):
+    """The rule of a group, made from its values."""
+
+    rule: Rule
+    whole: Rule
+    kernel: str
+    traced: bool
+
+
+class RuleOptimizerLike(Protocol):
+    """A torch optimizer that steps by rules: torch's attributes, and those that files of this adapter share."""
+
+    param_groups: list[Group]
+    state: defaultdict[Tensor, Any]
+    defaults: Group
+    _names: Names
+    _number: int
+    _opt_called: bool
+    _plans: dict[Hashable, Any]
+
+    def _group_rule(self, index: int, group: GroupValues) -> GroupRuleLike:
+        """The rule of a group as its values are now."""
+
+    def _all_or_nothing(self, make: Callable[[], Result]) -> Result:
+        """What `make` returns; if it raises, the memory it has begun is taken back."""
+
+    def _say(self) -> None:
+        """Says at the first step what another algorithm steps."""
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Any: ...
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Any: ...
