@@ -23,10 +23,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
     "core": 1599,
-    "core/program": 552,
+    "core/program": 585,
     "core/step": 197,
     "core/cpu": 1072,
-    "core/closures": 434,
+    "core/closures": 435,
     "core/synonyms": 190,
 }
 
