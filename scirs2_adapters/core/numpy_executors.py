@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from .cpu import storage
-from .cpu.engine import address, plan, run
+from .cpu.engine import plan, run
 from .ops import Scalars
 from .slots import Extent
 from .step import reference
@@ -37,7 +37,9 @@ class ArrayExecutor(Protocol):
 
 
 class KernelExecutor:
-    """Steps by the compiled kernel. The address of an array is asked for once, a gradient's at each step."""
+    """Steps by the compiled kernel. Every address is asked for at each step: an array can be given other memory and
+    stay the same object, as by `resize` and `__setstate__`.
+    """
 
     def __init__(self, entries: Sequence[KernelEntry]) -> None:
         planned = plan(entries)
@@ -47,7 +49,6 @@ class KernelExecutor:
         for table, positions in zip(self._tables, self._positions, strict=True):
             for row, i in enumerate(positions):
                 self._addresses[i] = table[row]
-        self._known: list[list[np.ndarray | None]] = [[None] * len(row) for row in self._addresses]
         self._rows: list[int] = []
 
     def run(
@@ -78,21 +79,16 @@ class KernelExecutor:
             self._batch_rows.append(index if len(used) > 1 else None)
 
     def _write_addresses(self, arrays: Sequence[ParamArrays]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Writes the address of each array that is another one than last time; returns the arrays that are to be copied
-        back, because no kernel can walk them.
-        """
+        """Writes the address of each array; returns those to be copied back, because no kernel can walk them."""
         copies = []
-        for addresses, known, current in zip(self._addresses, self._known, arrays, strict=True):
+        for addresses, current in zip(self._addresses, arrays, strict=True):
             for k, x in enumerate(current):
                 flags = x.flags
                 if not (flags.c_contiguous and flags.aligned):
                     current[k] = copy = np.require(x, requirements=["C", "A"])
-                    known[k], addresses[k] = None, address(copy)
                     if k != _GRADIENT:
                         copies.append((x, copy))
-                elif x is not known[k]:
-                    addresses[k] = address(x)
-                    known[k] = None if k == _GRADIENT else x  # gradients are not kept alive
+            addresses[:] = [x.__array_interface__["data"][0] for x in current]
         return copies
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import ClassVar
 
+from .declaration import check_names
 from .document import document, numpy_example
 from .errors import bad_type
 from .fields import Field, flag, nonnegative, rate
@@ -56,6 +57,8 @@ class Rule(Hyperparameters):
     eps_place: str = "outside"
     #: Whether a momentum buffer holds steps already multiplied by the learning rate.
     lr_in_buffer: bool = False
+    #: Whether each step is taken one step late, as optax's Rprop does.
+    late: bool = False
     #: Whether AMSGrad takes the largest corrected moment instead of the largest raw one.
     max_corrected: bool = False
     #: Whether square, absolute value and sign of a complex number are its modulus's or its parts'; None: it takes none.
@@ -69,6 +72,7 @@ class Rule(Hyperparameters):
     needs_closure: bool = False
 
     def __init_subclass__(cls, **traits: object) -> None:
+        check_names(cls, traits, cls.matches, cls.roles()[0] if hasattr(cls, "update") else ())
         for trait, value in traits.items():
             setattr(cls, trait, value)
         super().__init_subclass__()

@@ -123,6 +123,7 @@ def test_a_refused_step_leaves_parameters_and_memory(backend: str) -> None:
     give(a, 2)
     with pytest.raises(ValueError, match="exp_avg"):
         step()
+    assert torch.is_grad_enabled()
     assert all(torch.equal(p, q) for p, q in zip(params_of(a), params_of(b), strict=True))
 
 
@@ -141,7 +142,7 @@ def test_a_program_does_not_keep_an_optimizer() -> None:
 
 def test_the_operation_keeps_torchs_rules() -> None:
     optimizer = ours("AdamW")([torch.nn.Parameter(torch.ones(3))])
-    given = ([params_of(optimizer)[0].detach()], [torch.ones(3)], [0], optimizer._number)
+    given = ([params_of(optimizer)[0].detach()], [torch.ones(3)], [0], optimizer._number, True)
     assert set(torch.library.opcheck(compiled.advance, given).values()) == {"SUCCESS"}
 
 

@@ -271,3 +271,16 @@ def test_without_the_option_such_a_gradient_is_stepped() -> None:
 def test_the_option_is_true_or_false(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"`HostOptimizer\(skip_nonfinite=...\)` must be True or False"):
         HostOptimizer("sgd", [np.ones(2)], skip_nonfinite=wrong)
+
+
+@each_name
+@each_path
+@pytest.mark.parametrize("what", ["parameter", "slot"])
+def test_an_array_that_is_given_other_memory_is_stepped_there(name: str, kernel: str, what: str) -> None:
+    """It stays the same object; a kernel that knew its old address would write to memory that is gone."""
+    mine = walk(HostOptimizer(name, params(), kernel=kernel, threads=1), 2)
+    wanted = walk(HostOptimizer(name, params(), kernel=kernel, threads=1), 2)
+    for key in mine.params:
+        for x in [mine.params[key]] if what == "parameter" else mine.state[key].values():
+            x.__setstate__(x.copy().__reduce__()[2])
+    assert_same(walk(mine, 2, first=3), walk(wanted, 2, first=3))

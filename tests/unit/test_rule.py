@@ -17,7 +17,7 @@ from scirs2_adapters import get, names
 from scirs2_adapters.core import SGD, Adam, AdamW, HostOptimizer, Lion, Lookahead, Muon, Rule, with_closure
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import record
-from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.slots import Leaf, slot
 from tests.conformance.options import brisk
 
 each_rule = pytest.mark.parametrize("rule", [get(name)() for name in names()], ids=names())
@@ -223,8 +223,8 @@ def test_a_wrapper_has_the_hyperparameters_of_its_base() -> None:
 def test_slots_have_shapes_that_belong_to_the_parameter(rule: Rule) -> None:
     for shape in ((), (3,), (2, 3), (4, 2, 3)):
         leaf = Leaf(shape)
-        for slot in rule.route(leaf).slots(leaf):
-            assert slot.shape(shape) in (shape, (), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:]))
+        for s in rule.route(leaf).slots(leaf):
+            assert s.shape(shape) in (shape, (), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:]))
 
 
 @each_rule
@@ -251,3 +251,17 @@ def test_a_rule_that_16_bits_would_never_start_says_so(name: str, dtype: str) ->
         with pytest.raises(ValueError, match=f"must have float32 parameters.*Received: '{dtype}'"):
             record(rules[0], leaf)
         assert "at least" in reason
+
+
+def test_a_misspelt_trait_match_or_first_value_is_refused() -> None:
+    """Nothing would read it, and the optimizer would be another one without a word."""
+
+    def update(self, xp, p, g, buffer: slot(initial="initial_acc"), /, learning_rate):  # type: ignore[no-untyped-def]
+        return learning_rate * g, buffer + g
+
+    with pytest.raises(TypeError, match=r"modulus.*must be a trait"):
+        type("Wrong", (Rule,), {}, modulus=True)
+    with pytest.raises(TypeError, match=r"epsilon.*must be a field or trait"):
+        type("Wrong", (Rule,), {"matches": {"optax": {"epsilon": 1e-3}}})
+    with pytest.raises(TypeError, match=r"initial_acc.*must be a field"):
+        type("Wrong", (Rule,), {"update": update})

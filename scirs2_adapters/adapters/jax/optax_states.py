@@ -9,6 +9,9 @@ import jax
 import optax
 from optax import contrib
 
+from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.registry import get
+
 
 @dataclass(frozen=True)
 class Place:
@@ -56,11 +59,7 @@ _ADAM = (
     Place(optax.ScaleByAdamState, _MOMENTS),
     Place(optax.ScaleByAmsgradState, _MOMENTS | {"nu_max": "max_exp_avg_sq"}),
 )
-_ADADELTA = (Place(optax.ScaleByAdaDeltaState, {"e_g": "square_avg", "e_x": "acc_delta"}),)
-_ADAMAX = (Place(optax.ScaleByAdamState, {"count": "count", "mu": "exp_avg", "nu": "exp_inf"}),)
 _RPROP = (Place(optax.ScaleByRpropState, {"step_sizes": "step_size", "prev_updates": "prev"}),)
-_RSS = (Place(optax.ScaleByRssState, {"sum_of_squares": "sum"}),)
-_LION = (Place(optax.ScaleByLionState, {"count": "count", "mu": "exp_avg"}),)
 _RMS = (
     Place(optax.ScaleByRmsState, {"nu": "square_avg"}),
     Place(optax.ScaleByRStdDevState, {"mu": "grad_avg", "nu": "square_avg"}),
@@ -97,16 +96,13 @@ def _trace(slot: str) -> tuple[Place, ...]:
     return EMPTY, Place(optax.TraceState, {"trace": slot})
 
 
-#: By optimizer, or by optimizer and match where that has another: optax's own RMSprop sums steps, which point downhill.
+#: Optimizers whose state is of several classes; one class is declared with the rule, as `optax_state`. By optimizer, or
+#: by optimizer and match where that has another: optax's own RMSprop sums steps, which point downhill.
 CHAINS = {
-    "adadelta": Chain(("decay", _ADADELTA, "rate")),
     "adafactor:optax": Chain(_ADAFACTOR),
-    "adagrad": Chain((_RSS, "rate"), unless=("lr_decay",)),
     "adam": Chain((_ADAM, "rate")),
-    "adamax": Chain((_ADAMAX, "rate")),
     "adamw": Chain((_ADAM, "decay", "rate")),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
-    "lion": Chain((_LION, "decay", "rate")),
     "nadam": Chain((_ADAM[:1], "rate")),
     "prodigy": Chain(
         ((Place(contrib.ProdigyState, _PRODIGY),),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True
@@ -121,4 +117,21 @@ CHAINS = {
 
 def chain_of(name: str, match: str | None) -> Chain | None:
     """The state of this optimizer under this match, or None if optax has none that fits it."""
-    return CHAINS.get(f"{name}:{match}", CHAINS.get(name))
+    chain = CHAINS.get(f"{name}:{match}", CHAINS.get(name))
+    return _declared(name) if chain is None else chain
+
+
+@functools.cache
+def _declared(name: str) -> Chain | None:
+    """The chain of a rule's `optax_state`."""
+    cls = get(name)
+    state = cls.optax_state
+    if state is None:
+        return None
+    slots = {slot.name for slot in cls().all_slots()}
+    for slot in set(state.fields.values()) - slots - {"count"}:
+        worded = f"must hold slots of the rule ({', '.join(sorted(slots))}) or count"
+        raise bad_value(cls.__name__, "optax_state", worded, slot)
+    place = (Place(getattr(optax, state.name), state.fields),)
+    places = {"before": ("decay", place), "after": (place, "decay")}.get(state.decays, (place,))
+    return Chain((*places, "rate"), unless=state.unless)

@@ -4,7 +4,7 @@ from ..fields import nonnegative, number, positive, rate
 from ..rule import Rule
 
 
-class Rprop(Rule, decay="l2", late=False):
+class Rprop(Rule, decay="l2"):
     """Steps by the sign of the gradient; an element's step grows while its sign stays and shrinks when it turns.
 
     s = s * (eta_plus if g * g' > 0 else eta_minus if g * g' < 0 else 1), kept in [min_step_size, max_step_size]

@@ -33,8 +33,10 @@ def enlist(optimizer: RuleOptimizerLike) -> int:
     return number
 
 
-def step_compiled(optimizer: RuleOptimizerLike) -> None:
-    """The step as the compiler reads it; what the operation does not take stays outside the program."""
+def step_compiled(optimizer: RuleOptimizerLike, grad_mode: bool) -> None:
+    """The step as the compiler reads it; what the operation does not take stays outside the program. `grad_mode` is
+    that of the caller.
+    """
     params, grads, where, i = [], [], [], 0
     # As an attribute, `param_groups` would be guarded whole: every new learning rate would be a new program.
     for group in optimizer.__dict__["param_groups"]:
@@ -47,7 +49,7 @@ def step_compiled(optimizer: RuleOptimizerLike) -> None:
     if torch.is_grad_enabled() or not all(map(_plain, params)) or not all(map(_plain, grads)):
         step_eagerly(optimizer)
     elif params:
-        advance(params, grads, where, optimizer._number)
+        advance(params, grads, where, optimizer._number, grad_mode)
 
 
 def _plain(x: Tensor) -> bool:
@@ -55,14 +57,20 @@ def _plain(x: Tensor) -> bool:
     return type(x) in (Tensor, torch.nn.Parameter) and x.layout is torch.strided and not x.is_complex()
 
 
-def _advance(params: list[Tensor], grads: list[Tensor], where: list[int], number: int) -> None:
+def _advance(params: list[Tensor], grads: list[Tensor], where: list[int], number: int, grad_mode: bool) -> None:
     """The operation: the optimizer's step with these gradients, written to these parameters.
 
     Programs of some compilers run it with torch's bookkeeping of views, versions and conjugates turned off. A step
     needs it: its count is a view of which the version tells who has written to it.
+
+    A program that has turned gradients off does not turn them on again when an operation raises, so that is done here.
     """
-    with torch._C._ForceDispatchKeyGuard(*_ORDINARY), torch.no_grad():
-        _advance_one(_optimizers[number], params, grads, where)
+    try:
+        with torch._C._ForceDispatchKeyGuard(*_ORDINARY), torch.no_grad():
+            _advance_one(_optimizers[number], params, grads, where)
+    except BaseException:
+        torch.set_grad_enabled(grad_mode)
+        raise
 
 
 def _advance_one(optimizer: RuleOptimizerLike, params: list[Tensor], grads: list[Tensor], where: list[int]) -> None:
@@ -90,7 +98,9 @@ def _advance_one(optimizer: RuleOptimizerLike, params: list[Tensor], grads: list
 _LIBRARY = torch.library.Library("scirs2_adapters", "FRAGMENT")
 #: Captured in a CUDA graph, it would repeat the learning rate and the count that it saw.
 _TAGS = tuple(filter(None, [getattr(torch.Tag, "cudagraph_unsafe", None)]))
-_LIBRARY.define("step(Tensor(a!)[] params, Tensor[] grads, SymInt[] where, SymInt number) -> ()", tags=_TAGS)
+_LIBRARY.define(
+    "step(Tensor(a!)[] params, Tensor[] grads, SymInt[] where, SymInt number, bool grad_mode) -> ()", tags=_TAGS
+)
 _LIBRARY.impl("step", torch._disable_dynamo(_advance), "CompositeExplicitAutograd")  # type: ignore[attr-defined]
 torch.library.register_fake("scirs2_adapters::step", lambda *arguments: None, lib=_LIBRARY)
 advance = torch.ops.scirs2_adapters.step.default

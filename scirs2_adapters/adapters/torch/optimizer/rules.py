@@ -192,8 +192,12 @@ class RuleOptimizer(Hooked):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        grad_mode = torch.is_grad_enabled()
         with torch.set_grad_enabled(bool(self.defaults["differentiable"])):
-            (compiled.step_compiled if torch.compiler.is_compiling() else step)(self)
+            if torch.compiler.is_compiling():
+                compiled.step_compiled(self, grad_mode)
+            else:
+                step(self)
         return loss
 
     _hooked = Optimizer.profile_hook_step(_advance)

@@ -1,0 +1,38 @@
+"""The state classes of optax that rules declare are what `init` makes."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+import pytest
+
+from scirs2_adapters import get, names
+from scirs2_adapters import jax as adapter
+from scirs2_adapters.adapters.jax.optax_states import _declared
+from scirs2_adapters.core.errors import ArgumentValueError
+
+DECLARED = [name for name in names() if get(name).optax_state is not None]
+
+
+def members(state: Any) -> list[type]:
+    return [type(state)] if hasattr(state, "_fields") else [type(member) for member in state]
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_init_makes_the_declared_class_as_optax_does(name: str) -> None:
+    params, declared = {"w": jnp.ones((3, 2))}, get(name).optax_state
+    assert declared is not None
+    mine = members(getattr(adapter, name)(1e-3).init(params))
+    assert getattr(optax, declared.name) in mine
+    assert mine == members(getattr(optax, name)(1e-3).init(params))
+
+
+def test_a_declared_state_of_unknown_slots_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = get(DECLARED[0])
+    wrong = dataclasses.replace(cls.optax_state, fields={"mu": "exp_avgs"})  # type: ignore[type-var]
+    _declared.cache_clear()
+    monkeypatch.setattr(cls, "optax_state", wrong)
+    with pytest.raises(ArgumentValueError, match=r"optax_state.*must hold slots of the rule.*exp_avgs"):
+        _declared(DECLARED[0])
+    _declared.cache_clear()
