@@ -99,4 +99,5 @@ def body_lines(name: str) -> int:
 @each_rule
 def test_a_rule_is_short(name: str) -> None:
     limit = ELEMENTWISE if elementwise(scirs2_adapters.get(name)) else OTHER
-    assert body_lines(name) <= limit
+    too_long = f"{name}.py has {body_lines(name)} lines of code, more than {limit}: see docs/adding-an-optimizer.md"
+    assert body_lines(name) <= limit, too_long
