@@ -47,7 +47,7 @@ class KernelExecutor(Generic[Batch]):
         self.fixed = [x for entry in self.entries for x in (entry.p, *entry.memory())]
         self.addresses = list(map(Tensor.data_ptr, self._here(self.fixed)))
         self.stepped, self.strides = [entry.p for entry in self.entries], [p.stride() for p, *_ in arrays]
-        self.grads, self.forms = grads, forms(grads)
+        self.forms = forms(grads)
         self.grad_addresses = list(map(Tensor.data_ptr, grads))
         self.empty_grads = self.grad_addresses.count(0)
         empty = sum(x.numel() == 0 for x in chain(self._here(self.fixed), grads))
@@ -71,18 +71,19 @@ class KernelExecutor(Generic[Batch]):
         )
 
     def _reaches(self, grads: list[Tensor]) -> bool:
-        """Whether the gradients are as before, or new ones that the tables can be told of."""
+        """Whether the gradients have the form of those before; the tables are told where they are. Their addresses and
+        forms are remembered and not the gradients, which the caller frees before the next backward pass.
+        """
         try:
             addresses = list(map(Tensor.data_ptr, grads))
         except RuntimeError:  # a sparse one, which needs another plan
             return False
-        if addresses == self.grad_addresses and same(grads, self.grads):
-            return True
-        if forms(grads) != self.forms or addresses.count(0) != self.empty_grads or any(map(Tensor.is_neg, grads)):
+        if forms(grads) != self.forms or addresses.count(0) != self.empty_grads:
             return False
-        self.grads, self.grad_addresses = grads, addresses
-        for table, where in zip(self.tables, self.places, strict=True):
-            table[:, 1] = addresses if len(where) == len(addresses) else np.array(addresses)[where]
+        if addresses != self.grad_addresses:
+            self.grad_addresses = addresses
+            for table, where in zip(self.tables, self.places, strict=True):
+                table[:, 1] = addresses if len(where) == len(addresses) else np.array(addresses)[where]
         return True
 
     def assign(self, coefficient_row: Mapping[int, int]) -> None:
@@ -129,9 +130,10 @@ def _address_table(arrays: list[list[Tensor]]) -> np.ndarray:
     return np.array([list(map(Tensor.data_ptr, row)) for row in arrays], dtype=np.int64)
 
 
-def forms(tensors: Sequence[Tensor]) -> tuple[list[object], ...]:
+def forms(tensors: Sequence[Tensor]) -> tuple[Sequence[object], ...]:
     """What an address does not tell."""
-    return list(map(_DTYPE, tensors)), list(map(Tensor.stride, tensors)), list(map(Tensor.numel, tensors))
+    layouts = list(map(Tensor.stride, tensors)), list(map(Tensor.numel, tensors)), list(map(Tensor.is_neg, tensors))
+    return list(map(_DTYPE, tensors)), *layouts
 
 
 def same(now: Sequence[object], before: Sequence[object]) -> bool:
