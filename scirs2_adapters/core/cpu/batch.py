@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..formats import BLOCK_DTYPES, companion
 from ..program.recorded import Program
 from ..slots import Extent
 from . import compile
-from .kernel import CompiledPass, Kernel, kernel, over_numbers, uses_rows
+from .kernel import CompiledPass, Kernel, array_names, kernel, over_numbers, uses_rows
 from .layout import MAX_WORKERS, Item, Work
 from .work_items import flat_items, row_items
 
@@ -38,6 +39,17 @@ class Launch:
     work: ctypes.Array[ctypes.c_int64]
 
 
+def arrays_of(program: Program, dtypes: Mapping[str, str]) -> tuple[str, ...]:
+    """The arrays of a parameter: itself, its gradient, its slots, and what their storage needs beside them."""
+    names = ("p", "g", *(s.name for s in program.slots if s.extent is not Extent.MODEL))
+    return (*names, *filter(None, (companion(name, dtypes[name]) for name in names)))
+
+
+def in_blocks(dtypes: Mapping[str, str]) -> bool:
+    """Whether any array is stored in blocks, which no two threads may share."""
+    return any(dtype in BLOCK_DTYPES for dtype in dtypes.values())
+
+
 class Batch:
     """Parameters with one program and one tuple of storage dtypes; immutable, and safe to use from several threads at
     once.
@@ -57,10 +69,10 @@ class Batch:
         self.program = program
         self.shapes = [tuple(s) for s in shapes]
         self.kernel = compiled or kernel(program, dtypes, emit)
-        self.arrays = ("p", "g", *(s.name for s in program.slots if s.extent is not Extent.MODEL))
+        self.arrays = arrays_of(program, dtypes)
         self.by_rows = uses_rows(program)
         self.at_once = program.levels == 0 and all(s.extent in (Extent.FULL, Extent.TENSOR) for s in program.slots)
-        self.items = (row_items if self.by_rows else flat_items)(self.shapes)
+        self.items = row_items(self.shapes, in_blocks(dtypes)) if self.by_rows else flat_items(self.shapes)
         numbers = sum(math.prod(s) for s in self.shapes)
         #: How many threads are worth starting.
         self.most_workers = max(1, min(len(self.items), numbers // SHARE, MAX_WORKERS))
@@ -78,7 +90,7 @@ class Batch:
 
     def _pick(self, this: CompiledPass) -> list[int] | None:
         """Which columns of the caller's table a pass needs; None for the table as it is."""
-        names = tuple(a.name for a in this.parts.arrays)
+        names = tuple(array_names(this.parts, self.kernel.dtypes))
         return None if names == self.arrays else [self.arrays.index(n) if n in self.arrays else -1 for n in names]
 
     def table(self, level: int, addresses: np.ndarray, computed: Mapping[str, np.ndarray]) -> np.ndarray:

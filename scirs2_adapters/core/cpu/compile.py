@@ -91,7 +91,7 @@ def _machine() -> str:
 
 def sources(*modules: str) -> str:
     """The text of modules of this folder, as a part of the name of what is compiled from them."""
-    return "".join(Path(__file__).with_name(f"{name}.py").read_text() for name in modules)
+    return "".join((Path(__file__).parent / f"{name}.py").read_text() for name in modules)
 
 
 def load(name: str, text: str, build: Callable[[], tuple[str, bytes]]) -> int:
@@ -163,7 +163,7 @@ def native(function: object, signature: object, reorder: bool, symbol: str) -> t
     import numba
 
     flags = {"contract", "reassoc", "nsz"} if reorder else {"contract"}
-    compiled = numba.cfunc(signature, nopython=True, error_model="numpy", fastmath=flags)(function)
+    compiled = numba.cfunc(signature, nopython=True, error_model="numpy", fastmath=flags, forceinline=True)(function)
     text, numbered = compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc.")
     named = f"scirs2_{symbol}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     module = llvm.parse_assembly(text.replace(numbered, named))

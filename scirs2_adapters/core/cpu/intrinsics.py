@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.base import BaseContext
@@ -84,6 +85,38 @@ def make_store(dtype: str, compute: str, array: int, arrays: int) -> Callable[[i
             return context.get_dummy_value()
 
         return types.void(types.intp, types.intp, _NUMBERS[compute]), emit
+
+    return store  # type: ignore[no-any-return]
+
+
+def make_load_bits(dtype: str, array: int, arrays: int) -> Callable[[int, int], int]:
+    """`load(address, index)`: an integer of this storage, as an int32."""
+    carrier = ir.IntType(np.dtype(dtype).itemsize * 8)
+
+    @intrinsic
+    def load(typing: object, address: types.Type, index: types.Type) -> Intrinsic:
+        def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
+            value = builder.load(_pointer(builder, args[0], args[1], carrier))
+            _annotate(value, _scopes(builder, array, arrays))
+            return (builder.zext if dtype[0] == "u" else builder.sext)(value, _I32)
+
+        return types.int32(types.intp, types.intp), emit
+
+    return load  # type: ignore[no-any-return]
+
+
+def make_store_bits(dtype: str, array: int, arrays: int) -> Callable[[int, int, int], None]:
+    """`store(address, index, value)`: the lower bits of an integer."""
+    carrier = ir.IntType(np.dtype(dtype).itemsize * 8)
+
+    @intrinsic
+    def store(typing: object, address: types.Type, index: types.Type, value: types.Type) -> Intrinsic:
+        def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
+            x = builder.trunc(args[2], carrier)
+            _annotate(builder.store(x, _pointer(builder, args[0], args[1], carrier)), _scopes(builder, array, arrays))
+            return context.get_dummy_value()
+
+        return types.void(types.intp, types.intp, value), emit
 
     return store  # type: ignore[no-any-return]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import CodeType
 
 from ..errors import bad_value
+from ..formats import companion
 from ..program.passes import Pass, numbers, split_passes
 from ..program.recorded import Program
 from ..slots import Extent
@@ -72,9 +73,16 @@ def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], emit: str) ->
     return Kernel(program, stored, compute, passes)
 
 
+def array_names(this: Pass, stored: Mapping[str, str]) -> list[str]:
+    """The arrays whose addresses a pass gets: its own, then their scales and rounding errors."""
+    names = [a.name for a in this.arrays]
+    companions = [companion(name, stored.get(name, "")) for name in names]
+    return names + [name for name in companions if name]
+
+
 def _compile(program: Program, this: Pass, stored: Mapping[str, str], compute: str) -> int:
-    text = source(program, this)
     memory = [stored[a.name] if not a.computed else compute for a in this.arrays]
+    text = source(program, this, memory)
     identity = f"{text}\n{memory} {compute}\n{_emitter()}"
     return compile.load(program.rule, identity, lambda: _build(text, memory, compute, this, program.rule))
 
@@ -82,18 +90,20 @@ def _compile(program: Program, this: Pass, stored: Mapping[str, str], compute: s
 @functools.cache
 def _emitter() -> str:
     """The text of the instructions and of what puts them together, so that a change of them is another kernel."""
-    return compile.sources("intrinsics", "kernel", "layout")
+    return compile.sources("intrinsics", "kernel", "layout", "coded", "../formats")
 
 
 def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) -> tuple[str, bytes]:
     import numpy as np
     from numba import types
 
+    from . import coded
     from . import intrinsics as use
 
     number = np.dtype(compute).type
-    sums = len(memory)  # sums and coefficients are one more alias scope each
-    arrays = len(memory) + 2
+    companions = [k for k, dtype in enumerate(memory) if companion("", dtype)]
+    sums = len(memory) + len(companions)  # sums and coefficients are one more alias scope each
+    arrays = sums + 2
     names: dict[str, object] = {
         "load_i64": use.load_i64,
         "select": use.select,
@@ -105,12 +115,18 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) ->
         "nothing": np.float64(0),
         "zero": number(0),
         "one": number(1),
+        "scratch": coded.scratch,
         "sqrt_": np.sqrt,
         "abs_": np.abs,
     }
     for k, dtype in enumerate(memory):
-        names[f"load{k}"] = use.make_load(dtype, compute, k, arrays)
-        names[f"store{k}"] = use.make_store(dtype, compute, k, arrays)
+        if k in companions:
+            place = len(memory) + companions.index(k)
+            functions = coded.functions(dtype, compute, k, place, arrays)
+        else:
+            functions = {"load": use.make_load(dtype, compute, k, arrays)}
+            functions["store"] = use.make_store(dtype, compute, k, arrays)
+        names |= {f"{name}{k}": function for name, function in functions.items()}
     exec(compile_source(text, name), names)  # our own declarations only: no user text reaches it
     reorder = not any(this.arrays[k].name[0] != "%" for k in this.stores)
     return compile.native(names["kernel"], types.void(*[types.intp] * 4), reorder, name)

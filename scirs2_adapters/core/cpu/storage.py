@@ -8,9 +8,13 @@ instructions in `intrinsics.py`.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
+
+from ..formats import BLOCK
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ STORAGES = {
     "float32": Storage("float32", "float32"),
     "float16": Storage("float16", "float32"),
     "bfloat16": Storage("uint16", "float32"),
+    "int8": Storage("int8", "float32"),
+    "uint8": Storage("uint8", "float32"),
+    "bfloat16+int8": Storage("uint16", "float32"),
+    "bfloat16+int16": Storage("uint16", "float32"),
+    "float16+int8": Storage("float16", "float32"),
+    "float16+int16": Storage("float16", "float32"),
 }
 
 
@@ -61,3 +71,32 @@ def store(x: np.ndarray, dtype: str) -> np.ndarray:
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     quiet_nan = ((bits >> 16) | 0x40).astype(np.uint16)
     return np.where((bits & 0x7FFFFFFF) > 0x7F800000, quiet_nan, rounded).reshape(np.shape(x))
+
+
+def _rows(x: np.ndarray, count: int) -> np.ndarray:
+    flat = np.zeros(count * BLOCK, dtype=x.dtype)
+    flat[: x.size] = x.reshape(-1)
+    return flat.reshape(count, BLOCK)
+
+
+#: The operations of the storage formats on numpy's arrays.
+FORMAT_OPS = SimpleNamespace(
+    number=np.float32,
+    integer=np.int32,
+    where=np.where,
+    sqrt=np.sqrt,
+    abs=np.abs,
+    int32=lambda x: x.astype(np.int32),
+    float32=lambda x: x.astype(np.float32),
+    bits=lambda x: x.view(np.int32),
+    from_bits=lambda x: x.view(np.float32),
+    wrap=lambda x: x,
+    half_bits=lambda x: x.astype(np.float16).view(np.uint16).astype(np.int32),
+    from_half_bits=lambda x: x.astype(np.uint16).view(np.float16).astype(np.float32),
+    cast=lambda x, dtype: x.astype(dtype),
+    rows=_rows,
+    unrows=lambda x, shape: x.reshape(-1)[: math.prod(shape)].reshape(shape),
+    largest=lambda x: np.max(x, axis=1, keepdims=True),
+    code=lambda x: x.view(np.int16).astype(np.int32),
+    uncode=lambda x, dtype: x.astype(np.uint16).view(STORAGES[dtype].carrier),
+)

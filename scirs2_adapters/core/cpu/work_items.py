@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..formats import BLOCK
 from .layout import Item
 
 CHUNK = 1 << 15
@@ -29,14 +30,19 @@ def flat_items(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
     return items
 
 
-def row_items(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Items of whole rows of one matrix, for tensors seen as batches of matrices over their last two axes."""
+def row_items(shapes: Sequence[tuple[int, ...]], in_blocks: bool = False) -> np.ndarray:
+    """Items of whole rows of one matrix, for tensors seen as batches of matrices over their last two axes; with arrays
+    in blocks, of so many rows that a block is in one item.
+    """
     by_tensor = []
     for tensor, shape in enumerate(shapes):
         batches, rows, columns = math.prod(shape[:-2]), shape[-2], shape[-1]
         if batches * rows * columns == 0:
             continue
         step = max(1, CHUNK // columns)
+        if in_blocks:
+            together = BLOCK // math.gcd(BLOCK, columns)
+            step = -(-step // together) * together
         start = np.arange(0, rows, step, dtype=np.int64)
         items = np.zeros((batches, len(start), len(Item)), dtype=np.int64)
         items[..., Item.TENSOR] = tensor

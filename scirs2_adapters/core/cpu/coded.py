@@ -1,0 +1,153 @@
+"""The formats of `core.formats` in generated kernels: what loads and stores arrays that have a companion.
+
+A pair is loaded and stored number by number. A block is loaded number by number too, with its scale; its new numbers go
+to a scratch buffer first, because their scale is known only when all of them are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.core.typing import Signature
+from numba.extending import intrinsic
+
+from ..formats import BLOCK, TINY, Codec, codec_of, pair_of
+from .intrinsics import Intrinsic, Values, make_load, make_load_bits, make_store, make_store_bits
+
+_I32, _FLOAT, _HALF = ir.IntType(32), ir.FloatType(), ir.HalfType()
+Emit = Callable[[ir.IRBuilder, ir.Value], ir.Value]
+
+
+#: Compiled into the kernel that calls it; object code refers to nothing of numba's run time, which may not be loaded.
+_function = numba.njit(error_model="numpy", forceinline=True)
+
+
+def _conversion(source: types.Type, target: types.Type, emit: Emit) -> object:
+    """An intrinsic of one number; numba makes the argument one of its type."""
+
+    def convert(typing: object, x: types.Type) -> Intrinsic:
+        def code(context: BaseContext, builder: ir.IRBuilder, signature: Signature, args: Values) -> ir.Value:
+            return emit(builder, context.cast(builder, args[0], x, source))
+
+        return target(x), code
+
+    return intrinsic(convert)
+
+
+def _half_bits(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    return builder.zext(builder.bitcast(builder.fptrunc(x, _HALF), ir.IntType(16)), _I32)
+
+
+def _from_half_bits(builder: ir.IRBuilder, h: ir.Value) -> ir.Value:
+    return builder.fpext(builder.bitcast(builder.trunc(h, ir.IntType(16)), _HALF), _FLOAT)
+
+
+@_function
+def _where(condition, a, b):  # type: ignore[no-untyped-def]
+    return a if condition else b
+
+
+#: The operations of the formats on a kernel's scalars.
+SCALAR_OPS = SimpleNamespace(
+    number=np.float32,
+    integer=np.int32,
+    where=_where,
+    sqrt=np.sqrt,
+    abs=np.abs,
+    int32=_conversion(types.float32, types.int32, lambda builder, x: builder.fptosi(x, _I32)),
+    float32=_conversion(types.int32, types.float32, lambda builder, x: builder.sitofp(x, _FLOAT)),
+    bits=_conversion(types.float32, types.int32, lambda builder, x: builder.bitcast(x, _I32)),
+    from_bits=_conversion(types.int32, types.float32, lambda builder, x: builder.bitcast(x, _FLOAT)),
+    wrap=np.int32,
+    half_bits=_conversion(types.float32, types.int32, _half_bits),
+    from_half_bits=_conversion(types.int32, types.float32, _from_half_bits),
+)
+_wide = {"float32": np.float32, "float64": np.float64}
+
+
+@intrinsic
+def scratch(typing: object) -> Intrinsic:
+    """The address of a block of float32 numbers on the stack."""
+
+    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
+        place = cgutils.alloca_once(builder, ir.ArrayType(_FLOAT, BLOCK))
+        return builder.ptrtoint(place, ir.IntType(64))
+
+    return types.intp(), emit
+
+
+def functions(dtype: str, compute: str, array: int, other: int, arrays: int) -> dict[str, object]:
+    """What a kernel calls for an array of this storage; `array` and `other` are the alias scopes of it and of its
+    companion.
+    """
+    return (pair_functions if "+" in dtype else block_functions)(dtype, compute, array, other, arrays)
+
+
+def block_functions(dtype: str, compute: str, codes: int, scales: int, arrays: int) -> dict[str, object]:
+    """`load(address, scale, i)`, `scale(address, block)`, `store(buffer, i, x)` and `encode` of an array in blocks."""
+    codec = _compiled(codec_of(SCALAR_OPS, dtype))
+    load_code, store_code = make_load_bits(dtype, codes, arrays), make_store_bits(dtype, codes, arrays)
+    load_scale, store_scale = (make("float32", "float32", scales, arrays) for make in (make_load, make_store))
+    read, write = (make("float32", "float32", arrays, arrays + 1) for make in (make_load, make_store))
+    decode, encode_one, wide = codec.decode, codec.encode, _wide[compute]
+    bits, from_bits = SCALAR_OPS.bits, SCALAR_OPS.from_bits
+    magnitude, tiny, infinite = np.int32(0x7FFFFFFF), SCALAR_OPS.number(TINY), np.float32(np.inf)
+    zero, one, nan = np.float32(0), np.float32(1), np.float32(np.nan)
+
+    @_function
+    def load(address, scale, i):  # type: ignore[no-untyped-def]
+        return wide(decode(load_code(address, i), scale))
+
+    @_function
+    def store(buffer, i, x):  # type: ignore[no-untyped-def]
+        write(buffer, i, np.float32(x))
+
+    @_function
+    def encode(buffer, address, scales, block, count):  # type: ignore[no-untyped-def]
+        top = np.int32(0)
+        for j in range(count):
+            top = max(top, np.int32(bits(read(buffer, j)) & magnitude))
+        scale = from_bits(top)
+        scale = nan if not scale < infinite else zero if scale < tiny else scale
+        inverse = one / scale if scale > zero else zero
+        store_scale(scales, block, scale)
+        first = block * BLOCK
+        if scale == scale:
+            for j in range(count):
+                store_code(address, first + j, encode_one(read(buffer, j), inverse))
+        else:
+            for j in range(count):
+                store_code(address, first + j, np.int32(0))
+
+    return {"load": load, "scale": load_scale, "store": store, "encode": encode}
+
+
+def pair_functions(dtype: str, compute: str, first: int, second: int, arrays: int) -> dict[str, object]:
+    """`load(address, errors, i)` and `store(address, errors, i, x)` of numbers with their rounding errors."""
+    error, pair = dtype.split("+")[1], pair_of(SCALAR_OPS, dtype)
+    split, join, wide = _function(pair.split), _function(pair.join), _wide[compute]
+    load_high, store_high = make_load_bits("int16", first, arrays), make_store_bits("int16", first, arrays)
+    load_error, store_error = make_load_bits(error, second, arrays), make_store_bits(error, second, arrays)
+
+    @_function
+    def load(address, errors, i):  # type: ignore[no-untyped-def]
+        return wide(join(load_high(address, i), load_error(errors, i)))
+
+    @_function
+    def store(address, errors, i, x):  # type: ignore[no-untyped-def]
+        high, low = split(np.float32(x))
+        store_high(address, i, high)
+        store_error(errors, i, low)
+
+    return {"load": load, "store": store}
+
+
+def _compiled(codec: Codec) -> Codec:
+    return Codec(_function(codec.encode), _function(codec.decode))

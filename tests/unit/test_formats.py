@@ -1,0 +1,240 @@
+"""The storage formats, checked over all of their codes rather than samples of them."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+import pytest
+
+from scirs2_adapters.core import formats
+from scirs2_adapters.core.cpu.coded import SCALAR_OPS, block_functions
+from scirs2_adapters.core.cpu.storage import FORMAT_OPS
+
+Array = np.ndarray
+CODES = {"int8": np.arange(-127, 128, dtype=np.int32), "uint8": np.arange(256, dtype=np.int32)}
+PAIRS = [f"{stored}+{error}" for stored in ("bfloat16", "float16") for error in ("int8", "int16")]
+#: Powers of two and of three, and numbers between, over all of float32's normal range.
+SCALES = np.unique(
+    np.float32(2.0) ** np.arange(-126, 128, dtype=np.float32)[:, None] * np.float32([1, 1.1, 1.5, 1.9999999])
+)
+SCALES = SCALES[np.isfinite(SCALES)]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> object:
+    with np.errstate(all="ignore"):
+        yield
+
+
+def formula(dtype: str, codes: Array, scales: Array) -> Array:
+    """What a code stands for, in float64."""
+    top, power = (127.0, 2) if dtype == "int8" else (255.0, 4)
+    return np.sign(codes) * (np.abs(codes) / top) ** power * scales.astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", formats.BLOCK_DTYPES)
+def test_every_code_of_every_scale(dtype: str) -> None:
+    codec, codes, scales = formats.codec_of(FORMAT_OPS, dtype), CODES[dtype], SCALES[:, None]
+    numbers = codec.decode(codes, scales)
+    assert numbers.dtype == np.float32
+    np.testing.assert_allclose(numbers, formula(dtype, codes, scales), rtol=4e-7, atol=1.5e-45)
+    assert (np.diff(numbers, axis=1) >= 0).all()
+    assert (numbers[:, -1] == SCALES).all() and (numbers[:, codes == 0] == 0).all()
+    # Below 3e-36 the least codes stand for numbers that float32 has no more bits for.
+    fine = SCALES > 3e-36
+    again = codec.encode(numbers[fine], np.float32(1) / scales[fine])
+    assert (again == codes).all()
+
+
+@pytest.mark.parametrize("dtype", formats.BLOCK_DTYPES)
+def test_numbers_go_to_the_nearest_code(dtype: str) -> None:
+    """Nearest in the root, in which codes are evenly spaced; what is not 0 never becomes an unsigned 0."""
+    codec, power = formats.codec_of(FORMAT_OPS, dtype), 2 if dtype == "int8" else 4
+    x = np.linspace(0, 1, 2_000_001, dtype=np.float32)
+    codes = codec.encode(x, np.float32(1))
+    assert (np.diff(codes) >= 0).all()
+    exact = x.astype(np.float64) ** (1 / power) * CODES[dtype][-1]
+    least = 1 if dtype == "uint8" else 0
+    assert (np.abs(codes - np.maximum(exact, least * (x > 0))) < 0.5 + 1e-4).all()
+    if dtype == "int8":
+        assert (codec.encode(-x, np.float32(1)) == -codes).all()
+    else:
+        assert (codec.encode(-x, np.float32(1)) == 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 5000])
+@pytest.mark.parametrize("dtype", formats.BLOCK_DTYPES)
+def test_arrays_in_blocks(dtype: str, count: int) -> None:
+    rng = np.random.default_rng(count)
+    x = (rng.standard_normal(count) * np.exp(rng.uniform(-10, 10, count))).astype(np.float32)
+    x = np.abs(x) if dtype == "uint8" else x
+    codes, scales = formats.store(FORMAT_OPS, dtype, x)
+    assert codes.dtype == dtype and codes.shape == x.shape and scales.shape == (formats.blocks(count),)
+    y = formats.load(FORMAT_OPS, dtype, codes, scales)
+    rows = [np.abs(x[k : k + formats.BLOCK]).max() for k in range(0, count, formats.BLOCK)]
+    np.testing.assert_array_equal(scales, rows)
+    scale = np.repeat(scales, formats.BLOCK)[:count].astype(np.float64)
+    # Half a step of the root, at the number: the derivative of the power, and the step's own curvature.
+    power, top = (2, 127) if dtype == "int8" else (4, 255)
+    root = (np.abs(x) / scale) ** (1 / power)
+    bound = scale * ((root + 0.5 / top) ** power - root**power)
+    lowest = scale * (1 / top) ** power if dtype == "uint8" else 0
+    assert (np.abs(y - x) <= np.maximum(bound, lowest) * (1 + 1e-4)).all()
+    again = formats.store(FORMAT_OPS, dtype, y)
+    np.testing.assert_array_equal(again[0], codes)
+    np.testing.assert_array_equal(again[1], scales)
+
+
+SPECIAL = {
+    "zeros": np.zeros(256),
+    "subnormal": np.full(256, 1e-40),
+    "least normal": np.full(256, formats.TINY),
+    "largest": np.full(256, np.finfo(np.float32).max),
+    "one infinity": np.where(np.arange(256) == 7, np.inf, 1.0),
+    "one NaN": np.where(np.arange(256) == 7, np.nan, 1.0),
+    "one large": np.where(np.arange(256) == 7, 1e30, 1e-9),
+    "ones": np.ones(77),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize("dtype", formats.BLOCK_DTYPES)
+def test_blocks_with_a_meaning_of_their_own(dtype: str, name: str) -> None:
+    x = SPECIAL[name].astype(np.float32)
+    codes, scales = formats.store(FORMAT_OPS, dtype, x)
+    y = formats.load(FORMAT_OPS, dtype, codes, scales)
+    if name in ("zeros", "subnormal"):
+        assert (y == 0).all() and scales == 0
+    elif "one " in name and "large" not in name:
+        assert np.isnan(y).all() and np.isnan(scales).all() and (codes == 0).all()
+    elif name == "one large":
+        assert y[7] == x[7]
+        assert (y[:7] == 0).all() if dtype == "int8" else (y[:7] > 0).all()
+    else:
+        np.testing.assert_array_equal(y, x)
+
+
+@pytest.mark.parametrize("dtype", formats.BLOCK_DTYPES)
+def test_a_kernel_encodes_the_same_bits(dtype: str) -> None:
+    functions = block_functions(dtype, "float32", 0, 1, 2)
+    encode, load, scale_of = functions["encode"], functions["load"], functions["scale"]
+
+    @numba.njit(error_model="numpy")
+    def both(x, codes, scales, y, count, block, result):  # type: ignore[no-untyped-def]
+        for b in range((count + block - 1) // block):
+            n = min(block, count - b * block)
+            encode(x + 4 * b * block, codes, scales, b, n)
+            for j in range(n):
+                result[b * block + j] = load(codes, scale_of(scales, b), b * block + j)
+
+    rng = np.random.default_rng(0)
+    usual = (rng.standard_normal(20_000) * np.exp(rng.uniform(-20, 20, 20_000))).astype(np.float32)
+    for x in (usual, *(np.ascontiguousarray(v, dtype=np.float32) for v in SPECIAL.values())):
+        codes, scales = np.zeros(x.size, dtype), np.zeros(formats.blocks(x.size), np.float32)
+        y = np.zeros_like(x)
+        both(x.ctypes.data, codes.ctypes.data, scales.ctypes.data, 0, x.size, formats.BLOCK, y)
+        expected, expected_scales = formats.store(FORMAT_OPS, dtype, x)
+        np.testing.assert_array_equal(codes, expected)
+        np.testing.assert_array_equal(scales, expected_scales)
+        np.testing.assert_array_equal(y, formats.load(FORMAT_OPS, dtype, expected, expected_scales))
+
+
+def every_pair(dtype: str) -> tuple[Array, Array]:
+    """All 16-bit patterns with all errors of 8 bits, or of 16 bits every 257th."""
+    bits = formats.ERROR_BITS[dtype.split("+")[1]]
+    most = (1 << bits - 1) - 1
+    errors = np.arange(-most, most + 1, 1 if bits == 8 else 257, dtype=np.int32)
+    return np.arange(65536, dtype=np.int32)[:, None], errors
+
+
+@pytest.mark.parametrize("dtype", PAIRS)
+def test_every_pair(dtype: str) -> None:
+    """Joined numbers are what the two parts say, and are split again into numbers that join to the same."""
+    pair = formats.pair_of(FORMAT_OPS, dtype)
+    high, errors = every_pair(dtype)
+    x, bits = pair.join(high, errors), formats.ERROR_BITS[dtype.split("+")[1]]
+    if dtype.startswith("bfloat16"):  # bits of one number, so that there is nothing below 0
+        below = ((high & 0x7FFF) == 0) & (errors < 0)
+        expected = ((high << 16) + (errors << (16 - bits))).view(np.float32)
+    else:
+        below = np.zeros(x.shape, dtype=bool)
+        first = high.astype(np.uint16).view(np.float16)
+        place = np.maximum(2.0**-24, np.spacing(np.abs(first).astype(np.float32)) * 2.0**13)
+        unit = place.astype(np.float64) / (1 << bits)
+        expected = (first.astype(np.float64) + errors * unit).astype(np.float32)
+    largest = np.inf if dtype.startswith("bfloat16") else 65520  # from there on float16 is infinite
+    reached = (np.abs(x) < largest) & ~below
+    np.testing.assert_array_equal(x[reached], expected[reached])
+    high, errors = pair.split(x[reached])
+    np.testing.assert_array_equal(pair.join(high, errors), x[reached])
+    assert np.abs(errors).max() <= 1 << (bits - 1)
+
+
+@pytest.mark.parametrize("dtype", PAIRS)
+def test_pairs_lose_no_more_than_their_bits(dtype: str) -> None:
+    pair, x = formats.pair_of(FORMAT_OPS, dtype), normal_numbers(dtype)
+    y = pair.join(*pair.split(x))
+    lost = np.abs(y.astype(np.float64) - x) / np.abs(x)
+    assert lost.max() <= {"bfloat16+int8": 2.0**-16, "float16+int8": 2.0**-18}.get(dtype, 0.0)
+
+
+def normal_numbers(dtype: str) -> Array:
+    rng = np.random.default_rng(0)
+    low, high = (-87, 87) if dtype[0] == "b" else (-9.7, 11)
+    return (np.exp(rng.uniform(low, high, 3_000_000)) * rng.choice([-1, 1], 3_000_000)).astype(np.float32)
+
+
+def in_kernel(dtype: str) -> tuple[Callable[..., object], Callable[..., object]]:
+    pair = formats.pair_of(SCALAR_OPS, dtype)
+    return numba.njit(forceinline=True)(pair.split), numba.njit(forceinline=True)(pair.join)
+
+
+def test_every_float32_survives_as_bfloat16_and_int16() -> None:
+    """All 4,294,967,296 of them, in the arithmetic of kernels; NaN stays NaN."""
+    split, join = in_kernel("bfloat16+int16")
+    bits, from_bits = SCALAR_OPS.bits, SCALAR_OPS.from_bits
+
+    @numba.njit
+    def wrong():  # type: ignore[no-untyped-def]
+        count = 0
+        for n in range(1 << 32):
+            x = from_bits(np.int32(n))
+            high, error = split(x)
+            y = join(np.int16(high), np.int16(error))
+            count += not (bits(y) == bits(x) or (x != x and y != y))
+        return count
+
+    assert wrong() == 0
+
+
+@pytest.mark.parametrize("dtype", PAIRS)
+def test_a_kernel_splits_into_the_same_bits(dtype: str) -> None:
+    split, _ = in_kernel(dtype)
+    special = np.float32([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 65504, 65519, 65520, 3.4e38, -3.4e38, 1.00390625])
+    x = np.concatenate([normal_numbers(dtype), special])
+    high, error = np.zeros(x.size, np.int32), np.zeros(x.size, np.int32)
+
+    @numba.njit
+    def run(x, high, error):  # type: ignore[no-untyped-def]
+        for i in range(x.size):
+            high[i], error[i] = split(x[i])
+
+    run(x, high, error)
+    expected = formats.pair_of(FORMAT_OPS, dtype).split(x)
+    nan = np.isnan(x)
+    np.testing.assert_array_equal(high[~nan] & 0xFFFF, expected[0][~nan] & 0xFFFF)
+    np.testing.assert_array_equal(error, expected[1])
+    assert np.isnan(formats.pair_of(FORMAT_OPS, dtype).join(high[nan], error[nan])).all()
+
+
+def test_what_an_array_has_beside_it() -> None:
+    ops = SimpleNamespace(**vars(FORMAT_OPS))
+    assert formats.companion("exp_avg", "int8") == "exp_avg_scale"
+    assert formats.companion("p", "bfloat16+int16") == "rounding_error"
+    assert formats.companion("exp_avg", "bfloat16") is None
+    x = np.float32([[1.0, -2.5], [3.141592, 1e-3]])
+    for dtype in PAIRS:
+        stored, error = formats.store(ops, dtype, x)
+        assert stored.shape == error.shape == x.shape and error.dtype == dtype.split("+")[1]
+        np.testing.assert_allclose(formats.load(ops, dtype, stored, error), x, rtol=2.0**-16)
