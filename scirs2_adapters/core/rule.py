@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ from .match import OptaxState
 from .matrix import Matrix
 from .ops import Array, Scalar, Scalars
 from .program.explain import explained
-from .slots import LAST, Axes, Extent, Leaf, Slot, refusal
+from .slots import LAST, Axes, Extent, Leaf, Slot, refusal, without_blocks
 
 #: The slots of a formula and the names of the coefficients that it uses.
 Roles = tuple[tuple[Slot, ...], tuple[str, ...]]
@@ -162,9 +163,10 @@ class Rule(Hyperparameters):
 
     def slots(self, leaf: Leaf) -> tuple[Slot, ...]:
         """The slots this rule keeps for this parameter."""
-        return tuple(
-            s.along(self.axes(leaf)) for s in self.all_slots() if not s.present_if or self._wants(s.present_if, leaf)
-        )
+        present = [s for s in self.all_slots() if not s.present_if or self._wants(s.present_if, leaf)]
+        wide = [s.name for s in present if s.wide_if and self._wants(s.wide_if, leaf)]
+        slots = (replace(s, block_dtype=None) if s.name in wide else s for s in present)
+        return without_blocks(tuple(s.along(self.axes(leaf)) for s in slots), leaf.shape)
 
     def _wants(self, present_if: str, leaf: Leaf) -> bool:
         if present_if in self.fields:

@@ -7,11 +7,13 @@ like the parameter, zero at first; an annotation made by one of the functions be
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
 from .fields import Value
+from .formats import BLOCK
 from .matrix import OUTPUTS_FIRST, Matrix
 
 #: The two axes whose rows and columns a rule may look along, counted from the end.
@@ -46,7 +48,9 @@ class Slot:
     """One piece of memory: its extent, the field or method of the rule that asks for it, and its first value.
 
     `initial` is None for zeros, "parameter" for a copy of the parameter, else a number or the field that holds it.
-    `axis`, counted from the end, is the one that a row or a column lacks.
+    `axis`, counted from the end, is the one that a row or a column lacks. `block_dtype` is how its numbers are coded
+    where 8 bits each are asked for: "int8" with a sign, "uint8" where none is negative, None for a slot that would lose
+    what it is for, as it does if the field `wide_if` of the rule says so.
     """
 
     extent: Extent = Extent.FULL
@@ -54,10 +58,17 @@ class Slot:
     initial: str | float | None = None
     name: str = ""
     axis: int = 0
+    block_dtype: str | None = "int8"
+    wide_if: str | None = None
 
     def initial_value(self, rule: object) -> Value:
         """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
         return getattr(rule, self.initial or "", 0.0) if not isinstance(self.initial, float) else self.initial
+
+    @property
+    def may_be_blocks(self) -> bool:
+        """Whether 8 bits a number can hold it."""
+        return self.extent is Extent.FULL and self.block_dtype is not None
 
     def along(self, axes: Axes) -> Self:
         """The slot where a row is what lies along the second of these axes, and a column along the first."""
@@ -113,11 +124,16 @@ def refusal(leaf: Leaf, moduli: bool | None, first_step: object) -> str | None:
     return None
 
 
-def slot(present_if: str | None = None, initial: str | None = None) -> Slot:
+def slot(
+    present_if: str | None = None,
+    initial: str | None = None,
+    block_dtype: str | None = "int8",
+    wide_if: str | None = None,
+) -> Slot:
     """A slot like the parameter that exists only when the field or method `present_if` of the rule says so, and is full
-    of the value of the field `initial` at first.
+    of the value of the field `initial` at first; `block_dtype` and `wide_if` as `Slot` has them.
     """
-    return Slot(present_if=present_if, initial=initial)
+    return Slot(present_if=present_if, initial=initial, block_dtype=block_dtype, wide_if=wide_if)
 
 
 def scalar(initial: float = 0.0, present_if: str | None = None) -> Slot:
@@ -142,3 +158,15 @@ def model(initial: str | None = None) -> Slot:
 
 #: A copy of the parameter as it was before the first step.
 COPY = Slot(initial="parameter")
+#: Squares, or other numbers of which none is negative.
+NONNEGATIVE = Slot(block_dtype="uint8")
+
+
+def without_blocks(slots: tuple[Slot, ...], shape: tuple[int, ...]) -> tuple[Slot, ...]:
+    """The slots of a rule that looks along the rows of matrices, where blocks would reach from one matrix into the
+    next, which other threads may be stepping.
+    """
+    matrix = math.prod(shape[-2:])
+    if math.prod(shape) == matrix or matrix % BLOCK == 0 or not any(s.axis for s in slots):
+        return slots
+    return tuple(replace(s, block_dtype=None) for s in slots)

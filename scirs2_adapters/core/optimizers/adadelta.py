@@ -4,6 +4,7 @@ from ..fields import fraction, nonnegative, rate
 from ..formulas import ema
 from ..match import OptaxState
 from ..rule import Rule
+from ..slots import NONNEGATIVE
 
 
 class Adadelta(Rule, decay="l2"):
@@ -28,7 +29,7 @@ class Adadelta(Rule, decay="l2"):
     def coefficients(self, math, t):
         return {"gain": 1 - self.decay_rate}
 
-    def update(self, xp, p, g, square_avg, acc_delta, /, learning_rate, gain, eps):
+    def update(self, xp, p, g, square_avg: NONNEGATIVE, acc_delta: NONNEGATIVE, /, learning_rate, gain, eps):
         square_avg = ema(square_avg, g * g, gain)
         delta = xp.sqrt(acc_delta + eps) / xp.sqrt(square_avg + eps) * g
         return learning_rate * delta, square_avg, ema(acc_delta, delta * delta, gain)

@@ -28,6 +28,6 @@ class Adagrad(Rule, decay="l2", sparse="exact"):
     def coefficients(self, math, t):
         return {**places(self), "lr": self.learning_rate / (1 + (t - 1) * self.lr_decay)}
 
-    def update(self, xp, p, g, sum: slot(initial="initial_accumulator_value"), /, lr, root, eps):
+    def update(self, xp, p, g, sum: slot(initial="initial_accumulator_value", block_dtype="uint8"), /, lr, root, eps):
         sum = sum + g * g
         return lr * g / (xp.sqrt(sum + root) + eps), sum

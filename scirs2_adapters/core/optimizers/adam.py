@@ -3,7 +3,7 @@
 from ..fields import flag, fraction, nonnegative
 from ..formulas import ema
 from ..rule import Rule
-from ..slots import slot
+from ..slots import NONNEGATIVE, slot
 from ._nesterov import adam_direction, ahead_coefficients
 
 
@@ -28,7 +28,8 @@ class Adam(Rule, decay="l2"):
     matches = {"torch": {}, "optax": {}, "keras": {"eps_place": "hat"}}
     coefficients = ahead_coefficients
 
-    def update(self, xp, p, g, exp_avg, exp_avg_sq, max_exp_avg_sq: slot("amsgrad"), /, step_size, grad_step_size,
+    def update(self, xp, p, g, exp_avg, exp_avg_sq: NONNEGATIVE,
+               max_exp_avg_sq: slot("amsgrad", block_dtype="uint8"), /, step_size, grad_step_size,
                one_minus_beta1, one_minus_beta2, max_correction, inv_bias_correction2, eps, eps_root):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         v = xp.maximum(max_exp_avg_sq, exp_avg_sq * max_correction) if self.amsgrad else exp_avg_sq

@@ -4,6 +4,7 @@ from ..fields import fraction, nonnegative, rate
 from ..formulas import ema, one_minus_power, places
 from ..match import OptaxState
 from ..rule import Rule
+from ..slots import NONNEGATIVE
 
 
 class Adamax(Rule, decay="l2", eps_place="inside"):
@@ -28,6 +29,6 @@ class Adamax(Rule, decay="l2", eps_place="inside"):
         step_size = self.learning_rate / one_minus_power(math, self.beta1, t)
         return {**places(self), "step_size": step_size, "one_minus_beta1": 1 - self.beta1}
 
-    def update(self, xp, p, g, exp_avg, exp_inf, /, step_size, one_minus_beta1, beta2, root, eps):
+    def update(self, xp, p, g, exp_avg, exp_inf: NONNEGATIVE, /, step_size, one_minus_beta1, beta2, root, eps):
         exp_avg, exp_inf = ema(exp_avg, g, one_minus_beta1), xp.maximum(beta2 * exp_inf, xp.abs(g) + root)
         return step_size * exp_avg / (exp_inf + eps), exp_avg, exp_inf

@@ -3,6 +3,7 @@
 from ..fields import fraction, nonnegative
 from ..formulas import adam_coefficients, ema
 from ..rule import Rule
+from ..slots import NONNEGATIVE
 
 
 class LAMB(Rule, decay="inside"):
@@ -25,7 +26,7 @@ class LAMB(Rule, decay="inside"):
     def coefficients(self, math, t):
         return adam_coefficients(self, math, t) | {"wd": self.weight_decay if self.decay == "inside" else 0.0}
 
-    def update(self, xp, p, g, exp_avg, exp_avg_sq, /,
+    def update(self, xp, p, g, exp_avg, exp_avg_sq: NONNEGATIVE, /,
                learning_rate, one_minus_beta1, one_minus_beta2, inv_bias_correction1, inv_bias_correction2,
                eps, eps_root, wd, zero, one):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)

@@ -4,7 +4,7 @@ import math
 
 from ..fields import is_number, number, rate
 from ..formulas import adam_coefficients, ema
-from ..slots import scalar
+from ..slots import NONNEGATIVE, scalar
 from ._moments import Moments, growing_momentum
 
 
@@ -31,7 +31,7 @@ class NAdam(Moments):
     def coefficients(self, math, t):
         return adam_coefficients(self, math, t) | growing_momentum(self, math, t)
 
-    def update(self, xp, p, g, mu_product: scalar(1.0, "growing"), exp_avg, exp_avg_sq, /, learning_rate, c, k,
+    def update(self, xp, p, g, mu_product: scalar(1.0, "growing"), exp_avg, exp_avg_sq: NONNEGATIVE, /, learning_rate, c, k,
                one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps, eps_root, rest, c_next, one):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         k = k if mu_product is None else mu_product * c

@@ -5,7 +5,7 @@ from math import inf
 from ..fields import flag, fraction, nonnegative, number, positive, rate
 from ..formulas import one_minus_power
 from ..rule import Rule
-from ..slots import COPY, model
+from ..slots import COPY, NONNEGATIVE, model
 
 
 class Prodigy(Rule, decay="inside", first_step="d0"):
@@ -47,7 +47,7 @@ class Prodigy(Rule, decay="inside", first_step="d0"):
             "step_size": self.learning_rate * (correction if self.use_bias_correction else 1),
         }
 
-    def update(self, xp, p, g, s, p0: COPY, exp_avg, exp_avg_sq,
+    def update(self, xp, p, g, s, p0: COPY, exp_avg, exp_avg_sq: NONNEGATIVE,
                d: model("d0"), d_max: model("d0"), d_numerator: model(), /,
                step_size, weight_decay, beta1, beta2, beta3, one_minus_beta1, one_minus_beta2,
                d_coef, eps, d0, limited, growth, zero, one):  # fmt: skip

@@ -2,6 +2,7 @@
 
 from ..fields import number
 from ..formulas import adam_coefficients, ema
+from ..slots import NONNEGATIVE
 from ._moments import Moments, rectifier
 
 
@@ -23,7 +24,7 @@ class RAdam(Moments, eps_place="hat"):
     def coefficients(self, math, t):
         return adam_coefficients(self, math, t) | {"rect": rectifier(math, self.beta2, t, self.threshold)}
 
-    def update(self, xp, p, g, exp_avg, exp_avg_sq, /,
+    def update(self, xp, p, g, exp_avg, exp_avg_sq: NONNEGATIVE, /,
                step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2,
                eps, eps_root, rect, zero):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)

@@ -22,8 +22,8 @@ class RMSprop(MeanSquare, decay="l2"):
     others = {"rho": 0.9, "eps_in_sqrt": True}
     matches = {"torch": {}, "optax": others | {"lr_in_buffer": True}, "keras": others | {"learning_rate": 1e-3}}
 
-    def update(self, xp, p, g, square_avg: slot(initial="initial_scale"), momentum_buffer: slot("momentum"),
-               grad_avg: slot("centered"), /,
+    def update(self, xp, p, g, square_avg: slot(None, "initial_scale", "uint8", wide_if="centered"),
+               momentum_buffer: slot("momentum"), grad_avg: slot("centered", block_dtype=None), /,
                gain, inv_bias_correction, root, eps, momentum, inside, lr, zero):  # fmt: skip
         v, square_avg, grad_avg = variance(self, xp, g, (square_avg, grad_avg), gain, inv_bias_correction, zero)
         u = inside * g / (xp.sqrt(v + root) + eps)

@@ -2,6 +2,7 @@
 
 from ..fields import nonnegative, number, positive, rate
 from ..rule import Rule
+from ..slots import NONNEGATIVE
 
 
 class Rprop(Rule, decay="l2"):
@@ -28,7 +29,7 @@ class Rprop(Rule, decay="l2"):
     def coefficients(self, math, t):
         return {"lr": self.learning_rate, "low": self.min_step_size, "high": self.max_step_size}
 
-    def update(self, xp, p, g, prev, step_size, /, lr, eta_minus, eta_plus, low, high, zero):
+    def update(self, xp, p, g, prev, step_size: NONNEGATIVE, /, lr, eta_minus, eta_plus, low, high, zero):
         d, size = g * prev, xp.where(step_size > zero, step_size, lr)  # a step of 0, made when lr was, is none
         grown = xp.where(d > zero, eta_plus * size, xp.where(d < zero, eta_minus * size, size))
         step_size = xp.where(size > zero, xp.minimum(xp.maximum(grown, low), high), size)

@@ -3,6 +3,7 @@
 from ..fields import fraction, nonnegative
 from ..formulas import adam_coefficients, ema
 from ..rule import Rule
+from ..slots import NONNEGATIVE
 
 
 class SparseAdam(Rule, decay="l2", eps_place="hat", sparse="rows"):
@@ -25,7 +26,7 @@ class SparseAdam(Rule, decay="l2", eps_place="hat", sparse="rows"):
     def coefficients(self, math, t):
         return adam_coefficients(self, math, t)
 
-    def update(self, xp, p, g, exp_avg, exp_avg_sq, /,
+    def update(self, xp, p, g, exp_avg, exp_avg_sq: NONNEGATIVE, /,
                step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         return step_size * exp_avg / (xp.sqrt(exp_avg_sq * inv_bias_correction2) + eps), exp_avg, exp_avg_sq

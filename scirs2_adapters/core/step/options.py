@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ..errors import bad_type, bad_value, did_you_mean
-from ..slots import Extent, Slot
+from ..formats import ERROR_BITS, ROUNDING_ERROR, SMALLEST
+from ..slots import Extent, Leaf, Slot
 
-STATE_DTYPES = ("float64", "float32", "float16", "bfloat16")
+STATE_DTYPES = ("float64", "float32", "float16", "bfloat16", "int8")
+ROUNDINGS = ("nearest", "stochastic", "compensated")
 PATHS = ("auto", "host", "traced")
 StateDtype = str | Mapping[str, str] | None
 
@@ -19,27 +22,65 @@ def check_state_dtype(call: str, value: object, slots: Sequence[Slot]) -> None:
         return
     if not isinstance(value, (str, Mapping)):
         raise bad_type(call, "state_dtype", worded, value)
-    known = [s.name for s in slots]
+    known = {s.name: s for s in slots}
     for key, dtype in value.items() if isinstance(value, Mapping) else [(None, value)]:
+        if key == ROUNDING_ERROR and isinstance(value, Mapping):
+            _check_error_dtype(call, dtype)
+            continue
         if key is not None and key not in known:
+            names = list(known)
             raise bad_value(
-                call, "state_dtype", f"names a slot that is none of {known}", key, did_you_mean(str(key), known)
+                call, "state_dtype", f"names a slot that is none of {names}", key, did_you_mean(str(key), names)
             )
         if dtype not in STATE_DTYPES:
             raise bad_value(call, "state_dtype", worded, dtype)
+        if dtype == "int8" and key is not None and not known[key].may_be_blocks:
+            worded = f"cannot keep {key!r} in 8 bits: its numbers are few, or it would lose what it is for"
+            raise bad_value(call, "state_dtype", worded, dtype, 'Use "float32".')
 
 
-def slot_dtype(slot: Slot, parameter: str, state_dtype: StateDtype) -> str:
+def _check_error_dtype(call: str, dtype: object) -> None:
+    if dtype not in ERROR_BITS:
+        worded = f"must keep the {ROUNDING_ERROR!r} of parameters in one of " + ", ".join(map(repr, ERROR_BITS))
+        raise bad_value(call, "state_dtype", worded, dtype)
+
+
+def check_rounding(call: str, value: object) -> None:
+    """Refuse a `rounding` that is none of them."""
+    if value not in ROUNDINGS:
+        worded = "must be one of " + ", ".join(map(repr, ROUNDINGS))
+        raise bad_value(call, "rounding", worded, value, did_you_mean(str(value), ROUNDINGS))
+
+
+def slot_dtype(slot: Slot, leaf: Leaf, state_dtype: StateDtype) -> str:
     """The storage of a slot: what is asked for, else the parameter's dtype.
 
     A copy of the parameter (Lookahead's slow weights, Prodigy's starting point) keeps the parameter's dtype unless it
-    is asked for by name, and single numbers are at least float32: to round those is to change the method.
+    is asked for by name, and single numbers are at least float32: to round those is to change the method. What blocks
+    of 8 bits cannot hold, or would save nothing, is kept in the dtype of the arithmetic.
     """
+    wide = "float64" if leaf.dtype == "float64" else "float32"
     if slot.extent <= Extent.TENSOR:
-        return "float64" if parameter == "float64" else "float32"
+        return wide
     if isinstance(state_dtype, Mapping):
-        return state_dtype.get(slot.name, parameter)
-    return parameter if state_dtype is None or slot.initial == "parameter" else state_dtype
+        wanted = state_dtype.get(slot.name, leaf.dtype)
+    else:
+        wanted = leaf.dtype if state_dtype is None or slot.initial == "parameter" else state_dtype
+    if wanted != "int8":
+        return wanted
+    in_blocks = slot.may_be_blocks and math.prod(leaf.shape) >= SMALLEST and not leaf.complex
+    return (slot.block_dtype or wide) if in_blocks else wide
+
+
+def param_storage(call: str, leaf: Leaf, rounding: str, state_dtype: StateDtype) -> str:
+    """How a parameter is stored: in its dtype, with its rounding error beside it where rounding is compensated."""
+    if rounding == "nearest":
+        return leaf.dtype
+    if leaf.dtype not in ("bfloat16", "float16") or leaf.complex:
+        worded = "is for parameters of 16 bits, bfloat16 or float16"
+        raise bad_value(call, "rounding", worded, f"{rounding!r} and {leaf.dtype}", 'Use rounding="nearest".')
+    error = state_dtype.get(ROUNDING_ERROR, "int8") if isinstance(state_dtype, Mapping) else "int8"
+    return f"{leaf.dtype}+{error}"
 
 
 def check_path(call: str, kernel: object) -> None:
