@@ -8,13 +8,14 @@ The distance is that of the parameters from float32's, as a share of the way flo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
 
 from scirs2_adapters.core import formats
-from scirs2_adapters.core.cpu.storage import FORMAT_OPS
+from scirs2_adapters.core.cpu.storage import FORMAT_OPS, load, store
 
 Array = np.ndarray
 ROWS, COLUMNS, STEPS = 256, 256, 1000
@@ -53,12 +54,18 @@ def linear(y: Array) -> Array:
 
 
 def ours(dtype: str) -> Stored:
-    return lambda x: formats.load(FORMAT_OPS, dtype, *formats.store(FORMAT_OPS, dtype, x))
+    steps = itertools.count()
+    return lambda x: formats.load(FORMAT_OPS, dtype, *formats.store(FORMAT_OPS, dtype, x, formats.dither(next(steps))))
+
+
+def bfloat16(x: Array) -> Array:
+    return load(store(x, "bfloat16"), "bfloat16")
 
 
 #: name -> (bits a number, first moment, second moment)
 FORMATS: dict[str, tuple[float, Stored, Stored]] = {
     "blocks of 256, square, fourth power (ours)": (8.125, ours("int8"), ours("uint8")),
+    "the same, to the nearest code": (8.125, through(root(2, 127), 256), through(root(4, 255, floor=True), 256)),
     "the same, small second moments may become 0": (8.125, through(root(2, 127), 256), through(root(4, 255), 256)),
     "blocks of 256, square, square": (8.125, through(root(2, 127), 256), through(root(2, 255, floor=True), 256)),
     "blocks of 256, cube, fourth power": (8.125, through(root(3, 127), 256), through(root(4, 255, floor=True), 256)),
@@ -66,6 +73,7 @@ FORMATS: dict[str, tuple[float, Stored, Stored]] = {
     "blocks of 64, square, fourth power": (8.5, through(root(2, 127), 64), through(root(4, 255, floor=True), 64)),
     "blocks of 32, softsign, square": (9.0, through(softsign, 32), through(root(2, 255), 32)),
     "blocks of 256, softsign, square": (8.125, through(softsign, 256), through(root(2, 255), 256)),
+    "bfloat16": (16.0, bfloat16, bfloat16),
     "blocks of 256, linear": (8.125, through(linear, 256), through(root(1, 255), 256)),
 }
 

@@ -12,6 +12,8 @@ that steps are finer where numbers are smaller:
   signed    x = scale * sign(q) * (q / 127)^2     for q from -127 to 127
   unsigned  x = scale * (q / 255)^4               for q from 0 to 255; what is not 0 never becomes 0
 
+Signed codes are rounded to the nearest. Unsigned ones are dithered (`dither`): a mean of squares would not decay else.
+
 A block of zeros, or of numbers below the smallest normal float32, has the scale 0. A block with an infinity or a NaN
 has the scale NaN, and all of it decodes to NaN.
 
@@ -27,7 +29,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from .ops import Array
+from .ops import Array, Scalar
 
 #: Numbers that share one scale.
 BLOCK = 256
@@ -35,6 +37,8 @@ BLOCK = 256
 SMALLEST = 4096
 #: Blocks whose largest magnitude is smaller are zeros: its reciprocal would not be finite.
 TINY = float(np.finfo(np.float32).tiny)
+#: Its multiples, without their integers, fill the range from 0 to 1 evenly, however many there are.
+GOLDEN = 0.6180339887498949
 
 Function = Callable[..., Array]
 
@@ -44,6 +48,8 @@ BLOCK_DTYPES = ("int8", "uint8")
 ERROR_BITS = {"int8": 8, "int16": 16}
 #: What a parameter's rounding error is called among its arrays.
 ROUNDING_ERROR = "rounding_error"
+#: What the step's number for the rounding of unsigned codes is called among its coefficients.
+DITHER = "dither"
 
 
 def companion(name: str, dtype: str) -> str | None:
@@ -83,9 +89,10 @@ class FormatOps(Protocol):
 class ArrayFormatOps(FormatOps, Protocol):
     """The same for arrays, which have shapes and dtypes.
 
-    `cast(x, dtype)` converts integers, of which it keeps the lower bits. `rows(x, n)` fills up the flat array with zeros
-    and makes n rows of it, `unrows(x, shape)` is the way back. `largest` is the maximum along rows, as a column.
-    `code(x)` sees 16-bit numbers as an int32, `uncode(x, dtype)` is the way back.
+    `cast(x, dtype)` converts integers, of which it keeps the lower bits. `rows(x, n)` fills up the flat array with
+    zeros and makes n rows of it, `unrows(x, shape)` is the way back. `largest` is the maximum along rows, as a column.
+    `code(x)` sees 16-bit numbers as an int32, `uncode(x, dtype)` is the way back. `indices(n)` are the elements' places
+    in each of n rows, as int32.
     """
 
     cast: Callable[[Array, str], Array]
@@ -94,10 +101,13 @@ class ArrayFormatOps(FormatOps, Protocol):
     largest: Function
     code: Function
     uncode: Callable[[Array, str], Array]
+    indices: Callable[[int], Array]
 
 
 class Codec(NamedTuple):
-    """`encode(x, 1 / scale)` gives a code, `decode(code, scale)` the number again."""
+    """`encode(x, 1 / scale, u)` gives a code, `decode(code, scale)` the number again. A number between two codes goes to
+    the upper one if it is within `u`, from 0 to 1, of it: to the nearest for 0.5.
+    """
 
     encode: Function
     decode: Function
@@ -106,10 +116,11 @@ class Codec(NamedTuple):
 def signed(ops: FormatOps) -> Codec:
     """Codes from -127 to 127 whose squares are the numbers."""
     sqrt, absolute, where, int32, float32 = ops.sqrt, ops.abs, ops.where, ops.int32, ops.float32
-    zero, half, top, unit = (ops.number(x) for x in (0.0, 0.5, 127.0, 1 / 16129))
+    zero, top, unit = (ops.number(x) for x in (0.0, 127.0, 1 / 16129))
 
-    def encode(x: Array, inverse: Array) -> Array:
-        q = int32(sqrt(absolute(x) * inverse) * top + half)
+    def encode(x: Array, inverse: Array, u: Array) -> Array:
+        q = sqrt(absolute(x) * inverse) * top + u
+        q = int32(where(q < top, q, top))
         return where(x < zero, -q, q)
 
     def decode(code: Array, scale: Array) -> Array:
@@ -122,13 +133,13 @@ def signed(ops: FormatOps) -> Codec:
 def unsigned(ops: FormatOps) -> Codec:
     """Codes from 0 to 255 whose fourth powers are the numbers; negative numbers are stored as 0."""
     sqrt, where, int32, float32 = ops.sqrt, ops.where, ops.int32, ops.float32
-    zero, half, top, unit, one = (ops.number(x) for x in (0.0, 0.5, 255.0, 1 / 65025, 1.0))
+    zero, top, unit, one = (ops.number(x) for x in (0.0, 255.0, 1 / 65025, 1.0))
 
-    def encode(x: Array, inverse: Array) -> Array:
+    def encode(x: Array, inverse: Array, u: Array) -> Array:
         share = where(x > zero, x, zero) * inverse
-        least = where(share > zero, one, zero)
-        q = sqrt(sqrt(share)) * top + half
-        return int32(where(q > least, q, least))
+        q = sqrt(sqrt(share)) * top + u
+        q = where(q < top, q, top)
+        return int32(where(q < one, where(share > zero, one, zero), q))
 
     def decode(code: Array, scale: Array) -> Array:
         q = float32(code)
@@ -136,6 +147,29 @@ def unsigned(ops: FormatOps) -> Codec:
         return root * root * scale
 
     return Codec(encode, decode)
+
+
+def dither(t: Scalar) -> Scalar:
+    """The number of step `t` by which unsigned codes are rounded: a multiple of the golden ratio, without its integer.
+
+    A mean of squares changes by a thousandth at a step and its codes are 16 thousandths apart, so that to the nearest
+    code it would stay where it is for ever. Each number is rounded by its step's number plus its element's, and so in
+    the mean over steps as it should be.
+    """
+    return t * GOLDEN % 1.0
+
+
+def thresholds(ops: FormatOps) -> Function:
+    """`threshold(i, number)`: how near the upper code element `i` of a block must be to go there, by this number of the
+    step.
+    """
+    float32, int32, golden = ops.float32, ops.int32, ops.number(GOLDEN)
+
+    def threshold(i: Array, number: Array) -> Array:
+        u = float32(i) * golden + number
+        return u - float32(int32(u))
+
+    return threshold
 
 
 class Pair(NamedTuple):
@@ -219,8 +253,8 @@ def load(ops: ArrayFormatOps, dtype: str, x: Array, other: Array) -> Array:
     return ops.unrows(codec_of(ops, dtype).decode(codes, scales), tuple(x.shape))
 
 
-def store(ops: ArrayFormatOps, dtype: str, x: Array) -> tuple[Array, Array]:
-    """An array of this storage that holds these float32 numbers, and its companion."""
+def store(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5) -> tuple[Array, Array]:
+    """An array of this storage that holds these float32 numbers, and its companion; `number` is the step's `dither`."""
     if dtype not in BLOCK_DTYPES:
         high, error = pair_of(ops, dtype).split(x)
         stored, error_dtype = dtype.split("+")
@@ -232,5 +266,6 @@ def store(ops: ArrayFormatOps, dtype: str, x: Array) -> tuple[Array, Array]:
     finite = top < math.inf
     scale = ops.where(finite, ops.where(top < tiny, zero, top), ops.number(math.nan))
     inverse = ops.where(scale > zero, one / ops.where(scale > zero, scale, one), zero)
-    codes = codec_of(ops, dtype).encode(ops.where(finite, numbers, zero), inverse)
+    u = ops.number(0.5) if dtype == "int8" else thresholds(ops)(ops.indices(count), ops.float32(number))
+    codes = codec_of(ops, dtype).encode(ops.where(finite, numbers, zero), inverse, u)
     return ops.cast(ops.unrows(codes, tuple(x.shape)), dtype), ops.unrows(scale, (count,))

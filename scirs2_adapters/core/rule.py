@@ -19,6 +19,7 @@ from .declaration import check_names
 from .document import document, numpy_example
 from .errors import bad_type
 from .fields import Field, flag, nonnegative, rate
+from .formats import DITHER, dither
 from .hyperparameters import Hyperparameters
 from .match import OptaxState
 from .matrix import Matrix
@@ -176,7 +177,7 @@ class Rule(Hyperparameters):
     def scalars(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
         """All coefficients of step `t`: those of `coefficients`, the fields, and those of weight decay."""
         fields = {k: getattr(self, k) for k in self.fields}
-        scalars = {"zero": 0.0, "one": 1.0, **fields, **self.coefficients(math, t)}
+        scalars = {"zero": 0.0, "one": 1.0, DITHER: dither(t), **fields, **self.coefficients(math, t)}
         if self.decay == "l2":
             scalars["l2"] = self.weight_decay
         elif self.decay != "inside":

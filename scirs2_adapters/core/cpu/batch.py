@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..formats import BLOCK_DTYPES, companion
+from ..formats import BLOCK_DTYPES, DITHER, companion
 from ..program.recorded import Program
 from ..slots import Extent
 from . import compile
@@ -76,7 +76,8 @@ class Batch:
         numbers = sum(math.prod(s) for s in self.shapes)
         #: How many threads are worth starting.
         self.most_workers = max(1, min(len(self.items), numbers // SHARE, MAX_WORKERS))
-        self.scalars = [program.nodes[i].name for i in self.kernel.passes[0].parts.coefficients]
+        first = self.kernel.passes[0]
+        self.scalars = [program.nodes[i].name for i in first.parts.coefficients] + [DITHER] * first.dithered
         self.every_tensor = np.arange(len(self.shapes))
         self._columns = [self._pick(p) for p in self.kernel.passes]
         self._launches: dict[tuple[int, int, bytes], Launch] = {}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..formats import DITHER
 from ..ops import Scalars
 from ..program.passes import Operand
 from ..slots import Extent
@@ -47,6 +48,7 @@ class KernelStep:
         self._tensors = range(len(batch.shapes))
         sizes = np.array([max(1, math.prod(s)) for s in batch.shapes], dtype=np.float64)
         rows = np.zeros(len(batch.shapes), dtype=np.int64) if rows is None else rows
+        self._dither = [scalars[row].get(DITHER, 0.5) for row in rows]
         self.values = LevelValues(
             batch.program, NUMPY, self._leaves(model), self._scalars(scalars, rows), sizes, np.float64, batch.by_rows
         )
@@ -112,11 +114,16 @@ class KernelStep:
         return [np.zeros(s, dtype=compute) for s in shapes]  # no pass visits the rows of a tensor without columns
 
     def _coefficients(self, level: int) -> np.ndarray:
-        nodes = self.batch.kernel.passes[level].parts.coefficients
-        coefficients = np.zeros((len(self._tensors), max(1, len(nodes))), dtype=self.batch.kernel.compute)
+        this = self.batch.kernel.passes[level]
+        nodes = this.parts.coefficients
+        coefficients = np.zeros(
+            (len(self._tensors), max(1, len(nodes) + this.dithered)), dtype=self.batch.kernel.compute
+        )
         for k, i in enumerate(nodes):
             value = self.values[i]
             coefficients[:, k] = value[0] if len(value) == 1 else [float(np.squeeze(v)) for v in value]
+        if this.dithered:
+            coefficients[:, -1] = self._dither
         return coefficients
 
     def _matrices(self, level: int) -> list[int]:

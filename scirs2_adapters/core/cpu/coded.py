@@ -18,7 +18,7 @@ from numba.core.base import BaseContext
 from numba.core.typing import Signature
 from numba.extending import intrinsic
 
-from ..formats import BLOCK, TINY, Codec, codec_of, pair_of
+from ..formats import BLOCK, TINY, Codec, codec_of, pair_of, thresholds
 from .intrinsics import Intrinsic, Values, make_load, make_load_bits, make_store, make_store_bits
 
 _I32, _FLOAT, _HALF = ir.IntType(32), ir.FloatType(), ir.HalfType()
@@ -52,6 +52,11 @@ def _from_half_bits(builder: ir.IRBuilder, h: ir.Value) -> ir.Value:
 @_function
 def _where(condition, a, b):  # type: ignore[no-untyped-def]
     return a if condition else b
+
+
+@_function
+def _nearest(i, number):  # type: ignore[no-untyped-def]
+    return np.float32(0.5)
 
 
 #: The operations of the formats on a kernel's scalars.
@@ -97,6 +102,7 @@ def block_functions(dtype: str, compute: str, codes: int, scales: int, arrays: i
     load_scale, store_scale = (make("float32", "float32", scales, arrays) for make in (make_load, make_store))
     read, write = (make("float32", "float32", arrays, arrays + 1) for make in (make_load, make_store))
     decode, encode_one, wide = codec.decode, codec.encode, _wide[compute]
+    threshold = _function(thresholds(SCALAR_OPS)) if dtype == "uint8" else _nearest
     bits, from_bits = SCALAR_OPS.bits, SCALAR_OPS.from_bits
     magnitude, tiny, infinite = np.int32(0x7FFFFFFF), SCALAR_OPS.number(TINY), np.float32(np.inf)
     zero, one, nan = np.float32(0), np.float32(1), np.float32(np.nan)
@@ -110,7 +116,7 @@ def block_functions(dtype: str, compute: str, codes: int, scales: int, arrays: i
         write(buffer, i, np.float32(x))
 
     @_function
-    def encode(buffer, address, scales, block, count):  # type: ignore[no-untyped-def]
+    def encode(buffer, address, scales, block, count, number):  # type: ignore[no-untyped-def]
         top = np.int32(0)
         for j in range(count):
             top = max(top, np.int32(bits(read(buffer, j)) & magnitude))
@@ -121,7 +127,8 @@ def block_functions(dtype: str, compute: str, codes: int, scales: int, arrays: i
         first = block * BLOCK
         if scale == scale:
             for j in range(count):
-                store_code(address, first + j, encode_one(read(buffer, j), inverse))
+                u = threshold(np.int32(j), np.float32(number))
+                store_code(address, first + j, encode_one(read(buffer, j), inverse, u))
         else:
             for j in range(count):
                 store_code(address, first + j, np.int32(0))

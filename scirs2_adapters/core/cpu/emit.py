@@ -26,6 +26,11 @@ def source(program: Program, this: Pass, storages: Sequence[str]) -> str:
     return "\n".join([*text.head(), *text.row_head(), *text.body(), *text.tail()]) + "\n"
 
 
+def dithered(this: Pass, storages: Sequence[str]) -> bool:
+    """Whether the pass stores unsigned codes, and so takes one coefficient more, the step's `dither`."""
+    return any(storages[k] == "uint8" for k in this.stores)
+
+
 def _words(*words: Item) -> str:
     return ", ".join(f"load_i64(item, {int(word)})" for word in words)
 
@@ -40,6 +45,7 @@ class _Text:
         self.companions = [k for k, dtype in enumerate(storages) if dtype in BLOCK_DTYPES or "+" in dtype]
         self.blocks = [k for k, dtype in enumerate(storages) if dtype in BLOCK_DTYPES]
         self.encoded = [k for k in self.blocks if k in this.stores]
+        self.dithered = dithered(this, storages)
 
     def head(self) -> list[str]:
         """Before all loops."""
@@ -52,6 +58,8 @@ class _Text:
         lines += [f"    z{k} = load_i64(arrays, {len(this.arrays) + n})" for n, k in enumerate(self.companions)]
         lines += [f"    t{k} = scratch()" for k in self.encoded]
         lines += [f"    x{i} = coefficient(coefficients, {k})" for k, i in enumerate(this.coefficients)]
+        number = f"coefficient(coefficients, {len(this.coefficients)})" if self.dithered else "one"
+        lines += [f"    dither = {number}"] if self.encoded else []
         lines += [f"    s{i} = nothing" for i in this.sums]
         if this.columns:
             lines += [f"    for j in range({len(this.columns)} * columns):", "        set_sum(out, j, nothing)"]
@@ -85,8 +93,8 @@ class _Text:
         if self.encoded:
             lines += [f"            if (start + last) % {BLOCK} == 0 or (last == columns and r == rows - 1):"]
             count = f"start + last - block * {BLOCK}"
-            lines += [f"                encode{k}(t{k}, a{k}, z{k}, block, {count})" for k in self.encoded]
-        return lines + ["            first = last"]
+            lines += [f"                encode{k}(t{k}, a{k}, z{k}, block, {count}, dither)" for k in self.encoded]
+        return [*lines, "            first = last"]
 
     def _element(self) -> list[str]:
         """The formula for one element."""

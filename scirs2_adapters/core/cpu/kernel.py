@@ -13,7 +13,7 @@ from ..program.passes import Pass, numbers, split_passes
 from ..program.recorded import Program
 from ..slots import Extent
 from . import compile
-from .emit import source
+from .emit import dithered, source
 from .storage import STORAGES, compute_dtype
 
 _WAY_OUT = 'Use kernel="traced" or "auto".'
@@ -21,10 +21,11 @@ _WAY_OUT = 'Use kernel="traced" or "auto".'
 
 @dataclass(frozen=True)
 class CompiledPass:
-    """A pass and the address of its machine code."""
+    """A pass, the address of its machine code, and whether its last coefficient is the step's `dither`."""
 
     parts: Pass
     address: int
+    dithered: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +63,14 @@ def over_numbers(after: Kernel) -> Kernel | None:
     program, stored = after.program, dict(after.dtypes)
     if (this := numbers(program, after.passes[0].parts)) is None:
         return None
-    return Kernel(program, stored, "float64", (CompiledPass(this, _compile(program, this, stored, "float64")),))
+    return Kernel(program, stored, "float64", (_compiled_pass(program, this, stored, "float64"),))
 
 
 @functools.cache
 def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], emit: str) -> Kernel:
     stored = dict(dtypes)
     compute = compute_dtype(stored["p"])
-    passes = tuple(CompiledPass(this, _compile(program, this, stored, compute)) for this in split_passes(program, emit))
+    passes = tuple(_compiled_pass(program, this, stored, compute) for this in split_passes(program, emit))
     return Kernel(program, stored, compute, passes)
 
 
@@ -80,11 +81,12 @@ def array_names(this: Pass, stored: Mapping[str, str]) -> list[str]:
     return names + [name for name in companions if name]
 
 
-def _compile(program: Program, this: Pass, stored: Mapping[str, str], compute: str) -> int:
+def _compiled_pass(program: Program, this: Pass, stored: Mapping[str, str], compute: str) -> CompiledPass:
     memory = [stored[a.name] if not a.computed else compute for a in this.arrays]
     text = source(program, this, memory)
     identity = f"{text}\n{memory} {compute}\n{_emitter()}"
-    return compile.load(program.rule, identity, lambda: _build(text, memory, compute, this, program.rule))
+    address = compile.load(program.rule, identity, lambda: _build(text, memory, compute, this, program.rule))
+    return CompiledPass(this, address, dithered(this, memory))
 
 
 @functools.cache

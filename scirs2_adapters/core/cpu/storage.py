@@ -87,7 +87,7 @@ FORMAT_OPS = SimpleNamespace(
     sqrt=np.sqrt,
     abs=np.abs,
     int32=lambda x: x.astype(np.int32),
-    float32=lambda x: x.astype(np.float32),
+    float32=lambda x: np.asarray(x, dtype=np.float32),
     bits=lambda x: x.view(np.int32),
     from_bits=lambda x: x.view(np.float32),
     wrap=lambda x: x,
@@ -97,6 +97,7 @@ FORMAT_OPS = SimpleNamespace(
     rows=_rows,
     unrows=lambda x, shape: x.reshape(-1)[: math.prod(shape)].reshape(shape),
     largest=lambda x: np.max(x, axis=1, keepdims=True),
+    indices=lambda count: np.arange(BLOCK, dtype=np.int32),
     code=lambda x: x.view(np.int16).astype(np.int32),
     uncode=lambda x, dtype: x.astype(np.uint16).view(STORAGES[dtype].carrier),
 )
