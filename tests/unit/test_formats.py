@@ -40,7 +40,8 @@ def test_every_code_of_every_scale(dtype: str) -> None:
     assert numbers.dtype == np.float32
     np.testing.assert_allclose(numbers, formula(dtype, codes, scales), rtol=4e-7, atol=1.5e-45)
     assert (np.diff(numbers, axis=1) >= 0).all()
-    assert (numbers[:, -1] == SCALES).all() and (numbers[:, codes == 0] == 0).all()
+    assert (numbers[:, -1] == SCALES).all()
+    assert (numbers[:, codes == 0] == 0).all()
     # Below 3e-36 the least codes stand for numbers that float32 has no more bits for.
     fine = SCALES > 3e-36
     again = codec.encode(numbers[fine], np.float32(1) / scales[fine], np.float32(0.5))
@@ -70,7 +71,9 @@ def test_arrays_in_blocks(dtype: str, count: int) -> None:
     x = (rng.standard_normal(count) * np.exp(rng.uniform(-10, 10, count))).astype(np.float32)
     x = np.abs(x) if dtype == "uint8" else x
     codes, scales = formats.store(FORMAT_OPS, dtype, x)
-    assert codes.dtype == dtype and codes.shape == x.shape and scales.shape == (formats.blocks(count),)
+    assert codes.dtype == dtype
+    assert codes.shape == x.shape
+    assert scales.shape == (formats.blocks(count),)
     y = formats.load(FORMAT_OPS, dtype, codes, scales)
     rows = [np.abs(x[k : k + formats.BLOCK]).max() for k in range(0, count, formats.BLOCK)]
     np.testing.assert_array_equal(scales, rows)
@@ -120,9 +123,12 @@ def test_blocks_with_a_meaning_of_their_own(dtype: str, name: str) -> None:
     codes, scales = formats.store(FORMAT_OPS, dtype, x)
     y = formats.load(FORMAT_OPS, dtype, codes, scales)
     if name in ("zeros", "subnormal"):
-        assert (y == 0).all() and scales == 0
+        assert (y == 0).all()
+        assert scales == 0
     elif "one " in name and "large" not in name:
-        assert np.isnan(y).all() and np.isnan(scales).all() and (codes == 0).all()
+        assert np.isnan(y).all()
+        assert np.isnan(scales).all()
+        assert (codes == 0).all()
     elif name == "one large":
         assert y[7] == x[7]
         assert (y[:7] == 0).all() if dtype == "int8" else (y[:7] > 0).all()
@@ -251,5 +257,6 @@ def test_what_an_array_has_beside_it() -> None:
     x = np.float32([[1.0, -2.5], [3.141592, 1e-3]])
     for dtype in PAIRS:
         stored, error = formats.store(ops, dtype, x)
-        assert stored.shape == error.shape == x.shape and error.dtype == dtype.split("+")[1]
+        assert stored.shape == error.shape == x.shape
+        assert error.dtype == dtype.split("+")[1]
         np.testing.assert_allclose(formats.load(ops, dtype, stored, error), x, rtol=2.0**-16)
