@@ -105,8 +105,8 @@ class ArrayFormatOps(FormatOps, Protocol):
 
 
 class Codec(NamedTuple):
-    """`encode(x, 1 / scale, u)` gives a code, `decode(code, scale)` the number again. A number between two codes goes to
-    the upper one if it is within `u`, from 0 to 1, of it: to the nearest for 0.5.
+    """`encode(x, 1 / scale, u)` gives a code, `decode(code, scale)` the number again. A number between two codes goes
+    to the upper one if it is within `u`, from 0 to 1, of it: to the nearest for 0.5.
     """
 
     encode: Function

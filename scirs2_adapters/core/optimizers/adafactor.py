@@ -37,8 +37,8 @@ class Adafactor(Factored):
         gain = math.maximum(t - self.decay_offset, 1) ** self.beta2_decay
         return {"step": step, "gain": gain, "keep": 1 - gain, "half": 0.5, "one_minus_beta1": 1 - self.beta1}
 
-    def update(self, xp, p, g, row_var: row("by_rows"), col_var: column("by_rows"), variance: slot("whole", block_dtype="uint8"),
-               exp_avg: slot("beta1"), /,
+    def update(self, xp, p, g, row_var: row("by_rows"), col_var: column("by_rows"),
+               variance: slot("whole", block_dtype="uint8"), exp_avg: slot("beta1"), /,
                step, gain, keep, half, one_minus_beta1, eps1, eps2, clip_threshold, one):  # fmt: skip
         scale = step * xp.maximum(eps2, xp.sqrt(xp.mean(p * p))) if self.scale_parameter else step
         square = g * g if self.root_bounded else g * g + eps1
