@@ -18,7 +18,7 @@ from numba.core.base import BaseContext
 from numba.core.typing import Signature
 from numba.extending import intrinsic
 
-from ..formats import BLOCK, TINY, Codec, codec_of, pair_of, thresholds
+from ..formats import BLOCK, TINY, Codec, Function, codec_of, pair_of, thresholds
 from .intrinsics import Intrinsic, Values, make_load, make_load_bits, make_store, make_store_bits
 
 _I32, _FLOAT, _HALF = ir.IntType(32), ir.FloatType(), ir.HalfType()
@@ -98,9 +98,12 @@ def functions(dtype: str, compute: str, array: int, other: int, arrays: int) -> 
 def block_functions(dtype: str, compute: str, codes: int, scales: int, arrays: int) -> dict[str, object]:
     """`load(address, scale, i)`, `scale(address, block)`, `store(buffer, i, x)` and `encode` of an array in blocks."""
     codec = _compiled(codec_of(SCALAR_OPS, dtype))
-    load_code, store_code = make_load_bits(dtype, codes, arrays), make_store_bits(dtype, codes, arrays)
-    load_scale, store_scale = (make("float32", "float32", scales, arrays) for make in (make_load, make_store))
-    read, write = (make("float32", "float32", arrays, arrays + 1) for make in (make_load, make_store))
+    load_code: Function = make_load_bits(dtype, codes, arrays)
+    store_code: Function = make_store_bits(dtype, codes, arrays)
+    load_scale: Function = make_load("float32", "float32", scales, arrays)
+    store_scale: Function = make_store("float32", "float32", scales, arrays)
+    read: Function = make_load("float32", "float32", arrays, arrays + 1)
+    write: Function = make_store("float32", "float32", arrays, arrays + 1)
     decode, encode_one, wide = codec.decode, codec.encode, _wide[compute]
     threshold = _function(thresholds(SCALAR_OPS)) if dtype == "uint8" else _nearest
     bits, from_bits = SCALAR_OPS.bits, SCALAR_OPS.from_bits
@@ -140,8 +143,10 @@ def pair_functions(dtype: str, compute: str, first: int, second: int, arrays: in
     """`load(address, errors, i)` and `store(address, errors, i, x)` of numbers with their rounding errors."""
     error, pair = dtype.split("+")[1], pair_of(SCALAR_OPS, dtype)
     split, join, wide = _function(pair.split), _function(pair.join), _wide[compute]
-    load_high, store_high = make_load_bits("int16", first, arrays), make_store_bits("int16", first, arrays)
-    load_error, store_error = make_load_bits(error, second, arrays), make_store_bits(error, second, arrays)
+    load_high: Function = make_load_bits("int16", first, arrays)
+    store_high: Function = make_store_bits("int16", first, arrays)
+    load_error: Function = make_load_bits(error, second, arrays)
+    store_error: Function = make_store_bits(error, second, arrays)
 
     @_function
     def load(address, errors, i):  # type: ignore[no-untyped-def]

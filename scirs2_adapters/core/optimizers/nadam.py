@@ -32,7 +32,8 @@ class NAdam(Moments):
         return adam_coefficients(self, math, t) | growing_momentum(self, math, t)
 
     def update(self, xp, p, g, mu_product: scalar(1.0, "growing"), exp_avg, exp_avg_sq: NONNEGATIVE, /,
-               learning_rate, c, k, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps, eps_root, rest, c_next, one):  # fmt: skip
+               learning_rate, c, k,
+               one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps, eps_root, rest, c_next, one):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         k = k if mu_product is None else mu_product * c
         u = rest / (one - k) * g + c_next / (one - k * c_next) * exp_avg
