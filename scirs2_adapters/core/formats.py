@@ -68,8 +68,9 @@ class FormatOps(Protocol):
     """What the formats need of a framework's arrays, or of a kernel's scalars, besides the operators.
 
     `number` makes a float32 constant and `integer` an int32 one; `int32` drops the fraction; `bits` and `from_bits` see
-    float32 as int32 and back; `wrap` makes an int32 of a result that may have become wider. `half_bits` rounds float32
-    to float16 and sees that as an int32 from 0 to 65535; `from_half_bits` is the way back.
+    float32 as int32 and back; `wrap` makes an int32 of a result that may have become wider; `both` is the bits that two
+    integers share. `half_bits` rounds float32 to float16 and sees that as an int32 from 0 to 65535; `from_half_bits` is
+    the way back.
     """
 
     number: Callable[[float], Array]
@@ -82,6 +83,9 @@ class FormatOps(Protocol):
     bits: Function
     from_bits: Function
     wrap: Function
+    shift_left: Function
+    shift_right: Function
+    both: Function
     half_bits: Function
     from_half_bits: Function
 
@@ -91,8 +95,8 @@ class ArrayFormatOps(FormatOps, Protocol):
 
     `cast(x, dtype)` converts integers, of which it keeps the lower bits. `rows(x, n)` fills up the flat array with
     zeros and makes n rows of it, `unrows(x, shape)` is the way back. `largest` is the maximum along rows, as a column.
-    `code(x)` sees 16-bit numbers as an int32, `uncode(x, dtype)` is the way back. `indices(n)` are the elements' places
-    in each of n rows, as int32.
+    `code(x)` sees 16-bit numbers as an int32, `uncode(x, dtype)` is the way back. `indices(x)` are the elements' places
+    in each of these rows, as int32.
     """
 
     cast: Callable[[Array, str], Array]
@@ -101,7 +105,7 @@ class ArrayFormatOps(FormatOps, Protocol):
     largest: Function
     code: Function
     uncode: Callable[[Array, str], Array]
-    indices: Callable[[int], Array]
+    indices: Function
 
 
 class Codec(NamedTuple):
@@ -188,6 +192,7 @@ def bfloat16_pair(ops: FormatOps, error_bits: int) -> Pair:
     error 0.
     """
     where, bits, from_bits, wrap = ops.where, ops.bits, ops.from_bits, ops.wrap
+    left, right, both = ops.shift_left, ops.shift_right, ops.both
     dropped = 16 - error_bits
     shift, width, one, quiet, zero = (ops.integer(n) for n in (dropped, error_bits, 1, 0x7FC0, 0))
     nearest, half = ops.integer((1 << dropped >> 1) - 1), ops.integer(1 << error_bits >> 1)
@@ -195,13 +200,13 @@ def bfloat16_pair(ops: FormatOps, error_bits: int) -> Pair:
     def split(x: Array) -> tuple[Array, Array]:
         b = bits(x)
         if dropped:
-            b = wrap(wrap(b + wrap(nearest + ((b >> shift) & one))) >> shift)
-        high = wrap(wrap(b + half) >> width)
-        error = wrap(b - wrap(high << width))
+            b = wrap(right(wrap(b + wrap(nearest + both(right(b, shift), one))), shift))
+        high = wrap(right(wrap(b + half), width))
+        error = wrap(b - wrap(left(high, width)))
         return where(x == x, high, quiet), where(x == x, error, zero)
 
     def join(high: Array, error: Array) -> Array:
-        return from_bits(wrap(wrap(wrap(high << width) + error) << shift))
+        return from_bits(wrap(left(wrap(wrap(left(high, width)) + error), shift)))
 
     return Pair(split, join)
 
@@ -210,6 +215,7 @@ def float16_pair(ops: FormatOps, error_bits: int) -> Pair:
     """float16 and an error of 8 or 16 bits, in units of the last place; exact with 16 where float16 is normal."""
     where, int32, float32, from_bits = ops.where, ops.int32, ops.float32, ops.from_bits
     half_bits, from_half_bits, wrap = ops.half_bits, ops.from_half_bits, ops.wrap
+    left, right, both = ops.shift_left, ops.shift_right, ops.both
     most = 2.0 ** (error_bits - 1) - 1
     low, high, half, zero = (ops.number(x) for x in (-most, most, 0.5, 0.0))
     ten, mask, one, mantissa = (ops.integer(n) for n in (10, 31, 1, 23))
@@ -217,17 +223,17 @@ def float16_pair(ops: FormatOps, error_bits: int) -> Pair:
 
     def split(x: Array) -> tuple[Array, Array]:
         h = half_bits(x)
-        exponent = wrap((h >> ten) & mask)
+        exponent = wrap(both(right(h, ten), mask))
         exponent = where(exponent < one, one, exponent)
-        error = (x - from_half_bits(h)) * from_bits(wrap(wrap(large - exponent) << mantissa))
+        error = (x - from_half_bits(h)) * from_bits(wrap(left(wrap(large - exponent), mantissa)))
         error = where(error == error, error, zero)
         error = where(error < low, low, where(error > high, high, error))
         return h, int32(where(error < zero, error - half, error + half))
 
     def join(h: Array, error: Array) -> Array:
-        exponent = wrap((h >> ten) & mask)
+        exponent = wrap(both(right(h, ten), mask))
         exponent = where(exponent < one, one, exponent)
-        return from_half_bits(h) + float32(error) * from_bits(wrap(wrap(small + exponent) << mantissa))
+        return from_half_bits(h) + float32(error) * from_bits(wrap(left(wrap(small + exponent), mantissa)))
 
     return Pair(split, join)
 
@@ -262,10 +268,10 @@ def store(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5) -> tu
     zero, one, tiny = ops.number(0.0), ops.number(1.0), ops.number(TINY)
     count = blocks(math.prod(x.shape))
     numbers = ops.rows(x, count)
-    top = ops.largest(ops.abs(numbers))
+    top = ops.largest(ops.where(numbers == numbers, ops.abs(numbers), ops.number(math.inf)))
     finite = top < math.inf
     scale = ops.where(finite, ops.where(top < tiny, zero, top), ops.number(math.nan))
     inverse = ops.where(scale > zero, one / ops.where(scale > zero, scale, one), zero)
-    u = ops.number(0.5) if dtype == "int8" else thresholds(ops)(ops.indices(count), ops.float32(number))
+    u = ops.number(0.5) if dtype == "int8" else thresholds(ops)(ops.indices(numbers), ops.float32(number))
     codes = codec_of(ops, dtype).encode(ops.where(finite, numbers, zero), inverse, u)
     return ops.cast(ops.unrows(codes, tuple(x.shape)), dtype), ops.unrows(scale, (count,))

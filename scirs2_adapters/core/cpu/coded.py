@@ -6,6 +6,7 @@ to a scratch buffer first, because their scale is known only when all of them ar
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -71,6 +72,9 @@ SCALAR_OPS = SimpleNamespace(
     bits=_conversion(types.float32, types.int32, lambda builder, x: builder.bitcast(x, _I32)),
     from_bits=_conversion(types.int32, types.float32, lambda builder, x: builder.bitcast(x, _FLOAT)),
     wrap=np.int32,
+    shift_left=operator.lshift,
+    shift_right=operator.rshift,
+    both=operator.and_,
     half_bits=_conversion(types.float32, types.int32, _half_bits),
     from_half_bits=_conversion(types.int32, types.float32, _from_half_bits),
 )

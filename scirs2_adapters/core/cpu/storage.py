@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -91,13 +92,16 @@ FORMAT_OPS = SimpleNamespace(
     bits=lambda x: x.view(np.int32),
     from_bits=lambda x: x.view(np.float32),
     wrap=lambda x: x,
+    shift_left=operator.lshift,
+    shift_right=operator.rshift,
+    both=operator.and_,
     half_bits=lambda x: x.astype(np.float16).view(np.uint16).astype(np.int32),
     from_half_bits=lambda x: x.astype(np.uint16).view(np.float16).astype(np.float32),
     cast=lambda x, dtype: x.astype(dtype),
     rows=_rows,
     unrows=lambda x, shape: x.reshape(-1)[: math.prod(shape)].reshape(shape),
     largest=lambda x: np.max(x, axis=1, keepdims=True),
-    indices=lambda count: np.arange(BLOCK, dtype=np.int32),
+    indices=lambda x: np.arange(BLOCK, dtype=np.int32),
     code=lambda x: x.view(np.int16).astype(np.int32),
     uncode=lambda x, dtype: x.astype(np.uint16).view(STORAGES[dtype].carrier),
 )
