@@ -12,22 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from scirs2_adapters import torch as ours
+from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.hf import optim
+from scirs2_adapters.torch import AdamW, Lion
 
 from .adapter import Adapter as Base
 from .adapter import Step, Watch
-from .data import HYPER, WINDOW, Settings, read_text
+from .data import HYPER, WINDOW, Settings, hyper, read_text
 
 BATCH = 16
 
@@ -36,15 +29,8 @@ class _LossOfStep(TrainerCallback):
     def __init__(self, watch: Watch, arrays: Callable[[], list[np.ndarray]]) -> None:
         self._watch, self._arrays = watch, arrays
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float],
-        **rest: object,
-    ) -> None:
-        del args, state, control, rest
+    def on_log(self, *event: object, logs: dict[str, float], **rest: object) -> None:
+        del event, rest
         if "loss" in logs:
             self._watch(float(logs["loss"]), self._arrays)
 
@@ -52,7 +38,7 @@ class _LossOfStep(TrainerCallback):
 class Adapter(Base):
     """A GPT-2 of two layers that reads characters."""
 
-    COUNTERPARTS = {"adamw": 'TrainingArguments(optim="adamw_torch")'}
+    COUNTERPARTS = {"adamw": 'optim="adamw_torch"'}
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -66,7 +52,7 @@ class Adapter(Base):
 
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
         model = self._model()
-        watch.start(_arrays(model))
+        watch.keep(_arrays(model))
         with tempfile.TemporaryDirectory() as folder:
             trainer = self._trainer(model, optimizer, kind, folder)
             if kind == "reference":
@@ -74,13 +60,10 @@ class Adapter(Base):
             else:
                 trainer.add_callback(_LossOfStep(watch, lambda: _arrays(model)))
                 trainer.train()
-        watch.finish(_arrays(model))
+        watch.keep(_arrays(model))
         return self._score(model)
 
-    def steppers(self, optimizer: str) -> tuple[Step, Step]:
-        return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
-
-    def _stepper(self, optimizer: str, kind: str) -> Step:
+    def stepper(self, optimizer: str, kind: str) -> Step:
         model = self._model()
         for p in model.parameters():
             p.grad = torch.randn_like(p)
@@ -110,13 +93,11 @@ class Adapter(Base):
         return trainer
 
     def _loop(self, trainer: Trainer, optimizer: str, watch: Watch) -> None:
-        h, decayed = HYPER[optimizer], set(trainer.get_decay_parameter_names(trainer.model))
-        groups: list[dict[str, Any]] = [{"params": [], "weight_decay": wd} for wd in (h["weight_decay"], 0.0)]
+        words, decayed = hyper(optimizer, TORCH), set(trainer.get_decay_parameter_names(trainer.model))
+        groups: list[dict[str, Any]] = [{"params": [], "weight_decay": wd} for wd in (words["weight_decay"], 0.0)]
         for name, p in trainer.model.named_parameters():
             groups[name not in decayed]["params"].append(p)
-        lr, betas = h["learning_rate"], (h["beta1"], h["beta2"])
-        lion = optimizer == "lion"
-        stepper = ours.Lion(groups, lr, betas) if lion else ours.AdamW(groups, lr, betas, h["eps"])
+        stepper = {"adamw": AdamW, "lion": Lion}[optimizer](groups, **words)
         trainer.model.train()
         for batch in trainer.get_train_dataloader():
             loss = trainer.model(**batch).loss
@@ -144,3 +125,12 @@ class _InOrder(Trainer):
 
 def _arrays(model: GPT2LMHeadModel) -> list[np.ndarray]:
     return [p.detach().numpy() for p in model.parameters()]
+
+
+def step_once(kernel: str) -> None:
+    """One step of our AdamW on this path."""
+    with tempfile.TemporaryDirectory() as folder:
+        cls, words = optim("adamw", TrainingArguments(folder, use_cpu=True, report_to=[]), kernel=kernel)
+    p = torch.nn.Parameter(torch.ones(8))
+    p.grad = torch.ones(8)
+    cls([p], **words).step()

@@ -1,5 +1,6 @@
 """The command `scirs2`: what it prints, and what it says when something is missing or broken."""
 
+import ast
 import io
 from pathlib import Path
 
@@ -76,8 +77,14 @@ def test_an_unknown_adapter_is_refused_by_name() -> None:
     assert "Received: 'caffe'" in done.stderr
 
 
+@pytest.mark.parametrize("adapter", adapters())
+def test_the_examination_has_a_step_for_every_adapter(adapter: str) -> None:
+    tree = ast.parse((Path(probe.__file__).parent / f"{MODULES[adapter]}.py").read_text())
+    assert "step_once" in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
 def test_the_demo_and_the_examination_know_every_adapter() -> None:
-    assert set(MODULES) == set(TITLES) == set(probe._STEPS) == set(adapters())
+    assert set(MODULES) == set(TITLES) == set(adapters())
 
 
 def test_the_examination_steps_for_real() -> None:
