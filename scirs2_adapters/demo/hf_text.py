@@ -7,12 +7,11 @@ optimizer, and the gap is the distance of the Trainer's parameters from those.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.hf import optim
@@ -23,16 +22,6 @@ from .adapter import Step, Watch
 from .data import HYPER, WINDOW, Settings, hyper, read_text
 
 BATCH = 16
-
-
-class _LossOfStep(TrainerCallback):
-    def __init__(self, watch: Watch, arrays: Callable[[], list[np.ndarray]]) -> None:
-        self._watch, self._arrays = watch, arrays
-
-    def on_log(self, *event: object, logs: dict[str, float], **rest: object) -> None:
-        del event, rest
-        if "loss" in logs:
-            self._watch(float(logs["loss"]), self._arrays)
 
 
 class Adapter(Base):
@@ -58,7 +47,7 @@ class Adapter(Base):
             if kind == "reference":
                 self._loop(trainer, optimizer, watch)
             else:
-                trainer.add_callback(_LossOfStep(watch, lambda: _arrays(model)))
+                trainer.watch = watch
                 trainer.train()
         watch.keep(_arrays(model))
         return self._score(model)
@@ -68,8 +57,7 @@ class Adapter(Base):
         for p in model.parameters():
             p.grad = torch.randn_like(p)
         with tempfile.TemporaryDirectory() as folder:
-            step: Step = self._trainer(model, optimizer, kind, folder).create_optimizer().step
-        return step
+            return self._trainer(model, optimizer, kind, folder).create_optimizer().step
 
     def _model(self) -> GPT2LMHeadModel:
         torch.manual_seed(self.settings.seed)
@@ -77,7 +65,7 @@ class Adapter(Base):
         size = {"n_layer": 2, "n_head": 2, "n_embd": 64, "n_positions": WINDOW, "vocab_size": self.text.vocabulary}
         return GPT2LMHeadModel(GPT2Config(bos_token_id=0, eos_token_id=0, **size, **silent))
 
-    def _trainer(self, model: GPT2LMHeadModel, optimizer: str, kind: str, folder: str) -> Trainer:
+    def _trainer(self, model: GPT2LMHeadModel, optimizer: str, kind: str, folder: str) -> _InOrder:
         h = HYPER[optimizer]
         args = TrainingArguments(
             folder, max_steps=self.settings.text_steps, per_device_train_batch_size=BATCH, optim="adamw_torch",
@@ -87,9 +75,6 @@ class Adapter(Base):
         changed = {} if kind == "own" else {"optimizer_cls_and_kwargs": optim(optimizer, args)}
         trainer = _InOrder(model, args, train_dataset=self._data, **changed)
         trainer.model_accepts_loss_kwargs = False  # the mean over the batch, as everywhere; not a sum by a count
-        for callback in list(trainer.callback_handler.callbacks):
-            if type(callback).__name__ == "PrinterCallback":
-                trainer.remove_callback(callback)
         return trainer
 
     def _loop(self, trainer: Trainer, optimizer: str, watch: Watch) -> None:
@@ -116,7 +101,14 @@ class Adapter(Base):
 
 
 class _InOrder(Trainer):
-    """Takes the windows in their order, as the other loop does."""
+    """Takes the windows in their order, as the other loop does, and reports to `watch` alone."""
+
+    watch: Watch
+
+    def log(self, logs: dict[str, float], *rest: object) -> None:
+        del rest
+        if "loss" in logs:
+            self.watch(float(logs["loss"]), lambda: _arrays(self.model))
 
     def _get_train_sampler(self, *args: object, **kwargs: object) -> torch.utils.data.Sampler:
         del args, kwargs

@@ -12,19 +12,6 @@ from .adapter import DigitsAdapter, Step, Watch
 from .data import BATCH, SIZES, hyper
 
 
-class _LossOfBatch(keras.callbacks.Callback):
-    """Reports the loss of each batch; Keras would report the mean of all batches so far."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        del batch
-        self._watch(float(logs["loss"]), self.model.get_weights)
-        self.model.reset_metrics()
-
-
 class Adapter(DigitsAdapter):
     """A `keras.Sequential` of dense layers."""
 
@@ -34,9 +21,17 @@ class Adapter(DigitsAdapter):
         model = self._model()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=self._optimizer(optimizer, kind), loss=loss)
+
+        def report(batch: int, logs: dict[str, float]) -> None:
+            """The loss of this batch; Keras would report the mean of all batches so far."""
+            del batch
+            watch(float(logs["loss"]), model.get_weights)
+            model.reset_metrics()
+
         watch.keep(model.get_weights())
         x, y = self.digits.x.reshape(-1, SIZES[0]), self.digits.y.reshape(-1)
-        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[_LossOfBatch(watch)])
+        callback = keras.callbacks.LambdaCallback(on_train_batch_end=report)
+        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[callback])
         watch.keep(model.get_weights())
         return self.digits.score(model.get_weights())
 

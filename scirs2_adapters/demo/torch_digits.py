@@ -36,8 +36,7 @@ class Adapter(DigitsAdapter):
         model = self._model()
         for p, g in zip(model.parameters(), self.gradients, strict=True):
             p.grad = torch.from_numpy(g.T.copy())
-        step: Step = self._optimizer(optimizer, kind, model).step
-        return step
+        return self._optimizer(optimizer, kind, model).step
 
     def _model(self) -> torch.nn.Sequential:
         layers: list[torch.nn.Module] = []

@@ -88,7 +88,7 @@ def test_the_demo_and_the_examination_know_every_adapter() -> None:
 
 
 def test_the_examination_steps_for_real() -> None:
-    adapter = doctor._examine("sklearn")
+    adapter = doctor.examine("sklearn")
     assert (adapter.missing, adapter.host, adapter.traced) == (None, None, None)
     assert adapter.works
 
@@ -96,7 +96,7 @@ def test_the_examination_steps_for_real() -> None:
 @pytest.mark.parametrize("broken_torch", [ABSENT], indirect=True, ids=["absent"])
 @pytest.mark.usefixtures("broken_torch")
 def test_the_examination_says_what_to_install() -> None:
-    adapter = doctor._examine("torch")
+    adapter = doctor.examine("torch")
     assert not adapter.works
     assert 'pip install "scirs2[torch]"' in str(adapter.missing)
 
@@ -104,7 +104,7 @@ def test_the_examination_says_what_to_install() -> None:
 @pytest.mark.parametrize("broken_torch", ["import os; os.abort()"], indirect=True, ids=["aborts"])
 @pytest.mark.usefixtures("broken_torch")
 def test_a_framework_that_crashes_is_reported_and_does_not_take_the_examination_along() -> None:
-    adapter = doctor._examine("torch")
+    adapter = doctor.examine("torch")
     assert str(adapter.missing).startswith("its process ended with -")
 
 

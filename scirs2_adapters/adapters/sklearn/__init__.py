@@ -14,14 +14,7 @@ from .state import Stepper as Stepper  # noqa: E402
 keep_old_modules(__name__)
 _rules = {get(name).__name__: get(name) for name in built_in()}
 globals().update(_rules)
-__all__ = [
-    "MLPClassifier",
-    "MLPRegressor",
-    "LinearClassifier",
-    "LinearRegressor",
-    "with_optimizer",
-    *sorted(_rules),
-]
+__all__ = ["MLPClassifier", "MLPRegressor", "LinearClassifier", "LinearRegressor", "with_optimizer", *sorted(_rules)]
 
 
 def __getattr__(name: str) -> object:
