@@ -91,8 +91,7 @@ def pair(wanted: OptimizerRequest, args: TrainingArguments) -> ClassAndKeywords:
 
 def torch_class(rule: type[Rule]) -> type[Optimizer]:
     """The torch adapter's class of this optimizer."""
-    cls: type[Optimizer] = getattr(adapter, rule.__name__)
-    return cls
+    return getattr(adapter, rule.__name__)
 
 
 def try_out(wanted: OptimizerRequest, keywords: Keywords) -> Optimizer:
