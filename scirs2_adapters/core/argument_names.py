@@ -114,13 +114,7 @@ class ArgumentNames:
         return numbers
 
     def rule(
-        self,
-        cls: type[Built],
-        arguments: Values,
-        *,
-        match: str | None = None,
-        call: str = "",
-        also: Iterable[str] = (),
+        self, cls: type[Built], arguments: Values, *, match: str | None = None, call: str = "", also: Iterable[str] = ()
     ) -> Built:
         """A rule from the framework's arguments. Only what was given is passed on, so that `match` may have its own
         defaults. `also` are the call's other arguments, which the user of another library's word may mean.

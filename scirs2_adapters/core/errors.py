@@ -67,10 +67,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def require(
-    adapter: str,
-    needs: Mapping[str, tuple[str, str]],
-    *,
-    indirect: Mapping[str, tuple[str, str]] | None = None,
+    adapter: str, needs: Mapping[str, tuple[str, str]], *, indirect: Mapping[str, tuple[str, str]] | None = None
 ) -> None:
     """Import what an adapter stands on, or say which extra is missing. The first statement of every adapter.
 
