@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import ClassVar
 
-from .declaration import check_names
 from .document import document, numpy_example
-from .errors import bad_type
+from .errors import bad_type, did_you_mean
 from .fields import Field, flag, nonnegative, rate
 from .hyperparameters import Hyperparameters
 from .match import OptaxState
@@ -72,13 +71,28 @@ class Rule(Hyperparameters):
     needs_closure: bool = False
 
     def __init_subclass__(cls, **traits: object) -> None:
-        check_names(cls, traits, cls.matches, cls.roles()[0] if hasattr(cls, "update") else ())
+        cls._check_names(traits)
         for trait, value in traits.items():
             setattr(cls, trait, value)
         super().__init_subclass__()
         cls.text = vars(cls).get("__doc__")
         if hasattr(cls, "update") or hasattr(cls, "wrap") or cls.needs_closure:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
+
+    @classmethod
+    def _check_names(cls, traits: Iterable[str]) -> None:
+        """Refuse a trait, an entry of `matches` or a first value that the rule does not have: nothing would read it."""
+        call, trait_role, role = cls.__name__, "a trait of `Rule`", "a field of the rule that is its start"
+        places = [(f"class {call}(..., {trait}=...)", trait, trait_role) for trait in traits]
+        for framework, row in cls.matches.items():
+            places += [(f'{call}.matches["{framework}"]', name, "a field or trait of the rule") for name in row]
+        for slot in cls.roles()[0] if hasattr(cls, "update") else ():
+            if isinstance(slot.initial, str) and slot.initial != "parameter":
+                places.append((f"{call}.update({slot.name}: ...)", slot.initial, role))
+        for place, name, role in places:
+            if not hasattr(cls, name):
+                known = [n for n in dir(cls) if not n.startswith("_")]
+                raise TypeError(f"`{place}` names {name!r}, which must be {role}. {did_you_mean(name, known)}".strip())
 
     #: Where optax has an optimizer of this name: the class of its state, if that is one class.
     optax_state: ClassVar[OptaxState | None] = None

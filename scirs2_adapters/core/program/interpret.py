@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from ..ops import ELEMENTWISE, OPERATORS, Array, Ops, Scalars
 from ..slots import Extent
+from .node import Node
 from .recorded import Program
-from .recorder import Node
 
 _OPERATORS = {op: getattr(operator, "truediv" if op == "div" else op) for op in OPERATORS}
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..slots import Extent
+from .node import Node
 from .recorded import Program
-from .recorder import Node
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""A program as lines to read: `exp_avg = exp_avg + one_minus_beta1 * (g - exp_avg)`.
+"""The operations of a recorded formula, and how they are read: as lines such as
+`exp_avg = exp_avg + one_minus_beta1 * (g - exp_avg)`.
 
 A value that is used twice has a line and a name of its own. A line that gives a slot its new value stands after those
 that read the old one; where that is impossible, the new value is called `new_exp_avg` until the end.
@@ -8,25 +9,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
+
+from ..slots import Extent
 
 #: Infix operators, and how strongly they bind.
 _INFIX = {"add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3)}
 _INFIX |= {"gt": (">", 1), "ge": (">=", 1), "lt": ("<", 1), "le": ("<=", 1)}
 _ATOM = 9
+#: The axis of a reduction, or a function of matrices with its options.
+Static = Any
 
 
-class Node(Protocol):
-    """What is read of an operation."""
+@dataclass(frozen=True)
+class Node:
+    """One operation: its arguments are indices of earlier nodes; `static` is an axis or a matrix function with its
+    options.
+    """
+
+    op: str
+    args: tuple[int, ...]
+    extent: Extent
+    level: int
+    name: str = ""
+    static: Static = None
 
     @property
-    def op(self) -> str: ...
-    @property
-    def args(self) -> tuple[int, ...]: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def static(self) -> Any: ...
+    def reduces(self) -> bool:
+        """Whether a pass over whole tensors ends here."""
+        return self.op in ("sum", "mean", "total", "matrix")
 
 
 def lines(nodes: Sequence[Node], outputs: Mapping[str, int], needed: Sequence[int]) -> list[str]:
