@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Self
 
 from .argument_names import ArgumentNames, Spell, Values, merge_arguments, signature
 from .errors import bad_value
 from .fields import Field, Value
-from .match import conventions
+from .match import CONVENTIONS
 from .synonyms import unknown_argument
 
 
@@ -48,8 +48,8 @@ class Hyperparameters:
         return signature(cls.fields, ArgumentNames(), order=cls.fields, options={"match": None})
 
     def __init__(self, *args: Value, **values: Value) -> None:
-        call, known = type(self).__name__, self.__signature__
-        values = merge_arguments(call, known, args, values)
+        call = type(self).__name__
+        values = merge_arguments(call, self.__signature__, args, values)
         self._fill(values, values.get("match"), str, call)
 
     @classmethod
@@ -58,6 +58,23 @@ class Hyperparameters:
         new = object.__new__(cls)
         new._fill(values, match, spell, call or cls.__name__)
         return new
+
+    @classmethod
+    def from_arguments(
+        cls, names: ArgumentNames, arguments: Values, *, call: str, match: str | None = None, also: Iterable[str] = ()
+    ) -> Self:
+        """A rule from a framework's arguments. Only what was given is passed on, so that `match` may have its own
+        defaults. `also` are the call's other arguments, which the user of another library's word may mean.
+        """
+        base = {"base": arguments["base"]} if "base" in arguments else {}
+        fields = cls.fields_with(base.get("base"))
+        hyper, known = {k: v for k, v in arguments.items() if k != "base"}, names.parameters(fields)
+        if unknown := [k for k in hyper if k not in known]:
+            others = (*(["base"] if hasattr(cls, "default_base") else []), *also)
+            spelled = names.spelled(fields) | {k: k for k in others}
+            raise unknown_argument(call, unknown[0], cls.name, spelled, [*known, *others])
+        core = names.to_core(hyper, fields, call)
+        return cls.build(base | core, match=match, spell=lambda name: names.spell(name, fields), call=call)
 
     @classmethod
     def fields_with(cls, base: object = None) -> dict[str, Field]:
@@ -70,9 +87,8 @@ class Hyperparameters:
         if unknown := values.keys() - self.fields.keys() - {"match"}:
             spelled = {k: spell(k) for k in self.fields}
             raise unknown_argument(call, min(unknown), self.name, spelled, spelled.values())
-        chosen = (
-            {k: f.default for k, f in self.fields.items()} | row | {k: v for k, v in values.items() if k != "match"}
-        )
+        given = {k: v for k, v in values.items() if k != "match"}
+        chosen = {k: f.default for k, f in self.fields.items()} | row | given
         for key, field in self.fields.items():
             chosen[key] = field.check(call, spell(key), chosen[key])
         vars(self).update(chosen, match=match)
@@ -85,7 +101,8 @@ class Hyperparameters:
             known = ", ".join(map(repr, self.matches)) or "none: no framework has this optimizer"
             requirement = f"must be None or one of the frameworks that have {self.name} ({known})"
             raise bad_value(call, "match", requirement, match)
-        return conventions(match, self.fields) | dict(self.matches[match])
+        usual = {k: v for k, v in CONVENTIONS[match].items() if k != "eps" or "eps" in self.fields}
+        return usual | dict(self.matches[match])
 
     def check(self, spell: Spell, call: str) -> None:
         """Refuse combinations of values; the rule overrides it where it has any."""
