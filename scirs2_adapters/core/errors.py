@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Final
 
-_LONGEST_SHOWN: Final = 100
+_LONGEST_SHOWN = 100
 
 
 class ArgumentValueError(ValueError):

@@ -61,11 +61,9 @@ def _elements(value: Value) -> tuple[Value, ...]:
 
 def members_of(value: Value, count: int) -> tuple[Value, ...] | None:
     """The members of a sequence of this length, of whatever class (list, array, a config's list), or None."""
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        value = value.tolist()
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         found = tuple(value)
-    else:  # an array of another framework
+    else:  # an array
         found = _elements(value) if getattr(value, "shape", None) == (count,) else ()
     return tuple(map(plain_number, found)) if len(found) == count else None
 

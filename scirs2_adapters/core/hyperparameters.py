@@ -79,7 +79,6 @@ class Hyperparameters:
     @classmethod
     def fields_with(cls, base: object = None) -> dict[str, Field]:
         """The fields of this rule; a wrapper adds those of its base, given by name, class or rule."""
-        del base
         return cls.fields
 
     def _fill(self, values: Values, match: str | None, spell: Spell, call: str) -> None:
@@ -123,7 +122,6 @@ class Hyperparameters:
 
     def get_params(self, deep: bool = True) -> dict[str, Value]:
         """As scikit-learn's estimators have it, so that `optimizer__learning_rate` can be searched."""
-        del deep
         return self.get_config()
 
     def set_params(self, **params: Value) -> Self:

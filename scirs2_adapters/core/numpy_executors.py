@@ -88,7 +88,6 @@ class NumpyExecutor:
         self, arrays: AllArrays, scalars: Sequence[Scalars], rows: list[int], model: Model, threads: int | None
     ) -> Model:
         """One step in place, as `KernelExecutor.run`."""
-        del threads
         for program, positions in self._positions.items():
             leaves = [{**self._load(i, arrays[i]), **model} for i in positions]
             results = reference.step(program, leaves, [scalars[rows[i]] for i in positions])

@@ -174,14 +174,13 @@ def _check_slots(
 ) -> None:
     """Each slot must have a new value, which is the old one only for a copy of the first parameter."""
     for slot in slots:
-        new = after.get(slot.name)
+        new, received = after.get(slot.name), ""
         if not isinstance(new, Symbol):
-            raise TypeError(f"`{formula}` must return a new value for the slot `{slot.name}`. Received: {shown(new)}.")
-        if new.index == before[slot.name].index and slot.initial != "parameter":
-            raise TypeError(
-                f"`{formula}` must return a new value for the slot `{slot.name}`. Received: the old one, so it would "
-                "never change. Leave the slot out, or return what becomes of it."
-            )
+            received = shown(new)
+        elif new.index == before[slot.name].index and slot.initial != "parameter":
+            received = "the old one, so it would never change. Leave the slot out, or return what becomes of it"
+        if received:
+            raise TypeError(f"`{formula}` must return a new value for the slot `{slot.name}`. Received: {received}.")
 
 
 #: Parameters of every number of axes, long enough for a rule that looks at lengths.

@@ -60,7 +60,7 @@ class Symbol:
         self.index = index
 
     def __repr__(self) -> str:
-        return expression(self._recorder.nodes, self.index)
+        return expression(self._recorder.nodes, self.index, {})[0]
 
     def __neg__(self) -> Symbol:
         return self._recorder.op("neg", self)
