@@ -9,14 +9,33 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, Self, TypeVar
 
 from .errors import bad_type
 from .fields import Field, Value, members_of
+from .synonyms import unknown_argument
 
 #: Hyperparameters by name, the core's or a framework's.
 Values = Mapping[str, Value]
 #: From the core's name of an argument to the one that the user of an adapter has typed.
 Spell = Callable[[str], str]
+
+
+class Buildable(Protocol):
+    """A class that is made from hyperparameters under the core's names: a rule."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def fields_with(cls, base: object = None) -> dict[str, Field]:
+        """The fields, with those of the base that it wraps."""
+
+    @classmethod
+    def build(cls, values: Values, *, match: str | None = None, spell: Spell = str, call: str = "") -> Self:
+        """One of these values."""
+
+
+Built = TypeVar("Built", bound=Buildable)
 
 
 @dataclass(frozen=True)
@@ -83,6 +102,23 @@ class ArgumentNames:
         if (numbers := members_of(value, count)) is None:
             raise bad_type(call, word, f"must be a tuple of {count} numbers", value)
         return numbers
+
+    def rule(
+        self, cls: type[Built], arguments: Values, *, match: str | None = None, call: str = "", also: Iterable[str] = ()
+    ) -> Built:
+        """A rule from the framework's arguments. Only what was given is passed on, so that `match` may have its own
+        defaults. `also` are the call's other arguments, which the user of another library's word may mean.
+        """
+        call = call or cls.__name__
+        base = {"base": arguments["base"]} if "base" in arguments else {}
+        fields = cls.fields_with(base.get("base"))
+        hyper, known = {k: v for k, v in arguments.items() if k != "base"}, self.parameters(fields)
+        if unknown := [k for k in hyper if k not in known]:
+            others = (*(["base"] if hasattr(cls, "default_base") else []), *also)
+            spelled = self.spelled(fields) | {k: k for k in others}
+            raise unknown_argument(call, unknown[0], cls.name, spelled, [*known, *others])
+        core = self.to_core(hyper, fields, call)
+        return cls.build(base | core, match=match, spell=lambda name: self.spell(name, fields), call=call)
 
 
 def signature(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from .argument_names import ArgumentNames, Spell, Values, merge_arguments, signature
@@ -58,23 +58,6 @@ class Hyperparameters:
         new = object.__new__(cls)
         new._fill(values, match, spell, call or cls.__name__)
         return new
-
-    @classmethod
-    def from_arguments(
-        cls, names: ArgumentNames, arguments: Values, *, call: str, match: str | None = None, also: Iterable[str] = ()
-    ) -> Self:
-        """A rule from a framework's arguments. Only what was given is passed on, so that `match` may have its own
-        defaults. `also` are the call's other arguments, which the user of another library's word may mean.
-        """
-        base = {"base": arguments["base"]} if "base" in arguments else {}
-        fields = cls.fields_with(base.get("base"))
-        hyper, known = {k: v for k, v in arguments.items() if k != "base"}, names.parameters(fields)
-        if unknown := [k for k in hyper if k not in known]:
-            others = (*(["base"] if hasattr(cls, "default_base") else []), *also)
-            spelled = names.spelled(fields) | {k: k for k in others}
-            raise unknown_argument(call, unknown[0], cls.name, spelled, [*known, *others])
-        core = names.to_core(hyper, fields, call)
-        return cls.build(base | core, match=match, spell=lambda name: names.spell(name, fields), call=call)
 
     @classmethod
     def fields_with(cls, base: object = None) -> dict[str, Field]:

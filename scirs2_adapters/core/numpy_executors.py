@@ -31,10 +31,9 @@ class KernelExecutor:
         planned = plan(entries)
         self._batches, self._positions = [b for b, _ in planned], [positions for _, positions in planned]
         self._tables = [np.zeros((len(p), len(b.arrays)), dtype=np.int64) for b, p in planned]
-        self._addresses = [np.empty(0, dtype=np.int64)] * len(entries)
-        for table, positions in zip(self._tables, self._positions, strict=True):
-            for row, i in enumerate(positions):
-                self._addresses[i] = table[row]
+        pairs = zip(self._tables, self._positions, strict=True)
+        addresses = {i: table[row] for table, positions in pairs for row, i in enumerate(positions)}
+        self._addresses = [addresses[i] for i in range(len(entries))]
         self._rows: list[int] = []
 
     def run(

@@ -61,7 +61,6 @@ class Ops:
 ELEMENTWISE = ("sqrt", "abs", "sign", "maximum", "minimum", "where")
 OPERATORS = ("add", "sub", "mul", "div", "neg", "gt", "ge", "lt", "le")
 FORMULA_NAMES = (*ELEMENTWISE, "mean", "norm", "total", "matrix")
-MATRIX_NAMES = (*ELEMENTWISE, "sum", "mean", "matmul", "transpose", "reshape", "permute")
 
 
 def _log(value: float) -> float:

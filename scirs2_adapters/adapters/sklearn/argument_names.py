@@ -54,7 +54,7 @@ def chosen_rule(estimator: BaseEstimator) -> Rule | None:
     _check_optimizer(call, optimizer)
     _refuse_solvers_only(call, estimator)
     if isinstance(optimizer, str):
-        return get(optimizer).from_arguments(NAMES, {} if rate is None else {"learning_rate_init": rate}, call=call)
+        return NAMES.rule(get(optimizer), {} if rate is None else {"learning_rate_init": rate}, call=call)
     if rate is not None:
         way_out = f"Give the learning rate to the optimizer: `{type(optimizer).__name__}(learning_rate={rate})`."
         raise bad_value(call, "learning_rate_init", "must be None beside an optimizer object", rate, way_out)

@@ -185,7 +185,7 @@ def build(rule: type[Rule], arguments: Values, match: str | None) -> Rule:
             if hyper is not None:
                 return rule.build(hyper, match=match, spell=_spelled(rule, base).__getitem__, call=name)
         search = rule.needs_closure and not hasattr(rule, "default_base")  # which takes its hyperparameters alone
-        return rule.from_arguments(TORCH, arguments, match=match, call=name, also=() if search else (*FLAGS, *OURS))
+        return TORCH.rule(rule, arguments, match=match, call=name, also=() if search else (*FLAGS, *OURS))
 
 
 def _hyperparameters(fields_by_key: Places, arguments: Values) -> dict[str, Value] | None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr", "learning_rate_init", "eta", "eta0", "step_size", "rate"), ("learning_rate",)),
     "betas": ("beta1 beta2",),
-    **dict.fromkeys(("b1", "beta_1", "adam_beta1"), ("beta1",)),
+    **dict.fromkeys(("b1", "beta_1", "adam_beta1", "momentum"), ("beta1",)),
     **dict.fromkeys(("b2", "beta_2", "adam_beta2"), ("beta2",)),
     **dict.fromkeys(("b3", "beta_3"), ("beta3",)),
     "beta": ("momentum", "beta1"),
-    "momentum": ("beta1",),
     **dict.fromkeys(("eps", "epsilon", "adam_epsilon"), ("eps", "eps1 eps2")),
     "epsilon_1": ("eps1",),
     **dict.fromkeys(("epsilon_2", "min_scale"), ("eps2",)),

@@ -263,4 +263,4 @@ def _restored(cls: type[RuleOptimizer], *memory: Any) -> RuleOptimizer:
 
 def rule_of(cls: type[Rule], arguments: Config, match: str | None, call: str) -> Rule:
     """The rule that Keras' arguments ask for."""
-    return cls.from_arguments(KERAS, arguments, match=match, call=call, also=(*BASE, *OURS))
+    return KERAS.rule(cls, arguments, match=match, call=call, also=(*BASE, *OURS))
