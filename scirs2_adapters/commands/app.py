@@ -62,6 +62,8 @@ def list_() -> None:
 @app.command()
 def doctor() -> None:
     """Say what is installed, which adapters and paths work here, and why not."""
+    from scirs2_adapters.adapters import adapters
+
     from . import doctor as examination
 
     facts = Table.grid(padding=(0, 2))
@@ -71,7 +73,7 @@ def doctor() -> None:
     table = Table("Adapter", "Host kernel", "Traced", show_lines=True)
     works = False
     with console.status("stepping once in every adapter"):
-        for adapter in examination.examine():
+        for adapter in map(examination.examine, adapters()):
             works |= adapter.works
             answers = [adapter.missing, ""] if adapter.missing else [adapter.host or "works", adapter.traced or "works"]
             table.add_row(adapter.name, *(escape(a) for a in answers))

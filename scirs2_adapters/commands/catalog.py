@@ -17,8 +17,6 @@ class Row:
     """One optimizer. Slots in parentheses exist with some settings only; `memory` is of an n x m matrix."""
 
     name: str
-    title: str
-    says: str
     slots: str
     memory: str
     counts: str
@@ -37,25 +35,15 @@ def _row(name: str) -> Row:
     names_present = {s.name for s in present}
     slots = " ".join(s.name if s.name in names_present else f"({s.name})" for s in rule.all_slots())
     text = inspect.getdoc(cls) or ""
-    says, _, _ = text.partition("\n\n")
     paper = re.search(r"^Paper: (.+?)(?:^Differs|\Z)", text, re.MULTILINE | re.DOTALL)
     counts = {"step": "steps", "first": "the first step", "none": "-"}[rule.time_dependence]
-    return Row(
-        name, cls.__name__, " ".join(says.split()), slots or "-", _memory(present), counts,
-        " ".join(paper[1].split()).rstrip(".") if paper else "-",
-    )  # fmt: skip
+    source = " ".join(paper[1].split()).rstrip(".") if paper else "-"
+    return Row(name, slots or "-", _memory(present), counts, source)
 
 
 def _memory(slots: tuple[Slot, ...]) -> str:
     """How many numbers the slots of an n x m matrix hold."""
-    size_of = {
-        Extent.FULL: "nm",
-        Extent.ROW: "n",
-        Extent.COLUMN: "m",
-        Extent.MODEL: "",
-        Extent.TENSOR: "1",
-        Extent.BATCH: "1",
-    }
-    sizes = [size_of[s.extent] for s in slots if size_of[s.extent]]
+    size_of = {Extent.FULL: "nm", Extent.ROW: "n", Extent.COLUMN: "m", Extent.TENSOR: "1", Extent.BATCH: "1"}
+    sizes = [size_of[s.extent] for s in slots if s.extent is not Extent.MODEL]
     terms = [f"{sizes.count(size)} {size}" if sizes.count(size) > 1 else size for size in dict.fromkeys(sizes)]
     return " + ".join(terms) or "0"

@@ -20,6 +20,7 @@ __all__ = [
     "Factored",
     "Adafactor",
     "Adagrad",
+    "Moments",
     "Adam",
     "Adamax",
     "AdamW",
@@ -29,7 +30,7 @@ __all__ = [
     "Lookahead",
     "MatrixRule",
     "Muon",
-    "Moments",
+    "DecoupledMoments",
     "NAdam",
     "Prodigy",
     "RAdam",
@@ -122,11 +123,25 @@ class Adagrad(Rule):
         match: str | None = None,
     ) -> None: ...
 
-class Adam(Rule):
+class Moments(Rule):
     beta1: float
     beta2: float
     eps: float
     eps_root: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Adam(Moments):
     amsgrad: bool
     nesterov: bool
     def __init__(
@@ -195,11 +210,8 @@ class ASGD(Rule):
         match: str | None = None,
     ) -> None: ...
 
-class LAMB(Rule):
-    beta1: float
-    beta2: float
+class LAMB(Moments):
     eps: float
-    eps_root: float
     def __init__(
         self,
         learning_rate: float = 0.001,
@@ -305,11 +317,7 @@ class Muon(MatrixRule):
         match: str | None = None,
     ) -> None: ...
 
-class Moments(Rule):
-    beta1: float
-    beta2: float
-    eps: float
-    eps_root: float
+class DecoupledMoments(Moments):
     decoupled_weight_decay: bool
     def __init__(
         self,
@@ -325,7 +333,7 @@ class Moments(Rule):
         match: str | None = None,
     ) -> None: ...
 
-class NAdam(Moments):
+class NAdam(DecoupledMoments):
     learning_rate: float
     momentum_decay: float
     def __init__(
@@ -372,7 +380,7 @@ class Prodigy(Rule):
         match: str | None = None,
     ) -> None: ...
 
-class RAdam(Moments):
+class RAdam(DecoupledMoments):
     threshold: float
     def __init__(
         self,

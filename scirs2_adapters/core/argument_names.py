@@ -47,63 +47,53 @@ class ArgumentNames:
     names: Mapping[str, str] = field(default_factory=dict)
     tuples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def _tuple_of(self, core: str, fields: Mapping[str, Field]) -> str | None:
+    def place(self, core: str, fields: Mapping[str, Field]) -> tuple[str, int | None]:
+        """Where the framework keeps a field: its word, and the position in its tuple or None."""
         for word, members in self.tuples.items():
             if core in members and all(m in fields for m in members):
-                return word
-        return None
+                return word, members.index(core)
+        return self.names.get(core, core), None
 
     def spell(self, core: str, fields: Mapping[str, Field]) -> str:
         """The word as the framework's user typed it: `betas[1]`."""
-        word = self._tuple_of(core, fields)
-        return f"{word}[{self.tuples[word].index(core)}]" if word else self.names.get(core, core)
+        word, position = self.place(core, fields)
+        return word if position is None else f"{word}[{position}]"
 
     def places(self, fields: Mapping[str, Field]) -> list[tuple[str, str, int | None]]:
         """Where the framework keeps each field: (core word, framework's word, position in its tuple or None)."""
-        result: list[tuple[str, str, int | None]] = []
-        for core in fields:
-            word = self._tuple_of(core, fields)
-            result.append(
-                (core, word, self.tuples[word].index(core)) if word else (core, self.names.get(core, core), None)
-            )
-        return result
+        return [(core, *self.place(core, fields)) for core in fields]
 
     def spelled(self, fields: Mapping[str, Field]) -> dict[str, str]:
         """The framework's word for each core word, whole where it holds several."""
-        return {core: word for core, word, _ in self.places(fields)}
+        return {core: self.place(core, fields)[0] for core in fields}
 
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
         """The framework's parameters for these fields, in their order, with their defaults."""
         kind, result = inspect.Parameter.POSITIONAL_OR_KEYWORD, dict[str, inspect.Parameter]()
-        for core, f in fields.items():
-            word = self._tuple_of(core, fields)
-            default = tuple(fields[m].default for m in self.tuples[word]) if word else f.default
-            name = word or self.names.get(core, core)
-            annotation = "tuple[float, ...]" if word or isinstance(f.kind, tuple) else f.kind.__name__
+        for (_, word, position), f in zip(self.places(fields), fields.values(), strict=True):
+            default = f.default if position is None else tuple(fields[m].default for m in self.tuples[word])
+            annotation = "tuple[float, ...]" if position is not None or isinstance(f.kind, tuple) else f.kind.__name__
             annotation += " | None" if f.optional else ""
-            result.setdefault(name, inspect.Parameter(name, kind, default=default, annotation=annotation))
+            result.setdefault(word, inspect.Parameter(word, kind, default=default, annotation=annotation))
         return result
 
     def to_framework(self, values: Values, fields: Mapping[str, Field]) -> dict[str, Value]:
         """Core values under the framework's words."""
         result: dict[str, Value] = {}
         for core, value in values.items():
-            word = self._tuple_of(core, fields)
-            if word is None:
-                result[self.names.get(core, core)] = value
-            elif word not in result:
-                result[word] = tuple(values[m] for m in self.tuples[word])
+            word, position = self.place(core, fields)
+            result[word] = value if position is None else tuple(values[m] for m in self.tuples[word])
         return result
 
     def to_core(self, arguments: Values, fields: Mapping[str, Field], call: str) -> dict[str, Value]:
         """The framework's arguments, all known, under the core's words; a tuple of another length is refused."""
-        back = {self.names.get(c, c): c for c in fields if self._tuple_of(c, fields) is None}
+        back = {word: core for core, word, position in self.places(fields) if position is None}
         result: dict[str, Value] = {}
         for word, value in arguments.items():
             if word in back:
                 result[back[word]] = value
-                continue
-            result.update(zip(self.tuples[word], self.members(call, word, value), strict=True))
+            else:
+                result.update(zip(self.tuples[word], self.members(call, word, value), strict=True))
         return result
 
     def members(self, call: str, word: str, value: Value) -> tuple[Value, ...]:
@@ -114,13 +104,7 @@ class ArgumentNames:
         return numbers
 
     def rule(
-        self,
-        cls: type[Built],
-        arguments: Values,
-        *,
-        match: str | None = None,
-        call: str = "",
-        also: Iterable[str] = (),
+        self, cls: type[Built], arguments: Values, *, match: str | None = None, call: str = "", also: Iterable[str] = ()
     ) -> Built:
         """A rule from the framework's arguments. Only what was given is passed on, so that `match` may have its own
         defaults. `also` are the call's other arguments, which the user of another library's word may mean.
@@ -129,10 +113,10 @@ class ArgumentNames:
         base = {"base": arguments["base"]} if "base" in arguments else {}
         fields = cls.fields_with(base.get("base"))
         hyper, known = {k: v for k, v in arguments.items() if k != "base"}, self.parameters(fields)
-        for word in [k for k in hyper if k not in known]:
+        if unknown := [k for k in hyper if k not in known]:
             others = (*(["base"] if hasattr(cls, "default_base") else []), *also)
             spelled = self.spelled(fields) | {k: k for k in others}
-            raise unknown_argument(call, word, cls.name, spelled, [*known, *others])
+            raise unknown_argument(call, unknown[0], cls.name, spelled, [*known, *others])
         core = self.to_core(hyper, fields, call)
         return cls.build(base | core, match=match, spell=lambda name: self.spell(name, fields), call=call)
 
@@ -182,14 +166,9 @@ def merge_arguments(
     order = [k for k, p in known.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][len(before) :]
     if len(args) > len(order):
         after = f" after `{before[-1]}`" if before else ""
-        listed = ", ".join(order)
-        raise TypeError(
-            f"`{call}` takes at most {len(order)} arguments{after} by position ({listed}). Received: {len(args)}."
-        )
+        most = f"at most {len(order)} arguments{after} by position ({', '.join(order)})"
+        raise TypeError(f"`{call}` takes {most}. Received: {len(args)}.")
     by_position = dict(zip(order, args, strict=False))
     if twice := by_position.keys() & keywords.keys():
         raise TypeError(f"`{call}({min(twice)}=...)` was given twice, by position and by name.")
     return {k: v for k, v in {**by_position, **keywords}.items() if v is not None or k not in none_is_default}
-
-
-by_name = merge_arguments

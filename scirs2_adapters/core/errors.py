@@ -13,19 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Final
 
-__all__ = [
-    "ArgumentTypeError",
-    "ArgumentValueError",
-    "MissingExtraError",
-    "bad_type",
-    "bad_value",
-    "did_you_mean",
-    "require",
-]
-
-_LONGEST_SHOWN: Final = 100
+_LONGEST_SHOWN = 100
 
 
 class ArgumentValueError(ValueError):
@@ -67,10 +56,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def require(
-    adapter: str,
-    needs: Mapping[str, tuple[str, str]],
-    *,
-    indirect: Mapping[str, tuple[str, str]] | None = None,
+    adapter: str, needs: Mapping[str, tuple[str, str]], *, indirect: Mapping[str, tuple[str, str]] | None = None
 ) -> None:
     """Import what an adapter stands on, or say which extra is missing. The first statement of every adapter.
 
@@ -86,36 +72,26 @@ def require(
         except ModuleNotFoundError as error:
             if error.name not in known:
                 raise
-            raise _missing(adapter, error.name, known[error.name][0]) from error
+            human = known[error.name][0]
+            raise _extra_error(adapter, f"{human}, which is not installed", "Install", error.name) from error
         _check_version(adapter, module, *needs[name])
 
 
-def _missing(adapter: str, name: str, human: str) -> MissingExtraError:
-    return MissingExtraError(
-        f"`scirs2_adapters.{adapter}` needs {human}, which is not installed. Install it with "
-        f'`pip install "scirs2[{adapter}]"` (from a checkout: `pip install ".[{adapter}]"`).',
-        name=name,
-    )
+def _extra_error(adapter: str, what: str, verb: str, name: str) -> MissingExtraError:
+    extra = f'`pip install "scirs2[{adapter}]"` (from a checkout: `pip install ".[{adapter}]"`)'
+    return MissingExtraError(f"`scirs2_adapters.{adapter}` needs {what}. {verb} it with {extra}.", name=name)
 
 
 def _check_version(adapter: str, module: ModuleType, human: str, floor: str) -> None:
     found = getattr(module, "__version__", None)
-    if not isinstance(found, str) or _release(found) >= _release(floor):
-        return
-    raise MissingExtraError(
-        f"`scirs2_adapters.{adapter}` needs {human} {floor} or newer. Found: {found}. Upgrade it with "
-        f'`pip install "scirs2[{adapter}]"` (from a checkout: `pip install ".[{adapter}]"`).',
-        name=module.__name__,
-    )
+    if isinstance(found, str) and _release(found) < _release(floor):
+        raise _extra_error(adapter, f"{human} {floor} or newer. Found: {found}", "Upgrade", module.__name__)
 
 
 def _release(version: str) -> tuple[int, ...]:
     """The leading numbers, without trailing zeros: a release candidate of the floor has the API of the floor."""
     digits = re.match(r"\d+(\.\d+)*", version)
-    numbers = [int(part) for part in digits[0].split(".")] if digits else [0]
-    while len(numbers) > 1 and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
+    return tuple(map(int, re.sub(r"(\.0+)+$", "", digits[0]).split("."))) if digits else (0,)
 
 
 def _message(call: str, argument: str, requirement: str, shown: str, way_out: str) -> str:

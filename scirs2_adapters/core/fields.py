@@ -33,9 +33,8 @@ def is_number(value: object) -> bool:
 
 def is_traced(value: object) -> bool:
     """True for a one-element array or tensor of a framework: its value is the framework's business, not ours."""
-    if is_number(value) or isinstance(value, type) or not hasattr(value, "dtype"):
-        return False
-    shape = getattr(value, "shape", None)
+    is_array = hasattr(value, "dtype") and not isinstance(value, type) and not is_number(value)
+    shape = getattr(value, "shape", None) if is_array else None
     return shape is not None and math.prod(shape) == 1
 
 
@@ -62,11 +61,9 @@ def _elements(value: Value) -> tuple[Value, ...]:
 
 def members_of(value: Value, count: int) -> tuple[Value, ...] | None:
     """The members of a sequence of this length, of whatever class (list, array, a config's list), or None."""
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        value = value.tolist()
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         found = tuple(value)
-    else:  # an array of another framework
+    else:  # an array
         found = _elements(value) if getattr(value, "shape", None) == (count,) else ()
     return tuple(map(plain_number, found)) if len(found) == count else None
 
@@ -96,10 +93,8 @@ class Field:
             if is_narrow(plain):
                 raise bad_type(call, argument, f"{self.requirement}, in 32 bits or more", value)
             return plain
-        typed = is_number(plain) if self.kind is float else isinstance(plain, self.kind)
-        if self.kind is int:
-            typed = isinstance(plain, numbers.Integral) and not isinstance(plain, bool)
-        if not typed:
+        typed = is_number(plain) if self.kind in (float, int) else isinstance(plain, self.kind)
+        if not typed or (self.kind is int and not isinstance(plain, numbers.Integral)):
             raise bad_type(call, argument, self.requirement, value)
         if not self.accepts(plain):
             raise bad_value(call, argument, self.requirement, value)
@@ -166,19 +161,15 @@ def count(default: int, means: str, static: bool = False, least: int = 1) -> Dec
 
 def choice(default: str | None, means: str, *choices: str) -> Declared:
     """One of a few words; a constant of the variant."""
-    worded, optional = "must be one of " + ", ".join(repr(c) for c in choices), default is None
-    return Field(
-        default, means, worded, choices.__contains__, kind=str, static=True, choices=choices, optional=optional
-    )
+    worded, accepts = "must be one of " + ", ".join(map(repr, choices)), choices.__contains__
+    return Field(default, means, worded, accepts, str, default is None, static=True, choices=choices)
 
 
 def numbers_tuple(default: tuple[float, ...], means: str) -> Declared:
     """A tuple of as many finite numbers as the default has."""
     size = len(default)
-    return Field(
-        default,
-        means,
-        f"must be a tuple of {size} finite numbers",
-        lambda v: len(v) == size and all(is_number(x) and math.isfinite(x) for x in v),
-        kind=(tuple, list),
-    )
+
+    def accepts(value: Value) -> bool:
+        return len(value) == size and all(is_number(x) and math.isfinite(x) for x in value)
+
+    return Field(default, means, f"must be a tuple of {size} finite numbers", accepts, kind=(tuple, list))

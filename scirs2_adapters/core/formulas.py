@@ -48,6 +48,12 @@ def adam_coefficients(rule: Any, math: SimpleNamespace, t: Scalar) -> dict[str, 
     }
 
 
+def nesterov_mix(scalar_math: SimpleNamespace, momentum: Scalar, t: Scalar) -> Scalar:
+    """The part of a corrected average in a look-ahead that mixes it, as of the next step, with the gradient."""
+    now, then = (one_minus_power(scalar_math, momentum, k) for k in (t, t + 1))
+    return momentum * now / (momentum * now + (1 - momentum) * then)
+
+
 def places(rule: Any) -> dict[str, Scalar]:
     """Where the learning rate and eps act: `inside` or outside (`lr`) a momentum buffer, under the `root` or after it
     (`eps`).

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 from .argument_names import ArgumentNames, Spell, Values, merge_arguments, signature
 from .errors import bad_value
 from .fields import Field, Value
-from .match import conventions
+from .match import CONVENTIONS
 from .synonyms import unknown_argument
 
 
@@ -48,8 +48,8 @@ class Hyperparameters:
         return signature(cls.fields, ArgumentNames(), order=cls.fields, options={"match": None})
 
     def __init__(self, *args: Value, **values: Value) -> None:
-        call, known = type(self).__name__, self.__signature__
-        values = merge_arguments(call, known, args, values)
+        call = type(self).__name__
+        values = merge_arguments(call, self.__signature__, args, values)
         self._fill(values, values.get("match"), str, call)
 
     @classmethod
@@ -62,7 +62,6 @@ class Hyperparameters:
     @classmethod
     def fields_with(cls, base: object = None) -> dict[str, Field]:
         """The fields of this rule; a wrapper adds those of its base, given by name, class or rule."""
-        del base
         return cls.fields
 
     def _fill(self, values: Values, match: str | None, spell: Spell, call: str) -> None:
@@ -70,9 +69,8 @@ class Hyperparameters:
         if unknown := values.keys() - self.fields.keys() - {"match"}:
             spelled = {k: spell(k) for k in self.fields}
             raise unknown_argument(call, min(unknown), self.name, spelled, spelled.values())
-        chosen = (
-            {k: f.default for k, f in self.fields.items()} | row | {k: v for k, v in values.items() if k != "match"}
-        )
+        given = {k: v for k, v in values.items() if k != "match"}
+        chosen = {k: f.default for k, f in self.fields.items()} | row | given
         for key, field in self.fields.items():
             chosen[key] = field.check(call, spell(key), chosen[key])
         vars(self).update(chosen, match=match)
@@ -85,7 +83,8 @@ class Hyperparameters:
             known = ", ".join(map(repr, self.matches)) or "none: no framework has this optimizer"
             requirement = f"must be None or one of the frameworks that have {self.name} ({known})"
             raise bad_value(call, "match", requirement, match)
-        return conventions(match, self.fields) | dict(self.matches[match])
+        usual = {k: v for k, v in CONVENTIONS[match].items() if k != "eps" or "eps" in self.fields}
+        return usual | dict(self.matches[match])
 
     def check(self, spell: Spell, call: str) -> None:
         """Refuse combinations of values; the rule overrides it where it has any."""
@@ -106,7 +105,6 @@ class Hyperparameters:
 
     def get_params(self, deep: bool = True) -> dict[str, Value]:
         """As scikit-learn's estimators have it, so that `optimizer__learning_rate` can be searched."""
-        del deep
         return self.get_config()
 
     def set_params(self, **params: Value) -> Self:

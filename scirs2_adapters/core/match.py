@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .fields import Value
@@ -21,15 +21,9 @@ class OptaxState:
     unless: tuple[str, ...] = ()
 
 
+#: Values and traits; `eps` is a field, which not every rule has.
 CONVENTIONS: dict[str, dict[str, Value]] = {
     "torch": {},
     "optax": {"max_corrected": True, "moduli": True},
     "keras": {"eps": 1e-7, "decay": "decoupled", "lr_in_buffer": True},
 }
-#: Those that are a field, which not every rule has; the others are traits.
-_FIELDS = ("eps",)
-
-
-def conventions(match: str, fields: Container[str]) -> dict[str, Value]:
-    """The values and traits that this framework gives to a rule with these fields."""
-    return {k: v for k, v in CONVENTIONS[match].items() if k in fields or k not in _FIELDS}

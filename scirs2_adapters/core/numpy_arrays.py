@@ -8,6 +8,7 @@ more than its numbers do (a mask, a unit), so it is refused and not taken for a 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -115,15 +116,12 @@ def _refuse_subclass(call: str, name: str, x: object) -> None:
 def refuse_shared(call: str, params: Mapping[Hashable, np.ndarray]) -> None:
     """Arrays that overlap in memory would be stepped twice, by threads that know nothing of each other."""
     widest, end = None, -1
-    for start, stop, key in sorted(((*byte_bounds(p), key) for key, p in params.items() if p.size), key=_span):
+    spans = ((*byte_bounds(p), key) for key, p in params.items() if p.size)
+    for start, stop, key in sorted(spans, key=itemgetter(0, 1)):
         if start < end and np.shares_memory(params[widest], params[key]):
             worded = f"must not share memory with params[{widest!r}]"
             raise bad_value(call, f"params[{key!r}]", worded, params[key], "Give each array once.")
         widest, end = (key, stop) if stop > end else (widest, end)
-
-
-def _span(bounds: tuple[int, int, Hashable]) -> tuple[int, int]:
-    return bounds[:2]
 
 
 def all_finite(arrays: Sequence[np.ndarray]) -> bool:
@@ -141,10 +139,10 @@ def thawed(container: Any) -> Any:
     """The container with a copy in place of every array that cannot be written: so arrays come out of a pickle whose
     buffers are a memory map, or another process' memory.
     """
-    pairs = items("HostOptimizer", "params", container)
-    copies = {k: np.array(p) for k, p in pairs if isinstance(p, np.ndarray) and not p.flags.writeable}
+    pairs = dict(items("HostOptimizer", "params", container))
+    copies = {k: np.array(p) for k, p in pairs.items() if isinstance(p, np.ndarray) and not p.flags.writeable}
     if copies and not isinstance(container, (MutableMapping, list)):
-        return dict(items("HostOptimizer", "params", container)) | copies
+        return pairs | copies
     for key, p in copies.items():
         container[key] = p
     return container

@@ -6,7 +6,6 @@ The arrays of a parameter are a list: the parameter, its gradient, then its slot
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -19,21 +18,8 @@ from .step.plan import grouped
 from .step.protocols import KernelEntry, Model
 
 ParamArrays = list[np.ndarray]
+AllArrays = Sequence[ParamArrays]
 _GRADIENT = 1
-
-
-class ArrayExecutor(Protocol):
-    """Steps the parameters that it was made for."""
-
-    def run(
-        self,
-        arrays: Sequence[ParamArrays],
-        scalars: Sequence[Scalars],
-        rows: list[int],
-        model: Model,
-        threads: int | None,
-    ) -> Mapping[str, float]:
-        """One step in place. `rows` says which row of `scalars` each parameter takes; returns the model's numbers."""
 
 
 class KernelExecutor:
@@ -45,21 +31,15 @@ class KernelExecutor:
         planned = plan(entries)
         self._batches, self._positions = [b for b, _ in planned], [positions for _, positions in planned]
         self._tables = [np.zeros((len(p), len(b.arrays)), dtype=np.int64) for b, p in planned]
-        self._addresses = [np.empty(0, dtype=np.int64)] * len(entries)
-        for table, positions in zip(self._tables, self._positions, strict=True):
-            for row, i in enumerate(positions):
-                self._addresses[i] = table[row]
+        pairs = zip(self._tables, self._positions, strict=True)
+        addresses = {i: table[row] for table, positions in pairs for row, i in enumerate(positions)}
+        self._addresses = [addresses[i] for i in range(len(entries))]
         self._rows: list[int] = []
 
     def run(
-        self,
-        arrays: Sequence[ParamArrays],
-        scalars: Sequence[Scalars],
-        rows: list[int],
-        model: Model,
-        threads: int | None,
-    ) -> Mapping[str, float]:
-        """One step in place."""
+        self, arrays: AllArrays, scalars: Sequence[Scalars], rows: list[int], model: Model, threads: int | None
+    ) -> Model:
+        """One step in place. `rows` says which row of `scalars` each parameter takes; returns the model's numbers."""
         copies = self._write_addresses(arrays)
         if rows != self._rows:
             self._assign(rows)
@@ -78,7 +58,7 @@ class KernelExecutor:
             self._used.append(used)
             self._batch_rows.append(index if len(used) > 1 else None)
 
-    def _write_addresses(self, arrays: Sequence[ParamArrays]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _write_addresses(self, arrays: AllArrays) -> list[tuple[np.ndarray, np.ndarray]]:
         """Writes the address of each array; returns those to be copied back, because no kernel can walk them."""
         copies = []
         for addresses, current in zip(self._addresses, arrays, strict=True):
@@ -104,22 +84,15 @@ class NumpyExecutor:
         ]
 
     def run(
-        self,
-        arrays: Sequence[ParamArrays],
-        scalars: Sequence[Scalars],
-        rows: list[int],
-        model: Model,
-        threads: int | None,
-    ) -> Mapping[str, float]:
-        """One step in place."""
-        del threads
+        self, arrays: AllArrays, scalars: Sequence[Scalars], rows: list[int], model: Model, threads: int | None
+    ) -> Model:
+        """One step in place, as `KernelExecutor.run`."""
         for program, positions in self._positions.items():
             leaves = [{**self._load(i, arrays[i]), **model} for i in positions]
             results = reference.step(program, leaves, [scalars[rows[i]] for i in positions])
             for i, result in zip(positions, results, strict=True):
                 self._store(i, arrays[i], result)
-            last = results[-1]
-            model = {n: float(last[n]) for n in model}
+            model = {name: float(results[-1][name]) for name in model}
         return model
 
     def _load(self, i: int, arrays: ParamArrays) -> dict[str, np.ndarray]:
@@ -131,3 +104,6 @@ class NumpyExecutor:
         for k, ((name, dtype), x) in enumerate(zip(self._dtypes[i], arrays, strict=True)):
             if k != _GRADIENT:
                 x[...] = storage.store(np.asarray(result[name]), dtype)
+
+
+ArrayExecutor = KernelExecutor | NumpyExecutor

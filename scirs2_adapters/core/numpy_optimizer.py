@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +30,8 @@ _STEP = f"{_CALL}.step"
 THREADS = Field(None, "", "must be None or a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
 SKIP = flag(False, "")
 OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite")
-
-
-class CheckedMemory(NamedTuple):
-    """The slots of a parameter that have been checked: name, array and shape, and the arrays alone."""
-
-    triples: list[tuple[str, np.ndarray, tuple[int, ...]]]
-    arrays: list[np.ndarray]
+#: The slots of a parameter that have been checked: name, array and shape, and the arrays alone.
+CheckedMemory = tuple[list[tuple[str, np.ndarray, tuple[int, ...]]], ParamArrays]
 
 
 class HostOptimizer:
@@ -74,7 +69,9 @@ class HostOptimizer:
         layout: str = OUTPUTS_FIRST,
         skip_nonfinite: bool = False,
     ) -> None:
-        self.rule = _rule(rule)
+        self.rule = get(rule)() if isinstance(rule, str) else rule
+        if not isinstance(self.rule, Rule):
+            raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", rule)
         check_path(_CALL, kernel)
         self.threads = THREADS.check(_CALL, "threads", threads)
         self.skip_nonfinite = SKIP.check(_CALL, "skip_nonfinite", skip_nonfinite)
@@ -93,15 +90,14 @@ class HostOptimizer:
         """Before the first step; which rule steps which array is said once."""
         self.state: memory.Memory = {}
         self._entries: dict[Hashable, ParamEntry] = {}
-        self._executor: ArrayExecutor | None = None
+        self._form: object = None  # of the step that the executor was made for
         self.route(self.state)
         self._decide()
         routing.say(_CALL, [(self.rule, leaf) for leaf in self._leaves.values()])
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
-        self.model = {s.name: float(s.initial_value(self.rule)) for s in self.rule.model_slots()}
+        self.model = self._fresh_model()
         self.skipped_steps = 0
         self._checked: dict[Hashable, CheckedMemory] = {}
-        self._form: tuple[list[Hashable], list[np.dtype]] = ([], [])
 
     def route(self, state: Mapping[Hashable, Iterable[str]]) -> None:
         """Which rule steps which array, by which program: as long as no hyperparameter changes. Memory settles it."""
@@ -109,7 +105,7 @@ class HostOptimizer:
         self._leaves = {key: leaf.holding(state.get(key, leaf.held)) for key, leaf in self._leaves.items()}
         self._entries = {key: param_entry(i, self.rule, leaf) for i, (key, leaf) in enumerate(self._leaves.items())}
         if programs != [entry.program for entry in self._entries.values()]:
-            self._executor = None
+            self._form = None
 
     def _decide(self) -> None:
         """Which path steps them, for as long as no structure changes."""
@@ -117,7 +113,7 @@ class HostOptimizer:
             entry.program.kernel_obstacle or kernel_obstacle(self._dtypes(key, entry.leaf.dtype))
             for key, entry in self._entries.items()
         ]
-        self._executor = None
+        self._form = None
         self._by_kernel = choose_paths(_CALL, [self.kernel] * len(obstacles), obstacles, one_path=True)[0]
 
     def _dtypes(self, key: Hashable, gradient: str) -> dict[str, str]:
@@ -137,9 +133,10 @@ class HostOptimizer:
         self._decide()
         self._checked = {}
         self.state = {key: memory.fitting_slots(slots, self.fresh(key)) for key, slots in self.state.items()}
-        self.model = {
-            s.name: self.model.get(s.name, float(s.initial_value(self.rule))) for s in self.rule.model_slots()
-        }
+        self.model = {name: self.model.get(name, x) for name, x in self._fresh_model().items()}
+
+    def _fresh_model(self) -> dict[str, float]:
+        return {s.name: float(s.initial_value(self.rule)) for s in self.rule.model_slots()}
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
@@ -210,13 +207,13 @@ class HostOptimizer:
             if key not in self.state:
                 self.state[key] = self.fresh(key)
             slots, checked = self.state[key], self._checked.get(key)
-            for name, x, shape in checked.triples if checked else ():
+            for name, x, shape in checked[0] if checked else ():
                 if slots.get(name) is not x or x.shape != shape or not x.flags.writeable:
                     checked = None
                     break
             if checked is None:
                 checked = self._checked[key] = self._check_memory(key)
-            arrays.append([p, g, *checked.arrays])
+            arrays.append([p, g, *checked[1]])
             if p.dtype not in door.DTYPES or g.dtype not in door.DTYPES:
                 arrays[-1][:2] = carried(p), carried(g)
         return arrays
@@ -231,30 +228,31 @@ class HostOptimizer:
                 raise bad_value(_STEP, place, worded, x)
             door.check_writeable(_STEP, place, x)
             triples.append((name, x, x.shape))
-        return CheckedMemory(triples, [x for _, x, _ in triples])
+        return triples, [x for _, x, _ in triples]
 
     def fresh(self, key: Hashable) -> dict[str, np.ndarray]:
         """The memory of a parameter before its first step."""
         entry, dtypes, slots = self._entries[key], self._dtypes(key, "float32"), {}
         for s in entry.program.slots:
-            if s.extent is not Extent.MODEL:
-                carrier = storage.STORAGES[dtypes[s.name]].carrier
-                slots[s.name] = np.zeros(s.shape(entry.leaf.shape), dtype=carrier)
-            if s.extent is not Extent.MODEL and s.initial is not None:
-                copied = s.initial == "parameter"
-                p = storage.load(carried(self.params[key]), entry.leaf.dtype) if copied else None
-                first = np.asarray(s.initial_value(entry.rule)) if p is None else p
-                slots[s.name][...] = storage.store(first, dtypes[s.name])
+            if s.extent is Extent.MODEL:
+                continue
+            slots[s.name] = np.zeros(s.shape(entry.leaf.shape), storage.STORAGES[dtypes[s.name]].carrier)
+            if s.initial == "parameter":
+                p = storage.load(carried(self.params[key]), entry.leaf.dtype)
+                slots[s.name][...] = storage.store(p, dtypes[s.name])
+            elif s.initial is not None:
+                slots[s.name][...] = storage.store(np.asarray(s.initial_value(entry.rule)), dtypes[s.name])
         return slots
 
     def _executor_of(self, keys: list[Hashable], grads: Sequence[np.ndarray]) -> ArrayExecutor:
         """The executor of a step over these arrays: that of the last step if nothing has changed."""
         form = (keys, [g.dtype for g in grads])
-        if self._executor is None or form != self._form:
+        if form != self._form:
             dtypes = [self._dtypes(k, storage.name(g.dtype)) for k, g in zip(keys, grads, strict=True)]
             members = [self._entries[k] for k in keys]
             entries = [(e.program, e.leaf.shape, d) for e, d in zip(members, dtypes, strict=True)]
-            self._executor, self._form = (KernelExecutor if self._by_kernel else NumpyExecutor)(entries), form
+            self._executor: ArrayExecutor = (KernelExecutor if self._by_kernel else NumpyExecutor)(entries)
+            self._form = form
         return self._executor
 
     def explain(self) -> str:
@@ -289,9 +287,3 @@ class HostOptimizer:
 
 def _scalars(entry: ParamEntry, t: int) -> Scalars:
     return {**entry.rule.scalars(HOST_SCALARS, t), **entry.rule.leaf_coefficients(entry.leaf)}
-
-
-def _rule(rule: Rule | str) -> Rule:
-    if isinstance(rule_object := get(rule)() if isinstance(rule, str) else rule, Rule):
-        return rule_object
-    raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", rule)

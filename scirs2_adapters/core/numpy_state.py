@@ -12,12 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import routing
 from .errors import bad_type, bad_value
 from .fields import Field
 from .numpy_arrays import Parameters
-from .ops import HOST_SCALARS
-from .program.recorded import record
+from .program.recorded import first_coefficients, record
 from .rule import Rule
 from .slots import Leaf
 from .step import reference as plain
@@ -83,12 +81,18 @@ def fitting(optimizer: Remembering, call: str, given: Saved, strict: bool) -> Sa
     which rule steps what.
     """
     _check_head(optimizer, call, given)
-    optimizer.route(routing.slots_of(optimizer.params, given["state"]))
+    optimizer.route(_slots_of(optimizer.params, given["state"]))
     try:
         return _taken(optimizer, call, given, strict)
     except (ValueError, TypeError):
-        optimizer.route(routing.slots_of(optimizer.params, optimizer.state))
+        optimizer.route(_slots_of(optimizer.params, optimizer.state))
         raise
+
+
+def _slots_of(keys: Iterable[Hashable], state: Mapping[Hashable, object]) -> dict[Hashable, tuple[str, ...]]:
+    """The names of the slots that each parameter has in a state, which may be a foreign one."""
+    entries = {k: state.get(k) for k in keys}
+    return {k: tuple(entry) if isinstance(entry, Mapping) else () for k, entry in entries.items()}
 
 
 def _taken(optimizer: Remembering, call: str, given: Saved, strict: bool) -> Saved:
@@ -140,8 +144,7 @@ def _remembered(rule: Rule) -> dict[str, np.ndarray]:
         for s in rule.slots(leaf)
     }
     arrays = {"p": p, "g": np.array([[0.5, -2.0], [3.0, 0.25], [-1.0, 4.0]]), **slots}
-    scalars = {**rule.scalars(HOST_SCALARS, 1), **rule.leaf_coefficients(leaf)}
-    (new,) = plain.step(record(rule, leaf), [arrays], [scalars])
+    (new,) = plain.step(record(rule, leaf), [arrays], [first_coefficients(rule, leaf)])
     return {n: np.asarray(new[n]) for n in slots}
 
 

@@ -61,21 +61,18 @@ class Ops:
 ELEMENTWISE = ("sqrt", "abs", "sign", "maximum", "minimum", "where")
 OPERATORS = ("add", "sub", "mul", "div", "neg", "gt", "ge", "lt", "le")
 FORMULA_NAMES = (*ELEMENTWISE, "mean", "norm", "total", "matrix")
-MATRIX_NAMES = (*ELEMENTWISE, "sum", "mean", "matmul", "transpose", "reshape", "permute")
 
 
 def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
 
+def _where(condition: bool, a: Scalar, b: Scalar) -> Scalar:
+    return a if condition else b
+
+
 #: Scalar mathematics for `coefficients` on the host: python's own float64. Adapters that trace pass the same names of
 #: their framework.
 HOST_SCALARS = SimpleNamespace(
-    sqrt=math.sqrt,
-    exp=math.exp,
-    log=_log,
-    expm1=math.expm1,
-    maximum=max,
-    minimum=min,
-    where=lambda condition, a, b: a if condition else b,
+    sqrt=math.sqrt, exp=math.exp, log=_log, expm1=math.expm1, maximum=max, minimum=min, where=_where
 )

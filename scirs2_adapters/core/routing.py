@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from .rule import Rule, name_of
 from .slots import Leaf
 
-Key = TypeVar("Key", bound=Hashable)
 log = logging.getLogger("scirs2")
-
-
-def slots_of(keys: Iterable[Key], state: Mapping[Key, object]) -> dict[Key, tuple[str, ...]]:
-    """The names of the slots that each parameter has in a state, which may be a foreign one."""
-    entries = {k: state.get(k) for k in keys}
-    return {k: tuple(entry) if isinstance(entry, Mapping) else () for k, entry in entries.items()}
 
 
 def explained(pairs: Sequence[tuple[Rule, Leaf]]) -> list[str]:

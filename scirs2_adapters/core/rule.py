@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
-from .declaration import check_names
 from .document import document, numpy_example
-from .errors import bad_type
+from .errors import bad_type, did_you_mean
 from .fields import Field, flag, nonnegative, rate
 from .formats import DITHER, dither
 from .hyperparameters import Hyperparameters
@@ -25,7 +24,7 @@ from .match import OptaxState
 from .matrix import Matrix
 from .ops import Array, Scalar, Scalars
 from .program.explain import explained
-from .slots import LAST, Axes, Extent, Leaf, Slot, refusal, without_blocks
+from .slots import EPSILON, LAST, Axes, Extent, Leaf, Slot, without_blocks
 
 #: The slots of a formula and the names of the coefficients that it uses.
 Roles = tuple[tuple[Slot, ...], tuple[str, ...]]
@@ -74,13 +73,28 @@ class Rule(Hyperparameters):
     needs_closure: bool = False
 
     def __init_subclass__(cls, **traits: object) -> None:
-        check_names(cls, traits, cls.matches, cls.roles()[0] if hasattr(cls, "update") else ())
+        cls._check_names(traits)
         for trait, value in traits.items():
             setattr(cls, trait, value)
         super().__init_subclass__()
         cls.text = vars(cls).get("__doc__")
         if hasattr(cls, "update") or hasattr(cls, "wrap") or cls.needs_closure:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
+
+    @classmethod
+    def _check_names(cls, traits: Iterable[str]) -> None:
+        """Refuse a trait, an entry of `matches` or a first value that the rule does not have: nothing would read it."""
+        call, trait_role, role = cls.__name__, "a trait of `Rule`", "a field of the rule that is its start"
+        places = [(f"class {call}(..., {trait}=...)", trait, trait_role) for trait in traits]
+        for framework, row in cls.matches.items():
+            places += [(f'{call}.matches["{framework}"]', name, "a field or trait of the rule") for name in row]
+        for slot in cls.roles()[0] if hasattr(cls, "update") else ():
+            if isinstance(slot.initial, str) and slot.initial != "parameter":
+                places.append((f"{call}.update({slot.name}: ...)", slot.initial, role))
+        for place, name, role in places:
+            if not hasattr(cls, name):
+                known = [n for n in dir(cls) if not n.startswith("_")]
+                raise TypeError(f"`{place}` names {name!r}, which must be {role}. {did_you_mean(name, known)}".strip())
 
     #: Where optax has an optimizer of this name: the class of its state, if that is one class.
     optax_state: ClassVar[OptaxState | None] = None
@@ -99,25 +113,32 @@ class Rule(Hyperparameters):
     update: Callable[..., Array | tuple[Array, ...]]
 
     def refuses(self, leaf: Leaf) -> str | None:
-        """What a parameter must be that this one is not, or None."""
-        return refusal(leaf, self.moduli, getattr(self, self.first_step, None))
+        """What a parameter must be that this one is not, or None: real, where complex numbers have no meaning, and of
+        numbers fine enough for first steps of this size.
+        """
+        if leaf.complex and self.moduli is None:
+            return "must have real parameters under this `match`"
+        first_step, least = getattr(self, self.first_step, None), EPSILON.get(leaf.dtype, 0.0)
+        if leaf.dtype in ("float16", "bfloat16") and isinstance(first_step, (int, float)) and first_step < least:
+            return (
+                "must have float32 parameters, as master weights are, or a first estimate of the distance of at least "
+                f"{least:g}: its first steps are of that size, and smaller ones would be lost to rounding"
+            )
+        return None
 
     # -- what it may state of one parameter apart from others: scalars, axes, another rule that steps it. A parameter
     # that has slots of one of the two rules stays with it under any name, so that a new name drops no state.
 
     def leaf_coefficients(self, leaf: Leaf) -> Scalars:
         """Scalars that depend on a parameter's shape or dtype; most rules have none."""
-        del leaf
         return {}
 
     def axes(self, leaf: Leaf) -> Axes:
         """The two axes, counted from the end, that rows and columns are of: `xp.mean(x, -1)` is over the second one."""
-        del leaf
         return LAST
 
     def view(self, leaf: Leaf) -> Matrix | None:
         """Which axes `xp.matrix` takes for those of a matrix; None where they are the last two, and all there are."""
-        del leaf
         return None
 
     def other(self) -> Rule:
@@ -126,17 +147,14 @@ class Rule(Hyperparameters):
 
     def misfit(self, leaf: Leaf) -> str:
         """Why this rule cannot step the parameter, in a few words; empty if it can."""
-        del leaf
         return ""
 
     def unwanted(self, leaf: Leaf) -> str:
         """Why this rule should not step the parameter, though it could; empty if it should."""
-        del leaf
         return ""
 
     def doubts(self, leaves: Sequence[Leaf]) -> list[str]:
         """What may be wrong in how these parameters are stepped, with the way out."""
-        del leaves
         return []
 
     # -- derived

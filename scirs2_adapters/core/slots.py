@@ -109,21 +109,6 @@ class Leaf:
         return replace(self, held=frozenset(slots))
 
 
-def refusal(leaf: Leaf, moduli: bool | None, first_step: object) -> str | None:
-    """What a parameter must be that this one is not, or None: real, where complex numbers have no meaning, and of
-    numbers fine enough for first steps of this size.
-    """
-    if leaf.complex and moduli is None:
-        return "must have real parameters under this `match`"
-    least = EPSILON.get(leaf.dtype, 0.0)
-    if leaf.dtype in ("float16", "bfloat16") and isinstance(first_step, (int, float)) and first_step < least:
-        return (
-            "must have float32 parameters, as master weights are, or a first estimate of the distance of at least "
-            f"{least:g}: its first steps are of that size, and smaller ones would be lost to rounding"
-        )
-    return None
-
-
 def slot(
     present_if: str | None = None,
     initial: str | None = None,

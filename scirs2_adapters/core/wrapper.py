@@ -17,9 +17,12 @@ from .errors import bad_type
 from .fields import Field, Value
 from .matrix import Matrix
 from .ops import Array, Scalar, Scalars
+from .registry import get, is_listed
 from .rule import Rule
 from .slots import Axes, Leaf, Slot
 from .synonyms import unknown_argument
+
+_BASE = "must be the name of an optimizer that wraps no other nor needs a closure, or such a rule as AdamW()"
 
 
 class Wrapper(Rule):
@@ -56,15 +59,12 @@ class Wrapper(Rule):
             base = base.replace(**changes) if changes else base
         else:
             base = base.build(base_values, match=match, spell=spell, call=call)
-        self._surround(base)
-        self.check(spell, call)
-
-    def _surround(self, base: Rule) -> None:
-        """Take over the hyperparameters of the base, and those of its traits that are the same around it."""
+        # taken over are the hyperparameters of the base, and those of its traits that are the same around it
         vars(self).update({k: getattr(base, k) for k in base.fields})
         vars(self).update(base=base, match=base.match, fields={**type(self).fields, **base.fields})
         sparse = base.sparse if base.sparse == "exact" else None
         vars(self).update(decay="inside", time_dependence="step", sparse=sparse, moduli=base.moduli)
+        self.check(spell, call)
 
     @classmethod
     def fields_with(cls, base: object = None) -> dict[str, Field]:
@@ -76,16 +76,10 @@ class Wrapper(Rule):
         of both under one name.
         """
         base = cls.default_base if base is None else base
-        if isinstance(base, str):
-            from .registry import get
-
-            base = get(base)
+        base = get(base) if isinstance(base, str) else base
         kind = base if isinstance(base, type) else type(base)
         if not issubclass(kind, Rule) or issubclass(kind, Wrapper) or kind.needs_closure:
-            worded = (
-                "must be the name of an optimizer that wraps no other nor needs a closure, or such a rule as AdamW()"
-            )
-            raise bad_type(call, "base", worded, base)
+            raise bad_type(call, "base", _BASE, base)
         return base  # type: ignore[return-value]  # by `kind`
 
     def wrap_coefficients(self, math: SimpleNamespace, t: Scalar) -> Scalars:
@@ -148,8 +142,6 @@ class Wrapper(Rule):
 
     def get_config(self) -> dict[str, Value]:
         own = {k: getattr(self, k) for k in type(self).fields}
-        from .registry import is_listed
-
         base = type(self.base)
         named = is_listed(base)  # type: ignore[arg-type]  # classes are hashable
         return {"base": base.name if named else base, **own, **self.base.get_config()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -20,31 +19,19 @@ class Watch:
 
     def __init__(self, steps: int, emit: Emit) -> None:
         self._every = max(1, steps // SNAPSHOTS)
-        self._emit, self._step, self._snapshots = emit, 0, list[np.ndarray]()
-        self.last: list[np.ndarray] = []
-
-    def start(self, parameters: Sequence[np.ndarray]) -> None:
-        """Keep the parameters before the first step."""
-        self._keep(parameters)
+        self._emit, self._step = emit, 0
+        self.snapshots: list[np.ndarray] = []
 
     def __call__(self, loss: float, parameters: Callable[[], Sequence[np.ndarray]]) -> None:
         """One step is done; `parameters` is called only if a snapshot is due."""
         self._step += 1
         self._emit("step", step=self._step, loss=loss)
         if self._step % self._every == 0:
-            self._keep(parameters())
+            self.keep(parameters())
 
-    def finish(self, parameters: Sequence[np.ndarray]) -> None:
-        """Keep the parameters after the last step."""
-        self._keep(parameters)
-
-    def save(self, file: Path) -> None:
-        """Write the snapshots, one a row."""
-        np.save(file, np.stack(self._snapshots))
-
-    def _keep(self, parameters: Sequence[np.ndarray]) -> None:
-        self.last = [np.array(p, dtype=np.float32) for p in parameters]
-        self._snapshots.append(np.concatenate([p.ravel() for p in self.last]))
+    def keep(self, parameters: Sequence[np.ndarray]) -> None:
+        """Copy the parameters, also before the first step and after the last one."""
+        self.snapshots.append(np.concatenate([np.ravel(p) for p in parameters], dtype=np.float32))
 
 
 class Adapter(ABC):
@@ -64,8 +51,8 @@ class Adapter(ABC):
         """Train from the first weights over all batches; return final loss and accuracy."""
 
     @abstractmethod
-    def steppers(self, optimizer: str) -> tuple[Step, Step]:
-        """Two functions that make one optimizer step on the demo's model: ours, and the framework's own."""
+    def stepper(self, optimizer: str, kind: str) -> Step:
+        """A function that makes one optimizer step on the demo's model."""
 
 
 class DigitsAdapter(Adapter):

@@ -17,7 +17,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import require
+from scirs2_adapters.core.fields import Value
+from scirs2_adapters.core.registry import get
 
 #: The optimizers of the demo by the core's names. Each adapter spells them in its framework's words.
 HYPER: Final = {
@@ -26,18 +29,19 @@ HYPER: Final = {
 }
 #: The module of each adapter, in the order of the table.
 MODULES: Final = {
-    "torch": "torch_digits",
-    "tf": "keras_digits",
-    "jax": "jax_digits",
-    "sklearn": "sklearn_digits",
-    "hf": "hf_text",
-}
+    "torch": "torch_digits", "tf": "keras_digits", "jax": "jax_digits", "sklearn": "sklearn_digits", "hf": "hf_text",
+}  # fmt: skip
 SIZES: Final = (64, 64, 32, 10)
 BATCH: Final = 64
 SNAPSHOTS: Final = 30
 #: Of the standard library's own source; whichever of them an interpreter ships.
 SOURCES: Final = ("argparse", "ast", "dataclasses", "difflib", "enum", "inspect", "pathlib", "subprocess", "typing")
 WINDOW: Final = 64
+
+
+def hyper(optimizer: str, names: ArgumentNames) -> dict[str, Value]:
+    """The hyperparameters of an optimizer in a framework's words."""
+    return names.to_framework(HYPER[optimizer], get(optimizer).fields)
 
 
 @dataclass(frozen=True)

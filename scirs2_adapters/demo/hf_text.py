@@ -7,52 +7,27 @@ optimizer, and the gap is the distance of the Trainer's parameters from those.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
-from scirs2_adapters import torch as ours
+from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.hf import optim
+from scirs2_adapters.torch import AdamW, Lion
 
 from .adapter import Adapter as Base
 from .adapter import Step, Watch
-from .data import HYPER, WINDOW, Settings, read_text
+from .data import HYPER, WINDOW, Settings, hyper, read_text
 
 BATCH = 16
-
-
-class _LossOfStep(TrainerCallback):
-    def __init__(self, watch: Watch, arrays: Callable[[], list[np.ndarray]]) -> None:
-        self._watch, self._arrays = watch, arrays
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float],
-        **rest: object,
-    ) -> None:
-        del args, state, control, rest
-        if "loss" in logs:
-            self._watch(float(logs["loss"]), self._arrays)
 
 
 class Adapter(Base):
     """A GPT-2 of two layers that reads characters."""
 
-    COUNTERPARTS = {"adamw": 'TrainingArguments(optim="adamw_torch")'}
+    COUNTERPARTS = {"adamw": 'optim="adamw_torch"'}
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -66,27 +41,23 @@ class Adapter(Base):
 
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
         model = self._model()
-        watch.start(_arrays(model))
+        watch.keep(_arrays(model))
         with tempfile.TemporaryDirectory() as folder:
             trainer = self._trainer(model, optimizer, kind, folder)
             if kind == "reference":
                 self._loop(trainer, optimizer, watch)
             else:
-                trainer.add_callback(_LossOfStep(watch, lambda: _arrays(model)))
+                trainer.watch = watch
                 trainer.train()
-        watch.finish(_arrays(model))
+        watch.keep(_arrays(model))
         return self._score(model)
 
-    def steppers(self, optimizer: str) -> tuple[Step, Step]:
-        return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
-
-    def _stepper(self, optimizer: str, kind: str) -> Step:
+    def stepper(self, optimizer: str, kind: str) -> Step:
         model = self._model()
         for p in model.parameters():
             p.grad = torch.randn_like(p)
         with tempfile.TemporaryDirectory() as folder:
-            step: Step = self._trainer(model, optimizer, kind, folder).create_optimizer().step
-        return step
+            return self._trainer(model, optimizer, kind, folder).create_optimizer().step
 
     def _model(self) -> GPT2LMHeadModel:
         torch.manual_seed(self.settings.seed)
@@ -94,7 +65,7 @@ class Adapter(Base):
         size = {"n_layer": 2, "n_head": 2, "n_embd": 64, "n_positions": WINDOW, "vocab_size": self.text.vocabulary}
         return GPT2LMHeadModel(GPT2Config(bos_token_id=0, eos_token_id=0, **size, **silent))
 
-    def _trainer(self, model: GPT2LMHeadModel, optimizer: str, kind: str, folder: str) -> Trainer:
+    def _trainer(self, model: GPT2LMHeadModel, optimizer: str, kind: str, folder: str) -> _InOrder:
         h = HYPER[optimizer]
         args = TrainingArguments(
             folder, max_steps=self.settings.text_steps, per_device_train_batch_size=BATCH, optim="adamw_torch",
@@ -104,19 +75,14 @@ class Adapter(Base):
         changed = {} if kind == "own" else {"optimizer_cls_and_kwargs": optim(optimizer, args)}
         trainer = _InOrder(model, args, train_dataset=self._data, **changed)
         trainer.model_accepts_loss_kwargs = False  # the mean over the batch, as everywhere; not a sum by a count
-        for callback in list(trainer.callback_handler.callbacks):
-            if type(callback).__name__ == "PrinterCallback":
-                trainer.remove_callback(callback)
         return trainer
 
     def _loop(self, trainer: Trainer, optimizer: str, watch: Watch) -> None:
-        h, decayed = HYPER[optimizer], set(trainer.get_decay_parameter_names(trainer.model))
-        groups: list[dict[str, Any]] = [{"params": [], "weight_decay": wd} for wd in (h["weight_decay"], 0.0)]
+        words, decayed = hyper(optimizer, TORCH), set(trainer.get_decay_parameter_names(trainer.model))
+        groups: list[dict[str, Any]] = [{"params": [], "weight_decay": wd} for wd in (words["weight_decay"], 0.0)]
         for name, p in trainer.model.named_parameters():
             groups[name not in decayed]["params"].append(p)
-        lr, betas = h["learning_rate"], (h["beta1"], h["beta2"])
-        lion = optimizer == "lion"
-        stepper = ours.Lion(groups, lr, betas) if lion else ours.AdamW(groups, lr, betas, h["eps"])
+        stepper = {"adamw": AdamW, "lion": Lion}[optimizer](groups, **words)
         trainer.model.train()
         for batch in trainer.get_train_dataloader():
             loss = trainer.model(**batch).loss
@@ -135,7 +101,14 @@ class Adapter(Base):
 
 
 class _InOrder(Trainer):
-    """Takes the windows in their order, as the other loop does."""
+    """Takes the windows in their order, as the other loop does, and reports to `watch` alone."""
+
+    watch: Watch
+
+    def log(self, logs: dict[str, float], *rest: object) -> None:
+        del rest
+        if "loss" in logs:
+            self.watch(float(logs["loss"]), lambda: _arrays(self.model))
 
     def _get_train_sampler(self, *args: object, **kwargs: object) -> torch.utils.data.Sampler:
         del args, kwargs
@@ -144,3 +117,12 @@ class _InOrder(Trainer):
 
 def _arrays(model: GPT2LMHeadModel) -> list[np.ndarray]:
     return [p.detach().numpy() for p in model.parameters()]
+
+
+def step_once(kernel: str) -> None:
+    """One step of our AdamW on this path."""
+    with tempfile.TemporaryDirectory() as folder:
+        cls, words = optim("adamw", TrainingArguments(folder, use_cpu=True, report_to=[]), kernel=kernel)
+    p = torch.nn.Parameter(torch.ones(8))
+    p.grad = torch.ones(8)
+    cls([p], **words).step()

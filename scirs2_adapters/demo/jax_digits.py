@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scirs2_adapters.jax import adamw, lion, step
+from scirs2_adapters import jax as ours
+from scirs2_adapters.core.argument_names import ArgumentNames
 
 from .adapter import DigitsAdapter, Step, Watch
-from .data import HYPER
+from .data import hyper
+
+OPTAX = ArgumentNames(names={"beta1": "b1", "beta2": "b2"})
 
 Arrays = list[jax.Array]
 #: (grads, state, params) -> (params, state)
@@ -37,17 +40,14 @@ class Adapter(DigitsAdapter):
         fast = jax.jit(train_step, donate_argnums=(0, 1))
         params = [jnp.array(p) for p in self.digits.initial]
         state = tx.init(params)
-        watch.start(self.digits.initial)
+        watch.keep(self.digits.initial)
         for x, y in self.digits.batches:
             params, state, loss = fast(params, state, x, y)
             watch(float(loss), functools.partial(_arrays, params))
-        watch.finish(_arrays(params))
-        return self.digits.score(watch.last)
+        watch.keep(_arrays(params))
+        return self.digits.score(_arrays(params))
 
-    def steppers(self, optimizer: str) -> tuple[Step, Step]:
-        return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
-
-    def _stepper(self, optimizer: str, kind: str) -> Step:
+    def stepper(self, optimizer: str, kind: str) -> Step:
         tx, update = self._optimizer(optimizer, kind)
         fast = jax.jit(lambda params, state, grads: update(grads, state, params), donate_argnums=(0, 1))
         grads = [jnp.array(g) for g in self.gradients]
@@ -61,16 +61,14 @@ class Adapter(DigitsAdapter):
         return one_step
 
     def _optimizer(self, optimizer: str, kind: str) -> tuple[optax.GradientTransformation, Update]:
-        h = HYPER[optimizer]
-        lr, b1, b2, decay = h["learning_rate"], h["beta1"], h["beta2"], h["weight_decay"]
-        if optimizer == "lion":
-            theirs, ours = optax.lion(lr, b1, b2, weight_decay=decay), lion(lr, b1, b2, weight_decay=decay)
-        else:
-            theirs = optax.adamw(lr, b1, b2, h["eps"], weight_decay=decay)
-            ours = adamw(lr, b1, b2, h["eps"], weight_decay=decay)
-        if kind == "own":
-            return theirs, functools.partial(_optax_step, theirs)
-        return ours, functools.partial(step, ours)
+        tx = getattr(optax if kind == "own" else ours, optimizer)(**hyper(optimizer, OPTAX))
+        return tx, functools.partial(_optax_step if kind == "own" else ours.step, tx)
+
+
+def step_once(kernel: str) -> None:
+    """One step of our adamw on this path."""
+    tx, p = ours.adamw(1e-3, kernel=kernel), jnp.ones(8)
+    jax.jit(lambda g, s, p: ours.step(tx, g, s, p))(p, tx.init(p), p)[0].block_until_ready()
 
 
 def _optax_step(

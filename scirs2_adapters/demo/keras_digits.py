@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from scirs2_adapters.adapters.tf.argument_names import KERAS
 from scirs2_adapters.tf import AdamW, Lion
 
 from .adapter import DigitsAdapter, Step, Watch
-from .data import BATCH, HYPER, SIZES
-
-
-class _LossOfBatch(keras.callbacks.Callback):
-    """Reports the loss of each batch; Keras would report the mean of all batches so far."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        del batch
-        self._watch(float(logs["loss"]), self.model.get_weights)
-        self.model.reset_metrics()
+from .data import BATCH, SIZES, hyper
 
 
 class Adapter(DigitsAdapter):
@@ -34,16 +21,23 @@ class Adapter(DigitsAdapter):
         model = self._model()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=self._optimizer(optimizer, kind), loss=loss)
-        watch.start(model.get_weights())
+
+        def report(batch: int, logs: dict[str, float]) -> None:
+            """The loss of this batch; Keras would report the mean of all batches so far."""
+            del batch
+            watch(float(logs["loss"]), model.get_weights)
+            model.reset_metrics()
+
+        watch.keep(model.get_weights())
         x, y = self.digits.x.reshape(-1, SIZES[0]), self.digits.y.reshape(-1)
-        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[_LossOfBatch(watch)])
-        watch.finish(model.get_weights())
-        return self.digits.score(watch.last)
+        callback = keras.callbacks.LambdaCallback(on_train_batch_end=report)
+        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[callback])
+        watch.keep(model.get_weights())
+        return self.digits.score(model.get_weights())
 
-    def steppers(self, optimizer: str) -> tuple[Step, Step]:
-        return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
+    def stepper(self, optimizer: str, kind: str) -> Step:
+        import tensorflow as tf
 
-    def _stepper(self, optimizer: str, kind: str) -> Step:
         variables = self._model().trainable_variables
         stepper = self._optimizer(optimizer, kind)
         stepper.build(variables)
@@ -62,10 +56,11 @@ class Adapter(DigitsAdapter):
         return model
 
     def _optimizer(self, optimizer: str, kind: str) -> keras.optimizers.Optimizer:
-        h = HYPER[optimizer]
-        arguments = {"beta_1": h["beta1"], "beta_2": h["beta2"], "weight_decay": h["weight_decay"]}
-        if optimizer == "adamw":
-            arguments["epsilon"] = h["eps"]
         own = {"adamw": keras.optimizers.AdamW, "lion": keras.optimizers.Lion}
         ours = {"adamw": AdamW, "lion": Lion}
-        return (own if kind == "own" else ours)[optimizer](learning_rate=h["learning_rate"], **arguments)
+        return (own if kind == "own" else ours)[optimizer](**hyper(optimizer, KERAS))
+
+
+def step_once(kernel: str) -> None:
+    """One step of our AdamW on this path."""
+    AdamW(kernel=kernel).apply([keras.ops.ones(8)], [keras.Variable(np.ones(8, "float32"))])

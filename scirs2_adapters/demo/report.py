@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from rich.table import Table
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
 #: How the adapters are called in public.
 TITLES: Final = {"torch": "PyTorch", "tf": "Keras", "jax": "JAX", "sklearn": "scikit-learn", "hf": "HF Trainer"}
@@ -88,17 +87,13 @@ def _row(report: Report, run: Run) -> list[str]:
     ratio = report.ratios.get(run.optimizer)
     return [
         TITLES[run.adapter],
-        _short(report.own[run.optimizer]) if own else OPTIMIZERS[run.optimizer],
+        report.own[run.optimizer] if own else OPTIMIZERS[run.optimizer],
         "its own" if own else f"{report.path} kernel" if report.path == "host" else report.path,
         f"{run.loss:.4f}",
         f"{run.accuracy:.2%}",
         "reference" if run.gap is None else f"{run.gap.max():.0e}" if run.gap.any() else "same bits",
         "" if own else "-" if ratio is None else f"{ratio:.2f}",
     ]
-
-
-def _short(name: str) -> str:
-    return name.replace("TrainingArguments(", "").replace("MLPClassifier(", "").rstrip(")")
 
 
 def explanation(reports: Sequence[Report], reference: str) -> str:
@@ -119,16 +114,10 @@ def explanation(reports: Sequence[Report], reference: str) -> str:
 
 def figure(reports: Sequence[Report], file: Path) -> None:
     """Loss curves above, distances to the reference below; one column for each problem and optimizer."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     runs = [(f, r) for f in reports for r in f.runs if r.trajectory]
     columns = [(text, o) for text in (False, True) for o in OPTIMIZERS if any(_in(r, text, o) for _, r in runs)]
-    drawing, axes = plt.subplots(
-        2, len(columns), figsize=(1 + 3.6 * len(columns), 6.2), squeeze=False, layout="constrained"
-    )
+    drawing = Figure(figsize=(1 + 3.6 * len(columns), 6.2), layout="constrained")
+    axes = drawing.subplots(2, len(columns), squeeze=False)
     for (text, optimizer), (top, bottom) in zip(columns, axes.T, strict=True):
         here = [(f, r) for f, r in runs if _in(r, text, optimizer)]
         top.set_title(f"{OPTIMIZERS[optimizer]}: {'GPT-2, source text' if text else 'MLP, digits'}")
@@ -138,12 +127,9 @@ def figure(reports: Sequence[Report], file: Path) -> None:
     axes[1, 0].set_ylabel("distance from the reference / path")
     drawing.legend(handles=_legend(runs), loc="outside lower center", ncols=7, frameon=False)
     drawing.savefig(file, dpi=120)
-    plt.close(drawing)
 
 
 def _legend(runs: Sequence[tuple[Report, Run]]) -> list[Line2D]:
-    from matplotlib.lines import Line2D
-
     adapters = dict.fromkeys(r.adapter for _, r in runs)
     colors = [Line2D([], [], color=_COLORS[adapter], lw=4, label=TITLES[adapter]) for adapter in adapters]
     styles = {"-": "our optimizer", ":": "the framework's own"}

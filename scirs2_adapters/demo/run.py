@@ -31,14 +31,10 @@ LIMIT: Final = 600
 #: All run on the CPU, where every framework multiplies matrices in full float32. All run in one thread, because in
 #: models so small threads wait for each other longer than they work.
 ENVIRONMENT: Final = {
-    "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "JAX_PLATFORMS": "cpu",
-    "KERAS_BACKEND": "tensorflow",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+    "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu",
+    "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3",
+    "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+}  # fmt: skip
 
 
 def run(adapters: Sequence[str], settings: Settings, console: Console) -> list[Report]:
@@ -62,15 +58,8 @@ def run(adapters: Sequence[str], settings: Settings, console: Console) -> list[R
 
 
 def _progress(console: Console) -> Progress:
-    loss = TextColumn("{task.fields[loss]}")
-    return Progress(
-        TextColumn("{task.description:<32}"),
-        BarColumn(28),
-        MofNCompleteColumn(),
-        loss,
-        TimeElapsedColumn(),
-        console=console,
-    )
+    name, loss = TextColumn("{task.description:<32}"), TextColumn("{task.fields[loss]}")
+    return Progress(name, BarColumn(28), MofNCompleteColumn(), loss, TimeElapsedColumn(), console=console)
 
 
 def _adapter(adapter: str, settings: Settings, progress: Progress) -> Report:
@@ -80,7 +69,8 @@ def _adapter(adapter: str, settings: Settings, progress: Progress) -> Report:
         for event in _events(adapter, settings, errors):
             _take(event, report, progress, task, settings)
     if report.exit_code:
-        report.trouble = f"its process ended with {report.exit_code}: {_last_line(log)} (all of it: {log})"
+        said = log.read_text(errors="replace").strip().splitlines() or ["without a word"]
+        report.trouble = f"its process ended with {report.exit_code}: {said[-1]} (all of it: {log})"
     progress.update(task, description=f"{TITLES[adapter]}: {'done' if not report.trouble else 'not run'}", loss="")
     progress.stop_task(task)
     return report
@@ -108,12 +98,13 @@ def _take(event: Event, report: Report, progress: Progress, task: TaskID, settin
             report.trouble, report.absent = event["why"], True
         case "adapter":
             report.own, report.path = event["own"], event["path"]
-            total = settings.of(report.adapter) * sum(map(len, event["runs"].values()))
-            progress.update(task, total=total)
+            progress.update(task, total=settings.of(report.adapter) * sum(map(len, event["runs"].values())))
         case "begin":
             run = Run(report.adapter, event["optimizer"], event["kind"])
             report.runs.append(run)
-            progress.update(task, description=f"{TITLES[report.adapter]}: {_label(report, run)}")
+            words = {"ours": "ours", "own": "its own", "reference": "torch loop"}
+            label = f"{TITLES[run.adapter]}: {OPTIMIZERS[run.optimizer]}, {words[run.kind]}"
+            progress.update(task, description=label)
         case "step":
             report.runs[-1].losses.append(event["loss"])
             progress.update(task, advance=1, loss=f"loss {event['loss']:.4f}")
@@ -124,13 +115,3 @@ def _take(event: Event, report: Report, progress: Progress, task: TaskID, settin
             report.ratios[event["optimizer"]] = event["ratio"]
         case "exit":
             report.exit_code = event["code"]
-
-
-def _label(report: Report, run: Run) -> str:
-    words = {"ours": "ours", "own": "its own", "reference": "torch loop"}
-    return f"{OPTIMIZERS[run.optimizer]}, {words[run.kind]}"
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "without a word"

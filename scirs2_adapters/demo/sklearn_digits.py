@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 
-from scirs2_adapters.sklearn import AdamW, Lion, MLPClassifier
+from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.sklearn import AdamW, LinearRegressor, Lion, MLPClassifier
 
 from .adapter import DigitsAdapter, Step, Watch
 from .data import BATCH, HYPER, SIZES
@@ -40,36 +41,32 @@ class _Own(_FixedStart, SklearnMLPClassifier):
 class Adapter(DigitsAdapter):
     """An `MLPClassifier` without its L2 term."""
 
-    COUNTERPARTS = {"adamw": 'MLPClassifier(solver="adam")'}
+    COUNTERPARTS = {"adamw": 'solver="adam"'}
 
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
         model = self._model(optimizer, kind)
-        watch.start(self.digits.initial)
+        watch.keep(self.digits.initial)
         for x, y in self.digits.batches:
             model.partial_fit(x, y, classes=range(SIZES[-1]))
             watch(float(model.loss_), lambda: _arrays(model))
-        watch.finish(_arrays(model))
-        return self.digits.score(watch.last)
+        watch.keep(_arrays(model))
+        return self.digits.score(_arrays(model))
 
-    def steppers(self, optimizer: str) -> tuple[Step, Step]:
-        return self._stepper(optimizer, "ours"), self._stepper(optimizer, "own")
-
-    def _stepper(self, optimizer: str, kind: str) -> Step:
+    def stepper(self, optimizer: str, kind: str) -> Step:
         model: Any = self._model(optimizer, kind)  # its `_optimizer` is private to scikit-learn
         model.partial_fit(self.digits.x[0], self.digits.y[0], classes=range(SIZES[-1]))
         grads = self.gradients[::2] + self.gradients[1::2]
         return lambda: model._optimizer.update_params(model.coefs_ + model.intercepts_, grads)
 
     def _model(self, optimizer: str, kind: str) -> _Ours | _Own:
-        h = dict(HYPER[optimizer])
-        common: dict[str, Any] = {"hidden_layer_sizes": SIZES[1:-1], "activation": "tanh"}
-        common |= {"alpha": 0.0, "batch_size": BATCH, "shuffle": False}
+        h = HYPER[optimizer]
+        words: dict[str, Any] = {"hidden_layer_sizes": SIZES[1:-1], "activation": "tanh", "alpha": 0.0}
+        words |= {"batch_size": BATCH, "shuffle": False}
         if kind == "own":
-            model = _Own(
-                learning_rate_init=h["learning_rate"], beta_1=h["beta1"], beta_2=h["beta2"], epsilon=h["eps"], **common
-            )
+            words |= {"learning_rate_init": h["learning_rate"], "beta_1": h["beta1"], "beta_2": h["beta2"]}
+            model = _Own(epsilon=h["eps"], **words)
         else:
-            model = _Ours(optimizer={"adamw": AdamW, "lion": Lion}[optimizer](**h), **common)
+            model = _Ours(optimizer={"adamw": AdamW, "lion": Lion}[optimizer](**h), **words)
         kernels, biases = self.digits.initial[::2], self.digits.initial[1::2]
         model.first = iter(list(zip(kernels, biases, strict=True)))
         return model
@@ -77,3 +74,10 @@ class Adapter(DigitsAdapter):
 
 def _arrays(model: _Ours | _Own) -> list[np.ndarray]:
     return [p for pair in zip(model.coefs_, model.intercepts_, strict=True) for p in pair]
+
+
+def step_once(kernel: str) -> None:
+    """One step of our AdamW on this path, and one of an estimator, which has no such argument: it is "auto"."""
+    x = np.ones((4, 2), np.float32)
+    HostOptimizer(AdamW(), [x.copy()], kernel=kernel).step([x])
+    LinearRegressor(optimizer=AdamW()).partial_fit(x, x[:, 0])

@@ -6,11 +6,14 @@ object a line; what frameworks print goes to standard error.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
+
+import numpy as np
 
 from scirs2_adapters.core.errors import MissingExtraError
 
@@ -35,29 +38,23 @@ def main() -> None:
     except MissingExtraError as error:
         emit("missing", why=str(error))
         return
-    emit(
-        "adapter",
-        runs={optimizer: adapter.kinds(optimizer) for optimizer in HYPER},
-        own=dict(adapter.COUNTERPARTS),
-        path=path_taken(name),
-    )
+    runs = {optimizer: adapter.kinds(optimizer) for optimizer in HYPER}
+    emit("adapter", runs=runs, own=dict(adapter.COUNTERPARTS), path=path_taken(name))
     for optimizer in HYPER:
         for kind in adapter.kinds(optimizer):
-            _run(name, adapter, optimizer, kind, emit)
+            _run(name, adapter, optimizer, kind, functools.partial(emit, optimizer=optimizer, kind=kind))
     for optimizer in adapter.COUNTERPARTS:
-        times = paired(*adapter.steppers(optimizer), rounds=settings.rounds, repeat=3)
-        emit("timed", optimizer=optimizer, **times._asdict())
+        ours, own = adapter.stepper(optimizer, "ours"), adapter.stepper(optimizer, "own")
+        emit("timed", optimizer=optimizer, ratio=paired(ours, own, rounds=settings.rounds, repeat=3).ratio)
 
 
 def _run(name: str, adapter: Adapter, optimizer: str, kind: str, emit: Emit) -> None:
-    watch = Watch(
-        adapter.settings.of(name), lambda event, **facts: emit(event, optimizer=optimizer, kind=kind, **facts)
-    )
-    emit("begin", optimizer=optimizer, kind=kind)
+    watch = Watch(adapter.settings.of(name), emit)
+    emit("begin")
     loss, accuracy = adapter.train(optimizer, kind, watch)
     file = Path(adapter.settings.output) / f"{name}-{optimizer}-{kind}.npy"
-    watch.save(file)
-    emit("done", optimizer=optimizer, kind=kind, loss=loss, accuracy=accuracy, trajectory=str(file))
+    np.save(file, np.stack(watch.snapshots))
+    emit("done", loss=loss, accuracy=accuracy, trajectory=str(file))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The command `scirs2`: what it prints, and what it says when something is missing or broken."""
 
+import ast
 import io
 from pathlib import Path
 
@@ -76,12 +77,18 @@ def test_an_unknown_adapter_is_refused_by_name() -> None:
     assert "Received: 'caffe'" in done.stderr
 
 
+@pytest.mark.parametrize("adapter", adapters())
+def test_the_examination_has_a_step_for_every_adapter(adapter: str) -> None:
+    tree = ast.parse((Path(probe.__file__).parent / f"{MODULES[adapter]}.py").read_text())
+    assert "step_once" in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
 def test_the_demo_and_the_examination_know_every_adapter() -> None:
-    assert set(MODULES) == set(TITLES) == set(probe._STEPS) == set(adapters())
+    assert set(MODULES) == set(TITLES) == set(adapters())
 
 
 def test_the_examination_steps_for_real() -> None:
-    adapter = doctor._examine("sklearn")
+    adapter = doctor.examine("sklearn")
     assert (adapter.missing, adapter.host, adapter.traced) == (None, None, None)
     assert adapter.works
 
@@ -89,7 +96,7 @@ def test_the_examination_steps_for_real() -> None:
 @pytest.mark.parametrize("broken_torch", [ABSENT], indirect=True, ids=["absent"])
 @pytest.mark.usefixtures("broken_torch")
 def test_the_examination_says_what_to_install() -> None:
-    adapter = doctor._examine("torch")
+    adapter = doctor.examine("torch")
     assert not adapter.works
     assert 'pip install "scirs2[torch]"' in str(adapter.missing)
 
@@ -97,7 +104,7 @@ def test_the_examination_says_what_to_install() -> None:
 @pytest.mark.parametrize("broken_torch", ["import os; os.abort()"], indirect=True, ids=["aborts"])
 @pytest.mark.usefixtures("broken_torch")
 def test_a_framework_that_crashes_is_reported_and_does_not_take_the_examination_along() -> None:
-    adapter = doctor._examine("torch")
+    adapter = doctor.examine("torch")
     assert str(adapter.missing).startswith("its process ended with -")
 
 

@@ -54,6 +54,10 @@ class OptimizerRequest:
         base = {"base": self.keywords["base"]} if "base" in self.keywords else {}
         return self.rule.build(base, match=self.keywords.get("match"), call=self.call)
 
+    def words_of_args(self) -> dict[str, str]:
+        """Core name -> the field of `TrainingArguments` that holds it, for this optimizer."""
+        return FROM_ARGS | FROM_ARGS_OF.get(self.rule.name, {})
+
     def with_keywords(self, keywords: Keywords) -> OptimizerRequest:
         return replace(self, keywords=self.keywords | keywords)
 
@@ -109,30 +113,18 @@ def offered() -> list[str]:
     return [name for name in names() if not trainer_obstacle(get(name))]
 
 
-def from_args(rule: type[Rule], fields: Mapping[str, Field], args: TrainingArguments) -> dict[str, object]:
-    """Core values that the arguments of a run set, checked under the names they have there."""
-    return {
-        core: fields[core].check("TrainingArguments", word, getattr(args, word))
-        for core, word in words_of(rule).items()
-    }
-
-
-def words_of(rule: type[Rule]) -> dict[str, str]:
-    """Core name -> the field of `TrainingArguments` that holds it, for this optimizer."""
-    return FROM_ARGS | FROM_ARGS_OF.get(rule.name, {})
-
-
 def settle(request: OptimizerRequest, args: TrainingArguments) -> Keywords:
-    """All keywords for the optimizer, of the run's arguments and of the user, which must not contradict each other."""
-    fields = request.fields()
-    values = from_args(request.rule, fields, args)
+    """All keywords for the optimizer, of the run's arguments and of the user, which must not contradict each other. The
+    former are checked under the names they have there.
+    """
+    fields, values = request.fields(), dict[str, object]()
+    for core, word in request.words_of_args().items():
+        values[core] = fields[core].check("TrainingArguments", word, getattr(args, word))
     for core, argument in FROM_ARGS.items():
         for call, word, value in _stated(request, core, fields):
             if not _same(value, values[core]):
-                worded = (
-                    f"must be left to `args.{argument}`, {values[core]!r} here, which the Trainer puts in its place"
-                )
-                raise bad_value(call, word, worded, value, f"Use `TrainingArguments({argument}={value!r})`.")
+                left = f"must be left to `args.{argument}`, {values[core]!r} here, which the Trainer puts in its place"
+                raise bad_value(call, word, left, value, f"Use `TrainingArguments({argument}={value!r})`.")
     complete = _complete_tuples(values | dict(request.values), request.preset(), fields)
     return TORCH.to_framework(complete, fields) | request.keywords
 

@@ -29,8 +29,6 @@ Optimizer = torch.optim.Optimizer
 Params: TypeAlias = Iterable[torch.Tensor] | Iterable[tuple[str, torch.Tensor]] | Iterable[Group]
 #: The method of a Trainer that answers with a class and keywords.
 Hook = Callable[[TrainingArguments, torch.nn.Module | None], tuple[type[Optimizer], Keywords]]
-#: A DeepSpeed configuration, which is JSON.
-DeepSpeedConfig: TypeAlias = Mapping[str, Any]
 #: Where some of the Trainer's hooks hand over parameters of their own choice. The Trainer takes the last of them.
 GROUPS = ("params", "model", "optimizer_dict")
 HOOK = "get_optimizer_cls_and_kwargs"
@@ -63,7 +61,7 @@ def built_by(cls: type[Optimizer], build: Callable[[Params, Keywords], Optimizer
 
 def completing(rule: Rule, cls: type[Optimizer]) -> type[Optimizer]:
     """What a hook answers: the class, or one that adds to the optimizer what the Trainer does not pass on."""
-    if calling_trainer() == (None, None) and not routes_by_name(rule):
+    if calling_trainer() == (None, None) and not rule.routes:
         return cls
     return built_by(cls, lambda params, keywords: complete(rule, cls(params, **keywords)))
 
@@ -77,15 +75,10 @@ def complete(rule: Rule, optimizer: Optimizer) -> Optimizer:
     for group in _groups_of_loss(trainer, model):
         if not listed & {id(p) for p in group["params"]}:
             optimizer.add_param_group(group)
-    if routes_by_name(rule):
+    if rule.routes:  # by name, perhaps
         name_parameters(optimizer, model)
     _clear_gradients(trainer, model, optimizer)
     return optimizer
-
-
-def routes_by_name(rule: Rule) -> bool:
-    """Whether the rule may step a parameter otherwise because of its name."""
-    return rule.routes
 
 
 def chosen_by(hook: Hook, args: TrainingArguments, model: torch.nn.Module | None) -> Keywords:
@@ -105,24 +98,20 @@ def _loss(trainer: Trainer) -> torch.nn.Module | None:
     return function if isinstance(function, torch.nn.Module) else None
 
 
-def _parameters_of_loss(trainer: Trainer, model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The parameters to train that the loss has and the model has not."""
+def _groups_of_loss(trainer: Trainer, model: torch.nn.Module) -> Iterator[Group]:
+    """The parameters to train that the loss has and the model has not, with decay and without, as the Trainer splits
+    those of a model.
+    """
     loss, known = _loss(trainer), {id(p) for p in model.parameters()}
     named = () if loss is None else loss.named_parameters()
-    return {name: p for name, p in named if p.requires_grad and id(p) not in known}
-
-
-def _groups_of_loss(trainer: Trainer, model: torch.nn.Module) -> Iterator[Group]:
-    """The loss' parameters with decay and without, as the Trainer splits those of a model."""
-    trained = _parameters_of_loss(trainer, model)
+    trained = {name: p for name, p in named if p.requires_grad and id(p) not in known}
     if not trained:
         return
     if trainer.args.world_size > 1:
         worded = "must have no parameters of its own in a run of several processes, as none averages their gradients"
-        raise bad_value(
-            type(trainer).__name__, "compute_loss_func", worded, sorted(trained), "Make them a part of the model."
-        )
-    decayed = set(trainer.get_decay_parameter_names(_loss(trainer)))
+        way_out = "Make them a part of the model."
+        raise bad_value(type(trainer).__name__, "compute_loss_func", worded, sorted(trained), way_out)
+    decayed = set(trainer.get_decay_parameter_names(loss))
     for with_decay, decay in ((True, trainer.args.weight_decay), (False, 0.0)):
         params = [p for name, p in trained.items() if (name in decayed) is with_decay]
         if params:
@@ -156,15 +145,13 @@ def refuse_replacement(call: str, args: TrainingArguments) -> None:
         raise bad_value(call, "args", wanted, config["optimizer"], "Remove `optimizer` from it.")
     zero = config.get("zero_optimization") or {}
     offload = (zero.get("offload_optimizer") or {}).get("device") or "none"
-    if (offload != "none" or zero.get("cpu_offload")) and config.get("zero_force_ds_cpu_optimizer", True) is not False:
-        raise bad_value(
-            call,
-            "args",
+    forced = config.get("zero_force_ds_cpu_optimizer")
+    if (offload != "none" or zero.get("cpu_offload")) and forced is not False:
+        wanted = (
             "must set `zero_force_ds_cpu_optimizer` to false in the DeepSpeed configuration, as with "
-            "`zero_optimization.offload_optimizer` any other optimizer is replaced by DeepSpeedCPUAdam",
-            config.get("zero_force_ds_cpu_optimizer"),
-            'Add `"zero_force_ds_cpu_optimizer": false`.',
+            "`zero_optimization.offload_optimizer` any other optimizer is replaced by DeepSpeedCPUAdam"
         )
+        raise bad_value(call, "args", wanted, forced, 'Add `"zero_force_ds_cpu_optimizer": false`.')
 
 
 def refuse_flat(call: str, args: TrainingArguments, optimizer: Optimizer) -> None:
@@ -184,7 +171,7 @@ def refuse_flat(call: str, args: TrainingArguments, optimizer: Optimizer) -> Non
     raise bad_value(call, "args", worded, f"stage {stage}", way_out)
 
 
-def _deepspeed(args: TrainingArguments) -> DeepSpeedConfig:
+def _deepspeed(args: TrainingArguments) -> Mapping[str, Any]:
     """The DeepSpeed configuration of a run, from where the arguments or the launcher keep it; empty without one."""
     config = getattr(getattr(args, "hf_deepspeed_config", None), "config", None)
     config = config or getattr(getattr(args, "deepspeed_plugin", None), "deepspeed_config", None)

@@ -22,30 +22,9 @@ from scirs2_adapters.core import Rule, get, names, with_closure
 from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
 from scirs2_adapters.core.synonyms import similar_name
 
-from .argument_names import (
-    FROM_ARGS,
-    Keywords,
-    OptimizerRequest,
-    offered,
-    read,
-    request,
-    settle,
-    trainer_obstacle,
-    words_of,
-)
-from .deepspeed import (
-    HOOK,
-    Hook,
-    Optimizer,
-    Params,
-    built_by,
-    calling_trainer,
-    chosen_by,
-    complete,
-    completing,
-    refuse_flat,
-    refuse_replacement,
-)
+from . import deepspeed
+from .argument_names import FROM_ARGS, Keywords, OptimizerRequest, offered, read, request, settle, trainer_obstacle
+from .deepspeed import HOOK, Hook, Optimizer, Params, chosen_by
 
 PREFIX = "scirs2_"
 #: transformers' enumeration behind `TrainingArguments(optim=...)`, of which `register` changes private parts.
@@ -71,15 +50,15 @@ def optim(name: str | Rule, args: TrainingArguments, **hyper: Any) -> ClassAndKe
 
     def build(params: Params, passed: Keywords) -> Optimizer:
         """With the arguments of now, and what the user has changed in the dict since."""
-        trainer, model = calling_trainer()
+        trainer, model = deepspeed.calling_trainer()
         changed = {k: v for k, v in passed.items() if k not in at_first or not _unchanged(v, at_first[k])}
         _, settled = pair(wanted.with_keywords(changed), _arguments(wanted, args, trainer))
         if trainer is not None and (trainer.optimizer_cls_and_kwargs or [None])[0] is built_cls:
             chosen = chosen_by(getattr(trainer, HOOK), trainer.args, model)
             params = [params, *chosen.values()][-1]
-        return complete(wanted.preset(), cls(params, **settled))
+        return deepspeed.complete(wanted.preset(), cls(params, **settled))
 
-    built_cls = built_by(cls, build)
+    built_cls = deepspeed.built_by(cls, build)
     return built_cls, keywords
 
 
@@ -91,7 +70,7 @@ def _arguments(wanted: OptimizerRequest, args: TrainingArguments, trainer: Train
     """The arguments of the Trainer; if others were given, these must agree until a search changes the Trainer's."""
     if trainer is None or trainer.args is args:
         return args
-    for word in words_of(wanted.rule).values() if trainer.hp_search_backend is None else ():
+    for word in wanted.words_of_args().values() if trainer.hp_search_backend is None else ():
         value, of_trainer = getattr(args, word), getattr(trainer.args, word)
         if value != of_trainer:
             worded = f"must be the arguments of the Trainer, whose `{word}` is {of_trainer!r}"
@@ -104,16 +83,15 @@ def pair(wanted: OptimizerRequest, args: TrainingArguments) -> ClassAndKeywords:
     """The class and all keywords, or the error that the user should see before training begins."""
     if not isinstance(args, TrainingArguments):
         raise bad_type(wanted.call, "args", "must be the `TrainingArguments` of the run", args)
-    refuse_replacement(wanted.call, args)
+    deepspeed.refuse_replacement(wanted.call, args)
     settled = settle(wanted, args)
-    refuse_flat(wanted.call, args, try_out(wanted, settled))
+    deepspeed.refuse_flat(wanted.call, args, try_out(wanted, settled))
     return torch_class(wanted.rule), settled
 
 
 def torch_class(rule: type[Rule]) -> type[Optimizer]:
     """The torch adapter's class of this optimizer."""
-    cls: type[Optimizer] = getattr(adapter, rule.__name__)
-    return cls
+    return getattr(adapter, rule.__name__)
 
 
 def try_out(wanted: OptimizerRequest, keywords: Keywords) -> Optimizer:
@@ -148,7 +126,7 @@ def _hook(trainer: type[Trainer], wanted: OptimizerRequest) -> Hook | staticmeth
 
     def answer(hook: Hook, args: TrainingArguments, model: torch.nn.Module | None) -> ClassAndKeywords:
         cls, settled = pair(wanted, args)
-        return completing(wanted.preset(), cls), settled | chosen_by(hook, args, model)
+        return deepspeed.completing(wanted.preset(), cls), settled | chosen_by(hook, args, model)
 
     @functools.wraps(getattr(trainer, HOOK))
     def static(args: TrainingArguments, model: torch.nn.Module | None = None) -> ClassAndKeywords:
@@ -258,4 +236,4 @@ def _handle(name: str, context: Any) -> ClassAndKeywords:
     """What the Trainer's table of handlers calls for one of our names."""
     wanted = read(PREFIX + name, name, torch_class(get(name)), context.optim_args or {})
     cls, settled = pair(wanted, context.args)
-    return completing(wanted.preset(), cls), settled
+    return deepspeed.completing(wanted.preset(), cls), settled

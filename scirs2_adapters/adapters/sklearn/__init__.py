@@ -8,20 +8,13 @@ from scirs2_adapters.adapters._names import keep_old_modules  # noqa: E402
 from scirs2_adapters.core.registry import built_in, get, names  # noqa: E402
 
 from .estimators import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, with_optimizer  # noqa: E402
-from .fit.units import Units as Units  # noqa: E402  # named by the pickles of fitted estimators, as is Stepper
-from .state import Stepper as Stepper  # noqa: E402
+from .state import Stepper as Stepper  # noqa: E402  # named by the pickles of fitted estimators, as is Units
+from .state import Units as Units  # noqa: E402
 
 keep_old_modules(__name__)
 _rules = {get(name).__name__: get(name) for name in built_in()}
 globals().update(_rules)
-__all__ = [
-    "MLPClassifier",
-    "MLPRegressor",
-    "LinearClassifier",
-    "LinearRegressor",
-    "with_optimizer",
-    *sorted(_rules),
-]
+__all__ = ["MLPClassifier", "MLPRegressor", "LinearClassifier", "LinearRegressor", "with_optimizer", *sorted(_rules)]
 
 
 def __getattr__(name: str) -> object:

@@ -25,17 +25,8 @@ LEARNING_RATE_INIT = 0.001
 
 #: Parameters of networks that only scikit-learn's own solvers read: refused beside an optimizer, never ignored.
 SOLVERS_ONLY = (
-    "solver",
-    "learning_rate",
-    "power_t",
-    "momentum",
-    "nesterovs_momentum",
-    "beta_1",
-    "beta_2",
-    "epsilon",
-    "max_fun",
-)
-
+    "solver", "learning_rate", "power_t", "momentum", "nesterovs_momentum", "beta_1", "beta_2", "epsilon", "max_fun",
+)  # fmt: skip
 
 #: The module that pickles name: the path that users import from.
 PUBLIC = "scirs2_adapters.sklearn"

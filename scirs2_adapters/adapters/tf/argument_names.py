@@ -21,33 +21,18 @@ from scirs2_adapters.core.rule import Rule
 
 KERAS = ArgumentNames(
     names={
-        "beta1": "beta_1",
-        "beta2": "beta_2",
-        "beta3": "beta_3",
-        "eps": "epsilon",
-        "eps1": "epsilon_1",
-        "eps2": "epsilon_2",
-        "eps_root": "epsilon_root",
-        "beta2_decay": "beta_2_decay",
-        "decay_rate": "rho",
-        "adamw_beta1": "adamw_beta_1",
-        "adamw_beta2": "adamw_beta_2",
-        "adamw_eps": "adamw_epsilon",
+        "beta1": "beta_1", "beta2": "beta_2", "beta3": "beta_3", "beta2_decay": "beta_2_decay", "decay_rate": "rho",
+        "eps": "epsilon", "eps1": "epsilon_1", "eps2": "epsilon_2", "eps_root": "epsilon_root",
+        "adamw_beta1": "adamw_beta_1", "adamw_beta2": "adamw_beta_2", "adamw_eps": "adamw_epsilon",
     }
-)
+)  # fmt: skip
 
 #: What every Keras optimizer takes besides its own, in Keras' order, and is left to the base class.
 BASE = {
-    "clipnorm": None,
-    "clipvalue": None,
-    "global_clipnorm": None,
-    "use_ema": False,
-    "ema_momentum": 0.99,
-    "ema_overwrite_frequency": None,
-    "loss_scale_factor": None,
-    "gradient_accumulation_steps": None,
-    "name": None,
-}
+    "clipnorm": None, "clipvalue": None, "global_clipnorm": None,
+    "use_ema": False, "ema_momentum": 0.99, "ema_overwrite_frequency": None,
+    "loss_scale_factor": None, "gradient_accumulation_steps": None, "name": None,
+}  # fmt: skip
 #: What every optimizer of ours takes besides.
 OURS = {"kernel": "auto", "match": None, "skip_nonfinite": False, "state_dtype": None}
 
@@ -118,9 +103,8 @@ def is_function(call: str, value: object) -> bool:
         return False
     if isinstance(value, (type, keras.Layer)) or _needs_arguments(value):
         worded = "must be a number, a LearningRateSchedule, or a function without arguments"
-        raise bad_type(
-            call, "learning_rate", worded, value, "A function of the step is a LearningRateSchedule's `__call__`."
-        )
+        way_out = "A function of the step is a LearningRateSchedule's `__call__`."
+        raise bad_type(call, "learning_rate", worded, value, way_out)
     return True
 
 

@@ -69,17 +69,13 @@ class MatrixRule(Rule, time_dependence="none"):
         return "fewer than two axes" if len(leaf.shape) < 2 else ""
 
     def unwanted(self, leaf: Leaf) -> str:
-        if self.by_name == "none":
-            return self._unwanted_form(leaf)
-        if self.by_name == "embedding":
-            return "embedding" if "embedding" in leaf.name.lower() else self._unwanted_form(leaf)
-        if names.is_a(names.OUTER, leaf.name):
+        if self.by_name == "embedding" and "embedding" in leaf.name.lower():
+            return "embedding"
+        if self.by_name == "layer" and names.is_a(names.OUTER, leaf.name):
             return "embedding or head"
-        if names.last_is_a(names.GAIN, leaf.name) or names.layer_is_a(names.NORM, leaf.name):
+        small = names.last_is_a(names.GAIN, leaf.name) or names.layer_is_a(names.NORM, leaf.name)
+        if self.by_name == "layer" and small:
             return "bias or gain"
-        return self._unwanted_form(leaf)
-
-    def _unwanted_form(self, leaf: Leaf) -> str:
         if leaf.matrix is not None or len(leaf.shape) == 2:
             return ""
         if not self.kernels:

@@ -2,7 +2,6 @@
 
 from ..fields import flag, fraction, nonnegative, rate
 from ..formulas import ema, one_minus_power, places
-from ..ops import Array
 from ..rule import Rule
 
 
@@ -28,23 +27,15 @@ class MeanSquare(Rule):
         inv_bias_correction = 1 / one_minus_power(math, self.rho, t) if self.bias_correction else 1.0
         return {**places(self), "gain": 1 - self.rho, "inv_bias_correction": inv_bias_correction}
 
+    def variance(self, xp, g, square_avg, grad_avg, gain, inv_bias_correction, zero):
+        """The running mean square, less the square of the running mean where there is one; and both means, which
+        `inv_bias_correction` corrects if the rule asks for that.
 
-def variance(
-    rule: Rule,
-    xp: Array,
-    g: Array,
-    means: tuple[Array, Array | None],
-    gain: Array,
-    inv_bias_correction: Array,
-    zero: Array,
-) -> tuple[Array, ...]:
-    """The running mean square, less the square of the running mean where there is one; and both means, which
-    `inv_bias_correction` corrects if the rule asks for that.
-
-    What rounding makes negative counts as 0: its root would be NaN, and a constant gradient is enough for that.
-    """
-    square_avg, grad_avg = ema(means[0], g * g, gain), None if means[1] is None else ema(means[1], g, gain)
-    corrects = rule.bias_correction
-    square = inv_bias_correction * square_avg if corrects else square_avg
-    mean = inv_bias_correction * grad_avg if corrects and grad_avg is not None else grad_avg
-    return square if mean is None else xp.maximum(square - mean * mean, zero), square_avg, grad_avg
+        What rounding makes negative counts as 0: its root would be NaN, and a constant gradient is enough for that.
+        """
+        square = square_avg = ema(square_avg, g * g, gain)
+        mean = grad_avg = None if grad_avg is None else ema(grad_avg, g, gain)
+        if self.bias_correction:
+            square = inv_bias_correction * square_avg
+            mean = None if grad_avg is None else inv_bias_correction * grad_avg
+        return square if mean is None else xp.maximum(square - mean * mean, zero), square_avg, grad_avg

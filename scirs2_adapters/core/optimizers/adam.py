@@ -1,13 +1,12 @@
 """Adam, and AMSGrad."""
 
-from ..fields import flag, fraction, nonnegative
+from ..fields import flag
 from ..formulas import ema
-from ..rule import Rule
 from ..slots import NONNEGATIVE, slot
-from ._nesterov import adam_direction, ahead_coefficients
+from ._moments import Moments, adam_direction, ahead_coefficients
 
 
-class Adam(Rule, decay="l2"):
+class Adam(Moments, decay="l2"):
     """Adaptive moments: a step of about lr whatever the scale of the gradient.
 
     m = m + (1 - beta1) * (g - m)                 (g includes weight_decay * p)
@@ -19,10 +18,6 @@ class Adam(Rule, decay="l2"):
     Differs from the paper: nothing. eps is outside the corrected root, as in its algorithm 1; Keras has "epsilon hat".
     """
 
-    beta1 = fraction(0.9, "decay rate of the mean of gradients")
-    beta2 = fraction(0.999, "decay rate of the mean of squared gradients")
-    eps = nonnegative(1e-8, "added to the root; bounds the step where gradients vanish")
-    eps_root = nonnegative(0.0, "added under the root")
     amsgrad = flag(False, "divide by the largest mean of squares so far")
     nesterov = flag(False, "look ahead along the mean of gradients")
     matches = {"torch": {}, "optax": {}, "keras": {"eps_place": "hat"}}

@@ -1,12 +1,12 @@
 """LAMB."""
 
-from ..fields import fraction, nonnegative
+from ..fields import nonnegative
 from ..formulas import adam_coefficients, ema
-from ..rule import Rule
 from ..slots import NONNEGATIVE
+from ._moments import Moments
 
 
-class LAMB(Rule, decay="inside"):
+class LAMB(Moments, decay="inside"):
     """Adam whose step has, tensor by tensor, the length of the parameter times lr: made for very large batches.
 
     m, v as in Adam
@@ -17,10 +17,7 @@ class LAMB(Rule, decay="inside"):
     Differs from the paper: the norm of p is not clipped (its phi is the identity).
     """
 
-    beta1 = fraction(0.9, "decay rate of the mean of gradients")
-    beta2 = fraction(0.999, "decay rate of the mean of squared gradients")
     eps = nonnegative(1e-6, "added to the root")
-    eps_root = nonnegative(0.0, "added under the root")
     matches = {"optax": {}, "keras": {"decay": "before"}}
 
     def coefficients(self, math, t):

@@ -1,8 +1,7 @@
 """Muon, with AdamW for what is not a hidden matrix."""
 
-from ..formulas import ema, orthogonalize
+from ..formulas import ema, nesterov_mix, orthogonalize
 from ._muon_fields import MatrixRule
-from ._nesterov import nesterov_mix
 
 
 class Muon(MatrixRule, time_dependence="none"):

@@ -5,10 +5,10 @@ import math
 from ..fields import is_number, number, rate
 from ..formulas import adam_coefficients, ema
 from ..slots import NONNEGATIVE, scalar
-from ._moments import Moments, growing_momentum
+from ._moments import DecoupledMoments, growing_momentum
 
 
-class NAdam(Moments):
+class NAdam(DecoupledMoments):
     """Adam with Nesterov's look-ahead, whose momentum grows from half of beta1 to beta1.
 
     c(t) = beta1 * (1 - 0.96^(t * momentum_decay) / 2);   k = k * c(t), at first 1

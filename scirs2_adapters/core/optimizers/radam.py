@@ -3,10 +3,10 @@
 from ..fields import number
 from ..formulas import adam_coefficients, ema
 from ..slots import NONNEGATIVE
-from ._moments import Moments, rectifier
+from ._moments import DecoupledMoments, rectifier
 
 
-class RAdam(Moments, eps_place="hat"):
+class RAdam(DecoupledMoments, eps_place="hat"):
     """Adam that steps like momentum until its mean of squares can be trusted, and is rectified after: a warm-up.
 
     m, v as in Adam                               (g includes weight_decay * p, unless decoupled_weight_decay)

@@ -2,7 +2,7 @@
 
 from ..formulas import heavy_ball
 from ..slots import slot
-from ._squares import MeanSquare, variance
+from ._squares import MeanSquare
 
 
 class RMSprop(MeanSquare, decay="l2"):
@@ -25,7 +25,7 @@ class RMSprop(MeanSquare, decay="l2"):
     def update(self, xp, p, g, square_avg: slot(None, "initial_scale", "uint8", wide_if="centered"),
                momentum_buffer: slot("momentum"), grad_avg: slot("centered", block_dtype=None), /,
                gain, inv_bias_correction, root, eps, momentum, inside, lr, zero):  # fmt: skip
-        v, square_avg, grad_avg = variance(self, xp, g, (square_avg, grad_avg), gain, inv_bias_correction, zero)
+        v, square_avg, grad_avg = self.variance(xp, g, square_avg, grad_avg, gain, inv_bias_correction, zero)
         u = inside * g / (xp.sqrt(v + root) + eps)
         b = heavy_ball(momentum_buffer, momentum, u)
         ahead = self.nesterov and momentum_buffer is not None

@@ -22,9 +22,7 @@ class SparseAdam(Rule, decay="l2", eps_place="hat", sparse="rows"):
     eps = nonnegative(1e-8, "added to the root")
     eps_root = 0.0
     matches = {"torch": {}}
-
-    def coefficients(self, math, t):
-        return adam_coefficients(self, math, t)
+    coefficients = adam_coefficients
 
     def update(self, xp, p, g, exp_avg, exp_avg_sq: NONNEGATIVE, /,
                step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps):  # fmt: skip

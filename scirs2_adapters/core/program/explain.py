@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ..slots import Extent, Leaf, Slot
-from .formula import Formula
-from .passes import Pass, split_passes
-from .recorded import Program, first_coefficients, record
-from .text import lines
+from .node import lines
+from .passes import split_passes
+from .recorded import Formula, Program, first_coefficients, record
 
 #: Bytes of a number, by dtype.
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -45,11 +44,9 @@ def _slot(slot: Slot, rule: Formula, leaf: Leaf) -> str:
 
 
 def _passes(program: Program, leaf: Leaf) -> list[str]:
-    size = _BYTES[leaf.dtype]
-    passes = enumerate(split_passes(program, "p"), start=1)
-    return [f"{i}: reads {size * _read(p)} and writes {size * len(p.stores)} bytes a parameter" for i, p in passes]
-
-
-def _read(one: Pass) -> int:
-    """How many arrays like the parameter a pass reads."""
-    return sum(array.extent is Extent.FULL and array.node >= 0 for array in one.arrays)
+    """Each pass with the bytes of the arrays like the parameter that it reads and writes."""
+    size, found = _BYTES[leaf.dtype], list[str]()
+    for i, one in enumerate(split_passes(program, "p"), start=1):
+        read = sum(array.extent is Extent.FULL and array.node >= 0 for array in one.arrays)
+        found.append(f"{i}: reads {size * read} and writes {size * len(one.stores)} bytes a parameter")
+    return found

@@ -11,18 +11,14 @@ from collections.abc import Mapping, Sequence
 
 from ..ops import ELEMENTWISE, OPERATORS, Array, Ops, Scalars
 from ..slots import Extent
+from .node import Node
 from .recorded import Program
-from .recorder import Node
 
 _OPERATORS = {op: getattr(operator, "truediv" if op == "div" else op) for op in OPERATORS}
 
 
 def run(
-    program: Program,
-    ops: Ops,
-    leaves: Sequence[Mapping[str, Array]],
-    scalars: Sequence[Scalars],
-    wanted: Sequence[str],
+    program: Program, ops: Ops, leaves: Sequence[Mapping[str, Array]], scalars: Sequence[Scalars], wanted: Sequence[str]
 ) -> list[dict[str, Array]]:
     """The outputs `wanted` for each leaf, from its arrays (`p`, `g`, slots) and the scalars of its step."""
     order = program.order([program.outputs[name] for name in wanted])
@@ -39,11 +35,7 @@ def run(
 
 
 def evaluate(
-    node: Node,
-    ops: Ops,
-    leaves: Sequence[Mapping[str, Array]],
-    scalars: Sequence[Scalars],
-    args: list[list[Array]],
+    node: Node, ops: Ops, leaves: Sequence[Mapping[str, Array]], scalars: Sequence[Scalars], args: list[list[Array]]
 ) -> list[Array]:
     """The value of one node for every leaf, from those of its arguments."""
     if node.op == "input":

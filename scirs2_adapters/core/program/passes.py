@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..slots import Extent
+from .node import Node
 from .recorded import Program
-from .recorder import Node
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def numbers(program: Program, following: Pass) -> Pass | None:
 def _pass(program: Program, level: int, emit: str) -> Pass:
     nodes = program.nodes
     stores = _stores(program, emit) if level == program.levels else {}
-    reductions = [i for i, n in enumerate(nodes) if n.reduces and n.level == level + 1 and _over_full(program, n)]
+    ends = [i for i, n in enumerate(nodes) if n.reduces and n.level == level + 1]
+    reductions = [i for i in ends if nodes[i].op == "matrix" or nodes[nodes[i].args[0]].extent is Extent.FULL]
     body = program.order([*stores.values(), *(nodes[i].args[0] for i in reductions)], _boundary(program, level))
     ready = [i for i in body if _ready(nodes[i], level)]
     small = tuple(i for i in ready if nodes[i].extent in (Extent.TENSOR, Extent.MODEL))
@@ -127,10 +128,6 @@ def _position(arrays: list[Operand], wanted: Operand) -> int:
         arrays.append(wanted)
         return len(names)
     return names.index(wanted.name)
-
-
-def _over_full(program: Program, node: Node) -> bool:
-    return node.op == "matrix" or program.nodes[node.args[0]].extent is Extent.FULL
 
 
 def _operand(nodes: tuple[Node, ...], index: int) -> Operand:

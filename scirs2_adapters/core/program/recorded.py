@@ -14,18 +14,47 @@ import hashlib
 import threading
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import ClassVar, Protocol, Self
 
 from ..errors import bad_value
-from ..fields import is_traced
-from ..ops import HOST_SCALARS, Scalar
+from ..fields import Field, Value, is_traced
+from ..matrix import Matrix
+from ..ops import HOST_SCALARS, Array, Scalar, Scalars
 from ..slots import LAST, Axes, Extent, Leaf, Slot
-from .formula import Formula
-from .recorder import Coefficients, Node, Recorder, Symbol
-from .refusals import shown
-from .text import lines
+from .node import Node, lines
+from .recorder import Coefficients, Recorder, Symbol, shown
 
 #: The coefficient by which a scaled program multiplies the gradient.
 SCALE = "gradient_scale"
+
+
+class Formula(Protocol):
+    """A rule as recording sees it; `core.rule.Rule` says what each member is."""
+
+    name: ClassVar[str]
+    fields: ClassVar[dict[str, Field]]
+
+    @property
+    def moduli(self) -> bool | None: ...
+    @property
+    def needs_closure(self) -> bool: ...
+    @property
+    def per_parameter(self) -> bool: ...
+
+    def refuses(self, leaf: Leaf) -> str | None: ...
+    def route(self, leaf: Leaf) -> Formula: ...
+    def all_slots(self) -> tuple[Slot, ...]: ...
+    def slots(self, leaf: Leaf) -> tuple[Slot, ...]: ...
+    def axes(self, leaf: Leaf) -> Axes: ...
+    def view(self, leaf: Leaf) -> Matrix | None: ...
+    def kernel_key(self) -> tuple[object, ...]: ...
+    def scalars(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]: ...
+    def leaf_coefficients(self, leaf: Leaf) -> Scalars: ...
+    def replace_unchecked(self, values: Mapping[str, Value]) -> Self: ...
+    def apply(
+        self, xp: Array, p: Array, g: Array, slots: Mapping[str, Array], scalars: Scalars
+    ) -> tuple[Array, dict[str, Array]]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +95,8 @@ class Program:
     @property
     def kernel_obstacle(self) -> str | None:
         """Why no kernel can walk it row by row through memory, or None."""
-        return (
-            None if {*self.axes} == {*LAST} else f"its rows and columns are of the axes {self.axes}, not the last two"
-        )
+        last = {*self.axes} == {*LAST}
+        return None if last else f"its rows and columns are of the axes {self.axes}, not the last two"
 
     @functools.cached_property
     def text(self) -> str:
@@ -146,14 +174,13 @@ def _check_slots(
 ) -> None:
     """Each slot must have a new value, which is the old one only for a copy of the first parameter."""
     for slot in slots:
-        new = after.get(slot.name)
+        new, received = after.get(slot.name), ""
         if not isinstance(new, Symbol):
-            raise TypeError(f"`{formula}` must return a new value for the slot `{slot.name}`. Received: {shown(new)}.")
-        if new.index == before[slot.name].index and slot.initial != "parameter":
-            raise TypeError(
-                f"`{formula}` must return a new value for the slot `{slot.name}`. Received: the old one, so it would "
-                "never change. Leave the slot out, or return what becomes of it."
-            )
+            received = shown(new)
+        elif new.index == before[slot.name].index and slot.initial != "parameter":
+            received = "the old one, so it would never change. Leave the slot out, or return what becomes of it"
+        if received:
+            raise TypeError(f"`{formula}` must return a new value for the slot `{slot.name}`. Received: {received}.")
 
 
 #: Parameters of every number of axes, long enough for a rule that looks at lengths.

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import functools
+import reprlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Never
+from typing import Never
 
-from ..errors import did_you_mean
+from ..errors import ArgumentTypeError, did_you_mean
 from ..matrix import Matrix
 from ..ops import ELEMENTWISE, FORMULA_NAMES, Array
 from ..slots import LAST, Axes, Extent
-from .refusals import INSTEAD, refused, shown, unknown_operation
-from .text import expression
+from .node import Node, expression
 
-#: The axis of a reduction, or a function of matrices with its options.
-Static = Any
+#: The closed list of what a formula may use.
+_MAY = f"A formula may use + - * /, the comparisons > >= < <=, and {', '.join(f'`xp.{n}`' for n in FORMULA_NAMES)}."
+_BRANCH = "has a branch. A formula cannot branch on an array: use `xp.where`, or a static field of the rule"
+#: Methods of arrays, without their underscores, that are refused: what the formula does, and what to write instead.
+_INSTEAD = (
+    ("bool", _BRANCH, ""),
+    ("pow rpow", "raises to a power", "Write `g * g` or `xp.sqrt(g)`; powers of numbers belong in `coefficients`."),
+    ("float int index complex round", "makes a number of an array", "It is recorded once, before there are numbers."),
+    ("getitem setitem iter len contains", "looks at elements of an array", "It is written for one array as a whole."),
+    ("eq ne", "asks whether arrays are equal", "Write comparisons with `>=` and `<=`."),
+    ("abs", "calls `abs`", "Write `xp.abs(g)`."),
+    ("matmul rmatmul", "multiplies matrices", "Write a function of matrices and call it by `xp.matrix`."),
+    ("mod rmod floordiv rfloordiv divmod invert pos", "uses an operator that is not there", ""),
+    ("and rand or ror xor rxor", "uses an operator that is not there", ""),
+    ("array array_ufunc array_function", "calls a function of numpy", "Only the functions of `xp` run on every path."),
+)
 
 
-@dataclass(frozen=True)
-class Node:
-    """One operation: its arguments are indices of earlier nodes; `static` is an axis or a matrix function with its
-    options.
+class UnknownOperation(ArgumentTypeError, AttributeError):
+    """A formula uses a name that arrays or `xp` do not have."""
+
+
+def _refused(
+    formula: str, what: str, instead: str = "", closed_list: bool = True, unknown: bool = False
+) -> ArgumentTypeError:
+    """The error for a formula that cannot be recorded, to be raised: what it does, and what to write instead. `unknown`
+    is a name that is not there: an error that `hasattr` understands.
     """
+    kind = UnknownOperation if unknown else ArgumentTypeError
+    return kind(" ".join(filter(None, [f"`{formula}` {what}.", instead.strip(), _MAY if closed_list else ""])))
 
-    op: str
-    args: tuple[int, ...]
-    extent: Extent
-    level: int
-    name: str = ""
-    static: Static = None
 
-    @property
-    def reduces(self) -> bool:
-        """Whether a pass over whole tensors ends here."""
-        return self.op in ("sum", "mean", "total", "matrix")
+def shown(value: object) -> str:
+    """A value on one line of bounded length."""
+    return " ".join(reprlib.repr(value).split())
 
 
 class Symbol:
@@ -47,7 +60,7 @@ class Symbol:
         self.index = index
 
     def __repr__(self) -> str:
-        return expression(self._recorder.nodes, self.index)
+        return expression(self._recorder.nodes, self.index, {})[0]
 
     def __neg__(self) -> Symbol:
         return self._recorder.op("neg", self)
@@ -55,7 +68,7 @@ class Symbol:
     def __getattr__(self, name: str) -> Never:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise unknown_operation(self._recorder.formula, f"uses `.{name}` of an array")
+        raise _refused(self._recorder.formula, f"uses `.{name}` of an array", unknown=True)
 
     __hash__ = object.__hash__
 
@@ -74,7 +87,7 @@ def _refusing(what: str, instead: str) -> Callable[..., Never]:
     """A method of arrays that no formula may use."""
 
     def method(self: Symbol, *_: object, **__: object) -> Never:
-        raise refused(self._recorder.formula, what, instead)
+        raise _refused(self._recorder.formula, what, instead)
 
     return method
 
@@ -85,7 +98,7 @@ for _name in ("add", "sub", "mul", "truediv"):
     setattr(Symbol, f"__r{_name}__", _backward)
 for _name in ("gt", "ge", "lt", "le"):
     setattr(Symbol, f"__{_name}__", _binary(_name)[0])
-for _names, _what, _instead in INSTEAD:
+for _names, _what, _instead in _INSTEAD:
     for _name in _names.split():
         setattr(Symbol, f"__{_name}__", _refusing(_what, _instead))
 
@@ -108,7 +121,7 @@ class Recorder:
             setattr(self, name, functools.partial(self.op, name))
 
     def __getattr__(self, name: str) -> Callable[..., Symbol]:
-        raise unknown_operation(self.formula, f"uses `xp.{name}`", did_you_mean(name, FORMULA_NAMES))
+        raise _refused(self.formula, f"uses `xp.{name}`", did_you_mean(name, FORMULA_NAMES), unknown=True)
 
     def returned(self, result: object, slots: Sequence[str]) -> list[Array]:
         """The values that a formula has returned: the first one, then one for each slot."""
@@ -150,7 +163,7 @@ class Recorder:
 
     def _node(self, op: str, arg: object) -> Node:
         if not isinstance(arg, Symbol):
-            raise refused(
+            raise _refused(
                 self.formula,
                 f"has a literal. A formula's `{op}` was given the literal {shown(arg)}: literals belong in "
                 "`coefficients`, where they are float64 and do not change the type of the arithmetic",
@@ -169,7 +182,7 @@ class Recorder:
         if axis is None:
             return self._reduce("mean", x, Extent.TENSOR)
         if axis not in (-1, -2):
-            raise refused(self.formula, f"takes a mean over the axis {axis}", "An axis is -1, -2 or None, for all.")
+            raise _refused(self.formula, f"takes a mean over the axis {axis}", "An axis is -1, -2 or None, for all.")
         axis = self.axes[axis]
         whole = self._node("mean", x).extent is Extent.FULL
         return self._reduce("mean", x, Extent.without(axis, self.axes) if whole else Extent.BATCH, axis)
@@ -202,7 +215,7 @@ class Coefficients(dict[str, Symbol]):
 
     def __missing__(self, name: str) -> Symbol:
         if name not in self._known:
-            raise refused(
+            raise _refused(
                 self._recorder.formula,
                 f"takes a coefficient `{name}`, which `coefficients` does not return",
                 f"There are: {', '.join(self._known)}.{did_you_mean(name, self._known)}",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 
 from ..slots import Extent
+from .node import Node
 from .recorded import Program
-from .recorder import Node
 
 #: In place of a node: the number zero.
 _ZERO = -1

@@ -7,6 +7,7 @@ a tensor and follows from them is computed before the next pass (`program/passes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..ops import Array, Ops, Scalars
@@ -15,6 +16,7 @@ from ..program.recorded import Program
 from ..slots import Extent
 
 
+@dataclass(eq=False)
 class LevelValues:
     """The small values of one batch of tensors, by node of their program.
 
@@ -23,21 +25,17 @@ class LevelValues:
     `sizes` are the numbers of elements, by which sums become means; `number` converts a sum over the model.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        ops: Ops,
-        leaves: Sequence[Mapping[str, Array]],
-        scalars: Sequence[Scalars],
-        sizes: Array,
-        number: Callable[[Array], Array],
-        per_tensor: bool = False,
-    ) -> None:
-        self.program, self._ops = program, ops
-        self._leaves, self._scalars = leaves, scalars
-        self._sizes, self._number, self._per_tensor = sizes, number, per_tensor
-        order = program.order(list(program.outputs.values()))
-        self._small = [i for i in order if program.nodes[i].extent is not Extent.FULL and not self._is_sum(i)]
+    program: Program
+    ops: Ops
+    leaves: Sequence[Mapping[str, Array]]
+    scalars: Sequence[Scalars]
+    sizes: Array
+    number: Callable[[Array], Array]
+    per_tensor: bool = False
+
+    def __post_init__(self) -> None:
+        order, nodes = self.program.order(list(self.program.outputs.values())), self.program.nodes
+        self._small = [i for i in order if nodes[i].extent is not Extent.FULL and not self._is_sum(i)]
         self._values: dict[int, list[Array]] = {}
         self.evaluate(0)
 
@@ -58,13 +56,13 @@ class LevelValues:
             node = self.program.nodes[i]
             if node.level == level and i not in self._values:
                 args = [self._values[a] for a in node.args]
-                self._values[i] = evaluate(node, self._ops, self._leaves, self._scalars, args)
+                self._values[i] = evaluate(node, self.ops, self.leaves, self.scalars, args)
 
     def take_sums(self, node: int, sums: Array) -> None:
         """Takes a sum over each tensor, as an array with a number for each."""
         if self.program.nodes[node].op == "mean":
-            sums = sums / self._sizes
-        self._values[node] = list(sums) if self._per_tensor else [sums]
+            sums = sums / self.sizes
+        self._values[node] = list(sums) if self.per_tensor else [sums]
 
     def totals(self, level: int) -> list[int]:
         """The nodes that are sums over the model and follow from the pass of this level."""
@@ -73,7 +71,7 @@ class LevelValues:
 
     def take_total(self, node: int, total: Array) -> None:
         """Takes a sum over the model."""
-        self._values[node] = [self._number(total)] * len(self._leaves)
+        self._values[node] = [self.number(total)] * len(self.leaves)
 
     def model_numbers(self) -> dict[str, Array]:
         """The new numbers of the model, by slot."""

@@ -18,9 +18,7 @@ StateDtype = str | Mapping[str, str] | None
 def check_state_dtype(call: str, value: object, slots: Sequence[Slot]) -> None:
     """Refuse anything but None, a dtype's name, or names for some of the rule's slots."""
     worded = "must be None, one of " + ", ".join(map(repr, STATE_DTYPES)) + ", or a dict from slot to one of them"
-    if value is None:
-        return
-    if not isinstance(value, (str, Mapping)):
+    if value is not None and not isinstance(value, (str, Mapping)):
         raise bad_type(call, "state_dtype", worded, value)
     known = {s.name: s for s in slots}
     for key, dtype in value.items() if isinstance(value, Mapping) else [(None, value)]:
@@ -29,10 +27,9 @@ def check_state_dtype(call: str, value: object, slots: Sequence[Slot]) -> None:
             continue
         if key is not None and key not in known:
             names = list(known)
-            raise bad_value(
-                call, "state_dtype", f"names a slot that is none of {names}", key, did_you_mean(str(key), names)
-            )
-        if dtype not in STATE_DTYPES:
+            unknown = f"names a slot that is none of {names}"
+            raise bad_value(call, "state_dtype", unknown, key, did_you_mean(str(key), names))
+        if dtype not in STATE_DTYPES and value is not None:
             raise bad_value(call, "state_dtype", worded, dtype)
         if dtype == "int8" and key is not None and not known[key].may_be_blocks:
             worded = f"cannot keep {key!r} in 8 bits: its numbers are few, or it would lose what it is for"
@@ -92,7 +89,6 @@ def check_path(call: str, kernel: object) -> None:
 def takes_host(call: str, kernel: str, reason: str | None) -> bool:
     """Whether the host kernel runs, given why it cannot, if it cannot; asked for and impossible is an error."""
     if kernel == "host" and reason:
-        raise bad_value(
-            call, "kernel", f"cannot be the host kernel here: {reason}", "host", 'Use kernel="traced" or "auto".'
-        )
+        worded = f"cannot be the host kernel here: {reason}"
+        raise bad_value(call, "kernel", worded, "host", 'Use kernel="traced" or "auto".')
     return kernel != "traced" and reason is None

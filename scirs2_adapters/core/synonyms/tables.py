@@ -10,11 +10,10 @@ from __future__ import annotations
 WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr", "learning_rate_init", "eta", "eta0", "step_size", "rate"), ("learning_rate",)),
     "betas": ("beta1 beta2",),
-    **dict.fromkeys(("b1", "beta_1", "adam_beta1"), ("beta1",)),
+    **dict.fromkeys(("b1", "beta_1", "adam_beta1", "momentum"), ("beta1",)),
     **dict.fromkeys(("b2", "beta_2", "adam_beta2"), ("beta2",)),
     **dict.fromkeys(("b3", "beta_3"), ("beta3",)),
     "beta": ("momentum", "beta1"),
-    "momentum": ("beta1",),
     **dict.fromkeys(("eps", "epsilon", "adam_epsilon"), ("eps", "eps1 eps2")),
     "epsilon_1": ("eps1",),
     **dict.fromkeys(("epsilon_2", "min_scale"), ("eps2",)),
@@ -53,9 +52,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("base_optimizer", "fast_optimizer", "optimizer"), ("base",)),
     **dict.fromkeys(("mu_dtype", "accumulator_dtype", "dtype_momentum"), ("state_dtype",)),
     **dict.fromkeys(("max_grad_norm", "global_clipnorm", "clip_grad_norm"), ("max_grad_norm", "global_clipnorm")),
-    "mask": ("mask",),
-    "weight_decay_mask": ("mask",),
-    **dict.fromkeys(("centred",), ("centered",)),
+    **dict.fromkeys(("mask", "weight_decay_mask"), ("mask",)),
+    "centred": ("centered",),
 }
 
 _CLIP = (
@@ -76,9 +74,8 @@ SENTENCES: dict[str, str] = {
     **dict.fromkeys(("foreach", "fused", "capturable", "differentiable", "use_triton"), _RUNS),
     **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), _AROUND),
     **dict.fromkeys(("loss_scale_factor", "gradient_accumulation_steps"), _AROUND),
-    **dict.fromkeys(
-        ("decoupled_weight_decay", "weight_decouple", "decoupled_decay", "decouple", "adam_w_mode"), _DECAY
-    ),
+    **dict.fromkeys(("decoupled_weight_decay", "weight_decouple", "decoupled_decay", "decouple"), _DECAY),
+    "adam_w_mode": _DECAY,
     **dict.fromkeys(("mask", "weight_decay_mask"), "Give what does not decay a group, or an optimizer, without decay."),
     **dict.fromkeys(("optim_bits", "block_wise", "min_8bit_size", "percentile_clipping", "is_paged"), _STORED),
     **dict.fromkeys(("mu_dtype", "accumulator_dtype", "dtype_momentum", "state_dtype"), _DTYPE),
@@ -106,8 +103,7 @@ SENTENCES_OF: dict[str, dict[str, str]] = {
         "adam_eps_root": "The AdamW part adds nothing under its root.",
         "adaptive": "Steps are not scaled by the dual norm.",
         "preconditioning": "The iteration is the authors' own, in no other form.",
-        "consistent_rms": 'Scale steps like AdamW\'s by the choice "match_rms_adamw".',
-        "rms_rate": 'Scale steps like AdamW\'s by the choice "match_rms_adamw".',
+        **dict.fromkeys(("consistent_rms", "rms_rate"), 'Scale steps like AdamW\'s by the choice "match_rms_adamw".'),
         "muon_weight_dimension_numbers": "A parameter's shape and name say whether it is stepped as a matrix.",
         "exclude_layers": "Put their parameters into a group with route_all=True.",
         "exclude_embeddings": "Embeddings are always left to the AdamW part.",
@@ -127,41 +123,18 @@ SENTENCES_OF: dict[str, dict[str, str]] = {
 
 #: Other libraries' names of optimizers, without what `similar_name` takes off.
 NAMES = {
-    "adamwithamsgrad": "adam",
-    "amsgrad": "adam",
-    "galoreadafactor": "adafactor",
-    "momentum": "sgd",
-    "nag": "sgd",
-    "nesterov": "sgd",
-    "nesterovmomentum": "sgd",
-    "sgdm": "sgd",
-    "sgdmomentum": "sgd",
-    "sgdw": "sgd",
+    **dict.fromkeys(("momentum", "nag", "nesterov", "nesterovmomentum", "sgdm", "sgdmomentum", "sgdw"), "sgd"),
+    **dict.fromkeys(("adamwithamsgrad", "amsgrad", "adaptivemomentestimation"), "adam"),
+    **dict.fromkeys(("sharpnessawareminimization", "gsam", "asam"), "sam"),
     "stochasticgradientdescent": "sgd",
     "averagedsgd": "asgd",
-    "adaptivemomentestimation": "adam",
     "nadamw": "nadam",
+    "galoreadafactor": "adafactor",
     "ranger": "lookahead",
     "moonlight": "muon",
-    "sharpnessawareminimization": "sam",
-    "gsam": "sam",
-    "asam": "sam",
     "strongwolfe": "lbfgs",
 }
 #: What names of other libraries say besides the optimizer: who has made it, how it runs, how it stores.
-ADDED: tuple[str, ...] = (
-    "deepspeedcpu",
-    "torch",
-    "hf",
-    "keras",
-    "optax",
-    "timm",
-    "bnb",
-    "apex",
-    "xla",
-    "npu",
-    "torchao",
-    "fused",
-)
-ADDED += ("foreach", "capturable", "distributed", "anyprecision", "paged", "scale", "8bit", "4bit", "32bit", "fp8")
-ADDED += ("optimizer", "legacy", "cpu", "multitensor", "galore", "layerwise")
+ADDED = ["deepspeedcpu", "torch", "hf", "keras", "optax", "timm", "bnb", "apex", "xla", "npu", "torchao", "fused"]
+ADDED += ["foreach", "capturable", "distributed", "anyprecision", "paged", "scale", "8bit", "4bit", "32bit", "fp8"]
+ADDED += ["optimizer", "legacy", "cpu", "multitensor", "galore", "layerwise"]

@@ -6,7 +6,8 @@ are the two methods that step, and the one that decays: decay is part of a rule 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
 import keras
@@ -21,7 +22,7 @@ from scirs2_adapters.core.step.options import StateDtype, check_path, check_stat
 
 from .. import dispatch
 from ..argument_names import BASE, KERAS, OURS, as_rule_takes, is_function, plain, signature
-from ..executors.gradients import merged
+from ..executors import merged
 from ..ops import Tensor
 from ..state import Memory, files
 from ..state.keras_types import KerasVariable, Store, path_of
@@ -66,7 +67,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         rate = float(rule.learning_rate) if scheduled is None else scheduled
         super().__init__(learning_rate=rate, weight_decay=float(rule.weight_decay), **base)
         self._rule, self._memory = rule, cast(Memory | None, None)
-        self._skipped, self._pending = cast(KerasVariable | None, None), cast(Pending | None, None)
+        self._skipped, self._pending = cast(KerasVariable | None, None), cast(Callable[[], None] | None, None)
         self._rate = rate if scheduled is None else None
         self._exclusions = Exclusions()
         self.kernel, self.state_dtype, self.skip_nonfinite = kernel, state_dtype, skip_nonfinite
@@ -107,8 +108,8 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             self._skipped = self.add_variable((), dtype="int", aggregation="only_first_replica", name="skipped_steps")
         self._exclusions.resolve(self, variables)
         if self._pending is not None:
-            pending, self._pending = self._pending, None
-            files.load(self, pending.store)
+            take_up, self._pending = self._pending, None
+            take_up()
 
     def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[KerasVariable] | None = None) -> None:
         """Step the variables, or with `skip_nonfinite` leave all as it is where a gradient is not finite."""
@@ -118,7 +119,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             with keras.name_scope(self.name, caller=self):
                 self.build(list(trainable_variables or ()))
-        dispatch.skip.apply(self, super().apply, list(grads), trainable_variables)
+        dispatch.apply_if_finite(self, super().apply, list(grads), trainable_variables)
 
     def update_step(self, gradient: Tensor, variable: KerasVariable, learning_rate: Tensor) -> None:
         """Step one variable."""
@@ -141,8 +142,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     def _clip_gradients(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
         """Clip; slices of one row are summed before anything is squared."""
         clips = self.clipnorm or self.global_clipnorm or self.clipvalue
-        clipped: Sequence[Tensor] = super()._clip_gradients([merged(g) for g in grads] if clips else grads)
-        return clipped
+        return super()._clip_gradients([merged(g) for g in grads] if clips else grads)
 
     def exclude_from_weight_decay(
         self, var_list: Sequence[KerasVariable] | None = None, var_names: Sequence[str] | None = None
@@ -245,15 +245,9 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         """The optimizer that was pickled: with its step count and rate now, with its memory when it is built."""
         optimizer = cls.from_config(cast(Config, plain(settings)) | {"learning_rate": rate})
         files.load_numbers(optimizer, store)
-        optimizer._pending = Pending(store) if built else None
+        # Memory waits for the variables it belongs to; not as a dict, which Keras would follow.
+        optimizer._pending = functools.partial(files.load, optimizer, store) if built else None
         return optimizer
-
-
-class Pending:
-    """Memory that waits for the variables it belongs to; not a dict, which Keras would follow."""
-
-    def __init__(self, store: dict[str, np.ndarray]) -> None:
-        self.store = store
 
 
 def _restored(cls: type[RuleOptimizer], *memory: Any) -> RuleOptimizer:

@@ -17,8 +17,7 @@ import numpy as np
 
 from . import keras_classes
 from .keras_types import Store
-from .layout import OPTIONAL, Facts, Saved, StateKey, named, paths_of, refusal, state_keys
-from .memory import RuleState, outside_graphs
+from .memory import OPTIONAL, Facts, RuleState, Saved, StateKey, named, outside_graphs, paths_of, refusal, state_keys
 
 Attributes: TypeAlias = MutableMapping[str, np.ndarray]
 
@@ -47,15 +46,13 @@ def save(optimizer: RuleState, store: Store) -> None:
         store[str(i)] = np.asarray(variable.numpy())
     facts = {**facts_of(optimizer), "paths": paths_of(optimizer), "entries": state_keys(optimizer)}
     text = json.dumps(facts).encode()
-    attributes = _attributes(store)
-    if attributes is None:
+    if (attributes := _attributes(store)) is None:
         store[NAMES] = np.frombuffer(text, np.uint8).copy()
         return
     for i, start in enumerate(range(0, len(text), LONGEST)):
         attributes[f"{NAMES}_{i}"] = np.frombuffer(text[start : start + LONGEST], np.uint8)
-    if keras_classes.would_take(
-        optimizer
-    ):  # by position, as something else: one entry more, and Keras' class refuses it
+    # Keras' own class would take these by position for something else. With one entry more it refuses the file.
+    if keras_classes.would_take(optimizer):
         store[NAMES] = np.zeros((), np.uint8)
 
 
@@ -63,8 +60,7 @@ def _attributes(store: Store) -> Attributes | None:
     """The attributes of an HDF5 group; None where a store has none, or several files."""
     if hasattr(store, "sharding_config"):
         return None
-    attributes: Attributes | None = getattr(getattr(store, "_h5_entry_group", None), "attrs", None)
-    return attributes
+    return getattr(getattr(store, "_h5_entry_group", None), "attrs", None)
 
 
 def _facts(store: Store) -> Facts | None:
@@ -76,8 +72,7 @@ def _facts(store: Store) -> Facts | None:
         parts = [np.asarray(store[NAMES]).tobytes()]
     else:
         return None
-    facts: Facts = json.loads(b"".join(parts))
-    return facts
+    return json.loads(b"".join(parts))
 
 
 def load(optimizer: RuleState, store: Store) -> None:
@@ -151,9 +146,8 @@ def take(optimizer: RuleState, saved: Saved) -> None:
     new = keras_classes.in_our_meaning(optimizer, saved, {e: v for e, v in values.items() if v is not None})
     unused = [p for i, p in enumerate(saved.paths) if i not in order]
     if unused:
-        warnings.warn(
-            f"The file also holds memory of {_list(unused)}, which this optimizer does not step.", stacklevel=5
-        )
+        text = f"The file also holds memory of {_list(unused)}, which this optimizer does not step."
+        warnings.warn(text, stacklevel=5)
     with outside_graphs():
         for key, variable in zip(here, optimizer.variables, strict=True):
             if key in new:
@@ -207,6 +201,10 @@ def _problems(
         for there, e in wanted.items()
         if there in saved.values and not _alike(np.shape(saved.values[there]), shapes[e], saved.facts)
     ]
+    return _worded(missing, extra, other)
+
+
+def _worded(missing: Sequence[str], extra: Sequence[str], other: Sequence[str] = ()) -> list[str]:
     worded = [("missing: ", missing), ("not known here: ", extra), ("", other)]
     return [f"{what}{_list(names)}" for what, names in worded if names]
 
@@ -219,9 +217,7 @@ def _alike(there: Sequence[int], here: Sequence[int], facts: Facts) -> bool:
 
 
 def _by_name(saved: Sequence[str], here: Sequence[str]) -> list[str]:
-    missing, extra = [p for p in here if p not in saved], [p for p in saved if p not in here]
-    words = [f"missing: {_list(missing)}"] if missing else []
-    return words + ([f"not known here: {_list(extra)}"] if extra else [])
+    return _worded([p for p in here if p not in saved], [p for p in saved if p not in here])
 
 
 def _list(names: Sequence[str]) -> str:

@@ -20,8 +20,7 @@ from scirs2_adapters.core.rule import Rule
 from ..argument_names import KERAS, spelling
 from ..ops import Tensor
 from .keras_types import KerasOptimizer, KerasVariable, path_of
-from .layout import KEPT, Saved, StateKey, Values, keys_in, paths_of, refusal, state_keys
-from .memory import RuleState, overwritten
+from .memory import KEPT, RuleState, Saved, StateKey, Values, keys_in, overwritten, paths_of, refusal, state_keys
 
 #: What a store says of what it holds.
 Attributes = Mapping[str, np.ndarray] | None
@@ -79,8 +78,7 @@ def _built(optimizer: RuleState, name: str) -> KerasOptimizer:
             arguments[word] = float(value) if type(value) is int else value
     like = cls(name="layout", **arguments)
     like.build([_stand_in(v) for v in optimizer._trainable_variables])
-    built: KerasOptimizer = like
-    return built
+    return like
 
 
 def _stand_in(variable: KerasVariable) -> KerasVariable:
@@ -88,8 +86,7 @@ def _stand_in(variable: KerasVariable) -> KerasVariable:
     like = keras.Variable(np.zeros((1,) * len(variable.shape), "float32"), name="layout")
     like._path = path_of(variable)
     like.overwrite_with_gradient = overwritten(variable)
-    small: KerasVariable = like
-    return small
+    return like
 
 
 def _order(optimizer: RuleState, name: str) -> list[StateKey]:
@@ -140,9 +137,8 @@ def read(optimizer: RuleState, positions: Sequence[np.ndarray], attributes: Attr
     if len(order) != len(positions):
         if len(state_keys(optimizer)) == len(positions):
             return None
-        raise refusal(
-            optimizer, f"it has {len(positions)} variables, and Keras' `{name}` with these arguments has {len(order)}"
-        )
+        known = f"Keras' `{name}` with these arguments has {len(order)}"
+        raise refusal(optimizer, f"it has {len(positions)} variables, and {known}")
     there, renamed = dict(zip(order, positions, strict=True)), _renamed(optimizer, order)
     _check_all_used(optimizer, there, renamed)
     values = {key: there[old] for key, old in renamed.items()}
@@ -170,9 +166,8 @@ def _check_writer(optimizer: RuleState, attributes: Attributes) -> None:
 def _older(optimizer: RuleState, positions: Sequence[np.ndarray], attributes: Attributes) -> bool:
     """Whether a file is ours by all signs: this optimizer is made of the config of one of ours of the file's name."""
     same = optimizer.from_own_config and str((attributes or {}).get("name", "")) == optimizer.name
-    return (
-        same and not int(ops.convert_to_numpy(optimizer._iterations)) and len(positions) == len(state_keys(optimizer))
-    )
+    new = same and not int(ops.convert_to_numpy(optimizer._iterations))
+    return new and len(positions) == len(state_keys(optimizer))
 
 
 def _check_all_used(optimizer: RuleState, there: Values, renamed: Mapping[StateKey, StateKey]) -> None:
@@ -197,9 +192,8 @@ def in_our_meaning(optimizer: RuleState, saved: Saved, values: Values) -> dict[S
     rule = getattr(optimizer.rule, "base", optimizer.rule)
     corrected = saved.facts.get("largest_corrected", False)
     if "max_exp_avg_sq" in slots and corrected != bool(getattr(rule, "max_corrected", False)):
-        raise refusal(
-            optimizer, "its largest mean of squares is of raw means and here of corrected ones, or the reverse"
-        )
+        why = "its largest mean of squares is of raw means and here of corrected ones, or the reverse"
+        raise refusal(optimizer, why)
     count, k = saved.facts.get("accumulation", 1), optimizer.gradient_accumulation_steps or 1
     if count != k:
         at = int(values[StateKey("iteration")])
@@ -219,9 +213,8 @@ def _factor(optimizer: RuleState, saved: Saved) -> float:
         return factor
     rate = _rate(optimizer, saved)
     if not here and rate == 0:
-        raise refusal(
-            optimizer, "its momentum is multiplied by the learning rate, which is 0, and cannot be divided by it"
-        )
+        why = "its momentum is multiplied by the learning rate, which is 0, and cannot be divided by it"
+        raise refusal(optimizer, why)
     return factor * rate if here else factor / rate
 
 

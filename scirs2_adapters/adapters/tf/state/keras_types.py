@@ -16,8 +16,6 @@ Strategy: TypeAlias = Any
 class KerasVariable(Protocol):
     """A variable of Keras, or of TensorFlow below Keras."""
 
-    path: str
-    name: str
     dtype: str
     shape: tuple[int, ...]
     value: Tensor

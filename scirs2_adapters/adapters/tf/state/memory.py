@@ -1,4 +1,5 @@
-"""The memory of an optimizer, as registered Keras variables in an order that never changes.
+"""The memory of an optimizer, as registered Keras variables in an order that never changes, and what each of them is:
+a slot of which model variable. The names in files are made of this.
 
 Keras saves optimizers by position and notices no more than a change of the count, so the order is an interface: first
 what the base class has (iteration, learning rate, averages, accumulators), then the numbers of the whole model, then
@@ -9,14 +10,17 @@ step on TensorFlow a variable has lost the name that this depends on.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypedDict
 
 import keras
+import numpy as np
 from keras import ops
 
-from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.errors import ArgumentValueError, bad_type
 from scirs2_adapters.core.matrix import INPUTS_FIRST
 from scirs2_adapters.core.routing import say
 from scirs2_adapters.core.rule import Rule
@@ -26,8 +30,6 @@ from scirs2_adapters.core.step.plan import ParamEntry, param_entry
 
 from ..ops import Tensor
 from .keras_types import KerasOptimizer, KerasVariable, path_of
-
-Initializer = Callable[..., Tensor]
 
 
 class RuleState(KerasOptimizer, Protocol):
@@ -112,35 +114,27 @@ def leaf_of(optimizer: KerasOptimizer, variable: KerasVariable) -> Leaf:
 
 
 def _model_variable(optimizer: RuleState, slot: Slot, first: KerasVariable, widest: str) -> KerasVariable:
-    initializer = _full_of(float(slot.initial_value(optimizer.rule)))
+    initializer = functools.partial(_full, float(slot.initial_value(optimizer.rule)))
     with _colocated(optimizer, first):
         return optimizer.add_variable((), initializer, slot_dtype(slot, widest, None), name=slot.name)
 
 
-def _full_of(number: float) -> Initializer:
+def _full(number: float, shape: Sequence[int], dtype: str | None = None) -> Tensor:
     """An initializer: one number everywhere, in memory of its own. Keras' own constant passes through float32."""
-
-    def initial(shape: Sequence[int], dtype: str | None = None) -> Tensor:
-        return ops.ones(shape, dtype=dtype) * ops.convert_to_tensor(number, dtype=dtype)
-
-    return initial
+    return ops.ones(shape, dtype=dtype) * ops.convert_to_tensor(number, dtype=dtype)
 
 
 def _slot_variable(optimizer: RuleState, rule: Rule, slot: Slot, variable: KerasVariable, leaf: Leaf) -> KerasVariable:
     shape = slot.shape(leaf.shape)
-    initializer: str | Initializer = "zeros"
+    initializer: str | Callable[..., Tensor] = "zeros"
     if slot.initial == "parameter":
-        initializer = _copy_of(variable) if _has_value(variable) else "zeros"
+        initializer = functools.partial(_copy, variable) if _has_value(variable) else "zeros"
     elif slot.initial is not None:
-        initializer = _full_of(float(slot.initial_value(rule)))
+        initializer = functools.partial(_full, float(slot.initial_value(rule)))
+    dtype, name = slot_dtype(slot, leaf.dtype, optimizer.state_dtype), re.sub("[/:]", "_", leaf.name)
+    layout = getattr(variable, "_layout", None) if shape == leaf.shape else None
     with _colocated(optimizer, variable):
-        return optimizer.add_variable(
-            shape,
-            initializer,
-            slot_dtype(slot, leaf.dtype, optimizer.state_dtype),
-            layout=getattr(variable, "_layout", None) if shape == leaf.shape else None,
-            name=f"{leaf.name.replace('/', '_').replace(':', '_')}_{slot.name}",
-        )
+        return optimizer.add_variable(shape, initializer, dtype, layout=layout, name=f"{name}_{slot.name}")
 
 
 def raw(variable: KerasVariable) -> Tensor:
@@ -162,15 +156,11 @@ def _has_value(variable: KerasVariable) -> bool:
         return bool(raw(variable).is_initialized())
 
 
-def _copy_of(variable: KerasVariable) -> Initializer:
+def _copy(variable: KerasVariable, shape: Sequence[int], dtype: str | None = None) -> Tensor:
     """An initializer: the variable as it is now, in memory of its own."""
-
-    def initial(shape: Sequence[int], dtype: str | None = None) -> Tensor:
-        del shape
-        with outside_graphs():
-            return ops.copy(ops.cast(ops.stop_gradient(ops.convert_to_tensor(variable)), dtype))
-
-    return initial
+    del shape
+    with outside_graphs():
+        return ops.copy(ops.cast(ops.stop_gradient(ops.convert_to_tensor(variable)), dtype))
 
 
 def outside_graphs() -> contextlib.AbstractContextManager[object]:
@@ -180,3 +170,92 @@ def outside_graphs() -> contextlib.AbstractContextManager[object]:
     import tensorflow
 
     return tensorflow.init_scope()
+
+
+class StateKey(NamedTuple):
+    """One variable of an optimizer: its `slot`, and the place of the model variable that it belongs to, if to one."""
+
+    slot: str
+    owner: int | None = None
+
+
+Values = Mapping[StateKey, np.ndarray]
+
+
+class Facts(TypedDict, total=False):
+    """What is known of the optimizer that wrote a file, as far as it decides what a value means.
+
+    `keras_class` is the name of the class where Keras' own class wrote it. `paths` and `entries`, the state keys as
+    pairs, are in files of ours alone.
+    """
+
+    version: int
+    rule: str
+    match: str | None
+    rate_in_buffer: bool
+    largest_corrected: bool
+    accumulation: int
+    keras_class: str
+    paths: list[str]
+    entries: list[tuple[str, int | None]]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a file holds: values by what they are, and the names of the model variables that owners stand for."""
+
+    values: Values
+    paths: Sequence[str]
+    facts: Facts
+
+
+#: What the base class keeps for each model variable: its attribute -> the name in files.
+KEPT = {"_model_variables_moving_average": "average", "_accumulated_gradients": "gradient_accumulator"}
+#: What an optimizer may have or not without being another: a schedule has no variable, a count begins at 0.
+OPTIONAL = ("learning_rate", "skipped_steps")
+
+
+def keys_in(optimizer: KerasOptimizer, slots: Mapping[str, Tensor]) -> list[StateKey]:
+    """What the variables of a Keras optimizer are, in order. `slots` maps a slot to its variable, or to a list with a
+    variable or None for each model variable.
+    """
+    base = {"iteration": optimizer._iterations, "learning_rate": optimizer._learning_rate}
+    lists = {name: getattr(optimizer, attribute, None) or [] for attribute, name in KEPT.items()}
+    known: dict[int, StateKey] = {}
+    for slot, value in {**base, **lists, **slots}.items():
+        if isinstance(value, (list, tuple)):
+            known |= {id(variable): StateKey(slot, owner) for owner, variable in enumerate(value)}
+        else:
+            known[id(value)] = StateKey(slot)
+    return [known[id(v)] for v in optimizer.variables]
+
+
+def state_keys(optimizer: RuleState) -> list[StateKey]:
+    """What the variables of an optimizer of ours are."""
+    memory = optimizer.memory
+    slots: dict[str, Tensor] = {"skipped_steps": optimizer.skipped_steps}
+    if memory is not None:
+        slots |= memory.model
+        for owner, entry in enumerate(memory.entries):
+            for name, variable in (entry.slots if entry else {}).items():
+                slots.setdefault(name, [None] * len(memory.entries))[owner] = variable
+    return keys_in(optimizer, slots)
+
+
+def paths_of(optimizer: KerasOptimizer) -> list[str]:
+    """The names of the model variables, in order."""
+    return [path_of(v) for v in optimizer._trainable_variables]
+
+
+def named(key: StateKey, paths: Sequence[str]) -> str:
+    """A state key in words."""
+    return key.slot if key.owner is None else f"{key.slot} of {paths[key.owner]}"
+
+
+def refusal(optimizer: KerasOptimizer, why: str) -> ArgumentValueError:
+    """The error for a file that cannot be taken, to be raised before anything changes."""
+    return ArgumentValueError(
+        f"`{type(optimizer).__name__}` cannot take the saved state of an optimizer: {why}. Nothing of this optimizer "
+        "was changed. To take a model's weights alone use `load_weights(..., skip_mismatch=True)` or "
+        "`load_model(..., compile=False)`."
+    )

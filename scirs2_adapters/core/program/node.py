@@ -1,4 +1,5 @@
-"""A program as lines to read: `exp_avg = exp_avg + one_minus_beta1 * (g - exp_avg)`.
+"""The operations of a recorded formula, and how they are read: as lines such as
+`exp_avg = exp_avg + one_minus_beta1 * (g - exp_avg)`.
 
 A value that is used twice has a line and a name of its own. A line that gives a slot its new value stands after those
 that read the old one; where that is impossible, the new value is called `new_exp_avg` until the end.
@@ -8,25 +9,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
+
+from ..slots import Extent
 
 #: Infix operators, and how strongly they bind.
 _INFIX = {"add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3)}
 _INFIX |= {"gt": (">", 1), "ge": (">=", 1), "lt": ("<", 1), "le": ("<=", 1)}
 _ATOM = 9
+#: The axis of a reduction, or a function of matrices with its options.
+Static = Any
 
 
-class Node(Protocol):
-    """What is read of an operation."""
+@dataclass(frozen=True)
+class Node:
+    """One operation: its arguments are indices of earlier nodes; `static` is an axis or a matrix function with its
+    options.
+    """
+
+    op: str
+    args: tuple[int, ...]
+    extent: Extent
+    level: int
+    name: str = ""
+    static: Static = None
 
     @property
-    def op(self) -> str: ...
-    @property
-    def args(self) -> tuple[int, ...]: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def static(self) -> Any: ...
+    def reduces(self) -> bool:
+        """Whether a pass over whole tensors ends here."""
+        return self.op in ("sum", "mean", "total", "matrix")
 
 
 def lines(nodes: Sequence[Node], outputs: Mapping[str, int], needed: Sequence[int]) -> list[str]:
@@ -40,17 +52,15 @@ def lines(nodes: Sequence[Node], outputs: Mapping[str, int], needed: Sequence[in
     for i in needed:
         if i in names or (uses[i] < 2 and i not in targets):
             continue
-        text, _ = _expression(nodes, i, names)
+        text, _ = expression(nodes, i, names)
         done |= _inlined(nodes, i, names)
         read_later = {nodes[arg].name for k in needed if k not in done for arg in nodes[k].args}
         free = [name for name in targets.get(i, ()) if name not in read_later]
         names[i] = free[0] if free else f"new_{targets[i][0]}" if i in targets else f"x{i}"
         written.append(f"{names[i]} = {text}")
         at_end += [f"{name} = {names[i]}" for name in targets.get(i, ()) if name != names[i]]
-    at_end += [
-        f"{name} = {nodes[i].name}" for name, i in outputs.items() if not nodes[i].args and name != nodes[i].name
-    ]
-    return written + at_end
+    inputs = [(name, nodes[i].name) for name, i in outputs.items() if not nodes[i].args]
+    return [*written, *at_end, *(f"{name} = {given}" for name, given in inputs if name != given)]
 
 
 def _inlined(nodes: Sequence[Node], index: int, names: Mapping[int, str]) -> set[int]:
@@ -64,10 +74,10 @@ def _inlined(nodes: Sequence[Node], index: int, names: Mapping[int, str]) -> set
     return inside
 
 
-def _expression(nodes: Sequence[Node], index: int, names: Mapping[int, str]) -> tuple[str, int]:
+def expression(nodes: Sequence[Node], index: int, names: Mapping[int, str]) -> tuple[str, int]:
     """The text of a node, with the names of those that have one, and how strongly it binds."""
     node = nodes[index]
-    args = [(names[a], _ATOM) if a in names else _expression(nodes, a, names) for a in node.args]
+    args = [(names[a], _ATOM) if a in names else expression(nodes, a, names) for a in node.args]
     if node.op in _INFIX:
         sign, strength = _INFIX[node.op]
         (left, a), (right, b) = args
@@ -86,8 +96,3 @@ def _expression(nodes: Sequence[Node], index: int, names: Mapping[int, str]) -> 
     elif node.static is not None:
         listed.append(str(node.static))
     return f"{node.op}({', '.join(listed)})", _ATOM
-
-
-def expression(nodes: Sequence[Node], index: int) -> str:
-    """One value in terms of inputs and coefficients."""
-    return _expression(nodes, index, {})[0]

@@ -23,9 +23,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_value
 
-from ..argument_names import chosen_rule, merge_nested
-from ..state import Data, Stepper, writeable
-from .units import Units
+from .argument_names import chosen_rule, merge_nested
+from .state import Data, Pair, Stepper, Units, writeable
 
 #: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
 #: column that does not vary, or an intercept that is right, a derivative is rounding error. With the usual epsilon Adam
@@ -43,11 +42,11 @@ class Linear(BaseEstimator):
     optimizer_: Stepper
     loss_curve_: list[float]
     validation_scores_: list[float] | None
-    _best_arrays: tuple[np.ndarray, np.ndarray]
-    _params: tuple[np.ndarray, np.ndarray]
+    _best_arrays: Pair
+    _params: Pair
     _numeric: bool
     _targets: Callable[..., tuple[np.ndarray, tuple[int, ...]]]
-    _loss: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    _loss: Callable[[np.ndarray, np.ndarray], Pair]
     _score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
     _units: Units | None
     _parameter_constraints = {

@@ -1,0 +1,196 @@
+"""Who steps what: every variable is stepped by the traced executor, and all of them together.
+
+One step is taken for all variables together, so that coefficients are computed once and a rule that sums over the model
+sees all of it. Under a TensorFlow strategy the step runs inside `extended.update`, once on each replica, with the
+gradients already summed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import ops
+
+from scirs2_adapters.core.ops import Scalars
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows
+
+from . import executors
+from .ops import Tensor, number, scalars
+from .state import RuleState, VariableEntry, raw
+from .state.keras_types import KerasVariable, Strategy
+
+KERNEL_OBSTACLE = "Keras optimizers run the framework's own operations only"
+Pair = tuple[Tensor, KerasVariable]
+Grads = Sequence[Tensor]
+#: The variables as `apply` was given them; None means those that the optimizer was built with.
+Variables = Sequence[KerasVariable] | None
+Proceed = Callable[[Grads, Variables], None]
+
+
+def step(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Tensor) -> None:
+    """One step of these (gradient, variable) pairs."""
+    memory = optimizer.memory
+    assert memory is not None
+    choose_paths(type(optimizer).__name__, [optimizer.kernel], [KERNEL_OBSTACLE], one_path=True)
+    if not optimizer._traced and any(executors.is_traced(gradient) for gradient, _ in pairs):
+        optimizer._traced = True
+    places = [optimizer._get_variable_index(variable) for _, variable in pairs]
+    entries = [entry for entry in (memory.entries[place] for place in places) if entry]
+    rows = _coefficients(optimizer, entries, learning_rate)
+    updates = [executors.Update(entry, *pair, row) for entry, pair, row in zip(entries, pairs, rows, strict=True)]
+    for together in [updates] if memory.model else [[update] for update in updates]:
+        executors.step(optimizer, together, memory.model)
+
+
+def distributed() -> bool:
+    """Whether a TensorFlow strategy keeps a variable in several places."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow
+
+    return tensorflow.distribute.has_strategy()
+
+
+def step_together(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Tensor) -> None:
+    """One step under a strategy of a rule that sums over the whole model."""
+    import tensorflow
+
+    def merged(strategy: Strategy, pairs: Sequence[Pair], learning_rate: Tensor) -> None:
+        gradients, variables = zip(*pairs, strict=True)
+
+        def local(first: Tensor, gradients: Tensor, variables: Tensor, learning_rate: Tensor) -> None:
+            del first
+            step(optimizer, list(zip(gradients, variables, strict=True)), learning_rate)
+
+        strategy.extended.update(variables[0], local, args=(gradients, variables, learning_rate), group=False)
+
+    summed = optimizer._all_reduce_sum_gradients([(gradient, raw(variable)) for gradient, variable in pairs])
+    context = tensorflow.distribute.get_replica_context()
+    if context is None:
+        merged(optimizer._distribution_strategy, summed, learning_rate)
+    else:
+        context.merge_call(merged, args=(summed, learning_rate))
+
+
+def _coefficients(optimizer: RuleState, entries: Sequence[VariableEntry], learning_rate: Tensor) -> list[Scalars]:
+    """The coefficients of each variable, once for all that share them, with the rate, decay and step count of now."""
+    decays = [optimizer._use_weight_decay(entry.variable) for entry in entries]
+
+    def row(i: int) -> Scalars:
+        entry = entries[i]
+        rule = _rule_now(optimizer, entry, decays[i], learning_rate)
+        t = ops.cast(ops.convert_to_tensor(optimizer.iterations), entry.compute) + 1
+        return {**rule.scalars(scalars(entry.compute), t), **entry.rule.leaf_coefficients(entry.leaf)}
+
+    keys = [(e.coefficient_key(None), e.compute, decay) for e, decay in zip(entries, decays, strict=True)]
+    rows, row_of = coefficient_rows(keys, row)
+    return [rows[i] for i in row_of]
+
+
+def _rule_now(optimizer: RuleState, entry: VariableEntry, decays: bool, learning_rate: Tensor) -> Rule:
+    rate = learning_rate
+    if not isinstance(rate, (int, float)):
+        rate = _exact(optimizer, number(ops.convert_to_tensor(rate), entry.compute), entry.compute)
+    values = {"learning_rate": rate, "weight_decay": (optimizer.weight_decay or 0.0) if decays else 0.0}
+    return optimizer.rule.replace_unchecked(values).route(entry.leaf)
+
+
+def _exact(optimizer: RuleState, rate: Tensor, dtype: str) -> Tensor:
+    """The rate in full. The variable of a constant rate holds it in float32; as long as it holds that one, a float64
+    step takes the number that the user gave.
+    """
+    constant = optimizer.constant_rate
+    if constant is None or dtype != "float64":
+        return rate
+    exact, rounded = (number(x, dtype) for x in constant)
+    return ops.where(ops.equal(rate, rounded), exact, rate)
+
+
+def apply_if_finite(optimizer: RuleState, proceed: Proceed, grads: Grads, variables: Variables) -> None:
+    """`skip_nonfinite`: proceed with these gradients if all are finite, else change nothing at all, and count.
+
+    The base class clips, decays, accumulates and averages inside `apply`, so `apply` runs completely or not at all. On
+    JAX, where a branch may not assign, it always runs and is then undone value by value. Under a TensorFlow strategy
+    the replicas decide together.
+    """
+    if keras.backend.backend() == "jax":
+        _step_and_undo(optimizer, proceed, grads, variables)
+    elif distributed():
+        _agree(optimizer, proceed, grads, variables)
+    else:
+        _choose(optimizer, _finite(optimizer, grads, variables), lambda: proceed(grads, variables))
+
+
+def _finite(optimizer: RuleState, grads: Grads, variables: Variables) -> Tensor:
+    """Whether every number that a step would use is finite: gradients, what they are accumulated to, and the squares
+    that a clipping norm is made of.
+    """
+    variables = optimizer._trainable_variables if variables is None else variables
+    used = [_used(optimizer, g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
+    answers = [ops.all(ops.isfinite(x)) for x in used]
+    if optimizer.clipnorm or optimizer.global_clipnorm:
+        squares = [ops.sum(ops.square(x)) for x in used]
+        answers += [ops.isfinite(s) for s in squares]
+        if optimizer.global_clipnorm:
+            answers.append(ops.isfinite(functools.reduce(ops.add, squares)))
+    return ops.all(ops.stack(answers)) if answers else ops.convert_to_tensor(True)
+
+
+def _used(optimizer: RuleState, gradient: Tensor, variable: KerasVariable) -> Tensor:
+    """A gradient as it goes into the step, or into the accumulator."""
+    place = optimizer._get_variable_index(variable)
+    entry = optimizer.memory.entries[place] if optimizer.memory else None
+    if entry is None:  # it overwrites its variable
+        return ops.convert_to_tensor(gradient)
+    sums = optimizer._accumulated_gradients if optimizer.gradient_accumulation_steps else None
+    if executors.is_slices(gradient) and sums is None and not (optimizer.clipnorm or optimizer.global_clipnorm):
+        gradient = gradient.values
+    elif executors.is_slices(gradient):
+        gradient = ops.cast(executors.dense(gradient, entry), gradient.dtype)
+    scale = optimizer.loss_scale_factor
+    gradient = gradient if scale is None else gradient / scale
+    if sums is None:
+        return gradient
+    return (gradient + sums[place]) / optimizer.gradient_accumulation_steps
+
+
+def _count(optimizer: RuleState) -> None:
+    optimizer.skipped_steps.assign(optimizer.skipped_steps + 1)
+
+
+def _choose(optimizer: RuleState, go: Tensor, proceed: Callable[[], None]) -> None:
+    ops.cond(go, proceed, lambda: _count(optimizer))
+
+
+def _step_and_undo(optimizer: RuleState, proceed: Proceed, grads: Grads, variables: Variables) -> None:
+    """Step, then give every variable its old value back where the step was not to be taken."""
+    go = _finite(optimizer, grads, variables)
+    touched = [*optimizer._trainable_variables, *optimizer.variables]
+    before = [v.value for v in touched]
+    proceed(grads, variables)
+    for variable, old in zip(touched, before, strict=True):
+        variable.assign(ops.where(go, variable.value, old))
+    skipped = optimizer.skipped_steps
+    skipped.assign(skipped.value + ops.cast(ops.logical_not(go), skipped.dtype))
+
+
+def _agree(optimizer: RuleState, proceed: Proceed, grads: Grads, variables: Variables) -> None:
+    """A gradient of any replica decides for all. A branch that merges replicas must be entered by all at once."""
+    import tensorflow
+
+    def merged(strategy: Strategy, grads: Grads, variables: Variables) -> None:
+        extended = strategy.extended
+        answers = extended.call_for_each_replica(lambda gs, vs: _finite(optimizer, gs, vs), args=(grads, variables))
+        go = tensorflow.reduce_all(tensorflow.stack(strategy.experimental_local_results(answers)))
+        _choose(optimizer, go, lambda: extended.call_for_each_replica(proceed, args=(grads, variables)))
+
+    context = tensorflow.distribute.get_replica_context()
+    if tensorflow.__internal__.distribute.strategy_supports_no_merge_call():
+        bad = ops.cast(ops.logical_not(_finite(optimizer, grads, variables)), "int32")
+        total = context.all_reduce(tensorflow.distribute.ReduceOp.SUM, bad)
+        _choose(optimizer, ops.equal(total, 0), lambda: proceed(grads, variables))
+    else:
+        context.merge_call(merged, args=(grads, variables))
