@@ -96,7 +96,7 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) ->
     arrays = len(memory) + 2
     names: dict[str, object] = {
         "load_i64": use.load_i64,
-        "select": use.select,
+        "select": use.make_select(compute),
         "coefficient": use.make_load(compute, compute, sums + 1, arrays),
         "get_sum": use.make_load("float64", "float64", sums, arrays),
         "set_sum": use.make_store("float64", "float64", sums, arrays),
