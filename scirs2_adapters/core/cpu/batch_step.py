@@ -83,7 +83,6 @@ class KernelStep:
             level,
             self.batch.table(level, self._addresses, computed),
             address(coefficients),
-            coefficients.strides[0],
             self.batch.every_tensor,
             self._threads,
         )

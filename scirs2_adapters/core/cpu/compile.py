@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib
 import logging
 import os
 import platform
@@ -153,7 +154,7 @@ def _warn_once(directory: str, error: str) -> None:
     )  # fmt: skip
 
 
-def native(function: object, signature: object, reorder: bool, symbol: str) -> tuple[str, bytes]:
+def native(function: object, signature: str, reorder: bool, symbol: str) -> tuple[str, bytes]:
     """Object code of a python function by numba, and the name of the function in it.
 
     numba numbers its functions anew in each process, so that files of two processes have different functions under
@@ -179,12 +180,18 @@ class Driver:
     worker: int
 
 
+def load_written(module: str, name: str) -> int:
+    """The address of a function that is not generated: of one integer, in a module of this folder."""
+
+    def build() -> tuple[str, bytes]:
+        function = getattr(importlib.import_module(f".{module}", __package__), name)
+        return native(function, "intp(intp)", False, name)
+
+    return load(name, name + sources(module, "intrinsics", "layout"), build)
+
+
 @functools.cache
 def driver() -> Driver:
     """The compiled driver."""
-    from . import driver as module
-
-    text = sources("driver", "intrinsics", "layout")
-    worker = load("worker", "worker" + text, lambda: native(*module.make_worker(), False, "worker"))
-    drive = load("drive", "drive" + text, lambda: native(*module.make_drive(), False, "drive"))
+    worker, drive = load_written("driver", "worker"), load_written("driver", "drive")
     return Driver(ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(drive), drive, worker)

@@ -92,13 +92,13 @@ def _run_at_once(
     maker = first or batch
     numbers = [s[n] for s in scalars for n in maker.scalars]
     memory = (_C_TYPES[maker.kernel.compute] * len(numbers))(*numbers)
-    place, stride = ctypes.addressof(memory), ctypes.sizeof(memory) // len(scalars)
+    place = ctypes.addressof(memory)
     if first:
-        sums, _ = first.run_pass(0, first.table(0, table, {}), place, stride, row, 1)
+        sums, _ = first.run_pass(0, first.table(0, table, {}), place, row, 1)
         with np.errstate(over="ignore"):
             coefficients = sums.reshape(len(batch.shapes), -1).astype(batch.kernel.compute)
-        place, stride, row = address(coefficients), coefficients.strides[0], batch.every_tensor
-    batch.run_pass(0, batch.table(0, table, {}), place, stride, row, threads)
+        place, row = address(coefficients), batch.every_tensor
+    batch.run_pass(0, batch.table(0, table, {}), place, row, threads)
 
 
 StepArguments = tuple[Batch, np.ndarray, Sequence[Scalars], "np.ndarray | None", Model, int]

@@ -87,7 +87,6 @@ def _emitter() -> str:
 
 def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) -> tuple[str, bytes]:
     import numpy as np
-    from numba import types
 
     from . import intrinsics as use
 
@@ -113,7 +112,7 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) ->
         names[f"store{k}"] = use.make_store(dtype, compute, k, arrays)
     exec(compile_source(text, name), names)  # our own declarations only: no user text reaches it
     reorder = not any(this.arrays[k].name[0] != "%" for k in this.stores)
-    return compile.native(names["kernel"], types.void(*[types.intp] * 4), reorder, name)
+    return compile.native(names["kernel"], "void(intp, intp, intp, intp)", reorder, name)
 
 
 def compile_source(text: str, name: str) -> CodeType:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from .driver import Native
 from .intrinsics import anchor, call_address, load_i64, make_load, make_store, store_i64
 from .layout import (
     API_ERROR_CREATE,
@@ -83,9 +82,10 @@ def _gather(plan, frame, table):  # type: ignore[no-untyped-def]
 
 
 @_part
-def _reduce(plan, out, result):  # type: ignore[no-untyped-def]
+def _reduce(plan, work, result):  # type: ignore[no-untyped-def]
     """Adds the items' sums, tensor by tensor, in the items' order."""
-    count, sums, items = load_i64(plan, Plan.COUNT), load_i64(plan, Plan.SUMS), load_i64(plan, Plan.ITEMS)
+    count, items, out = load_i64(work, Work.COUNT), load_i64(work, Work.ITEMS), load_i64(work, Work.OUT)
+    sums = load_i64(plan, Plan.SUMS)
     for k in range(sums):
         i = 0
         for tensor in range(load_i64(plan, Plan.TENSORS)):
@@ -100,32 +100,19 @@ def _reduce(plan, out, result):  # type: ignore[no-untyped-def]
 
 
 @_part
-def _describe(work, plan, frame, table, out):  # type: ignore[no-untyped-def]
-    """Writes what the driver is called with."""
-    store_i64(work, Work.KERNEL, load_i64(plan, Plan.KERNEL))
-    store_i64(work, Work.TABLE, table)
-    store_i64(work, Work.TABLE_STRIDE, WORD_BYTES * load_i64(plan, Plan.ARRAYS))
-    store_i64(work, Work.ITEMS, load_i64(plan, Plan.ITEMS))
-    store_i64(work, Work.COUNT, load_i64(plan, Plan.COUNT))
-    store_i64(work, Work.COEFFICIENTS, _memory(frame, Frame.OPERANDS, 0))
-    store_i64(work, Work.COEFFICIENT_STRIDE, load_i64(plan, Plan.COEFFICIENT_STRIDE))
-    store_i64(work, Work.OUT, out)
-    store_i64(work, Work.NEXT_ITEM, 0)
-    store_i64(work, Work.WORKERS, load_i64(plan, Plan.WORKERS))
-    store_i64(work, Work.WORKER, load_i64(plan, Plan.WORKER))
-
-
-@_part
 def _execute(plan, frame):  # type: ignore[no-untyped-def]
-    sums = load_i64(plan, Plan.SUMS)
-    out = _malloc(WORD_BYTES * (load_i64(plan, Plan.COUNT) * sums + 1))
+    sums, known, size = load_i64(plan, Plan.SUMS), load_i64(plan, Plan.WORK), load_i64(plan, Plan.WORK_BYTES)
+    out = _malloc(WORD_BYTES * (load_i64(known, Work.COUNT) * sums + 1))
     table = _malloc(WORD_BYTES * (load_i64(plan, Plan.TENSORS) * load_i64(plan, Plan.ARRAYS) + 1))
-    work = _malloc(WORD_BYTES * (Work.THREADS + load_i64(plan, Plan.WORKERS)))
+    work = _malloc(size)
     _gather(plan, frame, table)
-    _describe(work, plan, frame, table, out)
+    _copy(work, known, size)
+    store_i64(work, Work.TABLE, table)
+    store_i64(work, Work.COEFFICIENTS, _memory(frame, Frame.OPERANDS, 0))
+    store_i64(work, Work.OUT, out)
     call_address(load_i64(plan, Plan.DRIVE), work)
     if sums > 0:
-        _reduce(plan, out, _memory(frame, Frame.RESULTS, 0))
+        _reduce(plan, work, _memory(frame, Frame.RESULTS, 0))
     _free(work)
     _free(table)
     _free(out)
@@ -158,8 +145,3 @@ def handler(frame):  # type: ignore[no-untyped-def]
         return _fail(load_i64(frame, Frame.API), load_i64(home, Anchor.MESSAGE))
     _execute(plan, frame)
     return 0
-
-
-def make_handler() -> Native:
-    """The function and its signature, as `compile.native` takes them."""
-    return handler, types.intp(types.intp)
