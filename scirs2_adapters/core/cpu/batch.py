@@ -105,7 +105,7 @@ class Batch:
         work[Work.TABLE], work[Work.TABLE_STRIDE] = address(table), table.strides[0]
         work[Work.COEFFICIENTS] = coefficients
         work[Work.OUT] = address(out) if launch.sums else 0
-        compile.driver().run(ctypes.addressof(work))
+        compile.function_of("driver", "drive")(ctypes.addressof(work))
         return out, launch.items
 
     def _launch(self, level: int, rows: np.ndarray | None, threads: int) -> Launch:
@@ -125,7 +125,7 @@ class Batch:
         sizes = len(compiled.parts.sums) + len(compiled.parts.columns) * items[:, Item.COLUMNS]
         items[:, Item.OUT] = np.cumsum(sizes) - sizes
         work = (ctypes.c_int64 * (Work.THREADS + workers))()
-        work[Work.KERNEL], work[Work.WORKER] = compiled.address, compile.driver().worker
+        work[Work.KERNEL], work[Work.WORKER] = compiled.address, compile.address_of("driver", "worker")
         work[Work.COEFFICIENT_STRIDE] = np.dtype(self.kernel.compute).itemsize * len(compiled.parts.coefficients)
         work[Work.WORKERS], work[Work.ITEMS], work[Work.COUNT] = workers, address(items), len(items)
         return Launch(items, int(sizes.sum()), work)

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,8 +99,7 @@ def load(name: str, text: str, build: Callable[[], tuple[str, bytes]]) -> int:
     with _lock:
         digest = hashlib.sha256(f"{text}\n{_machine()}".encode()).hexdigest()
         path = cache_directory() / f"{name}-{digest[:32]}.o"
-        compiled = _read(path)
-        if compiled is None:
+        if (compiled := _read(path)) is None:
             compiled = build()
             _write(path, *compiled)
         return _link(*compiled)
@@ -171,16 +169,8 @@ def native(function: object, signature: str, reorder: bool, symbol: str) -> tupl
     return f"cfunc.{named}", bytes(_target_machine().emit_object(module))
 
 
-@dataclass(frozen=True)
-class Driver:
-    """The driver as a function of a description's address, its address, and that of its worker."""
-
-    run: Callable[[int], int]
-    address: int
-    worker: int
-
-
-def load_written(module: str, name: str) -> int:
+@functools.cache
+def address_of(module: str, name: str) -> int:
     """The address of a function that is not generated: of one integer, in a module of this folder."""
 
     def build() -> tuple[str, bytes]:
@@ -191,7 +181,6 @@ def load_written(module: str, name: str) -> int:
 
 
 @functools.cache
-def driver() -> Driver:
-    """The compiled driver."""
-    worker, drive = load_written("driver", "worker"), load_written("driver", "drive")
-    return Driver(ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(drive), drive, worker)
+def function_of(module: str, name: str) -> Callable[[int], int]:
+    """The same function, to be called from Python."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address_of(module, name))

@@ -85,8 +85,6 @@ class Frame(enum.IntEnum):
 
 ITEM_BYTES = WORD_BYTES * len(Item)
 SOURCE_BYTES = WORD_BYTES * len(Source)
-#: XLA's buffers and scalars, the functions of its API, its stages and error codes.
-BUFFER_DATA, SCALAR_VALUE, API_ERROR_CREATE, STAGE_EXECUTE, FAILED_PRECONDITION = 3, 1, 6, 3, 9
 MAX_WORKERS = 64
 #: In place of a frame's size: the call tells the handler where the anchor's words are.
 GREETING = -1

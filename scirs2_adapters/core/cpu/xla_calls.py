@@ -39,10 +39,9 @@ _anchor[Anchor.MESSAGE] = ctypes.addressof(_MESSAGE)
 @functools.cache
 def handler() -> int:
     """The address of the handler, which knows from now on where the plans are."""
-    address = compile.load_written("xla_handler", "handler")
     greeting = np.array([GREETING, _anchor.ctypes.data], dtype=np.int64)
-    ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)(greeting.ctypes.data)
-    return address
+    compile.function_of("xla_handler", "handler")(greeting.ctypes.data)
+    return compile.address_of("xla_handler", "handler")
 
 
 def frame_bytes() -> int:
@@ -70,7 +69,7 @@ def _plan(batch: Batch, level: int, launch: Launch, name: int) -> PlanMemory:
     words = {
         Plan.NAME: name,
         Plan.NEXT: _anchor[Anchor.PLAN],
-        Plan.DRIVE: compile.driver().address,
+        Plan.DRIVE: compile.address_of("driver", "drive"),
         Plan.WORK: ctypes.addressof(launch.work),
         Plan.WORK_BYTES: ctypes.sizeof(launch.work),
         Plan.TENSORS: len(batch.shapes),

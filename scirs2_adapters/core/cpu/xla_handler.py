@@ -9,23 +9,10 @@ from __future__ import annotations
 from numba import njit, types
 
 from .intrinsics import anchor, call_address, load_i64, make_load, make_store, store_i64
-from .layout import (
-    API_ERROR_CREATE,
-    BUFFER_DATA,
-    FAILED_PRECONDITION,
-    GREETING,
-    ITEM_BYTES,
-    SCALAR_VALUE,
-    SOURCE_BYTES,
-    STAGE_EXECUTE,
-    WORD_BYTES,
-    Anchor,
-    Frame,
-    Item,
-    Plan,
-    Source,
-    Work,
-)
+from .layout import GREETING, ITEM_BYTES, SOURCE_BYTES, WORD_BYTES, Anchor, Frame, Item, Plan, Source, Work
+
+#: XLA's buffers and scalars, the functions of its API, its stages and error codes.
+BUFFER_DATA, SCALAR_VALUE, API_ERROR_CREATE, STAGE_EXECUTE, FAILED_PRECONDITION = 3, 1, 6, 3, 9
 
 _malloc = types.ExternalFunction("malloc", types.intp(types.intp))
 _free = types.ExternalFunction("free", types.void(types.intp))
