@@ -81,15 +81,14 @@ class Batch:
         names = tuple(a.name for a in this.parts.arrays)
         return None if names == self.arrays else [self.arrays.index(n) if n in self.arrays else -1 for n in names]
 
-    def table(self, level: int, addresses: np.ndarray, computed: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The addresses for one pass; `computed` holds those of the values computed in this step."""
-        columns = self._columns[level]
-        if columns is None:
+    def table(self, level: int, addresses: np.ndarray, computed: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
+        """The addresses for one pass, those of the arrays `computed` in this step among them."""
+        if (columns := self._columns[level]) is None:
             return addresses
         table = addresses.take(columns, axis=1)
         for k, a in enumerate(self.kernel.passes[level].parts.arrays):
             if a.computed:
-                table[:, k] = computed[a.name]
+                table[:, k] = [address(x) for x in computed[a.name]]
         return table
 
     def run_pass(

@@ -73,7 +73,10 @@ class KernelStep:
 
     def run_pass(self, level: int) -> None:
         """Runs one pass and takes its sums, its rows and its matrices."""
-        table = self.batch.table(level, self._addresses, self._computed_addresses(level))
+        for a in self.batch.kernel.passes[level].parts.arrays:
+            if a.computed and a.name not in self._computed:
+                self._computed[a.name] = self._new_arrays(a, level)
+        table = self.batch.table(level, self._addresses, self._computed)
         coefficients, rows = self._coefficients(level), self.batch.every_tensor
         out, items = self.batch.run_pass(level, table, address(coefficients), rows, self._threads)
         self._take_sums(level, out, items)
@@ -82,15 +85,6 @@ class KernelStep:
             self.values[i] = [x.reshape(*x.shape, 1).astype(np.float64) for x in arrays]
         for i in self._matrices(level):
             self._run_matrix(i)
-
-    def _computed_addresses(self, level: int) -> dict[str, np.ndarray]:
-        computed = {}
-        for a in self.batch.kernel.passes[level].parts.arrays:
-            if a.computed:
-                if a.name not in self._computed:
-                    self._computed[a.name] = self._new_arrays(a, level)
-                computed[a.name] = np.array([x.ctypes.data for x in self._computed[a.name]], dtype=np.int64)
-        return computed
 
     def _new_arrays(self, a: Operand, level: int) -> list[np.ndarray]:
         """Memory for a computed array: to be filled by this pass, or holding what was computed before it."""

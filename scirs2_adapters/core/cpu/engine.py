@@ -113,6 +113,3 @@ def _total(shares: Sequence[np.ndarray]) -> float:
         return math.fsum(numbers)
     except (OverflowError, ValueError):  # of infinities
         return sum(numbers)
-
-
-__all__ = ["Batch", "address", "default_threads", "plan", "plan_batches", "run"]

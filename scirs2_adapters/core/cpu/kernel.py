@@ -75,17 +75,12 @@ def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], emit: str) ->
 def _compile(program: Program, this: Pass, stored: Mapping[str, str], compute: str) -> int:
     text = source(program, this)
     memory = [stored[a.name] if not a.computed else compute for a in this.arrays]
-    identity = f"{text}\n{memory} {compute}\n{_emitter()}"
-    return load(program.rule, identity, lambda: _build(text, memory, compute, this, program.rule))
+    # a change of the instructions, or of what puts them together, is another kernel
+    identity = f"{text}\n{memory} {compute}\n{sources('intrinsics', 'kernel', 'layout')}"
+    return load(program.rule, identity, lambda symbol: _build(text, memory, compute, this, symbol))
 
 
-@functools.cache
-def _emitter() -> str:
-    """The text of the instructions and of what puts them together, so that a change of them is another kernel."""
-    return sources("intrinsics", "kernel", "layout")
-
-
-def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) -> tuple[str, bytes]:
+def _build(text: str, memory: list[str], compute: str, this: Pass, symbol: str) -> bytes:
     import numpy as np
 
     from . import intrinsics as use
@@ -110,9 +105,9 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) ->
     for k, dtype in enumerate(memory):
         names[f"load{k}"] = use.make_load(dtype, compute, k, arrays)
         names[f"store{k}"] = use.make_store(dtype, compute, k, arrays)
-    exec(compile_source(text, name), names)  # our own declarations only: no user text reaches it
+    exec(compile_source(text, symbol), names)  # our own declarations only: no user text reaches it
     reorder = not any(this.arrays[k].name[0] != "%" for k in this.stores)
-    return native(names["kernel"], "void(intp, intp, intp, intp)", reorder, name)
+    return native(names["kernel"], "void(intp, intp, intp, intp)", reorder, symbol)
 
 
 def compile_source(text: str, name: str) -> CodeType:

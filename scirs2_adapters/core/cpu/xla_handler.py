@@ -89,9 +89,10 @@ def _reduce(plan, work, result):  # type: ignore[no-untyped-def]
 @_part
 def _execute(plan, frame):  # type: ignore[no-untyped-def]
     sums, known, size = load_i64(plan, Plan.SUMS), load_i64(plan, Plan.WORK), load_i64(plan, Plan.WORK_BYTES)
-    out = _malloc(WORD_BYTES * (load_i64(known, Work.COUNT) * sums + 1))
-    table = _malloc(WORD_BYTES * (load_i64(plan, Plan.TENSORS) * load_i64(plan, Plan.ARRAYS) + 1))
-    work = _malloc(size)
+    addresses = load_i64(plan, Plan.TENSORS) * load_i64(plan, Plan.ARRAYS)
+    work = _malloc(size + WORD_BYTES * (addresses + load_i64(known, Work.COUNT) * sums))
+    table = work + size
+    out = table + WORD_BYTES * addresses
     _gather(plan, frame, table)
     _copy(work, known, size)
     store_i64(work, Work.TABLE, table)
@@ -101,8 +102,6 @@ def _execute(plan, frame):  # type: ignore[no-untyped-def]
     if sums > 0:
         _reduce(plan, work, _memory(frame, Frame.RESULTS, 0))
     _free(work)
-    _free(table)
-    _free(out)
 
 
 @_part
