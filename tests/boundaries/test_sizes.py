@@ -25,8 +25,8 @@ LARGEST = {
     "core": 1617,
     "core/program": 585,
     "core/step": 197,
-    "core/cpu": 1072,
-    "core/closures": 435,
+    "core/cpu": 959,
+    "core/closures": 422,
     "core/synonyms": 190,
 }
 
