@@ -25,8 +25,8 @@ LARGEST = {
     "core": 1504,
     "core/program": 546,
     "core/step": 190,
-    "core/cpu": 1072,
-    "core/closures": 435,
+    "core/cpu": 959,
+    "core/closures": 422,
     "core/synonyms": 163,
 }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any, Never
 
-from ..fields import Field, count, nonnegative, rate
+from ..fields import Field, choice, count, nonnegative, rate
 from ..rule import Rule
 from ..slots import Slot
 from . import _wolfe
@@ -37,26 +38,12 @@ class LBFGS(Rule, needs_closure=True):
 
     learning_rate = rate(1.0)
     max_iter = count(20, "most iterations in one step")
-    max_eval: Any = Field(
-        None,
-        "most evaluations in one step; None is 5/4 of max_iter",
-        "must be a whole number >= 1",
-        lambda v: v >= 1,
-        kind=int,
-        optional=True,
-    )
+    max_eval = replace(count(1, "most evaluations in one step; None is 5/4 of max_iter"), default=None, optional=True)
     tolerance_grad = nonnegative(1e-7, "largest element of a gradient that ends the step")
     tolerance_change = nonnegative(1e-9, "change of loss or parameters that ends the step")
     history_size = count(100, "pairs that are remembered")
-    line_search_fn: Any = Field(
-        None,
-        "the search for a step length",
-        'must be "strong_wolfe"',
-        ("strong_wolfe",).__contains__,
-        kind=str,
-        optional=True,
-        static=True,
-        choices=("strong_wolfe",),
+    line_search_fn = replace(
+        choice(None, "the search for a step length", "strong_wolfe"), requirement='must be "strong_wolfe"'
     )
     matches = {"torch": {}}
 

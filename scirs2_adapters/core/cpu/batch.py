@@ -94,32 +94,30 @@ class Batch:
         names = tuple(array_names(this.parts, self.kernel.dtypes))
         return None if names == self.arrays else [self.arrays.index(n) if n in self.arrays else -1 for n in names]
 
-    def table(self, level: int, addresses: np.ndarray, computed: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The addresses for one pass; `computed` holds those of the values computed in this step."""
-        columns = self._columns[level]
-        if columns is None:
+    def table(self, level: int, addresses: np.ndarray, computed: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
+        """The addresses for one pass, those of the arrays `computed` in this step among them."""
+        if (columns := self._columns[level]) is None:
             return addresses
         table = addresses.take(columns, axis=1)
         for k, a in enumerate(self.kernel.passes[level].parts.arrays):
             if a.computed:
-                table[:, k] = computed[a.name]
+                table[:, k] = [address(x) for x in computed[a.name]]
         return table
 
     def run_pass(
-        self, level: int, table: np.ndarray, coefficients: int, stride: int, rows: np.ndarray | None, threads: int
+        self, level: int, table: np.ndarray, coefficients: int, rows: np.ndarray | None, threads: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Runs one pass; returns its sums and the items whose OUT says where each item's are.
 
-        `coefficients` is the address of rows that are `stride` bytes apart; `rows` says which of them each tensor
-        takes, or is None if there is one.
+        `coefficients` is the address of rows; `rows` says which of them each tensor takes, or is None if there is one.
         """
         launch = self._launch(level, rows, threads)
         out = np.empty(launch.sums) if launch.sums else _NOTHING
         work = type(launch.work).from_buffer_copy(launch.work)
         work[Work.TABLE], work[Work.TABLE_STRIDE] = address(table), table.strides[0]
-        work[Work.COEFFICIENTS], work[Work.COEFFICIENT_STRIDE] = coefficients, stride
+        work[Work.COEFFICIENTS] = coefficients
         work[Work.OUT] = address(out) if launch.sums else 0
-        compile.driver().run(ctypes.addressof(work))
+        compile.function_of("driver", "drive")(ctypes.addressof(work))
         return out, launch.items
 
     def _launch(self, level: int, rows: np.ndarray | None, threads: int) -> Launch:
@@ -129,16 +127,17 @@ class Batch:
         if (launch := self._launches.get(key)) is None:
             if len(self._launches) >= REMEMBERED:
                 self._launches.clear()
-            launch = self._launches[key] = self._new_launch(level, rows, workers)
+            launch = self._launches[key] = self.new_launch(level, rows, workers)
         return launch
 
-    def _new_launch(self, level: int, rows: np.ndarray | None, workers: int) -> Launch:
+    def new_launch(self, level: int, rows: np.ndarray | None, workers: int) -> Launch:
+        """The call of a pass by so many threads, but for the addresses of a step."""
         items, compiled = self.items.copy(), self.kernel.passes[level]
         items[:, Item.COEFFICIENT_ROW] = 0 if rows is None else rows[items[:, Item.TENSOR]]
         sizes = len(compiled.parts.sums) + len(compiled.parts.columns) * items[:, Item.COLUMNS]
         items[:, Item.OUT] = np.cumsum(sizes) - sizes
         work = (ctypes.c_int64 * (Work.THREADS + workers))()
-        work[Work.KERNEL], work[Work.WORKER] = compiled.address, compile.driver().worker
-        work[Work.WORKERS] = workers
-        work[Work.ITEMS], work[Work.COUNT] = address(items), len(items)
+        work[Work.KERNEL], work[Work.WORKER] = compiled.address, compile.address_of("driver", "worker")
+        work[Work.COEFFICIENT_STRIDE] = np.dtype(self.kernel.compute).itemsize * len(compiled.parts.coefficients)
+        work[Work.WORKERS], work[Work.ITEMS], work[Work.COUNT] = workers, address(items), len(items)
         return Launch(items, int(sizes.sum()), work)

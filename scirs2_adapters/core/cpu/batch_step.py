@@ -13,7 +13,7 @@ import numpy as np
 from ..formats import DITHER
 from ..ops import Scalars
 from ..program.passes import Operand
-from ..slots import Extent
+from ..slots import Extent, Slot
 from ..step.levels import LevelValues
 from ..step.protocols import Model
 from ..step.reference import NUMPY
@@ -23,13 +23,6 @@ from .storage import STORAGES, load, store
 
 #: Slots that no pass stores.
 SMALL = (Extent.TENSOR, Extent.ROW, Extent.COLUMN)
-
-
-def memory(address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """The numbers at an address as an array of the carrier dtype."""
-    carrier = np.dtype(STORAGES[dtype].carrier)
-    raw = (ctypes.c_char * (math.prod(shape) * carrier.itemsize)).from_address(int(address))
-    return np.ndarray(shape, dtype=carrier, buffer=memoryview(raw))
 
 
 class KernelStep:
@@ -46,6 +39,7 @@ class KernelStep:
     ) -> None:
         self.batch, self._addresses, self._threads = batch, addresses, threads
         self._tensors = range(len(batch.shapes))
+        self._small = [s for s in batch.program.slots if s.extent in SMALL]
         sizes = np.array([max(1, math.prod(s)) for s in batch.shapes], dtype=np.float64)
         rows = np.zeros(len(batch.shapes), dtype=np.int64) if rows is None else rows
         self._dither = [scalars[row].get(DITHER, 0.5) for row in rows]
@@ -63,47 +57,36 @@ class KernelStep:
     def _leaves(self, model: Model) -> list[dict[str, np.ndarray]]:
         """The numbers of the model, and the row and column slots and those of one number, widened to float64."""
         numbers = {n: np.asarray(x, dtype=np.float64) for n, x in model.items()}
-        leaves = [{**numbers, **self._small_slots(t)} for t in self._tensors]
+        leaves = [numbers | {s.name: self._wide(s, t) for s in self._small} for t in self._tensors]
         if self.batch.by_rows:
             return leaves
-        return [numbers | {n: np.array([leaf[n] for leaf in leaves]) for n in leaves[0].keys() - numbers.keys()}]
+        return [numbers | {s.name: np.array([leaf[s.name] for leaf in leaves]) for s in self._small}]
 
-    def _small_slots(self, tensor: int) -> dict[str, np.ndarray]:
-        names = [s.name for s in self.batch.program.slots if s.extent in SMALL]
-        return {n: load(self._slot(n, tensor), self.batch.kernel.dtypes[n]).astype(np.float64) for n in names}
+    def _wide(self, slot: Slot, tensor: int) -> np.ndarray:
+        return load(self._memory(slot, tensor), self.batch.kernel.dtypes[slot.name]).astype(np.float64)
 
-    def _slot(self, name: str, tensor: int) -> np.ndarray:
-        slot = next(s for s in self.batch.program.slots if s.name == name)
-        place = self._addresses[tensor, self.batch.arrays.index(name)]
-        return memory(place, slot.shape(self.batch.shapes[tensor]), self.batch.kernel.dtypes[name])
+    def _memory(self, slot: Slot, tensor: int) -> np.ndarray:
+        """A slot of a tensor as an array of the carrier dtype."""
+        shape = slot.shape(self.batch.shapes[tensor])
+        carrier = np.dtype(STORAGES[self.batch.kernel.dtypes[slot.name]].carrier)
+        place = self._addresses[tensor, self.batch.arrays.index(slot.name)]
+        raw = (ctypes.c_char * (math.prod(shape) * carrier.itemsize)).from_address(int(place))
+        return np.ndarray(shape, dtype=carrier, buffer=memoryview(raw))
 
     def run_pass(self, level: int) -> None:
         """Runs one pass and takes its sums, its rows and its matrices."""
-        computed = self._computed_addresses(level)
-        coefficients = self._coefficients(level)
-        out, items = self.batch.run_pass(
-            level,
-            self.batch.table(level, self._addresses, computed),
-            address(coefficients),
-            coefficients.strides[0],
-            self.batch.every_tensor,
-            self._threads,
-        )
+        for a in self.batch.kernel.passes[level].parts.arrays:
+            if a.computed and a.name not in self._computed:
+                self._computed[a.name] = self._new_arrays(a, level)
+        table = self.batch.table(level, self._addresses, self._computed)
+        coefficients, rows = self._coefficients(level), self.batch.every_tensor
+        out, items = self.batch.run_pass(level, table, address(coefficients), rows, self._threads)
         self._take_sums(level, out, items)
         for i in self.batch.kernel.passes[level].parts.rows:
             arrays = self._computed.pop(f"%{i}")
             self.values[i] = [x.reshape(*x.shape, 1).astype(np.float64) for x in arrays]
         for i in self._matrices(level):
             self._run_matrix(i)
-
-    def _computed_addresses(self, level: int) -> dict[str, np.ndarray]:
-        computed = {}
-        for a in self.batch.kernel.passes[level].parts.arrays:
-            if a.computed:
-                if a.name not in self._computed:
-                    self._computed[a.name] = self._new_arrays(a, level)
-                computed[a.name] = np.array([x.ctypes.data for x in self._computed[a.name]], dtype=np.int64)
-        return computed
 
     def _new_arrays(self, a: Operand, level: int) -> list[np.ndarray]:
         """Memory for a computed array: to be filled by this pass, or holding what was computed before it."""
@@ -157,8 +140,7 @@ class KernelStep:
 
     def store(self) -> None:
         """Stores the new values of the slots that are smaller than a tensor."""
-        for s in self.batch.program.slots:
-            if s.extent in SMALL:
-                values = self.values[self.batch.program.outputs[s.name]]
-                for t, value in enumerate(values if self.batch.by_rows else values[0]):
-                    self._slot(s.name, t)[...] = store(np.asarray(value), self.batch.kernel.dtypes[s.name])
+        for s in self._small:
+            values = self.values[self.batch.program.outputs[s.name]]
+            for t, value in enumerate(values if self.batch.by_rows else values[0]):
+                self._memory(s, t)[...] = store(np.asarray(value), self.batch.kernel.dtypes[s.name])

@@ -7,7 +7,6 @@ to a scratch buffer first, because their scale is known only when all of them ar
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import numba
@@ -15,39 +14,33 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.base import BaseContext
-from numba.core.typing import Signature
-from numba.extending import intrinsic
 
 from ..formats import BLOCK, TINY, Codec, Function, codec_of, pair_of, thresholds
-from .intrinsics import Intrinsic, Values, make_load, make_load_bits, make_store, make_store_bits
+from .intrinsics import make_intrinsic, make_load, make_load_bits, make_store, make_store_bits
 
-_I32, _FLOAT, _HALF = ir.IntType(32), ir.FloatType(), ir.HalfType()
-Emit = Callable[[ir.IRBuilder, ir.Value], ir.Value]
-
+_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_FLOAT, _HALF = ir.FloatType(), ir.HalfType()
+_float32 = make_intrinsic(types.float32(types.int32))
+_int32 = make_intrinsic(types.int32(types.float32))
 
 #: Compiled into the kernel that calls it; object code refers to nothing of numba's run time, which may not be loaded.
 _function = numba.njit(error_model="numpy", forceinline=True)
 
 
-def _conversion(source: types.Type, target: types.Type, emit: Emit) -> object:
-    """An intrinsic of one number; numba makes the argument one of its type."""
-
-    def convert(typing: object, x: types.Type) -> Intrinsic:
-        def code(context: BaseContext, builder: ir.IRBuilder, signature: Signature, args: Values) -> ir.Value:
-            return emit(builder, context.cast(builder, args[0], x, source))
-
-        return target(x), code
-
-    return intrinsic(convert)
-
-
+@_int32
 def _half_bits(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    return builder.zext(builder.bitcast(builder.fptrunc(x, _HALF), ir.IntType(16)), _I32)
+    return builder.zext(builder.bitcast(builder.fptrunc(x, _HALF), _I16), _I32)
 
 
+@_float32
 def _from_half_bits(builder: ir.IRBuilder, h: ir.Value) -> ir.Value:
-    return builder.fpext(builder.bitcast(builder.trunc(h, ir.IntType(16)), _HALF), _FLOAT)
+    return builder.fpext(builder.bitcast(builder.trunc(h, _I16), _HALF), _FLOAT)
+
+
+@make_intrinsic(types.intp())
+def scratch(builder: ir.IRBuilder) -> ir.Value:
+    """The address of a block of float32 numbers on the stack."""
+    return builder.ptrtoint(cgutils.alloca_once(builder, ir.ArrayType(_FLOAT, BLOCK)), _I64)
 
 
 @_function
@@ -67,29 +60,18 @@ SCALAR_OPS = SimpleNamespace(
     where=_where,
     sqrt=np.sqrt,
     abs=np.abs,
-    int32=_conversion(types.float32, types.int32, lambda builder, x: builder.fptosi(x, _I32)),
-    float32=_conversion(types.int32, types.float32, lambda builder, x: builder.sitofp(x, _FLOAT)),
-    bits=_conversion(types.float32, types.int32, lambda builder, x: builder.bitcast(x, _I32)),
-    from_bits=_conversion(types.int32, types.float32, lambda builder, x: builder.bitcast(x, _FLOAT)),
+    int32=_int32(lambda builder, x: builder.fptosi(x, _I32)),
+    float32=_float32(lambda builder, x: builder.sitofp(x, _FLOAT)),
+    bits=_int32(lambda builder, x: builder.bitcast(x, _I32)),
+    from_bits=_float32(lambda builder, x: builder.bitcast(x, _FLOAT)),
     wrap=np.int32,
     shift_left=operator.lshift,
     shift_right=operator.rshift,
     both=operator.and_,
-    half_bits=_conversion(types.float32, types.int32, _half_bits),
-    from_half_bits=_conversion(types.int32, types.float32, _from_half_bits),
+    half_bits=_half_bits,
+    from_half_bits=_from_half_bits,
 )
 _wide = {"float32": np.float32, "float64": np.float64}
-
-
-@intrinsic
-def scratch(typing: object) -> Intrinsic:
-    """The address of a block of float32 numbers on the stack."""
-
-    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-        place = cgutils.alloca_once(builder, ir.ArrayType(_FLOAT, BLOCK))
-        return builder.ptrtoint(place, ir.IntType(64))
-
-    return types.intp(), emit
 
 
 def functions(dtype: str, compute: str, array: int, other: int, arrays: int) -> dict[str, object]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib
 import logging
 import os
 import platform
@@ -18,7 +19,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("scirs2")
 _lock = threading.RLock()
-_MAGIC = b"scirs2 object 1\n"
+#: A file begins with the digest of what follows.
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def cache_directory() -> Path:
@@ -89,21 +90,23 @@ def _machine() -> str:
     return "|".join([*processor, version("llvmlite"), version("numba"), Path(__file__).read_text()])
 
 
+@functools.cache
 def sources(*modules: str) -> str:
     """The text of modules of this folder, as a part of the name of what is compiled from them."""
     return "".join((Path(__file__).parent / f"{name}.py").read_text() for name in modules)
 
 
-def load(name: str, text: str, build: Callable[[], tuple[str, bytes]]) -> int:
-    """The address of the function made by `build` from `text`; `build` runs only where no cached object code is."""
+def load(name: str, text: str, build: Callable[[str], bytes]) -> int:
+    """The address of the function made from `text`. Where its object code is not cached, `build` makes it, and gives
+    the function the symbol that it is told.
+    """
     with _lock:
-        digest = hashlib.sha256(f"{text}\n{_machine()}".encode()).hexdigest()
-        path = cache_directory() / f"{name}-{digest[:32]}.o"
-        compiled = _read(path)
-        if compiled is None:
-            compiled = build()
-            _write(path, *compiled)
-        return _link(*compiled)
+        digest = hashlib.sha256(f"{text}\n{_machine()}".encode()).hexdigest()[:32]
+        path, symbol = cache_directory() / f"{name}-{digest}.o", f"scirs2_{name}_{digest}"
+        if (code := _read(path)) is None:
+            code = build(symbol)
+            _write(path, code)
+        return _link(f"cfunc.{symbol}", code)
 
 
 def _link(symbol: str, code: bytes) -> int:
@@ -115,31 +118,24 @@ def _link(symbol: str, code: bytes) -> int:
     return int(engine.get_function_address(symbol))
 
 
-def _read(path: Path) -> tuple[str, bytes] | None:
+def _read(path: Path) -> bytes | None:
     try:
         data = path.read_bytes()
     except OSError:
         return None
-    head, _, code = data.removeprefix(_MAGIC).partition(b"\n")
-    symbol, _, digest = head.decode(errors="replace").partition(" ")
-    intact = data.startswith(_MAGIC) and _digest(symbol, code) == digest
-    if not intact:
-        log.warning("scirs2: %s is damaged and will be compiled anew", path)
-    return (symbol, code) if intact else None
+    if hashlib.sha256(code := data[_DIGEST_BYTES:]).digest() == data[:_DIGEST_BYTES]:
+        return code
+    log.warning("scirs2: %s is damaged and will be compiled anew", path)
+    return None
 
 
-def _digest(symbol: str, code: bytes) -> str:
-    """Of the name as well: under a damaged one there is no function, and a call to it would end the process."""
-    return hashlib.sha256(symbol.encode() + b"\n" + code).hexdigest()
-
-
-def _write(path: Path, symbol: str, code: bytes) -> None:
+def _write(path: Path, code: bytes) -> None:
     """Puts the complete file in place at once, because other processes may be reading it."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # goes away whatever happens, on a full disk too
             complete = Path(folder) / path.name
-            complete.write_bytes(_MAGIC + f"{symbol} {_digest(symbol, code)}\n".encode() + code)
+            complete.write_bytes(hashlib.sha256(code).digest() + code)
             complete.replace(path)
     except OSError as error:
         _warn_once(str(path.parent), str(error))
@@ -153,38 +149,33 @@ def _warn_once(directory: str, error: str) -> None:
     )  # fmt: skip
 
 
-def native(function: object, signature: object, reorder: bool, symbol: str) -> tuple[str, bytes]:
-    """Object code of a python function by numba, and the name of the function in it.
+def native(function: object, signature: str, reorder: bool, symbol: str) -> bytes:
+    """Object code of a python function by numba.
 
     numba numbers its functions anew in each process, so that files of two processes have different functions under
-    one name; here the name says what is in it, for the loader and for profilers.
+    one name; here the symbol says what is in it, for the loader and for profilers.
     """
     import llvmlite.binding as llvm
     import numba
 
     flags = {"contract", "reassoc", "nsz"} if reorder else {"contract"}
     compiled = numba.cfunc(signature, nopython=True, error_model="numpy", fastmath=flags, forceinline=True)(function)
-    text, numbered = compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc.")
-    named = f"scirs2_{symbol}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    module = llvm.parse_assembly(text.replace(numbered, named))
-    return f"cfunc.{named}", bytes(_target_machine().emit_object(module))
-
-
-@dataclass(frozen=True)
-class Driver:
-    """The driver as a function of a description's address, its address, and that of its worker."""
-
-    run: Callable[[int], int]
-    address: int
-    worker: int
+    text = compiled.inspect_llvm().replace(compiled.native_name.removeprefix("cfunc."), symbol)
+    return bytes(_target_machine().emit_object(llvm.parse_assembly(text)))
 
 
 @functools.cache
-def driver() -> Driver:
-    """The compiled driver."""
-    from . import driver as module
+def address_of(module: str, name: str) -> int:
+    """The address of a function that is not generated: of one integer, in a module of this folder."""
 
-    text = sources("driver", "intrinsics", "layout")
-    worker = load("worker", "worker" + text, lambda: native(*module.make_worker(), False, "worker"))
-    drive = load("drive", "drive" + text, lambda: native(*module.make_drive(), False, "drive"))
-    return Driver(ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(drive), drive, worker)
+    def build(symbol: str) -> bytes:
+        function = getattr(importlib.import_module(f".{module}", __package__), name)
+        return native(function, "intp(intp)", False, symbol)
+
+    return load(name, name + sources(module, "intrinsics", "layout"), build)
+
+
+@functools.cache
+def function_of(module: str, name: str) -> Callable[[int], int]:
+    """The same function, to be called from Python."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address_of(module, name))

@@ -10,60 +10,43 @@ places of their own, so that the result is the same bits for any number of threa
 
 from __future__ import annotations
 
+from numba import types
+
+from .intrinsics import atomic_add, call_address, call_kernel, load_i64
 from .layout import ITEM_BYTES, WORD_BYTES, Item, Work
 
-#: A function for numba to compile, and its signature.
-Native = tuple[object, object]
+_create = types.ExternalFunction("pthread_create", types.int32(*[types.intp] * 4))
+_join = types.ExternalFunction("pthread_join", types.int32(types.intp, types.intp))
 
 
-def make_worker() -> Native:
-    """The function that each thread runs: it takes items until there are none."""
-    from numba import types
-
-    from .intrinsics import atomic_add, call_kernel, load_i64
-
-    def worker(work):  # type: ignore[no-untyped-def]
-        kernel, table, items = load_i64(work, Work.KERNEL), load_i64(work, Work.TABLE), load_i64(work, Work.ITEMS)
-        coefficients, out = load_i64(work, Work.COEFFICIENTS), load_i64(work, Work.OUT)
-        table_stride, coefficient_stride = load_i64(work, Work.TABLE_STRIDE), load_i64(work, Work.COEFFICIENT_STRIDE)
-        count = load_i64(work, Work.COUNT)
-        while True:
-            next_item = atomic_add(work, Work.NEXT_ITEM)
-            if next_item >= count:
-                return 0
-            item = items + next_item * ITEM_BYTES
-            call_kernel(
-                kernel,
-                table + load_i64(item, Item.TENSOR) * table_stride,
-                item,
-                coefficients + load_i64(item, Item.COEFFICIENT_ROW) * coefficient_stride,
-                out + load_i64(item, Item.OUT) * WORD_BYTES,
-            )
-
-    return worker, types.intp(types.intp)
+def worker(work):  # type: ignore[no-untyped-def]
+    """What each thread runs: it takes items until there are none."""
+    kernel, table, items = load_i64(work, Work.KERNEL), load_i64(work, Work.TABLE), load_i64(work, Work.ITEMS)
+    coefficients, out = load_i64(work, Work.COEFFICIENTS), load_i64(work, Work.OUT)
+    table_stride, coefficient_stride = load_i64(work, Work.TABLE_STRIDE), load_i64(work, Work.COEFFICIENT_STRIDE)
+    count = load_i64(work, Work.COUNT)
+    while True:
+        next_item = atomic_add(work, Work.NEXT_ITEM)
+        if next_item >= count:
+            return 0
+        item = items + next_item * ITEM_BYTES
+        call_kernel(
+            kernel,
+            table + load_i64(item, Item.TENSOR) * table_stride,
+            item,
+            coefficients + load_i64(item, Item.COEFFICIENT_ROW) * coefficient_stride,
+            out + load_i64(item, Item.OUT) * WORD_BYTES,
+        )
 
 
-def make_drive() -> Native:
-    """The function that starts the threads, works along, and joins them. It does without a thread that cannot be
-    started.
-    """
-    from numba import types
-
-    from .intrinsics import call_address, load_i64
-
-    integer = types.intp
-    create = types.ExternalFunction("pthread_create", types.int32(integer, integer, integer, integer))
-    join = types.ExternalFunction("pthread_join", types.int32(integer, integer))
-
-    def drive(work):  # type: ignore[no-untyped-def]
-        started = 0
-        for _ in range(load_i64(work, Work.WORKERS) - 1):
-            handle = work + (Work.THREADS + started) * WORD_BYTES
-            if create(handle, 0, load_i64(work, Work.WORKER), work) == 0:
-                started += 1
-        call_address(load_i64(work, Work.WORKER), work)
-        for i in range(started):
-            join(load_i64(work, Work.THREADS + i), 0)
-        return started
-
-    return drive, types.intp(types.intp)
+def drive(work):  # type: ignore[no-untyped-def]
+    """Starts the threads, works along, and joins them. Does without a thread that cannot be started."""
+    started = 0
+    for _ in range(load_i64(work, Work.WORKERS) - 1):
+        handle = work + (Work.THREADS + started) * WORD_BYTES
+        if _create(handle, 0, load_i64(work, Work.WORKER), work) == 0:
+            started += 1
+    call_address(load_i64(work, Work.WORKER), work)
+    for i in range(started):
+        _join(load_i64(work, Work.THREADS + i), 0)
+    return started

@@ -9,7 +9,6 @@ next pass takes it as coefficients.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import math
 import operator
 import os
@@ -75,14 +74,20 @@ def run(
     if threads is None:
         threads = default_threads() if max(map(_MOST_WORKERS, batches), default=1) > 1 else 1
     by_levels = []
-    for batch, table, coefficients, row in zip(batches, tables, scalars, rows, strict=True):
-        if not len(batch.items):
-            continue
-        if batch.at_once:
-            _run_at_once(batch, table, coefficients, row, threads)
-        else:
-            by_levels.append((batch, table, coefficients, row, model, threads))
-    return _run_by_levels(by_levels) if by_levels else {}
+    for arguments in zip(batches, tables, scalars, rows, strict=True):
+        batch = arguments[0]
+        if batch.at_once and len(batch.items):
+            _run_at_once(*arguments, threads)
+        elif len(batch.items):
+            by_levels.append(arguments)
+    if not by_levels:
+        return {}
+    with np.errstate(all="ignore"):
+        steps = [KernelStep(*arguments, model, threads) for arguments in by_levels]
+        run_levels(steps, _total)
+        for step in steps:
+            step.store()
+        return {n: float(x) for n, x in steps[0].values.model_numbers().items()}
 
 
 def _run_at_once(
@@ -92,25 +97,13 @@ def _run_at_once(
     maker = first or batch
     numbers = [s[n] for s in scalars for n in maker.scalars]
     memory = (_C_TYPES[maker.kernel.compute] * len(numbers))(*numbers)
-    place, stride = ctypes.addressof(memory), ctypes.sizeof(memory) // len(scalars)
+    place = ctypes.addressof(memory)
     if first:
-        sums, _ = first.run_pass(0, first.table(0, table, {}), place, stride, row, 1)
+        sums, _ = first.run_pass(0, first.table(0, table, {}), place, row, 1)
         with np.errstate(over="ignore"):
             coefficients = sums.reshape(len(batch.shapes), -1).astype(batch.kernel.compute)
-        place, stride, row = address(coefficients), coefficients.strides[0], batch.every_tensor
-    batch.run_pass(0, batch.table(0, table, {}), place, stride, row, threads)
-
-
-StepArguments = tuple[Batch, np.ndarray, Sequence[Scalars], "np.ndarray | None", Model, int]
-
-
-def _run_by_levels(arguments: Sequence[StepArguments]) -> dict[str, float]:
-    with np.errstate(all="ignore"):
-        steps = list(itertools.starmap(KernelStep, arguments))
-        run_levels(steps, _total)
-        for step in steps:
-            step.store()
-        return {n: float(x) for n, x in steps[0].values.model_numbers().items()}
+        place, row = address(coefficients), batch.every_tensor
+    batch.run_pass(0, batch.table(0, table, {}), place, row, threads)
 
 
 def _total(shares: Sequence[np.ndarray]) -> float:
@@ -120,6 +113,3 @@ def _total(shares: Sequence[np.ndarray]) -> float:
         return math.fsum(numbers)
     except (OverflowError, ValueError):  # of infinities
         return sum(numbers)
-
-
-__all__ = ["Batch", "address", "default_threads", "plan", "plan_batches", "run"]

@@ -7,6 +7,7 @@ no run-time check, of which it gives up beyond about four arrays, and with them 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,207 +17,166 @@ from numba.core.base import BaseContext
 from numba.core.typing import Signature
 from numba.extending import intrinsic
 
-Values = Sequence[ir.Value]
-#: The types of an intrinsic, and the function that writes its instructions.
-Intrinsic = tuple[Signature, Callable[[BaseContext, ir.IRBuilder, object, Values], ir.Value]]
+#: Writes the instructions for arguments; returns their value, or None where there is none.
+Writer = Callable[..., ir.Value | None]
 
-_CARRIERS = {
-    "float64": ir.DoubleType(),
-    "float32": ir.FloatType(),
-    "float16": ir.HalfType(),
-    "bfloat16": ir.IntType(16),
-}
+_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_F32 = ir.FloatType()
+_CARRIERS = {"float64": ir.DoubleType(), "float32": _F32, "float16": ir.HalfType(), "bfloat16": _I16}
 _NUMBERS = {"float64": types.float64, "float32": types.float32}
-_I32 = ir.IntType(32)
+_WORD = types.intp
+
+
+def make_intrinsic(signature: Signature) -> Callable[[Writer], Callable[..., int]]:
+    """Makes a function with these types, for generated code, of one that writes its instructions."""
+
+    def emit_by(write: Writer) -> Callable[..., int]:
+        def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Sequence[ir.Value]) -> ir.Value:
+            value = write(builder, *args)
+            return context.get_dummy_value() if value is None else value
+
+        @functools.wraps(write)  # numba takes names and number of the arguments from it
+        def typed(typing: object, *arguments: types.Type) -> tuple[Signature, object]:
+            return signature, emit
+
+        return intrinsic(typed)  # type: ignore[no-any-return]
+
+    return emit_by
 
 
 def _pointer(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
     return builder.gep(builder.inttoptr(base, kind.as_pointer()), [index])
 
 
-def _scopes(builder: ir.IRBuilder, array: int, arrays: int) -> dict[str, ir.MDValue]:
-    """`alias.scope` of this array and `noalias` of all others."""
-    module = builder.module
+def _annotate(instruction: ir.Instruction, module: ir.Module, array: int, arrays: int) -> None:
+    """Gives a load or store the `alias.scope` of its array and `noalias` of all others."""
     domain = module.add_metadata(["scirs2"])
     scopes = [module.add_metadata([f"array{i}", domain]) for i in range(arrays)]
-    others = [s for i, s in enumerate(scopes) if i != array]
-    metadata = {"alias.scope": module.add_metadata([scopes[array]])}
-    return metadata | ({"noalias": module.add_metadata(others)} if others else {})
-
-
-def _annotate(instruction: ir.Instruction, scopes: dict[str, ir.MDValue]) -> None:
-    for key, value in scopes.items():
-        instruction.set_metadata(key, value)
+    own = scopes.pop(array)
+    instruction.set_metadata("alias.scope", module.add_metadata([own]))
+    if scopes:
+        instruction.set_metadata("noalias", module.add_metadata(scopes))
 
 
 def make_load(dtype: str, compute: str, array: int, arrays: int) -> Callable[[int, int], float]:
     """`load(address, index)`: a number of this storage, in the arithmetic's dtype."""
     carrier, wide = _CARRIERS[dtype], _CARRIERS[compute]
 
-    @intrinsic
-    def load(typing: object, address: types.Type, index: types.Type) -> Intrinsic:
-        def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-            value = builder.load(_pointer(builder, args[0], args[1], carrier))
-            _annotate(value, _scopes(builder, array, arrays))
-            if dtype == "bfloat16":
-                bits = builder.shl(builder.zext(value, _I32), ir.Constant(_I32, 16))
-                value = builder.bitcast(bits, ir.FloatType())
-                return builder.fpext(value, wide) if compute == "float64" else value
-            return value if carrier == wide else (builder.fptrunc if dtype == "float64" else builder.fpext)(value, wide)
+    @make_intrinsic(_NUMBERS[compute](_WORD, _WORD))
+    def load(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+        value = builder.load(_pointer(builder, address, index, carrier))
+        _annotate(value, builder.module, array, arrays)
+        if dtype == "bfloat16":
+            bits = builder.shl(builder.zext(value, _I32), ir.Constant(_I32, 16))
+            value = builder.bitcast(bits, _F32)
+            return builder.fpext(value, wide) if compute == "float64" else value
+        return value if carrier == wide else (builder.fptrunc if dtype == "float64" else builder.fpext)(value, wide)
 
-        return _NUMBERS[compute](types.intp, types.intp), emit
-
-    return load  # type: ignore[no-any-return]
+    return load
 
 
-def make_store(dtype: str, compute: str, array: int, arrays: int) -> Callable[[int, int, float], None]:
+def make_store(dtype: str, compute: str, array: int, arrays: int) -> Callable[[int, int, float], object]:
     """`store(address, index, value)`: rounds once, to nearest even; NaN stays NaN."""
     carrier, wide = _CARRIERS[dtype], _CARRIERS[compute]
 
-    @intrinsic
-    def store(typing: object, address: types.Type, index: types.Type, value: types.Type) -> Intrinsic:
-        def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-            base, index, x = args
-            if dtype == "bfloat16":
-                x = _to_bfloat16(builder, builder.fptrunc(x, ir.FloatType()) if compute == "float64" else x)
-            elif carrier != wide:
-                x = (builder.fpext if dtype == "float64" else builder.fptrunc)(x, carrier)
-            _annotate(builder.store(x, _pointer(builder, base, index, carrier)), _scopes(builder, array, arrays))
-            return context.get_dummy_value()
+    @make_intrinsic(types.void(_WORD, _WORD, _NUMBERS[compute]))
+    def store(builder: ir.IRBuilder, address: ir.Value, index: ir.Value, value: ir.Value) -> None:
+        if dtype == "bfloat16":
+            value = _to_bfloat16(builder, builder.fptrunc(value, _F32) if compute == "float64" else value)
+        elif carrier != wide:
+            value = (builder.fpext if dtype == "float64" else builder.fptrunc)(value, carrier)
+        stored = builder.store(value, _pointer(builder, address, index, carrier))
+        _annotate(stored, builder.module, array, arrays)
 
-        return types.void(types.intp, types.intp, _NUMBERS[compute]), emit
-
-    return store  # type: ignore[no-any-return]
+    return store
 
 
 def make_load_bits(dtype: str, array: int, arrays: int) -> Callable[[int, int], int]:
     """`load(address, index)`: an integer of this storage, as an int32."""
     carrier = ir.IntType(np.dtype(dtype).itemsize * 8)
 
-    @intrinsic
-    def load(typing: object, address: types.Type, index: types.Type) -> Intrinsic:
-        def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-            value = builder.load(_pointer(builder, args[0], args[1], carrier))
-            _annotate(value, _scopes(builder, array, arrays))
-            return (builder.zext if dtype[0] == "u" else builder.sext)(value, _I32)
+    @make_intrinsic(types.int32(_WORD, _WORD))
+    def load(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+        value = builder.load(_pointer(builder, address, index, carrier))
+        _annotate(value, builder.module, array, arrays)
+        return (builder.zext if dtype[0] == "u" else builder.sext)(value, _I32)
 
-        return types.int32(types.intp, types.intp), emit
-
-    return load  # type: ignore[no-any-return]
+    return load
 
 
-def make_store_bits(dtype: str, array: int, arrays: int) -> Callable[[int, int, int], None]:
+def make_store_bits(dtype: str, array: int, arrays: int) -> Callable[[int, int, int], object]:
     """`store(address, index, value)`: the lower bits of an integer."""
     carrier = ir.IntType(np.dtype(dtype).itemsize * 8)
 
-    @intrinsic
-    def store(typing: object, address: types.Type, index: types.Type, value: types.Type) -> Intrinsic:
-        def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-            x = builder.trunc(args[2], carrier)
-            _annotate(builder.store(x, _pointer(builder, args[0], args[1], carrier)), _scopes(builder, array, arrays))
-            return context.get_dummy_value()
+    @make_intrinsic(types.void(_WORD, _WORD, types.int32))
+    def store(builder: ir.IRBuilder, address: ir.Value, index: ir.Value, value: ir.Value) -> None:
+        stored = builder.store(builder.trunc(value, carrier), _pointer(builder, address, index, carrier))
+        _annotate(stored, builder.module, array, arrays)
 
-        return types.void(types.intp, types.intp, value), emit
-
-    return store  # type: ignore[no-any-return]
+    return store
 
 
 def _to_bfloat16(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    def constant(value: int) -> ir.Constant:
-        return ir.Constant(_I32, value)
-
+    sixteen, half, one, quiet = (ir.Constant(_I32, value) for value in (16, 0x7FFF, 1, 0x40))
     bits = builder.bitcast(x, _I32)
-    high = builder.lshr(bits, constant(16))
-    even = builder.add(constant(0x7FFF), builder.and_(high, constant(1)))
-    rounded = builder.lshr(builder.add(bits, even), constant(16))
+    high = builder.lshr(bits, sixteen)
+    even = builder.add(half, builder.and_(high, one))
+    rounded = builder.lshr(builder.add(bits, even), sixteen)
     nan = builder.fcmp_unordered("uno", x, x)
-    return builder.trunc(builder.select(nan, builder.or_(high, constant(0x40)), rounded), ir.IntType(16))
+    return builder.trunc(builder.select(nan, builder.or_(high, quiet), rounded), _I16)
 
 
-@intrinsic
-def select(typing: object, condition: types.Type, a: types.Type, b: types.Type) -> Intrinsic:
-    """`a if condition else b` without a branch."""
+def make_select(compute: str) -> Callable[[bool, float, float], float]:
+    """`select(condition, a, b)`: `a if condition else b` without a branch."""
+    number = _NUMBERS[compute]
 
-    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-        condition, a, b = args
+    @make_intrinsic(number(types.boolean, number, number))
+    def select(builder: ir.IRBuilder, condition: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
         return builder.select(condition, a, b)
 
-    return a(types.boolean, a, a), emit
+    return select
 
 
-@intrinsic
-def load_i64(typing: object, address: types.Type, index: types.Type) -> Intrinsic:
+@make_intrinsic(_WORD(_WORD, _WORD))
+def load_i64(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
     """The 64-bit integer at `address[index]`."""
-
-    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-        return builder.load(_pointer(builder, args[0], args[1], ir.IntType(64)))
-
-    return types.intp(types.intp, types.intp), emit
+    return builder.load(_pointer(builder, address, index, _I64))
 
 
-@intrinsic
-def store_i64(typing: object, address: types.Type, index: types.Type, value: types.Type) -> Intrinsic:
+@make_intrinsic(types.void(_WORD, _WORD, _WORD))
+def store_i64(builder: ir.IRBuilder, address: ir.Value, index: ir.Value, value: ir.Value) -> None:
     """`address[index] = value`, a 64-bit integer."""
-
-    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-        base, index, value = args
-        builder.store(value, _pointer(builder, base, index, ir.IntType(64)))
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, types.intp), emit
+    builder.store(value, _pointer(builder, address, index, _I64))
 
 
-@intrinsic
-def anchor(typing: object) -> Intrinsic:
+@make_intrinsic(_WORD())
+def anchor(builder: ir.IRBuilder) -> ir.Value:
     """The address of a word that belongs to the compiled function: its only memory between calls."""
-
-    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-        integer = ir.IntType(64)
-        place = ir.GlobalVariable(builder.module, integer, "scirs2.anchor")
-        place.initializer, place.linkage = ir.Constant(integer, 0), "internal"
-        return builder.ptrtoint(place, integer)
-
-    return types.intp(), emit
+    place = ir.GlobalVariable(builder.module, _I64, "scirs2.anchor")
+    place.initializer, place.linkage = ir.Constant(_I64, 0), "internal"
+    return builder.ptrtoint(place, _I64)
 
 
-@intrinsic
-def atomic_add(typing: object, address: types.Type, index: types.Type) -> Intrinsic:
+@make_intrinsic(_WORD(_WORD, _WORD))
+def atomic_add(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
     """Atomically adds 1 to the 64-bit integer at `address[index]`; returns what it was."""
-
-    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-        integer = ir.IntType(64)
-        pointer = _pointer(builder, args[0], args[1], integer)
-        return builder.atomic_rmw("add", pointer, ir.Constant(integer, 1), "monotonic")
-
-    return types.intp(types.intp, types.intp), emit
+    return builder.atomic_rmw("add", _pointer(builder, address, index, _I64), ir.Constant(_I64, 1), "monotonic")
 
 
-@intrinsic
+def _call(builder: ir.IRBuilder, result: ir.Type, function: ir.Value, arguments: Sequence[ir.Value]) -> ir.Value:
+    kind = ir.FunctionType(result, [_I64] * len(arguments))
+    return builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
+
+
+@make_intrinsic(types.void(*[_WORD] * 5))
 def call_kernel(
-    typing: object,
-    function: types.Type,
-    arrays: types.Type,
-    item: types.Type,
-    coefficients: types.Type,
-    out: types.Type,
-) -> Intrinsic:
+    builder: ir.IRBuilder, kernel: ir.Value, arrays: ir.Value, item: ir.Value, coefficients: ir.Value, out: ir.Value
+) -> None:
     """Calls the kernel at an address."""
-
-    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4)
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 5), emit
+    _call(builder, ir.VoidType(), kernel, (arrays, item, coefficients, out))
 
 
-@intrinsic
-def call_address(typing: object, function: types.Type, argument: types.Type) -> Intrinsic:
+@make_intrinsic(_WORD(_WORD, _WORD))
+def call_address(builder: ir.IRBuilder, function: ir.Value, argument: ir.Value) -> ir.Value:
     """Calls the function of one integer at an address."""
-
-    def emit(context: BaseContext, builder: ir.IRBuilder, signature: object, args: Values) -> ir.Value:
-        integer = ir.IntType(64)
-        kind = ir.FunctionType(integer, [integer])
-        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-
-    return types.intp(types.intp, types.intp), emit
+    return _call(builder, _I64, function, (argument,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import linecache
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType
@@ -12,7 +13,7 @@ from ..formats import companion
 from ..program.passes import Pass, numbers, split_passes
 from ..program.recorded import Program
 from ..slots import Extent
-from . import compile
+from .compile import compiler_obstacle, load, native, sources
 from .emit import dithered, source
 from .storage import STORAGES, compute_dtype
 
@@ -44,10 +45,9 @@ def kernel_obstacle(dtypes: Mapping[str, str]) -> str | None:
     """Why these arrays cannot be stepped by a host kernel here, or None."""
     for name, dtype in dtypes.items():
         if dtype not in STORAGES:
-            return (
-                f"{'the parameter' if name == 'p' else name} has dtype {dtype}; it computes with {', '.join(STORAGES)}"
-            )
-    return compile.compiler_obstacle()
+            array = "the parameter" if name == "p" else name
+            return f"{array} has dtype {dtype}; it computes with {', '.join(STORAGES)}"
+    return compiler_obstacle()
 
 
 def kernel(program: Program, dtypes: Mapping[str, str], emit: str = "p") -> Kernel:
@@ -84,20 +84,14 @@ def array_names(this: Pass, stored: Mapping[str, str]) -> list[str]:
 def _compiled_pass(program: Program, this: Pass, stored: Mapping[str, str], compute: str) -> CompiledPass:
     memory = [stored[a.name] if not a.computed else compute for a in this.arrays]
     text = source(program, this, memory)
-    identity = f"{text}\n{memory} {compute}\n{_emitter()}"
-    address = compile.load(program.rule, identity, lambda: _build(text, memory, compute, this, program.rule))
+    # a change of the instructions, or of what puts them together, is another kernel
+    identity = f"{text}\n{memory} {compute}\n{sources('intrinsics', 'kernel', 'layout', 'coded', '../formats')}"
+    address = load(program.rule, identity, lambda symbol: _build(text, memory, compute, this, symbol))
     return CompiledPass(this, address, dithered(this, memory))
 
 
-@functools.cache
-def _emitter() -> str:
-    """The text of the instructions and of what puts them together, so that a change of them is another kernel."""
-    return compile.sources("intrinsics", "kernel", "layout", "coded", "../formats")
-
-
-def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) -> tuple[str, bytes]:
+def _build(text: str, memory: list[str], compute: str, this: Pass, symbol: str) -> bytes:
     import numpy as np
-    from numba import types
 
     from . import coded
     from . import intrinsics as use
@@ -108,7 +102,7 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) ->
     arrays = sums + 2
     names: dict[str, object] = {
         "load_i64": use.load_i64,
-        "select": use.select,
+        "select": use.make_select(compute),
         "coefficient": use.make_load(compute, compute, sums + 1, arrays),
         "get_sum": use.make_load("float64", "float64", sums, arrays),
         "set_sum": use.make_store("float64", "float64", sums, arrays),
@@ -129,19 +123,16 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, name: str) ->
             functions = {"load": use.make_load(dtype, compute, k, arrays)}
             functions["store"] = use.make_store(dtype, compute, k, arrays)
         names |= {f"{name}{k}": function for name, function in functions.items()}
-    exec(compile_source(text, name), names)  # our own declarations only: no user text reaches it
+    exec(compile_source(text, symbol), names)  # our own declarations only: no user text reaches it
     reorder = not any(this.arrays[k].name[0] != "%" for k in this.stores)
-    return compile.native(names["kernel"], types.void(*[types.intp] * 4), reorder, name)
+    return native(names["kernel"], "void(intp, intp, intp, intp)", reorder, symbol)
 
 
 def compile_source(text: str, name: str) -> CodeType:
     """A code object whose lines tracebacks can show."""
-    import builtins
-    import linecache
-
     file = f"<scirs2 kernel {name}>"
     linecache.cache[file] = (len(text), None, text.splitlines(True), file)
-    return builtins.compile(text, file, "exec")
+    return compile(text, file, "exec")
 
 
 def uses_rows(program: Program) -> bool:

@@ -45,18 +45,14 @@ class Plan(enum.IntEnum):
 
     NAME = 0
     NEXT = 1
-    KERNEL = 2
-    DRIVE = 3
-    WORKER = 4
+    DRIVE = 2
+    WORK = 3  # what the driver is called with, but for the addresses of a call
+    WORK_BYTES = 4
     TENSORS = 5
     ARRAYS = 6
-    ITEMS = 7
-    COUNT = 8
-    COEFFICIENT_STRIDE = 9
-    WORKERS = 10
-    SUMS = 11
-    WIDE = 12  # whether sums are returned in float64
-    SOURCES = 13
+    SUMS = 7
+    WIDE = 8  # whether sums are returned in float64
+    SOURCES = 9
 
 
 class Source(enum.IntEnum):
@@ -89,8 +85,6 @@ class Frame(enum.IntEnum):
 
 ITEM_BYTES = WORD_BYTES * len(Item)
 SOURCE_BYTES = WORD_BYTES * len(Source)
-#: XLA's buffers and scalars, the functions of its API, its stages and error codes.
-BUFFER_DATA, SCALAR_VALUE, API_ERROR_CREATE, STAGE_EXECUTE, FAILED_PRECONDITION = 3, 1, 6, 3, 9
 MAX_WORKERS = 64
 #: In place of a frame's size: the call tells the handler where the anchor's words are.
 GREETING = -1

@@ -18,18 +18,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import compile
-from .batch import Batch
+from .batch import Batch, Launch
 from .engine import default_threads
-from .layout import GREETING, WORD_BYTES, Anchor, Frame, Item, Plan, Source
+from .layout import GREETING, WORD_BYTES, Anchor, Frame, Plan, Source, Work
 from .storage import STORAGES
 
+#: A plan's words, and what they have the addresses of.
+PlanMemory = tuple[np.ndarray, Launch, np.ndarray]
 #: The handler reads a call's frame this far; a shorter frame has another layout.
 FRAME_BYTES = (max(Frame) + 1) * WORD_BYTES
 _MESSAGE = ctypes.create_string_buffer(
     b"scirs2: this compiled program is of another process; compile it again in this one"
 )
 _lock = threading.Lock()
-_plans: dict[int, tuple[np.ndarray, ...]] = {}
+_plans: dict[int, PlanMemory] = {}
 _anchor = np.zeros(len(Anchor), dtype=np.int64)
 _anchor[Anchor.MESSAGE] = ctypes.addressof(_MESSAGE)
 
@@ -37,17 +39,9 @@ _anchor[Anchor.MESSAGE] = ctypes.addressof(_MESSAGE)
 @functools.cache
 def handler() -> int:
     """The address of the handler, which knows from now on where the plans are."""
-    text = compile.sources("xla_handler", "intrinsics", "layout")
-
-    def build() -> tuple[str, bytes]:
-        from .xla_handler import make_handler
-
-        return compile.native(*make_handler(), False, "handler")
-
-    address = compile.load("handler", text, build)
     greeting = np.array([GREETING, _anchor.ctypes.data], dtype=np.int64)
-    ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)(greeting.ctypes.data)
-    return address
+    compile.function_of("xla_handler", "handler")(greeting.ctypes.data)
+    return compile.address_of("xla_handler", "handler")
 
 
 def frame_bytes() -> int:
@@ -55,44 +49,36 @@ def frame_bytes() -> int:
     return int(_anchor[Anchor.FRAME_BYTES])
 
 
-def publish(batch: Batch, level: int, rows: Sequence[int], threads: int | None = None) -> int:
+def publish(batch: Batch, level: int, rows: Sequence[int]) -> int:
     """The number by which calls name this pass; `rows` says which row of coefficients each tensor takes."""
-    workers = min(threads or default_threads(), batch.most_workers)
+    workers = min(default_threads(), batch.most_workers)
     parts = batch.kernel.passes[level].parts
     content = (batch.program.text, parts, sorted(batch.kernel.dtypes.items()), batch.shapes, tuple(rows), workers)
     name = int.from_bytes(hashlib.sha256(repr(content).encode()).digest()[:7])
     with _lock:
         if name not in _plans:
-            _plans[name] = _plan(batch, level, np.asarray(rows, dtype=np.int64), name, workers)
+            launch = batch.new_launch(level, np.asarray(rows, dtype=np.int64), workers)
+            _plans[name] = _plan(batch, level, launch, name)
             _anchor[Anchor.PLAN] = _plans[name][0].ctypes.data  # complete before it can be found
     return name
 
 
-def _plan(batch: Batch, level: int, rows: np.ndarray, name: int, workers: int) -> tuple[np.ndarray, ...]:
-    this, sums = batch.kernel.passes[level], len(batch.kernel.passes[level].parts.sums)
-    items = batch.items.copy()
-    items[:, Item.COEFFICIENT_ROW] = rows[items[:, Item.TENSOR]]
-    items[:, Item.OUT] = np.arange(len(items)) * sums
-    sources = _sources(batch, level)
-    numbers = np.dtype(batch.kernel.compute).itemsize
-    driver = compile.driver()
+def _plan(batch: Batch, level: int, launch: Launch, name: int) -> PlanMemory:
+    parts, sources = batch.kernel.passes[level].parts, _sources(batch, level)
+    launch.work[Work.TABLE_STRIDE] = WORD_BYTES * len(parts.arrays)
     words = {
         Plan.NAME: name,
         Plan.NEXT: _anchor[Anchor.PLAN],
-        Plan.KERNEL: this.address,
-        Plan.DRIVE: driver.address,
-        Plan.WORKER: driver.worker,
+        Plan.DRIVE: compile.address_of("driver", "drive"),
+        Plan.WORK: ctypes.addressof(launch.work),
+        Plan.WORK_BYTES: ctypes.sizeof(launch.work),
         Plan.TENSORS: len(batch.shapes),
-        Plan.ARRAYS: len(this.parts.arrays),
-        Plan.ITEMS: items.ctypes.data,
-        Plan.COUNT: len(items),
-        Plan.COEFFICIENT_STRIDE: numbers * max(1, len(this.parts.coefficients)),
-        Plan.WORKERS: workers,
-        Plan.SUMS: sums,
-        Plan.WIDE: numbers == np.dtype(np.float64).itemsize,
+        Plan.ARRAYS: len(parts.arrays),
+        Plan.SUMS: len(parts.sums),
+        Plan.WIDE: batch.kernel.compute == "float64",
         Plan.SOURCES: sources.ctypes.data,
     }
-    return np.array([words[word] for word in Plan], dtype=np.int64), items, sources
+    return np.array([words[word] for word in Plan], dtype=np.int64), launch, sources
 
 
 def _sources(batch: Batch, level: int) -> np.ndarray:

@@ -8,25 +8,11 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from .driver import Native
 from .intrinsics import anchor, call_address, load_i64, make_load, make_store, store_i64
-from .layout import (
-    API_ERROR_CREATE,
-    BUFFER_DATA,
-    FAILED_PRECONDITION,
-    GREETING,
-    ITEM_BYTES,
-    SCALAR_VALUE,
-    SOURCE_BYTES,
-    STAGE_EXECUTE,
-    WORD_BYTES,
-    Anchor,
-    Frame,
-    Item,
-    Plan,
-    Source,
-    Work,
-)
+from .layout import GREETING, ITEM_BYTES, SOURCE_BYTES, WORD_BYTES, Anchor, Frame, Item, Plan, Source, Work
+
+#: XLA's buffers and scalars, the functions of its API, its stages and error codes.
+BUFFER_DATA, SCALAR_VALUE, API_ERROR_CREATE, STAGE_EXECUTE, FAILED_PRECONDITION = 3, 1, 6, 3, 9
 
 _malloc = types.ExternalFunction("malloc", types.intp(types.intp))
 _free = types.ExternalFunction("free", types.void(types.intp))
@@ -83,9 +69,10 @@ def _gather(plan, frame, table):  # type: ignore[no-untyped-def]
 
 
 @_part
-def _reduce(plan, out, result):  # type: ignore[no-untyped-def]
+def _reduce(plan, work, result):  # type: ignore[no-untyped-def]
     """Adds the items' sums, tensor by tensor, in the items' order."""
-    count, sums, items = load_i64(plan, Plan.COUNT), load_i64(plan, Plan.SUMS), load_i64(plan, Plan.ITEMS)
+    count, items, out = load_i64(work, Work.COUNT), load_i64(work, Work.ITEMS), load_i64(work, Work.OUT)
+    sums = load_i64(plan, Plan.SUMS)
     for k in range(sums):
         i = 0
         for tensor in range(load_i64(plan, Plan.TENSORS)):
@@ -100,35 +87,21 @@ def _reduce(plan, out, result):  # type: ignore[no-untyped-def]
 
 
 @_part
-def _describe(work, plan, frame, table, out):  # type: ignore[no-untyped-def]
-    """Writes what the driver is called with."""
-    store_i64(work, Work.KERNEL, load_i64(plan, Plan.KERNEL))
-    store_i64(work, Work.TABLE, table)
-    store_i64(work, Work.TABLE_STRIDE, WORD_BYTES * load_i64(plan, Plan.ARRAYS))
-    store_i64(work, Work.ITEMS, load_i64(plan, Plan.ITEMS))
-    store_i64(work, Work.COUNT, load_i64(plan, Plan.COUNT))
-    store_i64(work, Work.COEFFICIENTS, _memory(frame, Frame.OPERANDS, 0))
-    store_i64(work, Work.COEFFICIENT_STRIDE, load_i64(plan, Plan.COEFFICIENT_STRIDE))
-    store_i64(work, Work.OUT, out)
-    store_i64(work, Work.NEXT_ITEM, 0)
-    store_i64(work, Work.WORKERS, load_i64(plan, Plan.WORKERS))
-    store_i64(work, Work.WORKER, load_i64(plan, Plan.WORKER))
-
-
-@_part
 def _execute(plan, frame):  # type: ignore[no-untyped-def]
-    sums = load_i64(plan, Plan.SUMS)
-    out = _malloc(WORD_BYTES * (load_i64(plan, Plan.COUNT) * sums + 1))
-    table = _malloc(WORD_BYTES * (load_i64(plan, Plan.TENSORS) * load_i64(plan, Plan.ARRAYS) + 1))
-    work = _malloc(WORD_BYTES * (Work.THREADS + load_i64(plan, Plan.WORKERS)))
+    sums, known, size = load_i64(plan, Plan.SUMS), load_i64(plan, Plan.WORK), load_i64(plan, Plan.WORK_BYTES)
+    addresses = load_i64(plan, Plan.TENSORS) * load_i64(plan, Plan.ARRAYS)
+    work = _malloc(size + WORD_BYTES * (addresses + load_i64(known, Work.COUNT) * sums))
+    table = work + size
+    out = table + WORD_BYTES * addresses
     _gather(plan, frame, table)
-    _describe(work, plan, frame, table, out)
+    _copy(work, known, size)
+    store_i64(work, Work.TABLE, table)
+    store_i64(work, Work.COEFFICIENTS, _memory(frame, Frame.OPERANDS, 0))
+    store_i64(work, Work.OUT, out)
     call_address(load_i64(plan, Plan.DRIVE), work)
     if sums > 0:
-        _reduce(plan, out, _memory(frame, Frame.RESULTS, 0))
+        _reduce(plan, work, _memory(frame, Frame.RESULTS, 0))
     _free(work)
-    _free(table)
-    _free(out)
 
 
 @_part
@@ -158,8 +131,3 @@ def handler(frame):  # type: ignore[no-untyped-def]
         return _fail(load_i64(frame, Frame.API), load_i64(home, Anchor.MESSAGE))
     _execute(plan, frame)
     return 0
-
-
-def make_handler() -> Native:
-    """The function and its signature, as `compile.native` takes them."""
-    return handler, types.intp(types.intp)
