@@ -15,7 +15,8 @@ from torch import distributed
 
 from scirs2_adapters.core.errors import bad_type, bad_value
 
-from ..state import Group, GroupValues, RuleOptimizerLike, is_dtensor, local
+from ..state.protocols import Group, GroupValues, RuleOptimizerLike
+from ..state.tensors import is_dtensor, local
 from .sparse_grads import entries
 
 Tensor = torch.Tensor

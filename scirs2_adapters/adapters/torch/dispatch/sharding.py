@@ -23,7 +23,8 @@ from scirs2_adapters.core.program.recorded import Program, needs_whole
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Slot
 
-from ..state import GroupValues, RuleOptimizerLike, is_dtensor, local, placements
+from ..state.protocols import GroupValues, RuleOptimizerLike
+from ..state.tensors import is_dtensor, local, placements
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -9,7 +9,7 @@ import torch
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
-from ..state import GroupValues
+from ..state.protocols import GroupValues
 
 Tensor = torch.Tensor
 _HALF = (torch.float16, torch.bfloat16)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..state import count_dtype
+from ..state.memory import count_dtype
 from .param_entry import TensorEntry
 
 Tensor = torch.Tensor

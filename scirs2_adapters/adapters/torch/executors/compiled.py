@@ -14,7 +14,7 @@ import weakref
 import torch
 
 from ..dispatch.step import step, step_eagerly
-from ..state import RuleOptimizerLike
+from ..state.protocols import RuleOptimizerLike
 
 Tensor = torch.Tensor
 

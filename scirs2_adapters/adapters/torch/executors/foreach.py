@@ -23,7 +23,7 @@ from scirs2_adapters.core.step.protocols import Model, Scalars
 from ..dispatch.param_entry import TensorEntry
 from ..dispatch.sharding import DTensorLayout, dtensor_layout
 from ..ops import OPS
-from ..state import is_dtensor, kinds, local, placements
+from ..state.tensors import is_dtensor, kinds, local, placements
 
 Tensor = torch.Tensor
 #: A value of the formula: a list of tensors, or a number that is the same for all of them.

@@ -19,7 +19,8 @@ from scirs2_adapters.core.step.protocols import Executor, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
 from ..dispatch.sparse_grads import coalesced, decay_moves_all_rows, is_sparse, wide
-from ..state import GroupRuleLike, GroupValues, kinds, leaf_of
+from ..state.protocols import GroupRuleLike, GroupValues
+from ..state.tensors import kinds, leaf_of
 
 Tensor = torch.Tensor
 MakeExecutor = Callable[[list[TensorEntry], Sequence[Tensor]], Executor[Tensor]]

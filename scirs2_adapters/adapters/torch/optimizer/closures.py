@@ -34,7 +34,8 @@ from ..executors.closures import (
     number,
     unscale,
 )
-from ..state import Group, Saved, reordered
+from ..state.matching import reordered
+from ..state.protocols import Group, Saved
 from .group_rule import GroupRule
 from .hooks import Closure, Hooked
 from .rules import RuleOptimizer
@@ -193,15 +194,11 @@ class SearchOptimizer(ClosureOptimizer):
             if names:
                 self._group()["param_names"] = names
 
-        hooks = [
+        with (
             self.register_load_state_dict_pre_hook(look),
             self.register_load_state_dict_post_hook(restore, prepend=True),
-        ]
-        try:
+        ):
             Optimizer.load_state_dict(self, state_dict)
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _checked(self, saved: Saved) -> Saved:
         """The memory in a state dict; that of another optimizer or model is refused before anything is changed."""

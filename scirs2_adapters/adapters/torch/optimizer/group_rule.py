@@ -12,7 +12,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import check_path
 
 from ..argument_names import NONE_IS_DEFAULT, PLAIN, TORCH, both_words, build, places, plain
-from ..state import GroupValues
+from ..state.protocols import GroupValues
 
 LIMIT = positive(None, "largest norm of all gradients together")
 #: Keys of a group, besides hyperparameters, that say what its rule is or how it is stepped.

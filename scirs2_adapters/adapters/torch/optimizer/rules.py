@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -22,16 +22,17 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import check_state_dtype, takes_host
 
-from .. import state
 from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse
 from ..dispatch import scaling, sharding, sparse_grads
 from ..dispatch.param_entry import tensor_obstacle
-from ..dispatch.plan import Plan
-from ..dispatch.step import step
+from ..dispatch.step import Plan, step
 from ..executors import compiled
 from ..executors.closures import Loss
-from ..state import Group, GroupValues
-from ..state.protocols import Result
+from ..state.matching import Report
+from ..state.origin import group_marks, model_numbers
+from ..state.protocols import Group, GroupValues, Names
+from ..state.state_dict import export, fill, load, of_groups
+from ..state.tensors import dtype_name, leaves_of, remember_names
 from .group_rule import GroupRule, made_from
 from .hooks import Closure, Hooked
 
@@ -45,7 +46,7 @@ class RuleOptimizer(Hooked):
 
     rule_class: ClassVar[type[Rule]]
     _signature: ClassVar[inspect.Signature]
-    _names: state.Names
+    _names: Names
     _group_rules: dict[int, GroupRule]
     _plans: dict[Hashable, Plan]
     _number: int
@@ -67,7 +68,7 @@ class RuleOptimizer(Hooked):
             check_state_dtype(call, options["state_dtype"], rule.all_slots())
         # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
         defaults = {**group_values(rule), **options}
-        vars(self).update(defaults=defaults, _names=state.Names())
+        vars(self).update(defaults=defaults, _names=Names())
         self._prepare()
         self._group_rules[DEFAULTS] = GroupRule(rule, defaults)
         Optimizer.__init__(self, params, defaults)
@@ -82,7 +83,7 @@ class RuleOptimizer(Hooked):
             self._admit(param_group)
         Optimizer.add_param_group(self, param_group)
         group = self.param_groups[-1]
-        state.remember_names(self._names, group)
+        remember_names(self._names, group)
         sharding.note(self, group, self._group_rules[len(self.param_groups) - 1].rule)
         for p in group["params"] if group["kernel"] == "host" else ():
             takes_host(type(self).__name__, "host", tensor_obstacle(p))
@@ -103,8 +104,8 @@ class RuleOptimizer(Hooked):
         scaling.check_skipping(call, [*self.param_groups, values])
         self._group_rules[len(self.param_groups)] = group_rule
         check_state_dtype(call, options.get("state_dtype"), group_rule.rule.all_slots())
-        numbers = state.model_numbers(group_rule.rule)
-        group |= {**options, **state.group_marks(group_rule.whole)}
+        numbers = model_numbers(group_rule.rule)
+        group |= {**options, **group_marks(group_rule.whole)}
         group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
 
     def _refuse(self, rule: GroupRule) -> None:
@@ -119,7 +120,7 @@ class RuleOptimizer(Hooked):
         routed: list[tuple[Rule, Leaf]] = []
         for i, group in enumerate(self.param_groups):
             rule = self._group_rule(i, group).rule
-            routed += [(rule, leaf) for leaf in state.leaves_of(self, group)]
+            routed += [(rule, leaf) for leaf in leaves_of(self, group)]
         return routed
 
     def _say(self) -> None:
@@ -138,9 +139,9 @@ class RuleOptimizer(Hooked):
     def __setstate__(self, saved: Group) -> None:
         Optimizer.__setstate__(self, saved)
         if "_names" not in vars(self):  # a copy
-            self._names = state.Names()
+            self._names = Names()
         self._prepare()
-        state.fill(self)
+        fill(self)
         sharding.note_again(self)
 
     def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
@@ -154,36 +155,21 @@ class RuleOptimizer(Hooked):
         """The rule of the constructor's arguments."""
         return self._group_rule(DEFAULTS, self.defaults)
 
-    def _all_or_nothing(self, make: Callable[[], Result]) -> Result:
-        """What `make` returns; if it raises, the memory it has begun is taken back, for a refused step leaves none."""
-        before = {p: set(param_state) for p, param_state in self.state.items() if isinstance(param_state, dict)}
-        try:
-            return make()
-        except BaseException:
-            for p, param_state in list(self.state.items()):
-                if not isinstance(param_state, dict):
-                    continue
-                for name in param_state.keys() - before.get(p, set()):
-                    del param_state[name]
-                if p not in before:
-                    del self.state[p]
-            raise
-
     def state_dict(self) -> Group:
         """Parameters by number, their memory and the groups: what torch's class of this name makes and takes."""
-        with state.of_groups(self):
+        with of_groups(self):
             saved = Optimizer.state_dict(self)
-        return state.export(self, saved)
+        return export(self, saved)
 
-    def load_state_dict(self, state_dict: Group, strict: bool = True) -> state.Report | None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Group, strict: bool = True) -> Report | None:  # type: ignore[override]
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in.
 
         Where both have names for their parameters, memory goes by name. With `strict=False` parameters may be others
         than those that were saved, or of other shapes: what fits is loaded, and the report says what is not.
         """
-        report = None if strict else state.Report([], [], [])
+        report = None if strict else Report([], [], [])
         rule = self._group_rule(0, self.param_groups[0]).whole
-        state.load(self, rule, functools.partial(Optimizer.load_state_dict, self), state_dict, report)
+        load(self, rule, functools.partial(Optimizer.load_state_dict, self), state_dict, report)
         return report
 
     def _advance(self, closure: Closure | None = None) -> Loss:
@@ -207,7 +193,7 @@ def _named(state_dtype: Value) -> Value:
     """torch dtypes by their names."""
     if isinstance(state_dtype, Mapping):
         return {k: _named(v) for k, v in state_dtype.items()}
-    return state.dtype_name(state_dtype) if isinstance(state_dtype, torch.dtype) else state_dtype
+    return dtype_name(state_dtype) if isinstance(state_dtype, torch.dtype) else state_dtype
 
 
 def _check_flags(call: str, options: Values, arguments: Values) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -12,7 +12,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from scirs2_adapters.core.rule import Rule
 
 Tensor = torch.Tensor
-Result = TypeVar("Result")
 #: A parameter group, and one that is only read: torch's type of them.
 Group = dict[str, Any]
 GroupValues = Mapping[str, Any]
@@ -46,9 +45,6 @@ class RuleOptimizerLike(Protocol):
 
     def _group_rule(self, index: int, group: GroupValues) -> GroupRuleLike:
         """The rule of a group as its values are now."""
-
-    def _all_or_nothing(self, make: Callable[[], Result]) -> Result:
-        """What `make` returns; if it raises, the memory it has begun is taken back."""
 
     def _say(self) -> None:
         """Says at the first step what another algorithm steps."""
