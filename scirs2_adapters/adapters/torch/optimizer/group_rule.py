@@ -41,14 +41,8 @@ class GroupRule:
         self.fields = rule.fields
         self.places = places(type(rule), group.get("base"))
         self.keys = (*self.places, *_OPTIONS)
-        self.live = self.traced = False
         values = [group.get(k) for k in self.keys]
-        if _all_plain(values):
-            check_path(type(rule).__name__, group["kernel"])
-            LIMIT.check(type(rule).__name__, "max_grad_norm", group.get("max_grad_norm"))
-            self._keep(rule, group, values)
-        else:
-            self._read(rule, group, self.keys, values)
+        self._read(rule, group, _OPTIONS if _all_plain(values) else self.keys, values)
 
     def after(self, group: GroupValues) -> GroupRule:
         """The rule of the group as its values are now: this one if none has changed."""
@@ -79,8 +73,7 @@ class GroupRule:
         call = type(before).__name__
         hyper: dict[str, Value] = {}
         for key in keys:
-            for name, place in self.places.get(key, ()):
-                value = self._value(call, key, group[key], name, place)
+            for name, value in self._fields_of(call, key, group[key]) if key in self.places else ():
                 if not isinstance(value, torch.Tensor) and value != getattr(before, name):
                     with both_words(call, group):
                         value = self.fields[name].check(call, TORCH.spell(name, self.fields), value)
@@ -89,22 +82,21 @@ class GroupRule:
             check_path(call, group["kernel"])
         if "max_grad_norm" in keys:
             LIMIT.check(call, "max_grad_norm", group.get("max_grad_norm"))
-        self._keep(before.replace_unchecked(hyper), group, values)
+        self.values = values
+        self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
+        self.whole = rule = before.replace_unchecked(hyper) if hyper else before
+        self.rule = getattr(rule, "base", rule) if rule.needs_closure else rule
         self.live = not _all_plain(values) and any(map(_in_place, values))
         self.traced = any(isinstance(value, torch.Tensor) for value in hyper.values())
 
-    def _keep(self, rule: Rule, group: GroupValues, values: list[Value]) -> None:
-        self.values = values
-        self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
-        self.whole = rule
-        self.rule = getattr(rule, "base", rule) if rule.needs_closure else rule
-
-    def _value(self, call: str, key: str, value: Value, name: str, place: int | None) -> Value:
-        """The value of a field, under whatever key and place of a tuple the group has it."""
-        if place is not None:
-            usual = type(value) is tuple and len(value) == len(TORCH.tuples[key])
-            value = (value if usual else TORCH.members(call, key, value))[place]
-        return self.fields[name].default if value is None and key in NONE_IS_DEFAULT else _number(value)
+    def _fields_of(self, call: str, key: str, value: Value) -> list[tuple[str, Value]]:
+        """The fields that a group has under this key, with their values."""
+        names = self.places[key]
+        if isinstance(names, str):
+            return [(names, self.fields[names].default if value is None and key in NONE_IS_DEFAULT else _number(value))]
+        usual = type(value) is tuple and len(value) == len(names)
+        members = value if usual else TORCH.members(call, key, value)
+        return list(zip(names, map(_number, members), strict=True))
 
 
 def _all_plain(values: Iterable[Value]) -> bool:

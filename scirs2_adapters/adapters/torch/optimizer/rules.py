@@ -22,7 +22,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import check_state_dtype, takes_host
 
-from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse
+from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse, tensors
 from ..dispatch import scaling, sharding, sparse_grads
 from ..dispatch.param_entry import tensor_obstacle
 from ..dispatch.step import Plan, step
@@ -206,16 +206,5 @@ def _check_flags(call: str, options: Values, arguments: Values) -> None:
         raise RuntimeError(f"`{call}`: `fused` does not support `differentiable`.")
     if options["fused"] and options["kernel"] == "traced":
         raise bad_value(call, "kernel", "must be the host kernel where `fused=True` asks for it", "traced", "Drop one.")
-    if options["foreach"] and not options["capturable"]:
-        _refuse_tensors(call, arguments)
-
-
-def _refuse_tensors(call: str, arguments: Values) -> None:
-    """Refuse what torch refuses of hyperparameters that are tensors."""
-    betas = arguments.get("betas")
-    values = {"lr": arguments.get("lr")}
-    if isinstance(betas, (tuple, list)):
-        values |= {f"betas[{i}]": value for i, value in enumerate(betas)}
-    for word, value in values.items():
-        if isinstance(value, torch.Tensor):
-            raise ValueError(f"`{call}`: {word} as a Tensor is not supported for capturable=False and foreach=True.")
+    for word, _ in tensors(arguments) if options["foreach"] and not options["capturable"] else ():
+        raise ValueError(f"`{call}`: {word} as a Tensor is not supported for capturable=False and foreach=True.")

@@ -62,14 +62,14 @@ def export(optimizer: RuleOptimizerLike, saved: Saved) -> Group:
     state = {k: _param_state(x, whole_steps) if isinstance(x, dict) else x for k, x in saved["state"].items()}
     groups = [plain_group(group, optimizer.defaults) for group in saved["param_groups"]]
     for group, here in zip(groups, optimizer.param_groups, strict=True):
-        group |= {key: _without_numpy(value) for key, value in group.items() if key not in LISTS}
+        group |= {key: _without_numpy(x) for key, x in group.items() if key not in LISTS and type(x) not in PLAIN}
         if "param_names" in group:
             group["param_names"] = known_names(optimizer._names, here)
     return {**saved, "state": state, "param_groups": groups}
 
 
 def _param_state(param_state: ParamState, whole_steps: bool) -> Group:
-    saved: Group = {name: _without_numpy(x) for name, x in param_state.items()}
+    saved: Group = {name: x if type(x) is Tensor else _without_numpy(x) for name, x in param_state.items()}
     if isinstance(step := saved.get("step"), Tensor):
         saved["step"] = int(step) if whole_steps else step.clone()
     return saved
