@@ -12,10 +12,8 @@ from scirs2_adapters.core.step.plan import ParamEntry
 
 from ..state.memory import arrays_of
 from ..state.protocols import GroupRuleLike, ParamState
-from ..state.tensors import dtype_name, is_dtensor, local
+from ..state.tensors import Tensor, dtype_name, is_dtensor, local
 from . import sharding, sparse_grads
-
-Tensor = torch.Tensor
 
 
 class TensorEntry(ParamEntry):

@@ -24,13 +24,12 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Slot
 
 from ..state.protocols import GroupValues, RuleOptimizerLike
-from ..state.tensors import is_dtensor, local, placements
+from ..state.tensors import Tensor, is_dtensor, local, placements
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor, Placement
 
-Tensor = torch.Tensor
 _DIVIDING = "ZeroRedundancyOptimizer"
 
 

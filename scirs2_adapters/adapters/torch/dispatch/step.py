@@ -29,13 +29,12 @@ from ..executors.sparse_rows import SparseRowsExecutor
 from ..ops import SCALARS
 from ..state.memory import all_or_nothing, begin_counts, init_state
 from ..state.protocols import Group, GroupRuleLike, RuleOptimizerLike
-from ..state.tensors import dtensor_class, leaves_of
+from ..state.tensors import Tensor, dtensor_class, leaves_of
 from . import scaling, sharding
 from .param_entry import TensorEntry
 from .sparse_grads import is_sparse
 from .step_counts import StepCounts
 
-Tensor = torch.Tensor
 Grads = list[Tensor | None]
 GroupRules = list[GroupRuleLike]
 _GRADIENT = operator.attrgetter("grad")
@@ -91,22 +90,21 @@ class Plan:
         obstacle = next(filter(None, obstacles), None)
         if model and obstacle and len({entry.program for entry in self.entries}) > 1:
             raise ValueError(f"`{name}` sums over the model, so its groups must agree in all flags here: {obstacle}.")
-        return choose_paths(
-            name, [self.group_rules[entry.group].kernel for entry in self.entries], obstacles, one_path=model
-        )
+        kernels = [self.group_rules[entry.group].kernel for entry in self.entries]
+        return choose_paths(name, kernels, obstacles, one_path=model)
 
     def _executors(self, name: str, grads: list[Tensor]) -> list[Executor[Tensor]]:
         """Those that step the parameters: the host kernel, a kernel of their device, torch's operations."""
         on_host = dict(zip(map(id, self.entries), self._on_host(name, grads), strict=True))
 
-        def key(entry: TensorEntry) -> tuple[str | torch.device | None, bool]:
+        def key(entry: TensorEntry) -> tuple[torch.device | None, bool]:
             g = grads[entry.index]
-            on_device = not on_host[id(entry)] and cuda.steps(entry, g, self.group_rules[entry.group].kernel)
-            return "host" if on_host[id(entry)] else entry.p.device if on_device else None, is_sparse(g)
+            by_kernel = on_host[id(entry)] or cuda.steps(entry, g, self.group_rules[entry.group].kernel)
+            return entry.p.device if by_kernel else None, is_sparse(g)
 
         executors: list[Executor[Tensor]] = []
-        for (place, sparse), entries in grouped(self.entries, key).items():
-            make = partial(_executor, place)
+        for (device, sparse), entries in grouped(self.entries, key).items():
+            make = partial(_executor, device)
             executors.append(SparseRowsExecutor(entries, make) if sparse else make(entries, grads))
         return executors
 
@@ -201,15 +199,13 @@ def _param_states(optimizer: RuleOptimizerLike) -> list[Group]:
     return [param_state for param_state in optimizer.state.values() if isinstance(param_state, dict)]
 
 
-def _executor(
-    place: str | torch.device | None, entries: list[TensorEntry], grads: Sequence[Tensor]
-) -> Executor[Tensor]:
+def _executor(device: torch.device | None, entries: list[TensorEntry], grads: Sequence[Tensor]) -> Executor[Tensor]:
     """Steps these parameters: by the host kernel, by a kernel of their device, or by torch's operations."""
-    if place is None:
+    if device is None:
         return ForeachExecutor(entries, one_by_one=torch.is_grad_enabled())
-    if isinstance(place, str):
+    if device.type == "cpu":
         return KernelExecutor(host, entries, grads)
-    return KernelExecutor(cuda.Engine(place), entries, grads)
+    return KernelExecutor(cuda.Engine(device), entries, grads)
 
 
 def step(optimizer: RuleOptimizerLike, grads: Grads | None = None) -> None:

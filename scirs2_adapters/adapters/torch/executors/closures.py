@@ -17,9 +17,8 @@ from scirs2_adapters.core.errors import bad_type
 
 from ..dispatch.scaling import all_finite, skipping
 from ..state.protocols import Group
-from ..state.tensors import is_dtensor
+from ..state.tensors import Tensor, is_dtensor
 
-Tensor = torch.Tensor
 #: What a closure returns.
 Loss = Any
 

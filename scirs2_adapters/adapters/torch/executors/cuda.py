@@ -184,9 +184,7 @@ def _loop(program: Program, this: Pass, wide: str, mask: str) -> list[str]:
 
 def _operation(program: Program, index: int) -> str:
     node = program.nodes[index]
-    if node.op == "div":
-        return f"div_({', '.join(f'x{a}' for a in node.args)})"
-    return operation(program, index)
+    return "div_(x{}, x{})".format(*node.args) if node.op == "div" else operation(program, index)
 
 
 def _helpers(root: str, quotient: str) -> list[str]:
@@ -196,7 +194,4 @@ def _helpers(root: str, quotient: str) -> list[str]:
 
 
 #: Roots and quotients rounded to nearest, for which Triton has other names in float32.
-_HELPERS = {
-    "tl.float32": _helpers("tl.sqrt_rn(x)", "tl.div_rn(a, b)"),
-    "tl.float64": _helpers("tl.sqrt(x)", "a / b"),
-}
+_HELPERS = {"tl.float32": _helpers("tl.sqrt_rn(x)", "tl.div_rn(a, b)"), "tl.float64": _helpers("tl.sqrt(x)", "a / b")}

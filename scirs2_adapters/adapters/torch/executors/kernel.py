@@ -17,9 +17,8 @@ from torch.autograd.graph import increment_version
 from scirs2_adapters.core.step.protocols import Batch, Engine, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
-from ..state.tensors import local
+from ..state.tensors import Tensor, local
 
-Tensor = torch.Tensor
 _DTYPE = operator.attrgetter("dtype")
 
 
@@ -33,9 +32,8 @@ class KernelExecutor(Generic[Batch]):
         self.all = self.indices == list(range(len(grads)))
         grads = [grads[i] for i in self.indices]
         arrays = [entry.arrays(g) for entry, g in zip(entries, grads, strict=True)]
-        planned = engine.plan(
-            [(entry.program, tuple(x[0].shape), entry.dtypes(x)) for entry, x in zip(entries, arrays, strict=True)]
-        )
+        pairs = zip(entries, arrays, strict=True)
+        planned = engine.plan([(entry.program, tuple(x[0].shape), entry.dtypes(x)) for entry, x in pairs])
         self.batches, self.places = [batch for batch, _ in planned], [np.array(places) for _, places in planned]
         self.tables = [_address_table([arrays[i] for i in places]) for places in self.places]
         self.moving: list[tuple[np.ndarray, int, TensorEntry]] = []

@@ -12,17 +12,14 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import torch
-
 from scirs2_adapters.core.program.zero_gradient import zero_gradient_is_noop
 from scirs2_adapters.core.step.protocols import Executor, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
 from ..dispatch.sparse_grads import coalesced, decay_moves_all_rows, is_sparse, wide
 from ..state.protocols import GroupRuleLike, GroupValues
-from ..state.tensors import kinds, leaf_of
+from ..state.tensors import Tensor, kinds, leaf_of
 
-Tensor = torch.Tensor
 MakeExecutor = Callable[[list[TensorEntry], Sequence[Tensor]], Executor[Tensor]]
 
 
@@ -40,10 +37,8 @@ class SparseRowsExecutor:
 
     def allowed(self, group_rules: Sequence[GroupRuleLike], groups: Sequence[GroupValues]) -> bool:
         """Whether nothing that can change between two steps speaks against sparse gradients."""
-        for index in {entry.group for entry in self.entries}:
-            if decay_moves_all_rows(group_rules[index].rule) or groups[index]["fused"]:
-                return False
-        return True
+        places = {entry.group for entry in self.entries}
+        return not any(decay_moves_all_rows(group_rules[i].rule) or groups[i]["fused"] for i in places)
 
     def assign(self, coefficient_row: Mapping[int, int]) -> None:
         """Takes the row of coefficients of each parameter."""

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 
-import torch
+from torch.optim import Optimizer
 
 from scirs2_adapters.core.document import document
 from scirs2_adapters.core.registry import get
@@ -16,8 +16,6 @@ from scirs2_adapters.core.wrapper import Wrapper
 from ..argument_names import TORCH, constructor_signature, native_class
 from .closures import AroundOptimizer, SearchOptimizer
 from .rules import RuleOptimizer
-
-Optimizer = torch.optim.Optimizer
 
 #: Where users import from, which is the module that classes say they are of.
 SHOWN = "scirs2_adapters.torch"

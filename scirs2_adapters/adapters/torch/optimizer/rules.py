@@ -34,9 +34,8 @@ from ..state.protocols import Group, GroupValues, Names
 from ..state.state_dict import export, fill, load, of_groups
 from ..state.tensors import dtype_name, leaves_of, remember_names
 from .group_rule import GroupRule, made_from
-from .hooks import Closure, Hooked
+from .hooks import Closure, Hooked, Optimizer
 
-Optimizer = torch.optim.Optimizer
 #: Among the rules of groups, the one of the constructor's arguments.
 DEFAULTS = -1
 
@@ -56,9 +55,7 @@ class RuleOptimizer(Hooked):
     def __init__(self, params: Any, *args: Value, **keywords: Value) -> None:
         call = self.rule_class.__name__
         arguments = given_by_name(call, self._signature, args, keywords)
-        options = {**FLAGS, **OURS}
-        for key in options.keys() & arguments.keys():
-            options[key] = arguments.pop(key)
+        options = {key: arguments.pop(key, default) for key, default in {**FLAGS, **OURS}.items()}
         rule = build(self.rule_class, arguments, options["match"])
         options["match"] = rule.match  # a base that is a rule brings its own
         refuse(rule)
@@ -97,9 +94,7 @@ class RuleOptimizer(Hooked):
         if options.get("state_dtype") is not None:
             options["state_dtype"] = _named(options["state_dtype"])
         values = {**self.defaults, **options}
-        group_rule = self._default_rule()
-        if options:
-            group_rule = group_rule.after(values)
+        group_rule = self._group_rule(DEFAULTS, self.defaults).after(values)
         self._refuse(group_rule)
         scaling.check_skipping(call, [*self.param_groups, values])
         self._group_rules[len(self.param_groups)] = group_rule
@@ -117,11 +112,8 @@ class RuleOptimizer(Hooked):
 
     def _routed(self) -> list[tuple[Rule, Leaf]]:
         """Every parameter, with the rule of its group."""
-        routed: list[tuple[Rule, Leaf]] = []
-        for i, group in enumerate(self.param_groups):
-            rule = self._group_rule(i, group).rule
-            routed += [(rule, leaf) for leaf in leaves_of(self, group)]
-        return routed
+        pairs = [(self._group_rule(i, group).rule, group) for i, group in enumerate(self.param_groups)]
+        return [(rule, leaf) for rule, group in pairs for leaf in leaves_of(self, group)]
 
     def _say(self) -> None:
         """Says at the first step what another algorithm steps."""
@@ -150,10 +142,6 @@ class RuleOptimizer(Hooked):
         rule = made_from(self.rule_class, group) if last is None else last.after(group)
         self._group_rules[index] = rule
         return rule
-
-    def _default_rule(self) -> GroupRule:
-        """The rule of the constructor's arguments."""
-        return self._group_rule(DEFAULTS, self.defaults)
 
     def state_dict(self) -> Group:
         """Parameters by number, their memory and the groups: what torch's class of this name makes and takes."""
