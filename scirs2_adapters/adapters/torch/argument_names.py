@@ -107,10 +107,15 @@ def constructor_signature(rule: type[Rule]) -> inspect.Signature:
         rule.fields_with(),
         TORCH,
         order=["params", *order],
-        options={**FLAGS, **OURS},
+        options=_options(rule),
         first={"params": params},
         base=getattr(rule, "default_base", None),
     )
+
+
+def _options(rule: type[Rule]) -> dict[str, Value]:
+    """What the class takes besides hyperparameters, with defaults; a search takes nothing else."""
+    return {} if rule.needs_closure and not hasattr(rule, "default_base") else {**FLAGS, **OURS}
 
 
 def _positional(rule: type[Rule]) -> list[str]:
@@ -176,8 +181,7 @@ def build(rule: type[Rule], arguments: Values, match: str | None) -> Rule:
             hyper = _hyperparameters(places(rule, base), arguments)
             if hyper is not None:
                 return rule.build(hyper, match=match, spell=_spelled(rule, base).__getitem__, call=name)
-        search = rule.needs_closure and not hasattr(rule, "default_base")  # which takes its hyperparameters alone
-        return TORCH.rule(rule, arguments, match=match, call=name, also=() if search else (*FLAGS, *OURS))
+        return TORCH.rule(rule, arguments, match=match, call=name, also=_options(rule))
 
 
 def _hyperparameters(fields_by_key: Places, arguments: Values) -> dict[str, Value] | None:

@@ -10,10 +10,11 @@ from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
 from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.step.plan import ParamEntry
 
+from ..group_rule import GroupRule
 from ..state.memory import arrays_of
-from ..state.protocols import GroupRuleLike, ParamState
+from ..state.protocols import ParamState
 from ..state.tensors import Tensor, dtype_name, is_dtensor, local
-from . import sharding, sparse_grads
+from . import sharding
 
 
 class TensorEntry(ParamEntry):
@@ -30,9 +31,8 @@ class TensorEntry(ParamEntry):
         self.first = not any(memory.get(name) is not None for name in self.slots)
         self.param_state: ParamState | None = None
 
-    def refuse(self, name: str, g: Tensor, fused: bool) -> None:
+    def refuse(self, name: str, fused: bool) -> None:
         """What no path can step."""
-        sparse_grads.refuse(name, self.rule, g, fused)
         if fused and not self.p.is_floating_point():
             requires = "`fused=True` requires all the params to be floating point Tensors of supported devices"
             raise RuntimeError(f"`{name}`: {requires}. Received: {self.p.dtype}. Use `fused=None`.")
@@ -54,7 +54,7 @@ class TensorEntry(ParamEntry):
         tensors = [self.p, g, *self.memory()]
         return list(map(local, tensors)) if self.is_dtensor else tensors
 
-    def kernel_obstacle(self, g: Tensor, group_rule: GroupRuleLike) -> str | None:
+    def kernel_obstacle(self, g: Tensor, group_rule: GroupRule) -> str | None:
         """Why the host kernel cannot step it, or None."""
         if torch.is_grad_enabled():
             return "differentiable=True needs torch's own operations"

@@ -16,9 +16,9 @@ from torch import distributed
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.step.plan import grouped
 
+from ..executors.sparse import entries
 from ..state.protocols import Group, GroupValues, RuleOptimizerLike
 from ..state.tensors import Tensor, is_dtensor, local
-from .sparse_grads import entries
 
 Groups = Sequence[GroupValues]
 #: What the gradients of a group are multiplied by.

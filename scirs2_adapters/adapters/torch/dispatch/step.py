@@ -25,18 +25,18 @@ from scirs2_adapters.core.step.protocols import Executor, Scalars
 from ..executors import cuda
 from ..executors.foreach import ForeachExecutor
 from ..executors.kernel import KernelExecutor, same
-from ..executors.sparse_rows import SparseRowsExecutor
+from ..executors.sparse import SparseRowsExecutor, is_sparse, refuse_layout
+from ..group_rule import GroupRule
 from ..ops import SCALARS
 from ..state.memory import all_or_nothing, begin_counts, init_state
-from ..state.protocols import Group, GroupRuleLike, RuleOptimizerLike
+from ..state.protocols import Group, RuleOptimizerLike
 from ..state.tensors import Tensor, dtensor_class, leaves_of
 from . import scaling, sharding
 from .param_entry import TensorEntry
-from .sparse_grads import is_sparse
 from .step_counts import StepCounts
 
 Grads = list[Tensor | None]
-GroupRules = list[GroupRuleLike]
+GroupRules = list[GroupRule]
 _GRADIENT = operator.attrgetter("grad")
 #: Patterns of gradients (which parameters have one) whose plans are kept.
 PLANS = 8
@@ -72,7 +72,8 @@ class Plan:
                 if g is not None and id(p) not in entries:
                     entry = param_entry(index, group_rule.rule, leaf, group=i, scaled=scaled)
                     entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {})
-                    entry.refuse(name, g, group["fused"])
+                    refuse_layout(name, entry.rule, g, group["fused"])
+                    entry.refuse(name, group["fused"])
                     per_parameter = group_rule.rule.per_parameter
                     sharding.refuse(name, p, g, per_parameter, entry.program, group["max_grad_norm"])
                 index += 1

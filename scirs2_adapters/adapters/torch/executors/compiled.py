@@ -37,15 +37,11 @@ def step_compiled(optimizer: RuleOptimizerLike, grad_mode: bool) -> None:
     """The step as the compiler reads it; what the operation does not take stays outside the program. `grad_mode` is
     that of the caller.
     """
-    params, grads, where, i = [], [], [], 0
     # As an attribute, `param_groups` would be guarded whole: every new learning rate would be a new program.
-    for group in optimizer.__dict__["param_groups"]:
-        for p in group["params"]:
-            if p.grad is not None:
-                params.append(p)
-                grads.append(p.grad)
-                where.append(i)
-            i += 1
+    every = [p for group in optimizer.__dict__["param_groups"] for p in group["params"]]
+    where = [i for i, p in enumerate(every) if p.grad is not None]
+    params = [every[i] for i in where]
+    grads = [p.grad for p in params]
     if torch.is_grad_enabled() or not all(map(_plain, params)) or not all(map(_plain, grads)):
         step_eagerly(optimizer)
     elif params:

@@ -25,7 +25,7 @@ from scirs2_adapters.core.program.recorded import Program
 from scirs2_adapters.core.step.protocols import KernelEntry, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
-from ..dispatch.sparse_grads import is_sparse
+from .sparse import is_sparse
 
 Tensor = torch.Tensor
 
@@ -171,11 +171,8 @@ def source(program: Program, dtypes: Mapping[str, str], aligned: bool) -> str:
 
 
 def _loop(program: Program, this: Pass, wide: str, mask: str) -> list[str]:
-    lines = [
-        f"for start in range(0, {CHUNK}, {BLOCK}):",
-        f"    j = start + tl.arange(0, {BLOCK})",
-        "    i = offset + j",
-    ]
+    lines = [f"for start in range(0, {CHUNK}, {BLOCK}):"]
+    lines += [f"    j = start + tl.arange(0, {BLOCK})", "    i = offset + j"]
     lines += [f"    x{a.node} = tl.load(a{k} + i{mask}).to({wide})" for k, a in enumerate(this.arrays) if a.node >= 0]
     lines += [f"    x{i} = {_operation(program, i)}" for i in this.body]
     lines += [f"    tl.store(a{k} + i, x{i}{mask})" for k, i in this.stores.items()]

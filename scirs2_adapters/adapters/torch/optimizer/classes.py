@@ -69,9 +69,6 @@ def optimizer(name: str) -> type[RuleOptimizer | SearchOptimizer]:
     ours = ("max_grad_norm", "skip_nonfinite", "kernel", "state_dtype")
     options = () if kind is SearchOptimizer else (*rule.options, *ours)
     shown = constructor_signature(rule)
-    if kind is SearchOptimizer:
-        hyper = TORCH.parameters(fields)
-        shown = shown.replace(parameters=[p for k, p in shown.parameters.items() if k == "params" or k in hyper])
     body: dict[str, object] = {
         "__module__": SHOWN,
         "__doc__": document(rule.text, fields, _example(rule), lambda k: TORCH.spell(k, fields), options),

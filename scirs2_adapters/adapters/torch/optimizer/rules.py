@@ -23,17 +23,17 @@ from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import check_state_dtype, takes_host
 
 from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse, tensors
-from ..dispatch import scaling, sharding, sparse_grads
+from ..dispatch import scaling, sharding
 from ..dispatch.param_entry import tensor_obstacle
 from ..dispatch.step import Plan, step
-from ..executors import compiled
+from ..executors import compiled, sparse
 from ..executors.closures import Loss
+from ..group_rule import GroupRule, rule_of
 from ..state.matching import Report
 from ..state.origin import group_marks, model_numbers
 from ..state.protocols import Group, GroupValues, Names
 from ..state.state_dict import export, fill, load, of_groups
 from ..state.tensors import dtype_name, leaves_of, remember_names
-from .group_rule import GroupRule, made_from
 from .hooks import Closure, Hooked, Optimizer
 
 #: Among the rules of groups, the one of the constructor's arguments.
@@ -70,7 +70,7 @@ class RuleOptimizer(Hooked):
         self._group_rules[DEFAULTS] = GroupRule(rule, defaults)
         Optimizer.__init__(self, params, defaults)
         first = self._group_rule(0, self.param_groups[0]).rule
-        sparse_grads.check_parameters(call, first, self.param_groups)
+        sparse.check_parameters(call, first, self.param_groups)
         sharding.refuse_divided(call, first, self.param_groups)
         scaling.check_skipping(call, self.param_groups)
 
@@ -139,7 +139,7 @@ class RuleOptimizer(Hooked):
     def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         """The rule of a group as its values are now; the same object as long as they do not change."""
         last = self._group_rules.get(index)
-        rule = made_from(self.rule_class, group) if last is None else last.after(group)
+        rule = GroupRule(rule_of(self.rule_class, group), group) if last is None else last.after(group)
         self._group_rules[index] = rule
         return rule
 

@@ -1,4 +1,4 @@
-"""What the files of this adapter know of an optimizer, and of the rule of one of its groups."""
+"""What the files of this adapter know of an optimizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from scirs2_adapters.core.rule import Rule
+from ..group_rule import GroupRule
 
 Tensor = torch.Tensor
 #: A parameter group, and one that is only read: torch's type of them.
@@ -23,15 +23,6 @@ Saved = Mapping[str, Any]
 Names = WeakTensorKeyDictionary
 
 
-class GroupRuleLike(Protocol):
-    """The rule of a group, made from its values."""
-
-    rule: Rule
-    whole: Rule
-    kernel: str
-    traced: bool
-
-
 class RuleOptimizerLike(Protocol):
     """A torch optimizer that steps by rules: torch's attributes, and those that files of this adapter share."""
 
@@ -43,7 +34,7 @@ class RuleOptimizerLike(Protocol):
     _opt_called: bool
     _plans: dict[Hashable, Any]
 
-    def _group_rule(self, index: int, group: GroupValues) -> GroupRuleLike:
+    def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         """The rule of a group as its values are now."""
 
     def _say(self) -> None:

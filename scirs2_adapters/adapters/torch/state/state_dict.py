@@ -18,19 +18,8 @@ from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 
-from ..argument_names import (
-    LISTS,
-    NONE_IS_DEFAULT,
-    OURS,
-    PLAIN,
-    STAYS,
-    TORCH,
-    WHOLE_STEPS,
-    build,
-    plain,
-    plain_group,
-    readable,
-)
+from ..argument_names import LISTS, OURS, PLAIN, STAYS, WHOLE_STEPS, plain, plain_group, readable
+from ..group_rule import rule_of
 from .matching import Report, in_order
 from .memory import arrays_of, check_shape, gather_counts
 from .origin import FORMAT, VERSION, group_marks, model_numbers, refuse_foreign
@@ -118,7 +107,7 @@ def _fitting(call: str, optimizer: RuleOptimizerLike, rule: Rule, saved: Saved, 
     saved = in_order(call, optimizer, saved, report)
     pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
     groups = [_completed(optimizer, rule, group, old) for group, old in pairs]
-    rules = [_rule_of(rule, group) for group in groups]
+    rules = [rule_of(type(rule), group) for group in groups]
     state = dict(saved["state"])
     for p, label, key, index in _places(optimizer, groups):
         if isinstance(state.get(key), Mapping):
@@ -155,13 +144,6 @@ def _completed(optimizer: RuleOptimizerLike, rule: Rule, group: GroupValues, old
     likes = optimizer.defaults | dict(group)
     values = {key: value if key in LISTS else _loaded(value, likes.get(key)) for key, value in old.items()}
     return {**missing, **values, **{k: mine[k] for k in STAYS}, VERSION: FORMAT}
-
-
-def _rule_of(rule: Rule, group: GroupValues) -> Rule:
-    """The rule of a saved group, whose options say what memory its parameters have."""
-    hosts = {host: group[host] for _, host, _ in TORCH.places(rule.fields)}
-    hosts = {k: v for k, v in hosts.items() if v is not None or k not in NONE_IS_DEFAULT}
-    return build(type(rule), hosts | ({"base": group["base"]} if "base" in group else {}), group["match"])
 
 
 def _places(optimizer: RuleOptimizerLike, groups: list[Group]) -> Iterator[tuple[Tensor, str, Hashable, int]]:

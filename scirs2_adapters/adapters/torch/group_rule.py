@@ -7,24 +7,24 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
+from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.fields import Value, positive
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import check_path
 
-from ..argument_names import NONE_IS_DEFAULT, PLAIN, TORCH, both_words, build, places, plain
-from ..state.protocols import GroupValues
+from .argument_names import NONE_IS_DEFAULT, PLAIN, TORCH, both_words, build, places, plain
 
 LIMIT = positive(None, "largest norm of all gradients together")
 #: Keys of a group, besides hyperparameters, that say what its rule is or how it is stepped.
 _OPTIONS = ("base", "match", "kernel", "max_grad_norm")
 
 
-def made_from(cls: type[Rule], group: GroupValues) -> GroupRule:
-    """The rule of a group, checked as the constructor's arguments are."""
+def rule_of(cls: type[Rule], group: Values) -> Rule:
+    """The rule of a group's values, checked as the constructor's arguments are."""
     keys = places(cls, group.get("base"))
     values = {k: group[k] for k in keys if k not in NONE_IS_DEFAULT or group[k] is not None}
     base = {"base": group["base"]} if group.get("base") else {}
-    return GroupRule(build(cls, values | base, group["match"]), group)
+    return build(cls, values | base, group["match"])
 
 
 class GroupRule:
@@ -36,7 +36,7 @@ class GroupRule:
 
     rule: Rule
 
-    def __init__(self, rule: Rule, group: GroupValues) -> None:
+    def __init__(self, rule: Rule, group: Values) -> None:
         """`rule` has been checked, and was made from the values of the group."""
         self.fields = rule.fields
         self.places = places(type(rule), group.get("base"))
@@ -44,19 +44,19 @@ class GroupRule:
         values = [group.get(k) for k in self.keys]
         self._read(rule, group, _OPTIONS if _all_plain(values) else self.keys, values)
 
-    def after(self, group: GroupValues) -> GroupRule:
+    def after(self, group: Values) -> GroupRule:
         """The rule of the group as its values are now: this one if none has changed."""
         values = [group.get(k) for k in self.keys]
         if not self.live and self._equals(values):
             return self
         if (group.get("base"), group["match"]) != (self.base, self.match):
-            return made_from(type(self.whole), group)
+            return GroupRule(rule_of(type(self.whole), group), group)
         if self.live or self.traced:
             return self._changed(group, self.keys, values)
         pairs = zip(self.keys, values, self.values, strict=True)
         return self._changed(group, [k for k, value, last in pairs if value is not last], values)
 
-    def _changed(self, group: GroupValues, keys: Sequence[str], values: list[Value]) -> GroupRule:
+    def _changed(self, group: Values, keys: Sequence[str], values: list[Value]) -> GroupRule:
         new = object.__new__(GroupRule)
         vars(new).update(vars(self))
         new._read(self.whole, group, keys, values)
@@ -68,7 +68,7 @@ class GroupRule:
         except (ValueError, RuntimeError):  # an array or a tensor has taken the place of a number
             return False
 
-    def _read(self, before: Rule, group: GroupValues, keys: Sequence[str], values: list[Value]) -> None:
+    def _read(self, before: Rule, group: Values, keys: Sequence[str], values: list[Value]) -> None:
         """Takes the values of these keys; each that differs from the one before is checked as the constructor does."""
         call = type(before).__name__
         hyper: dict[str, Value] = {}
