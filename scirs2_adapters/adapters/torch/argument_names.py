@@ -102,14 +102,11 @@ def native_class(rule: type[Rule]) -> type[torch.optim.Optimizer]:
 def constructor_signature(rule: type[Rule]) -> inspect.Signature:
     """The constructor of the class."""
     params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="ParamsT")
-    order = _positional(rule) or ["base", *TORCH.parameters(rule.fields)]
+    native = [p.name for p in native_parameters(rule) if p.kind is p.POSITIONAL_OR_KEYWORD]
+    order = native or ["base", *TORCH.parameters(rule.fields)]
+    base = getattr(rule, "default_base", None)
     return signature(
-        rule.fields_with(),
-        TORCH,
-        order=["params", *order],
-        options=_options(rule),
-        first={"params": params},
-        base=getattr(rule, "default_base", None),
+        rule.fields_with(), TORCH, order=["params", *order], options=_options(rule), first={"params": params}, base=base
     )
 
 
@@ -118,13 +115,11 @@ def _options(rule: type[Rule]) -> dict[str, Value]:
     return {} if rule.needs_closure and not hasattr(rule, "default_base") else {**FLAGS, **OURS}
 
 
-def _positional(rule: type[Rule]) -> list[str]:
-    """What torch's own class takes by position after `params`, in order."""
+def native_parameters(rule: type[Rule]) -> list[inspect.Parameter]:
+    """What torch's own class of this name takes after `params`; nothing where torch has none."""
     native = native_class(rule)
-    if native is torch.optim.Optimizer:
-        return []
-    parameters = list(inspect.signature(native.__init__).parameters.values())[2:]
-    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    is_base = native is torch.optim.Optimizer
+    return [] if is_base else list(inspect.signature(native.__init__).parameters.values())[2:]
 
 
 def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], keywords: Values) -> dict[str, Value]:

@@ -25,9 +25,8 @@ from scirs2_adapters.core.program.recorded import Program
 from scirs2_adapters.core.step.protocols import KernelEntry, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
+from ..state.tensors import Tensor, dtype_name
 from .sparse import is_sparse
-
-Tensor = torch.Tensor
 
 
 class Kernel(Protocol):
@@ -49,7 +48,7 @@ def kernel_obstacle(program: Program, tensors: Mapping[str, Tensor]) -> str | No
         return "it is not all in CUDA memory"
     if any(type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__ for x in tensors.values()):
         return "a tensor computes in its own way"
-    if any(str(x.dtype).removeprefix("torch.") not in STORAGES for x in tensors.values()):
+    if any(dtype_name(x.dtype) not in STORAGES for x in tensors.values()):
         return "a dtype is none that it computes with"
     if program.levels or any(s.extent < s.extent.FULL for s in program.slots):
         return "the formula looks at whole tensors"

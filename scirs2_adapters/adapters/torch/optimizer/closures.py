@@ -164,9 +164,6 @@ class SearchOptimizer(ClosureOptimizer):
         memory: list[Saved] = []
         names = self._group().get("param_names")
 
-        def look(_: object, saved: Group) -> None:
-            memory.append(self._checked(saved))
-
         def restore(_: object) -> None:
             if memory[0]:
                 p = self._group()["params"][0]
@@ -175,7 +172,7 @@ class SearchOptimizer(ClosureOptimizer):
                 self._group()["param_names"] = names
 
         with (
-            self.register_load_state_dict_pre_hook(look),
+            self.register_load_state_dict_pre_hook(lambda _, saved: memory.append(self._checked(saved))),
             self.register_load_state_dict_post_hook(restore, prepend=True),
         ):
             Optimizer.load_state_dict(self, state_dict)

@@ -7,7 +7,6 @@ made anew after a copy.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
@@ -157,7 +156,7 @@ class RuleOptimizer(Hooked):
         """
         report = None if strict else Report([], [], [])
         rule = self._group_rule(0, self.param_groups[0]).whole
-        load(self, rule, functools.partial(Optimizer.load_state_dict, self), state_dict, report)
+        load(self, rule, state_dict, report)
         return report
 
     def _advance(self, closure: Closure | None = None) -> Loss:

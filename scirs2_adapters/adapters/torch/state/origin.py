@@ -7,7 +7,6 @@ memory. So a dict is refused where it says another name, or fits another optimiz
 from __future__ import annotations
 
 import functools
-import inspect
 
 from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import bad_value
@@ -16,7 +15,7 @@ from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 
-from ..argument_names import CONSTANTS, FLAGS, TORCH, native_class
+from ..argument_names import CONSTANTS, FLAGS, TORCH, native_parameters
 from .protocols import Saved
 
 #: The form of what is saved. A number above it was written by a later version.
@@ -42,10 +41,9 @@ def _full_name(rule: Rule) -> str:
 
 def words(rule: Rule) -> dict[str, bool]:
     """The keys of a group that are this optimizer's own; of each, whether every version of its dicts has it."""
-    theirs = inspect.signature(native_class(type(rule)).__init__).parameters
-    old = set(theirs) if "lr" in theirs else None
+    theirs = {p.name for p in native_parameters(type(rule))}
     places = TORCH.places(rule.fields)
-    kept = {host: rule.fields[core].kind is not bool and (old is None or host in old) for core, host, _ in places}
+    kept = {host: rule.fields[core].kind is not bool and (not theirs or host in theirs) for core, host, _ in places}
     constants = CONSTANTS.get(type(rule).__name__, {})
     return kept | dict.fromkeys((*(s.name for s in rule.model_slots()), *constants), False)
 
@@ -54,9 +52,7 @@ def slot_names(rule: Rule) -> tuple[set[str], set[str]]:
     """The slots that memory of this optimizer may have, and those that it always has."""
     rules = (rule, rule.route(Leaf((1,))))
     every = {s.name for r in rules for s in r.all_slots()}
-    always = [
-        {s.name for s in r.all_slots() if s.present_if is None} - {s.name for s in r.model_slots()} for r in rules
-    ]
+    always = [{s.name for s in r.all_slots() if s.present_if is None and s not in r.model_slots()} for r in rules]
     return every, set.intersection(*always)
 
 
@@ -115,5 +111,5 @@ def _refuse_better(call: str, wanted: str, rule: Rule, group: Values, slots: set
 
 def _exactly(rule: Rule, group: Values) -> bool:
     """Whether it has each key that torch's class of this name writes today, and no flag that this one has not."""
-    theirs = inspect.signature(native_class(type(rule)).__init__).parameters.keys() - {"self", "params"}
-    return "lr" in theirs and theirs <= group.keys() and FLAGS.keys() & group.keys() <= theirs
+    theirs = {p.name for p in native_parameters(type(rule))}
+    return bool(theirs) and theirs <= group.keys() and FLAGS.keys() & group.keys() <= theirs

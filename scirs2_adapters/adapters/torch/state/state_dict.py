@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Set
+from collections.abc import Hashable, Iterator, Mapping, Set
 
 import numpy as np
+from torch.optim import Optimizer
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.fields import Value
@@ -73,10 +74,8 @@ def _without_numpy(value: Value) -> Value:
     return value
 
 
-def load(
-    optimizer: RuleOptimizerLike, rule: Rule, torchs: Callable[[Group], None], state_dict: Group, report: Report | None
-) -> None:
-    """Loads by `torchs`, the base class's own way, so that all hooks are called; all or nothing."""
+def load(optimizer: RuleOptimizerLike, rule: Rule, state_dict: Group, report: Report | None) -> None:
+    """Loads by the base class's own way, so that all hooks are called; all or nothing."""
     call = f"{type(optimizer).__name__}.load_state_dict"
     _check_form(call, state_dict)
     ready: list[Saved] = []
@@ -89,7 +88,7 @@ def load(
         optimizer.register_load_state_dict_pre_hook(fit),
         optimizer.register_load_state_dict_post_hook(lambda o: _restore(o, ready[0]), prepend=True),
     ):
-        torchs(state_dict)
+        Optimizer.load_state_dict(optimizer, state_dict)  # type: ignore[arg-type]  # a protocol is no class
 
 
 def _check_form(call: str, saved: object) -> None:
