@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -56,9 +57,15 @@ class GroupRule:
         pairs = zip(self.keys, values, self.values, strict=True)
         return self._changed(group, [k for k, value, last in pairs if value is not last], values)
 
+    @functools.cached_property
+    def other(self) -> Rule:
+        """The rule of what this one does not step."""
+        return self.rule.other()
+
     def _changed(self, group: Values, keys: Sequence[str], values: list[Value]) -> GroupRule:
         new = object.__new__(GroupRule)
         vars(new).update(vars(self))
+        vars(new).pop("other", None)
         new._read(self.whole, group, keys, values)
         return new
 

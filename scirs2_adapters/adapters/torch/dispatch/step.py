@@ -18,7 +18,6 @@ import torch
 from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import SCALE
-from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows, grouped, param_entry
 from scirs2_adapters.core.step.protocols import Executor, Scalars
 
@@ -141,7 +140,6 @@ class Plan:
         pairs = list(zip(self.entries, steps, strict=True))
         self.examples, rows = coefficient_rows(keys, pairs.__getitem__)
         coefficient_row = dict(zip(map(id, self.entries), rows, strict=True))
-        self.other_rules: dict[int, tuple[Rule, Rule]] = {}
         for executor in self.executors:
             executor.assign(coefficient_row)
 
@@ -150,7 +148,7 @@ class Plan:
         rows: list[Scalars] = []
         for entry, now in self.examples:
             group_rule = self.group_rules[entry.group]
-            rule = self._other(entry.group, group_rule.rule) if entry.routed else group_rule.rule
+            rule = group_rule.other if entry.routed else group_rule.rule
             if rule.time_dependence == "step":
                 live = self.step_counts.on_device(entry) if self.capturable[entry.group] else None
                 now = now + self.step_counts.shift if live is None else live
@@ -162,13 +160,6 @@ class Plan:
                 row[SCALE] = scales[entry.group]
             rows.append(row)
         return rows
-
-    def _other(self, group: int, rule: Rule) -> Rule:
-        """The rule of what this rule does not step, made again only where the group's rule has changed."""
-        last = self.other_rules.get(group)
-        if last is None or last[0] is not rule:
-            last = self.other_rules[group] = (rule, rule.other())
-        return last[1]
 
     def run(self, optimizer: RuleOptimizerLike, grads: Grads, scales: Sequence[scaling.Scale] | None) -> None:
         """The step."""

@@ -72,7 +72,8 @@ def _advance(params: list[Tensor], grads: list[Tensor], where: list[int], number
 def _advance_one(optimizer: RuleOptimizerLike, params: list[Tensor], grads: list[Tensor], where: list[int]) -> None:
     """A compiler that keeps operations pure gives copies of parameters, and these alone may change before the program
     ends. The optimizer's own then lend their place, for its plans know them by address."""
-    optimizer._opt_called = True  # schedulers ask, and see no step of a program compiled before they were made
+    # Schedulers ask for it, and see no step of a program compiled before they were made.
+    vars(optimizer)["_opt_called"] = True
     real = [p for group in optimizer.param_groups for p in group["params"]]
     all_grads: list[Tensor | None] = [None] * len(real)
     for i, g in zip(where, grads, strict=True):

@@ -48,7 +48,6 @@ class RuleOptimizer(Hooked):
     _group_rules: dict[int, GroupRule]
     _plans: dict[Hashable, Plan]
     _number: int
-    _opt_called: bool
     _said = False
 
     def __init__(self, params: Any, *args: Value, **keywords: Value) -> None:

@@ -31,7 +31,6 @@ class RuleOptimizerLike(Protocol):
     defaults: Group
     _names: Names
     _number: int
-    _opt_called: bool
     _plans: dict[Hashable, Any]
 
     def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
