@@ -10,7 +10,7 @@ from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
 from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.step.plan import ParamEntry
 
-from ..group_rule import GroupRule
+from ..state.group_rule import GroupRule
 from ..state.memory import arrays_of
 from ..state.protocols import ParamState
 from ..state.tensors import Tensor, dtype_name, is_dtensor, local

@@ -25,8 +25,8 @@ from ..executors import cuda
 from ..executors.foreach import ForeachExecutor
 from ..executors.kernel import KernelExecutor, same
 from ..executors.sparse import SparseRowsExecutor, is_sparse, refuse_layout
-from ..group_rule import GroupRule
 from ..ops import SCALARS
+from ..state.group_rule import GroupRule
 from ..state.memory import all_or_nothing, begin_counts, init_state
 from ..state.protocols import Group, RuleOptimizerLike
 from ..state.tensors import Tensor, dtensor_class, leaves_of

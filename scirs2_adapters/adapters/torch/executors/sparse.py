@@ -22,7 +22,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.protocols import Executor, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
-from ..group_rule import GroupRule
+from ..state.group_rule import GroupRule
 from ..state.protocols import GroupValues
 from ..state.tensors import Tensor, kinds, leaf_of
 

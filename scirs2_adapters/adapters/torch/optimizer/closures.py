@@ -24,7 +24,7 @@ from ..dispatch.scaling import count_skipped
 from ..dispatch.step import step
 from ..executors import closures
 from ..executors.closures import Loss
-from ..group_rule import GroupRule
+from ..state.group_rule import GroupRule
 from ..state.matching import reordered
 from ..state.protocols import Group, Saved
 from ..state.tensors import Tensor

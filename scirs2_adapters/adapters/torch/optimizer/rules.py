@@ -27,7 +27,7 @@ from ..dispatch.param_entry import tensor_obstacle
 from ..dispatch.step import Plan, step
 from ..executors import compiled, sparse
 from ..executors.closures import Loss
-from ..group_rule import GroupRule, rule_of
+from ..state.group_rule import GroupRule, rule_of
 from ..state.matching import Report
 from ..state.origin import group_marks, model_numbers
 from ..state.protocols import Group, GroupValues, Names

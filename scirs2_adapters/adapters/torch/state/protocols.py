@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..group_rule import GroupRule
+from .group_rule import GroupRule
 
 Tensor = torch.Tensor
 #: A parameter group, and one that is only read: torch's type of them.

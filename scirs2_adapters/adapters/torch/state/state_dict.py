@@ -20,7 +20,7 @@ from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import LISTS, OURS, PLAIN, STAYS, WHOLE_STEPS, plain, plain_group, readable
-from ..group_rule import rule_of
+from .group_rule import rule_of
 from .matching import Report, in_order
 from .memory import arrays_of, check_shape, gather_counts
 from .origin import FORMAT, VERSION, group_marks, model_numbers, refuse_foreign

@@ -13,7 +13,7 @@ from scirs2_adapters.core.fields import Value, positive
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import check_path
 
-from .argument_names import NONE_IS_DEFAULT, PLAIN, TORCH, both_words, build, places, plain
+from ..argument_names import NONE_IS_DEFAULT, PLAIN, TORCH, both_words, build, places, plain
 
 LIMIT = positive(None, "largest norm of all gradients together")
 #: Keys of a group, besides hyperparameters, that say what its rule is or how it is stepped.
