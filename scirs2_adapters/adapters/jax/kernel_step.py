@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import jax
@@ -19,12 +19,11 @@ import numpy as np
 
 from scirs2_adapters.core.cpu import xla_calls as ffi
 from scirs2_adapters.core.cpu.batch import Batch
-from scirs2_adapters.core.ops import Array, Scalars
 from scirs2_adapters.core.slots import Extent
 from scirs2_adapters.core.step.levels import LevelValues, run_levels
 
-from .dispatch.plan import LeafGroup
-from .ops import OPS, Arrays
+from .dispatch.plan import LeafGroup, Operands, Results
+from .ops import OPS, Array, Arrays, Model, Row
 
 TARGET = "scirs2_step"
 #: So many tensors are one foreign call: XLA's work on the results of a call grows with the square of their number.
@@ -34,9 +33,7 @@ TENSORS = 32
 class KernelStep:
     """The passes of one group's kernel. Results are `stored`, by name: those of a pass when it has run."""
 
-    def __init__(
-        self, group: LeafGroup, emit: str, arrays: Arrays, rows: Sequence[Scalars], model: Mapping[str, Array]
-    ) -> None:
+    def __init__(self, group: LeafGroup, emit: str, arrays: Arrays, rows: Sequence[Row], model: Model) -> None:
         self.group, self.stored = group, dict[str, Sequence[Array]]()
         self._arrays, self._emit, self._written = arrays, emit, "p" if emit == "p" else "u"
         dtypes = {**group.dtypes, self._written: group.dtype(emit)}
@@ -48,7 +45,7 @@ class KernelStep:
         self._width = len(group.index) if per_tensor else len(rows)
         self.values = self._small_values(rows, model, per_tensor)
 
-    def _small_values(self, rows: Sequence[Scalars], model: Mapping[str, Array], per_tensor: bool) -> LevelValues:
+    def _small_values(self, rows: Sequence[Row], model: Model, per_tensor: bool) -> LevelValues:
         group, compute = self.group, self.group.compute
         scalars = {n: jnp.stack([jnp.asarray(r[n], compute) for r in rows]) for n in group.program.scalars}
         if per_tensor:
@@ -62,11 +59,8 @@ class KernelStep:
         """Calls one kernel, and takes its sums or its results."""
         parts, shapes = self._batch.kernel.passes[level].parts, self.group.shapes
         operands, aliases = self._operands(level)
-        results = [
-            jax.ShapeDtypeStruct(shape, self._batch.kernel.dtypes[parts.arrays[k].name])
-            for k in parts.stores
-            for shape in shapes
-        ]
+        dtypes = [self._batch.kernel.dtypes[parts.arrays[k].name] for k in parts.stores]
+        results = [jax.ShapeDtypeStruct(shape, dtype) for dtype in dtypes for shape in shapes]
         if parts.sums:
             results = [jax.ShapeDtypeStruct((len(shapes), len(parts.sums)), self.group.compute)]
         name = np.int64(ffi.publish(self._batch, level, self._rows))
@@ -99,17 +93,12 @@ class KernelStep:
             self.stored[n] = list(values.astype(self.group.dtype(n)))
 
 
-def host(
-    groups: Sequence[LeafGroup],
-    emit: str,
-    arrays: Sequence[Arrays],
-    rows: Sequence[Sequence[Scalars]],
-    model: Mapping[str, Array],
-) -> tuple[list[dict[str, list[Array]]], dict[str, Array]]:
+def host(groups: Sequence[LeafGroup], emit: str, operands: Operands) -> Results:
     """The step by compiled kernels: as `traced`, which it stands for."""
+    model = operands.model
     steps = [
-        [KernelStep(part, emit, x, coefficients, model) for part, x in pieces(group, by_name)]
-        for group, by_name, coefficients in zip(groups, arrays, rows, strict=True)
+        [KernelStep(part, emit, x, rows, model) for part, x in pieces(group, arrays)]
+        for group, arrays, rows in zip(groups, operands.arrays, operands.rows, strict=True)
     ]
     every_step = list(itertools.chain.from_iterable(steps))
     run_levels(every_step, _total)
@@ -132,7 +121,5 @@ def pieces(group: LeafGroup, arrays: Arrays) -> Iterator[tuple[LeafGroup, Arrays
     """The group in parts of a size that XLA compiles well."""
     for start in range(0, len(group.shapes), TENSORS):
         part = slice(start, start + TENSORS)
-        yield (
-            replace(group, shapes=group.shapes[part], index=group.index[part]),
-            {n: x[part] for n, x in arrays.items()},
-        )
+        group_part = replace(group, shapes=group.shapes[part], index=group.index[part])
+        yield group_part, {n: x[part] for n, x in arrays.items()}

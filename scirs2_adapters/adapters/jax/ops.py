@@ -96,6 +96,11 @@ def _either(name: str) -> Callable[..., Number]:
 SCALARS = SimpleNamespace(**{name: _either(name) for name in vars(HOST_SCALARS)})
 
 
+def is_function(x: object) -> bool:
+    """Whether it is there to be called: a class, such as `jnp.bfloat16`, is there to be named."""
+    return callable(x) and not isinstance(x, type)
+
+
 def number(value: Number, dtype: str) -> Array:
     """A scalar in this dtype; a plain number goes there straight from float64."""
     scalar: Array = np.dtype(dtype).type(value) if is_number(value) else jnp.asarray(value).astype(dtype)

@@ -34,27 +34,27 @@ class MissingParameterError(ValueError):
 
 def load(
     config: StepConfig, rule: Rule, grads: Sequence[Array], params: Sequence[Array | None], slots: Arrays
-) -> list[dict[str, Array]]:
+) -> Sequence[LeafArrays]:
     """The arrays of each leaf by name, checked; `rule` has the hyperparameters of this step."""
-    leaves = []
+    leaves, call = [], config.rule.name
     for i, (g, p) in enumerate(zip(grads, params, strict=True)):
         memory = {n: x[i] for n, x in slots.items()}
         memory = {n: x for n, x in memory.items() if x is not None and not isinstance(x, optax.MaskedNode)}
-        g = as_array(config.call, "updates", g)
-        p = _absent_parameter(config, rule, i, g, memory) if p is None else as_array(config.call, "params", p)
-        check_pair(config.call, "updates", g, p)
+        g = as_array(call, "updates", g)
+        p = _absent_parameter(config, rule, i, g, memory) if p is None else as_array(call, "params", p)
+        check_pair(call, "updates", g, p)
+        in_sparse = sparse_slots(config, i, p)
+        memory = {n: dense(in_sparse[n], x) if n in in_sparse else x for n, x in memory.items()}
+        absent = config.sparse - in_sparse.keys()
         leaf = {"p": p, "g": g, **memory}
-        if config.sparse:
-            axes = sparse_slots(config, i, p)
-            leaf = {
-                n: dense(axes[n], x) if n in axes else x for n, x in leaf.items() if n in axes or n not in config.sparse
-            }
-        leaves.append({n: -x if n in config.negative else x for n, x in leaf.items()})
+        leaves.append({n: -x if n in config.negative else x for n, x in leaf.items() if n not in absent})
     return leaves
 
 
 def sparse_slots(config: StepConfig, i: int, p: Array) -> dict[str, Slot]:
     """Of the slots that the state has in a sparse form, those of leaf `i`."""
+    if not config.sparse:
+        return {}
     leaf = leaf_of(p, config.names[i] if config.names else "")
     return {s.name: s for s in config.rule.route(leaf).slots(leaf) if s.name in config.sparse}
 
@@ -65,10 +65,10 @@ def unload(
     """The results of all leaves by name, as a state has them; None where a leaf has no such result."""
     columns: dict[str, list[Array | None]] = {n: [None] * len(leaves) for n in (config.emit, *slots)}
     for i, (result, leaf) in enumerate(zip(results, leaves, strict=True)):
-        axes = sparse_slots(config, i, leaf["p"]) if config.sparse else {}
+        in_sparse = sparse_slots(config, i, leaf["p"])
         for n, x in result.items():
             x = -x if n in config.negative else x
-            columns[n][i] = stored(axes[n], x) if n in axes else x
+            columns[n][i] = stored(in_sparse[n], x) if n in in_sparse else x
     return columns
 
 

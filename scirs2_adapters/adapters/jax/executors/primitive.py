@@ -8,9 +8,9 @@ compiles as fast. The kernel is a typed foreign call (`core/cpu/xla_calls.py`, `
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +19,13 @@ from jax.interpreters import ad, batching, mlir
 
 from scirs2_adapters.core.step.options import takes_host
 
-from ..dispatch.plan import LeafGroup, StepConfig
+from ..dispatch.plan import LeafGroup, Operands, Results, StepConfig
 from ..kernel_step import host
-from ..ops import Array, Arrays, Model, Row, Structure
+from ..ops import Array, Structure, Tree
 from .traced import traced
 
 SEVERAL = "the program is for several devices"
-#: The results of each group by name, and the new numbers of the model.
-Results = tuple[list[dict[str, list[Array]]], dict[str, Array]]
-#: An array, or what is known of it while a program is traced.
-Operand = TypeVar("Operand", Array, jax.core.ShapedArray)
-#: An executor: `traced` or `host`.
-Execute = Callable[[Sequence[LeafGroup], str, Sequence[Arrays], Sequence[Sequence[Row]], Model], Results]
+Type = jax.core.ShapedArray
 
 
 @dataclass(eq=False)
@@ -41,58 +36,34 @@ class PrimitiveParams:
     groups: Sequence[LeafGroup]
     tree: Structure
 
-    def run(self, execute: Execute, *flat: Array) -> list[Array]:
-        """The results of an executor, flat, in the order of `likes`."""
-        arrays, rows, model = self.tree.unflatten(flat)
-        results, new = execute(self.groups, self.config.emit, arrays, rows, model)
-        return [*(x for _, n, g in self._names() for x in results[g][n]), *(new[n] for n in sorted(new))]
+    def run(self, execute: Callable[[Sequence[LeafGroup], str, Operands], Results], *flat: Array) -> list[Array]:
+        """The results of an executor, flat."""
+        return jax.tree.leaves(execute(self.groups, self.config.emit, self.tree.unflatten(flat)))
 
-    def likes(self, *flat: Operand) -> list[tuple[Operand, str]]:
-        """For each result the operand whose shape and sharding it has, and its dtype."""
+    def types(self, flat: Sequence[Type]) -> Tree:
+        """What the results are, in the form of `Results`: each has shape and sharding of an operand."""
         arrays, _, model = self.tree.unflatten(flat)
-        result: list[tuple[Operand, str]] = []
-        for group, n, g in self._names():
-            result += [(x, group.dtype(n)) for x in arrays[g]["g" if n == "delta" else n]]
-        result += [(model[n], model[n].dtype) for n in sorted(model)]
-        return result
-
-    def read(self, flat: Sequence[Array], model: Model) -> Results:
-        """Flat results by group and name."""
-        values = iter(flat)
-        results: list[dict[str, list[Array]]] = [{} for _ in self.groups]
-        for group, n, g in self._names():
-            results[g][n] = [next(values) for _ in group.members]
-        return results, {n: next(values) for n in sorted(model)}
-
-    def _names(self) -> Iterator[tuple[LeafGroup, str, int]]:
-        """Each group and each name of its results, in order, with the group's place."""
-        for g, group in enumerate(self.groups):
+        types: list[dict[str, list[Type]]] = [{} for _ in self.groups]
+        for group, of_group, by_name in zip(self.groups, types, arrays, strict=True):
             for n in group.stored(self.config.emit):
-                yield group, n, g
+                change = {"dtype": jnp.dtype(group.dtype(n)), "weak_type": False}
+                of_group[n] = [x.update(**change) for x in by_name["g" if n == "delta" else n]]
+        return types, {n: x.update(weak_type=False) for n, x in model.items()}
 
 
-def bind(
-    config: StepConfig,
-    groups: Sequence[LeafGroup],
-    arrays: Sequence[Arrays],
-    rows: Sequence[Sequence[Row]],
-    model: Model,
-    kernel: bool,
-) -> Results:
-    """The step as one equation where the kernel may run it, else in JAX's own operations."""
-    flat, tree = jax.tree.flatten((arrays, rows, dict(model)))
+def bind(config: StepConfig, groups: Sequence[LeafGroup], operands: Operands, kernel: bool) -> Results:
+    """The step as one equation where the kernel may run it, else in JAX's own operations. How products of matrices are
+    split, XLA chooses on a mesh with explicit axes as well.
+    """
+    flat, tree = jax.tree.flatten(operands)
     params = PrimitiveParams(config, groups, tree)
-    return params.read(step_p.bind(*flat, params=params) if kernel else _written_out(params, flat), model)
-
-
-def _written_out(params: PrimitiveParams, flat: Sequence[Array]) -> list[Array]:
-    """The traced step. How products of matrices are split, XLA chooses on a mesh with explicit axes as well."""
-    run = functools.partial(params.run, traced)
-    shardings = [jax.typeof(x).sharding for x, _ in params.likes(*flat)]
-    explicit = any(getattr(s.mesh, "explicit_axes", ()) for s in shardings)
-    if explicit and any(n.op == "matrix" for g in params.groups for n in g.program.nodes):
-        run = jax.sharding.auto_axes(run, out_sharding=shardings)
-    return run(*flat)
+    results: Structure
+    types, results = jax.tree.flatten(params.types([jax.typeof(x) for x in flat]))
+    run = functools.partial(step_p.bind if kernel else _traced, params=params)
+    explicit = any(getattr(x.sharding.mesh, "explicit_axes", ()) for x in types)
+    if not kernel and explicit and any(n.op == "matrix" for g in groups for n in g.program.nodes):
+        run = jax.sharding.auto_axes(run, out_sharding=[x.sharding for x in types])
+    return results.unflatten(run(*flat))
 
 
 step_p = Primitive("scirs2_step")
@@ -105,18 +76,18 @@ def _traced(*flat: Array, params: PrimitiveParams) -> list[Array]:
 
 
 @step_p.def_abstract_eval
-def _abstract(*flat: jax.core.ShapedArray, params: PrimitiveParams) -> list[jax.core.ShapedArray]:
-    return [x.update(dtype=jnp.dtype(dtype), weak_type=False) for x, dtype in params.likes(*flat)]
+def _abstract(*flat: Type, params: PrimitiveParams) -> list[Type]:
+    return jax.tree.leaves(params.types(flat))
 
 
 def _elsewhere(*flat: Array, params: PrimitiveParams) -> list[Array]:
-    takes_host(params.config.call, params.config.kernel, "the program is not for the CPU")
+    takes_host(params.config.rule.name, params.config.kernel, "the program is not for the CPU")
     return params.run(traced, *flat)
 
 
 def _on_cpu(context: mlir.LoweringRuleContext, *flat: mlir.ir.Value, params: PrimitiveParams) -> Sequence[Any]:
     obstacle = _program_obstacle(context.module_context)
-    execute = host if takes_host(params.config.call, params.config.kernel, obstacle) else traced
+    execute = host if takes_host(params.config.rule.name, params.config.kernel, obstacle) else traced
     lowered = mlir.lower_fun(lambda *flat, params: params.run(execute, *flat), multiple_results=True)
     return lowered(context, *flat, params=params)
 

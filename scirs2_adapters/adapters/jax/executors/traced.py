@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from scirs2_adapters.core.program.interpret import run
-from scirs2_adapters.core.program.recorded import Program
 from scirs2_adapters.core.slots import Extent
 
-from ..dispatch.plan import LeafGroup
-from ..ops import Array, Arrays, LeafArrays, Model, Row, over
+from ..dispatch.plan import LeafGroup, Operands, Results
+from ..ops import Array, Arrays, LeafArrays, Model, over
 
 
-def traced(
-    groups: Sequence[LeafGroup], emit: str, arrays: Sequence[Arrays], rows: Sequence[Sequence[Row]], model: Model
-) -> tuple[list[dict[str, list[Array]]], dict[str, Array]]:
-    """For each group its results by name, and the model's numbers."""
+def traced(groups: Sequence[LeafGroup], emit: str, operands: Operands) -> Results:
+    """For each group its results by name, and the model's numbers; sums over the model go over all groups."""
+    arrays, rows, model = operands
     results: list[dict[str, list[Array]]] = [{} for _ in groups]
     new = dict(model)
     for program in dict.fromkeys(g.program for g in groups):
-        members = [k for k, g in enumerate(groups) if g.program is program]
+        places = [k for k, g in enumerate(groups) if g.program is program]
+        leaves = [leaf for k in places for leaf in _loaded(groups[k], arrays[k], model)]
+        scalars = [rows[k][r] for k in places for r in groups[k].index]
         numbers = [s.name for s in program.slots if s.extent is Extent.MODEL]
-        outputs = iter(_run(program, [(groups[k], arrays[k], rows[k]) for k in members], model, numbers, emit))
-        for k in members:
-            leaves = [next(outputs) for _ in groups[k].members]
-            results[k] = _stored(groups[k], emit, arrays[k], leaves)
-            new |= {n: jnp.asarray(leaves[0][n]).astype(model[n].dtype) for n in numbers}
+        first = groups[places[0]]
+        ops = over(first.axis_name, [leaf["p"] for leaf in leaves])
+        outputs = run(program, ops, leaves, scalars, [*first.stored(emit), *numbers])
+        new |= {n: jnp.asarray(outputs[0][n]).astype(model[n].dtype) for n in numbers}
+        rest = iter(outputs)
+        for k in places:
+            of_group = list(itertools.islice(rest, len(groups[k].members)))
+            results[k] = _stored(groups[k], emit, arrays[k], of_group)
     return results, new
-
-
-def _run(
-    program: Program,
-    parts: Sequence[tuple[LeafGroup, Arrays, Sequence[Row]]],
-    model: Model,
-    numbers: Sequence[str],
-    emit: str,
-) -> list[dict[str, Array]]:
-    """The program over the leaves of several groups: sums over the model go over all of them."""
-    leaves = [leaf for group, arrays, _ in parts for leaf in _loaded(group, arrays, model)]
-    scalars = [rows[r] for group, _, rows in parts for r in group.index]
-    first = parts[0][0]
-    ops = over(first.axis_name, [leaf["p"] for leaf in leaves])
-    return run(program, ops, leaves, scalars, [*first.stored(emit), *numbers])
 
 
 def _loaded(group: LeafGroup, arrays: Arrays, model: Model) -> Iterator[LeafArrays]:
@@ -55,7 +44,7 @@ def _loaded(group: LeafGroup, arrays: Arrays, model: Model) -> Iterator[LeafArra
         yield leaf | {n: jnp.asarray(x).astype(group.compute) for n, x in model.items()}
 
 
-def _stored(group: LeafGroup, emit: str, arrays: Arrays, leaves: Sequence[dict[str, Array]]) -> dict[str, list[Array]]:
+def _stored(group: LeafGroup, emit: str, arrays: Arrays, leaves: Sequence[LeafArrays]) -> dict[str, list[Array]]:
     """The results of a group by name, in the dtypes in which they are stored."""
     stored = {}
     for n in group.stored(emit):

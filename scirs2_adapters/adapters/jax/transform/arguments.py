@@ -14,9 +14,8 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
 
 from ..argument_names import DTYPES, argument_names, dtype_default
-from ..ops import AxisName, Number, Schedule, Tree, real
+from ..ops import AxisName, Number, Schedule, Tree, is_function, real
 from ..state import Layout, possible_slots
-from .update import is_function
 
 Arguments = Mapping[str, Value]
 
@@ -119,10 +118,9 @@ def _refuse_narrow(call: str, values: Arguments) -> None:
     """Refuse what `inject_hyperparams` has rounded to 16-bit parameters' dtype: b2 is 1 then, and the step NaN."""
     for argument, value in values.items():
         if is_traced(value) and is_narrow(value):
-            raise bad_type(
-                call, argument, "must be a number of 32 bits or more, for 0.999 in bfloat16 is 1", value,
-                "Use `optax.inject_hyperparams(..., hyperparam_dtype=jnp.float32)`.",
-            )  # fmt: skip
+            worded = "must be a number of 32 bits or more, for 0.999 in bfloat16 is 1"
+            way_out = "Use `optax.inject_hyperparams(..., hyperparam_dtype=jnp.float32)`."
+            raise bad_type(call, argument, worded, value, way_out)
 
 
 def _axis_name(call: str, axis_name: object) -> AxisName:

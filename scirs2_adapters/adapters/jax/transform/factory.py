@@ -20,8 +20,7 @@ from ..argument_names import DTYPES, argument_names, given_by_name, of_matrices,
 from ..state import layout
 from .arguments import parse_hyperparameters, parse_options, state_dtypes
 from .fused import explain, step
-from .skipping import Skipping
-from .update import Update
+from .update import Skipping, Update
 
 __all__ = ["explain", "factory", "step", "transformation"]
 #: Where users find what is made here.
@@ -39,11 +38,7 @@ def transformation(cls: type[Rule], arguments: Mapping[str, Value]) -> optax.Gra
     check_path(call, options.kernel)
     actual = build(hyper.base | hyper.plain | hyper.traced) if hyper.traced else rule
     place = layout(actual, hyper.named(), frozenset(hyper.schedules), options.mask is not None)
-    dtypes = state_dtypes(actual, options, place)
-    update = Update(
-        rule, hyper.traced, hyper.schedules, place, options.mask, options.kernel, dtypes, call, options.axis_name,
-        options.dimensions,
-    )  # fmt: skip
+    update = Update(rule, hyper, place, options, state_dtypes(actual, options, place))
     stepping = Skipping(update) if options.skip_nonfinite else update
     return optax.GradientTransformationExtraArgs(stepping.init, stepping)
 
