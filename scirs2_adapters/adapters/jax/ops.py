@@ -45,6 +45,7 @@ AxisName = str | tuple[str, ...] | None
 #: Arrays by name ("p", "g" and each slot): those of several leaves, or those of one.
 Arrays = Mapping[str, Sequence[Array]]
 LeafArrays = Mapping[str, Array]
+Leaves = Sequence[LeafArrays]
 #: One row of coefficients, and the numbers that a rule keeps for the whole model.
 Row = Mapping[str, Array]
 Model = Mapping[str, Array]
@@ -87,8 +88,7 @@ def _either(name: str) -> Callable[..., Number]:
     plain, traced = getattr(HOST_SCALARS, name), getattr(jnp, name)
 
     def function(*values: Number) -> Number:
-        result: Number = (plain if all(isinstance(v, bool) or is_number(v) for v in values) else traced)(*values)
-        return result
+        return (plain if all(isinstance(v, bool) or is_number(v) for v in values) else traced)(*values)
 
     return function
 
@@ -103,8 +103,7 @@ def is_function(x: object) -> bool:
 
 def number(value: Number, dtype: str) -> Array:
     """A scalar in this dtype; a plain number goes there straight from float64."""
-    scalar: Array = np.dtype(dtype).type(value) if is_number(value) else jnp.asarray(value).astype(dtype)
-    return scalar
+    return np.dtype(dtype).type(value) if is_number(value) else jnp.asarray(value).astype(dtype)
 
 
 def wide(value: Number) -> Array:
@@ -131,9 +130,8 @@ def over(axis_name: AxisName, arrays: Sequence[Array] = ()) -> Ops:
         return tuple(n for n in names if not known or n in varies(x))
 
     def sum_(x: Array, axis: int | None) -> Array:
-        share: Array = OPS.sum(x, axis)
-        total: Array = jax.lax.psum(share, axes(x)) if axes(x) else share
-        return total
+        share = OPS.sum(x, axis)
+        return jax.lax.psum(share, axes(x)) if axes(x) else share
 
     def mean(x: Array, axis: int | None) -> Array:
         return sum_(x, axis) / max(1, x.size * math.prod(jax.lax.axis_size(n) for n in axes(x)))
@@ -144,5 +142,4 @@ def over(axis_name: AxisName, arrays: Sequence[Array] = ()) -> Ops:
 def varies(x: Array) -> frozenset[str]:
     """The mapped axes along which an array is known to differ; JAX has renamed where it says so."""
     aval = jax.typeof(x)
-    axes: frozenset[str] = getattr(getattr(aval, "mat", aval), "varying", getattr(aval, "vma", frozenset()))
-    return axes
+    return getattr(getattr(aval, "mat", aval), "varying", getattr(aval, "vma", frozenset()))

@@ -27,7 +27,7 @@ from scirs2_adapters.core.step.options import takes_host
 
 from ..executors.primitive import SEVERAL
 from ..kernel_step import TARGET
-from ..ops import LeafArrays, Row, Tree, varies
+from ..ops import Leaves, Row, Tree, varies
 from .plan import LeafGroup, Part, StepConfig
 
 #: Above this many bytes `update` alone is traced: XLA adds the change without writing it down, a kernel needs fresh
@@ -37,9 +37,7 @@ log = logging.getLogger("scirs2")
 _lock = threading.Lock()
 
 
-def choose(
-    config: StepConfig, rule: Rule, parts: Sequence[Part], leaves: Sequence[LeafArrays], one_path: bool
-) -> list[bool]:
+def choose(config: StepConfig, rule: Rule, parts: Sequence[Part], leaves: Leaves, one_path: bool) -> list[bool]:
     """For each group whether the kernel steps it, where it can in the program that comes of it; reported."""
     obstacles: list[str | None] = [None] * len(parts)
     if config.kernel != "traced":
@@ -55,11 +53,16 @@ def choose(
     return kernels
 
 
-def _kernel_obstacle(group: LeafGroup, rows: Sequence[Row], leaves: Sequence[LeafArrays]) -> str | None:
+def _kernel_obstacle(group: LeafGroup, rows: Sequence[Row], leaves: Leaves) -> str | None:
     """Why a kernel cannot step these of the leaves, or None."""
-    if not _cpus():
+    cpus, mesh, report = _cpus(), jax.sharding.get_abstract_mesh(), report_lines.get()
+    if not cpus:
         return "JAX has no CPU device here"
-    if _several() and not _by_itself(group):  # XLA would gather shards before the call
+    # As far as is known before the program is written: by the devices of this process, a mesh, or the arrays that a
+    # report is asked for. `shard_map` cuts the work into what each device does without the others.
+    several = cpus > 1 or (not mesh.empty and mesh.size > 1) or (report is not None and report.several)
+    by_itself = not group.program.levels and getattr(mesh, "are_all_axes_manual", False)
+    if several and not by_itself:  # XLA would gather shards before the call
         return SEVERAL
     if group.axis_name is not None and group.program.levels:
         return "it sums over a mapped axis"
@@ -91,21 +94,7 @@ def _cpus() -> int:
         return 0
 
 
-def _by_itself(group: LeafGroup) -> bool:
-    """Whether `shard_map` has cut the work into what each device does without the others."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return not group.program.levels and getattr(mesh, "are_all_axes_manual", False)
-
-
-def _several() -> bool:
-    """Whether the program may be for several devices, as far as is known before it is written: by those of this
-    process, a mesh, or the arrays that a report is asked for.
-    """
-    report, mesh = report_lines.get(), jax.sharding.get_abstract_mesh()
-    return _cpus() > 1 or (not mesh.empty and mesh.size > 1) or (report is not None and report.several)
-
-
-def _uneven(group: LeafGroup, rows: Sequence[Row], leaves: Sequence[LeafArrays]) -> bool:
+def _uneven(group: LeafGroup, rows: Sequence[Row], leaves: Leaves) -> bool:
     """Whether the arrays of a leaf differ along other axes than each other, or its numbers along more axes than its
     arrays: along which axes the results then differ, JAX must see from the operations.
     """
@@ -155,7 +144,7 @@ def _report_path(config: StepConfig, group: LeafGroup, obstacle: str | None) -> 
         report.append(line)
 
 
-def _report_routes(config: StepConfig, rule: Rule, leaves: Sequence[LeafArrays]) -> None:
+def _report_routes(config: StepConfig, rule: Rule, leaves: Leaves) -> None:
     """Says which leaves another rule steps, and which are other matrices than they look, and why."""
     if (report := report_lines.get()) is None or not rule.routes:
         return

@@ -21,7 +21,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.plan import ParamEntry, coefficient_rows, grouped, param_entry
 
-from ..ops import SCALARS, Array, Arrays, AxisName, LeafArrays, Model, Number, Row, number, real
+from ..ops import SCALARS, Array, Arrays, AxisName, LeafArrays, Leaves, Model, Number, Row, number, real
 
 #: The results of each group by name, and the new numbers of the model.
 Results = tuple[list[dict[str, list[Array]]], dict[str, Array]]
@@ -101,7 +101,7 @@ class Operands(NamedTuple):
     model: Model
 
 
-def gather(config: StepConfig, rule: Rule, t: Number, leaves: Sequence[LeafArrays], scale: Number | None) -> list[Part]:
+def gather(config: StepConfig, rule: Rule, t: Number, leaves: Leaves, scale: Number | None) -> list[Part]:
     """The leaves in groups, each with its rows of coefficients."""
     entries, coefficients, keys = _entries(config, rule, t, leaves, scale)
     dtypes = [{n: str(x.dtype) for n, x in arrays.items()} for arrays in leaves]
@@ -118,7 +118,7 @@ def gather(config: StepConfig, rule: Rule, t: Number, leaves: Sequence[LeafArray
 
 
 def _entries(
-    config: StepConfig, rule: Rule, t: Number, leaves: Sequence[LeafArrays], scale: Number | None
+    config: StepConfig, rule: Rule, t: Number, leaves: Leaves, scale: Number | None
 ) -> tuple[Sequence[ParamEntry], Sequence[Scalars], Sequence[Hashable]]:
     """The entry and the coefficients of each leaf, and a key that is equal for those with all coefficients in common.
     What no leaf has of its own is computed once for each rule that steps some leaf, with or without decay.

@@ -12,7 +12,7 @@ from scirs2_adapters.core.program.interpret import run
 from scirs2_adapters.core.slots import Extent
 
 from ..dispatch.plan import LeafGroup, Operands, Results
-from ..ops import Array, Arrays, LeafArrays, Model, over
+from ..ops import Array, Arrays, LeafArrays, Leaves, Model, over
 
 
 def traced(groups: Sequence[LeafGroup], emit: str, operands: Operands) -> Results:
@@ -44,7 +44,7 @@ def _loaded(group: LeafGroup, arrays: Arrays, model: Model) -> Iterator[LeafArra
         yield leaf | {n: jnp.asarray(x).astype(group.compute) for n, x in model.items()}
 
 
-def _stored(group: LeafGroup, emit: str, arrays: Arrays, leaves: Sequence[LeafArrays]) -> dict[str, list[Array]]:
+def _stored(group: LeafGroup, emit: str, arrays: Arrays, leaves: Leaves) -> dict[str, list[Array]]:
     """The results of a group by name, in the dtypes in which they are stored."""
     stored = {}
     for n in group.stored(emit):

@@ -8,16 +8,15 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.fields import Value, flag, is_narrow, is_number, is_traced
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
 
-from ..argument_names import DTYPES, argument_names, dtype_default
+from ..argument_names import DTYPES, OURS, argument_names, dtype_default
 from ..ops import AxisName, Number, Schedule, Tree, is_function, real
 from ..state import Layout, possible_slots
-
-Arguments = Mapping[str, Value]
 
 
 class Given(np.ndarray):
@@ -47,27 +46,15 @@ class Hyperparameters(NamedTuple):
     plain: dict[str, Value]
     base: dict[str, Value]
 
-    def named(self) -> dict[str, Value]:
-        """All that were given, by name."""
-        return {**self.plain, **self.traced, **self.schedules}
-
 
 def parse_options(cls: type[Rule], arguments: dict[str, Value]) -> Options:
     """Takes the options out of the arguments."""
     call, names = cls.name, argument_names(cls).names
-    state_dtype, match = arguments.pop("state_dtype", None), arguments.pop("match", None)
-    first = arguments.pop(DTYPES.get(call, ("",))[0], dtype_default(cls, match) if state_dtype is None else None)
-    skip = flag(False, "").check(call, "skip_nonfinite", arguments.pop("skip_nonfinite", False))
-    return Options(
-        kernel=arguments.pop("kernel", "auto"),
-        match=match,
-        mask=arguments.pop(names.get("mask", "mask"), None),
-        dimensions=arguments.pop(names.get("dimensions", "dimensions"), None),
-        axis_name=_axis_name(call, arguments.pop("axis_name", None)),
-        skip_nonfinite=bool(skip),
-        state_dtype=state_dtype,
-        first_moments=first,
-    )
+    given = {k: arguments.pop(names.get(k, k), default) for k, default in {**OURS, "dimensions": None}.items()}
+    given["skip_nonfinite"] = bool(flag(False, "").check(call, "skip_nonfinite", given["skip_nonfinite"]))
+    given["axis_name"] = _axis_name(call, given["axis_name"])
+    default = dtype_default(cls, given["match"]) if given["state_dtype"] is None else None
+    return Options(**given, first_moments=arguments.pop(DTYPES.get(call, ("",))[0], default))
 
 
 def parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hyperparameters:
@@ -102,8 +89,7 @@ def state_dtypes(rule: Rule, options: Options, layout: Layout) -> StateDtype:
         return named
     dtype = _floating(rule.name, argument, options.first_moments)
     of_rest = {s.name: named for s in known if s.initial is None} if isinstance(named, str) else named or {}
-    dtypes: dict[str, str] = {**of_rest, **dict.fromkeys(moments, dtype)}
-    return dtypes
+    return {**of_rest, **dict.fromkeys(moments, dtype)}
 
 
 def _named(state_dtype: Value, layout: Layout) -> Value:
@@ -114,7 +100,7 @@ def _named(state_dtype: Value, layout: Layout) -> Value:
     return {n if n in layout.slots else slots.get(n, n): _name(dtype) for n, dtype in state_dtype.items()}
 
 
-def _refuse_narrow(call: str, values: Arguments) -> None:
+def _refuse_narrow(call: str, values: Values) -> None:
     """Refuse what `inject_hyperparams` has rounded to 16-bit parameters' dtype: b2 is 1 then, and the step NaN."""
     for argument, value in values.items():
         if is_traced(value) and is_narrow(value):
@@ -133,25 +119,25 @@ def _axis_name(call: str, axis_name: object) -> AxisName:
     raise bad_type(call, "axis_name", "must be None, the name of an axis, or a tuple of names", axis_name)
 
 
-def _dtype(dtype: Value) -> np.dtype:
-    """A dtype; of an array its own, for `inject_hyperparams` calls what can be called, `jnp.bfloat16` with the rest."""
-    return jnp.dtype(dtype.dtype if is_traced(dtype) else dtype)
+def _dtype(dtype: Value) -> np.dtype | None:
+    """A dtype, or None where it is none; of an array its own, for `inject_hyperparams` calls what can be called,
+    `jnp.bfloat16` with the rest.
+    """
+    try:
+        return jnp.dtype(dtype.dtype if is_traced(dtype) else dtype)
+    except TypeError:
+        return None
 
 
 def _name(dtype: Value) -> Value:
     """The name of a dtype; what is none stays what it is."""
-    try:
-        return dtype if dtype is None or isinstance(dtype, str) else _dtype(dtype).name
-    except TypeError:
-        return dtype
+    known = None if dtype is None or isinstance(dtype, str) else _dtype(dtype)
+    return dtype if known is None else known.name
 
 
 def _floating(call: str, argument: str, value: object) -> str:
     """The name of a floating dtype, given as JAX takes dtypes; of a complex one that of its parts."""
-    try:
-        dtype = _dtype(value)
-    except TypeError:
-        dtype = None
+    dtype = _dtype(value)
     if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
         raise bad_type(call, argument, "must be None or a floating dtype", value)
     return real(dtype)

@@ -37,7 +37,9 @@ def transformation(cls: type[Rule], arguments: Mapping[str, Value]) -> optax.Gra
     rule = build(hyper.base | hyper.plain)
     check_path(call, options.kernel)
     actual = build(hyper.base | hyper.plain | hyper.traced) if hyper.traced else rule
-    place = layout(actual, hyper.named(), frozenset(hyper.schedules), options.mask is not None)
+    place = layout(
+        actual, hyper.plain | hyper.traced | hyper.schedules, frozenset(hyper.schedules), options.mask is not None
+    )
     update = Update(rule, hyper, place, options, state_dtypes(actual, options, place))
     stepping = Skipping(update) if options.skip_nonfinite else update
     return optax.GradientTransformationExtraArgs(stepping.init, stepping)

@@ -108,8 +108,7 @@ def _members(update: UpdateFn) -> list[UpdateFn] | None:
 def _plain(update: UpdateFn) -> UpdateFn:
     """What optax has wrapped so that it takes extra arguments."""
     inner = _closure(update).get("tx") if _maker(update) == "with_extra_args_support" else None
-    plain: UpdateFn = update if inner is None else getattr(inner, "update", update)
-    return plain
+    return update if inner is None else getattr(inner, "update", update)
 
 
 def _maker(update: UpdateFn) -> str | None:

@@ -27,15 +27,16 @@ from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import StateDtype, slot_dtype
 
 from ..argument_names import argument_names
-from ..dispatch.leaves import NO_PARAMS, MissingParameterError, as_array, check_pair
 from ..dispatch.paths import report_lines
 from ..dispatch.plan import StepConfig, leaf_of, step_config
-from ..dispatch.step import advance, compiled
+from ..dispatch.step import NO_PARAMS, MissingParameterError, advance, as_array, check_pair, compiled
 from ..ops import AxisName, Number, Path, Tree, real, varies
 from ..state import Layout, Memory, exportable, initial
 from .arguments import Hyperparameters, Options
 from .leaves import GradientTree, decays, keystr, matrices, name_of, with_paths
 
+#: New parameters, or what to add to them, and the new state.
+Stepped = tuple[Tree, Tree]
 #: The transformations that have said which rule steps which leaf.
 _said: weakref.WeakSet[Update] = weakref.WeakSet()
 
@@ -70,20 +71,17 @@ class Update:
             routing.say(call, [(rule, leaf(path, p)) for path, p in leaves])
         return initial(self.layout, rule, params, self._dtype, leaf)
 
-    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> tuple[Tree, Tree]:
+    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> Stepped:
         """What to add to the parameters, and the new state."""
-        del extra
         return self._advance("delta", updates, state, params)
 
-    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> tuple[Tree, Tree]:
+    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
         """The new parameters and state in one pass over memory; `scale` multiplies the gradients as they are read."""
         if params is None and jax.tree.leaves(grads):
             raise ValueError(NO_PARAMS)
         return self._advance("p", grads, state, params, scale)
 
-    def _advance(
-        self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Number | None = None
-    ) -> tuple[Tree, Tree]:
+    def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
         memory, tree = self._memory(state), GradientTree(grads)
         p, slots = tree.flatten(params), {n: tree.flatten(x) for n, x in memory.slots.items()}
         config = self._config(emit, scale is not None, grads, params, tree)
@@ -170,17 +168,17 @@ class Skipping:
         zero = functools.partial(jnp.zeros, (), jnp.int32)
         return optax.ApplyIfFiniteState(zero(), jnp.ones((), bool), zero(), self.inner.init(params))
 
-    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> tuple[Tree, Tree]:
+    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> Stepped:
         """What to add to the parameters, which is 0 if the step is left out, and the new state."""
         held = self._inner(state)
         stepped = functools.partial(self.inner, updates, held, params, **extra)
 
-        def left_out() -> tuple[Tree, Tree]:
+        def left_out() -> Stepped:
             return jax.tree.map(jnp.zeros_like, jax.eval_shape(stepped)[0]), held
 
         return self._either(updates, state, stepped, left_out)
 
-    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> tuple[Tree, Tree]:
+    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
         """The new parameters and state in one pass over memory, or those that there were."""
         held = self._inner(state)
         stepped = functools.partial(self.inner.step, grads, held, params, scale)
@@ -192,7 +190,7 @@ class Skipping:
             raise bad_type(self.inner.rule.name, "state", worded, state)
         return state.inner_state
 
-    def _either(self, grads: Tree, state: optax.ApplyIfFiniteState, *branches: Callable[[], Tree]) -> tuple[Tree, Tree]:
+    def _either(self, grads: Tree, state: optax.ApplyIfFiniteState, *branches: Callable[[], Tree]) -> Stepped:
         finite = all_finite(grads, self.inner.options.axis_name)
         out, held = jax.lax.cond(finite, *(functools.partial(_arrays, branch) for branch in branches))
         in_a_row, total = map(optax.safe_increment, (state.notfinite_count, state.total_notfinite))
