@@ -54,7 +54,7 @@ def test_another_layout_of_frames_is_traced_with_one_warning(
 
 @each_kernel
 def test_without_a_compiler_every_rule_is_traced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "dtype_obstacle", lambda dtypes: "numba's compiler cannot be loaded")
+    monkeypatch.setattr(paths, "kernel_obstacle", lambda dtypes: "numba's compiler cannot be loaded")
     assert "traced: numba's compiler" in adapter.explain(getattr(adapter, name)(), {"w": jnp.ones(3)})
     with pytest.raises(ValueError, match=r'host.*numba.*Use kernel="traced"'):
         adapter.explain(getattr(adapter, name)(kernel="host"), {"w": jnp.ones(3)})

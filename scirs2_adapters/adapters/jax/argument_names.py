@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from scirs2_adapters.core.argument_names import ArgumentNames, Values, merge_arguments
-from scirs2_adapters.core.argument_names import signature as core_signature
+from scirs2_adapters.core.argument_names import ArgumentNames, Values, merge_arguments, signature
 from scirs2_adapters.core.fields import Field, Value
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
@@ -99,7 +98,7 @@ class Signature(inspect.Signature):
 
     def bind(self, /, *args: Value, **given: Value) -> inspect.BoundArguments:
         """The arguments by name, with the defaults that belong to them; a base brings its own."""
-        takes = self if given.get("base") is None else signature(self.rule, given["base"])
+        takes = self if given.get("base") is None else factory_signature(self.rule, given["base"])
         bound = inspect.Signature.bind(takes, *args, **given)
         defaults = {k: p.default for k, p in takes.parameters.items()}
         match, base = (bound.arguments.get(k, defaults.get(k)) for k in ("match", "base"))
@@ -129,7 +128,7 @@ def argument_names(rule: type[Rule]) -> Words:
     return NAMES_OF.get(rule.name, Words(names=WORDS))
 
 
-def signature(rule: type[Rule], base: object = None) -> inspect.Signature:
+def factory_signature(rule: type[Rule], base: object = None) -> inspect.Signature:
     """The factory's signature; a wrapper's is that of its base as well."""
     names, fields, theirs = argument_names(rule), rule.fields_with(base), _optax(rule.name)
     options: dict[str, Value] = {DTYPES[rule.name][0]: None} if rule.name in DTYPES else {}
@@ -141,7 +140,7 @@ def signature(rule: type[Rule], base: object = None) -> inspect.Signature:
     if "learning_rate" in theirs:
         order += itertools.takewhile(taken.__contains__, [k for k in theirs if k != "learning_rate"])
     default = getattr(rule, "default_base", None)
-    known = core_signature(fields, names, order=order, options=options, base=default).parameters.values()
+    known = signature(fields, names, order=order, options=options, base=default).parameters.values()
     silent = {names.names.get(core, core) for core, f in fields.items() if f.kind is int and f.static}
     silent |= {word for word in SILENT if word not in theirs}
     optional = {word for word, p in theirs.items() if p.default is None}

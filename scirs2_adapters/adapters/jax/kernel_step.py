@@ -6,10 +6,7 @@ program.
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -43,17 +40,14 @@ class KernelStep:
         per_tensor = bool(group.program.levels or self._numbers)
         self._rows = list(range(len(group.index))) if per_tensor else group.index
         self._width = len(group.index) if per_tensor else len(rows)
-        self.values = self._small_values(rows, model, per_tensor)
-
-    def _small_values(self, rows: Sequence[Row], model: Model, per_tensor: bool) -> LevelValues:
-        group, compute = self.group, self.group.compute
+        compute = group.compute
         scalars = {n: jnp.stack([jnp.asarray(r[n], compute) for r in rows]) for n in group.program.scalars}
         if per_tensor:
             scalars = {n: x[np.array(group.index)] for n, x in scalars.items()}
         leaf = {n: jnp.asarray(x, compute) for n, x in model.items()}
-        leaf |= {n: jnp.stack([x.astype(compute) for x in self._arrays[n]]) for n in self._numbers}
+        leaf |= {n: jnp.stack([x.astype(compute) for x in arrays[n]]) for n in self._numbers}
         sizes = np.array([max(1, math.prod(s)) for s in group.shapes], compute)
-        return LevelValues(group.program, OPS, [leaf], [scalars], sizes, lambda total: total.astype(compute))
+        self.values = LevelValues(group.program, OPS, [leaf], [scalars], sizes, lambda total: total.astype(compute))
 
     def run_pass(self, level: int) -> None:
         """Calls one kernel, and takes its sums or its results."""
@@ -100,8 +94,8 @@ def host(groups: Sequence[LeafGroup], emit: str, operands: Operands) -> Results:
         [KernelStep(part, emit, x, rows, model) for part, x in pieces(group, arrays)]
         for group, arrays, rows in zip(groups, operands.arrays, operands.rows, strict=True)
     ]
-    every_step = list(itertools.chain.from_iterable(steps))
-    run_levels(every_step, _total)
+    every_step = [step for parts in steps for step in parts]
+    run_levels(every_step, lambda shares: OPS.total([jnp.sum(x) for x in shares]))
     for step in every_step:
         step.store_numbers()
     new = {n: x.astype(model[n].dtype) for n, x in every_step[0].values.model_numbers().items()}
@@ -111,10 +105,6 @@ def host(groups: Sequence[LeafGroup], emit: str, operands: Operands) -> Results:
 def _joined(parts: Sequence[KernelStep], names: Sequence[str]) -> dict[str, list[Array]]:
     """The results of a group whose parts were stepped apart."""
     return {n: [x for part in parts for x in part.stored[n]] for n in names}
-
-
-def _total(shares: Sequence[Array]) -> Array:
-    return functools.reduce(operator.add, map(jnp.sum, shares))
 
 
 def pieces(group: LeafGroup, arrays: Arrays) -> Iterator[tuple[LeafGroup, Arrays]]:

@@ -64,23 +64,13 @@ def _sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     return root, jnp.where(zero, 0, tangents[0] / (2 * jnp.where(zero, 1, root)))
 
 
-OPS = Ops(
-    sqrt=sqrt,
-    abs=jnp.abs,
-    sign=jnp.sign,
-    maximum=jnp.maximum,
-    minimum=jnp.minimum,
-    where=jnp.where,
+OPS: Ops = Ops(
+    sqrt=sqrt, abs=jnp.abs, sign=jnp.sign, maximum=jnp.maximum, minimum=jnp.minimum, where=jnp.where,
     sum=lambda x, axis: jnp.sum(x, axis, keepdims=axis is not None),
-    mean=lambda x, axis: (
-        jnp.sum(x, axis, keepdims=axis is not None) / max(1, x.size if axis is None else x.shape[axis])
-    ),
-    matmul=partial(jnp.matmul, precision="highest"),
-    transpose=lambda x: jnp.swapaxes(x, -1, -2),
-    reshape=jnp.reshape,
-    permute=jnp.transpose,
-    square=lambda x: jnp.sum(x * x, 0, keepdims=True),
-)
+    mean=lambda x, axis: OPS.sum(x, axis) / max(1, x.size if axis is None else x.shape[axis]),
+    matmul=partial(jnp.matmul, precision="highest"), transpose=lambda x: jnp.swapaxes(x, -1, -2),
+    reshape=jnp.reshape, permute=jnp.transpose, square=lambda x: jnp.sum(x * x, 0, keepdims=True),
+)  # fmt: skip
 
 
 def _either(name: str) -> Callable[..., Number]:

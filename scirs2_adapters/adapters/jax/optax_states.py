@@ -86,16 +86,12 @@ _PRODIGY_FIELDS = {
 }  # fmt: skip
 _PRODIGY = (Place(contrib.ProdigyState, _PRODIGY_FIELDS),)
 EMPTY = Place(optax.EmptyState)
-_FACTORED = {"count": "count", "v_row": "row_var", "v_col": "col_var", "v": "variance"}
+_FACTORED = _COUNT | {"v_row": "row_var", "v_col": "col_var", "v": "variance"}
 _ADAFACTOR = (
-    (Place(optax.FactoredState, _FACTORED, sparse=True),),
-    (Place(optax.EmptyState, present_if="clips"),),
-    "rate?",
-    (Place(optax.EmptyState, present_if="scale_parameter"),),
-    (Place(optax.EmaState, {"count": "count", "ema": "exp_avg"}),),
-    "decay?",
-    (EMPTY,),
-)
+    (Place(optax.FactoredState, _FACTORED, sparse=True),), (Place(optax.EmptyState, present_if="clips"),), "rate?",
+    (Place(optax.EmptyState, present_if="scale_parameter"),), (Place(optax.EmaState, _COUNT | {"ema": "exp_avg"}),),
+    "decay?", (EMPTY,),
+)  # fmt: skip
 
 
 def _trace(slot: str) -> tuple[Place, ...]:

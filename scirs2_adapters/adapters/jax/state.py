@@ -100,9 +100,7 @@ class Layout:
             return RuleState(memory.counts[0], memory.slots, memory.model)
         counts, slots, members = iter(memory.counts), {**memory.slots, **memory.model}, []
         for i, place in enumerate(self.places):
-            fields: dict[str, Tree] = {}
-            for f, name in place.fields.items():
-                fields[f] = next(counts) if name == COUNT else slots[name.removeprefix("-")]
+            fields = {f: next(counts) if s == COUNT else slots[s.removeprefix("-")] for f, s in place.fields.items()}
             member = place.cls(**fields)
             exportable(member.__class__)
             members.append(optax.MaskedState(member) if i == self.masked else member)
@@ -114,9 +112,8 @@ class Layout:
             return Memory((state.count,), dict(state.slots), dict(state.model))
         members = (state,) if self.bare else state
         if not isinstance(members, tuple) or len(members) != len(self.places):
-            raise ValueError(
-                f"The state must have {len(self.places)} members, as `init` makes it. Received: {type(state).__name__}."
-            )
+            needed = f"The state must have {len(self.places)} members, as `init` makes it"
+            raise ValueError(f"{needed}. Received: {type(state).__name__}.")
         counts, arrays = [], {}
         for i, (place, member) in enumerate(zip(self.places, members, strict=True)):
             inner = member.inner_state if i == self.masked else member
@@ -125,8 +122,7 @@ class Layout:
                     counts.append(getattr(inner, f))
                 else:
                     arrays[name.removeprefix("-")] = getattr(inner, f)
-        for name, same in self.alias:
-            arrays[name] = arrays[same]
+        arrays |= {name: arrays[same] for name, same in self.alias}
         return Memory(tuple(counts), {n: arrays[n] for n in self.slots}, {n: arrays[n] for n in self.model})
 
 

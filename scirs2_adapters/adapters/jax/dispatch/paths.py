@@ -18,14 +18,13 @@ import jax
 
 from scirs2_adapters.core.cpu import xla_calls as ffi
 from scirs2_adapters.core.cpu.compile import compiler_obstacle
-from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
-from scirs2_adapters.core.cpu.kernel import uses_rows
+from scirs2_adapters.core.cpu.kernel import kernel_obstacle, uses_rows
 from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent
 from scirs2_adapters.core.step.options import takes_host
 
-from ..executors.primitive import SEVERAL
+from ..executors import SEVERAL
 from ..kernel_step import TARGET
 from ..ops import Leaves, Row, Tree, varies
 from .plan import LeafGroup, Part, StepConfig
@@ -41,19 +40,18 @@ def choose(config: StepConfig, rule: Rule, parts: Sequence[Part], leaves: Leaves
     """For each group whether the kernel steps it, where it can in the program that comes of it; reported."""
     obstacles: list[str | None] = [None] * len(parts)
     if config.kernel != "traced":
-        obstacles = [_kernel_obstacle(group, rows, leaves) for group, rows in parts]
+        obstacles = [_obstacle(group, rows, leaves) for group, rows in parts]
     if one_path:  # numbers shared by all leaves
         obstacles = [next(filter(None, obstacles), None)] * len(parts)
     if config.kernel == "auto" and config.emit == "delta" and sum(x["g"].nbytes for x in leaves) > LARGEST_CHANGE:
         obstacles = ["the change is large"] * len(parts)
     for (group, _), obstacle in zip(parts, obstacles, strict=True):
         _report_path(config, group, obstacle)
-    kernels = [takes_host(config.rule.name, config.kernel, obstacle) for obstacle in obstacles]
     _report_routes(config, rule, leaves)
-    return kernels
+    return [takes_host(config.rule.name, config.kernel, obstacle) for obstacle in obstacles]
 
 
-def _kernel_obstacle(group: LeafGroup, rows: Sequence[Row], leaves: Leaves) -> str | None:
+def _obstacle(group: LeafGroup, rows: Sequence[Row], leaves: Leaves) -> str | None:
     """Why a kernel cannot step these of the leaves, or None."""
     cpus, mesh, report = _cpus(), jax.sharding.get_abstract_mesh(), report_lines.get()
     if not cpus:
@@ -71,7 +69,7 @@ def _kernel_obstacle(group: LeafGroup, rows: Sequence[Row], leaves: Leaves) -> s
     if uses_rows(group.program) or any(n.op == "matrix" for n in group.program.nodes):
         return "it works on rows, columns or whole matrices, which XLA does as well"
     with _lock:  # threads that step for the first time at once load one compiler and register one handler
-        return dtype_obstacle(group.dtypes) or _register()
+        return kernel_obstacle(group.dtypes) or _register()
 
 
 @functools.cache

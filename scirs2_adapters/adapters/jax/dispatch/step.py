@@ -20,7 +20,7 @@ from scirs2_adapters.core.program.recorded import SCALE, record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
 
-from ..executors.primitive import bind
+from ..executors import bind
 from ..ops import Array, Arrays, LeafArrays, Leaves, Model, Number, Tree, wide
 from ..state import Memory, dense, stored
 from .paths import choose

@@ -54,19 +54,14 @@ def step(
     inside = _seen_through(tx.update, state)
     if inside is not None:
         factors, ours, inner_state, outer_state = inside
-        params, inner_state = ours.step(grads, inner_state, params, _scale(factors, grads))
+        scale: Number | None = None
+        for make in factors:  # each sees the gradients as those before it leave them
+            factor = make(scaled(grads, scale))
+            scale = factor if scale is None else scale * factor
+        params, inner_state = ours.step(grads, inner_state, params, scale)
         return params, outer_state(inner_state)
     updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra)
     return optax.apply_updates(params, updates), state
-
-
-def _scale(factors: Sequence[Factor], grads: Tree) -> Number | None:
-    """The product of the factors. Each sees gradients as those before it leave them."""
-    scale: Number | None = None
-    for make in factors:
-        factor = make(scaled(grads, scale))
-        scale = factor if scale is None else scale * factor
-    return scale
 
 
 def _seen_through(update: UpdateFn, state: Tree) -> tuple[list[Factor], Own, Tree, Callable[[Tree], Tree]] | None:

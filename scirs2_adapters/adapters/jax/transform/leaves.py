@@ -28,9 +28,8 @@ class GradientTree:
     """The form of a tree of gradients, whose `places` have one; where it has None, nothing moves."""
 
     def __init__(self, grads: Tree) -> None:
-        structure: Structure
-        self.leaves, structure = jax.tree.flatten(grads, is_leaf=_is_none)
-        self.structure = structure
+        self.structure: Structure
+        self.leaves, self.structure = jax.tree.flatten(grads, is_leaf=_is_none)
         self.places = [i for i, g in enumerate(self.leaves) if g is not None]
 
     def flatten(self, tree: Tree) -> list[Tree]:

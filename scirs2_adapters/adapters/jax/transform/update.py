@@ -12,6 +12,7 @@ import functools
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ import optax
 
 from scirs2_adapters.core import routing
 from scirs2_adapters.core.errors import bad_type
-from scirs2_adapters.core.fields import is_number, is_traced
+from scirs2_adapters.core.fields import Value, is_number, is_traced
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
@@ -30,15 +31,35 @@ from ..argument_names import argument_names
 from ..dispatch.paths import report_lines
 from ..dispatch.plan import StepConfig, leaf_of, step_config
 from ..dispatch.step import NO_PARAMS, MissingParameterError, advance, as_array, check_pair, compiled
-from ..ops import AxisName, Number, Path, Tree, real, varies
+from ..ops import AxisName, Number, Path, Schedule, Tree, real, varies
 from ..state import Layout, Memory, exportable, initial
-from .arguments import Hyperparameters, Options
 from .leaves import GradientTree, decays, keystr, matrices, name_of, with_paths
 
 #: New parameters, or what to add to them, and the new state.
 Stepped = tuple[Tree, Tree]
 #: The transformations that have said which rule steps which leaf.
 _said: weakref.WeakSet[Update] = weakref.WeakSet()
+
+
+class Options(NamedTuple):
+    """The arguments that every factory has. `first_moments` is optax's own argument for their dtype."""
+
+    kernel: str
+    match: str | None
+    mask: Tree
+    dimensions: Tree
+    axis_name: AxisName
+    skip_nonfinite: bool
+    state_dtype: object
+    first_moments: object
+
+
+class Hyperparameters(NamedTuple):
+    """The arguments of a rule under the core's names: schedules, values that are arrays or traced, and plain ones."""
+
+    schedules: dict[str, Schedule]
+    traced: dict[str, Number | np.ndarray]
+    plain: dict[str, Value]
 
 
 @dataclass(frozen=True, eq=False)
