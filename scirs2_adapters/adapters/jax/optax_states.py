@@ -80,11 +80,10 @@ _RMS = (
     _corrected("scale_by_rms", _COUNT | _SQUARES),
     _corrected("scale_by_stddev", _COUNT | _CENTERED),
 )
-_PRODIGY_FIELDS = {
+_PRODIGY = Place(contrib.ProdigyState, {
     "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq", "grad_sum": "s", "params0": "p0", "estim_lr": "d",
     "numerator_weighted": "d_numerator", "count": "count",
-}  # fmt: skip
-_PRODIGY = (Place(contrib.ProdigyState, _PRODIGY_FIELDS),)
+})  # fmt: skip
 EMPTY = Place(optax.EmptyState)
 _FACTORED = _COUNT | {"v_row": "row_var", "v_col": "col_var", "v": "variance"}
 _ADAFACTOR = (
@@ -106,7 +105,7 @@ CHAINS = {
     "adamw": Chain((_ADAM, "decay", "rate")),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
     "nadam": Chain((_ADAM[:1], "rate")),
-    "prodigy": Chain((_PRODIGY,), alias={"d_max": "d"}, unless=("growth_rate",), bare=True),
+    "prodigy": Chain(((_PRODIGY,),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True),
     "radam": Chain((_ADAM[:1], "rate")),
     "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),
     "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),

@@ -100,7 +100,9 @@ class Layout:
             return RuleState(memory.counts[0], memory.slots, memory.model)
         counts, slots, members = iter(memory.counts), {**memory.slots, **memory.model}, []
         for i, place in enumerate(self.places):
-            fields = {f: next(counts) if s == COUNT else slots[s.removeprefix("-")] for f, s in place.fields.items()}
+            fields: dict[str, Tree] = {}
+            for f, name in place.fields.items():
+                fields[f] = next(counts) if name == COUNT else slots[name.removeprefix("-")]
             member = place.cls(**fields)
             exportable(member.__class__)
             members.append(optax.MaskedState(member) if i == self.masked else member)
@@ -122,7 +124,8 @@ class Layout:
                     counts.append(getattr(inner, f))
                 else:
                     arrays[name.removeprefix("-")] = getattr(inner, f)
-        arrays |= {name: arrays[same] for name, same in self.alias}
+        for name, same in self.alias:
+            arrays[name] = arrays[same]
         return Memory(tuple(counts), {n: arrays[n] for n in self.slots}, {n: arrays[n] for n in self.model})
 
 

@@ -103,7 +103,11 @@ class Update:
         return self._advance("p", grads, state, params, scale)
 
     def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
-        memory, tree = self._memory(state), GradientTree(grads)
+        try:
+            memory = self.layout.read(state)
+        except AttributeError as error:
+            raise bad_type(self.rule.name, "state", "must be as `init` makes it", state) from error
+        tree = GradientTree(grads)
         p, slots = tree.flatten(params), {n: tree.flatten(x) for n, x in memory.slots.items()}
         config = self._config(emit, scale is not None, grads, params, tree)
         arrays = Memory(memory.counts, {n: tree.moving(x) for n, x in slots.items()}, memory.model)
@@ -123,22 +127,15 @@ class Update:
         trees = {n: tree.merged(x, new.slots[n]) for n, x in slots.items()}
         return out, self.layout.build(Memory(new.counts, trees, new.model))
 
-    def _memory(self, state: Tree) -> Memory:
-        """The state taken apart, if it is one of this optimizer's."""
-        try:
-            return self.layout.read(state)
-        except AttributeError as error:
-            raise bad_type(self.rule.name, "state", "must be as `init` makes it", state) from error
-
     def _config(self, emit: str, scaled: bool, grads: Tree, params: Tree, tree: GradientTree) -> StepConfig:
         """What is fixed before the step: the names of the leaves that move where a rule asks for them, their matrices
         and whether they decay.
         """
         rule, layout, options, like = self.rule, self.layout, self.options, grads if params is None else params
-        asked = with_paths(grads) if rule.routes or options.dimensions is not None else []
-        paths = [path for path, g in asked if g is not None]
+        asked = rule.routes or options.dimensions is not None
+        paths = [path for path, g in with_paths(grads) if g is not None] if asked else []
         names = tuple(map(name_of, paths)) if rule.routes else ()
-        known = matrices(rule.name, options.dimensions, like)
+        known = {} if options.dimensions is None else matrices(rule.name, options.dimensions, like)
         of_leaves = tuple(known.get(keystr(path)) for path in paths) if known else ()
         decay = () if options.mask is None else decays(rule.name, self._word("mask"), options.mask, like, tree)
         fixed = rule, emit, options.kernel, layout.negative, layout.sparse, scaled, options.axis_name
