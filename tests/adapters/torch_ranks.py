@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial
 from torch.nn.parallel import DistributedDataParallel
 
-from scirs2_adapters.adapters.torch.state import local
+from scirs2_adapters.adapters.torch.state.tensors import local
 from tests.adapters.ranks import leave
 from tests.adapters.torch_spread import (
     LAYOUTS,

@@ -1,4 +1,4 @@
-"""optax's words for the core's: argument names and their order; `chains` has the state classes.
+"""optax's words for the core's: argument names and their order; `optax_states` has the state classes.
 
 Arguments that optax's own function takes by position are taken so, in its order as far as we have them all; the rest by
 name only. An argument of which optax knows nothing has the default None where None means the rule's own default:
@@ -8,35 +8,21 @@ name only. An argument of which optax knows nothing has the default None where N
 import inspect
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from scirs2_adapters.core.argument_names import ArgumentNames, merge_arguments
-from scirs2_adapters.core.argument_names import signature as core_signature
+from scirs2_adapters.core.argument_names import ArgumentNames, Values, merge_arguments, signature
 from scirs2_adapters.core.fields import Field, Value
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.synonyms import unknown_argument
 from scirs2_adapters.core.wrapper import Wrapper
 
-from .optax_states import CHAINS, EMPTY, Place, chain_of
-
-__all__ = [
-    "CHAINS",
-    "DTYPES",
-    "EMPTY",
-    "Place",
-    "chain_of",
-    "argument_names",
-    "dtype_default",
-    "given_by_name",
-    "of_matrices",
-    "signature",
-]
+from .optax_states import chain_of
 
 
 @dataclass(frozen=True)
@@ -52,10 +38,10 @@ class Words(ArgumentNames):
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
         return super().parameters(self.seen(fields))
 
-    def to_framework(self, values: Mapping[str, Value], fields: Mapping[str, Field]) -> dict[str, Value]:
+    def to_framework(self, values: Values, fields: Mapping[str, Field]) -> dict[str, Value]:
         return super().to_framework({k: -v if k in self.turned else v for k, v in values.items()}, fields)
 
-    def to_core(self, arguments: Mapping[str, Value], fields: Mapping[str, Field], call: str) -> dict[str, Value]:
+    def to_core(self, arguments: Values, fields: Mapping[str, Field], call: str) -> dict[str, Value]:
         values, seen = super().to_core(arguments, fields, call), self.seen(fields)
         for k in values.keys() & set(self.turned):
             values[k] = -seen[k].check(call, self.spell(k, fields), values[k])
@@ -69,34 +55,18 @@ def _turned(core: str, field: Field) -> Field:
     return replace(field, default=-field.default, requirement=worded, means=means, accepts=lambda v: accepts(-v))
 
 
-WORDS = {
-    "beta1": "b1",
-    "beta2": "b2",
-    "rho": "decay",
-    "decay_rate": "rho",
-}
+WORDS = {"beta1": "b1", "beta2": "b2", "rho": "decay", "decay_rate": "rho"}
 ADAFACTOR = {
-    "beta2_decay": "decay_rate",
-    "eps1": "eps",
-    "eps2": "min_scale",
-    "clip_threshold": "clipping_threshold",
-    "beta1": "momentum",
-    "scale_parameter": "multiply_by_parameter_scale",
-    "weight_decay": "weight_decay_rate",
+    "beta2_decay": "decay_rate", "eps1": "eps", "eps2": "min_scale", "clip_threshold": "clipping_threshold",
+    "beta1": "momentum", "scale_parameter": "multiply_by_parameter_scale", "weight_decay": "weight_decay_rate",
     "mask": "weight_decay_mask",
-}
+}  # fmt: skip
 MUON = {
-    "mask": "weight_decay_mask",
-    "momentum": "beta",
-    "ns_coefficients": "ns_coeffs",
-    "adamw_learning_rate": "adam_learning_rate",
-    "adamw_beta1": "adam_b1",
-    "adamw_beta2": "adam_b2",
-    "adamw_eps": "adam_eps",
-    "adamw_weight_decay": "adam_weight_decay",
-    "adamw_ratio": "adam_ratio",
+    "mask": "weight_decay_mask", "momentum": "beta", "ns_coefficients": "ns_coeffs",
+    "adamw_learning_rate": "adam_learning_rate", "adamw_beta1": "adam_b1", "adamw_beta2": "adam_b2",
+    "adamw_eps": "adam_eps", "adamw_weight_decay": "adam_weight_decay", "adamw_ratio": "adam_ratio",
     "dimensions": "muon_weight_dimension_numbers",
-}
+}  # fmt: skip
 NAMES_OF = {
     "adadelta": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
@@ -106,18 +76,17 @@ NAMES_OF = {
 
 #: The argument by which optax chooses the dtype of first moments: optimizer -> (argument, slots).
 DTYPES = {
+    **dict.fromkeys(("adam", "adamw", "lion", "nadam"), ("mu_dtype", "exp_avg")),
     "adafactor": ("dtype_momentum", "exp_avg"),
-    "adam": ("mu_dtype", "exp_avg"),
-    "adamw": ("mu_dtype", "exp_avg"),
-    "lion": ("mu_dtype", "exp_avg"),
     "muon": ("mu_dtype", "momentum_buffer", "exp_avg"),
-    "nadam": ("mu_dtype", "exp_avg"),
     "sgd": ("accumulator_dtype", "momentum_buffer"),
 }
 #: Arguments that every factory has besides a rule's own.
 OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "axis_name": None, "skip_nonfinite": False, "match": None}
 #: Arguments whose None says something, and what that is here.
 NONE: dict[str, Value] = {"clipping_threshold": math.inf, "dtype_momentum": None}
+#: Arguments that stay None until given, where optax has no such argument.
+SILENT = ("weight_decay", "dampening", "growth_rate", "lr_decay", "momentum_decay")
 
 
 class Signature(inspect.Signature):
@@ -129,7 +98,7 @@ class Signature(inspect.Signature):
 
     def bind(self, /, *args: Value, **given: Value) -> inspect.BoundArguments:
         """The arguments by name, with the defaults that belong to them; a base brings its own."""
-        takes = self if given.get("base") is None else signature(self.rule, given["base"])
+        takes = self if given.get("base") is None else factory_signature(self.rule, given["base"])
         bound = inspect.Signature.bind(takes, *args, **given)
         defaults = {k: p.default for k, p in takes.parameters.items()}
         match, base = (bound.arguments.get(k, defaults.get(k)) for k in ("match", "base"))
@@ -159,7 +128,7 @@ def argument_names(rule: type[Rule]) -> Words:
     return NAMES_OF.get(rule.name, Words(names=WORDS))
 
 
-def signature(rule: type[Rule], base: object = None) -> inspect.Signature:
+def factory_signature(rule: type[Rule], base: object = None) -> inspect.Signature:
     """The factory's signature; a wrapper's is that of its base as well."""
     names, fields, theirs = argument_names(rule), rule.fields_with(base), _optax(rule.name)
     options: dict[str, Value] = {DTYPES[rule.name][0]: None} if rule.name in DTYPES else {}
@@ -171,42 +140,30 @@ def signature(rule: type[Rule], base: object = None) -> inspect.Signature:
     if "learning_rate" in theirs:
         order += itertools.takewhile(taken.__contains__, [k for k in theirs if k != "learning_rate"])
     default = getattr(rule, "default_base", None)
-    known = core_signature(fields, names, order=order, options=options, base=default).parameters.values()
-    silent = _silent(rule, fields)
-    parameters = [_unsaid(p, silent) for p in known if p.kind is not p.VAR_KEYWORD]
+    known = signature(fields, names, order=order, options=options, base=default).parameters.values()
+    silent = {names.names.get(core, core) for core, f in fields.items() if f.kind is int and f.static}
+    silent |= {word for word in SILENT if word not in theirs}
+    optional = {word for word, p in theirs.items() if p.default is None}
+    parameters = [_shown(p, silent, optional) for p in known if p.kind is not p.VAR_KEYWORD]
     made: type[Signature] = type("Signature", (Signature,), {"rule": rule})
     return made(parameters)
 
 
-def _silent(rule: type[Rule], fields: Mapping[str, Field]) -> dict[str, bool]:
-    """The arguments whose default is None here, and whether None is no value of theirs otherwise."""
-    names, theirs = argument_names(rule).names, _optax(rule.name)
-    words = {names.get(core, core): f for core, f in fields.items()}
-    silent = {
-        word: True
-        for word, f in words.items()
-        if (f.kind is int and f.static) or (word not in theirs and word in _SILENT)
-    }
-    return {k: False for k, p in theirs.items() if p.default is None and k != "learning_rate"} | silent
-
-
-def _unsaid(parameter: inspect.Parameter, silent: Mapping[str, bool]) -> inspect.Parameter:
-    """The parameter as a factory shows it."""
+def _shown(parameter: inspect.Parameter, silent: Container[str], optional: Container[str]) -> inspect.Parameter:
+    """The parameter as a factory shows it: with the default None where it is `optional`, which it is in optax, or
+    `silent`, which it is here alone.
+    """
     name, annotation = parameter.name, parameter.annotation
     if name == "learning_rate":
         return parameter.replace(annotation=optax.ScalarOrSchedule)
-    if silent.get(name) or (name in NONE and annotation is not parameter.empty):
+    if name in silent or (name in NONE and annotation is not parameter.empty):
         parameter = parameter.replace(annotation=f"{annotation} | None")
-    return parameter.replace(default=None) if name in silent else parameter
+    return parameter.replace(default=None) if name in silent or name in optional else parameter
 
 
 def of_matrices(rule: type[Rule]) -> bool:
     """Whether it takes dimension numbers, which say what matrix a parameter is."""
     return rule.view is not Rule.view and not issubclass(rule, Wrapper)
-
-
-#: Arguments that stay None until given, where optax has no such argument.
-_SILENT = ("weight_decay", "dampening", "growth_rate", "lr_decay", "momentum_decay")
 
 
 def _optax(name: str) -> dict[str, inspect.Parameter]:
@@ -216,9 +173,7 @@ def _optax(name: str) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
-def given_by_name(
-    call: str, known: inspect.Signature, args: Sequence[Value], given: Mapping[str, Value]
-) -> dict[str, Value]:
+def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], given: Values) -> dict[str, Value]:
     """The arguments that were given, by name. None is not given, but where it says something: it stands for the
     default.
     """

@@ -6,11 +6,8 @@ program.
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
-import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import jax
@@ -19,12 +16,11 @@ import numpy as np
 
 from scirs2_adapters.core.cpu import xla_calls as ffi
 from scirs2_adapters.core.cpu.batch import Batch
-from scirs2_adapters.core.ops import Array, Scalars
 from scirs2_adapters.core.slots import Extent
 from scirs2_adapters.core.step.levels import LevelValues, run_levels
 
-from .dispatch.plan import LeafGroup
-from .ops import OPS, Arrays
+from .dispatch.plan import LeafGroup, Operands, Results
+from .ops import OPS, Array, Arrays, Model, Row
 
 TARGET = "scirs2_step"
 #: So many tensors are one foreign call: XLA's work on the results of a call grows with the square of their number.
@@ -34,9 +30,7 @@ TENSORS = 32
 class KernelStep:
     """The passes of one group's kernel. Results are `stored`, by name: those of a pass when it has run."""
 
-    def __init__(
-        self, group: LeafGroup, emit: str, arrays: Arrays, rows: Sequence[Scalars], model: Mapping[str, Array]
-    ) -> None:
+    def __init__(self, group: LeafGroup, emit: str, arrays: Arrays, rows: Sequence[Row], model: Model) -> None:
         self.group, self.stored = group, dict[str, Sequence[Array]]()
         self._arrays, self._emit, self._written = arrays, emit, "p" if emit == "p" else "u"
         dtypes = {**group.dtypes, self._written: group.dtype(emit)}
@@ -46,27 +40,21 @@ class KernelStep:
         per_tensor = bool(group.program.levels or self._numbers)
         self._rows = list(range(len(group.index))) if per_tensor else group.index
         self._width = len(group.index) if per_tensor else len(rows)
-        self.values = self._small_values(rows, model, per_tensor)
-
-    def _small_values(self, rows: Sequence[Scalars], model: Mapping[str, Array], per_tensor: bool) -> LevelValues:
-        group, compute = self.group, self.group.compute
+        compute = group.compute
         scalars = {n: jnp.stack([jnp.asarray(r[n], compute) for r in rows]) for n in group.program.scalars}
         if per_tensor:
             scalars = {n: x[np.array(group.index)] for n, x in scalars.items()}
         leaf = {n: jnp.asarray(x, compute) for n, x in model.items()}
-        leaf |= {n: jnp.stack([x.astype(compute) for x in self._arrays[n]]) for n in self._numbers}
+        leaf |= {n: jnp.stack([x.astype(compute) for x in arrays[n]]) for n in self._numbers}
         sizes = np.array([max(1, math.prod(s)) for s in group.shapes], compute)
-        return LevelValues(group.program, OPS, [leaf], [scalars], sizes, lambda total: total.astype(compute))
+        self.values = LevelValues(group.program, OPS, [leaf], [scalars], sizes, lambda total: total.astype(compute))
 
     def run_pass(self, level: int) -> None:
         """Calls one kernel, and takes its sums or its results."""
         parts, shapes = self._batch.kernel.passes[level].parts, self.group.shapes
         operands, aliases = self._operands(level)
-        results = [
-            jax.ShapeDtypeStruct(shape, self._batch.kernel.dtypes[parts.arrays[k].name])
-            for k in parts.stores
-            for shape in shapes
-        ]
+        dtypes = [self._batch.kernel.dtypes[parts.arrays[k].name] for k in parts.stores]
+        results = [jax.ShapeDtypeStruct(shape, dtype) for dtype in dtypes for shape in shapes]
         if parts.sums:
             results = [jax.ShapeDtypeStruct((len(shapes), len(parts.sums)), self.group.compute)]
         name = np.int64(ffi.publish(self._batch, level, self._rows))
@@ -99,20 +87,15 @@ class KernelStep:
             self.stored[n] = list(values.astype(self.group.dtype(n)))
 
 
-def host(
-    groups: Sequence[LeafGroup],
-    emit: str,
-    arrays: Sequence[Arrays],
-    rows: Sequence[Sequence[Scalars]],
-    model: Mapping[str, Array],
-) -> tuple[list[dict[str, list[Array]]], dict[str, Array]]:
+def host(groups: Sequence[LeafGroup], emit: str, operands: Operands) -> Results:
     """The step by compiled kernels: as `traced`, which it stands for."""
+    model = operands.model
     steps = [
-        [KernelStep(part, emit, x, coefficients, model) for part, x in pieces(group, by_name)]
-        for group, by_name, coefficients in zip(groups, arrays, rows, strict=True)
+        [KernelStep(part, emit, x, rows, model) for part, x in pieces(group, arrays)]
+        for group, arrays, rows in zip(groups, operands.arrays, operands.rows, strict=True)
     ]
-    every_step = list(itertools.chain.from_iterable(steps))
-    run_levels(every_step, _total)
+    every_step = [step for parts in steps for step in parts]
+    run_levels(every_step, lambda shares: OPS.total([jnp.sum(x) for x in shares]))
     for step in every_step:
         step.store_numbers()
     new = {n: x.astype(model[n].dtype) for n, x in every_step[0].values.model_numbers().items()}
@@ -124,15 +107,9 @@ def _joined(parts: Sequence[KernelStep], names: Sequence[str]) -> dict[str, list
     return {n: [x for part in parts for x in part.stored[n]] for n in names}
 
 
-def _total(shares: Sequence[Array]) -> Array:
-    return functools.reduce(operator.add, map(jnp.sum, shares))
-
-
 def pieces(group: LeafGroup, arrays: Arrays) -> Iterator[tuple[LeafGroup, Arrays]]:
     """The group in parts of a size that XLA compiles well."""
     for start in range(0, len(group.shapes), TENSORS):
         part = slice(start, start + TENSORS)
-        yield (
-            replace(group, shapes=group.shapes[part], index=group.index[part]),
-            {n: x[part] for n, x in arrays.items()},
-        )
+        group_part = replace(group, shapes=group.shapes[part], index=group.index[part])
+        yield group_part, {n: x[part] for n, x in arrays.items()}

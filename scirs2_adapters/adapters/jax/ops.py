@@ -45,6 +45,7 @@ AxisName = str | tuple[str, ...] | None
 #: Arrays by name ("p", "g" and each slot): those of several leaves, or those of one.
 Arrays = Mapping[str, Sequence[Array]]
 LeafArrays = Mapping[str, Array]
+Leaves = Sequence[LeafArrays]
 #: One row of coefficients, and the numbers that a rule keeps for the whole model.
 Row = Mapping[str, Array]
 Model = Mapping[str, Array]
@@ -63,23 +64,13 @@ def _sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     return root, jnp.where(zero, 0, tangents[0] / (2 * jnp.where(zero, 1, root)))
 
 
-OPS = Ops(
-    sqrt=sqrt,
-    abs=jnp.abs,
-    sign=jnp.sign,
-    maximum=jnp.maximum,
-    minimum=jnp.minimum,
-    where=jnp.where,
+OPS: Ops = Ops(
+    sqrt=sqrt, abs=jnp.abs, sign=jnp.sign, maximum=jnp.maximum, minimum=jnp.minimum, where=jnp.where,
     sum=lambda x, axis: jnp.sum(x, axis, keepdims=axis is not None),
-    mean=lambda x, axis: (
-        jnp.sum(x, axis, keepdims=axis is not None) / max(1, x.size if axis is None else x.shape[axis])
-    ),
-    matmul=partial(jnp.matmul, precision="highest"),
-    transpose=lambda x: jnp.swapaxes(x, -1, -2),
-    reshape=jnp.reshape,
-    permute=jnp.transpose,
-    square=lambda x: jnp.sum(x * x, 0, keepdims=True),
-)
+    mean=lambda x, axis: OPS.sum(x, axis) / max(1, x.size if axis is None else x.shape[axis]),
+    matmul=partial(jnp.matmul, precision="highest"), transpose=lambda x: jnp.swapaxes(x, -1, -2),
+    reshape=jnp.reshape, permute=jnp.transpose, square=lambda x: jnp.sum(x * x, 0, keepdims=True),
+)  # fmt: skip
 
 
 def _either(name: str) -> Callable[..., Number]:
@@ -87,8 +78,7 @@ def _either(name: str) -> Callable[..., Number]:
     plain, traced = getattr(HOST_SCALARS, name), getattr(jnp, name)
 
     def function(*values: Number) -> Number:
-        result: Number = (plain if all(isinstance(v, bool) or is_number(v) for v in values) else traced)(*values)
-        return result
+        return (plain if all(isinstance(v, bool) or is_number(v) for v in values) else traced)(*values)
 
     return function
 
@@ -96,10 +86,14 @@ def _either(name: str) -> Callable[..., Number]:
 SCALARS = SimpleNamespace(**{name: _either(name) for name in vars(HOST_SCALARS)})
 
 
+def is_function(x: object) -> bool:
+    """Whether it is there to be called: a class, such as `jnp.bfloat16`, is there to be named."""
+    return callable(x) and not isinstance(x, type)
+
+
 def number(value: Number, dtype: str) -> Array:
     """A scalar in this dtype; a plain number goes there straight from float64."""
-    scalar: Array = np.dtype(dtype).type(value) if is_number(value) else jnp.asarray(value).astype(dtype)
-    return scalar
+    return np.dtype(dtype).type(value) if is_number(value) else jnp.asarray(value).astype(dtype)
 
 
 def wide(value: Number) -> Array:
@@ -126,9 +120,8 @@ def over(axis_name: AxisName, arrays: Sequence[Array] = ()) -> Ops:
         return tuple(n for n in names if not known or n in varies(x))
 
     def sum_(x: Array, axis: int | None) -> Array:
-        share: Array = OPS.sum(x, axis)
-        total: Array = jax.lax.psum(share, axes(x)) if axes(x) else share
-        return total
+        share = OPS.sum(x, axis)
+        return jax.lax.psum(share, axes(x)) if axes(x) else share
 
     def mean(x: Array, axis: int | None) -> Array:
         return sum_(x, axis) / max(1, x.size * math.prod(jax.lax.axis_size(n) for n in axes(x)))
@@ -139,5 +132,4 @@ def over(axis_name: AxisName, arrays: Sequence[Array] = ()) -> Ops:
 def varies(x: Array) -> frozenset[str]:
     """The mapped axes along which an array is known to differ; JAX has renamed where it says so."""
     aval = jax.typeof(x)
-    axes: frozenset[str] = getattr(getattr(aval, "mat", aval), "varying", getattr(aval, "vma", frozenset()))
-    return axes
+    return getattr(getattr(aval, "mat", aval), "varying", getattr(aval, "vma", frozenset()))

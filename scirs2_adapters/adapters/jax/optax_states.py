@@ -44,52 +44,53 @@ class Chain:
     bare: bool = False
 
 
-def _counted(make: str, **memory: Any) -> Any:
-    """The state of an RMSprop of optax's that corrects its means; its class has no public name."""
-    return _class(make)(**memory)
+def _unnamed(make: str, argument: str, given: object, **memory: Any) -> Any:
+    """A state of optax's whose class has no public name: of what `make` makes with this argument."""
+    return _class(make, argument, given)(**memory)
 
 
 @functools.cache
-def _class(make: str) -> type:
-    return type(jax.eval_shape(getattr(optax, make)(bias_correction=True).init, ()))
+def _class(make: str, argument: str, given: object) -> type:
+    return type(jax.eval_shape(getattr(optax, make)(**{argument: given}).init, ()))
 
 
-_MOMENTS = {"count": "count", "mu": "exp_avg", "nu": "exp_avg_sq"}
+def _corrected(make: str, fields: Mapping[str, str]) -> Place:
+    """The place of an RMSprop of optax's that corrects its means."""
+    return Place(functools.partial(_unnamed, make, "bias_correction", True), fields, "bias_correction")
+
+
+_COUNT = {"count": "count"}
+_decays = functools.partial(_unnamed, "add_decayed_weights", "weight_decay", lambda count: 0.0 * count)
+#: The argument that a word of a chain stands for, and the place that counts for its schedule.
+COUNTERS = {
+    "decay": ("weight_decay", Place(_decays, _COUNT)),
+    "rate": ("learning_rate", Place(optax.ScaleByScheduleState, _COUNT)),
+}
+_MOMENTS = _COUNT | {"mu": "exp_avg", "nu": "exp_avg_sq"}
 _ADAM = (
     Place(optax.ScaleByAdamState, _MOMENTS),
     Place(optax.ScaleByAmsgradState, _MOMENTS | {"nu_max": "max_exp_avg_sq"}),
 )
 _RPROP = (Place(optax.ScaleByRpropState, {"step_sizes": "step_size", "prev_updates": "prev"}),)
+_SQUARES = {"nu": "square_avg"}
+_CENTERED = _SQUARES | {"mu": "grad_avg"}
 _RMS = (
-    Place(optax.ScaleByRmsState, {"nu": "square_avg"}),
-    Place(optax.ScaleByRStdDevState, {"mu": "grad_avg", "nu": "square_avg"}),
-    Place(functools.partial(_counted, "scale_by_rms"), {"count": "count", "nu": "square_avg"}, "bias_correction"),
-    Place(
-        functools.partial(_counted, "scale_by_stddev"),
-        {"count": "count", "mu": "grad_avg", "nu": "square_avg"},
-        "bias_correction",
-    ),
+    Place(optax.ScaleByRmsState, _SQUARES),
+    Place(optax.ScaleByRStdDevState, _CENTERED),
+    _corrected("scale_by_rms", _COUNT | _SQUARES),
+    _corrected("scale_by_stddev", _COUNT | _CENTERED),
 )
-_PRODIGY = {
-    "exp_avg": "exp_avg",
-    "exp_avg_sq": "exp_avg_sq",
-    "grad_sum": "s",
-    "params0": "p0",
-    "estim_lr": "d",
-    "numerator_weighted": "d_numerator",
-    "count": "count",
-}
+_PRODIGY = Place(contrib.ProdigyState, {
+    "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq", "grad_sum": "s", "params0": "p0", "estim_lr": "d",
+    "numerator_weighted": "d_numerator", "count": "count",
+})  # fmt: skip
 EMPTY = Place(optax.EmptyState)
-_FACTORED = {"count": "count", "v_row": "row_var", "v_col": "col_var", "v": "variance"}
+_FACTORED = _COUNT | {"v_row": "row_var", "v_col": "col_var", "v": "variance"}
 _ADAFACTOR = (
-    (Place(optax.FactoredState, _FACTORED, sparse=True),),
-    (Place(optax.EmptyState, present_if="clips"),),
-    "rate?",
-    (Place(optax.EmptyState, present_if="scale_parameter"),),
-    (Place(optax.EmaState, {"count": "count", "ema": "exp_avg"}),),
-    "decay?",
-    (EMPTY,),
-)
+    (Place(optax.FactoredState, _FACTORED, sparse=True),), (Place(optax.EmptyState, present_if="clips"),), "rate?",
+    (Place(optax.EmptyState, present_if="scale_parameter"),), (Place(optax.EmaState, _COUNT | {"ema": "exp_avg"}),),
+    "decay?", (EMPTY,),
+)  # fmt: skip
 
 
 def _trace(slot: str) -> tuple[Place, ...]:
@@ -104,9 +105,7 @@ CHAINS = {
     "adamw": Chain((_ADAM, "decay", "rate")),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
     "nadam": Chain((_ADAM[:1], "rate")),
-    "prodigy": Chain(
-        ((Place(contrib.ProdigyState, _PRODIGY),),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True
-    ),
+    "prodigy": Chain(((_PRODIGY,),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True),
     "radam": Chain((_ADAM[:1], "rate")),
     "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),
     "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),

@@ -22,10 +22,14 @@ import optax
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 
-from .argument_names import EMPTY, Place, chain_of
 from .ops import Array, Path, Tree
+from .optax_states import COUNTERS, EMPTY, Place, chain_of
 
 COUNT = "count"
+#: The dtype of a slot of a parameter of this dtype.
+DtypeOf = Callable[[Slot, np.dtype], np.dtype | str]
+#: The leaf that a rule sees, from a parameter and its path.
+LeafOf = Callable[[Path, Tree], Leaf]
 
 
 class RuleState(NamedTuple):
@@ -110,9 +114,8 @@ class Layout:
             return Memory((state.count,), dict(state.slots), dict(state.model))
         members = (state,) if self.bare else state
         if not isinstance(members, tuple) or len(members) != len(self.places):
-            raise ValueError(
-                f"The state must have {len(self.places)} members, as `init` makes it. Received: {type(state).__name__}."
-            )
+            needed = f"The state must have {len(self.places)} members, as `init` makes it"
+            raise ValueError(f"{needed}. Received: {type(state).__name__}.")
         counts, arrays = [], {}
         for i, (place, member) in enumerate(zip(self.places, members, strict=True)):
             inner = member.inner_state if i == self.masked else member
@@ -140,29 +143,16 @@ def layout(rule: Rule, given: Mapping[str, object], scheduled: frozenset[str], m
             asked = tuple(p for p in place if not p.present_if or getattr(rule, p.present_if))
             places += _largest(asked, {*slots, *model})
             continue
-        argument, counter = _WORDS[place.removesuffix("?")]
+        argument, counter = COUNTERS[place.removesuffix("?")]
         if place.endswith("?") and argument not in given:
             continue
         masked_place = len(places) if masked and argument == "weight_decay" else masked_place
-        places.append(Place(counter(), {COUNT: COUNT}) if argument in scheduled else EMPTY)
+        places.append(counter if argument in scheduled else EMPTY)
     held = {s.removeprefix("-") for p in places for s in p.fields.values()} | set(chain.alias)
     if not {*slots, *model, *[COUNT for _ in scheduled]} <= held:
         return Layout(slots, model)
     slots += tuple(s for p in places if p.sparse for s in p.fields.values() if s not in (*slots, COUNT))
     return Layout(slots, model, tuple(places), masked_place, tuple(chain.alias.items()), chain.bare)
-
-
-@functools.cache
-def _decay_schedule() -> type:
-    """The class in which optax counts for a schedule of weight decay; it has no public name."""
-    return type(jax.eval_shape(optax.add_decayed_weights(lambda count: 0.0 * count).init, ()))
-
-
-#: The argument that a word of a chain stands for, and the class that counts for its schedule.
-_WORDS: dict[str, tuple[str, Callable[[], type]]] = {
-    "decay": ("weight_decay", _decay_schedule),
-    "rate": ("learning_rate", lambda: optax.ScaleByScheduleState),
-}
 
 
 def _largest(alternatives: tuple[Place, ...], known: set[str]) -> list[Place]:
@@ -172,13 +162,7 @@ def _largest(alternatives: tuple[Place, ...], known: set[str]) -> list[Place]:
     return [max(fit, key=lambda p: len(p.fields))] if fit else []
 
 
-def initial(
-    place: Layout,
-    rule: Rule,
-    params: Tree,
-    dtype_of: Callable[[Slot, np.dtype], np.dtype | str],
-    leaf_of: Callable[[Path, Tree], Leaf],
-) -> Tree:
+def initial(layout: Layout, rule: Rule, params: Tree, dtype_of: DtypeOf, leaf_of: LeafOf) -> Tree:
     """The state before the first step."""
     known = possible_slots(rule)
 
@@ -188,16 +172,16 @@ def initial(
         routed = rule.route(leaf)
         slot = next((s for s in routed.slots(leaf) if s.name == name), None)
         if slot is None:
-            return jnp.zeros((1,), dtype) if name in place.sparse else optax.MaskedNode()
+            return jnp.zeros((1,), dtype) if name in layout.sparse else optax.MaskedNode()
         array = _first(slot, slot.initial_value(routed), p, dtype_of(slot, dtype))
-        return stored(slot, array) if name in place.sparse else array
+        return stored(slot, array) if name in layout.sparse else array
 
     tree_map = jax.tree_util.tree_map_with_path
-    slots = {name: tree_map(functools.partial(first, name), params) for name in place.slots}
-    model = {n: jnp.asarray(known[n].initial_value(rule), float) for n in place.model}
-    counters = sum(s == COUNT for p in place.places for s in p.fields.values()) if place.places else 1
+    slots = {name: tree_map(functools.partial(first, name), params) for name in layout.slots}
+    model = {n: jnp.asarray(known[n].initial_value(rule), float) for n in layout.model}
+    counters = sum(s == COUNT for place in layout.places for s in place.fields.values()) if layout.places else 1
     counts = tuple(jnp.zeros((), jnp.int32) for _ in range(counters))
-    return place.build(Memory(counts, slots, model))
+    return layout.build(Memory(counts, slots, model))
 
 
 def stored(slot: Slot, x: Array) -> Array:

@@ -39,8 +39,8 @@ TORCH = ArgumentNames(
     },
 )
 
-#: Fields by key of a group, each with its position in the tuple that stands under the key, or None.
-Places = Mapping[str, list[tuple[str, int | None]]]
+#: For each key of a group its field, or the fields of the tuple that stands there.
+Places = Mapping[str, str | tuple[str, ...]]
 #: What torch's classes take besides hyperparameters, and ours take all of.
 FLAGS: dict[str, Value] = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
 #: What ours take besides.
@@ -63,16 +63,6 @@ CONSTANTS: dict[str, dict[str, Value]] = {
 
 #: Those whose `step` is a Python integer in torch's state dicts, and not a tensor.
 WHOLE_STEPS = ("SparseAdam",)
-
-#: What torch's constructor refuses and the formula does not: a test of the hyperparameters, the argument at fault, the
-#: requirement.
-REFUSED: dict[str, tuple[Callable[[Values], bool], str, str]] = {
-    "SGD": (
-        lambda hyper: hyper["nesterov"] and (hyper["momentum"] == 0 or hyper["dampening"] != 0),
-        "nesterov",
-        "must be False where momentum is 0 or dampening is not",
-    ),
-}
 
 #: torch's sentences by argument; those of one optimizer stand under its name.
 SENTENCES: dict[str, str] = {
@@ -112,24 +102,24 @@ def native_class(rule: type[Rule]) -> type[torch.optim.Optimizer]:
 def constructor_signature(rule: type[Rule]) -> inspect.Signature:
     """The constructor of the class."""
     params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="ParamsT")
-    order = _positional(rule) or ["base", *TORCH.parameters(rule.fields)]
+    native = [p.name for p in native_parameters(rule) if p.kind is p.POSITIONAL_OR_KEYWORD]
+    order = native or ["base", *TORCH.parameters(rule.fields)]
+    base = getattr(rule, "default_base", None)
     return signature(
-        rule.fields_with(),
-        TORCH,
-        order=["params", *order],
-        options={**FLAGS, **OURS},
-        first={"params": params},
-        base=getattr(rule, "default_base", None),
+        rule.fields_with(), TORCH, order=["params", *order], options=_options(rule), first={"params": params}, base=base
     )
 
 
-def _positional(rule: type[Rule]) -> list[str]:
-    """What torch's own class takes by position after `params`, in order."""
+def _options(rule: type[Rule]) -> dict[str, Value]:
+    """What the class takes besides hyperparameters, with defaults; a search takes nothing else."""
+    return {} if rule.needs_closure and not hasattr(rule, "default_base") else {**FLAGS, **OURS}
+
+
+def native_parameters(rule: type[Rule]) -> list[inspect.Parameter]:
+    """What torch's own class of this name takes after `params`; nothing where torch has none."""
     native = native_class(rule)
-    if native is torch.optim.Optimizer:
-        return []
-    parameters = list(inspect.signature(native.__init__).parameters.values())[2:]
-    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    is_base = native is torch.optim.Optimizer
+    return [] if is_base else list(inspect.signature(native.__init__).parameters.values())[2:]
 
 
 def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], keywords: Values) -> dict[str, Value]:
@@ -137,17 +127,14 @@ def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], ke
     arguments = merge_arguments(call, known, args, keywords, ("params",), NONE_IS_DEFAULT)
     for word, value in arguments.items():
         if type(value) not in PLAIN:
-            parameter = known.parameters.get(word)
-            arguments[word] = plain(value, parameter and parameter.default)
+            arguments[word] = plain(value, getattr(known.parameters.get(word), "default", None))
     return arguments
 
 
 def _places(rule: type[Rule], base: str | type | None) -> Places:
-    """For each key of a group the fields that it holds, and where in its tuple."""
-    fields_by_key: dict[str, list[tuple[str, int | None]]] = {}
-    for field, key, place in TORCH.places(rule.fields_with(base)):
-        fields_by_key.setdefault(key, []).append((field, place))
-    return fields_by_key
+    """The fields that each key of a group holds."""
+    named = TORCH.places(rule.fields_with(base))
+    return {key: field if place is None else TORCH.tuples[key] for field, key, place in named}
 
 
 def _spelled_fields(rule: type[Rule], base: str | type | None) -> dict[str, str]:
@@ -166,17 +153,22 @@ def group_values(rule: Rule) -> dict[str, Value]:
     base = getattr(rule, "base", None)
     values: dict[str, Value] = {} if base is None else {"base": base.name}
     for key, fields in places(type(rule), base and type(base)).items():
-        if fields[0][1] is None:
-            values[key] = getattr(rule, fields[0][0])
+        if isinstance(fields, str):
+            values[key] = getattr(rule, fields)
         else:
-            values[key] = tuple([getattr(rule, name) for name in TORCH.tuples[key]])
+            values[key] = tuple([getattr(rule, name) for name in fields])
     return values
 
 
 def build(rule: type[Rule], arguments: Values, match: str | None) -> Rule:
     """The rule of these arguments, or the error in our words and torch's."""
     name = rule.__name__
-    _check_single(name, arguments)
+    for word, value in tensors(arguments):
+        if value.numel() != 1:
+            raise ArgumentValueError(
+                f"`{name}({word}=...)` must have 1 element. Received: a tensor of shape {tuple(value.shape)}. "
+                f"Tensor {word} must be 1-element"
+            )
     base = arguments.get("base")
     base = type(base) if isinstance(base, Rule) else base
     with both_words(name, arguments):
@@ -184,8 +176,7 @@ def build(rule: type[Rule], arguments: Values, match: str | None) -> Rule:
             hyper = _hyperparameters(places(rule, base), arguments)
             if hyper is not None:
                 return rule.build(hyper, match=match, spell=_spelled(rule, base).__getitem__, call=name)
-        search = rule.needs_closure and not hasattr(rule, "default_base")  # which takes its hyperparameters alone
-        return TORCH.rule(rule, arguments, match=match, call=name, also=() if search else (*FLAGS, *OURS))
+        return TORCH.rule(rule, arguments, match=match, call=name, also=_options(rule))
 
 
 def _hyperparameters(fields_by_key: Places, arguments: Values) -> dict[str, Value] | None:
@@ -193,41 +184,33 @@ def _hyperparameters(fields_by_key: Places, arguments: Values) -> dict[str, Valu
     hyper: dict[str, Value] = {}
     for key, value in arguments.items():
         fields = fields_by_key.get(key)
-        if fields is None:
-            if key != "base":
-                return None
+        if isinstance(fields, str):
+            hyper[fields] = value
+        elif fields and type(value) is tuple and len(value) == len(fields):
+            hyper.update(zip(fields, value, strict=True))
+        elif key == "base":
             hyper[key] = value
-        elif fields[0][1] is None:
-            hyper[fields[0][0]] = value
-        elif type(value) is tuple and len(value) == len(fields):
-            hyper.update(zip(TORCH.tuples[key], value, strict=True))
         else:
             return None
     return hyper
 
 
-def _check_single(call: str, arguments: Values) -> None:
-    """Refuse a tensor of several numbers where torch refuses it in these words."""
+def tensors(arguments: Values) -> list[tuple[str, torch.Tensor]]:
+    """Those of `lr` and the two `betas` that are tensors, each as torch names it."""
     betas = arguments.get("betas")
     numbers = [("lr", arguments.get("lr"))]
     if isinstance(betas, (tuple, list)) and len(betas) == 2:
         numbers += [("betas[0]", betas[0]), ("betas[1]", betas[1])]
-    for word, value in numbers:
-        if isinstance(value, torch.Tensor) and value.numel() != 1:
-            raise ArgumentValueError(
-                f"`{call}({word}=...)` must have 1 element. Received: a tensor of shape {tuple(value.shape)}. "
-                f"Tensor {word} must be 1-element"
-            )
+    return [(word, value) for word, value in numbers if isinstance(value, torch.Tensor)]
 
 
 def refuse(rule: Rule) -> None:
-    """What torch refuses of the arguments together; a group may have it all the same, as in torch."""
-    name = type(rule).__name__
-    if name in REFUSED:
-        refused, argument, requirement = REFUSED[name]
-        with both_words(name):
-            if refused(vars(rule)):
-                raise bad_value(name, argument, requirement, getattr(rule, argument))
+    """What torch's constructor refuses and the formula does not; a group may have it all the same, as in torch."""
+    hyper = vars(rule)
+    if type(rule).__name__ == "SGD" and hyper["nesterov"] and (hyper["momentum"] == 0 or hyper["dampening"] != 0):
+        with both_words("SGD"):
+            worded = "must be False where momentum is 0 or dampening is not"
+            raise bad_value("SGD", "nesterov", worded, hyper["nesterov"])
 
 
 @contextlib.contextmanager
@@ -262,11 +245,8 @@ def plain(value: Value, like: object = None) -> Value:
 
 def plain_group(group: Values, likes: Values) -> dict[str, Value]:
     """A group with such values; `likes` are those of a group that is known to be right."""
-    values = dict(group)
-    for key, value in group.items():
-        if type(value) not in PLAIN and key not in LISTS:
-            values[key] = plain(value, likes.get(key))
-    return values
+    kept = {key for key, value in group.items() if key in LISTS or type(value) in PLAIN}
+    return {key: value if key in kept else plain(value, likes.get(key)) for key, value in group.items()}
 
 
 def readable(value: torch.Tensor) -> bool:

@@ -65,10 +65,6 @@ OPS = Ops(
     square=lambda x: _sum(x * x, -1),
 )
 
+_FUNCTIONS = {k: _either(getattr(HOST_SCALARS, k), getattr(torch, k)) for k in ("sqrt", "exp", "log", "expm1")}
 #: The `xp` of `coefficients` where values may be tensors.
-SCALARS = SimpleNamespace(
-    **{k: _either(getattr(HOST_SCALARS, k), getattr(torch, k)) for k in ("sqrt", "exp", "log", "expm1")},
-    maximum=_either(max, torch.maximum),
-    minimum=_either(min, torch.minimum),
-    where=_where,
-)
+SCALARS = SimpleNamespace(**_FUNCTIONS, maximum=OPS.maximum, minimum=OPS.minimum, where=_where)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
@@ -20,7 +21,10 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.plan import ParamEntry, coefficient_rows, grouped, param_entry
 
-from ..ops import SCALARS, Array, AxisName, LeafArrays, Number, Row, number, real
+from ..ops import SCALARS, Array, Arrays, AxisName, LeafArrays, Leaves, Model, Number, Row, number, real
+
+#: The results of each group by name, and the new numbers of the model.
+Results = tuple[list[dict[str, list[Array]]], dict[str, Array]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,6 @@ class StepConfig:
     """
 
     rule: Rule
-    call: str
     emit: str
     kernel: str
     negative: frozenset[str]
@@ -86,69 +89,69 @@ class LeafGroup:
         return jnp.promote_types(self.dtypes["p"], self.dtypes["g"]).name if name == "delta" else self.dtypes[name]
 
 
-class Coefficients:
-    """The coefficients of a step: computed once for each rule that steps some leaf, with or without decay."""
-
-    def __init__(self, config: StepConfig, rule: Rule, t: Number, scale: Number | None) -> None:
-        self.config, self.rule, self.t, self.scale = config, rule, t, scale
-        self.routes: dict[tuple[bool, bool], tuple[Rule, Scalars]] = {}
-        self.of_leaf: list[Scalars] = []
-        self.keys: list[tuple[bool, bool]] = []
-
-    def entry(self, i: int, leaf: Leaf) -> ParamEntry:
-        """The entry of the next leaf; `group` is whether it decays."""
-        decays = self.config.decays[i] if self.config.decays else True
-        routed = self.rule.route(leaf)
-        key = decays, routed is self.rule
-        if key not in self.routes:
-            routed = routed if decays else routed.replace(weight_decay=0.0)
-            self.routes[key] = routed, {**routed.scalars(SCALARS, self.t), SCALE: self.scale}
-        routed, _ = self.routes[key]
-        self.keys.append(key)
-        self.of_leaf.append(routed.leaf_coefficients(leaf))
-        return param_entry(i, routed, leaf, group=int(decays), scaled=self.config.scaled, call=self.config.call)
-
-    def key(self, i: int) -> Hashable:
-        """Equal for leaves that have all coefficients in common."""
-        return (self.keys[i], *((n, _identity(value)) for n, value in self.of_leaf[i].items()))
-
-    def row(self, i: int, program: Program, dtype: str) -> Row:
-        """The coefficients of a leaf, rounded to the dtype of the arithmetic."""
-        scalars = {**self.routes[self.keys[i]][1], **self.of_leaf[i]}
-        return {n: number(scalars[n], dtype) for n in program.scalars}
+#: A group of leaves and its rows of coefficients, which may be traced.
+Part = tuple[LeafGroup, list[Row]]
 
 
-def gather(
-    config: StepConfig, rule: Rule, t: Number, leaves: Sequence[LeafArrays], scale: Number | None
-) -> list[tuple[LeafGroup, list[Row]]]:
-    """The leaves in groups, and the rows of coefficients of each group, which may be traced."""
-    coefficients = Coefficients(config, rule, t, scale)
-    entries = [coefficients.entry(i, config.leaf(i, arrays)) for i, arrays in enumerate(leaves)]
+class Operands(NamedTuple):
+    """What groups are stepped with: the arrays and the rows of coefficients of each, and the numbers of the model."""
+
+    arrays: Sequence[Arrays]
+    rows: Sequence[Sequence[Row]]
+    model: Model
+
+
+def gather(config: StepConfig, rule: Rule, t: Number, leaves: Leaves, scale: Number | None) -> list[Part]:
+    """The leaves in groups, each with its rows of coefficients."""
+    entries, coefficients, keys = _entries(config, rule, t, leaves, scale)
     dtypes = [{n: str(x.dtype) for n, x in arrays.items()} for arrays in leaves]
-    groups = []
+    parts = []
     for members in grouped(entries, lambda e: (e.program, *dtypes[e.index].items())).values():
-        first, places = members[0], [e.index for e in members]
-        compute = jnp.promote_types(first.leaf.dtype, jnp.float32).name
-        make = functools.partial(_row, coefficients, places, first.program, compute)
-        rows, index = coefficient_rows([coefficients.key(i) for i in places], make)
-        axes, shapes = mapped_axes(config, first.program), [e.leaf.shape for e in members]
-        group = LeafGroup(first.program, dtypes[first.index], compute, axes, places, shapes, index)
-        groups.append((group, rows))
-    return groups
+        program, places = members[0].program, [e.index for e in members]
+        compute = jnp.promote_types(members[0].leaf.dtype, jnp.float32).name
+        of_members = [coefficients[i] for i in places]
+        scalars, index = coefficient_rows([keys[i] for i in places], of_members.__getitem__)
+        axes, shapes = _mapped_axes(config, program), [e.leaf.shape for e in members]
+        group = LeafGroup(program, dtypes[places[0]], compute, axes, places, shapes, index)
+        parts.append((group, [_row(program, values, compute) for values in scalars]))
+    return parts
 
 
-def _row(coefficients: Coefficients, places: Sequence[int], program: Program, dtype: str, member: int) -> Row:
-    return coefficients.row(places[member], program, dtype)
+def _entries(
+    config: StepConfig, rule: Rule, t: Number, leaves: Leaves, scale: Number | None
+) -> tuple[Sequence[ParamEntry], Sequence[Scalars], Sequence[Hashable]]:
+    """The entry and the coefficients of each leaf, and a key that is equal for those with all coefficients in common.
+    What no leaf has of its own is computed once for each rule that steps some leaf, with or without decay.
+    """
+    routes: dict[tuple[bool, bool], tuple[Rule, Scalars]] = {}
+    entries, coefficients, keys = [], [], []
+    for i, arrays in enumerate(leaves):
+        leaf, decays = config.leaf(i, arrays), not config.decays or config.decays[i]
+        routed = rule.route(leaf)
+        route = decays, routed is rule
+        if route not in routes:
+            routed = routed if decays else routed.replace(weight_decay=0.0)
+            routes[route] = routed, {**routed.scalars(SCALARS, t), SCALE: scale}
+        routed, shared = routes[route]
+        own = routed.leaf_coefficients(leaf)
+        entries.append(param_entry(i, routed, leaf, scaled=config.scaled, call=config.rule.name))
+        coefficients.append({**shared, **own})
+        keys.append((route, *((n, _identity(value)) for n, value in own.items())))
+    return entries, coefficients, keys
 
 
-def mapped_axes(config: StepConfig, program: Program) -> AxisName:
+def _row(program: Program, scalars: Scalars, dtype: str) -> Row:
+    """The coefficients of a program, rounded to the dtype of the arithmetic."""
+    return {n: number(scalars[n], dtype) for n in program.scalars}
+
+
+def _mapped_axes(config: StepConfig, program: Program) -> AxisName:
     """The axes over which the sums of this program go; whole rows, columns and matrices cannot be put together so."""
     extents = {n.extent for n in program.nodes if n.reduces} - {Extent.TENSOR, Extent.MODEL}
     if config.axis_name is not None and extents:
-        raise bad_value(
-            config.call, "axis_name", "must be None for a rule of rows, columns or matrices", config.axis_name,
-            "Step such parameters under `jit` with a sharding, where XLA completes the sums.",
-        )  # fmt: skip
+        worded = "must be None for a rule of rows, columns or matrices"
+        way_out = "Step such parameters under `jit` with a sharding, where XLA completes the sums."
+        raise bad_value(config.rule.name, "axis_name", worded, config.axis_name, way_out)
     return config.axis_name if program.levels else None
 
 

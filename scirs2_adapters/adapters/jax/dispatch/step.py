@@ -1,107 +1,154 @@
 """One step as a function of arrays alone, compiled once for each kind of step.
 
 Checks, routes, groups and coefficients are all made while it is traced: JAX remembers the outcome by structure, shapes
-and dtypes, and a warm step makes none of them again.
+and dtypes, and a warm step makes none of them again. Memory is a list for each slot here, with an entry for each leaf
+that has a gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from scirs2_adapters.core.program.recorded import SCALE
-from scirs2_adapters.core.step.plan import choose_paths
+from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.program.recorded import SCALE, record
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Leaf, Slot
 
-from ..executors.primitive import bind
-from ..ops import Array, Arrays, LeafArrays, Number, Row, wide
-from ..state import Memory
-from .leaves import load, unload
-from .obstacles import kernel_obstacle
-from .plan import LeafGroup, StepConfig, gather
-from .report import lines, report_path, report_routes
+from ..executors import bind
+from ..ops import Array, Arrays, LeafArrays, Leaves, Model, Number, Tree, wide
+from ..state import Memory, dense, stored
+from .paths import choose
+from .plan import Operands, Part, StepConfig, gather, leaf_of
 
-#: Above this many bytes `update` alone is traced: XLA adds the change without writing it down, a kernel needs fresh
-#: memory for it, and memory fresh from the system costs more than the step.
-LARGEST_CHANGE = 1 << 18
-#: A group of leaves and its rows of coefficients.
-Part = tuple[LeafGroup, list[Row]]
+#: optax's own words, which callers may look for; it has no public name.
+NO_PARAMS = (
+    "You are using a transformation that requires the current value of parameters, "
+    "but you are not passing `params` when calling `update`."
+)
 
 
-def _advance(
-    config: StepConfig,
-    numbers: Mapping[str, Number],
-    grads: Sequence[Array],
-    params: Sequence[Array | None],
-    memory: Memory,
+class MissingParameterError(ValueError):
+    """A parameter that the step needs was not given: found while the step is traced."""
+
+
+def advance(
+    config: StepConfig, numbers: dict[str, Number], grads: list[Array], params: list[Array | None], memory: Memory
 ) -> tuple[list[Array | None], Memory]:
     """What the step emits for each leaf, and the new memory. A slot's entry is None where it has not changed."""
     traced = {n: wide(x) for n, x in numbers.items()}
     scale = traced.pop(SCALE, None)
     rule = config.rule.replace(**traced) if traced else config.rule
     t = memory.counts[0].astype(float) + 1 if memory.counts else 1.0
-    leaves = load(config, rule, grads, params, memory.slots)
+    leaves = _load(config, rule, grads, params, memory.slots)
     parts = gather(config, rule, t, leaves, scale)
-    kernels = _choose(config, parts, leaves, bool(memory.model))
-    report_routes(config, rule, leaves)
+    kernels = choose(config, rule, parts, leaves, bool(memory.model))
     results, model = _run(config, parts, kernels, leaves, memory.model)
-    slots = unload(config, results, leaves, memory.slots)
+    slots = _unload(config, results, leaves, memory.slots)
     return slots.pop(config.emit), Memory(tuple(map(optax.safe_increment, memory.counts)), slots, model)
 
 
-def _choose(config: StepConfig, parts: Sequence[Part], leaves: Sequence[LeafArrays], one_path: bool) -> list[bool]:
-    """For each group whether the kernel steps it, where it can in the program that comes of it."""
-    obstacles: list[str | None] = [None] * len(parts)
-    if config.kernel != "traced":
-        obstacles = [kernel_obstacle(group, rows, leaves) for group, rows in parts]
-    if one_path:  # numbers shared by all leaves
-        obstacles = [next(filter(None, obstacles), None)] * len(parts)
-    if config.kernel == "auto" and config.emit == "delta" and sum(x["g"].nbytes for x in leaves) > LARGEST_CHANGE:
-        obstacles = ["the change is large"] * len(parts)
-    for (group, _), obstacle in zip(parts, obstacles, strict=True):
-        report_path(config, group, obstacle)
-    return choose_paths(config.call, [config.kernel] * len(parts), obstacles, one_path)
-
-
 def _run(
-    config: StepConfig,
-    parts: Sequence[Part],
-    kernels: Sequence[bool],
-    leaves: Sequence[LeafArrays],
-    model: dict[str, Array],
+    config: StepConfig, parts: Sequence[Part], kernels: Sequence[bool], leaves: Leaves, model: Model
 ) -> tuple[list[dict[str, Array]], dict[str, Array]]:
     """The results of each leaf by name, and the model's numbers."""
     results: list[dict[str, Array]] = [{} for _ in leaves]
+    new = dict(model)
     for kernel in (True, False):
         chosen = [part for part, k in zip(parts, kernels, strict=True) if k is kernel]
         if not chosen:
             continue
         groups, rows = zip(*chosen, strict=True)
         arrays = [{n: [leaves[i][n] for i in g.members] for n in g.dtypes} for g in groups]
-        outputs, model = bind(config, groups, arrays, rows, model, kernel)
+        outputs, new = bind(config, groups, Operands(arrays, rows, new), kernel)
         for group, output in zip(groups, outputs, strict=True):
-            _scatter(group, output, results)
-    return results, model
-
-
-def _scatter(group: LeafGroup, output: Arrays, results: Sequence[dict[str, Array]]) -> None:
-    """Puts the results of a group in their places among all leaves."""
-    for n, values in output.items():
-        for i, x in zip(group.members, values, strict=True):
-            results[i][n] = x
+            for n, values in output.items():
+                for i, x in zip(group.members, values, strict=True):
+                    results[i][n] = x
+    return results, new
 
 
 #: Also where the user compiles nothing; inside the user's own `jit` it dissolves.
-compiled = jax.jit(_advance, static_argnums=0, inline=True)
+compiled = jax.jit(advance, static_argnums=0, inline=True)
 
 
-def advance(
-    config: StepConfig,
-    numbers: Mapping[str, Number],
-    grads: Sequence[Array],
-    params: Sequence[Array | None],
-    memory: Memory,
-) -> tuple[list[Array | None], Memory]:
-    """One step, as `_advance`; looked at anew where a report of it is wanted."""
-    return (compiled if lines() is None else _advance)(config, numbers, grads, params, memory)
+def _load(config: StepConfig, rule: Rule, grads: list[Array], params: list[Array | None], slots: Arrays) -> Leaves:
+    """The arrays of each leaf by name, checked; `rule` has the hyperparameters of this step."""
+    leaves, call = [], config.rule.name
+    for i, (g, p) in enumerate(zip(grads, params, strict=True)):
+        memory = {n: x[i] for n, x in slots.items()}
+        memory = {n: x for n, x in memory.items() if x is not None and not isinstance(x, optax.MaskedNode)}
+        g = as_array(call, "updates", g)
+        p = _absent_parameter(config, rule, i, g, memory) if p is None else as_array(call, "params", p)
+        check_pair(call, "updates", g, p)
+        in_sparse = _sparse_slots(config, i, p)
+        memory = {n: dense(in_sparse[n], x) if n in in_sparse else x for n, x in memory.items()}
+        absent = config.sparse - in_sparse.keys()
+        leaf = {"p": p, "g": g, **memory}
+        leaves.append({n: -x if n in config.negative else x for n, x in leaf.items() if n not in absent})
+    return leaves
+
+
+def _sparse_slots(config: StepConfig, i: int, p: Array) -> dict[str, Slot]:
+    """Of the slots that the state has in a sparse form, those of leaf `i`."""
+    if not config.sparse:
+        return {}
+    leaf = leaf_of(p, config.names[i] if config.names else "")
+    return {s.name: s for s in config.rule.route(leaf).slots(leaf) if s.name in config.sparse}
+
+
+def _unload(config: StepConfig, results: Leaves, leaves: Leaves, slots: Arrays) -> dict[str, list[Array | None]]:
+    """The results of all leaves by name, as a state has them; None where a leaf has no such result."""
+    columns: dict[str, list[Array | None]] = {n: [None] * len(leaves) for n in (config.emit, *slots)}
+    for i, (result, leaf) in enumerate(zip(results, leaves, strict=True)):
+        in_sparse = _sparse_slots(config, i, leaf["p"])
+        for n, x in result.items():
+            x = -x if n in config.negative else x
+            columns[n][i] = stored(in_sparse[n], x) if n in in_sparse else x
+    return columns
+
+
+def as_array(call: str, argument: str, x: Tree) -> Array:
+    """A floating array; Python's numbers become one."""
+    array: Array = x if hasattr(x, "shape") and hasattr(x, "dtype") else jnp.asarray(x)
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        raise bad_type(call, argument, "must be a floating or complex array", array)
+    return array
+
+
+def check_pair(call: str, argument: str, g: Array, p: Array) -> None:
+    """Refuse a gradient of another shape than its parameter, or a complex one of a real parameter."""
+    if g.shape != p.shape:
+        raise bad_value(call, argument, f"must have the parameter's shape {p.shape}", g)
+    if jnp.iscomplexobj(g) != jnp.iscomplexobj(p):
+        raise bad_value(call, argument, f"must be real or complex as the parameter, {p.dtype}", g)
+
+
+def _absent_parameter(config: StepConfig, rule: Rule, i: int, g: Array, memory: LeafArrays) -> Array:
+    """Zeros for a parameter that was not given and would only decay, in the dtype of its memory where that is wider
+    than the gradient's.
+    """
+    leaf = config.leaf(i, {"p": g})
+    if not _only_decayed(rule.route(leaf), leaf):
+        raise MissingParameterError(NO_PARAMS)
+    dtypes = [x.dtype for x in memory.values() if getattr(x, "shape", None) == g.shape]
+    return jnp.zeros_like(g, functools.reduce(jnp.promote_types, dtypes, g.dtype))
+
+
+def _only_decayed(rule: Rule, leaf: Leaf) -> bool:
+    """Whether nothing but a decay of 0 needs the parameter."""
+    if not is_number(rule.weight_decay) or rule.weight_decay:
+        return False
+    program = record(rule, leaf)
+    outputs = [i for name, i in program.outputs.items() if name != "p"]
+    for i in program.order(outputs):
+        node = program.nodes[i]
+        other = [program.nodes[a].name for a in node.args if program.nodes[a].name != "p"]
+        if len(other) < len(node.args) and (node.op != "mul" or other not in (["l2"], ["decay"])):
+            return False
+    return True

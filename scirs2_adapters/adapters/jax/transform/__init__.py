@@ -1,3 +1,3 @@
-"""optax transformations made from rules: `factory` makes them, `update` is their step, `fused` is update and apply in
-one pass.
+"""optax transformations made from rules: `factory` makes them of arguments, `update` is their step, `leaves` is what
+they are told of single leaves, `fused` is update and apply in one pass.
 """

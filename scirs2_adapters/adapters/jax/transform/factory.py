@@ -1,4 +1,4 @@
-"""optax transformations made from rules.
+"""optax transformations made from rules: the factories, and what becomes of their arguments.
 
 A factory keeps the numbers it is given, which may be traced, and builds nothing on a device; `inject_hyperparams`
 calls one inside every update. No `from __future__ import annotations`: wrappers read the annotation of a learning rate
@@ -8,42 +8,47 @@ as an object.
 import functools
 from collections.abc import Callable, Mapping
 
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from scirs2_adapters.core.document import document
-from scirs2_adapters.core.fields import Value
+from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.fields import Value, flag, is_narrow, is_number, is_traced
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.step.options import check_path
+from scirs2_adapters.core.step.options import StateDtype, check_path, check_state_dtype
 
-from ..argument_names import DTYPES, argument_names, given_by_name, of_matrices, signature
-from ..state import layout
-from .arguments import parse_hyperparameters, parse_options, state_dtypes
+from ..argument_names import DTYPES, OURS, argument_names, dtype_default, factory_signature, given_by_name, of_matrices
+from ..ops import AxisName, Number, is_function, real
+from ..state import Layout, layout, possible_slots
 from .fused import explain, step
-from .skipping import Skipping
-from .update import Update
+from .update import Hyperparameters, Options, Skipping, Update
 
 __all__ = ["explain", "factory", "step", "transformation"]
 #: Where users find what is made here.
 ADAPTER = __package__.rpartition(".")[0]
 
 
+class Given(np.ndarray):
+    """A number of the user's that counts as traced: where it is 0 there is memory all the same, since the tree of the
+    state must not follow from values.
+    """
+
+
 def transformation(cls: type[Rule], arguments: Mapping[str, Value]) -> optax.GradientTransformationExtraArgs:
     """The transformation of a rule with these arguments, by optax's names."""
     call, rest = cls.name, dict(arguments)
     fields, names = cls.fields_with(rest.get("base")), argument_names(cls)
-    options = parse_options(cls, rest)
-    hyper = parse_hyperparameters(cls, rest)
+    options = _parse_options(cls, rest)
+    hyper = _parse_hyperparameters(cls, rest)
     build = functools.partial(cls.build, match=options.match, spell=lambda n: names.spell(n, fields), call=call)
-    rule = build(hyper.base | hyper.plain)
+    rule = build(hyper.plain)
     check_path(call, options.kernel)
-    actual = build(hyper.base | hyper.plain | hyper.traced) if hyper.traced else rule
-    place = layout(actual, hyper.named(), frozenset(hyper.schedules), options.mask is not None)
-    dtypes = state_dtypes(actual, options, place)
-    update = Update(
-        rule, hyper.traced, hyper.schedules, place, options.mask, options.kernel, dtypes, call, options.axis_name,
-        options.dimensions,
-    )  # fmt: skip
+    actual = build(hyper.plain | hyper.traced) if hyper.traced else rule
+    given = hyper.plain | hyper.traced | hyper.schedules
+    place = layout(actual, given, frozenset(hyper.schedules), options.mask is not None)
+    update = Update(rule, hyper, place, options, _state_dtypes(actual, options, place))
     stepping = Skipping(update) if options.skip_nonfinite else update
     return optax.GradientTransformationExtraArgs(stepping.init, stepping)
 
@@ -52,10 +57,10 @@ def transformation(cls: type[Rule], arguments: Mapping[str, Value]) -> optax.Gra
 def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """The factory of an optimizer, with optax's argument names."""
     cls = get(name)
-    known, names, fields = signature(cls), argument_names(cls), cls.fields_with()
+    known, names, fields = factory_signature(cls), argument_names(cls), cls.fields_with()
 
     def make(*args: Value, **keywords: Value) -> optax.GradientTransformationExtraArgs:
-        accepted = signature(cls, keywords["base"]) if keywords.get("base") is not None else known
+        accepted = factory_signature(cls, keywords["base"]) if keywords.get("base") is not None else known
         return transformation(cls, given_by_name(cls.name, accepted, args, keywords))
 
     make.__name__ = make.__qualname__ = cls.name
@@ -76,3 +81,91 @@ def _example(name: str) -> list[str]:
         f'>>> tx, params = {name}(), {{"w": jnp.ones(3)}}',
         '>>> params, state = step(tx, {"w": jnp.ones(3)}, tx.init(params), params)',
     ]
+
+
+def _parse_options(cls: type[Rule], arguments: dict[str, Value]) -> Options:
+    """Takes the options out of the arguments."""
+    call, names = cls.name, argument_names(cls).names
+    given = {k: arguments.pop(names.get(k, k), default) for k, default in {**OURS, "dimensions": None}.items()}
+    given["skip_nonfinite"] = bool(flag(False, "").check(call, "skip_nonfinite", given["skip_nonfinite"]))
+    given["axis_name"] = _axis_name(call, given["axis_name"])
+    default = dtype_default(cls, given["match"]) if given["state_dtype"] is None else None
+    return Options(**given, first_moments=arguments.pop(DTYPES.get(call, ("",))[0], default))
+
+
+def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hyperparameters:
+    """Sorts the other arguments, by optax's names, and spells them in the core's."""
+    call, names = cls.name, argument_names(cls)
+    plain: dict[str, Value] = {"base": arguments.pop("base")} if "base" in arguments else {}
+    fields = cls.fields_with(plain.get("base"))
+    scheduled = {names.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
+    functions = [k for k, value in arguments.items() if k in scheduled and is_function(value)]
+    schedules = {scheduled[k]: arguments.pop(k) for k in functions}
+    # `inject_hyperparams` rounds what it is given to 16-bit parameters' dtype: b2 is 1 then, and the step NaN.
+    for argument, value in arguments.items():
+        if is_traced(value) and is_narrow(value):
+            worded = "must be a number of 32 bits or more, for 0.999 in bfloat16 is 1"
+            way_out = "Use `optax.inject_hyperparams(..., hyperparam_dtype=jnp.float32)`."
+            raise bad_type(call, argument, worded, value, way_out)
+    traced: dict[str, Number | np.ndarray] = {}
+    for k, value in names.to_core(arguments, fields, call).items():
+        if is_traced(value):
+            traced[k] = value
+        elif fields[k].structural and is_number(value) and value == 0:
+            traced[k] = np.asarray(value).view(Given)
+        else:
+            plain[k] = tuple(value) if isinstance(value, list) else value
+    return Hyperparameters(schedules, traced, plain)
+
+
+def _state_dtypes(rule: Rule, options: Options, layout: Layout) -> StateDtype:
+    """The dtypes of memory, where users of JAX write dtypes and optax's names of slots, checked."""
+    named = _named(options.state_dtype, layout)
+    known = possible_slots(rule).values()
+    check_state_dtype(rule.name, named, list(known))
+    argument, *moments = DTYPES.get(rule.name, ("",))
+    if options.first_moments is None:
+        return named
+    dtype = _floating(rule.name, argument, options.first_moments)
+    of_rest = {s.name: named for s in known if s.initial is None} if isinstance(named, str) else named or {}
+    return {**of_rest, **dict.fromkeys(moments, dtype)}
+
+
+def _named(state_dtype: Value, layout: Layout) -> Value:
+    """The dtypes by name, under the core's names of slots."""
+    if not isinstance(state_dtype, Mapping):
+        return _name(state_dtype)
+    slots = {f: s.removeprefix("-") for p in layout.places for f, s in p.fields.items()}
+    return {n if n in layout.slots else slots.get(n, n): _name(dtype) for n, dtype in state_dtype.items()}
+
+
+def _axis_name(call: str, axis_name: object) -> AxisName:
+    """The names of the mapped axes over which a rule's sums go."""
+    names = tuple(axis_name) if isinstance(axis_name, list) else axis_name
+    if names is None or isinstance(names, str) or (isinstance(names, tuple) and all(isinstance(n, str) for n in names)):
+        return names
+    raise bad_type(call, "axis_name", "must be None, the name of an axis, or a tuple of names", axis_name)
+
+
+def _dtype(dtype: Value) -> np.dtype | None:
+    """A dtype, or None where it is none; of an array its own, for `inject_hyperparams` calls what can be called,
+    `jnp.bfloat16` with the rest.
+    """
+    try:
+        return jnp.dtype(dtype.dtype if is_traced(dtype) else dtype)
+    except TypeError:
+        return None
+
+
+def _name(dtype: Value) -> Value:
+    """The name of a dtype; what is none stays what it is."""
+    known = None if dtype is None or isinstance(dtype, str) else _dtype(dtype)
+    return dtype if known is None else known.name
+
+
+def _floating(call: str, argument: str, value: object) -> str:
+    """The name of a floating dtype, given as JAX takes dtypes; of a complex one that of its parts."""
+    dtype = _dtype(value)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        raise bad_type(call, argument, "must be None or a floating dtype", value)
+    return real(dtype)

@@ -7,27 +7,26 @@ the members of a chain in the closure of its update; where that is not as known,
 
 from __future__ import annotations
 
+import functools
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ..dispatch.report import reported
+from ..dispatch.paths import reported
 from ..ops import Number, Tree
-from .skipping import Skipping
-from .update import Update
+from .update import Skipping, Update, scaled
 
 #: Our transformations.
 Own = Update | Skipping
 #: The update function of a transformation, or an object that is called as one.
 UpdateFn = Callable[..., object]
 
-#: The factor by which a member of a chain multiplies all gradients, from its own argument and the gradients.
-Factor = Callable[[Number, Tree], Number]
-#: A factor with the argument of the member that has it.
-BoundFactor = tuple[Factor, Number]
+#: The factor by which a member of a chain multiplies all gradients, which it may look at.
+Factor = Callable[[Tree], Number]
 
 
 def _clip(limit: Number, grads: Tree) -> Number:
@@ -36,9 +35,9 @@ def _clip(limit: Number, grads: Tree) -> Number:
 
 
 #: The updates that only scale, by the function that makes them: the name of its argument, and the factor.
-FACTORS: dict[str, tuple[str | None, Factor]] = {
+FACTORS: dict[str, tuple[str, Callable[[Number, Tree], Number]]] = {
     "clip_by_global_norm": ("max_norm", _clip),
-    "identity": (None, lambda argument, grads: 1.0),
+    "identity": ("", lambda argument, grads: 1.0),
     "scale": ("step_size", lambda argument, grads: argument),
 }
 
@@ -55,49 +54,42 @@ def step(
     inside = _seen_through(tx.update, state)
     if inside is not None:
         factors, ours, inner_state, outer_state = inside
-        params, inner_state = ours.step(grads, inner_state, params, _scale(factors, grads))
+        scale: Number | None = None
+        for make in factors:  # each sees the gradients as those before it leave them
+            factor = make(scaled(grads, scale))
+            scale = factor if scale is None else scale * factor
+        params, inner_state = ours.step(grads, inner_state, params, scale)
         return params, outer_state(inner_state)
     updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra)
     return optax.apply_updates(params, updates), state
 
 
-def _scale(factors: Sequence[BoundFactor], grads: Tree) -> Number | None:
-    """The product of the factors. Each sees gradients as those before it leave them."""
-    scale: Number | None = None
-    for make, argument in factors:
-        seen = grads if scale is None else jax.tree.map(lambda g, s=scale: (g * s).astype(g.dtype), grads)
-        factor = make(argument, seen)
-        scale = factor if scale is None else scale * factor
-    return scale
-
-
-def _seen_through(update: UpdateFn, state: Tree) -> tuple[list[BoundFactor], Own, Tree, Callable[[Tree], Tree]] | None:
+def _seen_through(update: UpdateFn, state: Tree) -> tuple[list[Factor], Own, Tree, Callable[[Tree], Tree]] | None:
     """What scales the gradients, the one of ours behind it, its state, and how that makes the whole state; or None."""
     if isinstance(update, Own):
         return [], update, state, lambda inner: inner
     members = _members(update)
     if members is None or not isinstance(state, tuple) or len(state) != len(members):
         return None
-    *before, last = members
-    factors, behind = list(map(_factors, before)), _seen_through(last, state[-1])
-    if behind is None or None in factors:
+    before, behind = _links(members[:-1]), _seen_through(members[-1], state[-1])
+    factors = [factor for factor in map(_factor, before) if factor is not None]
+    if behind is None or len(factors) < len(before):
         return None
     more, ours, inner_state, outer_state = behind
-    scales = [pair for pairs in factors for pair in pairs or ()]
-    return [*scales, *more], ours, inner_state, lambda new: (*state[:-1], outer_state(new))
+    return [*factors, *more], ours, inner_state, lambda new: (*state[:-1], outer_state(new))
 
 
-def _factors(update: UpdateFn) -> list[BoundFactor] | None:
-    """How a member scales gradients, if that is all it does; a chain does if each of its members does."""
-    members = _members(update)
-    if members is not None:
-        factors = list(map(_factors, members))
-        return None if None in factors else [pair for pairs in factors for pair in pairs or ()]
-    name, make = FACTORS.get(_maker(update) or "", ("", None))
-    closure = _closure(update)
-    if make is None or (name is not None and name not in closure):
-        return None
-    return [(make, 1.0 if name is None else closure[name])]
+def _links(updates: Sequence[UpdateFn]) -> list[UpdateFn]:
+    """These updates in order, those of a chain in its place."""
+    chains = [_links(members) if (members := _members(update)) else [update] for update in updates]
+    return list(itertools.chain.from_iterable(chains))
+
+
+def _factor(update: UpdateFn) -> Factor | None:
+    """How a member scales gradients, if that is all it does."""
+    argument, make = FACTORS.get(_maker(update) or "", ("", None))
+    closure = {"": 1.0, **_closure(update)}
+    return None if make is None or argument not in closure else functools.partial(make, closure[argument])
 
 
 def _members(update: UpdateFn) -> list[UpdateFn] | None:
@@ -111,8 +103,7 @@ def _members(update: UpdateFn) -> list[UpdateFn] | None:
 def _plain(update: UpdateFn) -> UpdateFn:
     """What optax has wrapped so that it takes extra arguments."""
     inner = _closure(update).get("tx") if _maker(update) == "with_extra_args_support" else None
-    plain: UpdateFn = update if inner is None else getattr(inner, "update", update)
-    return plain
+    return update if inner is None else getattr(inner, "update", update)
 
 
 def _maker(update: UpdateFn) -> str | None:

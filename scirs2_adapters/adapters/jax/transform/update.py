@@ -1,177 +1,171 @@
-"""One transformation made from a rule: its `init`, and its step as a change to be added or in one pass over memory."""
+"""One transformation made from a rule: its `init`, and its step as a change to be added or in one pass over memory.
+
+With `skip_nonfinite=True` a step with a gradient that is not finite changes nothing but the counts of such steps. The
+state is optax's own `ApplyIfFiniteState` around the usual one, so that checkpoints of `optax.apply_if_finite` and ours
+interchange; other than that it never gives in. One branch steps, the other gives back what it got: in a program of one
+CPU device both work in the memory of parameters and state, and a finite step costs one more look at the gradients.
+"""
 
 from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from scirs2_adapters.core import routing
-from scirs2_adapters.core.errors import bad_type, bad_value
-from scirs2_adapters.core.fields import is_number, is_traced
-from scirs2_adapters.core.matrix import Matrix
+from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.fields import Value, is_number, is_traced
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import StateDtype, slot_dtype
 
 from ..argument_names import argument_names
-from ..dispatch.leaves import NO_PARAMS, MissingParameterError, as_array, check_pair
+from ..dispatch.paths import report_lines
 from ..dispatch.plan import StepConfig, leaf_of, step_config
-from ..dispatch.step import advance
-from ..ops import AxisName, Number, Path, Schedule, Tree, real
-from ..state import Layout, Memory, initial
-from .dimensions import matrices
-from .trees import GradientTree, spread, with_paths
+from ..dispatch.step import NO_PARAMS, MissingParameterError, advance, as_array, check_pair, compiled
+from ..ops import AxisName, Number, Path, Schedule, Tree, real, varies
+from ..state import Layout, Memory, exportable, initial
+from .leaves import GradientTree, decays, keystr, matrices, name_of, with_paths
 
-keystr = jax.tree_util.keystr
-#: What a transformation knows of single leaves: names, matrices, and which of them decay.
-LeafFacts = tuple[tuple[str, ...], tuple[Matrix | None, ...], tuple[bool, ...]]
+#: New parameters, or what to add to them, and the new state.
+Stepped = tuple[Tree, Tree]
 #: The transformations that have said which rule steps which leaf.
 _said: weakref.WeakSet[Update] = weakref.WeakSet()
+
+
+class Options(NamedTuple):
+    """The arguments that every factory has. `first_moments` is optax's own argument for their dtype."""
+
+    kernel: str
+    match: str | None
+    mask: Tree
+    dimensions: Tree
+    axis_name: AxisName
+    skip_nonfinite: bool
+    state_dtype: object
+    first_moments: object
+
+
+class Hyperparameters(NamedTuple):
+    """The arguments of a rule under the core's names: schedules, values that are arrays or traced, and plain ones."""
+
+    schedules: dict[str, Schedule]
+    traced: dict[str, Number | np.ndarray]
+    plain: dict[str, Value]
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
     """One transformation: a rule with numbers, where its memory lies, and the two forms of its step.
 
-    `hyper` are the values that are arrays or traced, kept apart because equal rules share their compiled steps. Equal
+    The values in `hyper` that are arrays or traced are kept apart because equal rules share their compiled steps. Equal
     only to itself, for arrays cannot be hashed.
     """
 
     rule: Rule
-    hyper: Mapping[str, Number | np.ndarray]
-    schedules: Mapping[str, Schedule]
+    hyper: Hyperparameters
     layout: Layout
-    mask: Tree
-    kernel: str
+    options: Options
     state_dtype: StateDtype
-    call: str
-    axis_name: AxisName = None
-    dimensions: Tree = None
 
     def init(self, params: Tree) -> Tree:
         """The state before the first step. Which rule steps which leaf is settled here, and said once."""
-        rule, known = self.rule.replace(**self.hyper), matrices(self.call, self.dimensions, params)
+        call, rule = self.rule.name, self.rule.replace(**self.hyper.traced)
+        known = matrices(call, self.options.dimensions, params)
 
         def leaf(path: Path, p: Tree) -> Leaf:
             place = keystr(path)
-            array = as_array(self.call, f"params{place}", p)
-            return leaf_of(array, _name(path) if rule.routes else "", known.get(place))
+            array = as_array(call, f"params{place}", p)
+            return leaf_of(array, name_of(path) if rule.routes else "", known.get(place))
 
         if self not in _said:
             _said.add(self)
             leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-            routing.say(self.call, [(rule, leaf(path, p)) for path, p in leaves])
+            routing.say(call, [(rule, leaf(path, p)) for path, p in leaves])
         return initial(self.layout, rule, params, self._dtype, leaf)
 
-    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> tuple[Tree, Tree]:
+    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> Stepped:
         """What to add to the parameters, and the new state."""
-        del extra
         return self._advance("delta", updates, state, params)
 
-    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> tuple[Tree, Tree]:
+    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
         """The new parameters and state in one pass over memory; `scale` multiplies the gradients as they are read."""
         if params is None and jax.tree.leaves(grads):
             raise ValueError(NO_PARAMS)
         return self._advance("p", grads, state, params, scale)
 
-    def _advance(
-        self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Number | None = None
-    ) -> tuple[Tree, Tree]:
-        memory, tree = self._memory(state), GradientTree(grads)
+    def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
+        try:
+            memory = self.layout.read(state)
+        except AttributeError as error:
+            raise bad_type(self.rule.name, "state", "must be as `init` makes it", state) from error
+        tree = GradientTree(grads)
         p, slots = tree.flatten(params), {n: tree.flatten(x) for n, x in memory.slots.items()}
-        config = self._config(emit, scale is not None, self._leaf_facts(grads, params, tree))
+        config = self._config(emit, scale is not None, grads, params, tree)
         arrays = Memory(memory.counts, {n: tree.moving(x) for n, x in slots.items()}, memory.model)
         numbers = self._numbers(memory, scale)
+        run = compiled if report_lines.get() is None else advance  # looked at anew where a report is wanted
         try:
-            emitted, new = advance(config, numbers, tree.moving(tree.leaves), tree.moving(p), arrays)
+            emitted, new = run(config, numbers, tree.moving(tree.leaves), tree.moving(p), arrays)
         except MissingParameterError:  # raised anew, without JAX's note on how it traces
             raise ValueError(NO_PARAMS) from None
         except (TypeError, ValueError):
-            if (fault := self._fault(grads, p)) is not None:
+            try:
+                self._check_leaves(grads, p)
+            except (TypeError, ValueError) as fault:
                 raise fault from None
             raise
         out = tree.merged(p if emit == "p" else tree.flatten(None), emitted)
         trees = {n: tree.merged(x, new.slots[n]) for n, x in slots.items()}
         return out, self.layout.build(Memory(new.counts, trees, new.model))
 
-    def _memory(self, state: Tree) -> Memory:
-        """The state taken apart, if it is one of this optimizer's."""
-        try:
-            return self.layout.read(state)
-        except AttributeError as error:
-            raise bad_type(self.call, "state", "must be as `init` makes it", state) from error
+    def _config(self, emit: str, scaled: bool, grads: Tree, params: Tree, tree: GradientTree) -> StepConfig:
+        """What is fixed before the step: the names of the leaves that move where a rule asks for them, their matrices
+        and whether they decay.
+        """
+        rule, layout, options, like = self.rule, self.layout, self.options, grads if params is None else params
+        asked = rule.routes or options.dimensions is not None
+        paths = [path for path, g in with_paths(grads) if g is not None] if asked else []
+        names = tuple(map(name_of, paths)) if rule.routes else ()
+        known = {} if options.dimensions is None else matrices(rule.name, options.dimensions, like)
+        of_leaves = tuple(known.get(keystr(path)) for path in paths) if known else ()
+        decay = () if options.mask is None else decays(rule.name, self._word("mask"), options.mask, like, tree)
+        fixed = rule, emit, options.kernel, layout.negative, layout.sparse, scaled, options.axis_name
+        return step_config(*fixed, names, of_leaves, decay)
 
-    def _config(self, emit: str, scaled: bool, facts: LeafFacts) -> StepConfig:
-        return step_config(
-            self.rule, self.call, emit, self.kernel, self.layout.negative, self.layout.sparse, scaled,
-            self.axis_name, *facts,
-        )  # fmt: skip
-
-    def _leaf_facts(self, grads: Tree, params: Tree, tree: GradientTree) -> LeafFacts:
-        """The names of the leaves that move where a rule asks for them, their matrices and whether they decay."""
-        names: tuple[str, ...] = ()
-        of_leaves: tuple[Matrix | None, ...] = ()
-        decays: tuple[bool, ...] = ()
-        if self.rule.routes:
-            paths = [path for path, g in with_paths(grads) if g is not None]
-            names = tuple(_name(path) for path in paths)
-        if self.dimensions is not None:
-            known = matrices(self.call, self.dimensions, grads if params is None else params)
-            of_leaves = tuple(known.get(keystr(path)) for path, g in with_paths(grads) if g is not None)
-        if self.mask is not None:
-            mask = tree.moving(self._masks(grads if params is None else params, tree))
-            decays = tuple(_decays(self.call, self._mask_word, m) for m in mask)
-        return names, of_leaves, decays
-
-    def _fault(self, grads: Tree, params: list[Tree]) -> Exception | None:
-        """What is wrong with a leaf, by its path, or None. A step that is compiled sees neither paths nor values."""
+    def _check_leaves(self, grads: Tree, params: list[Tree]) -> None:
+        """Refuse a wrong leaf by its path. A step that is compiled sees neither paths nor values."""
         for (path, g), p in zip(with_paths(grads), params, strict=True):
-            place = keystr(path)
-            try:
-                if g is not None:
-                    gradient = as_array(self.call, f"updates{place}", g)
-                if g is not None and p is not None:
-                    check_pair(self.call, f"updates{place}", gradient, as_array(self.call, f"params{place}", p))
-            except (TypeError, ValueError) as fault:
-                return fault
-        return None
+            place, call = keystr(path), self.rule.name
+            if g is not None:
+                gradient = as_array(call, f"updates{place}", g)
+                if p is not None:
+                    check_pair(call, f"updates{place}", gradient, as_array(call, f"params{place}", p))
 
-    def _masks(self, like: Tree, tree: GradientTree) -> list[Tree]:
-        """The leaves of the mask; it may be a prefix of the tree."""
-        mask = self.mask if _is_mask(self.mask) else self.mask(like)
-        try:
-            return tree.flatten(spread(mask, like))
-        except ValueError as error:
-            requirement = "must be a bool, or a tree of them that has the form of the parameters or of their upper part"
-            raise bad_value(self.call, self._mask_word, requirement, mask) from error
-
-    @property
-    def _mask_word(self) -> str:
-        return argument_names(type(self.rule)).names.get("mask", "mask")
+    def _word(self, argument: str) -> str:
+        """An argument as the user of optax knows it."""
+        return argument_names(type(self.rule)).names.get(argument, argument)
 
     def _numbers(self, memory: Memory, scale: Number | None) -> dict[str, Number]:
         """The traced hyperparameters of this step; a schedule sees the count before it is increased."""
-        numbers: dict[str, Number | np.ndarray] = dict(self.hyper)
-        for n, schedule in self.schedules.items():
-            numbers[n] = self._scheduled(n, schedule(memory.counts[-1] if memory.counts else None))
+        numbers: dict[str, Number | np.ndarray] = dict(self.hyper.traced)
+        for n, schedule in self.hyper.schedules.items():
+            numbers[n] = value = schedule(memory.counts[-1] if memory.counts else None)
+            if not (is_number(value) or is_traced(value)):
+                worded = "must be a number, or a function of the count that returns one"
+                raise bad_type(self.rule.name, self._word(n), worded, value)
         if scale is not None:
             numbers[SCALE] = scale
         # What is no array of JAX's may be of a class that `jit` does not take.
         return {n: x if isinstance(x, (jax.Array, float, int)) else jnp.asarray(x) for n, x in numbers.items()}
-
-    def _scheduled(self, argument: str, value: Number) -> Number:
-        """What a schedule has said, if it is one number."""
-        if is_number(value) or is_traced(value):
-            return value
-        argument = argument_names(type(self.rule)).names.get(argument, argument)
-        raise bad_type(self.call, argument, "must be a number, or a function of the count that returns one", value)
 
     def _dtype(self, slot: Slot, parameter: np.dtype) -> np.dtype | str:
         """The dtype of a slot of a parameter of this dtype."""
@@ -180,28 +174,68 @@ class Update:
         return jax.dtypes.canonicalize_dtype(slot_dtype(slot, parameter.name, self.state_dtype))
 
 
-def _name(path: Path) -> str:
-    """The name of a leaf: `layers.0.kernel`."""
-    return keystr(path, simple=True, separator=".")
+@dataclass(frozen=True, eq=False)
+class Skipping:
+    """One transformation that leaves out steps; `inner` is the one that makes them."""
+
+    inner: Update
+
+    def init(self, params: Tree) -> Tree:
+        """The state before the first step."""
+        exportable(optax.ApplyIfFiniteState)
+        zero = functools.partial(jnp.zeros, (), jnp.int32)
+        return optax.ApplyIfFiniteState(zero(), jnp.ones((), bool), zero(), self.inner.init(params))
+
+    def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> Stepped:
+        """What to add to the parameters, which is 0 if the step is left out, and the new state."""
+        held = self._inner(state)
+        stepped = functools.partial(self.inner, updates, held, params, **extra)
+
+        def left_out() -> Stepped:
+            return jax.tree.map(jnp.zeros_like, jax.eval_shape(stepped)[0]), held
+
+        return self._either(updates, state, stepped, left_out)
+
+    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
+        """The new parameters and state in one pass over memory, or those that there were."""
+        held = self._inner(state)
+        stepped = functools.partial(self.inner.step, grads, held, params, scale)
+        return self._either(scaled(grads, scale), state, stepped, lambda: (params, held))
+
+    def _inner(self, state: Tree) -> Tree:
+        if not isinstance(state, optax.ApplyIfFiniteState):
+            worded = "must be as `init` makes it: `skip_nonfinite=True` counts"
+            raise bad_type(self.inner.rule.name, "state", worded, state)
+        return state.inner_state
+
+    def _either(self, grads: Tree, state: optax.ApplyIfFiniteState, *branches: Callable[[], Tree]) -> Stepped:
+        finite = all_finite(grads, self.inner.options.axis_name)
+        out, held = jax.lax.cond(finite, *(functools.partial(_arrays, branch) for branch in branches))
+        in_a_row, total = map(optax.safe_increment, (state.notfinite_count, state.total_notfinite))
+        in_a_row, total = jnp.where(finite, 0, in_a_row), jnp.where(finite, state.total_notfinite, total)
+        return out, optax.ApplyIfFiniteState(in_a_row, finite, total, held)
 
 
-def is_function(x: object) -> bool:
-    """Whether it is there to be called: a class, such as `jnp.bfloat16`, is there to be named."""
-    return callable(x) and not isinstance(x, type)
+def scaled(grads: Tree, scale: Number | None) -> Tree:
+    """The gradients times this number, in their own dtypes."""
+    return grads if scale is None else jax.tree.map(lambda g: (g * scale).astype(g.dtype), grads)
 
 
-def _is_mask(x: Tree) -> bool:
-    """Whether it is a mask and not a function that makes one. A tree of bools may be callable, as a module of Equinox
-    is that has the form of a model; a function may be a tree, as a `jax.tree_util.Partial` is.
+def all_finite(tree: Tree, axis_name: AxisName = None) -> jax.Array:
+    """Whether every number is finite, on every device along these mapped axes.
+
+    The sum of x - x, which is 0 or NaN: no array is written on the way, as XLA writes one of `isfinite`, and NaN is
+    not lost, as in a maximum over the devices of a CPU.
     """
-    if not is_function(x):
-        return True
-    of_bools = any(getattr(leaf, "dtype", type(leaf)) in (bool, np.dtype(bool)) for leaf in jax.tree.leaves(x))
-    return of_bools and not isinstance(x, functools.partial)
+    arrays = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
+    finite = functools.reduce(jnp.logical_and, [jnp.sum(x - x) == 0 for x in arrays], jnp.ones((), bool))
+    names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
+    known = any(map(varies, arrays))
+    for name in (n for n in names if not known or n in varies(finite)):
+        finite = jax.lax.pmin(finite.astype(jnp.int32), name) > 0
+    return finite
 
 
-def _decays(call: str, argument: str, mask: Tree) -> bool:
-    """What a leaf of a mask says."""
-    if is_function(mask) or not (isinstance(mask, (bool, int)) or hasattr(mask, "dtype")):
-        raise bad_type(call, argument, "must have True or False for every parameter", mask)
-    return bool(mask)
+def _arrays(branch: Callable[[], Tree]) -> Tree:
+    """What a branch makes, of arrays whose types are fixed: both must be alike."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), branch())

@@ -8,13 +8,13 @@ import torch
 
 from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
 from scirs2_adapters.core.cpu.kernel import uses_rows
-from scirs2_adapters.core.slots import Leaf
-from scirs2_adapters.core.step.plan import ParamEntry, param_entry
+from scirs2_adapters.core.step.plan import ParamEntry
 
-from ..state import GroupRuleLike, ParamState, arrays_of, dtype_name, is_dtensor, local
-from . import sharding, sparse_grads
-
-Tensor = torch.Tensor
+from ..state.group_rule import GroupRule
+from ..state.memory import arrays_of
+from ..state.protocols import ParamState
+from ..state.tensors import Tensor, dtype_name, is_dtensor, local
+from . import sharding
 
 
 class TensorEntry(ParamEntry):
@@ -31,9 +31,8 @@ class TensorEntry(ParamEntry):
         self.first = not any(memory.get(name) is not None for name in self.slots)
         self.param_state: ParamState | None = None
 
-    def refuse(self, name: str, g: Tensor, fused: bool) -> None:
+    def refuse(self, name: str, fused: bool) -> None:
         """What no path can step."""
-        sparse_grads.refuse(name, self.rule, g, fused)
         if fused and not self.p.is_floating_point():
             requires = "`fused=True` requires all the params to be floating point Tensors of supported devices"
             raise RuntimeError(f"`{name}`: {requires}. Received: {self.p.dtype}. Use `fused=None`.")
@@ -55,18 +54,21 @@ class TensorEntry(ParamEntry):
         tensors = [self.p, g, *self.memory()]
         return list(map(local, tensors)) if self.is_dtensor else tensors
 
-    def kernel_obstacle(self, g: Tensor, group_rule: GroupRuleLike) -> str | None:
+    def kernel_obstacle(self, g: Tensor, group_rule: GroupRule) -> str | None:
         """Why the host kernel cannot step it, or None."""
         if torch.is_grad_enabled():
             return "differentiable=True needs torch's own operations"
         if group_rule.traced:
             return "a hyperparameter is a tensor on another device"
-        tensors = self.arrays(g)
         if reason := self.divided or self.program.kernel_obstacle:
             return reason
-        if reason := tensor_obstacle(tensors[0]) or next(filter(None, map(tensor_obstacle, tensors[2:])), None):
+        if reason := next(filter(None, map(tensor_obstacle, (self.p, *self.memory()))), None):
             return reason
-        return dtype_obstacle(dict(zip(self.names, map(name_of, tensors), strict=True)))
+        return dtype_obstacle(self.dtypes(self.arrays(g)))
+
+    def dtypes(self, arrays: list[Tensor]) -> dict[str, str]:
+        """The dtypes of its arrays by name."""
+        return {name: dtype_name(x.dtype) for name, x in zip(self.names, arrays, strict=True)}
 
     def walks(self, g: Tensor) -> bool:
         """Whether the kernel can go through its memory from one end to the other."""
@@ -129,11 +131,6 @@ def tensor_obstacle(p: Tensor) -> str | None:
     return dtype_obstacle({"p": dtype_name(p.dtype)})
 
 
-def name_of(x: Tensor) -> str:
-    """The core's name of a tensor's dtype."""
-    return dtype_name(x.dtype)
-
-
 def _dense(x: Tensor) -> bool:
     """Whether its elements fill one stretch of memory, in any order of its axes."""
     expected = 1
@@ -154,10 +151,3 @@ def _parallel(x: Tensor, p: Tensor) -> bool:
 
 def _copy(x: Tensor, p: Tensor) -> Tensor:
     return torch.empty_like(p, dtype=x.dtype).copy_(x) if x.shape == p.shape else x.contiguous()
-
-
-def tensor_entry(
-    index: int, p: Tensor, leaf: Leaf, group_rule: GroupRuleLike, group: int, memory: Mapping[str, object], scaled: bool
-) -> TensorEntry:
-    """The entry of a parameter in a group with this rule; `memory` is what it has so far."""
-    return TensorEntry(param_entry(index, group_rule.rule, leaf, group=group, scaled=scaled), p, memory)

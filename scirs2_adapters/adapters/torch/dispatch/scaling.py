@@ -14,11 +14,12 @@ import torch
 from torch import distributed
 
 from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.step.plan import grouped
 
-from ..state import Group, GroupValues, RuleOptimizerLike, is_dtensor, local
-from .sparse_grads import entries
+from ..executors.sparse import entries
+from ..state.protocols import Group, GroupValues, RuleOptimizerLike
+from ..state.tensors import Tensor, is_dtensor, local
 
-Tensor = torch.Tensor
 Groups = Sequence[GroupValues]
 #: What the gradients of a group are multiplied by.
 Scale = float | Tensor
@@ -93,12 +94,9 @@ def _finite(norm: float | Tensor | None, grads: Sequence[Tensor]) -> bool:
     """Whether the norm is finite, or without one every number that this process has."""
     if norm is not None:
         return bool(norm.isfinite()) if isinstance(norm, Tensor) else abs(norm) < float("inf")
-    alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for g in grads:
-        x = local(entries(g.detach()))
-        x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-        if x.numel():
-            alike.setdefault((x.device, x.dtype), []).append(x)
+    numbers = [local(entries(g.detach())) for g in grads]
+    real = [torch.view_as_real(x.resolve_conj()) if x.is_complex() else x for x in numbers if x.numel()]
+    alike = grouped(real, lambda x: (x.device, x.dtype))
     # A sum of squares is made eight times as fast as a maximum, but may be infinite where no number is.
     return all(_finite_norms(xs, 2.0) or _finite_norms(xs, float("inf")) for xs in alike.values())
 
@@ -120,10 +118,8 @@ def _anywhere(here: bool, groups: Groups) -> bool:
 
 def _norm(grads: list[Tensor]) -> float | Tensor:
     """The norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` takes it."""
-    meshes: dict[object, list[Tensor]] = {}  # what is spread over different ones has no common norm in torch
-    for g in grads:
-        meshes.setdefault(getattr(g, "device_mesh", None), []).append(g)
-    norms = list(map(_norm_together, meshes.values()))
+    # What is spread over different meshes has no common norm in torch.
+    norms = list(map(_norm_together, grouped(grads, lambda g: getattr(g, "device_mesh", None)).values()))
     norm = norms[0] if len(norms) == 1 else torch.stack([x.to(norms[0].device) for x in norms]).norm()
     return norm.item() if norm.device.type == "cpu" else norm
 

@@ -23,13 +23,13 @@ from scirs2_adapters.core.program.recorded import Program, needs_whole
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Slot
 
-from ..state import GroupValues, RuleOptimizerLike, is_dtensor, local, placements
+from ..state.protocols import GroupValues, RuleOptimizerLike
+from ..state.tensors import Tensor, is_dtensor, local, placements
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor, Placement
 
-Tensor = torch.Tensor
 _DIVIDING = "ZeroRedundancyOptimizer"
 
 
@@ -82,7 +82,9 @@ class DTensorLayout:
         self, function: Callable[..., Tensor], tensors: Sequence[Tensor], others: Sequence[Sequence[object]]
     ) -> list[Tensor]:
         """A function of whole matrices: each is gathered, and of the result every rank keeps its part."""
-        replicate = [_replicate()] * len(self.axes)
+        from torch.distributed.tensor import Replicate
+
+        replicate = [Replicate()] * len(self.axes)
         results = []
         for p, x, arguments in zip(self.params, tensors, others, strict=True):
             gathered = _like(p, x, p.placements).redistribute(placements=replicate)
@@ -94,12 +96,6 @@ class DTensorLayout:
 def _like(p: DTensor, x: Tensor, placements: Sequence[Placement]) -> DTensor:
     """A tensor of the parameter's shape, of which this rank has the part `x`."""
     return type(p).from_local(x, p.device_mesh, placements, run_check=False, shape=p.shape, stride=p.stride())
-
-
-def _replicate() -> Placement:
-    from torch.distributed.tensor import Replicate
-
-    return Replicate()
 
 
 def dtensor_layout(params: Sequence[DTensor]) -> DTensorLayout:

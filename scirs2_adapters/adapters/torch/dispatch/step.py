@@ -1,6 +1,6 @@
 """One step of all parameters: which path takes which, and how each is called.
 
-`plan` finds out once what a step needs and remembers it for as long as nothing has moved. Its executors step the
+A plan is what a step needs, found out once and kept for as long as nothing has moved. Its executors step the
 parameters: by kernels that are told their addresses, or in torch's own operations on many tensors at once. `scaling` is
 what gradients are multiplied by on their way into the formula.
 """
@@ -8,23 +8,199 @@ what gradients are multiplied by on their way into the formula.
 from __future__ import annotations
 
 import operator
+from collections.abc import Hashable, Sequence
 from functools import partial
 from itertools import chain
+from typing import cast
 
 import torch
 
-from ..executors.kernel import same
-from ..state import RuleOptimizerLike, dtensor_class
-from . import scaling, sharding
-from .plan import Plan
+from scirs2_adapters.core.cpu import engine as host
+from scirs2_adapters.core.ops import HOST_SCALARS
+from scirs2_adapters.core.program.recorded import SCALE
+from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows, grouped, param_entry
+from scirs2_adapters.core.step.protocols import Executor, Scalars
 
-Tensor = torch.Tensor
+from ..executors import cuda
+from ..executors.foreach import ForeachExecutor
+from ..executors.kernel import KernelExecutor, same
+from ..executors.sparse import SparseRowsExecutor, is_sparse, refuse_layout
+from ..ops import SCALARS
+from ..state.group_rule import GroupRule
+from ..state.memory import all_or_nothing, begin_counts, init_state
+from ..state.protocols import Group, RuleOptimizerLike
+from ..state.tensors import Tensor, dtensor_class, leaves_of
+from . import scaling, sharding
+from .param_entry import TensorEntry
+from .step_counts import StepCounts
+
+Grads = list[Tensor | None]
+GroupRules = list[GroupRule]
 _GRADIENT = operator.attrgetter("grad")
 #: Patterns of gradients (which parameters have one) whose plans are kept.
 PLANS = 8
 
 
-def step(optimizer: RuleOptimizerLike, grads: list[Tensor | None] | None = None) -> None:
+class Plan:
+    """Who steps whom, and with which coefficients, as long as `holds` says so."""
+
+    def __init__(
+        self, optimizer: RuleOptimizerLike, group_rules: GroupRules, params: list[Tensor], grads: Grads, scaled: bool
+    ) -> None:
+        self.group_rules, self.params = group_rules, params
+        self.kernel_keys = _kernel_keys(group_rules)
+        self.entries = self._entries(optimizer, grads, scaled)
+        self.executors = self._executors(type(optimizer).__name__, cast(list[Tensor], grads))
+        self.sparse = [e for e in self.executors if isinstance(e, SparseRowsExecutor)]
+        self.step_counts = StepCounts(self.entries)
+        self.capturable = [group["capturable"] for group in optimizer.param_groups]
+        self.state = optimizer.state
+        self.param_states = _param_states(optimizer)
+        self.memory = list(chain.from_iterable(map(dict.values, self.param_states)))
+        self.beginners = [entry for entry in self.entries if entry.first and entry.rule.time_dependence == "first"]
+        self.model = [s.name for s in group_rules[0].rule.model_slots()]
+        self._assign()
+
+    def _entries(self, optimizer: RuleOptimizerLike, grads: Grads, scaled: bool) -> list[TensorEntry]:
+        """The parameters to step, with memory; one that a group holds twice is stepped once."""
+        name, groups, entries, index = type(optimizer).__name__, optimizer.param_groups, dict[int, TensorEntry](), 0
+        for i, (group, group_rule) in enumerate(zip(groups, self.group_rules, strict=True)):
+            sharding.refuse_flat(name, optimizer, group, group_rule.rule)
+            for p, leaf in zip(group["params"], leaves_of(optimizer, group), strict=True):
+                g = grads[index]
+                if g is not None and id(p) not in entries:
+                    entry = param_entry(index, group_rule.rule, leaf, group=i, scaled=scaled)
+                    entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {})
+                    refuse_layout(name, entry.rule, g, group["fused"])
+                    entry.refuse(name, group["fused"])
+                    per_parameter = group_rule.rule.per_parameter
+                    sharding.refuse(name, p, g, per_parameter, entry.program, group["max_grad_norm"])
+                index += 1
+        counting = [entry for entry in entries.values() if entry.rule.time_dependence == "step"]
+        begin_counts(optimizer, [(entry.p, groups[entry.group]) for entry in counting])
+        optimizer._say()
+        for entry in entries.values():
+            entry.param_state = init_state(optimizer, entry.p, entry.rule, entry.leaf, groups[entry.group])
+        return list(entries.values())
+
+    def _on_host(self, name: str, grads: list[Tensor]) -> list[bool]:
+        """For each parameter, whether the host kernel steps it."""
+        obstacles = [entry.kernel_obstacle(grads[entry.index], self.group_rules[entry.group]) for entry in self.entries]
+        model = any(group_rule.rule.model_slots() for group_rule in self.group_rules)
+        obstacle = next(filter(None, obstacles), None)
+        if model and obstacle and len({entry.program for entry in self.entries}) > 1:
+            raise ValueError(f"`{name}` sums over the model, so its groups must agree in all flags here: {obstacle}.")
+        kernels = [self.group_rules[entry.group].kernel for entry in self.entries]
+        return choose_paths(name, kernels, obstacles, one_path=model)
+
+    def _executors(self, name: str, grads: list[Tensor]) -> list[Executor[Tensor]]:
+        """Those that step the parameters: the host kernel, a kernel of their device, torch's operations."""
+        on_host = dict(zip(map(id, self.entries), self._on_host(name, grads), strict=True))
+
+        def key(entry: TensorEntry) -> tuple[torch.device | None, bool]:
+            g = grads[entry.index]
+            by_kernel = on_host[id(entry)] or cuda.steps(entry, g, self.group_rules[entry.group].kernel)
+            return entry.p.device if by_kernel else None, is_sparse(g)
+
+        executors: list[Executor[Tensor]] = []
+        for (device, sparse), entries in grouped(self.entries, key).items():
+            make = partial(_executor, device)
+            executors.append(SparseRowsExecutor(entries, make) if sparse else make(entries, grads))
+        return executors
+
+    def holds(self, optimizer: RuleOptimizerLike, group_rules: GroupRules, params: list[Tensor], grads: Grads) -> bool:
+        """Whether every tensor is what and where it was; gradients may be new ones of the same form."""
+        param_states = self.param_states
+        return (
+            same(params, self.params)
+            and optimizer.state is self.state
+            and same(_param_states(optimizer), param_states)
+            and sum(map(len, param_states)) == len(self.memory)
+            and all(map(operator.is_, chain.from_iterable(map(dict.values, param_states)), self.memory))
+            and [group["capturable"] for group in optimizer.param_groups] == self.capturable
+            and self._takes(group_rules)
+            and all(executor.holds(cast(list[Tensor], grads)) for executor in self.executors)
+            and all(executor.allowed(self.group_rules, optimizer.param_groups) for executor in self.sparse)
+        )
+
+    def _takes(self, group_rules: GroupRules) -> bool:
+        """Whether these rules differ from the last ones in numbers only."""
+        if same(group_rules, self.group_rules):
+            return True
+        if _kernel_keys(group_rules) != self.kernel_keys or any(r.traced for r in (*group_rules, *self.group_rules)):
+            return False
+        self.group_rules = group_rules
+        return True
+
+    def _assign(self) -> None:
+        """Finds out which parameters have the same coefficients, and tells the executors."""
+        self.step_counts.look()
+        steps = list(map(self.step_counts.next, self.entries))
+        keys = list(map(TensorEntry.coefficient_key, self.entries, steps))
+        pairs = list(zip(self.entries, steps, strict=True))
+        self.examples, rows = coefficient_rows(keys, pairs.__getitem__)
+        coefficient_row = dict(zip(map(id, self.entries), rows, strict=True))
+        for executor in self.executors:
+            executor.assign(coefficient_row)
+
+    def _scalars(self, scales: Sequence[scaling.Scale] | None) -> list[Scalars]:
+        """The coefficients of this step: a row for each of `examples`."""
+        rows: list[Scalars] = []
+        for entry, now in self.examples:
+            group_rule = self.group_rules[entry.group]
+            rule = group_rule.other if entry.routed else group_rule.rule
+            if rule.time_dependence == "step":
+                live = self.step_counts.on_device(entry) if self.capturable[entry.group] else None
+                now = now + self.step_counts.shift if live is None else live
+            xp = SCALARS if group_rule.traced or isinstance(now, Tensor) else HOST_SCALARS
+            row = rule.scalars(xp, now)
+            if entry.per_parameter:
+                row |= rule.leaf_coefficients(entry.leaf)
+            if scales is not None:
+                row[SCALE] = scales[entry.group]
+            rows.append(row)
+        return rows
+
+    def run(self, optimizer: RuleOptimizerLike, grads: Grads, scales: Sequence[scaling.Scale] | None) -> None:
+        """The step."""
+        if self.step_counts.stale:
+            self._assign()
+        scalars = self._scalars(scales)
+        groups = optimizer.param_groups
+        model = {name: groups[0][name] for name in self.model} if self.model else {}
+        new: Group = {}
+        for executor in self.executors:
+            new |= executor.run(cast(list[Tensor], grads), scalars, model)
+        for group in groups if new else ():
+            group |= new
+        self.step_counts.advance()
+        if self.beginners:
+            for entry in self.beginners:
+                entry.first = False
+            self.beginners = []
+            self._assign()
+
+
+def _kernel_keys(group_rules: GroupRules) -> list[Hashable]:
+    """All of the rules that a plan takes for granted."""
+    return [(group_rule.rule.kernel_key(), group_rule.kernel) for group_rule in group_rules]
+
+
+def _param_states(optimizer: RuleOptimizerLike) -> list[Group]:
+    """The memory of all parameters; other libraries keep numbers of their own beside it."""
+    return [param_state for param_state in optimizer.state.values() if isinstance(param_state, dict)]
+
+
+def _executor(device: torch.device | None, entries: list[TensorEntry], grads: Sequence[Tensor]) -> Executor[Tensor]:
+    """Steps these parameters: by the host kernel, by a kernel of their device, or by torch's operations."""
+    if device is None:
+        return ForeachExecutor(entries, one_by_one=torch.is_grad_enabled())
+    if device.type == "cpu":
+        return KernelExecutor(host, entries, grads)
+    return KernelExecutor(cuda.Engine(device), entries, grads)
+
+
+def step(optimizer: RuleOptimizerLike, grads: Grads | None = None) -> None:
     """One step of every parameter that has a gradient; `grads` are used in place of the parameters' own."""
     groups = optimizer.param_groups
     params: list[Tensor] = list(chain.from_iterable([group["params"] for group in groups]))
@@ -43,7 +219,8 @@ def step(optimizer: RuleOptimizerLike, grads: list[Tensor | None] | None = None)
         # Of parameters that are no longer in the groups nothing may be kept.
         kept = {k: other for k, other in optimizer._plans.items() if same(other.params, params)}
         optimizer._plans = kept if len(kept) < PLANS else {}
-        plan = optimizer._all_or_nothing(partial(Plan, optimizer, group_rules, params, grads, scales is not None))
+        with all_or_nothing(optimizer):
+            plan = Plan(optimizer, group_rules, params, grads, scales is not None)
         optimizer._plans[pattern] = plan
     plan.run(optimizer, grads, scales)
 

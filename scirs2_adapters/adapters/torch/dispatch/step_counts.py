@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 import torch
 
-from ..state import count_dtype
+from scirs2_adapters.core.step.plan import grouped
+
+from ..state.memory import count_dtype
 from .param_entry import TensorEntry
 
 Tensor = torch.Tensor
@@ -55,15 +57,10 @@ class StepCounts:
     """Tells each parameter of a plan the number of its next step, and counts it."""
 
     def __init__(self, entries: Sequence[TensorEntry]) -> None:
-        steps: list[Tensor] = []
-        for entry in entries:
-            if entry.rule.time_dependence == "step" and entry.param_state is not None:
-                steps.append(entry.param_state["step"])
+        counting = [entry.param_state for entry in entries if entry.rule.time_dependence == "step"]
+        steps = [param_state["step"] for param_state in counting if param_state is not None]
         self.loose = [step for step in steps if together(step) is None]
-        elements: dict[int, list[Tensor]] = {}
-        for step in steps:
-            if (flat := together(step)) is not None:
-                elements.setdefault(id(flat), []).append(step)
+        elements = grouped([step for step in steps if together(step) is not None], lambda step: id(step._base))
         self.counted = [CountTensor(steps[0]._base, steps) for steps in elements.values()]  # type: ignore[arg-type]
         self.shift = 0
 

@@ -16,9 +16,9 @@ from scirs2_adapters.core.closures._search import Space
 from scirs2_adapters.core.errors import bad_type
 
 from ..dispatch.scaling import all_finite, skipping
-from ..state import Group, is_dtensor
+from ..state.protocols import Group
+from ..state.tensors import Tensor, is_dtensor
 
-Tensor = torch.Tensor
 #: What a closure returns.
 Loss = Any
 

@@ -14,7 +14,7 @@ import weakref
 import torch
 
 from ..dispatch.step import step, step_eagerly
-from ..state import RuleOptimizerLike
+from ..state.protocols import RuleOptimizerLike
 
 Tensor = torch.Tensor
 
@@ -37,15 +37,11 @@ def step_compiled(optimizer: RuleOptimizerLike, grad_mode: bool) -> None:
     """The step as the compiler reads it; what the operation does not take stays outside the program. `grad_mode` is
     that of the caller.
     """
-    params, grads, where, i = [], [], [], 0
     # As an attribute, `param_groups` would be guarded whole: every new learning rate would be a new program.
-    for group in optimizer.__dict__["param_groups"]:
-        for p in group["params"]:
-            if p.grad is not None:
-                params.append(p)
-                grads.append(p.grad)
-                where.append(i)
-            i += 1
+    every = [p for group in optimizer.__dict__["param_groups"] for p in group["params"]]
+    where = [i for i, p in enumerate(every) if p.grad is not None]
+    params = [every[i] for i in where]
+    grads = [p.grad for p in params]
     if torch.is_grad_enabled() or not all(map(_plain, params)) or not all(map(_plain, grads)):
         step_eagerly(optimizer)
     elif params:
@@ -76,7 +72,8 @@ def _advance(params: list[Tensor], grads: list[Tensor], where: list[int], number
 def _advance_one(optimizer: RuleOptimizerLike, params: list[Tensor], grads: list[Tensor], where: list[int]) -> None:
     """A compiler that keeps operations pure gives copies of parameters, and these alone may change before the program
     ends. The optimizer's own then lend their place, for its plans know them by address."""
-    optimizer._opt_called = True  # schedulers ask, and see no step of a program compiled before they were made
+    # Schedulers ask for it, and see no step of a program compiled before they were made.
+    vars(optimizer)["_opt_called"] = True
     real = [p for group in optimizer.param_groups for p in group["params"]]
     all_grads: list[Tensor | None] = [None] * len(real)
     for i, g in zip(where, grads, strict=True):

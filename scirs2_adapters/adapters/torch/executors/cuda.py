@@ -25,9 +25,8 @@ from scirs2_adapters.core.program.recorded import Program
 from scirs2_adapters.core.step.protocols import KernelEntry, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
-from ..dispatch.sparse_grads import is_sparse
-
-Tensor = torch.Tensor
+from ..state.tensors import Tensor, dtype_name
+from .sparse import is_sparse
 
 
 class Kernel(Protocol):
@@ -49,7 +48,7 @@ def kernel_obstacle(program: Program, tensors: Mapping[str, Tensor]) -> str | No
         return "it is not all in CUDA memory"
     if any(type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__ for x in tensors.values()):
         return "a tensor computes in its own way"
-    if any(str(x.dtype).removeprefix("torch.") not in STORAGES for x in tensors.values()):
+    if any(dtype_name(x.dtype) not in STORAGES for x in tensors.values()):
         return "a dtype is none that it computes with"
     if program.levels or any(s.extent < s.extent.FULL for s in program.slots):
         return "the formula looks at whole tensors"
@@ -171,11 +170,8 @@ def source(program: Program, dtypes: Mapping[str, str], aligned: bool) -> str:
 
 
 def _loop(program: Program, this: Pass, wide: str, mask: str) -> list[str]:
-    lines = [
-        f"for start in range(0, {CHUNK}, {BLOCK}):",
-        f"    j = start + tl.arange(0, {BLOCK})",
-        "    i = offset + j",
-    ]
+    lines = [f"for start in range(0, {CHUNK}, {BLOCK}):"]
+    lines += [f"    j = start + tl.arange(0, {BLOCK})", "    i = offset + j"]
     lines += [f"    x{a.node} = tl.load(a{k} + i{mask}).to({wide})" for k, a in enumerate(this.arrays) if a.node >= 0]
     lines += [f"    x{i} = {_operation(program, i)}" for i in this.body]
     lines += [f"    tl.store(a{k} + i, x{i}{mask})" for k, i in this.stores.items()]
@@ -184,9 +180,7 @@ def _loop(program: Program, this: Pass, wide: str, mask: str) -> list[str]:
 
 def _operation(program: Program, index: int) -> str:
     node = program.nodes[index]
-    if node.op == "div":
-        return f"div_({', '.join(f'x{a}' for a in node.args)})"
-    return operation(program, index)
+    return "div_(x{}, x{})".format(*node.args) if node.op == "div" else operation(program, index)
 
 
 def _helpers(root: str, quotient: str) -> list[str]:
@@ -196,7 +190,4 @@ def _helpers(root: str, quotient: str) -> list[str]:
 
 
 #: Roots and quotients rounded to nearest, for which Triton has other names in float32.
-_HELPERS = {
-    "tl.float32": _helpers("tl.sqrt_rn(x)", "tl.div_rn(a, b)"),
-    "tl.float64": _helpers("tl.sqrt(x)", "a / b"),
-}
+_HELPERS = {"tl.float32": _helpers("tl.sqrt_rn(x)", "tl.div_rn(a, b)"), "tl.float64": _helpers("tl.sqrt(x)", "a / b")}

@@ -23,13 +23,10 @@ from scirs2_adapters.core.step.protocols import Model, Scalars
 from ..dispatch.param_entry import TensorEntry
 from ..dispatch.sharding import DTensorLayout, dtensor_layout
 from ..ops import OPS
-from ..state import is_dtensor, kinds, local, placements
+from ..state.tensors import Tensor, is_dtensor, kinds, local, placements
 
-Tensor = torch.Tensor
-#: A value of the formula: a list of tensors, or a number that is the same for all of them.
-Value = Array
 #: An array operation, of arrays or of lists of them.
-Operation = Callable[..., Value]
+Operation = Callable[..., Array]
 #: Numbers in a bundle at most: what bounds the memory that the formula's intermediate values take.
 LARGEST = 1 << 26
 
@@ -58,11 +55,8 @@ class TensorList:
     def __init__(self, tensors: list[Tensor] | tuple[Tensor, ...], layout: DTensorLayout | None = None) -> None:
         self.tensors, self.layout = tensors, layout
 
-    def __neg__(self) -> Value:
-        return _together(operator.neg, self)
 
-
-def _together(function: Operation, *args: Value) -> Value:
+def _together(function: Operation, *args: Array) -> Array:
     """`function` of every tensor of the lists among `args`: in one call where torch has it, else one by one."""
     first, *others = args
     layout = _joined(args)
@@ -76,7 +70,7 @@ def _together(function: Operation, *args: Value) -> Value:
     return TensorList(list(map(function, *columns)), layout)
 
 
-def _joined(args: Sequence[Value]) -> DTensorLayout | None:
+def _joined(args: Sequence[Array]) -> DTensorLayout | None:
     """How the result of an operation on the parts is spread."""
     layout: DTensorLayout | None = None
     for x in args:
@@ -85,7 +79,7 @@ def _joined(args: Sequence[Value]) -> DTensorLayout | None:
     return layout
 
 
-def _foreach_argument(function: Operation, x: Value, tensors: Sequence[Tensor]) -> Value:
+def _foreach_argument(function: Operation, x: Array, tensors: Sequence[Tensor]) -> Array:
     """What torch's call for many tensors takes beside them; a coefficient may be a tensor on their device."""
     if isinstance(x, Tensor):
         x = x.to(tensors[0].dtype)
@@ -93,21 +87,21 @@ def _foreach_argument(function: Operation, x: Value, tensors: Sequence[Tensor]) 
     return x.tensors if isinstance(x, TensorList) else x
 
 
-def _bound(function: Operation, swapped: bool = False) -> Operation:
-    commutes = function in (operator.add, operator.mul)
-    if not swapped or commutes:
-        return lambda a, b: _together(function, a, b)
+def _lifted(function: Operation) -> Operation:
+    return lambda *args: _together(function, *args)
+
+
+def _swapped(function: Operation) -> Operation:
     return lambda a, b: _together(function, b, a)
 
 
-for _name in ("add", "sub", "mul", "truediv"):
-    setattr(TensorList, f"__{_name}__", _bound(getattr(operator, _name)))
-    setattr(TensorList, f"__r{_name}__", _bound(getattr(operator, _name), swapped=True))
-for _name in ("gt", "ge", "lt", "le"):
-    setattr(TensorList, f"__{_name}__", _bound(getattr(operator, _name)))
+for _name in ("add", "sub", "mul", "truediv", "neg", "gt", "ge", "lt", "le"):
+    setattr(TensorList, f"__{_name}__", _lifted(getattr(operator, _name)))
+for _name, _lift in (("add", _lifted), ("mul", _lifted), ("sub", _swapped), ("truediv", _swapped)):
+    setattr(TensorList, f"__r{_name}__", _lift(getattr(operator, _name)))
 
 
-def _sign(x: Value) -> Value:
+def _sign(x: Array) -> Array:
     """-1, 0 or 1, and NaN of NaN, for which torch has 0."""
     if not isinstance(x, TensorList):
         return OPS.sign(x)
@@ -117,13 +111,13 @@ def _sign(x: Value) -> Value:
     return TensorList(signs, x.layout)
 
 
-def _where(condition: Value, a: Value, b: Value) -> Value:
+def _where(condition: Array, a: Array, b: Array) -> Array:
     if isinstance(condition, bool):
         return a if condition else b
     return _together(OPS.where, condition, a, b)
 
 
-def _total(shares: Sequence[Value]) -> Value:
+def _total(shares: Sequence[Array]) -> Array:
     tensors: list[Tensor] = []
     for share in shares:
         tensors += share.tensors if isinstance(share, TensorList) else [share]
@@ -134,7 +128,7 @@ def _reduced(name: str) -> Operation:
     """The sum or the mean, completed over the ranks where the tensors are spread."""
     function = getattr(OPS, name)
 
-    def reduced(x: Value, axis: int | None) -> Value:
+    def reduced(x: Array, axis: int | None) -> Array:
         if not isinstance(x, TensorList) or x.layout is None:
             return _together(function, x, axis)
         return TensorList(*x.layout.reduce(x.tensors, axis, OPS, mean=name == "mean"))
@@ -142,7 +136,7 @@ def _reduced(name: str) -> Operation:
     return reduced
 
 
-def _matrix(function: Operation, ops: Ops, args: Sequence[Value], options: Mapping[str, object]) -> Value:
+def _matrix(function: Operation, ops: Ops, args: Sequence[Array], options: Mapping[str, object]) -> Array:
     """A function of whole matrices, called of one after another."""
     del ops
     one = functools.partial(function, OPS, **options)
@@ -151,10 +145,6 @@ def _matrix(function: Operation, ops: Ops, args: Sequence[Value], options: Mappi
         return _together(one, *args)
     columns = [x.tensors if isinstance(x, TensorList) else [x] * len(first.tensors) for x in others]
     return TensorList(first.layout.matrix(one, first.tensors, list(zip(*columns, strict=True))), first.layout)
-
-
-def _lifted(function: Operation) -> Operation:
-    return lambda *args: _together(function, *args)
 
 
 #: `OPS` for lists of tensors, each name for many tensors at once.
@@ -224,7 +214,7 @@ def _bounded(entries: list[TensorEntry]) -> list[list[TensorEntry]]:
     return bundles
 
 
-def _load(bundle: list[TensorEntry], grads: Sequence[Tensor]) -> dict[str, Value]:
+def _load(bundle: list[TensorEntry], grads: Sequence[Tensor]) -> dict[str, Array]:
     first = bundle[0]
     if first.is_dtensor:
         return _load_parts(bundle, grads)
@@ -234,7 +224,7 @@ def _load(bundle: list[TensorEntry], grads: Sequence[Tensor]) -> dict[str, Value
     return {n: TensorList(_converted(list(xs), first.compute)) for n, xs in zip(first.names, columns, strict=True)}
 
 
-def _load_parts(bundle: list[TensorEntry], grads: Sequence[Tensor]) -> dict[str, Value]:
+def _load_parts(bundle: list[TensorEntry], grads: Sequence[Tensor]) -> dict[str, Array]:
     """The parts that are here, each value with its layout."""
     first, layout = bundle[0], dtensor_layout([entry.p for entry in bundle if is_dtensor(entry.p)])
     slots = {s.name: layout.of_slot(s) for s in first.program.slots if s.name in first.slots}
@@ -250,7 +240,7 @@ def _converted(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return new
 
 
-def _store(bundle: list[TensorEntry], values: Mapping[str, Value]) -> None:
+def _store(bundle: list[TensorEntry], values: Mapping[str, Array]) -> None:
     first = bundle[0]
     if len(bundle) == 1 and not first.is_dtensor:
         first.store(values)

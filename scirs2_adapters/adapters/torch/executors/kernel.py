@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
-from scirs2_adapters.core.step.protocols import Batch, Engine, KernelEntry, Model, Scalars
+from scirs2_adapters.core.step.protocols import Batch, Engine, Model, Scalars
 
-from ..dispatch.param_entry import TensorEntry, name_of
-from ..state import local
+from ..dispatch.param_entry import TensorEntry
+from ..state.tensors import Tensor, local
 
-Tensor = torch.Tensor
 _DTYPE = operator.attrgetter("dtype")
 
 
@@ -33,7 +32,8 @@ class KernelExecutor(Generic[Batch]):
         self.all = self.indices == list(range(len(grads)))
         grads = [grads[i] for i in self.indices]
         arrays = [entry.arrays(g) for entry, g in zip(entries, grads, strict=True)]
-        planned = engine.plan(list(map(_kernel_entry, entries, arrays)))
+        pairs = zip(entries, arrays, strict=True)
+        planned = engine.plan([(entry.program, tuple(x[0].shape), entry.dtypes(x)) for entry, x in pairs])
         self.batches, self.places = [batch for batch, _ in planned], [np.array(places) for _, places in planned]
         self.tables = [_address_table([arrays[i] for i in places]) for places in self.places]
         self.moving: list[tuple[np.ndarray, int, TensorEntry]] = []
@@ -120,10 +120,6 @@ class KernelExecutor(Generic[Batch]):
             table[row] = list(map(Tensor.data_ptr, arrays))
             copies.append((entry, g, arrays))
         return copies
-
-
-def _kernel_entry(entry: TensorEntry, arrays: list[Tensor]) -> KernelEntry:
-    return entry.program, tuple(arrays[0].shape), dict(zip(entry.names, map(name_of, arrays), strict=True))
 
 
 def _address_table(arrays: list[list[Tensor]]) -> np.ndarray:

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 
-import torch
+from torch.optim import Optimizer
 
 from scirs2_adapters.core.document import document
 from scirs2_adapters.core.registry import get
@@ -16,8 +16,6 @@ from scirs2_adapters.core.wrapper import Wrapper
 from ..argument_names import TORCH, constructor_signature, native_class
 from .closures import AroundOptimizer, SearchOptimizer
 from .rules import RuleOptimizer
-
-Optimizer = torch.optim.Optimizer
 
 #: Where users import from, which is the module that classes say they are of.
 SHOWN = "scirs2_adapters.torch"
@@ -71,9 +69,6 @@ def optimizer(name: str) -> type[RuleOptimizer | SearchOptimizer]:
     ours = ("max_grad_norm", "skip_nonfinite", "kernel", "state_dtype")
     options = () if kind is SearchOptimizer else (*rule.options, *ours)
     shown = constructor_signature(rule)
-    if kind is SearchOptimizer:
-        hyper = TORCH.parameters(fields)
-        shown = shown.replace(parameters=[p for k, p in shown.parameters.items() if k == "params" or k in hyper])
     body: dict[str, object] = {
         "__module__": SHOWN,
         "__doc__": document(rule.text, fields, _example(rule), lambda k: TORCH.spell(k, fields), options),

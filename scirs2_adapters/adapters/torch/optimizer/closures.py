@@ -22,25 +22,14 @@ from scirs2_adapters.core.rule import Rule
 from ..argument_names import TORCH, build, given_by_name
 from ..dispatch.scaling import count_skipped
 from ..dispatch.step import step
-from ..executors.closures import (
-    SPACE,
-    Evaluated,
-    Evaluations,
-    Loss,
-    NotFinite,
-    check_scaler,
-    flat,
-    load,
-    number,
-    unscale,
-)
-from ..state import Group, Saved, reordered
-from .group_rule import GroupRule
-from .hooks import Closure, Hooked
+from ..executors import closures
+from ..executors.closures import Loss
+from ..state.group_rule import GroupRule
+from ..state.matching import reordered
+from ..state.protocols import Group, Saved
+from ..state.tensors import Tensor
+from .hooks import Closure, Hooked, Optimizer
 from .rules import RuleOptimizer
-
-Optimizer = torch.optim.Optimizer
-Tensor = torch.Tensor
 
 RETURNS = "clears the gradients, computes the loss, calls backward and returns the loss"
 #: The memory of a search in torch's order, and what of it torch has as tensors without axes where the core has numbers.
@@ -48,52 +37,43 @@ ORDER = ("func_evals", "n_iter", "al", "d", "t", "old_dirs", "old_stps", "ro", "
 TENSORS = ("al", "ro", "H_diag")
 
 #: A search in a compiled training step, which the compiler must not look into.
-_eagerly = torch._disable_dynamo(lambda search, closure: search(closure))  # type: ignore[attr-defined]
+_eagerly = torch._disable_dynamo(lambda search: search())  # type: ignore[attr-defined]
 
 
 class ClosureOptimizer(Hooked):
     """What both have in common: a step needs a closure."""
 
-    def _advance(self, closure: Closure | None = None) -> Loss:
+    _search: Callable[..., Loss]
+    #: What else a user may write who has given no closure.
+    _also = ""
+
+    def _advance(self, closure: Closure | None = None, **options: object) -> Loss:
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
-        closure = check_closure(type(self).__name__, closure, RETURNS)
-        return (_eagerly if torch.compiler.is_compiling() else _call)(self._search, closure)
+        closure = check_closure(type(self).__name__, closure, RETURNS, self._also)
+        search = functools.partial(self._search, closure, **options)
+        return _eagerly(search) if torch.compiler.is_compiling() else search()
 
     _hooked = Optimizer.profile_hook_step(_advance)
-
-    def _search(self, closure: Closure) -> Loss:
-        raise TypeError(f"`{type(self).__name__}` must say how it searches.")
-
-
-def _call(search: Callable[[Closure], Loss], closure: Closure) -> Loss:
-    return search(closure)
 
 
 class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
     """A wrapper that lets its base step by the gradient at another point."""
 
-    def _advance(self, closure: Closure | None = None, scaler: torch.amp.GradScaler | None = None) -> Loss:
+    _also = ", and `optimizer.step(closure, scaler=scaler)` where the loss is scaled"
+
+    def step(self, closure: Closure | None = None, scaler: torch.amp.GradScaler | None = None) -> Loss:  # type: ignore[override]
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss.
 
         With a `scaler`, of which the caller calls `update` after the step, the closure is to call
         `scaler.scale(loss).backward()`. Where gradients overflow, nothing is stepped.
         """
-        also = ", and `optimizer.step(closure, scaler=scaler)` where the loss is scaled"
-        closure = check_closure(type(self).__name__, closure, RETURNS, also)
-        search = functools.partial(self._search, scaler=scaler)
-        return (_eagerly if torch.compiler.is_compiling() else _call)(search, closure)
-
-    _hooked = Optimizer.profile_hook_step(_advance)
-
-    def step(self, closure: Closure | None = None, scaler: torch.amp.GradScaler | None = None) -> Loss:  # type: ignore[override]
         return super().step(closure, **({} if scaler is None else {"scaler": scaler}))
 
-    step.__doc__ = _advance.__doc__
     step.hooked = step.unwrapped = True  # type: ignore[attr-defined]
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._evaluated = Evaluated(), Evaluated()
+        self._evaluated = closures.Evaluated(), closures.Evaluated()
 
     def _refuse(self, rule: GroupRule) -> None:
         RuleOptimizer._refuse(self, rule)
@@ -104,19 +84,20 @@ class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
             raise bad_value(type(self).__name__, "base", worded, rule.rule.name)
 
     def _search(self, closure: Closure, scaler: torch.amp.GradScaler | None = None) -> Loss:
-        check_scaler(type(self).__name__, scaler)
+        closures.check_scaler(type(self).__name__, scaler)
         rules: list[Rule] = []
         params: list[Tensor] = []
         for i, group in enumerate(self.param_groups):
             rules += [self._group_rule(i, group).whole] * len(group["params"])
             params += group["params"]
-        look = functools.partial(unscale, self.param_groups, scaler, zip((False, True), self._evaluated, strict=True))
-        evaluations = Evaluations(type(self).__name__, params, closure, look)
+        places = zip((False, True), self._evaluated, strict=True)
+        look = functools.partial(closures.unscale, self.param_groups, scaler, places)
+        evaluations = closures.Evaluations(type(self).__name__, params, closure, look)
         search = self.rule_class.search  # type: ignore[attr-defined]
         with torch.no_grad():
             try:
-                drive(search(SPACE, rules, map(load, params)), evaluations.at_tensors)
-            except NotFinite:
+                drive(search(closures.SPACE, rules, map(closures.load, params)), evaluations.at_tensors)
+            except closures.NotFinite:
                 count_skipped(self.param_groups)
                 return evaluations.losses[0]
             finally:
@@ -157,15 +138,15 @@ class SearchOptimizer(ClosureOptimizer):
     def _search(self, closure: Closure) -> Loss:
         group = self._group()
         values = {word: group[word] for word in TORCH.parameters(self.rule_class.fields)}
-        numbers = {k: number(v) if isinstance(v, Tensor) and v.numel() == 1 else v for k, v in values.items()}
+        numbers = {k: closures.number(v) if isinstance(v, Tensor) and v.numel() == 1 else v for k, v in values.items()}
         search = build(self.rule_class, numbers, None).search  # type: ignore[attr-defined]
         params = group["params"]
-        evaluations = Evaluations(type(self).__name__, params, closure)
+        evaluations = closures.Evaluations(type(self).__name__, params, closure)
         with torch.no_grad():
-            start = flat(params)
+            start = closures.flat(params)
             memory = {k: _core(v, start) for k, v in self.state[params[0]].items() if k in ORDER and v is not None}
             try:
-                end, memory = drive(search(SPACE, start, memory | dict(self._seen)), evaluations.at_vector)
+                end, memory = drive(search(closures.SPACE, start, memory | dict(self._seen)), evaluations.at_vector)
                 self._seen = {k: x for k, x in memory.items() if k == UNSEEN}
                 if end is start:
                     evaluations.restore()
@@ -183,9 +164,6 @@ class SearchOptimizer(ClosureOptimizer):
         memory: list[Saved] = []
         names = self._group().get("param_names")
 
-        def look(_: object, saved: Group) -> None:
-            memory.append(self._checked(saved))
-
         def restore(_: object) -> None:
             if memory[0]:
                 p = self._group()["params"][0]
@@ -193,15 +171,11 @@ class SearchOptimizer(ClosureOptimizer):
             if names:
                 self._group()["param_names"] = names
 
-        hooks = [
-            self.register_load_state_dict_pre_hook(look),
+        with (
+            self.register_load_state_dict_pre_hook(lambda _, saved: memory.append(self._checked(saved))),
             self.register_load_state_dict_post_hook(restore, prepend=True),
-        ]
-        try:
+        ):
             Optimizer.load_state_dict(self, state_dict)
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _checked(self, saved: Saved) -> Saved:
         """The memory in a state dict; that of another optimizer or model is refused before anything is changed."""

@@ -51,9 +51,7 @@ def _rebindable(optimizer: Optimizer, step: object) -> object:
     """What is put in the place of the class's `step`: torch's schedulers take it for a method, whose `__func__` they
     call with the optimizer. A compiled step or another function has none, and a method of another object a wrong one.
     """
-    if getattr(step, "__self__", None) is optimizer or hasattr(step, "_wrapped_by_lr_sched"):
-        return step
-    if not callable(step):
+    if not callable(step) or getattr(step, "__self__", None) is optimizer or hasattr(step, "_wrapped_by_lr_sched"):
         return step
     replacement: Callable[..., object] = step
 

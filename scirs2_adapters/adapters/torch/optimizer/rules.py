@@ -7,9 +7,8 @@ made anew after a copy.
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -22,20 +21,20 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import check_state_dtype, takes_host
 
-from .. import state
-from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse
-from ..dispatch import scaling, sharding, sparse_grads
+from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse, tensors
+from ..dispatch import scaling, sharding
 from ..dispatch.param_entry import tensor_obstacle
-from ..dispatch.plan import Plan
-from ..dispatch.step import step
-from ..executors import compiled
+from ..dispatch.step import Plan, step
+from ..executors import compiled, sparse
 from ..executors.closures import Loss
-from ..state import Group, GroupValues
-from ..state.protocols import Result
-from .group_rule import GroupRule, made_from
-from .hooks import Closure, Hooked
+from ..state.group_rule import GroupRule, rule_of
+from ..state.matching import Report
+from ..state.origin import group_marks, model_numbers
+from ..state.protocols import Group, GroupValues, Names
+from ..state.state_dict import export, fill, load, of_groups
+from ..state.tensors import dtype_name, leaves_of, remember_names
+from .hooks import Closure, Hooked, Optimizer
 
-Optimizer = torch.optim.Optimizer
 #: Among the rules of groups, the one of the constructor's arguments.
 DEFAULTS = -1
 
@@ -45,19 +44,16 @@ class RuleOptimizer(Hooked):
 
     rule_class: ClassVar[type[Rule]]
     _signature: ClassVar[inspect.Signature]
-    _names: state.Names
+    _names: Names
     _group_rules: dict[int, GroupRule]
     _plans: dict[Hashable, Plan]
     _number: int
-    _opt_called: bool
     _said = False
 
     def __init__(self, params: Any, *args: Value, **keywords: Value) -> None:
         call = self.rule_class.__name__
         arguments = given_by_name(call, self._signature, args, keywords)
-        options = {**FLAGS, **OURS}
-        for key in options.keys() & arguments.keys():
-            options[key] = arguments.pop(key)
+        options = {key: arguments.pop(key, default) for key, default in {**FLAGS, **OURS}.items()}
         rule = build(self.rule_class, arguments, options["match"])
         options["match"] = rule.match  # a base that is a rule brings its own
         refuse(rule)
@@ -67,12 +63,12 @@ class RuleOptimizer(Hooked):
             check_state_dtype(call, options["state_dtype"], rule.all_slots())
         # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
         defaults = {**group_values(rule), **options}
-        vars(self).update(defaults=defaults, _names=state.Names())
+        vars(self).update(defaults=defaults, _names=Names())
         self._prepare()
         self._group_rules[DEFAULTS] = GroupRule(rule, defaults)
         Optimizer.__init__(self, params, defaults)
         first = self._group_rule(0, self.param_groups[0]).rule
-        sparse_grads.check_parameters(call, first, self.param_groups)
+        sparse.check_parameters(call, first, self.param_groups)
         sharding.refuse_divided(call, first, self.param_groups)
         scaling.check_skipping(call, self.param_groups)
 
@@ -82,7 +78,7 @@ class RuleOptimizer(Hooked):
             self._admit(param_group)
         Optimizer.add_param_group(self, param_group)
         group = self.param_groups[-1]
-        state.remember_names(self._names, group)
+        remember_names(self._names, group)
         sharding.note(self, group, self._group_rules[len(self.param_groups) - 1].rule)
         for p in group["params"] if group["kernel"] == "host" else ():
             takes_host(type(self).__name__, "host", tensor_obstacle(p))
@@ -96,15 +92,13 @@ class RuleOptimizer(Hooked):
         if options.get("state_dtype") is not None:
             options["state_dtype"] = _named(options["state_dtype"])
         values = {**self.defaults, **options}
-        group_rule = self._default_rule()
-        if options:
-            group_rule = group_rule.after(values)
+        group_rule = self._group_rule(DEFAULTS, self.defaults).after(values)
         self._refuse(group_rule)
         scaling.check_skipping(call, [*self.param_groups, values])
         self._group_rules[len(self.param_groups)] = group_rule
         check_state_dtype(call, options.get("state_dtype"), group_rule.rule.all_slots())
-        numbers = state.model_numbers(group_rule.rule)
-        group |= {**options, **state.group_marks(group_rule.whole)}
+        numbers = model_numbers(group_rule.rule)
+        group |= {**options, **group_marks(group_rule.whole)}
         group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
 
     def _refuse(self, rule: GroupRule) -> None:
@@ -116,11 +110,8 @@ class RuleOptimizer(Hooked):
 
     def _routed(self) -> list[tuple[Rule, Leaf]]:
         """Every parameter, with the rule of its group."""
-        routed: list[tuple[Rule, Leaf]] = []
-        for i, group in enumerate(self.param_groups):
-            rule = self._group_rule(i, group).rule
-            routed += [(rule, leaf) for leaf in state.leaves_of(self, group)]
-        return routed
+        pairs = [(self._group_rule(i, group).rule, group) for i, group in enumerate(self.param_groups)]
+        return [(rule, leaf) for rule, group in pairs for leaf in leaves_of(self, group)]
 
     def _say(self) -> None:
         """Says at the first step what another algorithm steps."""
@@ -138,52 +129,33 @@ class RuleOptimizer(Hooked):
     def __setstate__(self, saved: Group) -> None:
         Optimizer.__setstate__(self, saved)
         if "_names" not in vars(self):  # a copy
-            self._names = state.Names()
+            self._names = Names()
         self._prepare()
-        state.fill(self)
+        fill(self)
         sharding.note_again(self)
 
     def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         """The rule of a group as its values are now; the same object as long as they do not change."""
         last = self._group_rules.get(index)
-        rule = made_from(self.rule_class, group) if last is None else last.after(group)
+        rule = GroupRule(rule_of(self.rule_class, group), group) if last is None else last.after(group)
         self._group_rules[index] = rule
         return rule
 
-    def _default_rule(self) -> GroupRule:
-        """The rule of the constructor's arguments."""
-        return self._group_rule(DEFAULTS, self.defaults)
-
-    def _all_or_nothing(self, make: Callable[[], Result]) -> Result:
-        """What `make` returns; if it raises, the memory it has begun is taken back, for a refused step leaves none."""
-        before = {p: set(param_state) for p, param_state in self.state.items() if isinstance(param_state, dict)}
-        try:
-            return make()
-        except BaseException:
-            for p, param_state in list(self.state.items()):
-                if not isinstance(param_state, dict):
-                    continue
-                for name in param_state.keys() - before.get(p, set()):
-                    del param_state[name]
-                if p not in before:
-                    del self.state[p]
-            raise
-
     def state_dict(self) -> Group:
         """Parameters by number, their memory and the groups: what torch's class of this name makes and takes."""
-        with state.of_groups(self):
+        with of_groups(self):
             saved = Optimizer.state_dict(self)
-        return state.export(self, saved)
+        return export(self, saved)
 
-    def load_state_dict(self, state_dict: Group, strict: bool = True) -> state.Report | None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Group, strict: bool = True) -> Report | None:  # type: ignore[override]
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in.
 
         Where both have names for their parameters, memory goes by name. With `strict=False` parameters may be others
         than those that were saved, or of other shapes: what fits is loaded, and the report says what is not.
         """
-        report = None if strict else state.Report([], [], [])
+        report = None if strict else Report([], [], [])
         rule = self._group_rule(0, self.param_groups[0]).whole
-        state.load(self, rule, functools.partial(Optimizer.load_state_dict, self), state_dict, report)
+        load(self, rule, state_dict, report)
         return report
 
     def _advance(self, closure: Closure | None = None) -> Loss:
@@ -207,7 +179,7 @@ def _named(state_dtype: Value) -> Value:
     """torch dtypes by their names."""
     if isinstance(state_dtype, Mapping):
         return {k: _named(v) for k, v in state_dtype.items()}
-    return state.dtype_name(state_dtype) if isinstance(state_dtype, torch.dtype) else state_dtype
+    return dtype_name(state_dtype) if isinstance(state_dtype, torch.dtype) else state_dtype
 
 
 def _check_flags(call: str, options: Values, arguments: Values) -> None:
@@ -220,16 +192,5 @@ def _check_flags(call: str, options: Values, arguments: Values) -> None:
         raise RuntimeError(f"`{call}`: `fused` does not support `differentiable`.")
     if options["fused"] and options["kernel"] == "traced":
         raise bad_value(call, "kernel", "must be the host kernel where `fused=True` asks for it", "traced", "Drop one.")
-    if options["foreach"] and not options["capturable"]:
-        _refuse_tensors(call, arguments)
-
-
-def _refuse_tensors(call: str, arguments: Values) -> None:
-    """Refuse what torch refuses of hyperparameters that are tensors."""
-    betas = arguments.get("betas")
-    values = {"lr": arguments.get("lr")}
-    if isinstance(betas, (tuple, list)):
-        values |= {f"betas[{i}]": value for i, value in enumerate(betas)}
-    for word, value in values.items():
-        if isinstance(value, torch.Tensor):
-            raise ValueError(f"`{call}`: {word} as a Tensor is not supported for capturable=False and foreach=True.")
+    for word, _ in tensors(arguments) if options["foreach"] and not options["capturable"] else ():
+        raise ValueError(f"`{call}`: {word} as a Tensor is not supported for capturable=False and foreach=True.")

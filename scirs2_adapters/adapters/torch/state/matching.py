@@ -1,4 +1,6 @@
-"""Which saved memory belongs to which parameter: by name where both sides have names, else by position."""
+"""Which saved memory belongs to which parameter: by name where both sides have names, else by position. Memory of a
+search is one vector over all parameters, and is put into their order.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,12 @@ import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scirs2_adapters.core.errors import ArgumentValueError, bad_value
+import torch
 
-from .names import bare, known_names, listed, saved_names
+from scirs2_adapters.core.errors import bad_value
+
 from .protocols import GroupValues, RuleOptimizerLike, Saved
+from .tensors import Tensor, bare, known_names, listed, saved_names
 
 log = logging.getLogger("scirs2")
 
@@ -38,7 +42,7 @@ def in_order(call: str, optimizer: RuleOptimizerLike, saved: Saved, report: Repo
     """
     names = [known_names(optimizer._names, group) for group in optimizer.param_groups]
     if _in_order_already(saved):
-        return _by_position(call, names, names, optimizer.param_groups, _named_as_here(saved, optimizer.param_groups))
+        return _named_as_here(_by_position(call, names, names, optimizer.param_groups, saved), optimizer.param_groups)
     theirs = [saved_names(group) for group in saved["param_groups"]]
     here = _places(names, optimizer.param_groups)
     there = _places(theirs, saved["param_groups"])
@@ -71,9 +75,9 @@ def _in_order_already(saved: Saved) -> bool:
 def _named_as_here(saved: Saved, groups: Sequence[GroupValues]) -> Saved:
     renamed = [
         {**old, "param_names": group["param_names"]} if "param_names" in group else old
-        for old, group in zip(saved["param_groups"], groups, strict=False)
+        for old, group in zip(saved["param_groups"], groups, strict=True)
     ]
-    return {**saved, "param_groups": [*renamed, *saved["param_groups"][len(renamed) :]]}
+    return {**saved, "param_groups": renamed}
 
 
 def _all_different(places: Places, groups: Sequence[GroupValues]) -> bool:
@@ -84,17 +88,14 @@ def _by_position(
     call: str, names: list[list[str]], theirs: list[list[str]], groups: Sequence[GroupValues], saved: Saved
 ) -> Saved:
     """The dict as it is, if it has as many groups, of as many parameters each."""
-    pairs = zip(saved["param_groups"], groups, strict=False)
-    sizes = [(len(old["params"]), len(group["params"])) for old, group in pairs]
     if len(saved["param_groups"]) != len(groups):
         worded = f"must have {len(groups)} parameter groups: {_GROUPS}"
         raise bad_value(call, "state_dict", worded, f"{len(saved['param_groups'])} groups")
-    wrong = [i for i, (old, new) in enumerate(sizes) if old != new]
-    if wrong:
-        i = wrong[0]
-        told = f"group {i}: {sizes[i][0]} saved, {sizes[i][1]} here{_only(theirs[i], names[i])}"
-        way_out = "Give both optimizers `named_parameters()`, and memory goes by name."
-        raise bad_value(call, "state_dict", f"must have groups of the same sizes: {_SIZES}", told, way_out)
+    for i, (old, new) in enumerate(zip(saved["param_groups"], groups, strict=True)):
+        if len(old["params"]) != len(new["params"]):
+            told = f"group {i}: {len(old['params'])} saved, {len(new['params'])} here{_only(theirs[i], names[i])}"
+            way_out = "Give both optimizers `named_parameters()`, and memory goes by name."
+            raise bad_value(call, "state_dict", f"must have groups of the same sizes: {_SIZES}", told, way_out)
     return saved
 
 
@@ -144,14 +145,32 @@ def _one_to_one(sources: Sequence[Sequence[int]]) -> bool:
 def _refuse_others(
     call: str, missing: list[str], unexpected: list[str], sources: Sequence[Sequence[int]], saved: Saved
 ) -> None:
-    error: ArgumentValueError | None = None
     if missing or unexpected:
         told = {"missing": missing, "unexpected": unexpected}
         worded = "; ".join(f"{what}: {listed(names)}" for what, names in told.items() if names)
         count = f"one of {sum(len(group['params']) for group in saved['param_groups'])} parameters"
-        error = bad_value(call, "state_dict", f"must be of the same parameters; {worded}", count, _PARTLY)
-    elif not _one_to_one(sources) or len(saved["param_groups"]) != len(sources):
+        raise bad_value(call, "state_dict", f"must be of the same parameters; {worded}", count, _PARTLY)
+    if not _one_to_one(sources) or len(saved["param_groups"]) != len(sources):
         told_groups = f"parameters of other groups than here. {_GROUPS}"
-        error = bad_value(call, "state_dict", "must have the same groups", told_groups, _PARTLY)
-    if error is not None:
-        raise error
+        raise bad_value(call, "state_dict", "must have the same groups", told_groups, _PARTLY)
+
+
+def reordered(call: str, memory: Saved, saved: Sequence[str], here: Sequence[str], params: Sequence[Tensor]) -> Saved:
+    """The memory with its vectors in the order of the parameters here, if both sides have names for all of them."""
+    saved, here = [bare(n) for n in saved], [bare(n) for n in here]
+    if not all(saved) or not all(here) or saved == here or not set(saved) & set(here):
+        return memory
+    if sorted(saved) != sorted(here):
+        worded = f"must be of the same parameters{_only(sorted(saved), sorted(here))}"
+        raise bad_value(call, "state_dict", worded, f"{len(saved)} parameters")
+    sizes = {n: p.numel() * (2 if p.is_complex() else 1) for n, p in zip(here, params, strict=True)}
+    return {key: _reordered(value, saved, here, sizes) for key, value in memory.items()}
+
+
+def _reordered(value: object, saved: Sequence[str], here: Sequence[str], sizes: dict[str, int]) -> object:
+    if isinstance(value, list):
+        return [_reordered(x, saved, here, sizes) for x in value]
+    if not isinstance(value, Tensor) or value.shape != (sum(sizes.values()),):
+        return value
+    pieces = dict(zip(saved, value.split([sizes[n] for n in saved]), strict=True))
+    return torch.cat([pieces[n] for n in here])

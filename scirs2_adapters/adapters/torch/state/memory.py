@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -13,11 +13,7 @@ from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import StateDtype, slot_dtype
 
 from .protocols import GroupValues, ParamState, RuleOptimizerLike
-from .tensors import Tensor, is_dtensor, local, placements
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.tensor import Placement
+from .tensors import Spread, Tensor, is_dtensor, local, placements
 
 
 def arrays_of(rule: Rule, leaf: Leaf) -> tuple[Slot, ...]:
@@ -30,13 +26,10 @@ def count_dtype() -> torch.dtype:
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
 
 
-def elements(count: int, device: torch.device | str = "cpu") -> list[Tensor]:
-    """So many steps of 0, which are elements of one tensor: one addition counts for all of them."""
-    return list(torch.zeros(count, dtype=count_dtype(), device=device).unbind())
-
-
 def begin_counts(optimizer: RuleOptimizerLike, counting: Sequence[tuple[Tensor, GroupValues]]) -> None:
-    """A step of 0 for each of these parameters, given with their groups, that has none; a number becomes a tensor."""
+    """A step of 0 for each of these parameters, given with their groups, that has none; a number becomes a tensor.
+    New ones are elements of one tensor: one addition counts for all of them.
+    """
     fresh: dict[torch.device, list[ParamState]] = {}
     for p, group in counting:
         param_state: ParamState = optimizer.state[p]
@@ -45,8 +38,7 @@ def begin_counts(optimizer: RuleOptimizerLike, counting: Sequence[tuple[Tensor, 
         else:
             param_state["step"] = _as_step(param_state["step"], p, group)
     for device, param_states in fresh.items():
-        for param_state, step in zip(param_states, elements(len(param_states), device), strict=True):
-            param_state["step"] = step
+        _write_counts(param_states, torch.zeros(len(param_states), dtype=count_dtype(), device=device))
 
 
 def gather_counts(optimizer: RuleOptimizerLike) -> None:
@@ -62,9 +54,12 @@ def gather_counts(optimizer: RuleOptimizerLike) -> None:
             if usual and step.device.type == "cpu" and not step.is_shared():
                 gathered.append(param_state)
     if gathered:
-        counts = torch.stack([param_state["step"] for param_state in gathered])
-        for param_state, step in zip(gathered, counts.unbind(), strict=True):
-            param_state["step"] = step
+        _write_counts(gathered, torch.stack([param_state["step"] for param_state in gathered]))
+
+
+def _write_counts(param_states: list[ParamState], counts: Tensor) -> None:
+    for param_state, step in zip(param_states, counts.unbind(), strict=True):
+        param_state["step"] = step
 
 
 def _counted_on(p: Tensor, group: GroupValues) -> torch.device:
@@ -77,6 +72,22 @@ def _as_step(step: Tensor | float, p: Tensor, group: GroupValues) -> Tensor:
     if isinstance(step, Tensor):
         return step
     return torch.tensor(float(step), dtype=count_dtype(), device=_counted_on(p, group))
+
+
+@contextlib.contextmanager
+def all_or_nothing(optimizer: RuleOptimizerLike) -> Iterator[None]:
+    """If the block raises, the memory it has begun is taken back, for a refused step leaves none."""
+    before = {p: set(param_state) for p, param_state in optimizer.state.items() if isinstance(param_state, dict)}
+    try:
+        yield
+    except BaseException:
+        for p, param_state in list(optimizer.state.items()):
+            if isinstance(param_state, dict):
+                for name in param_state.keys() - before.get(p, set()):
+                    del param_state[name]
+                if p not in before:
+                    del optimizer.state[p]
+        raise
 
 
 def init_state(
@@ -121,7 +132,7 @@ def _small(slot: Slot, p: Tensor, dtype: torch.dtype) -> Tensor:
     return type(p).from_local(zeros, *layout, run_check=False, shape=whole.shape, stride=whole.stride())
 
 
-def _slot_placements(slot: Slot, p: Tensor) -> tuple[DeviceMesh, tuple[Placement, ...]] | None:
+def _slot_placements(slot: Slot, p: Tensor) -> Spread | None:
     """How a slot of this parameter is spread, or None; one number stands on every rank, as `step` does."""
     if not is_dtensor(p) or slot.extent is Extent.TENSOR:
         return None

@@ -7,17 +7,15 @@ memory. So a dict is refused where it says another name, or fits another optimiz
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Sequence
 
 from scirs2_adapters.core.argument_names import Values
-from scirs2_adapters.core.errors import ArgumentValueError, bad_value
+from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 
-from ..argument_names import CONSTANTS, FLAGS, TORCH, native_class
+from ..argument_names import CONSTANTS, FLAGS, TORCH, native_parameters
 from .protocols import Saved
 
 #: The form of what is saved. A number above it was written by a later version.
@@ -43,10 +41,9 @@ def _full_name(rule: Rule) -> str:
 
 def words(rule: Rule) -> dict[str, bool]:
     """The keys of a group that are this optimizer's own; of each, whether every version of its dicts has it."""
-    theirs = inspect.signature(native_class(type(rule)).__init__).parameters
-    old = set(theirs) if "lr" in theirs else None
+    theirs = {p.name for p in native_parameters(type(rule))}
     places = TORCH.places(rule.fields)
-    kept = {host: rule.fields[core].kind is not bool and (old is None or host in old) for core, host, _ in places}
+    kept = {host: rule.fields[core].kind is not bool and (not theirs or host in theirs) for core, host, _ in places}
     constants = CONSTANTS.get(type(rule).__name__, {})
     return kept | dict.fromkeys((*(s.name for s in rule.model_slots()), *constants), False)
 
@@ -55,23 +52,21 @@ def slot_names(rule: Rule) -> tuple[set[str], set[str]]:
     """The slots that memory of this optimizer may have, and those that it always has."""
     rules = (rule, rule.route(Leaf((1,))))
     every = {s.name for r in rules for s in r.all_slots()}
-    always = [
-        {s.name for s in r.all_slots() if s.present_if is None} - {s.name for s in r.model_slots()} for r in rules
-    ]
+    always = [{s.name for s in r.all_slots() if s.present_if is None and s not in r.model_slots()} for r in rules]
     return every, set.intersection(*always)
 
 
 @functools.cache
-def _known() -> tuple[tuple[str, Rule, dict[str, bool], set[str], set[str]], ...]:
-    rules = [get(name)() for name in names()]
-    return tuple((type(rule).__name__, rule, words(rule), *slot_names(rule)) for rule in rules)
+def _known() -> dict[str, Rule]:
+    """A rule of each optimizer."""
+    return {type(rule).__name__: rule for rule in [get(name)() for name in names()]}
 
 
 @functools.cache
-def _all() -> tuple[frozenset[str], frozenset[str]]:
+def _all() -> tuple[set[str], set[str]]:
     """The keys of groups and the slots that are some optimizer's."""
-    known = _known()
-    return frozenset(k for _, _, keys, _, _ in known for k in keys), frozenset(k for *_, e, _ in known for k in e)
+    rules = _known().values()
+    return set().union(*map(words, rules)), set().union(*(slot_names(rule)[0] for rule in rules))
 
 
 def differences(rule: Rule, group: Values, slots: set[str]) -> list[str]:
@@ -87,11 +82,7 @@ def differences(rule: Rule, group: Values, slots: set[str]) -> list[str]:
 def refuse_foreign(call: str, rule: Rule, saved: Saved) -> None:
     """Refuse the dict of another optimizer, or of a later version of this package."""
     wanted = f"must be a state dict of {type(rule).__name__}"
-    slots: set[str] = set()
-    for param_state in saved["state"].values():
-        if isinstance(param_state, dict):
-            slots.update(param_state)
-    slots.discard("step")
+    slots = set().union(*(x for x in saved["state"].values() if isinstance(x, dict))) - {"step"}
     for group in saved["param_groups"]:
         if (version := group.get(VERSION, FORMAT)) > FORMAT:
             raise bad_value(call, "state_dict", f"{wanted} of format {FORMAT} or older", version, "Update scirs2.")
@@ -105,25 +96,20 @@ def refuse_foreign(call: str, rule: Rule, saved: Saved) -> None:
 def _refuse_better(call: str, wanted: str, rule: Rule, group: Values, slots: set[str]) -> None:
     """Refuse a group without a name that fits another optimizer better, or this one neither by keys nor by memory."""
     against = differences(rule, group, slots)
-    others = {name: len(differences(r, group, slots)) for name, r, *_ in _known() if name != type(rule).__name__}
+    others = {name: len(differences(r, group, slots)) for name, r in _known().items() if name != type(rule).__name__}
     absent = slot_names(rule)[1] - slots if slots else {k for k, n in words(rule).items() if n} - group.keys()
     least, likely = min(others.values()), list[str]()
     if least < len(against):
         likely = [name for name, count in others.items() if count == least]
     elif not against and not _exactly(rule, group):  # flags tell apart what has the same numbers and memory
-        likely = [name for name, r, *_ in _known() if others.get(name) == 0 and _exactly(r, group)]
-    if not likely and not absent:
-        return
-    looks = f"It looks like one of {' or '.join(likely)}." if likely else ""
-    raise _foreign(call, wanted, against, slots, looks)
+        likely = [name for name, r in _known().items() if others.get(name) == 0 and _exactly(r, group)]
+    if likely or absent:
+        worded = f"{wanted}; its groups and memory differ in {', '.join(map(repr, against)) or 'flags'}"
+        looks = f"It looks like one of {' or '.join(likely)}." if likely else ""
+        raise bad_value(call, "state_dict", worded, sorted(slots), looks)
 
 
 def _exactly(rule: Rule, group: Values) -> bool:
     """Whether it has each key that torch's class of this name writes today, and no flag that this one has not."""
-    theirs = inspect.signature(native_class(type(rule)).__init__).parameters.keys() - {"self", "params"}
-    return "lr" in theirs and theirs <= group.keys() and FLAGS.keys() & group.keys() <= theirs
-
-
-def _foreign(call: str, wanted: str, against: Sequence[str], slots: set[str], looks: str) -> ArgumentValueError:
-    worded = f"{wanted}; its groups and memory differ in {', '.join(map(repr, against)) or 'flags'}"
-    return bad_value(call, "state_dict", worded, sorted(slots), looks)
+    theirs = {p.name for p in native_parameters(type(rule))}
+    return bool(theirs) and theirs <= group.keys() and FLAGS.keys() & group.keys() <= theirs

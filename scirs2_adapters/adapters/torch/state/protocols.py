@@ -1,18 +1,17 @@
-"""What the files of this adapter know of an optimizer, and of the rule of one of its groups."""
+"""What the files of this adapter know of an optimizer."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from scirs2_adapters.core.rule import Rule
+from .group_rule import GroupRule
 
 Tensor = torch.Tensor
-Result = TypeVar("Result")
 #: A parameter group, and one that is only read: torch's type of them.
 Group = dict[str, Any]
 GroupValues = Mapping[str, Any]
@@ -24,15 +23,6 @@ Saved = Mapping[str, Any]
 Names = WeakTensorKeyDictionary
 
 
-class GroupRuleLike(Protocol):
-    """The rule of a group, made from its values."""
-
-    rule: Rule
-    whole: Rule
-    kernel: str
-    traced: bool
-
-
 class RuleOptimizerLike(Protocol):
     """A torch optimizer that steps by rules: torch's attributes, and those that files of this adapter share."""
 
@@ -41,14 +31,10 @@ class RuleOptimizerLike(Protocol):
     defaults: Group
     _names: Names
     _number: int
-    _opt_called: bool
     _plans: dict[Hashable, Any]
 
-    def _group_rule(self, index: int, group: GroupValues) -> GroupRuleLike:
+    def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         """The rule of a group as its values are now."""
-
-    def _all_or_nothing(self, make: Callable[[], Result]) -> Result:
-        """What `make` returns; if it raises, the memory it has begun is taken back."""
 
     def _say(self) -> None:
         """Says at the first step what another algorithm steps."""

@@ -1,4 +1,5 @@
-"""Loading: a dict of ours, of torch's class of this name, or of an older version, made fit before anything is changed.
+"""The state dict in torch's form, with what tells it apart from others, and the way back: a dict of ours, of torch's
+class of this name, or of an older version, made fit before anything is changed.
 
 Keys that nobody here knows pass through, missing ones take their defaults, and numbers become Python's. torch casts
 memory to the parameter's dtype when it loads; here each tensor comes back as it was saved.
@@ -6,28 +7,75 @@ memory to the parameter's dtype when it loads; here each tensor comes back as it
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping, Set
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Set
+
+import numpy as np
+from torch.optim import Optimizer
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
+from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 
-from ..argument_names import NONE_IS_DEFAULT, OURS, STAYS, TORCH, build
+from ..argument_names import LISTS, OURS, PLAIN, STAYS, WHOLE_STEPS, plain, plain_group, readable
+from .group_rule import rule_of
 from .matching import Report, in_order
 from .memory import arrays_of, check_shape, gather_counts
-from .names import known_names, remember_names
 from .origin import FORMAT, VERSION, group_marks, model_numbers, refuse_foreign
 from .protocols import Group, GroupValues, ParamState, RuleOptimizerLike, Saved
-from .tensors import Tensor, leaf_of
-from .values import loaded_group
+from .tensors import Tensor, known_names, leaf_of, remember_names
 
 log = logging.getLogger("scirs2")
 
 
-def load(
-    optimizer: RuleOptimizerLike, rule: Rule, torchs: Callable[[Group], None], state_dict: Group, report: Report | None
-) -> None:
-    """Loads by `torchs`, the base class's own way, so that all hooks are called; all or nothing."""
+@contextlib.contextmanager
+def of_groups(optimizer: RuleOptimizerLike) -> Iterator[None]:
+    """Leaves out, meanwhile, the memory of parameters that are in no group any more, for which torch has no number."""
+    state, params = optimizer.state, {id(p) for group in optimizer.param_groups for p in group["params"]}
+    kept = {key: entry for key, entry in state.items() if id(key) in params or not isinstance(key, Tensor)}
+    if len(kept) < len(state):
+        optimizer.state = defaultdict(dict, kept)
+    try:
+        yield
+    finally:
+        optimizer.state = state
+
+
+def export(optimizer: RuleOptimizerLike, saved: Saved) -> Group:
+    """The dict in torch's form, where that is another than the memory's: each `step` a tensor of its own, for formats
+    that refuse tensors which share memory, or a whole number where torch has one; numbers of numpy as Python's; names
+    for the parameters that a group has now.
+    """
+    whole_steps = type(optimizer).__name__ in WHOLE_STEPS
+    state = {k: _param_state(x, whole_steps) if isinstance(x, dict) else x for k, x in saved["state"].items()}
+    groups = [plain_group(group, optimizer.defaults) for group in saved["param_groups"]]
+    for group, here in zip(groups, optimizer.param_groups, strict=True):
+        group |= {key: _without_numpy(x) for key, x in group.items() if key not in LISTS and type(x) not in PLAIN}
+        if "param_names" in group:
+            group["param_names"] = known_names(optimizer._names, here)
+    return {**saved, "state": state, "param_groups": groups}
+
+
+def _param_state(param_state: ParamState, whole_steps: bool) -> Group:
+    saved: Group = {name: x if type(x) is Tensor else _without_numpy(x) for name, x in param_state.items()}
+    if isinstance(step := saved.get("step"), Tensor):
+        saved["step"] = int(step) if whole_steps else step.clone()
+    return saved
+
+
+def _without_numpy(value: Value) -> Value:
+    """A value as it is saved: without numpy, which `torch.load(weights_only=True)` refuses."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, (tuple, list)) and any(isinstance(x, np.generic) for x in value):
+        return type(value)(map(_without_numpy, value))
+    return value
+
+
+def load(optimizer: RuleOptimizerLike, rule: Rule, state_dict: Group, report: Report | None) -> None:
+    """Loads by the base class's own way, so that all hooks are called; all or nothing."""
     call = f"{type(optimizer).__name__}.load_state_dict"
     _check_form(call, state_dict)
     ready: list[Saved] = []
@@ -36,15 +84,11 @@ def load(
         ready.append(_fitting(call, optimizer, rule, saved, report))
         return ready[0]
 
-    hooks = [
+    with (
         optimizer.register_load_state_dict_pre_hook(fit),
         optimizer.register_load_state_dict_post_hook(lambda o: _restore(o, ready[0]), prepend=True),
-    ]
-    try:
-        torchs(state_dict)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    ):
+        Optimizer.load_state_dict(optimizer, state_dict)  # type: ignore[arg-type]  # a protocol is no class
 
 
 def _check_form(call: str, saved: object) -> None:
@@ -62,7 +106,7 @@ def _fitting(call: str, optimizer: RuleOptimizerLike, rule: Rule, saved: Saved, 
     saved = in_order(call, optimizer, saved, report)
     pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
     groups = [_completed(optimizer, rule, group, old) for group, old in pairs]
-    rules = [_rule_of(rule, group) for group in groups]
+    rules = [rule_of(type(rule), group) for group in groups]
     state = dict(saved["state"])
     for p, label, key, index in _places(optimizer, groups):
         if isinstance(state.get(key), Mapping):
@@ -96,15 +140,9 @@ def _completed(optimizer: RuleOptimizerLike, rule: Rule, group: GroupValues, old
     """A saved group with everything that this version has; some options stay with the process."""
     mine = {k: group[k] for k in (*OURS, "skipped_steps") if k in group}
     missing = optimizer.defaults | group_marks(rule) | model_numbers(rule) | mine
-    values = loaded_group(old, optimizer.defaults | dict(group))
+    likes = optimizer.defaults | dict(group)
+    values = {key: value if key in LISTS else _loaded(value, likes.get(key)) for key, value in old.items()}
     return {**missing, **values, **{k: mine[k] for k in STAYS}, VERSION: FORMAT}
-
-
-def _rule_of(rule: Rule, group: GroupValues) -> Rule:
-    """The rule of a saved group, whose options say what memory its parameters have."""
-    hosts = {host: group[host] for _, host, _ in TORCH.places(rule.fields)}
-    hosts = {k: v for k, v in hosts.items() if v is not None or k not in NONE_IS_DEFAULT}
-    return build(type(rule), hosts | ({"base": group["base"]} if "base" in group else {}), group["match"])
 
 
 def _places(optimizer: RuleOptimizerLike, groups: list[Group]) -> Iterator[tuple[Tensor, str, Hashable, int]]:
@@ -148,3 +186,22 @@ def fill(optimizer: RuleOptimizerLike) -> None:
             group.setdefault(key, value)
         remember_names(optimizer._names, group)
     gather_counts(optimizer)
+
+
+def _loaded(value: Value, like: object) -> Value:
+    """A saved value in the form of the one it replaces: a tensor only where that is one, a flag or a whole number where
+    it is such.
+    """
+    if type(value) is type(like) and type(value) in PLAIN:
+        return value
+    if isinstance(value, Tensor) and not isinstance(like, Tensor) and readable(value):
+        value = value.tolist()
+    value = plain(value, like)
+    if isinstance(value, tuple) and isinstance(like, tuple) and len(value) == len(like):
+        return tuple(map(_loaded, value, like))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(like, bool) and value in (0, 1):
+            return bool(value)
+        if type(like) is int and value == int(value):
+            return int(value)
+    return value

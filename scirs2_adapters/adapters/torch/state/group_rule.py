@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
+from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.fields import Value, positive
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import check_path
 
 from ..argument_names import NONE_IS_DEFAULT, PLAIN, TORCH, both_words, build, places, plain
-from ..state import GroupValues
 
 LIMIT = positive(None, "largest norm of all gradients together")
 #: Keys of a group, besides hyperparameters, that say what its rule is or how it is stepped.
 _OPTIONS = ("base", "match", "kernel", "max_grad_norm")
 
 
-def made_from(cls: type[Rule], group: GroupValues) -> GroupRule:
-    """The rule of a group, checked as the constructor's arguments are."""
+def rule_of(cls: type[Rule], group: Values) -> Rule:
+    """The rule of a group's values, checked as the constructor's arguments are."""
     keys = places(cls, group.get("base"))
     values = {k: group[k] for k in keys if k not in NONE_IS_DEFAULT or group[k] is not None}
     base = {"base": group["base"]} if group.get("base") else {}
-    return GroupRule(build(cls, values | base, group["match"]), group)
+    return build(cls, values | base, group["match"])
 
 
 class GroupRule:
@@ -36,35 +37,35 @@ class GroupRule:
 
     rule: Rule
 
-    def __init__(self, rule: Rule, group: GroupValues) -> None:
+    def __init__(self, rule: Rule, group: Values) -> None:
         """`rule` has been checked, and was made from the values of the group."""
         self.fields = rule.fields
         self.places = places(type(rule), group.get("base"))
         self.keys = (*self.places, *_OPTIONS)
-        self.live = self.traced = False
         values = [group.get(k) for k in self.keys]
-        if _all_plain(values):
-            check_path(type(rule).__name__, group["kernel"])
-            LIMIT.check(type(rule).__name__, "max_grad_norm", group.get("max_grad_norm"))
-            self._keep(rule, group, values)
-        else:
-            self._read(rule, group, self.keys, values)
+        self._read(rule, group, _OPTIONS if _all_plain(values) else self.keys, values)
 
-    def after(self, group: GroupValues) -> GroupRule:
+    def after(self, group: Values) -> GroupRule:
         """The rule of the group as its values are now: this one if none has changed."""
         values = [group.get(k) for k in self.keys]
         if not self.live and self._equals(values):
             return self
         if (group.get("base"), group["match"]) != (self.base, self.match):
-            return made_from(type(self.whole), group)
+            return GroupRule(rule_of(type(self.whole), group), group)
         if self.live or self.traced:
             return self._changed(group, self.keys, values)
         pairs = zip(self.keys, values, self.values, strict=True)
         return self._changed(group, [k for k, value, last in pairs if value is not last], values)
 
-    def _changed(self, group: GroupValues, keys: Sequence[str], values: list[Value]) -> GroupRule:
+    @functools.cached_property
+    def other(self) -> Rule:
+        """The rule of what this one does not step."""
+        return self.rule.other()
+
+    def _changed(self, group: Values, keys: Sequence[str], values: list[Value]) -> GroupRule:
         new = object.__new__(GroupRule)
         vars(new).update(vars(self))
+        vars(new).pop("other", None)
         new._read(self.whole, group, keys, values)
         return new
 
@@ -74,13 +75,12 @@ class GroupRule:
         except (ValueError, RuntimeError):  # an array or a tensor has taken the place of a number
             return False
 
-    def _read(self, before: Rule, group: GroupValues, keys: Sequence[str], values: list[Value]) -> None:
+    def _read(self, before: Rule, group: Values, keys: Sequence[str], values: list[Value]) -> None:
         """Takes the values of these keys; each that differs from the one before is checked as the constructor does."""
         call = type(before).__name__
         hyper: dict[str, Value] = {}
         for key in keys:
-            for name, place in self.places.get(key, ()):
-                value = self._value(call, key, group[key], name, place)
+            for name, value in self._fields_of(call, key, group[key]) if key in self.places else ():
                 if not isinstance(value, torch.Tensor) and value != getattr(before, name):
                     with both_words(call, group):
                         value = self.fields[name].check(call, TORCH.spell(name, self.fields), value)
@@ -89,22 +89,21 @@ class GroupRule:
             check_path(call, group["kernel"])
         if "max_grad_norm" in keys:
             LIMIT.check(call, "max_grad_norm", group.get("max_grad_norm"))
-        self._keep(before.replace_unchecked(hyper), group, values)
+        self.values = values
+        self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
+        self.whole = rule = before.replace_unchecked(hyper) if hyper else before
+        self.rule = getattr(rule, "base", rule) if rule.needs_closure else rule
         self.live = not _all_plain(values) and any(map(_in_place, values))
         self.traced = any(isinstance(value, torch.Tensor) for value in hyper.values())
 
-    def _keep(self, rule: Rule, group: GroupValues, values: list[Value]) -> None:
-        self.values = values
-        self.kernel, self.match, self.base = group["kernel"], group["match"], group.get("base")
-        self.whole = rule
-        self.rule = getattr(rule, "base", rule) if rule.needs_closure else rule
-
-    def _value(self, call: str, key: str, value: Value, name: str, place: int | None) -> Value:
-        """The value of a field, under whatever key and place of a tuple the group has it."""
-        if place is not None:
-            usual = type(value) is tuple and len(value) == len(TORCH.tuples[key])
-            value = (value if usual else TORCH.members(call, key, value))[place]
-        return self.fields[name].default if value is None and key in NONE_IS_DEFAULT else _number(value)
+    def _fields_of(self, call: str, key: str, value: Value) -> list[tuple[str, Value]]:
+        """The fields that a group has under this key, with their values."""
+        names = self.places[key]
+        if isinstance(names, str):
+            return [(names, self.fields[names].default if value is None and key in NONE_IS_DEFAULT else _number(value))]
+        usual = type(value) is tuple and len(value) == len(names)
+        members = value if usual else TORCH.members(call, key, value)
+        return list(zip(names, map(_number, members), strict=True))
 
 
 def _all_plain(values: Iterable[Value]) -> bool:

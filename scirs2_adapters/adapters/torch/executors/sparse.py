@@ -1,4 +1,6 @@
-"""Sparse gradients: their rows of the parameter and its memory are gathered, stepped as small parameters by the path
+"""Gradients that are given by rows: which rule takes them, and how they are stepped.
+
+Their rows of the parameter and its memory are gathered, stepped as small parameters by the path
 that steps the others, and put back.
 
 Where the formula moves an element whose gradient is zero, as momentum does, the gradient is written out instead, unless
@@ -15,13 +17,16 @@ from typing import NamedTuple
 import torch
 
 from scirs2_adapters.core.program.zero_gradient import zero_gradient_is_noop
+from scirs2_adapters.core.registry import get, names
+from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.protocols import Executor, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
-from ..dispatch.sparse_grads import coalesced, decay_moves_all_rows, is_sparse, wide
-from ..state import GroupRuleLike, GroupValues, kinds, leaf_of
+from ..state.group_rule import GroupRule
+from ..state.protocols import GroupValues
+from ..state.tensors import Tensor, kinds, leaf_of
 
-Tensor = torch.Tensor
+_HALF = (torch.float16, torch.bfloat16)
 MakeExecutor = Callable[[list[TensorEntry], Sequence[Tensor]], Executor[Tensor]]
 
 
@@ -37,12 +42,10 @@ class SparseRowsExecutor:
         sparse = all(is_sparse(grads[entry.index]) for entry in self.entries)
         return sparse and kinds(entry.p for entry in self.entries) == self.kinds
 
-    def allowed(self, group_rules: Sequence[GroupRuleLike], groups: Sequence[GroupValues]) -> bool:
+    def allowed(self, group_rules: Sequence[GroupRule], groups: Sequence[GroupValues]) -> bool:
         """Whether nothing that can change between two steps speaks against sparse gradients."""
-        for index in {entry.group for entry in self.entries}:
-            if decay_moves_all_rows(group_rules[index].rule) or groups[index]["fused"]:
-                return False
-        return True
+        places = {entry.group for entry in self.entries}
+        return not any(decay_moves_all_rows(group_rules[i].rule) or groups[i]["fused"] for i in places)
 
     def assign(self, coefficient_row: Mapping[int, int]) -> None:
         """Takes the row of coefficients of each parameter."""
@@ -104,3 +107,60 @@ def _take(entry: TensorEntry, g: Tensor) -> Rows:
 
 def _rows(x: Tensor, place: Tensor) -> Tensor:
     return x.index_select(0, place[0]) if len(place) == 1 else x[tuple(place)]
+
+
+def is_sparse(g: Tensor) -> bool:
+    """Whether a gradient is given by rows."""
+    return g.layout is torch.sparse_coo
+
+
+def check_parameters(name: str, rule: Rule, groups: Sequence[GroupValues]) -> None:
+    """What torch refuses at the door where an optimizer is for sparse gradients only."""
+    if rule.sparse != "rows":
+        return
+    places = [([i, j], p) for i, group in enumerate(groups) for j, p in enumerate(group["params"])]
+    if indices := [place for place, p in places if p.layout is not torch.strided]:
+        raise ValueError(f"`{name}`: Sparse params at indices {indices}: {name} requires dense parameter tensors")
+    if indices := [place for place, p in places if p.is_complex()]:
+        raise ValueError(f"`{name}`: Complex params at indices {indices}: {name} does not support complex parameters")
+
+
+def refuse_layout(name: str, rule: Rule, g: Tensor, fused: bool) -> None:
+    """A layout of the gradient that the rule cannot take."""
+    if g.layout is torch.strided:
+        if rule.sparse == "rows":
+            way = "Use `sparse=True` where the gradient is made, or another optimizer for this parameter."
+            raise RuntimeError(f"{name} does not support dense gradients. {way}")
+        return
+    if not is_sparse(g) or rule.sparse is None or rule.model_slots():
+        takers = " or ".join(get(n).__name__ for n in names() if get(n).sparse)
+        raise RuntimeError(
+            f"{name} does not support sparse gradients. Received: one of layout {g.layout}. "
+            f"Use `sparse=False` where the gradient is made, or {takers} for this parameter."
+        )
+    if fused:
+        raise RuntimeError(f"`{name}`: `fused=True` does not support sparse gradients. Use `fused=None`.")
+    if decay_moves_all_rows(rule):
+        raise RuntimeError(
+            f"`{name}`: the weight_decay option is not compatible with sparse gradients. "
+            f"Received: weight_decay={rule.weight_decay}. Use a group with `weight_decay=0.0` for this parameter."
+        )
+
+
+def decay_moves_all_rows(rule: Rule) -> bool:
+    """Whether weight decay would move rows whose gradient is zero, and they are part of the step."""
+    return bool(rule.weight_decay) and rule.sparse == "exact"
+
+
+def entries(g: Tensor) -> Tensor:
+    """The numbers of a gradient: of a sparse one those that are given, each row once."""
+    return coalesced(g).values() if is_sparse(g) else g
+
+
+def wide(g: Tensor) -> Tensor:
+    """The gradient in a dtype in which rows that are given twice can be added up."""
+    return g.to(torch.float32) if g.dtype in _HALF and not g.is_coalesced() else g
+
+
+def coalesced(g: Tensor) -> Tensor:
+    return g if g.is_coalesced() else wide(g).coalesce()
