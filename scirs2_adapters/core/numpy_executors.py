@@ -1,6 +1,6 @@
 """How `HostOptimizer` steps its arrays: by a compiled kernel, or by numpy operations.
 
-The arrays of a parameter are a list: the parameter, its gradient, then its slots in the order of its program.
+The arrays of a parameter are a list, in the order of `array_names`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 
 from .cpu import storage
 from .cpu.engine import plan, run
+from .formats import DITHER, companion
 from .ops import Scalars
-from .slots import Extent
 from .step import reference
-from .step.plan import grouped
+from .step.plan import array_names, grouped
 from .step.protocols import KernelEntry, Model
 
 ParamArrays = list[np.ndarray]
@@ -77,11 +77,8 @@ class NumpyExecutor:
 
     def __init__(self, entries: Sequence[KernelEntry]) -> None:
         self._positions = grouped(range(len(entries)), lambda i: entries[i][0])
-        numbers = [[s.name for s in program.slots if s.extent is Extent.MODEL] for program, _, _ in entries]
-        self._dtypes = [
-            [(name, dtype) for name, dtype in dtypes.items() if name not in names]
-            for (_, _, dtypes), names in zip(entries, numbers, strict=True)
-        ]
+        self._dtypes = [dtypes for _, _, dtypes in entries]
+        self._names = [array_names(program.slots, dtypes) for program, _, dtypes in entries]
 
     def run(
         self, arrays: AllArrays, scalars: Sequence[Scalars], rows: list[int], model: Model, threads: int | None
@@ -91,19 +88,25 @@ class NumpyExecutor:
             leaves = [{**self._load(i, arrays[i]), **model} for i in positions]
             results = reference.step(program, leaves, [scalars[rows[i]] for i in positions])
             for i, result in zip(positions, results, strict=True):
-                self._store(i, arrays[i], result)
+                self._store(i, arrays[i], result, scalars[rows[i]].get(DITHER, 0.5))
             model = {name: float(results[-1][name]) for name in model}
         return model
 
     def _load(self, i: int, arrays: ParamArrays) -> dict[str, np.ndarray]:
-        compute = storage.compute_dtype(self._dtypes[i][0][1])
-        named = zip(self._dtypes[i], arrays, strict=True)
-        return {name: storage.load(x, dtype).astype(compute, copy=False) for (name, dtype), x in named}
+        dtypes, named = self._dtypes[i], dict(zip(self._names[i], arrays, strict=True))
+        compute, numbers = storage.compute_dtype(dtypes["p"]), {}
+        for name in named.keys() & dtypes.keys():
+            other = named.get(companion(name, dtypes[name]) or "")
+            numbers[name] = storage.load(named[name], dtypes[name], other).astype(compute, copy=False)
+        return numbers
 
-    def _store(self, i: int, arrays: ParamArrays, result: Mapping[str, np.ndarray]) -> None:
-        for k, ((name, dtype), x) in enumerate(zip(self._dtypes[i], arrays, strict=True)):
-            if k != _GRADIENT:
-                x[...] = storage.store(np.asarray(result[name]), dtype)
+    def _store(self, i: int, arrays: ParamArrays, result: Mapping[str, np.ndarray], dither: float) -> None:
+        dtypes, named = self._dtypes[i], dict(zip(self._names[i], arrays, strict=True))
+        for name in (named.keys() & dtypes.keys()) - {"g"}:
+            stored, *other = storage.store_parts(np.asarray(result[name]), dtypes[name], dither)
+            named[name][...] = stored
+            if other:
+                named[companion(name, dtypes[name]) or ""][...] = other[0]
 
 
 ArrayExecutor = KernelExecutor | NumpyExecutor

@@ -14,14 +14,15 @@ from .cpu import storage
 from .cpu.kernel import kernel_obstacle
 from .errors import bad_type, bad_value
 from .fields import Field, flag
+from .formats import companion
 from .matrix import LAYOUT, OUTPUTS_FIRST
 from .numpy_arrays import Arrays, carried
 from .numpy_executors import ArrayExecutor, KernelExecutor, NumpyExecutor, ParamArrays
 from .ops import HOST_SCALARS, Scalars
 from .registry import get
 from .rule import Rule
-from .slots import Extent
-from .step.options import StateDtype, check_path, check_state_dtype, slot_dtype
+from .slots import Extent, Slot
+from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, param_storage, slot_dtype
 from .step.plan import ParamEntry, choose_paths, coefficient_rows, param_entry
 
 _CALL = "HostOptimizer"
@@ -29,7 +30,7 @@ _STEP = f"{_CALL}.step"
 
 THREADS = Field(None, "", "must be None or a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
 SKIP = flag(False, "")
-OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite")
+OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding")
 #: The slots of a parameter that have been checked: name, array and shape, and the arrays alone.
 CheckedMemory = tuple[list[tuple[str, np.ndarray, tuple[int, ...]]], ParamArrays]
 
@@ -42,10 +43,13 @@ class HostOptimizer:
       params: float64, float32, float16 or bfloat16 arrays (bfloat16 as ml_dtypes has it), of any shape and layout. An
         array that is put in the place of another one of this dict or list later goes on with its memory.
       kernel: "host" compiled, "traced" plain numpy, "auto" the first if it can run.
-      state_dtype: dtype of the memory: None is the parameter's, a name, or names by slot.
+      state_dtype: dtype of the memory: None is the parameter's, a name, or names by slot. "int8" keeps slots of 4,096
+        numbers and more in 8 bits each and a scale for 256, and smaller ones in float32.
       threads: most threads of one step; None is what the environment grants.
       layout: how kernels lie, "outputs_first" or "inputs_first", for a rule that asks.
       skip_nonfinite: leave all as it is at a step with a gradient that is not finite; count it in `skipped_steps`.
+      rounding: how parameters of 16 bits take a step: "nearest", or "compensated", which keeps what rounding took from
+        them in a slot of 8 bits, "rounding_error" (16 with `state_dtype={"rounding_error": "int16"}`).
 
     Example:
       >>> import numpy as np
@@ -68,6 +72,7 @@ class HostOptimizer:
         threads: int | None = None,
         layout: str = OUTPUTS_FIRST,
         skip_nonfinite: bool = False,
+        rounding: str = "nearest",
     ) -> None:
         self.rule = get(rule)() if isinstance(rule, str) else rule
         if not isinstance(self.rule, Rule):
@@ -75,13 +80,14 @@ class HostOptimizer:
         check_path(_CALL, kernel)
         self.threads = THREADS.check(_CALL, "threads", threads)
         self.skip_nonfinite = SKIP.check(_CALL, "skip_nonfinite", skip_nonfinite)
-        check_state_dtype(_CALL, state_dtype, self.rule.all_slots())
+        check_state_dtype(_CALL, state_dtype, self.rule.all_slots(), blocks=True)
         self.params = door.Parameters(_CALL, params)
         if not self.params:
             raise bad_value(_CALL, "params", "must hold at least one array", params)
-        self.kernel, self.state_dtype = kernel, state_dtype
+        self.kernel, self.state_dtype, self.rounding = kernel, state_dtype, rounding
         self.layout = LAYOUT.check(_CALL, "layout", layout)
         self._leaves = {key: door.leaf(_CALL, key, p, layout) for key, p in self.params.items()}
+        check_rounding(_CALL, rounding, (leaf.dtype for leaf in self._leaves.values()))
         self._last = dict(self.params)
         door.refuse_shared(_CALL, self._last)
         self._begin()
@@ -118,8 +124,9 @@ class HostOptimizer:
 
     def _dtypes(self, key: Hashable, gradient: str) -> dict[str, str]:
         entry = self._entries[key]
-        dtypes = {s.name: slot_dtype(s, entry.leaf.dtype, self.state_dtype) for s in entry.program.slots}
-        return {"p": entry.leaf.dtype, "g": gradient} | dtypes
+        dtypes = {s.name: slot_dtype(s, entry.leaf, self.state_dtype) for s in entry.program.slots}
+        stored = param_storage(entry.leaf, self.rounding, self.state_dtype)
+        return {"p": stored, "g": gradient} | dtypes
 
     def replace(self, **changes: Any) -> None:
         """Change hyperparameters between steps, as a schedule does: `opt.replace(learning_rate=1e-4)`.
@@ -231,18 +238,22 @@ class HostOptimizer:
         return triples, [x for _, x, _ in triples]
 
     def fresh(self, key: Hashable) -> dict[str, np.ndarray]:
-        """The memory of a parameter before its first step."""
-        entry, dtypes, slots = self._entries[key], self._dtypes(key, "float32"), {}
-        for s in entry.program.slots:
-            if s.extent is Extent.MODEL:
-                continue
-            slots[s.name] = np.zeros(s.shape(entry.leaf.shape), storage.STORAGES[dtypes[s.name]].carrier)
-            if s.initial == "parameter":
-                p = storage.load(carried(self.params[key]), entry.leaf.dtype)
-                slots[s.name][...] = storage.store(p, dtypes[s.name])
-            elif s.initial is not None:
-                slots[s.name][...] = storage.store(np.asarray(s.initial_value(entry.rule)), dtypes[s.name])
-        return slots
+        """The memory of a parameter before its first step, in the order of `array_names`."""
+        entry, dtypes, memory, others = self._entries[key], self._dtypes(key, "float32"), {}, {}
+        p = storage.load(carried(self.params[key]), entry.leaf.dtype)
+        first = {s.name: self._initial(s, entry.rule, p) for s in entry.program.slots if s.extent is not Extent.MODEL}
+        for name, numbers in {"p": p, **first}.items():
+            memory[name], *other = storage.store_parts(numbers, dtypes[name])
+            if other:
+                others[companion(name, dtypes[name]) or ""] = other[0]
+        del memory["p"]
+        return memory | others
+
+    def _initial(self, slot: Slot, rule: Rule, p: np.ndarray) -> np.ndarray:
+        """The numbers of a slot before the first step, in memory of its own."""
+        numbers = np.zeros(slot.shape(p.shape), p.dtype)
+        numbers[...] = p if slot.initial == "parameter" else slot.initial_value(rule)
+        return numbers
 
     def _executor_of(self, keys: list[Hashable], grads: Sequence[np.ndarray]) -> ArrayExecutor:
         """The executor of a step over these arrays: that of the last step if nothing has changed."""

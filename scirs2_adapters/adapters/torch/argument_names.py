@@ -48,6 +48,7 @@ OURS: dict[str, Value] = {
     "max_grad_norm": None,
     "skip_nonfinite": False,
     "state_dtype": None,
+    "rounding": "nearest",
     "kernel": "auto",
     "match": None,
 }

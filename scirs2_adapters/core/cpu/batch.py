@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..formats import BLOCK_DTYPES, DITHER, companion
+from ..formats import BLOCK_DTYPES, DITHER
 from ..program.recorded import Program
 from ..slots import Extent
+from ..step.plan import array_names
 from . import compile
-from .kernel import CompiledPass, Kernel, array_names, kernel, over_numbers, uses_rows
+from .kernel import CompiledPass, Kernel, kernel, over_numbers, pass_arrays, uses_rows
 from .layout import MAX_WORKERS, Item, Work
 from .work_items import flat_items, row_items
 
@@ -37,12 +38,6 @@ class Launch:
     items: np.ndarray
     sums: int
     work: ctypes.Array[ctypes.c_int64]
-
-
-def arrays_of(program: Program, dtypes: Mapping[str, str]) -> tuple[str, ...]:
-    """The arrays of a parameter: itself, its gradient, its slots, and what their storage needs beside them."""
-    names = ("p", "g", *(s.name for s in program.slots if s.extent is not Extent.MODEL))
-    return (*names, *filter(None, (companion(name, dtypes[name]) for name in names)))
 
 
 def in_blocks(dtypes: Mapping[str, str]) -> bool:
@@ -69,7 +64,7 @@ class Batch:
         self.program = program
         self.shapes = [tuple(s) for s in shapes]
         self.kernel = compiled or kernel(program, dtypes, emit)
-        self.arrays = arrays_of(program, dtypes)
+        self.arrays = array_names(program.slots, dtypes)
         self.by_rows = uses_rows(program)
         self.at_once = program.levels == 0 and all(s.extent in (Extent.FULL, Extent.TENSOR) for s in program.slots)
         self.items = row_items(self.shapes, in_blocks(dtypes)) if self.by_rows else flat_items(self.shapes)
@@ -91,7 +86,7 @@ class Batch:
 
     def _pick(self, this: CompiledPass) -> list[int] | None:
         """Which columns of the caller's table a pass needs; None for the table as it is."""
-        names = tuple(array_names(this.parts, self.kernel.dtypes))
+        names = tuple(pass_arrays(this.parts, self.kernel.dtypes))
         return None if names == self.arrays else [self.arrays.index(n) if n in self.arrays else -1 for n in names]
 
     def table(self, level: int, addresses: np.ndarray, computed: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
@@ -138,6 +133,6 @@ class Batch:
         items[:, Item.OUT] = np.cumsum(sizes) - sizes
         work = (ctypes.c_int64 * (Work.THREADS + workers))()
         work[Work.KERNEL], work[Work.WORKER] = compiled.address, compile.address_of("driver", "worker")
-        work[Work.COEFFICIENT_STRIDE] = np.dtype(self.kernel.compute).itemsize * len(compiled.parts.coefficients)
+        work[Work.COEFFICIENT_STRIDE] = np.dtype(self.kernel.compute).itemsize * compiled.width
         work[Work.WORKERS], work[Work.ITEMS], work[Work.COUNT] = workers, address(items), len(items)
         return Launch(items, int(sizes.sum()), work)

@@ -99,9 +99,7 @@ class KernelStep:
     def _coefficients(self, level: int) -> np.ndarray:
         this = self.batch.kernel.passes[level]
         nodes = this.parts.coefficients
-        coefficients = np.zeros(
-            (len(self._tensors), max(1, len(nodes) + this.dithered)), dtype=self.batch.kernel.compute
-        )
+        coefficients = np.zeros((len(self._tensors), max(1, this.width)), dtype=self.batch.kernel.compute)
         for k, i in enumerate(nodes):
             value = self.values[i]
             coefficients[:, k] = value[0] if len(value) == 1 else [float(np.squeeze(v)) for v in value]

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..formats import DITHER
 from ..ops import Scalars
 from ..program.recorded import Program
 from ..step.levels import run_levels
@@ -102,6 +103,10 @@ def _run_at_once(
         sums, _ = first.run_pass(0, first.table(0, table, {}), place, row, 1)
         with np.errstate(over="ignore"):
             coefficients = sums.reshape(len(batch.shapes), -1).astype(batch.kernel.compute)
+        if batch.kernel.passes[0].dithered:
+            dithers = np.array([s[DITHER] for s in scalars], dtype=coefficients.dtype)
+            by_tensor = dithers[np.zeros(len(batch.shapes), np.int64) if row is None else row]
+            coefficients = np.column_stack([coefficients, by_tensor])
         place, row = address(coefficients), batch.every_tensor
     batch.run_pass(0, batch.table(0, table, {}), place, row, threads)
 

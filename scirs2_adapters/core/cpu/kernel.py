@@ -28,6 +28,11 @@ class CompiledPass:
     address: int
     dithered: bool = False
 
+    @property
+    def width(self) -> int:
+        """How many coefficients it takes."""
+        return len(self.parts.coefficients) + self.dithered
+
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
@@ -74,7 +79,7 @@ def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], emit: str) ->
     return Kernel(program, stored, compute, passes)
 
 
-def array_names(this: Pass, stored: Mapping[str, str]) -> list[str]:
+def pass_arrays(this: Pass, stored: Mapping[str, str]) -> list[str]:
     """The arrays whose addresses a pass gets: its own, then their scales and rounding errors."""
     names = [a.name for a in this.arrays]
     companions = [companion(name, stored.get(name, "")) for name in names]

@@ -1,8 +1,8 @@
 """Storage dtypes: how a number lies in memory, and the dtype of the arithmetic done with it.
 
 16-bit numbers are loaded, computed with in float32, and rounded once when stored. numpy has no bfloat16: it is carried
-as uint16 here. A block format (codes and scales) would be another row of this table and a pair of load and store
-instructions in `intrinsics.py`.
+as uint16 here. Codes in blocks and numbers with their rounding error (`core/formats.py`) have a companion, an array
+that is stored beside them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from .. import formats
 from ..formats import BLOCK
 
 
@@ -56,8 +57,12 @@ def compute_dtype(dtype: str) -> str:
     return STORAGES[dtype].compute
 
 
-def load(x: np.ndarray, dtype: str) -> np.ndarray:
-    """The numbers of a carrier array, in its arithmetic's dtype. float32 and float64 arrays come back as they are."""
+def load(x: np.ndarray, dtype: str, other: np.ndarray | None = None) -> np.ndarray:
+    """The numbers of a carrier array, in its arithmetic's dtype, with its companion if its storage has one. float32 and
+    float64 arrays come back as they are.
+    """
+    if other is not None:
+        return formats.load(FORMAT_OPS, dtype, x, other)  # type: ignore[no-any-return]
     if dtype == "bfloat16":
         return (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return x.astype(STORAGES[dtype].compute, copy=False)
@@ -72,6 +77,14 @@ def store(x: np.ndarray, dtype: str) -> np.ndarray:
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     quiet_nan = ((bits >> 16) | 0x40).astype(np.uint16)
     return np.where((bits & 0x7FFFFFFF) > 0x7F800000, quiet_nan, rounded).reshape(np.shape(x))
+
+
+def store_parts(x: np.ndarray, dtype: str, number: float = 0.5) -> tuple[np.ndarray, ...]:
+    """The same with the companion, if the storage has one; `number` is the step's `dither`."""
+    if formats.companion("", dtype) is None:
+        return (store(x, dtype),)
+    with np.errstate(all="ignore"):
+        return formats.store(FORMAT_OPS, dtype, np.asarray(x, dtype=np.float32), number)
 
 
 def _rows(x: np.ndarray, count: int) -> np.ndarray:

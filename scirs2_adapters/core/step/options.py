@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import bad_type, bad_value, did_you_mean
 from ..formats import ERROR_BITS, ROUNDING_ERROR, SMALLEST
 from ..slots import Extent, Leaf, Slot
 
-STATE_DTYPES = ("float64", "float32", "float16", "bfloat16", "int8")
-ROUNDINGS = ("nearest", "stochastic", "compensated")
+STATE_DTYPES = ("float64", "float32", "float16", "bfloat16")
+ROUNDINGS = ("nearest", "compensated")
+#: Dtypes of which rounding takes enough to matter.
+HALVES = ("bfloat16", "float16")
 PATHS = ("auto", "host", "traced")
 StateDtype = str | Mapping[str, str] | None
 
 
-def check_state_dtype(call: str, value: object, slots: Sequence[Slot]) -> None:
-    """Refuse anything but None, a dtype's name, or names for some of the rule's slots."""
-    worded = "must be None, one of " + ", ".join(map(repr, STATE_DTYPES)) + ", or a dict from slot to one of them"
+def check_state_dtype(call: str, value: object, slots: Sequence[Slot], blocks: bool = False) -> None:
+    """Refuse anything but None, a dtype's name, or names for some of the rule's slots. `blocks`: whether this adapter
+    has codes of 8 bits and rounding errors.
+    """
+    dtypes = (*STATE_DTYPES, "int8") if blocks else STATE_DTYPES
+    worded = "must be None, one of " + ", ".join(map(repr, dtypes)) + ", or a dict from slot to one of them"
     if value is not None and not isinstance(value, (str, Mapping)):
         raise bad_type(call, "state_dtype", worded, value)
     known = {s.name: s for s in slots}
     for key, dtype in value.items() if isinstance(value, Mapping) else [(None, value)]:
-        if key == ROUNDING_ERROR and isinstance(value, Mapping):
+        if key == ROUNDING_ERROR and blocks:
             _check_error_dtype(call, dtype)
             continue
         if key is not None and key not in known:
             names = list(known)
             unknown = f"names a slot that is none of {names}"
             raise bad_value(call, "state_dtype", unknown, key, did_you_mean(str(key), names))
-        if dtype not in STATE_DTYPES and value is not None:
+        if dtype not in dtypes and value is not None:
             raise bad_value(call, "state_dtype", worded, dtype)
         if dtype == "int8" and key is not None and not known[key].may_be_blocks:
             worded = f"cannot keep {key!r} in 8 bits: its numbers are few, or it would lose what it is for"
@@ -42,11 +47,15 @@ def _check_error_dtype(call: str, dtype: object) -> None:
         raise bad_value(call, "state_dtype", worded, dtype)
 
 
-def check_rounding(call: str, value: object) -> None:
-    """Refuse a `rounding` that is none of them."""
+def check_rounding(call: str, value: object, dtypes: Iterable[str]) -> None:
+    """Refuse a `rounding` that is none of them, or that none of the parameters, of these dtypes, has a use for."""
     if value not in ROUNDINGS:
         worded = "must be one of " + ", ".join(map(repr, ROUNDINGS))
         raise bad_value(call, "rounding", worded, value, did_you_mean(str(value), ROUNDINGS))
+    names = sorted(set(dtypes))
+    if value != "nearest" and not set(HALVES) & set(names):
+        worded = "needs parameters of 16 bits, bfloat16 or float16, to keep what rounding takes from them"
+        raise bad_value(call, "rounding", worded, f"{value!r} for {', '.join(names)}", 'Use rounding="nearest".')
 
 
 def slot_dtype(slot: Slot, leaf: Leaf, state_dtype: StateDtype) -> str:
@@ -69,13 +78,12 @@ def slot_dtype(slot: Slot, leaf: Leaf, state_dtype: StateDtype) -> str:
     return (slot.block_dtype or wide) if in_blocks else wide
 
 
-def param_storage(call: str, leaf: Leaf, rounding: str, state_dtype: StateDtype) -> str:
-    """How a parameter is stored: in its dtype, with its rounding error beside it where rounding is compensated."""
-    if rounding == "nearest":
+def param_storage(leaf: Leaf, rounding: str, state_dtype: StateDtype) -> str:
+    """How a parameter is stored: in its dtype; one of 16 bits with its rounding error beside it, if rounding is
+    compensated.
+    """
+    if rounding == "nearest" or leaf.dtype not in HALVES or leaf.complex:
         return leaf.dtype
-    if leaf.dtype not in ("bfloat16", "float16") or leaf.complex:
-        worded = "is for parameters of 16 bits, bfloat16 or float16"
-        raise bad_value(call, "rounding", worded, f"{rounding!r} and {leaf.dtype}", 'Use rounding="nearest".')
     error = state_dtype.get(ROUNDING_ERROR, "int8") if isinstance(state_dtype, Mapping) else "int8"
     return f"{leaf.dtype}+{error}"
 

@@ -8,13 +8,14 @@ shortest example.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..formats import companion
 from ..program.recorded import Program, record
 from ..rule import Rule
-from ..slots import Leaf
+from ..slots import Extent, Leaf, Slot
 from .options import takes_host
 
 Item = TypeVar("Item")
@@ -68,6 +69,12 @@ def coefficient_rows(keys: Sequence[Hashable], make: Callable[[int], Row]) -> tu
     first: dict[Hashable, int] = {}
     index = [first.setdefault(key, len(first)) for key in keys]
     return [make(index.index(row)) for row in range(len(first))], index
+
+
+def array_names(slots: Iterable[Slot], dtypes: Mapping[str, str]) -> tuple[str, ...]:
+    """The arrays of a parameter: itself, its gradient, its slots, and what their storage needs beside them."""
+    names = ("p", "g", *(s.name for s in slots if s.extent is not Extent.MODEL))
+    return (*names, *filter(None, (companion(name, dtypes[name]) for name in names)))
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:

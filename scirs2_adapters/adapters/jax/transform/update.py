@@ -171,7 +171,7 @@ class Update:
         """The dtype of a slot of a parameter of this dtype."""
         if jnp.issubdtype(parameter, jnp.complexfloating):
             return real(parameter) if slot.extent is Extent.TENSOR else parameter
-        return jax.dtypes.canonicalize_dtype(slot_dtype(slot, parameter.name, self.state_dtype))
+        return jax.dtypes.canonicalize_dtype(slot_dtype(slot, Leaf((), parameter.name), self.state_dtype))
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,7 +116,7 @@ def leaf_of(optimizer: KerasOptimizer, variable: KerasVariable) -> Leaf:
 def _model_variable(optimizer: RuleState, slot: Slot, first: KerasVariable, widest: str) -> KerasVariable:
     initializer = functools.partial(_full, float(slot.initial_value(optimizer.rule)))
     with _colocated(optimizer, first):
-        return optimizer.add_variable((), initializer, slot_dtype(slot, widest, None), name=slot.name)
+        return optimizer.add_variable((), initializer, slot_dtype(slot, Leaf((), widest), None), name=slot.name)
 
 
 def _full(number: float, shape: Sequence[int], dtype: str | None = None) -> Tensor:
@@ -131,7 +131,7 @@ def _slot_variable(optimizer: RuleState, rule: Rule, slot: Slot, variable: Keras
         initializer = functools.partial(_copy, variable) if _has_value(variable) else "zeros"
     elif slot.initial is not None:
         initializer = functools.partial(_full, float(slot.initial_value(rule)))
-    dtype, name = slot_dtype(slot, leaf.dtype, optimizer.state_dtype), re.sub("[/:]", "_", leaf.name)
+    dtype, name = slot_dtype(slot, leaf, optimizer.state_dtype), re.sub("[/:]", "_", leaf.name)
     layout = getattr(variable, "_layout", None) if shape == leaf.shape else None
     with _colocated(optimizer, variable):
         return optimizer.add_variable(shape, initializer, dtype, layout=layout, name=f"{name}_{slot.name}")

@@ -8,8 +8,10 @@ import torch
 
 from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
 from scirs2_adapters.core.cpu.kernel import uses_rows
+from scirs2_adapters.core.ops import Scalar
 from scirs2_adapters.core.step.plan import ParamEntry
 
+from ..state import coded
 from ..state.group_rule import GroupRule
 from ..state.memory import arrays_of
 from ..state.protocols import ParamState
@@ -24,12 +26,27 @@ class TensorEntry(ParamEntry):
         super().__init__(**vars(entry))
         self.p = p
         self.slots = [s.name for s in arrays_of(self.rule, self.leaf)]
-        self.names = ("p", "g", *self.slots)
+        self.companions: list[str] = []
         self.is_dtensor = is_dtensor(p) and not torch.is_grad_enabled()
         self.by_axes = uses_rows(self.program) or any(n.op == "matrix" for n in self.program.nodes)
         self.per_parameter = self.rule.per_parameter
         self.first = not any(memory.get(name) is not None for name in self.slots)
         self.param_state: ParamState | None = None
+
+    def begin(self, param_state: ParamState | None) -> None:
+        """Takes its memory, which says how it is stored."""
+        self.param_state = param_state
+        self.companions = coded.companions(self.slots, param_state) if param_state else []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its arrays, in the order of a kernel's table."""
+        return ("p", "g", *self.slots, *self.companions)
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether its arrays must lie as a contiguous tensor does: for rows and columns, and for codes."""
+        return self.by_axes or bool(self.companions)
 
     def refuse(self, name: str, fused: bool) -> None:
         """What no path can step."""
@@ -45,9 +62,17 @@ class TensorEntry(ParamEntry):
                 f"`{name}` cannot step a parameter of which several elements are one place in memory. Use `p.clone()`."
             )
 
+    def refuse_rows(self, name: str, g: Tensor | None) -> None:
+        """Codes and rounding errors cannot be stepped row by row."""
+        if self.companions and g is not None and g.layout is not torch.strided:
+            raise RuntimeError(
+                f"`{name}` cannot step a parameter with codes of 8 bits or a rounding error by a sparse gradient. "
+                'Use state_dtype=None and rounding="nearest" for it, or a dense gradient.'
+            )
+
     def memory(self) -> list[Tensor]:
-        """Its slots that are tensors."""
-        return [self.param_state[name] for name in self.slots]  # type: ignore[index]
+        """Its slots that are tensors, and their companions."""
+        return [self.param_state[name] for name in (*self.slots, *self.companions)]  # type: ignore[index]
 
     def arrays(self, g: Tensor) -> list[Tensor]:
         """The parameter, its gradient and its slots, in the order of a kernel's table; of each the part here."""
@@ -68,7 +93,10 @@ class TensorEntry(ParamEntry):
 
     def dtypes(self, arrays: list[Tensor]) -> dict[str, str]:
         """The dtypes of its arrays by name."""
-        return {name: dtype_name(x.dtype) for name, x in zip(self.names, arrays, strict=True)}
+        dtypes = {name: dtype_name(x.dtype) for name, x in zip(self.names, arrays, strict=True)}
+        if self.param_state and self.companions:
+            dtypes["p"] = coded.storage_of("p", self.p, self.param_state)
+        return dtypes
 
     def walks(self, g: Tensor) -> bool:
         """Whether the kernel can go through its memory from one end to the other."""
@@ -78,16 +106,18 @@ class TensorEntry(ParamEntry):
     def contiguous_arrays(self, g: Tensor) -> list[Tensor]:
         """Its arrays as memory in one and the same order: each as it is where it can be, else a copy."""
         p, *others = self.arrays(g)
-        form = torch.contiguous_format if self.by_axes else torch.preserve_format
-        if not (p.is_contiguous() or (not self.by_axes and _dense(p))):
+        form = torch.contiguous_format if self.contiguous else torch.preserve_format
+        if not (p.is_contiguous() or (not self.contiguous and _dense(p))):
             p = torch.empty_like(p, memory_format=form).copy_(p)
         return [p, *(x if _parallel(x, p) else _copy(x, p) for x in others)]
 
     def load(self, g: Tensor) -> dict[str, Tensor]:
         """Its arrays by name, as numbers of the arithmetic's dtype, complex ones with an axis for their parts."""
         arrays = {}
-        for name, x in zip(self.names, self.arrays(g), strict=True):
+        for name, x in zip(("p", "g", *self.slots), self.arrays(g), strict=False):
             x = self.parts(name, x.resolve_conj() if x.is_complex() else x)
+            if self.companions and name != "g":
+                x = coded.load(name, x, self.param_state or {})
             arrays[name] = x.to(self.compute, copy=torch.is_grad_enabled())
         return arrays
 
@@ -102,15 +132,18 @@ class TensorEntry(ParamEntry):
         """The dtype of the arithmetic."""
         return torch.float64 if self.leaf.dtype == "float64" else torch.float32
 
-    def store(self, values: Mapping[str, Tensor]) -> None:
-        """Write new values into the parameter and its slots, rounded to their dtypes."""
+    def store(self, values: Mapping[str, Tensor], dither: Scalar = 0.5) -> None:
+        """Write new values into the parameter and its slots, rounded to their dtypes; `dither` is the step's."""
         for name, x in zip(("p", *self.slots), self.written(), strict=True):
-            x.copy_(values[name])
+            if self.companions:
+                coded.store(name, x, values[name], self.param_state or {}, dither)
+            else:
+                x.copy_(values[name])
 
     def written(self) -> list[Tensor]:
         """The parameter and its slots, complex ones as real numbers."""
         p, _, *memory = self.arrays(self.p)
-        return [self.parts(n, x) for n, x in zip(("p", *self.slots), (p, *memory), strict=True)]
+        return [self.parts(n, x) for n, x in zip(("p", *self.slots), (p, *memory), strict=False)]
 
     def parts(self, name: str, x: Tensor) -> Tensor:
         """A complex array as a real one with an axis more, of which one that holds moduli fills the first place."""

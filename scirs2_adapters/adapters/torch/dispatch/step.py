@@ -80,7 +80,8 @@ class Plan:
         begin_counts(optimizer, [(entry.p, groups[entry.group]) for entry in counting])
         optimizer._say()
         for entry in entries.values():
-            entry.param_state = init_state(optimizer, entry.p, entry.rule, entry.leaf, groups[entry.group])
+            entry.begin(init_state(optimizer, entry.p, entry.rule, entry.leaf, groups[entry.group]))
+            entry.refuse_rows(name, grads[entry.index])
         return list(entries.values())
 
     def _on_host(self, name: str, grads: list[Tensor]) -> list[bool]:

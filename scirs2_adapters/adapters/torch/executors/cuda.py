@@ -59,6 +59,8 @@ def steps(entry: TensorEntry, g: Tensor, kernel: str) -> bool:
     """Whether a kernel of its device steps this parameter; `kernel` is what the user has asked for."""
     if kernel == "traced" or entry.p.device.type != "cuda" or torch.is_grad_enabled() or entry.divided is not None:
         return False
+    if entry.companions:  # torch's own operations step them there
+        return False
     tensors = dict(zip(entry.names, entry.arrays(g._values() if is_sparse(g) else g), strict=True))
     return kernel_obstacle(entry.program, tensors) is None
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import torch
 from torch.autograd.graph import increment_version
 
-from scirs2_adapters.core.ops import Array, Ops
+from scirs2_adapters.core.formats import DITHER
+from scirs2_adapters.core.ops import Array, Ops, Scalar
 from scirs2_adapters.core.program.interpret import run as interpret
 from scirs2_adapters.core.step.plan import grouped
 from scirs2_adapters.core.step.protocols import Model, Scalars
@@ -177,7 +178,8 @@ class ForeachExecutor:
     def _bundle_key(self, entry: TensorEntry) -> Hashable:
         alone = id(entry) if self.one_by_one or _alone(entry) else None
         layout = placements(entry.p) if entry.is_dtensor else None
-        return entry.program, entry.p.device, entry.p.dtype, self.coefficient_row[id(entry)], alone, layout
+        coded = tuple(entry.companions)
+        return entry.program, entry.p.device, entry.p.dtype, self.coefficient_row[id(entry)], alone, layout, coded
 
     def run(self, grads: Sequence[Tensor], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
         """Steps them, in place; the new numbers of the model."""
@@ -188,8 +190,8 @@ class ForeachExecutor:
             leaves = [{**_load(bundle, grads), **model} for bundle in bundles]
             rows = [scalars[self.coefficient_row[id(bundle[0])]] for bundle in bundles]
             results = interpret(program, TOGETHER, leaves, rows, wanted)
-            for bundle, values in zip(bundles, results, strict=True):
-                _store(bundle, values)
+            for bundle, values, row in zip(bundles, results, rows, strict=True):
+                _store(bundle, values, row.get(DITHER, 0.5))
                 new = {k: float(values[k]) for k in model}
         return new
 
@@ -220,6 +222,9 @@ def _load(bundle: list[TensorEntry], grads: Sequence[Tensor]) -> dict[str, Array
         return _load_parts(bundle, grads)
     if len(bundle) == 1:
         return dict(first.load(grads[first.index]))
+    if first.companions:
+        arrays = [entry.load(grads[entry.index]) for entry in bundle]
+        return {name: TensorList([x[name] for x in arrays]) for name in arrays[0]}
     columns = zip(*(entry.arrays(grads[entry.index]) for entry in bundle), strict=True)
     return {n: TensorList(_converted(list(xs), first.compute)) for n, xs in zip(first.names, columns, strict=True)}
 
@@ -240,10 +245,14 @@ def _converted(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return new
 
 
-def _store(bundle: list[TensorEntry], values: Mapping[str, Array]) -> None:
+def _store(bundle: list[TensorEntry], values: Mapping[str, Array], dither: Scalar) -> None:
     first = bundle[0]
     if len(bundle) == 1 and not first.is_dtensor:
-        first.store(values)
+        first.store(values, dither)
+        return
+    if first.companions:
+        for k, entry in enumerate(bundle):
+            entry.store({name: values[name].tensors[k] for name in ("p", *entry.slots)}, dither)
         return
     if first.is_dtensor:  # what is written to are their parts
         increment_version([x for entry in bundle for x in (entry.p, *entry.memory())])

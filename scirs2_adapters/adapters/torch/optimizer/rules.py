@@ -19,7 +19,7 @@ from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
-from scirs2_adapters.core.step.options import check_state_dtype, takes_host
+from scirs2_adapters.core.step.options import check_rounding, check_state_dtype, takes_host
 
 from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse, tensors
 from ..dispatch import scaling, sharding
@@ -60,7 +60,7 @@ class RuleOptimizer(Hooked):
         _check_flags(call, options, arguments)
         if options["state_dtype"] is not None:
             options["state_dtype"] = _named(options["state_dtype"])
-            check_state_dtype(call, options["state_dtype"], rule.all_slots())
+            check_state_dtype(call, options["state_dtype"], rule.all_slots(), blocks=True)
         # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
         defaults = {**group_values(rule), **options}
         vars(self).update(defaults=defaults, _names=Names())
@@ -78,6 +78,11 @@ class RuleOptimizer(Hooked):
             self._admit(param_group)
         Optimizer.add_param_group(self, param_group)
         group = self.param_groups[-1]
+        try:
+            check_rounding(type(self).__name__, group["rounding"], (dtype_name(p.dtype) for p in group["params"]))
+        except ValueError:
+            del self.param_groups[-1]
+            raise
         remember_names(self._names, group)
         sharding.note(self, group, self._group_rules[len(self.param_groups) - 1].rule)
         for p in group["params"] if group["kernel"] == "host" else ():
@@ -96,7 +101,7 @@ class RuleOptimizer(Hooked):
         self._refuse(group_rule)
         scaling.check_skipping(call, [*self.param_groups, values])
         self._group_rules[len(self.param_groups)] = group_rule
-        check_state_dtype(call, options.get("state_dtype"), group_rule.rule.all_slots())
+        check_state_dtype(call, options.get("state_dtype"), group_rule.rule.all_slots(), blocks=True)
         numbers = model_numbers(group_rule.rule)
         group |= {**options, **group_marks(group_rule.whole)}
         group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.formats import BLOCK_DTYPES
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
-from scirs2_adapters.core.step.options import StateDtype, slot_dtype
+from scirs2_adapters.core.step.options import StateDtype, param_storage, slot_dtype
 
+from . import coded
 from .protocols import GroupValues, ParamState, RuleOptimizerLike
 from .tensors import Spread, Tensor, is_dtensor, local, placements
 
@@ -95,30 +98,37 @@ def init_state(
 ) -> ParamState | None:
     """A parameter's memory, made where it is missing; None for a rule that remembers nothing of it."""
     slots = arrays_of(rule, leaf)
-    if not slots and rule.time_dependence != "step":
+    compensated = "+" in param_storage(leaf, group["rounding"], group["state_dtype"])
+    if not slots and rule.time_dependence != "step" and not compensated:
         return None
     param_state: ParamState = optimizer.state[p]
     for slot in slots:
         memory = param_state.get(slot.name)
         if memory is None:
-            param_state[slot.name] = _initial(rule, slot, p, leaf, group["state_dtype"])
+            param_state |= _initial(rule, slot, p, leaf, group["state_dtype"])
             continue
         if getattr(memory, "is_sparse", False):  # torch's SGD remembers sparse gradients so
             param_state[slot.name] = memory = memory.to_dense()
         check_shape(type(optimizer).__name__, f"state[p][{slot.name!r}]", slot, memory, p)
+    coded.begin(type(optimizer).__name__, [s.name for s in slots], p, leaf, param_state, group)
     return param_state
 
 
-def _initial(rule: Rule, slot: Slot, p: Tensor, leaf: Leaf, state_dtype: StateDtype) -> Tensor:
-    """A slot before the first step."""
-    full = slot.extent is Extent.FULL
-    dtype = p.dtype if full and p.is_complex() else getattr(torch, slot_dtype(slot, leaf.dtype, state_dtype))
-    memory = torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format) if full else _small(slot, p, dtype)
+def _initial(rule: Rule, slot: Slot, p: Tensor, leaf: Leaf, state_dtype: StateDtype) -> ParamState:
+    """A slot before the first step, and its companion if it has one."""
+    full, dtype = slot.extent is Extent.FULL, slot_dtype(slot, leaf, state_dtype)
+    if full and dtype in BLOCK_DTYPES:
+        numbers = torch.full(p.shape, float(slot.initial_value(rule)), device=p.device)
+        numbers = p.detach().to(torch.float32) if slot.initial == "parameter" else numbers
+        codes, scales = formats.store(coded.FORMAT_OPS, dtype, numbers)
+        return {slot.name: codes, f"{slot.name}_scale": scales}
+    kind = p.dtype if full and p.is_complex() else getattr(torch, dtype)
+    memory = torch.zeros_like(p, dtype=kind, memory_format=torch.preserve_format) if full else _small(slot, p, kind)
     if slot.initial == "parameter":
-        return memory.copy_(p.detach())
-    if slot.initial is not None:
+        memory.copy_(p.detach())
+    elif slot.initial is not None:
         (torch.view_as_real(memory) if memory.is_complex() else memory).fill_(slot.initial_value(rule))
-    return memory
+    return {slot.name: memory}
 
 
 def _small(slot: Slot, p: Tensor, dtype: torch.dtype) -> Tensor:

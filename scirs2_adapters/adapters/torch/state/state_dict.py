@@ -20,6 +20,7 @@ from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import LISTS, OURS, PLAIN, STAYS, WHOLE_STEPS, plain, plain_group, readable
+from . import coded
 from .group_rule import rule_of
 from .matching import Report, in_order
 from .memory import arrays_of, check_shape, gather_counts
@@ -161,6 +162,8 @@ def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Hashable, p
     for slot in arrays_of(rule.route(leaf), leaf):
         if param_state.get(slot.name) is not None:
             check_shape(call, f"{place}[{slot.name!r}]", slot, param_state[slot.name], p)
+            if scales := coded.companion_of(slot.name, param_state):
+                coded.check_scales(call, f"{place}[{scales!r}]", param_state.get(scales), p)
         elif slot.present_if is None:
             absent.append(slot.name)
     if param_state and absent:

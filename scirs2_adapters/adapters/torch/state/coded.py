@@ -1,0 +1,131 @@
+"""Memory of fewer bits (`core/formats.py`) in torch's tensors: slots of 8-bit codes, and 16-bit parameters with their
+rounding error. Each has a companion in the parameter's state: `exp_avg_scale` of `exp_avg`, and `rounding_error`.
+
+Codes lie as a contiguous tensor's numbers do, however the parameter lies.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from types import SimpleNamespace
+
+import torch
+
+from scirs2_adapters.core import formats
+from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, ROUNDING_ERROR
+from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.step.options import param_storage
+
+from .protocols import GroupValues, ParamState, Saved
+from .tensors import Tensor, dtype_name, is_dtensor
+
+
+def _rows(x: Tensor, count: int) -> Tensor:
+    return torch.nn.functional.pad(x.reshape(-1), (0, count * BLOCK - x.numel())).view(count, BLOCK)
+
+
+def _where(condition: Tensor, a: Tensor | float, b: Tensor | float) -> Tensor:
+    return torch.where(condition, a, b)
+
+
+def _float32(x: Tensor | float) -> Tensor | float:
+    return x.to(torch.float32) if isinstance(x, Tensor) else x
+
+
+FORMAT_OPS = SimpleNamespace(
+    number=float,
+    integer=int,
+    where=_where,
+    sqrt=torch.sqrt,
+    abs=torch.abs,
+    int32=lambda x: x.to(torch.int32),
+    float32=_float32,
+    bits=lambda x: x.view(torch.int32),
+    from_bits=lambda x: x.view(torch.float32),
+    wrap=lambda x: x,
+    shift_left=operator.lshift,
+    shift_right=operator.rshift,
+    both=operator.and_,
+    half_bits=lambda x: x.to(torch.float16).view(torch.int16).to(torch.int32) & 0xFFFF,
+    from_half_bits=lambda x: x.to(torch.int16).view(torch.float16).to(torch.float32),
+    cast=lambda x, dtype: x.to(getattr(torch, dtype)),
+    rows=_rows,
+    unrows=lambda x, shape: x.reshape(-1)[: math.prod(shape)].view(shape),
+    largest=lambda x: x.amax(dim=1, keepdim=True),
+    indices=lambda x: torch.arange(BLOCK, dtype=torch.int32, device=x.device),
+    code=lambda x: x.view(torch.int16).to(torch.int32),
+    uncode=lambda x, dtype: x.to(torch.int16).view(getattr(torch, dtype)),
+)
+
+
+def companion_of(name: str, param_state: Saved) -> str | None:
+    """The name of the companion of this slot, or of the parameter "p", if it has one."""
+    if name == "p":
+        return ROUNDING_ERROR if ROUNDING_ERROR in param_state else None
+    return formats.companion(name, dtype_name(param_state[name].dtype))
+
+
+def companions(slots: list[str], param_state: ParamState) -> list[str]:
+    """The companions of a parameter and its slots, in the order of a kernel's table."""
+    return [name for name in (companion_of(slot, param_state) for slot in ("p", *slots)) if name]
+
+
+def begin(call: str, slots: list[str], p: Tensor, leaf: Leaf, param_state: ParamState, group: GroupValues) -> None:
+    """Makes what companions are missing, for memory that has just begun; refuses codes without their scales."""
+    for name in slots:
+        if (scales := companion_of(name, param_state)) is not None:
+            check_scales(call, f"state[p][{scales!r}]", param_state.get(scales), p)
+    if "+" in param_storage(leaf, group["rounding"], group["state_dtype"]) and ROUNDING_ERROR not in param_state:
+        error = param_storage(leaf, group["rounding"], group["state_dtype"]).split("+")[1]
+        param_state[ROUNDING_ERROR] = torch.zeros(p.shape, dtype=getattr(torch, error), device=p.device)
+    if companions(slots, param_state):
+        _refuse(call, p)
+
+
+def _refuse(call: str, p: Tensor) -> None:
+    if is_dtensor(p):
+        raise RuntimeError(
+            f"`{call}`: codes of 8 bits and rounding errors are not divided over ranks. Received: a DTensor. "
+            'Use state_dtype="bfloat16" or None, and rounding="nearest".'
+        )
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"`{call}`: steps with codes of 8 bits or rounding errors have no derivative. Received: "
+            'differentiable=True. Use state_dtype=None and rounding="nearest".'
+        )
+
+
+def check_scales(call: str, argument: str, scales: object, p: Tensor) -> None:
+    """Scales are walked by address, so there must be one for each block."""
+    wanted = (formats.blocks(p.numel()),)
+    if not isinstance(scales, Tensor) or tuple(scales.shape) != wanted or scales.dtype != torch.float32:
+        worded = f"must be a float32 tensor of shape {wanted}, the scales of blocks of {BLOCK} numbers"
+        raise bad_value(call, argument, worded, scales, "Convert other formats to float32 before they are loaded.")
+
+
+def storage_of(name: str, x: Tensor, param_state: ParamState) -> str:
+    """The storage of the parameter "p" or of a slot."""
+    dtype = dtype_name(x.dtype)
+    other = companion_of(name, param_state)
+    return dtype if other is None or dtype in BLOCK_DTYPES else f"{dtype}+{dtype_name(param_state[other].dtype)}"
+
+
+def load(name: str, x: Tensor, param_state: ParamState) -> Tensor:
+    """The float32 numbers of what has a companion; anything else as it is."""
+    other = companion_of(name, param_state)
+    if other is None:
+        return x
+    return formats.load(FORMAT_OPS, storage_of(name, x, param_state), x, param_state[other])
+
+
+def store(name: str, x: Tensor, numbers: Tensor, param_state: ParamState, dither: float | Tensor) -> None:
+    """Writes numbers into memory, in its storage."""
+    other = companion_of(name, param_state)
+    if other is None:
+        x.copy_(numbers)
+        return
+    stored, rest = formats.store(FORMAT_OPS, storage_of(name, x, param_state), numbers, dither)
+    x.copy_(stored)
+    param_state[other].copy_(rest)
