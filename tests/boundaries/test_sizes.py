@@ -22,10 +22,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 1504,
+    "core": 1683,
     "core/program": 546,
-    "core/step": 190,
-    "core/cpu": 959,
+    "core/step": 229,
+    "core/cpu": 1196,
     "core/closures": 422,
     "core/synonyms": 163,
 }

@@ -52,6 +52,7 @@ class ASGD(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -73,6 +74,7 @@ class Adadelta(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -100,6 +102,7 @@ class Adafactor(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -122,6 +125,7 @@ class Adagrad(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -146,6 +150,7 @@ class Adam(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -170,6 +175,7 @@ class AdamW(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -191,6 +197,7 @@ class Adamax(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -213,6 +220,7 @@ class LAMB(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -246,6 +254,7 @@ class Lion(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -273,6 +282,7 @@ class Lookahead(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
         **base_hyper: Any,
@@ -307,6 +317,7 @@ class Muon(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -331,6 +342,7 @@ class NAdam(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -358,6 +370,7 @@ class Prodigy(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -382,6 +395,7 @@ class RAdam(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -409,6 +423,7 @@ class RMSprop(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -430,6 +445,7 @@ class Rprop(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -455,6 +471,7 @@ class SAM(_AroundOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
         **base_hyper: Any,
@@ -478,6 +495,7 @@ class SGD(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -499,6 +517,7 @@ class SparseAdam(_RuleOptimizer):
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...

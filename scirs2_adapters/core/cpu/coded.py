@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ..formats import BLOCK, TINY, Codec, Function, codec_of, pair_of, thresholds
+from ..formats import BLOCK, TINY, Function, codec_of, pair_of, thresholds
 from .intrinsics import make_intrinsic, make_load, make_load_bits, make_store, make_store_bits
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -74,27 +74,20 @@ SCALAR_OPS = SimpleNamespace(
 _wide = {"float32": np.float32, "float64": np.float64}
 
 
-def functions(dtype: str, compute: str, array: int, other: int, arrays: int) -> dict[str, object]:
+def functions(dtype: str, compute: str, array: int, other: int | None, arrays: int) -> dict[str, object]:
     """What a kernel calls for an array of this storage; `array` and `other` are the alias scopes of it and of its
-    companion.
+    companion, if it has one.
     """
+    if other is None:
+        return {"load": make_load(dtype, compute, array, arrays), "store": make_store(dtype, compute, array, arrays)}
     return (pair_functions if "+" in dtype else block_functions)(dtype, compute, array, other, arrays)
 
 
 def block_functions(dtype: str, compute: str, codes: int, scales: int, arrays: int) -> dict[str, object]:
     """`load(address, scale, i)`, `scale(address, block)`, `store(buffer, i, x)` and `encode` of an array in blocks."""
-    codec = _compiled(codec_of(SCALAR_OPS, dtype))
     load_code: Function = make_load_bits(dtype, codes, arrays)
-    store_code: Function = make_store_bits(dtype, codes, arrays)
-    load_scale: Function = make_load("float32", "float32", scales, arrays)
-    store_scale: Function = make_store("float32", "float32", scales, arrays)
-    read: Function = make_load("float32", "float32", arrays, arrays + 1)
     write: Function = make_store("float32", "float32", arrays, arrays + 1)
-    decode, encode_one, wide = codec.decode, codec.encode, _wide[compute]
-    threshold = _function(thresholds(SCALAR_OPS)) if dtype == "uint8" else _nearest
-    bits, from_bits = SCALAR_OPS.bits, SCALAR_OPS.from_bits
-    magnitude, tiny, infinite = np.int32(0x7FFFFFFF), SCALAR_OPS.number(TINY), np.float32(np.inf)
-    zero, one, nan = np.float32(0), np.float32(1), np.float32(np.nan)
+    decode, wide = _function(codec_of(SCALAR_OPS, dtype).decode), _wide[compute]
 
     @_function
     def load(address, scale, i):  # type: ignore[no-untyped-def]
@@ -104,25 +97,36 @@ def block_functions(dtype: str, compute: str, codes: int, scales: int, arrays: i
     def store(buffer, i, x):  # type: ignore[no-untyped-def]
         write(buffer, i, np.float32(x))
 
+    load_scale = make_load("float32", "float32", scales, arrays)
+    return {"load": load, "scale": load_scale, "store": store, "encode": _encoder(dtype, codes, scales, arrays)}
+
+
+def _encoder(dtype: str, codes: int, scales: int, arrays: int) -> Function:
+    """`encode(buffer, address, scales, block, count, number)`: codes and scale of the numbers in the buffer."""
+    store_code: Function = make_store_bits(dtype, codes, arrays)
+    store_scale: Function = make_store("float32", "float32", scales, arrays)
+    read: Function = make_load("float32", "float32", arrays, arrays + 1)
+    encode_one = _function(codec_of(SCALAR_OPS, dtype).encode)
+    threshold = _function(thresholds(SCALAR_OPS)) if dtype == "uint8" else _nearest
+    bits, from_bits = SCALAR_OPS.bits, SCALAR_OPS.from_bits
+    magnitude, none, tiny, infinite = np.int32(0x7FFFFFFF), np.int32(0), np.float32(TINY), np.float32(np.inf)
+    zero, one, nan = np.float32(0), np.float32(1), np.float32(np.nan)
+
     @_function
     def encode(buffer, address, scales, block, count, number):  # type: ignore[no-untyped-def]
-        top = np.int32(0)
+        top = none
         for j in range(count):
             top = max(top, np.int32(bits(read(buffer, j)) & magnitude))
         scale = from_bits(top)
         scale = nan if not scale < infinite else zero if scale < tiny else scale
         inverse = one / scale if scale > zero else zero
         store_scale(scales, block, scale)
-        first = block * BLOCK
-        if scale == scale:
-            for j in range(count):
-                u = threshold(np.int32(j), np.float32(number))
-                store_code(address, first + j, encode_one(read(buffer, j), inverse, u))
-        else:
-            for j in range(count):
-                store_code(address, first + j, np.int32(0))
+        for j in range(count):
+            u = threshold(np.int32(j), np.float32(number))
+            code = encode_one(read(buffer, j), inverse, u) if scale == scale else none
+            store_code(address, block * BLOCK + j, code)
 
-    return {"load": load, "scale": load_scale, "store": store, "encode": encode}
+    return encode  # type: ignore[no-any-return]
 
 
 def pair_functions(dtype: str, compute: str, first: int, second: int, arrays: int) -> dict[str, object]:
@@ -145,7 +149,3 @@ def pair_functions(dtype: str, compute: str, first: int, second: int, arrays: in
         store_error(errors, i, low)
 
     return {"load": load, "store": store}
-
-
-def _compiled(codec: Codec) -> Codec:
-    return Codec(_function(codec.encode), _function(codec.decode))

@@ -121,12 +121,8 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, symbol: str) 
         "abs_": np.abs,
     }
     for k, dtype in enumerate(memory):
-        if k in companions:
-            place = len(memory) + companions.index(k)
-            functions = coded.functions(dtype, compute, k, place, arrays)
-        else:
-            functions = {"load": use.make_load(dtype, compute, k, arrays)}
-            functions["store"] = use.make_store(dtype, compute, k, arrays)
+        other = len(memory) + companions.index(k) if k in companions else None
+        functions = coded.functions(dtype, compute, k, other, arrays)
         names |= {f"{name}{k}": function for name, function in functions.items()}
     exec(compile_source(text, symbol), names)  # our own declarations only: no user text reaches it
     reorder = not any(this.arrays[k].name[0] != "%" for k in this.stores)
