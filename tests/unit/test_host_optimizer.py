@@ -79,7 +79,7 @@ def test_bad_gradients_are_refused_and_change_nothing(kind: str, kernel: str) ->
         ({"rule": None}, TypeError, "Received: None (NoneType)"),
         ({"rule": "adamm"}, ValueError, "No optimizer is named `adamm`. Did you mean `adam`?"),
         ({"kernel": "hots"}, ValueError, 'HostOptimizer(kernel=...)` must be "auto", "host" or "traced"'),
-        ({"state_dtype": "int8"}, ValueError, "HostOptimizer(state_dtype=...)` must be None, one of"),
+        ({"state_dtype": "int4"}, ValueError, "HostOptimizer(state_dtype=...)` must be None, one of"),
         ({"state_dtype": {"exp": "float32"}}, ValueError, "none of ['exp_avg', 'exp_avg_sq', 'max_exp_avg_sq']"),
         ({"threads": 0}, ValueError, "HostOptimizer(threads=...)` must be None or a whole number >= 1"),
         ({"threads": "2"}, TypeError, "Received: '2' (str)"),

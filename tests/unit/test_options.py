@@ -6,7 +6,7 @@ import pytest
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import AdamW, Lookahead
-from scirs2_adapters.core.slots import Extent
+from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.options import STATE_DTYPES, check_path, check_state_dtype, slot_dtype, takes_host
 
 SLOTS = AdamW().all_slots()
@@ -41,20 +41,33 @@ def test_a_slot_is_stored_as_asked_or_as_its_parameter(name: str, asked: str | N
     for slot in get(name)().all_slots():
         special = slot.extent <= Extent.TENSOR or slot.initial == "parameter"
         if not special:
-            assert slot_dtype(slot, parameter, asked) == (asked or parameter)
+            assert slot_dtype(slot, Leaf((), parameter), asked) == (asked or parameter)
+
+
+@pytest.mark.parametrize("name", names())
+def test_eight_bits_are_for_what_they_can_hold_and_for_adapters_that_have_them(name: str) -> None:
+    slots = get(name)().all_slots()
+    with pytest.raises(ValueError, match="state_dtype"):
+        check_state_dtype(name, "int8", slots)
+    check_state_dtype(name, "int8", slots, blocks=True)
+    for slot in slots:
+        for parameter, wide in (("float64", "float64"), ("bfloat16", "float32")):
+            assert slot_dtype(slot, Leaf((4095,), parameter), {slot.name: "int8"}) == wide
+            stored = slot_dtype(slot, Leaf((4096,), parameter), {slot.name: "int8"})
+            assert stored == (slot.block_dtype if slot.may_be_blocks else wide)
 
 
 def test_single_numbers_are_never_rounded_to_sixteen_bits() -> None:
     slots = [s for name in names() for s in get(name)().all_slots() if s.extent <= Extent.TENSOR]
     assert {s.extent.name for s in slots} == {"MODEL", "TENSOR"}
-    assert {slot_dtype(s, "bfloat16", "bfloat16") for s in slots} == {"float32"}
-    assert {slot_dtype(s, "float64", "bfloat16") for s in slots} == {"float64"}
+    assert {slot_dtype(s, Leaf((), "bfloat16"), "bfloat16") for s in slots} == {"float32"}
+    assert {slot_dtype(s, Leaf((), "float64"), "bfloat16") for s in slots} == {"float64"}
 
 
 def test_a_copy_of_the_parameter_keeps_its_dtype_unless_asked_by_name() -> None:
     slow = Lookahead().all_slots()[-1]
-    assert slot_dtype(slow, "float32", "bfloat16") == "float32"
-    assert slot_dtype(slow, "float32", {"slow": "bfloat16"}) == "bfloat16"
+    assert slot_dtype(slow, Leaf((), "float32"), "bfloat16") == "float32"
+    assert slot_dtype(slow, Leaf((), "float32"), {"slow": "bfloat16"}) == "bfloat16"
 
 
 @pytest.mark.parametrize("kernel", ["Host", "gpu", "", None, 1, True])
