@@ -136,20 +136,16 @@ def signature(
     optimizer inside as its `base`, and takes all other arguments of that one too.
     """
     parameter = inspect.Parameter
-    arguments = {**(first or {}), **names.parameters(fields)}
+    arguments = dict(first or {})
     if base is not None:
-        arguments.setdefault("base", base_parameter(base))
+        arguments["base"] = parameter("base", parameter.KEYWORD_ONLY, default=base, annotation="str | Rule")
+    arguments |= names.parameters(fields)
     arguments |= {k: parameter(k, parameter.KEYWORD_ONLY, default=default) for k, default in options.items()}
     positional = [k for k in order if k in arguments]
     parameters = [arguments[k].replace(kind=parameter.POSITIONAL_OR_KEYWORD) for k in positional]
     parameters += [p.replace(kind=parameter.KEYWORD_ONLY) for k, p in arguments.items() if k not in positional]
     rest = [] if base is None else [parameter("base_hyper", parameter.VAR_KEYWORD)]
     return inspect.Signature([*parameters, *rest])
-
-
-def base_parameter(default: str) -> inspect.Parameter:
-    """The argument that names the optimizer inside a wrapper."""
-    return inspect.Parameter("base", inspect.Parameter.KEYWORD_ONLY, default=default, annotation="str | Rule")
 
 
 def merge_arguments(
