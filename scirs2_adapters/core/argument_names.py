@@ -104,21 +104,21 @@ class ArgumentNames:
         return numbers
 
     def rule(
-        self, cls: type[Built], arguments: Values, *, match: str | None = None, call: str = "", also: Iterable[str] = ()
+        self, cls: type[Built], arguments: Values, *, match: str | None = None, call: str, also: Iterable[str] = ()
     ) -> Built:
         """A rule from the framework's arguments. Only what was given is passed on, so that `match` may have its own
         defaults. `also` are the call's other arguments, which the user of another library's word may mean.
         """
-        call = call or cls.__name__
         base = {"base": arguments["base"]} if "base" in arguments else {}
         fields = cls.fields_with(base.get("base"))
-        hyper, known = {k: v for k, v in arguments.items() if k != "base"}, self.parameters(fields)
+        hyper, places = {k: v for k, v in arguments.items() if k != "base"}, self.places(fields)
+        known = {word for _, word, _ in places}
         if unknown := [k for k in hyper if k not in known]:
             others = (*(["base"] if hasattr(cls, "default_base") else []), *also)
             spelled = self.spelled(fields) | {k: k for k in others}
-            raise unknown_argument(call, unknown[0], cls.name, spelled, [*known, *others])
-        core = self.to_core(hyper, fields, call)
-        return cls.build(base | core, match=match, spell=lambda name: self.spell(name, fields), call=call)
+            raise unknown_argument(call, unknown[0], cls.name, spelled, [*self.parameters(fields), *others])
+        typed = {core: word if place is None else f"{word}[{place}]" for core, word, place in places}
+        return cls.build(base | self.to_core(hyper, fields, call), match=match, spell=typed.__getitem__, call=call)
 
 
 def signature(
@@ -136,20 +136,16 @@ def signature(
     optimizer inside as its `base`, and takes all other arguments of that one too.
     """
     parameter = inspect.Parameter
-    arguments = {**(first or {}), **names.parameters(fields)}
+    arguments = dict(first or {})
     if base is not None:
-        arguments.setdefault("base", base_parameter(base))
+        arguments["base"] = parameter("base", parameter.KEYWORD_ONLY, default=base, annotation="str | Rule")
+    arguments |= names.parameters(fields)
     arguments |= {k: parameter(k, parameter.KEYWORD_ONLY, default=default) for k, default in options.items()}
     positional = [k for k in order if k in arguments]
     parameters = [arguments[k].replace(kind=parameter.POSITIONAL_OR_KEYWORD) for k in positional]
     parameters += [p.replace(kind=parameter.KEYWORD_ONLY) for k, p in arguments.items() if k not in positional]
     rest = [] if base is None else [parameter("base_hyper", parameter.VAR_KEYWORD)]
     return inspect.Signature([*parameters, *rest])
-
-
-def base_parameter(default: str) -> inspect.Parameter:
-    """The argument that names the optimizer inside a wrapper."""
-    return inspect.Parameter("base", inspect.Parameter.KEYWORD_ONLY, default=default, annotation="str | Rule")
 
 
 def merge_arguments(

@@ -8,10 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from .data import SNAPSHOTS, Digits, Settings, read_digits
+from .data import SNAPSHOTS, Settings, read_digits
 
 Emit = Callable[..., None]
 Step = Callable[[], object]
+Parameters = Callable[[], Sequence[np.ndarray]]
+#: Steps on a batch and returns its loss.
+Learn = Callable[[np.ndarray, np.ndarray], float]
 
 
 class Watch:
@@ -22,7 +25,7 @@ class Watch:
         self._emit, self._step = emit, 0
         self.snapshots: list[np.ndarray] = []
 
-    def __call__(self, loss: float, parameters: Callable[[], Sequence[np.ndarray]]) -> None:
+    def __call__(self, loss: float, parameters: Parameters) -> None:
         """One step is done; `parameters` is called only if a snapshot is due."""
         self._step += 1
         self._emit("step", step=self._step, loss=loss)
@@ -60,6 +63,18 @@ class DigitsAdapter(Adapter):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.digits: Digits = read_digits(settings)
+        self.digits = read_digits(settings)
         rng = np.random.default_rng(settings.seed)
         self.gradients = [rng.standard_normal(p.shape).astype(np.float32) for p in self.digits.initial]
+
+    def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+        learn, parameters = self.trainer(optimizer, kind)
+        watch.keep(self.digits.initial)
+        for x, y in zip(self.digits.x, self.digits.y, strict=True):
+            watch(learn(x, y), parameters)
+        watch.keep(parameters())
+        return self.digits.score(parameters())
+
+    @abstractmethod
+    def trainer(self, optimizer: str, kind: str) -> tuple[Learn, Parameters]:
+        """A function that trains on one batch, from the first weights on, and one that gives the parameters."""

@@ -69,11 +69,6 @@ class Digits:
     test_y: np.ndarray
     initial: list[np.ndarray]
 
-    @property
-    def batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The batches of the run, in their order."""
-        return list(zip(self.x, self.y, strict=True))
-
     def score(self, parameters: Sequence[np.ndarray]) -> tuple[float, float]:
         """Loss over all batches and accuracy on held-out digits, by numpy: one judge for all adapters."""
         logits = _forward(self.x.reshape(-1, SIZES[0]), parameters)

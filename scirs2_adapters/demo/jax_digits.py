@@ -11,12 +11,11 @@ import numpy as np
 import optax
 
 from scirs2_adapters import jax as ours
-from scirs2_adapters.core.argument_names import ArgumentNames
+from scirs2_adapters.adapters.jax.argument_names import argument_names
+from scirs2_adapters.core.registry import get
 
-from .adapter import DigitsAdapter, Step, Watch
+from .adapter import DigitsAdapter, Learn, Parameters, Step
 from .data import hyper
-
-OPTAX = ArgumentNames(names={"beta1": "b1", "beta2": "b2"})
 
 Arrays = list[jax.Array]
 #: (grads, state, params) -> (params, state)
@@ -28,31 +27,27 @@ class Adapter(DigitsAdapter):
 
     COUNTERPARTS = {"adamw": "optax.adamw", "lion": "optax.lion"}
 
-    def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
-        tx, update = self._optimizer(optimizer, kind)
+    def trainer(self, optimizer: str, kind: str) -> tuple[Learn, Parameters]:
+        params, state, update = self._start(optimizer, kind)
 
+        @functools.partial(jax.jit, donate_argnums=(0, 1))
         def train_step(
             params: Arrays, state: optax.OptState, x: jax.Array, y: jax.Array
         ) -> tuple[Arrays, optax.OptState, jax.Array]:
             loss, grads = jax.value_and_grad(_loss)(params, x, y)
             return *update(grads, state, params), loss
 
-        fast = jax.jit(train_step, donate_argnums=(0, 1))
-        params = [jnp.array(p) for p in self.digits.initial]
-        state = tx.init(params)
-        watch.keep(self.digits.initial)
-        for x, y in self.digits.batches:
-            params, state, loss = fast(params, state, x, y)
-            watch(float(loss), functools.partial(_arrays, params))
-        watch.keep(_arrays(params))
-        return self.digits.score(_arrays(params))
+        def learn(x: np.ndarray, y: np.ndarray) -> float:
+            nonlocal params, state
+            params, state, loss = train_step(params, state, x, y)
+            return float(loss)
+
+        return learn, lambda: list(map(np.asarray, params))
 
     def stepper(self, optimizer: str, kind: str) -> Step:
-        tx, update = self._optimizer(optimizer, kind)
+        params, state, update = self._start(optimizer, kind)
         fast = jax.jit(lambda params, state, grads: update(grads, state, params), donate_argnums=(0, 1))
         grads = [jnp.array(g) for g in self.gradients]
-        params = [jnp.array(p) for p in self.digits.initial]
-        state = tx.init(params)
 
         def one_step() -> None:
             nonlocal params, state
@@ -60,9 +55,10 @@ class Adapter(DigitsAdapter):
 
         return one_step
 
-    def _optimizer(self, optimizer: str, kind: str) -> tuple[optax.GradientTransformation, Update]:
-        tx = getattr(optax if kind == "own" else ours, optimizer)(**hyper(optimizer, OPTAX))
-        return tx, functools.partial(_optax_step if kind == "own" else ours.step, tx)
+    def _start(self, optimizer: str, kind: str) -> tuple[Arrays, optax.OptState, Update]:
+        tx = getattr(optax if kind == "own" else ours, optimizer)(**hyper(optimizer, argument_names(get(optimizer))))
+        params = [jnp.array(p) for p in self.digits.initial]
+        return params, tx.init(params), functools.partial(_optax_step if kind == "own" else ours.step, tx)
 
 
 def step_once(kernel: str) -> None:
@@ -76,10 +72,6 @@ def _optax_step(
 ) -> tuple[Arrays, optax.OptState]:
     updates, state = tx.update(grads, state, params)
     return optax.apply_updates(params, updates), state
-
-
-def _arrays(params: Arrays) -> list[np.ndarray]:
-    return [np.asarray(p) for p in params]
 
 
 def _loss(params: Arrays, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Keras on TensorFlow: `compile` and `fit`, in a graph."""
+"""Keras on TensorFlow: `compile` and `train_on_batch`, in a graph."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from scirs2_adapters.adapters.tf.argument_names import KERAS
 from scirs2_adapters.tf import AdamW, Lion
 
-from .adapter import DigitsAdapter, Step, Watch
-from .data import BATCH, SIZES, hyper
+from .adapter import DigitsAdapter, Learn, Parameters, Step
+from .data import SIZES, hyper
 
 
 class Adapter(DigitsAdapter):
@@ -17,23 +17,16 @@ class Adapter(DigitsAdapter):
 
     COUNTERPARTS = {"adamw": "keras.optimizers.AdamW", "lion": "keras.optimizers.Lion"}
 
-    def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+    def trainer(self, optimizer: str, kind: str) -> tuple[Learn, Parameters]:
         model = self._model()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=self._optimizer(optimizer, kind), loss=loss)
 
-        def report(batch: int, logs: dict[str, float]) -> None:
-            """The loss of this batch; Keras would report the mean of all batches so far."""
-            del batch
-            watch(float(logs["loss"]), model.get_weights)
-            model.reset_metrics()
+        def learn(x: np.ndarray, y: np.ndarray) -> float:
+            model.reset_metrics()  # else Keras reports the mean of all batches so far
+            return float(model.train_on_batch(x, y))
 
-        watch.keep(model.get_weights())
-        x, y = self.digits.x.reshape(-1, SIZES[0]), self.digits.y.reshape(-1)
-        callback = keras.callbacks.LambdaCallback(on_train_batch_end=report)
-        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[callback])
-        watch.keep(model.get_weights())
-        return self.digits.score(model.get_weights())
+        return learn, model.get_weights
 
     def stepper(self, optimizer: str, kind: str) -> Step:
         import tensorflow as tf

@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.sklearn import AdamW, LinearRegressor, Lion, MLPClassifier
 
-from .adapter import DigitsAdapter, Step, Watch
+from .adapter import DigitsAdapter, Learn, Parameters, Step
 from .data import BATCH, HYPER, SIZES
 
 
@@ -43,14 +43,13 @@ class Adapter(DigitsAdapter):
 
     COUNTERPARTS = {"adamw": 'solver="adam"'}
 
-    def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+    def trainer(self, optimizer: str, kind: str) -> tuple[Learn, Parameters]:
         model = self._model(optimizer, kind)
-        watch.keep(self.digits.initial)
-        for x, y in self.digits.batches:
-            model.partial_fit(x, y, classes=range(SIZES[-1]))
-            watch(float(model.loss_), lambda: _arrays(model))
-        watch.keep(_arrays(model))
-        return self.digits.score(_arrays(model))
+
+        def learn(x: np.ndarray, y: np.ndarray) -> float:
+            return float(model.partial_fit(x, y, classes=range(SIZES[-1])).loss_)
+
+        return learn, lambda: [p for pair in zip(model.coefs_, model.intercepts_, strict=True) for p in pair]
 
     def stepper(self, optimizer: str, kind: str) -> Step:
         model: Any = self._model(optimizer, kind)  # its `_optimizer` is private to scikit-learn
@@ -67,13 +66,8 @@ class Adapter(DigitsAdapter):
             model = _Own(epsilon=h["eps"], **words)
         else:
             model = _Ours(optimizer={"adamw": AdamW, "lion": Lion}[optimizer](**h), **words)
-        kernels, biases = self.digits.initial[::2], self.digits.initial[1::2]
-        model.first = iter(list(zip(kernels, biases, strict=True)))
+        model.first = zip(self.digits.initial[::2], self.digits.initial[1::2], strict=True)
         return model
-
-
-def _arrays(model: _Ours | _Own) -> list[np.ndarray]:
-    return [p for pair in zip(model.coefs_, model.intercepts_, strict=True) for p in pair]
 
 
 def step_once(kernel: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.torch import AdamW, Lion
 
-from .adapter import DigitsAdapter, Step, Watch
+from .adapter import DigitsAdapter, Learn, Parameters, Step
 from .data import SIZES, hyper
 
 
@@ -19,18 +19,18 @@ class Adapter(DigitsAdapter):
 
     COUNTERPARTS = {"adamw": "torch.optim.AdamW"}
 
-    def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+    def trainer(self, optimizer: str, kind: str) -> tuple[Learn, Parameters]:
         model = self._model()
         stepper = self._optimizer(optimizer, kind, model)
-        watch.keep(_arrays(model))
-        for x, y in self.digits.batches:
+
+        def learn(x: np.ndarray, y: np.ndarray) -> float:
             loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y))
             stepper.zero_grad()
             loss.backward()
             stepper.step()
-            watch(loss.item(), lambda: _arrays(model))
-        watch.keep(_arrays(model))
-        return self.digits.score(_arrays(model))
+            return loss.item()
+
+        return learn, lambda: [p.detach().numpy().T for p in model.parameters()]
 
     def stepper(self, optimizer: str, kind: str) -> Step:
         model = self._model()
@@ -51,10 +51,6 @@ class Adapter(DigitsAdapter):
     def _optimizer(self, optimizer: str, kind: str, model: torch.nn.Module) -> torch.optim.Optimizer:
         cls = torch.optim.AdamW if kind == "own" else {"adamw": AdamW, "lion": Lion}[optimizer]
         return cls(model.parameters(), **hyper(optimizer, TORCH))
-
-
-def _arrays(model: torch.nn.Module) -> list[np.ndarray]:
-    return [p.detach().numpy().T for p in model.parameters()]
 
 
 def step_once(kernel: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 
-from scirs2_adapters.core.argument_names import ArgumentNames, base_parameter
+from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.argument_names import signature as core_signature
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.rule import Rule
@@ -46,11 +46,10 @@ def spelling(rule: type[Rule]) -> str:
 def signature(rule: type[Rule]) -> inspect.Signature:
     """The constructor of the Keras class."""
     fields, base = rule.fields_with(), getattr(rule, "default_base", None)
-    first = {} if base is None else {"base": base_parameter(base)}
     options = {**BASE, **OURS}
-    taken = {**first, **KERAS.parameters(fields), **options}
+    taken = {**KERAS.parameters(fields), **options}
     order = list(itertools.takewhile(taken.__contains__, _positional(spelling(rule)))) or ["learning_rate"]
-    return core_signature(fields, KERAS, order=order, options=options, first=first, base=base)
+    return core_signature(fields, KERAS, order=order, options=options, base=base)
 
 
 def _positional(name: str) -> list[str]:

@@ -133,20 +133,12 @@ def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], ke
 
 
 def _places(rule: type[Rule], base: str | type | None) -> Places:
-    """The fields that each key of a group holds."""
+    """The fields that each key of a group holds, remembered for each class and base."""
     named = TORCH.places(rule.fields_with(base))
     return {key: field if place is None else TORCH.tuples[key] for field, key, place in named}
 
 
-def _spelled_fields(rule: type[Rule], base: str | type | None) -> dict[str, str]:
-    """The argument that each field is, as the user types it."""
-    fields = rule.fields_with(base)
-    return {name: TORCH.spell(name, fields) for name in fields}
-
-
-#: Both are remembered for each class and base.
 places = cast("Callable[[type[Rule], str | type | None], Places]", functools.cache(_places))
-_spelled = cast("Callable[[type[Rule], str | type | None], dict[str, str]]", functools.cache(_spelled_fields))
 
 
 def group_values(rule: Rule) -> dict[str, Value]:
@@ -170,30 +162,8 @@ def build(rule: type[Rule], arguments: Values, match: str | None) -> Rule:
                 f"`{name}({word}=...)` must have 1 element. Received: a tensor of shape {tuple(value.shape)}. "
                 f"Tensor {word} must be 1-element"
             )
-    base = arguments.get("base")
-    base = type(base) if isinstance(base, Rule) else base
     with both_words(name, arguments):
-        if base is None or isinstance(base, (str, type)):
-            hyper = _hyperparameters(places(rule, base), arguments)
-            if hyper is not None:
-                return rule.build(hyper, match=match, spell=_spelled(rule, base).__getitem__, call=name)
         return TORCH.rule(rule, arguments, match=match, call=name, also=_options(rule))
-
-
-def _hyperparameters(fields_by_key: Places, arguments: Values) -> dict[str, Value] | None:
-    """The arguments by the names of fields; None where one is not known or not of the usual form."""
-    hyper: dict[str, Value] = {}
-    for key, value in arguments.items():
-        fields = fields_by_key.get(key)
-        if isinstance(fields, str):
-            hyper[fields] = value
-        elif fields and type(value) is tuple and len(value) == len(fields):
-            hyper.update(zip(fields, value, strict=True))
-        elif key == "base":
-            hyper[key] = value
-        else:
-            return None
-    return hyper
 
 
 def tensors(arguments: Values) -> list[tuple[str, torch.Tensor]]:

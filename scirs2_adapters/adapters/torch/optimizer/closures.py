@@ -19,7 +19,7 @@ from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 
-from ..argument_names import TORCH, build, given_by_name
+from ..argument_names import TORCH, build, given_by_name, places
 from ..dispatch.scaling import count_skipped
 from ..dispatch.step import step
 from ..executors import closures
@@ -137,7 +137,7 @@ class SearchOptimizer(ClosureOptimizer):
 
     def _search(self, closure: Closure) -> Loss:
         group = self._group()
-        values = {word: group[word] for word in TORCH.parameters(self.rule_class.fields)}
+        values = {word: group[word] for word in places(self.rule_class, None)}
         numbers = {k: closures.number(v) if isinstance(v, Tensor) and v.numel() == 1 else v for k, v in values.items()}
         search = build(self.rule_class, numbers, None).search  # type: ignore[attr-defined]
         params = group["params"]
@@ -183,7 +183,7 @@ class SearchOptimizer(ClosureOptimizer):
         wanted = f"must be a state dict of {type(self).__name__}"
         memory: Saved = saved["state"].get(saved["param_groups"][0]["params"][0]) or {}
         for group in saved["param_groups"]:
-            missing = [word for word in TORCH.parameters(self.rule_class.fields) if word not in group]
+            missing = [word for word in places(self.rule_class, None) if word not in group]
             if missing and not memory.keys() & set(ORDER):
                 raise bad_value(call, "state_dict", f"{wanted}; its group has no {missing[0]!r}", sorted(group))
         if memory and not memory.keys() & set(ORDER):
