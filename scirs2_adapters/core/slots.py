@@ -57,7 +57,7 @@ class Slot:
 
     def initial_value(self, rule: object) -> Value:
         """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
-        return getattr(rule, self.initial or "", 0.0) if not isinstance(self.initial, float) else self.initial
+        return getattr(rule, self.initial, 0.0) if isinstance(self.initial, str) else self.initial or 0.0
 
     def along(self, axes: Axes) -> Self:
         """The slot where a row is what lies along the second of these axes, and a column along the first."""
@@ -98,9 +98,9 @@ class Leaf:
         return replace(self, held=frozenset(slots))
 
 
-def slot(present_if: str | None = None, initial: str | None = None) -> Slot:
-    """A slot like the parameter that exists only when the field or method `present_if` of the rule says so, and is full
-    of the value of the field `initial` at first.
+def slot(present_if: str | None = None, initial: str | float | None = None) -> Slot:
+    """A slot like the parameter that exists only when the structural field or the method `present_if` of the rule says
+    so, and is full of the number `initial`, or of the value of the field of that name, at first.
     """
     return Slot(present_if=present_if, initial=initial)
 

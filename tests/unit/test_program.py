@@ -94,7 +94,9 @@ def test_slots_are_read_from_the_signature() -> None:
 
 
 def test_a_formula_that_forgets_a_slot_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"`Made\.update` must return the step, then a new value for each slot: m\."):
+    with pytest.raises(
+        TypeError, match=r"`Made\.update` must return the step, then a new value for each slot: m, as one tuple"
+    ):
         record(rule(lambda self, xp, p, g, m, /: g), LEAF)
 
 
@@ -175,7 +177,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "misspelled operation": (lambda self, xp, p, g, /: xp.maximun(g, p), r"Did you mean `maximum`\?"),
     "unknown coefficient": (
         lambda self, xp, p, g, /, laerning_rate: g * laerning_rate,
-        r"`laerning_rate`, which `coefficients` does not return\. There are: .*lr.* Did you mean `learning_rate`\?",
+        r"`laerning_rate`, which `coefficients` does not return\. Did you mean `learning_rate`\? .*There are: .*lr",
     ),
     "power": (lambda self, xp, p, g, /: g**2, r"raises to a power\. Write `g \* g`"),
     "number": (lambda self, xp, p, g, /: float(g), "makes a number of an array"),

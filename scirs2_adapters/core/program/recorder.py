@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 import functools
-import reprlib
-from collections.abc import Callable, Collection, Sequence
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Never
 
-from ..errors import ArgumentTypeError, did_you_mean
+from ..errors import ArgumentTypeError, ArgumentValueError, did_you_mean
 from ..matrix import Matrix
-from ..ops import ELEMENTWISE, FORMULA_NAMES, Array
+from ..ops import ELEMENTWISE, Array, Scalar
 from ..slots import LAST, Axes, Extent
 from .node import Node, expression
+from .refusals import METHODS, UnknownOperation, instead_of, refused, shown
 
-#: The closed list of what a formula may use.
-_MAY = f"A formula may use + - * /, the comparisons > >= < <=, and {', '.join(f'`xp.{n}`' for n in FORMULA_NAMES)}."
-_BRANCH = "has a branch. A formula cannot branch on an array: use `xp.where`, or a static field of the rule"
-#: Methods of arrays, without their underscores, that are refused: what the formula does, and what to write instead.
-_INSTEAD = (
-    ("bool", _BRANCH, ""),
-    ("pow rpow", "raises to a power", "Write `g * g` or `xp.sqrt(g)`; powers of numbers belong in `coefficients`."),
-    ("float int index complex round", "makes a number of an array", "It is recorded once, before there are numbers."),
-    ("getitem setitem iter len contains", "looks at elements of an array", "It is written for one array as a whole."),
-    ("eq ne", "asks whether arrays are equal", "Write comparisons with `>=` and `<=`."),
-    ("abs", "calls `abs`", "Write `xp.abs(g)`."),
-    ("matmul rmatmul", "multiplies matrices", "Write a function of matrices and call it by `xp.matrix`."),
-    ("mod rmod floordiv rfloordiv divmod invert pos", "uses an operator that is not there", ""),
-    ("and rand or ror xor rxor", "uses an operator that is not there", ""),
-    ("array array_ufunc array_function", "calls a function of numpy", "Only the functions of `xp` run on every path."),
-)
-
-
-class UnknownOperation(ArgumentTypeError, AttributeError):
-    """A formula uses a name that arrays or `xp` do not have."""
-
-
-def _refused(
-    formula: str, what: str, instead: str = "", closed_list: bool = True, unknown: bool = False
-) -> ArgumentTypeError:
-    """The error for a formula that cannot be recorded, to be raised: what it does, and what to write instead. `unknown`
-    is a name that is not there: an error that `hasattr` understands.
-    """
-    kind = UnknownOperation if unknown else ArgumentTypeError
-    return kind(" ".join(filter(None, [f"`{formula}` {what}.", instead.strip(), _MAY if closed_list else ""])))
-
-
-def shown(value: object) -> str:
-    """A value on one line of bounded length."""
-    return " ".join(reprlib.repr(value).split())
+_COMPARISONS = ("gt", "ge", "lt", "le")
 
 
 class Symbol:
@@ -68,7 +36,7 @@ class Symbol:
     def __getattr__(self, name: str) -> Never:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise _refused(self._recorder.formula, f"uses `.{name}` of an array", unknown=True)
+        raise refused(self._recorder.formula, f"uses `.{name}` of an array", kind=UnknownOperation)
 
     __hash__ = object.__hash__
 
@@ -87,7 +55,7 @@ def _refusing(what: str, instead: str) -> Callable[..., Never]:
     """A method of arrays that no formula may use."""
 
     def method(self: Symbol, *_: object, **__: object) -> Never:
-        raise _refused(self._recorder.formula, what, instead)
+        raise refused(self._recorder.formula, what, instead)
 
     return method
 
@@ -96,11 +64,30 @@ for _name in ("add", "sub", "mul", "truediv"):
     _forward, _backward = _binary("div" if _name == "truediv" else _name)
     setattr(Symbol, f"__{_name}__", _forward)
     setattr(Symbol, f"__r{_name}__", _backward)
-for _name in ("gt", "ge", "lt", "le"):
+for _name in _COMPARISONS:
     setattr(Symbol, f"__{_name}__", _binary(_name)[0])
-for _names, _what, _instead in _INSTEAD:
+for _names, _what, _instead in METHODS:
     for _name in _names.split():
         setattr(Symbol, f"__{_name}__", _refusing(_what, _instead))
+
+
+def _foreign(library: str, kind: type[Exception] = ArgumentTypeError) -> Callable[..., Never]:
+    """A method by which a library's functions take objects that are not its arrays; most say which function it is."""
+
+    def method(self: Symbol, function: object = None, *_: object, **__: object) -> Never:
+        name = getattr(function, "__name__", "")
+        what = f"calls a function of {library}{f', `{name}`' * bool(name)}: only those of `xp` run on every path"
+        raise refused(self._recorder.formula, what, instead_of(name), kind=kind)
+
+    return method
+
+
+for _name in ("array", "array_ufunc", "array_function"):
+    setattr(Symbol, f"__{_name}__", _foreign("numpy"))
+# jax refuses what has this method before it calls it, and torch warns of one: so both are attributes. A TypeError would
+# be one of jax's own to its caller.
+Symbol.__jax_array__ = property(_foreign("jax", ArgumentValueError))  # type: ignore[attr-defined]
+Symbol.__torch_function__ = property(lambda x: functools.partial(_foreign("torch"), x))  # type: ignore[attr-defined]
 
 
 class Recorder:
@@ -113,6 +100,9 @@ class Recorder:
     #: What is recorded at the moment, for errors: `Lion.update`.
     formula = "update"
 
+    #: Coefficients by name, with their values at step 1.
+    values: Mapping[str, Scalar] = MappingProxyType({})
+
     def __init__(self, axes: Axes = LAST, view: Matrix | None = None, moduli: bool = False) -> None:
         self.axes, self.view, self.moduli = axes, view, moduli
         self.nodes: list[Node] = []
@@ -121,7 +111,7 @@ class Recorder:
             setattr(self, name, functools.partial(self.op, name))
 
     def __getattr__(self, name: str) -> Callable[..., Symbol]:
-        raise _refused(self.formula, f"uses `xp.{name}`", did_you_mean(name, FORMULA_NAMES), unknown=True)
+        raise refused(self.formula, f"uses `xp.{name}`", instead_of(name), kind=UnknownOperation)
 
     def returned(self, result: object, slots: Sequence[str]) -> list[Array]:
         """The values that a formula has returned: the first one, then one for each slot."""
@@ -130,7 +120,7 @@ class Recorder:
             first = "new parameter" if self.formula.endswith(".wrap") else "step"
             raise TypeError(
                 f"`{self.formula}` must return the {first}, then a new value for each slot: "
-                f"{', '.join(slots) or 'it has none'}. Received: {shown(result)}."
+                f"{', '.join(slots) + ', as one tuple' if slots else 'it has none'}. Received: {shown(result)}."
             )
         return values
 
@@ -163,13 +153,23 @@ class Recorder:
 
     def _node(self, op: str, arg: object) -> Node:
         if not isinstance(arg, Symbol):
-            raise _refused(
-                self.formula,
-                f"has a literal. A formula's `{op}` was given the literal {shown(arg)}: literals belong in "
-                "`coefficients`, where they are float64 and do not change the type of the arithmetic",
-                "Name it there and take it as an argument.",
-            )
+            raise self._literal(op, arg)
         return self.nodes[arg.index]
+
+    def _literal(self, op: str, value: object) -> Exception:
+        """The error for a number in a formula: what it may be meant to be, and how that is written."""
+        named = [
+            f"`{name}`"
+            for name, known in self.values.items()
+            if isinstance(value, numbers.Real) and type(known) is float and known == value
+        ]
+        named = named[:1] if named[:1] in (["`zero`"], ["`one`"]) else named
+        instead = f"It is the value of {', '.join(named)}: take what is meant after the `/` of the signature."
+        compared = " A formula cannot branch on an array: write `xp.where(g > zero, a, b)`." * (op in _COMPARISONS)
+        what = f"has a literal. A formula's `{op}` was given the literal {shown(value)}: literals belong in "
+        what += "`coefficients`, where they are float64 and do not change the type of the arithmetic"
+        instead = instead if named else "Name it there and take it as an argument after the `/`."
+        return refused(self.formula, what, instead + compared)
 
     def _reduce(self, op: str, x: Symbol, extent: Extent, axis: int | None = None) -> Symbol:
         node = self._node(op, x)
@@ -182,7 +182,7 @@ class Recorder:
         if axis is None:
             return self._reduce("mean", x, Extent.TENSOR)
         if axis not in (-1, -2):
-            raise _refused(self.formula, f"takes a mean over the axis {axis}", "An axis is -1, -2 or None, for all.")
+            raise refused(self.formula, f"takes a mean over the axis {axis}", "An axis is -1, -2 or None, for all.")
         axis = self.axes[axis]
         whole = self._node("mean", x).extent is Extent.FULL
         return self._reduce("mean", x, Extent.without(axis, self.axes) if whole else Extent.BATCH, axis)
@@ -209,16 +209,20 @@ class Recorder:
 class Coefficients(dict[str, Symbol]):
     """Coefficients as symbols, made when the formula asks for them, so that unused ones are never passed."""
 
-    def __init__(self, recorder: Recorder, known: Collection[str]) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__()
-        self._recorder, self._known = recorder, known
+        self._recorder = recorder
 
     def __missing__(self, name: str) -> Symbol:
-        if name not in self._known:
-            raise _refused(
-                self._recorder.formula,
+        known, formula = self._recorder.values, self._recorder.formula
+        if name not in known:
+            raise refused(
+                formula,
                 f"takes a coefficient `{name}`, which `coefficients` does not return",
-                f"There are: {', '.join(self._known)}.{did_you_mean(name, self._known)}",
+                f"{did_you_mean(name, known)} A slot would stand before the `/`. There are: {', '.join(known)}.",
                 closed_list=False,
             )
+        if not isinstance(known[name], numbers.Real):
+            what = f"takes a coefficient `{name}`, which must be a number. Received: {shown(known[name])}"
+            raise refused(formula, what, closed_list=False)
         return self._recorder.add(Node("scalar", (), Extent.TENSOR, 0, name))
