@@ -89,7 +89,7 @@ OF_MODULI = [cls for cls in map(get, names()) if "optax" in cls.matches and cls.
 
 @pytest.mark.parametrize("cls", OF_MODULI, ids=lambda cls: cls.name)
 def test_as_optax_has_it_a_complex_walk_turns_with_its_numbers(cls: Any) -> None:
-    """Where the square is that of the modulus, and only there, a factor of modulus 1 passes through a step. Memory turns
+    """Where the square is that of the modulus, and only there, a factor of modulus 1 passes through. Memory turns
     after the first one, since what it is full of at first does not.
     """
     turn, ends = complex(0.6, 0.8), []

@@ -153,8 +153,8 @@ def _record(rule: Formula, leaf: Leaf, scaled: bool, moduli: bool) -> Program:
     slots, axes = rule.slots(leaf), rule.axes(leaf)
     xp = Recorder(axes, rule.view(leaf), moduli)
     xp.values = {**first_coefficients(rule, leaf), SCALE: 1.0}
-    p, g = (xp.add(Node("input", (), Extent.FULL, 0, name)) for name in ("p", "g"))
-    symbols = {s.name: xp.add(Node("input", (), s.extent, 0, s.name)) for s in slots}
+    p, g = (xp.put(Node("input", (), Extent.FULL, 0, name)) for name in ("p", "g"))
+    symbols = {s.name: xp.put(Node("input", (), s.extent, 0, s.name)) for s in slots}
     scalars = Coefficients(xp)
     new, remembered = rule.apply(xp, p, xp.op("mul", scalars[SCALE], g) if scaled else g, symbols, scalars)
     _check_slots(xp.formula, slots, symbols, remembered)

@@ -124,7 +124,8 @@ class Recorder:
             )
         return values
 
-    def add(self, node: Node) -> Symbol:
+    def put(self, node: Node) -> Symbol:
+        """The symbol of a node, which is made if there is no equal one."""
         index = self._known.setdefault(node, len(self.nodes))
         if index == len(self.nodes):
             self.nodes.append(node)
@@ -135,18 +136,18 @@ class Recorder:
         nodes = [self._node(op, a) for a in args]
         if self.moduli and nodes[0].extent > Extent.TENSOR:
             if op == "mul" and args[0].index == args[1].index:
-                return self.add(Node("square", (args[0].index,), nodes[0].extent, nodes[0].level))
+                return self.put(Node("square", (args[0].index,), nodes[0].extent, nodes[0].level))
             if op in ("abs", "sign"):
                 return self._modulus(*args) if op == "abs" else self._direction(*args)
         extent = functools.reduce(Extent.join, (n.extent for n in nodes))
-        return self.add(Node(op, tuple(a.index for a in args), extent, max(n.level for n in nodes)))
+        return self.put(Node(op, tuple(a.index for a in args), extent, max(n.level for n in nodes)))
 
     def _modulus(self, x: Symbol) -> Symbol:
         return self.op("sqrt", self.op("mul", x, x))
 
     def _direction(self, x: Symbol) -> Symbol:
         """x at a distance of 1 from 0; 0 where it is 0."""
-        zero, one = (self.add(Node("scalar", (), Extent.TENSOR, 0, name)) for name in ("zero", "one"))
+        zero, one = (self.put(Node("scalar", (), Extent.TENSOR, 0, name)) for name in ("zero", "one"))
         size = self._modulus(x)
         away = self.op("gt", size, zero)
         return self.op("where", away, self.op("div", x, self.op("where", away, size, one)), x)
@@ -158,22 +159,19 @@ class Recorder:
 
     def _literal(self, op: str, value: object) -> Exception:
         """The error for a number in a formula: what it may be meant to be, and how that is written."""
-        named = [
-            f"`{name}`"
-            for name, known in self.values.items()
-            if isinstance(value, numbers.Real) and type(known) is float and known == value
-        ]
+        known = {k: v for k, v in self.values.items() if type(v) is float and isinstance(value, numbers.Real)}
+        named = [f"`{name}`" for name, other in known.items() if other == value]
         named = named[:1] if named[:1] in (["`zero`"], ["`one`"]) else named
-        instead = f"It is the value of {', '.join(named)}: take what is meant after the `/` of the signature."
         compared = " A formula cannot branch on an array: write `xp.where(g > zero, a, b)`." * (op in _COMPARISONS)
         what = f"has a literal. A formula's `{op}` was given the literal {shown(value)}: literals belong in "
         what += "`coefficients`, where they are float64 and do not change the type of the arithmetic"
-        instead = instead if named else "Name it there and take it as an argument after the `/`."
+        taken = f"Take {' or '.join(named)}, which has this value," if named else "Name it there and take it"
+        instead = f"{taken} after the `/` of the signature."
         return refused(self.formula, what, instead + compared)
 
     def _reduce(self, op: str, x: Symbol, extent: Extent, axis: int | None = None) -> Symbol:
         node = self._node(op, x)
-        return self.add(Node(op, (x.index,), extent, node.level + (node.extent is Extent.FULL), static=axis))
+        return self.put(Node(op, (x.index,), extent, node.level + (node.extent is Extent.FULL), static=axis))
 
     def mean(self, x: Symbol, axis: int | None = None) -> Symbol:
         """The mean over the tensor, over its columns (axis=-1: one for each row) or over its rows (axis=-2); axes are
@@ -203,7 +201,7 @@ class Recorder:
         level = max(self._node("matrix", a).level for a in (x, *scalars)) + 1
         options |= {} if self.view is None else {"matrix": self.view}
         static = function, tuple(sorted(options.items()))
-        return self.add(Node("matrix", tuple(a.index for a in (x, *scalars)), Extent.FULL, level, static=static))
+        return self.put(Node("matrix", tuple(a.index for a in (x, *scalars)), Extent.FULL, level, static=static))
 
 
 class Coefficients(dict[str, Symbol]):
@@ -225,4 +223,4 @@ class Coefficients(dict[str, Symbol]):
         if not isinstance(known[name], numbers.Real):
             what = f"takes a coefficient `{name}`, which must be a number. Received: {shown(known[name])}"
             raise refused(formula, what, closed_list=False)
-        return self._recorder.add(Node("scalar", (), Extent.TENSOR, 0, name))
+        return self._recorder.put(Node("scalar", (), Extent.TENSOR, 0, name))
