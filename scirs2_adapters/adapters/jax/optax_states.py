@@ -128,7 +128,7 @@ def _declared(name: str) -> Chain | None:
     if state is None:
         return None
     made = getattr(optax, state.name, None)
-    if not set(state.fields) <= set(getattr(made, "_fields", ())):
+    if made is None or not set(state.fields) <= set(getattr(made, "_fields", ())):
         raise bad_value(f"{cls.__name__}.optax_state", "", "must name a state class of optax and its fields", state)
     place = (Place(made, state.fields),)
     places = {"before": ("decay", place), "after": (place, "decay")}.get(state.decays, (place,))
