@@ -56,10 +56,8 @@ def numbers_of(rule: RuleClass, coefficients: Callable[..., Value], *given: obje
         if not isinstance(error.obj, type(rule)):
             raise
         asks, name = traceback.extract_tb(error.__traceback__)[-1].name, error.name
-        raise TypeError(
-            f"`{asks}` needs `{name}`: a field of `{type(rule).__name__}`, or a constant such as `{name} = 0.0` in "
-            f"its class.{did_you_mean(str(name), rule.fields)}"
-        ) from error
+        needed = f"`{asks}` needs `{name}`: a field of `{type(rule).__name__}`, or a constant such as `{name} = 0.0`"
+        raise TypeError(f"{needed} in its class.{did_you_mean(str(name), rule.fields)}") from error
     if not isinstance(found, Mapping):
         call = f"{type(rule).__name__}.{coefficients.__name__}"
         raise bad_type(call, "", "must return a dict of numbers by name", found)
@@ -77,14 +75,15 @@ def check_class(cls: RuleClass, base: RuleClass, line: Iterable[str]) -> None:
     choices["first_step"] = ("", *cls.fields)
     for name in line:
         _known(f"class {call}(..., {name}=...)", name, choices, "a trait of `Rule`")
-    computed = {k for k in choices if isinstance(inspect.getattr_static(cls, k), property)}
-    for trait in choices.keys() - computed:
+    for computed in [k for k in choices if isinstance(inspect.getattr_static(cls, k), property)]:
+        del choices[computed]
+    for trait in choices:
         _check_value(f"class {call}(..., {trait}=...)", getattr(cls, trait), choices[trait])
     for name in cls.fields:
         if not isinstance(value := inspect.getattr_static(cls, name), Field):
             raise bad_type(call, name, "must be declared by a kind of field, as it is in the base class", value)
     constants = {k: (type(v),) for k, v in said.items() if isinstance(v, (bool, int, float, str))}
-    _check_matches(cls, {k: v for k, v in choices.items() if k not in computed} | constants)
+    _check_matches(cls, choices | constants)
     if hasattr(cls, "update"):
         methods = [k for k, v in said.items() if inspect.isfunction(v)]
         for slot in cls.roles()[0]:

@@ -115,7 +115,6 @@ def rule_in(module: str) -> type[Rule]:
 def _named(rule: type[Rule], name: str, where: str) -> type[Rule]:
     """The rule, whose class must be called as it is asked for."""
     if rule.name != name:
-        raise ArgumentValueError(
-            f"{where} must define a class named `{name}`, in any capitalization. It defines: `{rule.__name__}`."
-        )
+        words = f"must define a class named `{name}`, in any capitalization. It defines: `{rule.__name__}`."
+        raise ArgumentValueError(f"{where} {words}")
     return rule

@@ -188,13 +188,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "numpy": (lambda self, xp, p, g, /: np.exp(g), "calls a function of numpy"),
     "numpy number": (lambda self, xp, p, g, /: np.float64(2) * g, "calls a function of numpy"),
     "known function": (lambda self, xp, p, g, /: xp.square(g), r"uses `xp\.square`\. Write `g \* g`"),
-    "function of numpy": (lambda self, xp, p, g, /: np.clip(g, 0, 1), r"numpy, `clip`: .* Write `xp\.minimum\(xp\.max"),
-    "function of torch": (lambda self, xp, p, g, /: torch.sqrt(g), r"of torch, `sqrt`: .* Write `xp\.sqrt`\."),
-    "method of torch": (lambda self, xp, p, g, /: torch.clamp(g, min=0.0), r"of torch, `clamp`: .* Write `xp\.minimum"),
+    "function of numpy": (lambda self, xp, p, g, /: np.clip(g, 0, 1), r"numpy, `clip`\. Write `xp\.minimum\(xp\.max"),
+    "function of torch": (lambda self, xp, p, g, /: torch.sqrt(g), r"of torch, `sqrt`\. Write `xp\.sqrt`\."),
+    "method of torch": (lambda self, xp, p, g, /: torch.clamp(g, min=0.0), r"of torch, `clamp`\. Write `xp\.minimum"),
     "list for torch": (lambda self, xp, p, g, /: torch.stack([p, g]), "calls a function of torch, `stack`"),
     "function of jax": (
         lambda self, xp, p, g, /: jnp.sqrt(g),
-        "`Made.update` calls a function of jax: only those of `xp`",
+        r"`Made\.update` calls a function of jax\. A formula may use",
     ),
     "comparison": (
         lambda self, xp, p, g, /: g if g > 0 else p,

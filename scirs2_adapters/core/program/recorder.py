@@ -41,53 +41,35 @@ class Symbol:
     __hash__ = object.__hash__
 
 
-def _binary(op: str) -> tuple[Callable[..., Symbol], Callable[..., Symbol]]:
-    def forward(self: Symbol, other: Symbol) -> Symbol:
-        return self._recorder.op(op, self, other)
-
-    def backward(self: Symbol, other: Symbol) -> Symbol:
-        return self._recorder.op(op, other, self)
-
-    return forward, backward
+def _binary(op: str, swapped: bool = False) -> Callable[[Symbol, Symbol], Symbol]:
+    return lambda a, b: a._recorder.op(op, *((b, a) if swapped else (a, b)))
 
 
-def _refusing(what: str, instead: str) -> Callable[..., Never]:
-    """A method of arrays that no formula may use."""
-
-    def method(self: Symbol, *_: object, **__: object) -> Never:
-        raise refused(self._recorder.formula, what, instead)
-
-    return method
-
-
-for _name in ("add", "sub", "mul", "truediv"):
-    _forward, _backward = _binary("div" if _name == "truediv" else _name)
-    setattr(Symbol, f"__{_name}__", _forward)
-    setattr(Symbol, f"__r{_name}__", _backward)
-for _name in _COMPARISONS:
-    setattr(Symbol, f"__{_name}__", _binary(_name)[0])
-for _names, _what, _instead in METHODS:
-    for _name in _names.split():
-        setattr(Symbol, f"__{_name}__", _refusing(_what, _instead))
-
-
-def _foreign(library: str, kind: type[Exception] = ArgumentTypeError) -> Callable[..., Never]:
-    """A method by which a library's functions take objects that are not its arrays; most say which function it is."""
+def _refusing(what: str, instead: str = "", kind: type[Exception] = ArgumentTypeError) -> Callable[..., Never]:
+    """A method of arrays that no formula may use. Other libraries' functions say which they are."""
 
     def method(self: Symbol, function: object = None, *_: object, **__: object) -> Never:
         name = getattr(function, "__name__", "")
-        what = f"calls a function of {library}{f', `{name}`' * bool(name)}: only those of `xp` run on every path"
-        raise refused(self._recorder.formula, what, instead_of(name), kind=kind)
+        called = f"{what}, `{name}`" if name else what
+        raise refused(self._recorder.formula, called, instead or instead_of(name), kind=kind)
 
     return method
 
 
-for _name in ("array", "array_ufunc", "array_function"):
-    setattr(Symbol, f"__{_name}__", _foreign("numpy"))
+for _name, _op in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div"}.items():
+    setattr(Symbol, f"__{_name}__", _binary(_op))
+    setattr(Symbol, f"__r{_name}__", _binary(_op, swapped=True))
+for _name in _COMPARISONS:
+    setattr(Symbol, f"__{_name}__", _binary(_name))
+for _names, _what, _instead in METHODS:
+    for _name in _names.split():
+        setattr(Symbol, f"__{_name}__", _refusing(_what, _instead))
 # jax refuses what has this method before it calls it, and torch warns of one: so both are attributes. A TypeError would
 # be one of jax's own to its caller.
-Symbol.__jax_array__ = property(_foreign("jax", ArgumentValueError))  # type: ignore[attr-defined]
-Symbol.__torch_function__ = property(lambda x: functools.partial(_foreign("torch"), x))  # type: ignore[attr-defined]
+_of_jax = _refusing("calls a function of jax", kind=ArgumentValueError)
+Symbol.__jax_array__ = property(_of_jax)  # type: ignore[attr-defined]
+_of_torch = _refusing("calls a function of torch")
+Symbol.__torch_function__ = property(lambda x: functools.partial(_of_torch, x))  # type: ignore[attr-defined]
 
 
 class Recorder:
@@ -99,7 +81,6 @@ class Recorder:
 
     #: What is recorded at the moment, for errors: `Lion.update`.
     formula = "update"
-
     #: Coefficients by name, with their values at step 1.
     values: Mapping[str, Scalar] = MappingProxyType({})
 

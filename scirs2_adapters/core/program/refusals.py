@@ -19,8 +19,12 @@ METHODS = (
     ("eq ne", "asks whether arrays are equal", "Write comparisons with `>=` and `<=`."),
     ("abs", "calls `abs`", "Write `xp.abs(g)`."),
     ("matmul rmatmul", "multiplies matrices", "Write a function of matrices and call it by `xp.matrix`."),
-    ("mod rmod floordiv rfloordiv divmod invert pos", "uses an operator that is not there", ""),
-    ("and rand or ror xor rxor", "uses an operator that is not there", ""),
+    (
+        "mod rmod floordiv rfloordiv divmod invert pos and rand or ror xor rxor",
+        "uses an operator that is not there",
+        "",
+    ),
+    ("array array_ufunc array_function", "calls a function of numpy", ""),
 )
 #: Functions that other libraries have, and what to write in a formula.
 _WRITTEN = {
