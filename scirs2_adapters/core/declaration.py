@@ -26,6 +26,9 @@ _PRESENT = (
 )
 
 
+_hints = functools.cache(get_type_hints)
+
+
 def roles_of(call: str, formula: Callable[..., object], given: int) -> Roles:
     """What the signature of a formula says: arrays stand before `/`, of which the first are `given`, and coefficients
     after it.
@@ -36,7 +39,7 @@ def roles_of(call: str, formula: Callable[..., object], given: int) -> Roles:
         way_out = "Slots stand before it, coefficients after it: `update(self, xp, p, g, exp_avg, /, learning_rate)`."
         raise bad_type(call, "", "must have a `/` in its signature", formula, way_out)
     for p in arrays[given:]:
-        if p.annotation is not p.empty and not isinstance(p.annotation, Slot):
+        if not isinstance(p.annotation, Slot) and p.annotation is not p.empty:
             way_out = "Leave `from __future__ import annotations` out." if isinstance(p.annotation, str) else ""
             worded = 'must have an annotation from `core/slots.py`, as `slot(initial="name of a field")`, or none'
             raise bad_type(f"{call}({p.name}: ...)", "", worded, p.annotation, way_out)
@@ -59,8 +62,7 @@ def numbers_of(rule: RuleClass, coefficients: Callable[..., Value], *given: obje
         needed = f"`{asks}` needs `{name}`: a field of `{type(rule).__name__}`, or a constant such as `{name} = 0.0`"
         raise TypeError(f"{needed} in its class.{did_you_mean(str(name), rule.fields)}") from error
     if not isinstance(found, Mapping):
-        call = f"{type(rule).__name__}.{coefficients.__name__}"
-        raise bad_type(call, "", "must return a dict of numbers by name", found)
+        raise bad_type(type(rule).__name__, coefficients.__name__, "must return a dict of numbers by name", found)
     return found
 
 
@@ -93,11 +95,6 @@ def check_class(cls: RuleClass, base: RuleClass, line: Iterable[str]) -> None:
         cls.roles("wrap")
 
 
-@functools.cache
-def _hints(cls: type) -> dict[str, object]:
-    return get_type_hints(cls)
-
-
 def _known(place: str, name: object, choices: Collection[str], role: str) -> None:
     if name not in choices:
         words = f"{did_you_mean(str(name), choices)} There are: {', '.join(choices) or 'none'}."
@@ -107,12 +104,10 @@ def _known(place: str, name: object, choices: Collection[str], role: str) -> Non
 def _check_value(place: str, value: Value, choices: tuple[Value, ...]) -> None:
     """A value must be one of those, or of the type of a constant."""
     if isinstance(choices[0], type):
-        if not isinstance(value, choices[0]) and not (is_number(value) and issubclass(choices[0], (int, float))):
+        if type(value) is not choices[0] and not (is_number(value) and choices[0] in (int, float)):
             raise bad_type(place, "", f"must be of type {choices[0].__name__}, as in the class", value)
     elif not any(type(value) is type(choice) and value == choice for choice in choices):
-        way_out = (
-            did_you_mean(value, [c for c in choices if c and isinstance(c, str)]) if isinstance(value, str) else ""
-        )
+        way_out = did_you_mean(str(value), [c for c in choices if isinstance(c, str)])
         raise bad_value(place, "", f"must be one of {', '.join(map(repr, choices))}", value, way_out)
 
 
@@ -144,10 +139,10 @@ def _check_slot(place: str, slot: Slot, fields: Mapping[str, Field], constants: 
 
 def _check_optax_state(cls: RuleClass, slots: list[str]) -> None:
     state, place = cls.optax_state, f"{cls.__name__}.optax_state"
+    if not isinstance(state, OptaxState | None):
+        raise bad_type(place, "", "must be an `OptaxState` or None", state)
     if state is None:
         return
-    if not isinstance(state, OptaxState):
-        raise bad_type(place, "", "must be an `OptaxState` or None", state)
     for slot in state.fields.values():
         _known(f"{place}.fields", slot, (*slots, "count"), "a slot of the rule, or count")
     for name in state.unless:

@@ -91,6 +91,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"matches": {"optax": {"by_name": "x"}}},
         r'\["by_name"\]` must be of type bool',
     ),
+    "row with a number for a flag": ({"matches": {"optax": {"by_name": 2}}}, r'\["by_name"\]` must be of type bool'),
     "row with what is computed": (
         {"matches": {"optax": {"decay": "l2"}}, "decay": property(lambda self: "l2")},
         "'decay', which must be a field or trait of the rule that it does not compute",
