@@ -9,9 +9,12 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters.core import Rule
+from scirs2_adapters.core.match import CONVENTIONS
 from scirs2_adapters.core.program.node import Node, expression
 from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Leaf
+
+from .options import other
 
 LEAF = Leaf((3, 2), complex=True)
 #: Numbers that turn with anything: 0, and what has been computed from it alone.
@@ -20,7 +23,7 @@ Turns = int | None
 
 
 def of_moduli(name: str) -> list[Rule]:
-    """The rule under each match that takes moduli, with all that is structural one way and the other."""
+    """The rule under each match that takes moduli."""
     cls = scirs2_adapters.get(name)
     matches = (None, *getattr(cls, "matches", ()))
     made = [cls(match=match) for match in matches]
@@ -70,9 +73,11 @@ def _turns(name: str, program: Program, i: int, node: Node, turns: list[Turns]) 
 CASES = [(name, rule) for name in scirs2_adapters.names() for rule in of_moduli(name)]
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["defaults", "structure turned"])
 @pytest.mark.parametrize(("name", "rule"), CASES, ids=[f"{n}-{r.match}" for n, r in CASES])
-def test_steps_and_memory_turn_with_complex_numbers(name: str, rule: Rule) -> None:
-    program = record(rule.route(LEAF), LEAF)
+def test_steps_and_memory_turn_with_complex_numbers(name: str, rule: Rule, turned: bool) -> None:
+    variant = {k: other(f) for k, f in rule.fields.items() if f.structural and k != "maximize"} if turned else {}
+    program = record(rule.replace(**variant).route(LEAF), LEAF)
     turns = turns_of(name, program)
     for output, index in program.outputs.items():
         held = 0 if output in program.moduli else 1
@@ -80,5 +85,9 @@ def test_steps_and_memory_turn_with_complex_numbers(name: str, rule: Rule) -> No
         assert turns[index] in (ANY, 0 if model else held), f"{output} of {name} does not turn with its gradient"
 
 
-def test_there_are_such_rules() -> None:
-    assert {"adam", "adagrad", "lion"} <= {name for name, _ in CASES}
+def test_a_row_of_a_framework_of_moduli_is_such_a_rule() -> None:
+    rules = map(scirs2_adapters.get, scirs2_adapters.names())
+    rows = [(rule.name, match, *row) for rule in rules for match, row in rule.matches.items()]
+    alike = {name for name, match, *row in rows if CONVENTIONS[match].get("moduli") and "moduli" not in row}
+    assert alike
+    assert alike <= {name for name, _ in CASES}
