@@ -94,7 +94,7 @@ def _load(name: str) -> type[Rule]:
         raise ArgumentTypeError(
             f"The entry point `{name}` of {_owner(offered[name])} must be a Rule class. Received: {rule!r}."
         )
-    return rule
+    return _named(rule, name, f"The entry point `{name}` of {_owner(offered[name])}")
 
 
 @functools.cache
@@ -109,4 +109,12 @@ def rule_in(module: str) -> type[Rule]:
     own = [rule for rule in found if rule.__module__ == module]
     if len(own) != 1:
         raise ArgumentValueError(f"`{module}` must define exactly one rule. It defines: {[r.__name__ for r in own]}.")
-    return own[0]
+    return _named(own[0], module.rpartition(".")[2], f"`{module}`")
+
+
+def _named(rule: type[Rule], name: str, where: str) -> type[Rule]:
+    """The rule, whose class must be called as it is asked for."""
+    if rule.name != name:
+        words = f"must define a class named `{name}`, in any capitalization. It defines: `{rule.__name__}`."
+        raise ArgumentValueError(f"{where} {words}")
+    return rule

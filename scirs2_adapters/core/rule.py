@@ -9,14 +9,14 @@ storage costs.
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from .declaration import Roles, check_class, numbers_of, roles_of
 from .document import document, numpy_example
-from .errors import bad_type, did_you_mean
+from .errors import bad_type
 from .fields import Field, flag, nonnegative, rate
 from .formats import DITHER, dither
 from .hyperparameters import Hyperparameters
@@ -25,9 +25,6 @@ from .matrix import Matrix
 from .ops import Array, Scalar, Scalars
 from .program.explain import explained
 from .slots import EPSILON, LAST, Axes, Extent, Leaf, Slot, without_blocks
-
-#: The slots of a formula and the names of the coefficients that it uses.
-Roles = tuple[tuple[Slot, ...], tuple[str, ...]]
 
 
 class _Explain:
@@ -48,53 +45,38 @@ class Rule(Hyperparameters):
     text: ClassVar[str | None]
     #: Arguments besides the fields, explained in `document.OPTIONS`.
     options: ClassVar[tuple[str, ...]] = ("match",)
-    #: Traits: constants of a formula that `class Name(Rule, trait=...)` or a row of `matches` sets.
+    #: Traits: constants of a formula that `class Name(Rule, trait=...)` or a row of `matches` sets, with their values.
     #: Where weight decay acts: "l2" into the gradient, "decoupled" times the learning rate, "absolute" not, "before" as
     #: "decoupled" but on the parameter that `update` sees, which matters to one that measures it, "inside" `update`.
-    decay: str = "decoupled"
+    decay: Literal["decoupled", "l2", "absolute", "before", "inside"] = "decoupled"
     #: What `coefficients` needs to know of time: "step", "first" (only whether it is the first step) or "none".
-    time_dependence: str = "step"
+    time_dependence: Literal["step", "first", "none"] = "step"
     #: Where eps is added: "outside" the root, "inside" it, or "hat", outside the root of an uncorrected moment.
-    eps_place: str = "outside"
+    eps_place: Literal["outside", "inside", "hat"] = "outside"
     #: Whether a momentum buffer holds steps already multiplied by the learning rate.
-    lr_in_buffer: bool = False
+    lr_in_buffer: Literal[True, False] = False
     #: Whether each step is taken one step late, as optax's Rprop does.
-    late: bool = False
+    late: Literal[True, False] = False
     #: Whether AMSGrad takes the largest corrected moment instead of the largest raw one.
-    max_corrected: bool = False
+    max_corrected: Literal[True, False] = False
     #: Whether square, absolute value and sign of a complex number are its modulus's or its parts'; None: it takes none.
-    moduli: bool | None = False
+    moduli: Literal[True, False, None] = False
     #: The field that says how large first steps are, of a rule that learns from where they have led.
     first_step: str = ""
     #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
-    sparse: str | None = None
+    sparse: Literal["exact", "rows", None] = None
     #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
-    needs_closure: bool = False
+    needs_closure: Literal[True, False] = False
 
     def __init_subclass__(cls, **traits: object) -> None:
-        cls._check_names(traits)
         for trait, value in traits.items():
             setattr(cls, trait, value)
         super().__init_subclass__()
+        check_class(cls, Rule, traits)
         cls.text = vars(cls).get("__doc__")
         if hasattr(cls, "update") or hasattr(cls, "wrap") or cls.needs_closure:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
-
-    @classmethod
-    def _check_names(cls, traits: Iterable[str]) -> None:
-        """Refuse a trait, an entry of `matches` or a first value that the rule does not have: nothing would read it."""
-        call, trait_role, role = cls.__name__, "a trait of `Rule`", "a field of the rule that is its start"
-        places = [(f"class {call}(..., {trait}=...)", trait, trait_role) for trait in traits]
-        for framework, row in cls.matches.items():
-            places += [(f'{call}.matches["{framework}"]', name, "a field or trait of the rule") for name in row]
-        for slot in cls.roles()[0] if hasattr(cls, "update") else ():
-            if isinstance(slot.initial, str) and slot.initial != "parameter":
-                places.append((f"{call}.update({slot.name}: ...)", slot.initial, role))
-        for place, name, role in places:
-            if not hasattr(cls, name):
-                known = [n for n in dir(cls) if not n.startswith("_")]
-                raise TypeError(f"`{place}` names {name!r}, which must be {role}. {did_you_mean(name, known)}".strip())
 
     #: Where optax has an optimizer of this name: the class of its state, if that is one class.
     optax_state: ClassVar[OptaxState | None] = None
@@ -162,19 +144,10 @@ class Rule(Hyperparameters):
     @classmethod
     @functools.cache
     def roles(cls, formula: str = "update") -> Roles:
-        """What the signature of `update` or `wrap` says: arrays stand before `/`, coefficients after it. Of the arrays
-        the first are the parameter and, in `update`, the gradient; the others are slots.
+        """What the signature of `update` or `wrap` says. The first arrays are the parameter and, in `update`, the
+        gradient; the others are slots.
         """
-        parameters = list(inspect.signature(getattr(cls, formula)).parameters.values())
-        first = 4 if formula == "update" else 3
-        slots, scalars = list[Slot](), list[str]()
-        for p in parameters[first:]:
-            if p.kind is inspect.Parameter.POSITIONAL_ONLY:
-                mark = p.annotation if isinstance(p.annotation, Slot) else Slot()
-                slots.append(Slot(**vars(mark) | {"name": p.name}))
-            else:
-                scalars.append(p.name)
-        return tuple(slots), tuple(scalars)
+        return roles_of(f"{cls.__name__}.{formula}", getattr(cls, formula), 4 if formula == "update" else 3)
 
     def all_slots(self) -> tuple[Slot, ...]:
         """Every slot the rule may have, in the order of its formula."""
@@ -195,7 +168,8 @@ class Rule(Hyperparameters):
     def scalars(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
         """All coefficients of step `t`: those of `coefficients`, the fields, and those of weight decay."""
         fields = {k: getattr(self, k) for k in self.fields}
-        scalars = {"zero": 0.0, "one": 1.0, DITHER: dither(t), **fields, **self.coefficients(math, t)}
+        coefficients = numbers_of(self, self.coefficients, math, t)
+        scalars = {"zero": 0.0, "one": 1.0, DITHER: dither(t), **fields, **coefficients}
         if self.decay == "l2":
             scalars["l2"] = self.weight_decay
         elif self.decay != "inside":

@@ -63,7 +63,7 @@ class Slot:
 
     def initial_value(self, rule: object) -> Value:
         """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
-        return getattr(rule, self.initial or "", 0.0) if not isinstance(self.initial, float) else self.initial
+        return getattr(rule, self.initial, 0.0) if isinstance(self.initial, str) else self.initial or 0.0
 
     @property
     def may_be_blocks(self) -> bool:
@@ -111,12 +111,13 @@ class Leaf:
 
 def slot(
     present_if: str | None = None,
-    initial: str | None = None,
+    initial: str | float | None = None,
     block_dtype: str | None = "int8",
     wide_if: str | None = None,
 ) -> Slot:
-    """A slot like the parameter that exists only when the field or method `present_if` of the rule says so, and is full
-    of the value of the field `initial` at first; `block_dtype` and `wide_if` as `Slot` has them.
+    """A slot like the parameter that exists only when the structural field or the method `present_if` of the rule says
+    so, and is full of the number `initial`, or of the value of the field of that name, at first; `block_dtype` and
+    `wide_if` as `Slot` has them.
     """
     return Slot(present_if=present_if, initial=initial, block_dtype=block_dtype, wide_if=wide_if)
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import ClassVar, Self
 
 from .argument_names import ArgumentNames, Spell, Values, signature
+from .declaration import numbers_of
 from .errors import bad_type
 from .fields import Field, Value
 from .matrix import Matrix
@@ -118,7 +119,7 @@ class Wrapper(Rule):
         return super()._wants(present_if, leaf) if own else self.base._wants(present_if, leaf)
 
     def scalars(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
-        return {**self.base.scalars(math, t), **self.wrap_coefficients(math, t)}
+        return {**self.base.scalars(math, t), **numbers_of(self, self.wrap_coefficients, math, t)}
 
     def refuses(self, leaf: Leaf) -> str | None:
         return self.base.refuses(leaf)

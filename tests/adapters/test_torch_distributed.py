@@ -201,6 +201,8 @@ def test_nothing_of_the_learning_rate_0_of_such_a_step_stays(name: str) -> None:
     for p in other.parameters():
         p.grad = torch.zeros_like(p)
     stepped.step()
+    for p in other.parameters():
+        p.data.zero_()  # nor what memory is full of at first
     get_optimizer_state_dict(model, asked)
     for each, its in ((model, asked), (other, stepped)):
         walk(each, its, None)

@@ -35,7 +35,7 @@ def short(cell: Cell) -> Result:
 
 def far(cell: Cell) -> Result:
     """The same for a long walk."""
-    found = long.drift(cell)
+    found, _ = long.drift(cell)
     return f"{found:.1e}", found <= long.path(cell.rule, cell.dtype).bound(cell.dtype)
 
 

@@ -69,13 +69,19 @@ def path(rule: str, dtype: str) -> Path:
     return Path(points, float(length), float(off / length))
 
 
-def drift(cell: Cell) -> float:
-    """The cell's largest distance from its twin's path, relative to the path's length."""
+def drift(cell: Cell, bound: float = np.inf) -> tuple[float, int]:
+    """The cell's largest distance from its twin's path, relative to the path's length, and at which step: the first one
+    where it is above the bound.
+    """
     start, expected = given(cell.dtype), path(cell.rule, cell.dtype)
     optimizer = driver(cell.adapter).Optimizer(cell.rule, hyper(cell.rule, cell.dtype), cell.path, start)
-    worst = 0.0
+    worst, step = 0.0, 0
     for t, grads in enumerate(start.grads, start=1):
         optimizer.step(grads)
         if t % EVERY == 0:
-            worst = float(np.maximum(worst, expected.distance(t, optimizer.params())))  # NaN stays
-    return worst
+            off = expected.distance(t, optimizer.params())
+            if not off <= worst:  # NaN stays
+                worst, step = off, t
+        if not worst <= bound:
+            break
+    return worst, step

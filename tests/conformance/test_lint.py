@@ -7,6 +7,7 @@ which no test has taken is covered too.
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from scirs2_adapters.core.ops import FORMULA_NAMES
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.test_sizes import code_lines
+from tests.reference import reference
 
 from .options import brisk, turned
 
@@ -89,15 +91,52 @@ def test_a_rule_names_no_framework_and_no_dtype(name: str) -> None:
     assert not words & {"astype", "float32", "float64", "bfloat16", "float16"}
 
 
+def is_table(node: ast.stmt) -> bool:
+    """Whether a line of a class is data alone, such as `matches` and `optax_state`, and no field nor formula."""
+    holds = any(isinstance(n, ast.Dict) or (isinstance(n, ast.Name) and n.id == "OptaxState") for n in ast.walk(node))
+    return isinstance(node, ast.Assign) and holds
+
+
+def uncounted(module: ast.Module) -> list[ast.stmt]:
+    """Imports, and the tables of classes."""
+    imports = [n for n in ast.walk(module) if isinstance(n, ast.Import | ast.ImportFrom)]
+    classes = [n for n in module.body if isinstance(n, ast.ClassDef)]
+    return [*imports, *filter(is_table, (line for cls in classes for line in cls.body))]
+
+
 def body_lines(name: str) -> int:
-    """Lines of code without imports: neither blank, nor comment, nor docstring."""
+    """Lines of code that are fields, coefficients and formula: without imports, tables, comments and docstrings."""
     text = file(name).read_text()
-    imports = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Import | ast.ImportFrom)]
-    return len(code_lines(text) - {line for n in imports for line in range(n.lineno, (n.end_lineno or n.lineno) + 1)})
+    spans = [range(n.lineno, (n.end_lineno or n.lineno) + 1) for n in uncounted(ast.parse(text))]
+    return len(code_lines(text) - {line for span in spans for line in span})
 
 
 @each_rule
 def test_a_rule_is_short(name: str) -> None:
     limit = ELEMENTWISE if elementwise(scirs2_adapters.get(name)) else OTHER
-    too_long = f"{name}.py has {body_lines(name)} lines of code, more than {limit}: see docs/adding-an-optimizer.md"
-    assert body_lines(name) <= limit, too_long
+    assert body_lines(name) <= limit, (
+        f"{name}.py has {body_lines(name)} lines of fields, coefficients and formula, more than {limit}; imports, "
+        "docstrings, comments, `matches`, `optax_state` and other tables do not count: see docs/adding-an-optimizer.md"
+    )
+
+
+@each_rule
+def test_a_rule_names_its_paper_and_how_it_differs(name: str) -> None:
+    text = inspect.cleandoc(scirs2_adapters.get(name).text or "")
+    missing = [line for line in ("Paper:", "Differs from the paper:") if f"\n{line}" not in text]
+    assert missing == [], f"the docstring of {name}.py needs a line that begins with {' and one with '.join(missing)}"
+
+
+@each_rule
+def test_the_twin_takes_the_fields_of_the_rule_and_nothing_else(name: str) -> None:
+    """A twin without a step of its own, such as that of a wrapper, hands on what it is given."""
+    step = getattr(importlib.import_module(reference(name).__module__), "step", None)
+    parameters = inspect.signature(step).parameters.values() if step else ()
+    taken = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"matrix_dtype"}
+    fields = set(scirs2_adapters.get(name).fields) - {"maximize"}
+    handed_on = not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters)
+    left_out = set() if handed_on else fields - taken
+    assert not taken - fields | left_out, (
+        f"tests/reference/{name}.py: `step` must take the fields of the rule, without maximize, and nothing else. "
+        f"No fields are {sorted(taken - fields)}; left out are {sorted(left_out)}."
+    )

@@ -39,7 +39,20 @@ def test_a_rule_walks_like_its_slow_twin(name: str, hyper: Hyper) -> None:
     ours = values(walk(Optimizer(name, hyper, "traced", given), given))
     theirs = values(twin(given.params, given.grads, hyper=options))
     shaken = values(twin(given.params, given.grads, hyper=options, store=nudged))
-    assert ours.keys() == theirs.keys()
+    file = f"tests/reference/{name}.py"
+    assert ours.keys() == theirs.keys(), f"{file} returns other slots than `update`"
     for key, right in theirs.items():
         size, floor, off = (np.max(np.abs(x), initial=0.0) for x in (right, shaken[key] - right, ours[key] - right))
-        assert off <= max(TOLERANCES["float64"] * size, 4 * floor), key
+        assert off <= (bound := max(TOLERANCES["float64"] * size, 4 * floor)), differs(
+            file, key, ours[key], right, bound
+        )
+
+
+def differs(file: str, key: str, ours: np.ndarray, right: np.ndarray, bound: float) -> str:
+    """Where two walks part, and what is looked at first."""
+    off = np.abs(ours - right).reshape(len(right), -1).max(axis=1, initial=0.0)
+    step = int(np.argmin(off <= bound)) + 1
+    return (
+        f"differs from {file} first at step {step}, in {key}, by {off[step - 1]:.2g}. Does `update` return the step to "
+        "be subtracted, and not the new parameter, and then the slots in the order of its signature?"
+    )

@@ -3,14 +3,17 @@
 import re
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.ops import FORMULA_NAMES, HOST_SCALARS
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.program.recorder import Recorder
+from scirs2_adapters.core.program.refusals import _WRITTEN
 from scirs2_adapters.core.slots import COPY, Extent, Leaf, column, model, row, slot
 from scirs2_adapters.core.step.reference import NUMPY
 
@@ -94,7 +97,9 @@ def test_slots_are_read_from_the_signature() -> None:
 
 
 def test_a_formula_that_forgets_a_slot_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"`Made\.update` must return the step, then a new value for each slot: m\."):
+    with pytest.raises(
+        TypeError, match=r"`Made\.update` must return the step, then a new value for each slot: m, as one tuple"
+    ):
         record(rule(lambda self, xp, p, g, m, /: g), LEAF)
 
 
@@ -175,13 +180,35 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "misspelled operation": (lambda self, xp, p, g, /: xp.maximun(g, p), r"Did you mean `maximum`\?"),
     "unknown coefficient": (
         lambda self, xp, p, g, /, laerning_rate: g * laerning_rate,
-        r"`laerning_rate`, which `coefficients` does not return\. There are: .*lr.* Did you mean `learning_rate`\?",
+        r"`laerning_rate`, which `coefficients` does not return\. Did you mean `learning_rate`\? .*There are: .*lr",
     ),
     "power": (lambda self, xp, p, g, /: g**2, r"raises to a power\. Write `g \* g`"),
     "number": (lambda self, xp, p, g, /: float(g), "makes a number of an array"),
     "element": (lambda self, xp, p, g, /: g[0], "looks at elements of an array"),
     "numpy": (lambda self, xp, p, g, /: np.exp(g), "calls a function of numpy"),
     "numpy number": (lambda self, xp, p, g, /: np.float64(2) * g, "calls a function of numpy"),
+    "known function": (lambda self, xp, p, g, /: xp.square(g), r"uses `xp\.square`\. Write `g \* g`"),
+    "function of numpy": (lambda self, xp, p, g, /: np.clip(g, 0, 1), r"numpy, `clip`\. Write `xp\.minimum\(xp\.max"),
+    "function of torch": (lambda self, xp, p, g, /: torch.sqrt(g), r"of torch, `sqrt`\. Write `xp\.sqrt`\."),
+    "method of torch": (lambda self, xp, p, g, /: torch.clamp(g, min=0.0), r"of torch, `clamp`\. Write `xp\.minimum"),
+    "list for torch": (lambda self, xp, p, g, /: torch.stack([p, g]), "calls a function of torch, `stack`"),
+    "function of jax": (
+        lambda self, xp, p, g, /: jnp.sqrt(g),
+        r"`Made\.update` calls a function of jax\. A formula may use",
+    ),
+    "comparison": (
+        lambda self, xp, p, g, /: g if g > 0 else p,
+        r"Take `zero`, which has this value, after the `/` .*cannot branch on an array: write `xp\.where\(g > zero",
+    ),
+    "field of self": (
+        lambda self, xp, p, g, /: g * self.learning_rate,
+        "Take `learning_rate` or `lr`, which has this value, after the `/`",
+    ),
+    "slot behind the slash": (
+        lambda self, xp, p, g, /, exp_avg: g,
+        r"`exp_avg`, which .* slot would stand before the `/`",
+    ),
+    "list": (lambda self, xp, p, g, m, /: [g, m], r"for each slot: m, as one tuple\. Received: \[g, m\]"),
     "attribute": (lambda self, xp, p, g, /: g.shape, r"uses `\.shape` of an array"),
     "equality": (lambda self, xp, p, g, /: xp.where(g == p, g, p), "asks whether arrays are equal"),
     "axis": (lambda self, xp, p, g, /: g / xp.mean(g, 2), "takes a mean over the axis 2"),
@@ -197,8 +224,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_a_formula_must_not_do_is_refused_with_a_way_out(case: str) -> None:
     update, message = REFUSED[case]
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message) as found:
         record(rule(update), LEAF)
+    assert "  " not in str(found.value)
+
+
+@pytest.mark.parametrize("name", sorted(_WRITTEN))
+def test_a_known_function_is_told_what_to_write_and_no_other(name: str) -> None:
+    with pytest.raises(AttributeError, match=rf"uses `xp\.{name}`\. Write ") as found:
+        record(rule(lambda self, xp, p, g, /: getattr(xp, name)(g)), LEAF)
+    assert "Did you mean" not in str(found.value)
 
 
 def test_a_symbol_shows_the_formula_that_leads_to_it() -> None:

@@ -127,10 +127,9 @@ def _declared(name: str) -> Chain | None:
     state = cls.optax_state
     if state is None:
         return None
-    slots = {slot.name for slot in cls().all_slots()}
-    for slot in set(state.fields.values()) - slots - {"count"}:
-        worded = f"must hold slots of the rule ({', '.join(sorted(slots))}) or count"
-        raise bad_value(cls.__name__, "optax_state", worded, slot)
-    place = (Place(getattr(optax, state.name), state.fields),)
+    made = getattr(optax, state.name, None)
+    if made is None or not set(state.fields) <= set(getattr(made, "_fields", ())):
+        raise bad_value(f"{cls.__name__}.optax_state", "", "must name a state class of optax and its fields", state)
+    place = (Place(made, state.fields),)
     places = {"before": ("decay", place), "after": (place, "decay")}.get(state.decays, (place,))
     return Chain((*places, "rate"), unless=state.unless)

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import ClassVar, Protocol, Self
 
+from ..declaration import numbers_of
 from ..errors import bad_value
 from ..fields import Field, Value, is_traced
 from ..matrix import Matrix
 from ..ops import HOST_SCALARS, Array, Scalar, Scalars
 from ..slots import LAST, Axes, Extent, Leaf, Slot
 from .node import Node, lines
-from .recorder import Coefficients, Recorder, Symbol, shown
+from .recorder import Coefficients, Recorder, Symbol
+from .refusals import shown
 
 #: The coefficient by which a scaled program multiplies the gradient.
 SCALE = "gradient_scale"
@@ -150,9 +152,10 @@ def record(rule: Formula, leaf: Leaf, scaled: bool = False, call: str = "") -> P
 def _record(rule: Formula, leaf: Leaf, scaled: bool, moduli: bool) -> Program:
     slots, axes = rule.slots(leaf), rule.axes(leaf)
     xp = Recorder(axes, rule.view(leaf), moduli)
-    p, g = (xp.add(Node("input", (), Extent.FULL, 0, name)) for name in ("p", "g"))
-    symbols = {s.name: xp.add(Node("input", (), s.extent, 0, s.name)) for s in slots}
-    scalars = Coefficients(xp, (*first_coefficients(rule, leaf), SCALE))
+    xp.values = {**first_coefficients(rule, leaf), SCALE: 1.0}
+    p, g = (xp.put(Node("input", (), Extent.FULL, 0, name)) for name in ("p", "g"))
+    symbols = {s.name: xp.put(Node("input", (), s.extent, 0, s.name)) for s in slots}
+    scalars = Coefficients(xp)
     new, remembered = rule.apply(xp, p, xp.op("mul", scalars[SCALE], g) if scaled else g, symbols, scalars)
     _check_slots(xp.formula, slots, symbols, remembered)
     outputs = {"p": new.index} | {s.name: remembered[s.name].index for s in slots}
@@ -166,7 +169,7 @@ def first_coefficients(rule: Formula, leaf: Leaf) -> dict[str, Scalar]:
     """The coefficients of step 1, with the default in the place of each value that is traced."""
     traced = {k: f.default for k, f in rule.fields.items() if is_traced(getattr(rule, k))}
     rule = rule.replace_unchecked(traced) if traced else rule
-    return {**rule.scalars(HOST_SCALARS, 1), **rule.leaf_coefficients(leaf)}
+    return {**rule.scalars(HOST_SCALARS, 1), **numbers_of(rule, rule.leaf_coefficients, leaf)}
 
 
 def _check_slots(

@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 import functools
-import reprlib
-from collections.abc import Callable, Collection, Sequence
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Never
 
-from ..errors import ArgumentTypeError, did_you_mean
+from ..errors import ArgumentTypeError, ArgumentValueError, did_you_mean
 from ..matrix import Matrix
-from ..ops import ELEMENTWISE, FORMULA_NAMES, Array
+from ..ops import ELEMENTWISE, Array, Scalar
 from ..slots import LAST, Axes, Extent
 from .node import Node, expression
+from .refusals import METHODS, UnknownOperation, instead_of, refused, shown
 
-#: The closed list of what a formula may use.
-_MAY = f"A formula may use + - * /, the comparisons > >= < <=, and {', '.join(f'`xp.{n}`' for n in FORMULA_NAMES)}."
-_BRANCH = "has a branch. A formula cannot branch on an array: use `xp.where`, or a static field of the rule"
-#: Methods of arrays, without their underscores, that are refused: what the formula does, and what to write instead.
-_INSTEAD = (
-    ("bool", _BRANCH, ""),
-    ("pow rpow", "raises to a power", "Write `g * g` or `xp.sqrt(g)`; powers of numbers belong in `coefficients`."),
-    ("float int index complex round", "makes a number of an array", "It is recorded once, before there are numbers."),
-    ("getitem setitem iter len contains", "looks at elements of an array", "It is written for one array as a whole."),
-    ("eq ne", "asks whether arrays are equal", "Write comparisons with `>=` and `<=`."),
-    ("abs", "calls `abs`", "Write `xp.abs(g)`."),
-    ("matmul rmatmul", "multiplies matrices", "Write a function of matrices and call it by `xp.matrix`."),
-    ("mod rmod floordiv rfloordiv divmod invert pos", "uses an operator that is not there", ""),
-    ("and rand or ror xor rxor", "uses an operator that is not there", ""),
-    ("array array_ufunc array_function", "calls a function of numpy", "Only the functions of `xp` run on every path."),
-)
-
-
-class UnknownOperation(ArgumentTypeError, AttributeError):
-    """A formula uses a name that arrays or `xp` do not have."""
-
-
-def _refused(
-    formula: str, what: str, instead: str = "", closed_list: bool = True, unknown: bool = False
-) -> ArgumentTypeError:
-    """The error for a formula that cannot be recorded, to be raised: what it does, and what to write instead. `unknown`
-    is a name that is not there: an error that `hasattr` understands.
-    """
-    kind = UnknownOperation if unknown else ArgumentTypeError
-    return kind(" ".join(filter(None, [f"`{formula}` {what}.", instead.strip(), _MAY if closed_list else ""])))
-
-
-def shown(value: object) -> str:
-    """A value on one line of bounded length."""
-    return " ".join(reprlib.repr(value).split())
+_COMPARISONS = ("gt", "ge", "lt", "le")
 
 
 class Symbol:
@@ -68,39 +36,40 @@ class Symbol:
     def __getattr__(self, name: str) -> Never:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise _refused(self._recorder.formula, f"uses `.{name}` of an array", unknown=True)
+        raise refused(self._recorder.formula, f"uses `.{name}` of an array", kind=UnknownOperation)
 
     __hash__ = object.__hash__
 
 
-def _binary(op: str) -> tuple[Callable[..., Symbol], Callable[..., Symbol]]:
-    def forward(self: Symbol, other: Symbol) -> Symbol:
-        return self._recorder.op(op, self, other)
-
-    def backward(self: Symbol, other: Symbol) -> Symbol:
-        return self._recorder.op(op, other, self)
-
-    return forward, backward
+def _binary(op: str, swapped: bool = False) -> Callable[[Symbol, Symbol], Symbol]:
+    return lambda a, b: a._recorder.op(op, *((b, a) if swapped else (a, b)))
 
 
-def _refusing(what: str, instead: str) -> Callable[..., Never]:
-    """A method of arrays that no formula may use."""
+def _refusing(what: str, instead: str = "", kind: type[Exception] = ArgumentTypeError) -> Callable[..., Never]:
+    """A method of arrays that no formula may use. Other libraries' functions say which they are."""
 
-    def method(self: Symbol, *_: object, **__: object) -> Never:
-        raise _refused(self._recorder.formula, what, instead)
+    def method(self: Symbol, function: object = None, *_: object, **__: object) -> Never:
+        name = getattr(function, "__name__", "")
+        called = f"{what}, `{name}`" if name else what
+        raise refused(self._recorder.formula, called, instead or instead_of(name), kind=kind)
 
     return method
 
 
-for _name in ("add", "sub", "mul", "truediv"):
-    _forward, _backward = _binary("div" if _name == "truediv" else _name)
-    setattr(Symbol, f"__{_name}__", _forward)
-    setattr(Symbol, f"__r{_name}__", _backward)
-for _name in ("gt", "ge", "lt", "le"):
-    setattr(Symbol, f"__{_name}__", _binary(_name)[0])
-for _names, _what, _instead in _INSTEAD:
+for _name, _op in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div"}.items():
+    setattr(Symbol, f"__{_name}__", _binary(_op))
+    setattr(Symbol, f"__r{_name}__", _binary(_op, swapped=True))
+for _name in _COMPARISONS:
+    setattr(Symbol, f"__{_name}__", _binary(_name))
+for _names, _what, _instead in METHODS:
     for _name in _names.split():
         setattr(Symbol, f"__{_name}__", _refusing(_what, _instead))
+# jax refuses what has this method before it calls it, and torch warns of one: so both are attributes. A TypeError would
+# be one of jax's own to its caller.
+_of_jax = _refusing("calls a function of jax", kind=ArgumentValueError)
+Symbol.__jax_array__ = property(_of_jax)  # type: ignore[attr-defined]
+_of_torch = _refusing("calls a function of torch")
+Symbol.__torch_function__ = property(lambda x: functools.partial(_of_torch, x))  # type: ignore[attr-defined]
 
 
 class Recorder:
@@ -112,6 +81,8 @@ class Recorder:
 
     #: What is recorded at the moment, for errors: `Lion.update`.
     formula = "update"
+    #: Coefficients by name, with their values at step 1.
+    values: Mapping[str, Scalar] = MappingProxyType({})
 
     def __init__(self, axes: Axes = LAST, view: Matrix | None = None, moduli: bool = False) -> None:
         self.axes, self.view, self.moduli = axes, view, moduli
@@ -121,7 +92,7 @@ class Recorder:
             setattr(self, name, functools.partial(self.op, name))
 
     def __getattr__(self, name: str) -> Callable[..., Symbol]:
-        raise _refused(self.formula, f"uses `xp.{name}`", did_you_mean(name, FORMULA_NAMES), unknown=True)
+        raise refused(self.formula, f"uses `xp.{name}`", instead_of(name), kind=UnknownOperation)
 
     def returned(self, result: object, slots: Sequence[str]) -> list[Array]:
         """The values that a formula has returned: the first one, then one for each slot."""
@@ -130,11 +101,12 @@ class Recorder:
             first = "new parameter" if self.formula.endswith(".wrap") else "step"
             raise TypeError(
                 f"`{self.formula}` must return the {first}, then a new value for each slot: "
-                f"{', '.join(slots) or 'it has none'}. Received: {shown(result)}."
+                f"{', '.join(slots) + ', as one tuple' if slots else 'it has none'}. Received: {shown(result)}."
             )
         return values
 
-    def add(self, node: Node) -> Symbol:
+    def put(self, node: Node) -> Symbol:
+        """The symbol of a node, which is made if there is no equal one."""
         index = self._known.setdefault(node, len(self.nodes))
         if index == len(self.nodes):
             self.nodes.append(node)
@@ -145,35 +117,42 @@ class Recorder:
         nodes = [self._node(op, a) for a in args]
         if self.moduli and nodes[0].extent > Extent.TENSOR:
             if op == "mul" and args[0].index == args[1].index:
-                return self.add(Node("square", (args[0].index,), nodes[0].extent, nodes[0].level))
+                return self.put(Node("square", (args[0].index,), nodes[0].extent, nodes[0].level))
             if op in ("abs", "sign"):
                 return self._modulus(*args) if op == "abs" else self._direction(*args)
         extent = functools.reduce(Extent.join, (n.extent for n in nodes))
-        return self.add(Node(op, tuple(a.index for a in args), extent, max(n.level for n in nodes)))
+        return self.put(Node(op, tuple(a.index for a in args), extent, max(n.level for n in nodes)))
 
     def _modulus(self, x: Symbol) -> Symbol:
         return self.op("sqrt", self.op("mul", x, x))
 
     def _direction(self, x: Symbol) -> Symbol:
         """x at a distance of 1 from 0; 0 where it is 0."""
-        zero, one = (self.add(Node("scalar", (), Extent.TENSOR, 0, name)) for name in ("zero", "one"))
+        zero, one = (self.put(Node("scalar", (), Extent.TENSOR, 0, name)) for name in ("zero", "one"))
         size = self._modulus(x)
         away = self.op("gt", size, zero)
         return self.op("where", away, self.op("div", x, self.op("where", away, size, one)), x)
 
     def _node(self, op: str, arg: object) -> Node:
         if not isinstance(arg, Symbol):
-            raise _refused(
-                self.formula,
-                f"has a literal. A formula's `{op}` was given the literal {shown(arg)}: literals belong in "
-                "`coefficients`, where they are float64 and do not change the type of the arithmetic",
-                "Name it there and take it as an argument.",
-            )
+            raise self._literal(op, arg)
         return self.nodes[arg.index]
+
+    def _literal(self, op: str, value: object) -> Exception:
+        """The error for a number in a formula: what it may be meant to be, and how that is written."""
+        known = {k: v for k, v in self.values.items() if type(v) is float and isinstance(value, numbers.Real)}
+        named = [f"`{name}`" for name, other in known.items() if other == value]
+        named = named[:1] if named[:1] in (["`zero`"], ["`one`"]) else named
+        compared = " A formula cannot branch on an array: write `xp.where(g > zero, a, b)`." * (op in _COMPARISONS)
+        what = f"has a literal. A formula's `{op}` was given the literal {shown(value)}: literals belong in "
+        what += "`coefficients`, where they are float64 and do not change the type of the arithmetic"
+        taken = f"Take {' or '.join(named)}, which has this value," if named else "Name it there and take it"
+        instead = f"{taken} after the `/` of the signature."
+        return refused(self.formula, what, instead + compared)
 
     def _reduce(self, op: str, x: Symbol, extent: Extent, axis: int | None = None) -> Symbol:
         node = self._node(op, x)
-        return self.add(Node(op, (x.index,), extent, node.level + (node.extent is Extent.FULL), static=axis))
+        return self.put(Node(op, (x.index,), extent, node.level + (node.extent is Extent.FULL), static=axis))
 
     def mean(self, x: Symbol, axis: int | None = None) -> Symbol:
         """The mean over the tensor, over its columns (axis=-1: one for each row) or over its rows (axis=-2); axes are
@@ -182,7 +161,7 @@ class Recorder:
         if axis is None:
             return self._reduce("mean", x, Extent.TENSOR)
         if axis not in (-1, -2):
-            raise _refused(self.formula, f"takes a mean over the axis {axis}", "An axis is -1, -2 or None, for all.")
+            raise refused(self.formula, f"takes a mean over the axis {axis}", "An axis is -1, -2 or None, for all.")
         axis = self.axes[axis]
         whole = self._node("mean", x).extent is Extent.FULL
         return self._reduce("mean", x, Extent.without(axis, self.axes) if whole else Extent.BATCH, axis)
@@ -203,22 +182,26 @@ class Recorder:
         level = max(self._node("matrix", a).level for a in (x, *scalars)) + 1
         options |= {} if self.view is None else {"matrix": self.view}
         static = function, tuple(sorted(options.items()))
-        return self.add(Node("matrix", tuple(a.index for a in (x, *scalars)), Extent.FULL, level, static=static))
+        return self.put(Node("matrix", tuple(a.index for a in (x, *scalars)), Extent.FULL, level, static=static))
 
 
 class Coefficients(dict[str, Symbol]):
     """Coefficients as symbols, made when the formula asks for them, so that unused ones are never passed."""
 
-    def __init__(self, recorder: Recorder, known: Collection[str]) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__()
-        self._recorder, self._known = recorder, known
+        self._recorder = recorder
 
     def __missing__(self, name: str) -> Symbol:
-        if name not in self._known:
-            raise _refused(
-                self._recorder.formula,
+        known, formula = self._recorder.values, self._recorder.formula
+        if name not in known:
+            raise refused(
+                formula,
                 f"takes a coefficient `{name}`, which `coefficients` does not return",
-                f"There are: {', '.join(self._known)}.{did_you_mean(name, self._known)}",
+                f"{did_you_mean(name, known)} A slot would stand before the `/`. There are: {', '.join(known)}.",
                 closed_list=False,
             )
-        return self._recorder.add(Node("scalar", (), Extent.TENSOR, 0, name))
+        if not isinstance(known[name], numbers.Real):
+            what = f"takes a coefficient `{name}`, which must be a number. Received: {shown(known[name])}"
+            raise refused(formula, what, closed_list=False)
+        return self._recorder.put(Node("scalar", (), Extent.TENSOR, 0, name))
