@@ -3,21 +3,15 @@
 import copy
 import gc
 import weakref
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from scirs2_adapters.adapters.torch.optimizer import released
-from scirs2_adapters.core import get, with_closure
-from tests.adapters.torch_support import EVERY, Optimizer, each_variant, ids, learned, ours, plain, same
-
-WHOLE = [name for name in EVERY if get(name)().model_slots()]
-Params = list[torch.Tensor]
-Loss = Callable[[Params], torch.Tensor]
+from tests.adapters.torch_released import WHOLE, loss, pair, released_steps, usual
+from tests.adapters.torch_support import EVERY, each_variant, ids, ours, plain, same
 
 
 @pytest.fixture(autouse=True, params=[1, 20, 1 << 20], ids=lambda n: f"together={n}")
@@ -25,36 +19,6 @@ def together(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Each parameter by itself, some at a time, and all at the end of backward."""
     monkeypatch.setattr(released, "TOGETHER", request.param)
     return int(request.param)
-
-
-def loss(params: Params) -> torch.Tensor:
-    total = torch.zeros((), dtype=torch.float64)
-    for i, p in enumerate(params):
-        total = total + (p.double() * (i + 1) - 0.3).sin().square().sum()
-    return total
-
-
-def usual(optimizer: Optimizer, params: Params, steps: int = 4, of: Loss = loss) -> Params:
-    for _ in range(steps):
-        optimizer.zero_grad()
-        of(params).backward()
-        optimizer.step()
-    return params
-
-
-def released_steps(optimizer: Any, params: Params, steps: int = 4, of: Loss = loss) -> Params:
-    for _ in range(steps):
-        optimizer.zero_grad()
-        with optimizer.release_gradients():
-            of(params).backward()
-        assert all(p.grad is None for p in params)
-        optimizer.step()
-    return params
-
-
-def pair(name: str, dtype: torch.dtype = torch.float32, **options: Any) -> tuple[Any, Params, Any, Params]:
-    mine, other = plain(dtype), plain(dtype)
-    return ours(name)(mine, **options), mine, ours(name)(other, **options), other
 
 
 @each_variant
@@ -78,7 +42,14 @@ def test_rules_that_sum_over_the_model_are_known() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kernel"),
-    [("AdamW", "host"), ("AdamW", "traced"), ("LAMB", "host"), ("LAMB", "traced"), ("Adafactor", "host"), ("Muon", "auto")],
+    [
+        ("AdamW", "host"),
+        ("AdamW", "traced"),
+        ("LAMB", "host"),
+        ("LAMB", "traced"),
+        ("Adafactor", "host"),
+        ("Muon", "auto"),
+    ],
 )
 @pytest.mark.parametrize("options", [{}, {"state_dtype": "bfloat16"}], ids=ids)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
@@ -146,7 +117,9 @@ def test_groups_names_and_a_group_that_is_added_later() -> None:
     for way in (released_steps, usual):
         params = plain()
         named = [(f"layer.{i}", p) for i, p in enumerate(params)]
-        optimizer = ours("AdamW")([{"params": named[::2]}, {"params": named[1:2], "lr": 0.1, "betas": (0.5, 0.6)}], lr=0.01)
+        optimizer = ours("AdamW")(
+            [{"params": named[::2]}, {"params": named[1:2], "lr": 0.1, "betas": (0.5, 0.6)}], lr=0.01
+        )
         handle = optimizer.release_gradients() if way is released_steps else None
         loss(params[:3]).backward()
         optimizer.step()
@@ -253,165 +226,3 @@ def test_sparse_gradients(name: str) -> None:
         way(optimizer, [table.weight], 3, lambda _, table=table: table(torch.tensor([1, 2, 2])).square().sum())
         made.append(optimizer)
     assert same(*made)
-
-
-def test_a_step_that_fails_says_what_has_been_stepped() -> None:
-    table, head = nn.Embedding(9, 3, sparse=True), nn.Linear(3, 1)
-    optimizer = ours("AdamW")([*table.parameters(), *head.parameters()])
-    before = table.weight.detach().clone()
-    with optimizer.release_gradients():
-        with pytest.raises(RuntimeError, match="`sparse=False`") as caught:
-            head(table(torch.tensor([1, 2]))).sum().backward()
-    assert "parameters have been stepped and their gradients freed" in caught.value.__notes__[0]
-    assert torch.equal(table.weight, before)
-    assert table.weight not in optimizer.state
-    table.sparse = False
-    optimizer.zero_grad()
-    with optimizer.release_gradients():  # although the error and its traceback are still there
-        head(table(torch.tensor([1, 2]))).sum().backward()
-    assert optimizer.state[table.weight]["step"] == 1
-
-
-class Broken(torch.autograd.Function):
-    """Raises in backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
-        raise ValueError("broken")
-
-
-def test_a_backward_pass_that_fails_leaves_nothing_to_the_next_one() -> None:
-    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
-    optimizer = ours("AdamW")([*model.parameters(), *other.parameters()])
-    handle = optimizer.release_gradients()
-    with pytest.raises(ValueError, match="broken"):
-        other(Broken.apply(model(torch.ones(1, 2)))).sum().backward()
-    optimizer.zero_grad()
-    other(model(torch.ones(1, 2))).sum().backward()
-    assert {int(optimizer.state[p]["step"]) for p in model.parameters()} == {1}
-    assert {int(optimizer.state[p]["step"]) for p in other.parameters()} <= {1, 2}
-    assert all(p.grad is None for p in (*model.parameters(), *other.parameters()))
-    handle.remove()
-
-
-def checkpointed(layers: Sequence[nn.Module], last: nn.Module) -> torch.Tensor:
-    x = torch.ones(2, 4, requires_grad=True)
-    for layer in layers:
-        x = checkpoint(layer, x, use_reentrant=True)
-    return last(x).square().sum()
-
-
-def test_backward_passes_inside_one_are_part_of_it() -> None:
-    made = []
-    for way in (released_steps, usual):
-        torch.manual_seed(0)
-        first, second, last = (nn.Linear(4, 4) for _ in range(3))
-        params = [p for layer in (first, second, last) for p in layer.parameters()]
-        made.append(ours("AdamW")(params))
-        way(made[-1], params, 3, lambda _, layers=(first, second), last=last: checkpointed(layers, last))
-    assert same(*made)
-
-
-def test_a_gradient_that_comes_in_pieces_is_refused() -> None:
-    shared, last = nn.Linear(4, 4), nn.Linear(4, 1)
-    optimizer = ours("AdamW")([*shared.parameters(), *last.parameters()])
-    for _ in range(2):  # the second time beside the traceback of the first
-        with optimizer.release_gradients(), pytest.raises(RuntimeError, match="in several pieces") as _kept:
-            checkpointed((shared, shared), last).backward()
-        optimizer.zero_grad()
-    with optimizer.release_gradients():
-        last(shared(shared(torch.ones(2, 4)))).sum().backward()
-
-
-def test_a_graph_that_is_kept_is_refused_by_torch_as_with_its_own_hooks() -> None:
-    a, b = (nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 1)) for _ in range(2))
-    optimizer = ours("SGD")(a.parameters(), lr=0.1)
-    hooked = {p: torch.optim.SGD([p], lr=0.1) for p in b.parameters()}
-    for p in b.parameters():
-        p.register_post_accumulate_grad_hook(lambda p: hooked[p].step())
-    with optimizer.release_gradients():
-        for model in (a, b):
-            out = model(torch.ones(1, 3)).sum()
-            out.backward(retain_graph=True)
-            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-                out.backward()
-
-
-@pytest.mark.parametrize(
-    ("option", "value"), [("max_grad_norm", 1.0), ("skip_nonfinite", True), ("differentiable", True)]
-)
-def test_what_needs_all_gradients_is_refused_before_anything_moves(option: str, value: Any) -> None:
-    params = plain()
-    optimizer = ours("AdamW")(params, **{option: value})
-    with pytest.raises(ValueError, match=rf"`AdamW\({option}=...\)` must be .*`optimizer.step\(\)` step after backward"):
-        optimizer.release_gradients()
-    assert not any(p._post_accumulate_grad_hooks for p in params)
-    usual(optimizer, params, 1)
-
-
-def test_what_is_asked_for_later_is_refused_in_backward() -> None:
-    a, mine, *_ = pair("AdamW")
-    with a.release_gradients():
-        a.param_groups[0]["max_grad_norm"] = 1.0
-        with pytest.raises(ValueError, match="max_grad_norm"):
-            loss(mine).backward()
-    assert not a.state
-
-
-@pytest.mark.parametrize("name", with_closure())
-def test_optimizers_that_call_the_model_are_refused(name: str) -> None:
-    name = get(name).__name__
-    with pytest.raises(RuntimeError, match=f"`{name}.release_gradients`"):
-        ours(name)(plain()).release_gradients()
-
-
-def test_two_handles_are_refused() -> None:
-    a, *_ = pair("AdamW")
-    with a.release_gradients(), pytest.raises(RuntimeError, match="still in force"):
-        a.release_gradients()
-    a.release_gradients().remove()
-
-
-@pytest.mark.parametrize("fused", [None, True])
-@pytest.mark.parametrize("held", [False, True])
-def test_a_scaler_is_refused_and_works_again_without_a_handle(fused: bool | None, held: bool) -> None:
-    a, mine, b, other = pair("AdamW", fused=fused)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
-    handle = a.release_gradients()
-    scaler.scale(loss(mine)).backward()
-    if not held:
-        handle.remove()
-    with pytest.raises(RuntimeError, match="cannot be used with GradScaler"):
-        scaler.step(a)
-    handle.remove()
-    a.step()
-    scaler.update()
-    scaler.scale(loss(mine)).backward()
-    scaler.step(a)
-    b.step()
-    assert vars(a).get("_step_supports_amp_scaling") == vars(b).get("_step_supports_amp_scaling")
-    assert all(int(memory["step"]) == 2 for memory in a.state.values())
-
-
-def test_a_copy_has_no_handle() -> None:
-    a, mine, *_ = pair("AdamW")
-    handle = a.release_gradients()
-    loss(mine).backward()
-    other = copy.deepcopy(a)
-    params = [p for group in other.param_groups for p in group["params"]]
-    loss(params).backward()
-    assert all(p.grad is not None for p in params)
-    handle.remove()
-
-
-@pytest.mark.parametrize("name", [name for name in ("Prodigy",) if name in EVERY])
-def test_learned_numbers_are_not_touched_by_a_refusal(name: str) -> None:
-    a, *_ = pair(name, **learned(name))
-    before = copy.deepcopy(a.param_groups[0] | {"params": None})
-    with pytest.raises(RuntimeError, match="whole model"):
-        a.release_gradients()
-    assert a.param_groups[0] | {"params": None} == before
