@@ -184,6 +184,7 @@ def lion(
 def lookahead(
     learning_rate: optax.ScalarOrSchedule = 0.001,
     *,
+    base: str | Rule = "adamw",
     sync_period: int = 5,
     slow_step_size: float = 0.5,
     b1: float = 0.9,
@@ -194,7 +195,6 @@ def lookahead(
     nesterov: bool = False,
     weight_decay: float | None = None,
     maximize: bool = False,
-    base: str | Rule = "adamw",
     mask: Any = None,
     kernel: str = "auto",
     state_dtype: Any = None,

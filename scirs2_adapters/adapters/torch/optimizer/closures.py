@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 
@@ -29,6 +29,7 @@ from ..state.matching import reordered
 from ..state.protocols import Group, Saved
 from ..state.tensors import Tensor
 from .hooks import Closure, Hooked, Optimizer
+from .released import refuse_closure
 from .rules import RuleOptimizer
 
 RETURNS = "clears the gradients, computes the loss, calls backward and returns the loss"
@@ -54,6 +55,10 @@ class ClosureOptimizer(Hooked):
         return _eagerly(search) if torch.compiler.is_compiling() else search()
 
     _hooked = Optimizer.profile_hook_step(_advance)
+
+    def release_gradients(self) -> NoReturn:
+        """Refused: a step needs all gradients of several evaluations."""
+        refuse_closure(type(self).__name__)
 
 
 class AroundOptimizer(ClosureOptimizer, RuleOptimizer):

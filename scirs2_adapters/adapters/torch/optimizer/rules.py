@@ -34,6 +34,7 @@ from ..state.protocols import Group, GroupValues, Names
 from ..state.state_dict import export, fill, load, of_groups
 from ..state.tensors import dtype_name, leaves_of, remember_names
 from .hooks import Closure, Hooked, Optimizer
+from .released import ReleasedGradients, release_gradients
 
 #: Among the rules of groups, the one of the constructor's arguments.
 DEFAULTS = -1
@@ -49,6 +50,8 @@ class RuleOptimizer(Hooked):
     _plans: dict[Hashable, Plan]
     _number: int
     _said = False
+    #: The handle in force, or the last one until a step.
+    _released: ReleasedGradients | None = None
 
     def __init__(self, params: Any, *args: Value, **keywords: Value) -> None:
         call = self.rule_class.__name__
@@ -87,6 +90,33 @@ class RuleOptimizer(Hooked):
         sharding.note(self, group, self._group_rules[len(self.param_groups) - 1].rule)
         for p in group["params"] if group["kernel"] == "host" else ():
             takes_host(type(self).__name__, "host", tensor_obstacle(p))
+        if self._released is not None:
+            self._released.watch()
+
+    def release_gradients(self) -> ReleasedGradients:
+        """Step parameters inside backward, each as soon as its gradient is complete, and free the gradient.
+
+        The numbers are those of usual steps, and the learning rate is that at the time of backward. `optimizer.step()`
+        stays in the loop: it calls step hooks, tells schedulers of the step and steps the gradients that are left, if
+        any. The returned handle is in force until its `remove()`, or as a context manager to the end of the block;
+        where gradients of several backward passes accumulate, only the last pass is in the block.
+
+        Raises where a step needs all gradients at once: `max_grad_norm`, `skip_nonfinite`, `differentiable`, a rule
+        that sums over the model, SAM and LBFGS, a `GradScaler`, `DistributedDataParallel`; or where a handle is in
+        force.
+
+        >>> import torch
+        >>> from scirs2_adapters.torch import AdamW
+        >>> model = torch.nn.Linear(2, 2)
+        >>> optimizer = AdamW(model.parameters(), lr=1e-3)
+        >>> with optimizer.release_gradients():
+        ...     model(torch.ones(3, 2)).sum().backward()
+        >>> model.weight.grad is None
+        True
+        >>> optimizer.step()
+        """
+        self._released = release_gradients(self, self._released)
+        return self._released
 
     def _admit(self, group: Group) -> None:
         """Puts plain values into a new group, checks them, and adds what every group says of its optimizer. Numbers of
@@ -174,6 +204,8 @@ class RuleOptimizer(Hooked):
             if torch.compiler.is_compiling():
                 compiled.step_compiled(self, grad_mode)
             else:
+                if self._released is not None:
+                    self._released.before_step(self)
                 step(self)
         return loss
 
