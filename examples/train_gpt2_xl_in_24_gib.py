@@ -15,9 +15,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from scirs2_adapters.torch import AdamW
 
+COMMON = {"use_cache": False, "bos_token_id": 0, "eos_token_id": 0}
 SIZES = {
-    "xl": GPT2Config(n_embd=1600, n_layer=48, n_head=25, use_cache=False),
-    "small": GPT2Config(n_embd=256, n_layer=4, n_head=4, vocab_size=2048, n_positions=128, use_cache=False),
+    "xl": GPT2Config(n_embd=1600, n_layer=48, n_head=25, **COMMON),
+    "small": GPT2Config(n_embd=256, n_layer=4, n_head=4, vocab_size=2048, n_positions=128, **COMMON),
 }
 
 
@@ -30,7 +31,7 @@ def make(size: str) -> GPT2LMHeadModel:
         model = GPT2LMHeadModel(SIZES[size])
     finally:
         torch.set_default_dtype(before)
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     return model.train()
 
 
