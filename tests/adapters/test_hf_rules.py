@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import Trainer, TrainingArguments
 
 import scirs2_adapters as s2
@@ -30,19 +31,24 @@ def args(tmp_path: Path) -> TrainingArguments:
     return arguments(tmp_path, weight_decay=0.03)
 
 
+def model(hyper: dict[str, Any]) -> torch.nn.Module:
+    """GPT-2, in 16 bits for an optimizer that keeps what rounding takes."""
+    return gpt2().to(torch.bfloat16) if hyper.get("rounding") else gpt2()
+
+
 def by_pair(optimizer: Any, args: TrainingArguments, **hyper: Any) -> Group:
-    made = trainer(gpt2(), args, optimizer_cls_and_kwargs=optim(optimizer, args, **hyper))
+    made = trainer(model(hyper), args, optimizer_cls_and_kwargs=optim(optimizer, args, **hyper))
     return made.create_optimizer().param_groups[0]
 
 
 def by_class(optimizer: Any, args: TrainingArguments, **hyper: Any) -> Group:
-    return trainer(gpt2(), args, with_optimizer(Trainer, optimizer, **hyper)).create_optimizer().param_groups[0]
+    return trainer(model(hyper), args, with_optimizer(Trainer, optimizer, **hyper)).create_optimizer().param_groups[0]
 
 
 def by_name(optimizer: str, args: TrainingArguments, **hyper: Any) -> Group:
     register()
     args.optim, args.optim_args = f"scirs2_{optimizer}", ",".join(f"{k}={v}" for k, v in hyper.items())
-    return trainer(gpt2(), args).create_optimizer().param_groups[0]
+    return trainer(model(hyper), args).create_optimizer().param_groups[0]
 
 
 each_way = pytest.mark.parametrize("way", [by_pair, by_class])
@@ -172,6 +178,7 @@ OPTIONS = {**FLAGS, **OURS} | {
     "kernel": "traced",
     "match": "torch",
     "skip_nonfinite": True,
+    "rounding": "compensated",
 }
 OPTIONS |= dict.fromkeys(FLAGS, True)
 

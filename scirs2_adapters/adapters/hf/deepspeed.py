@@ -7,7 +7,6 @@ parameters, the parameters of a loss. Configurations in which DeepSpeed trains w
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import sys
@@ -23,10 +22,9 @@ from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.program.recorded import needs_whole
 
 from .argument_names import Keywords
+from .state import Group, name_parameters
 
 Optimizer = torch.optim.Optimizer
-#: A parameter group of torch.
-Group: TypeAlias = dict[str, Any]
 #: What an optimizer takes first: parameters, pairs of name and parameter, or groups.
 Params: TypeAlias = Iterable[torch.Tensor] | Iterable[tuple[str, torch.Tensor]] | Iterable[Group]
 #: The method of a Trainer that answers with a class and keywords.
@@ -81,33 +79,6 @@ def complete(rule: Rule, optimizer: Optimizer) -> Optimizer:
         name_parameters(optimizer, model)
     _clear_gradients(trainer, model, optimizer)
     return optimizer
-
-
-def name_parameters(optimizer: Optimizer, model: torch.nn.Module) -> None:
-    """Write the model's names into the groups, for a rule that treats embeddings and heads apart; the name of a
-    parameter that is not the model's is empty.
-
-    torch keeps names in `group["param_names"]`, and in checkpoints. It refuses a group without names beside named ones,
-    so a group that the user adds later is named here too.
-    """
-    for group in optimizer.param_groups:
-        _name(group, model)
-    optimizer.add_param_group = functools.partial(_add, optimizer, model)  # type: ignore[method-assign]
-
-
-def _name(group: Group, model: torch.nn.Module) -> None:
-    names = {id(p): name for name, p in model.named_parameters()}
-    group.setdefault("param_names", [names.get(id(p), "") for p in group["params"]])
-
-
-def _add(optimizer: Optimizer, model: torch.nn.Module, param_group: Group) -> None:
-    """`add_param_group` of an optimizer whose groups the user did not name."""
-    params = param_group.get("params") if isinstance(param_group, dict) else None
-    if isinstance(params, Iterable) and not isinstance(params, set):  # torch refuses a set
-        param_group["params"] = listed = [params] if isinstance(params, torch.Tensor) else list(params)
-        if not any(isinstance(p, tuple) for p in listed):
-            _name(param_group, model)
-    type(optimizer).add_param_group(optimizer, param_group)
 
 
 def chosen_by(hook: Hook, args: TrainingArguments, model: torch.nn.Module | None) -> Keywords:

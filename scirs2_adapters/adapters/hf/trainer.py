@@ -39,7 +39,7 @@ def optim(name: str | Rule, args: TrainingArguments, **hyper: Any) -> ClassAndKe
 
     The learning rate and the weight decay are those of `args`, and for Adam and AdamW the betas and epsilon too, as
     they are when the Trainer makes its optimizer; `hyper` holds all others, in torch's words, with `state_dtype`,
-    `kernel` and `match`. `name` may also be a rule, such as `scirs2_adapters.core.AdamW(eps=1e-6)`.
+    `rounding`, `kernel` and `match`. `name` may also be a rule, such as `scirs2_adapters.core.AdamW(eps=1e-6)`.
 
     Example:
         Trainer(model, args, train_dataset=data, optimizer_cls_and_kwargs=optim("lion", args))
@@ -96,7 +96,8 @@ def torch_class(rule: type[Rule]) -> type[Optimizer]:
 
 def try_out(wanted: OptimizerRequest, keywords: Keywords) -> Optimizer:
     """Build the optimizer over an empty tensor, so that a bad value is refused now and not when training starts."""
-    return torch_class(wanted.rule)([torch.empty(0)], **keywords)
+    dtype = torch.float32 if keywords.get("rounding", "nearest") == "nearest" else torch.bfloat16
+    return torch_class(wanted.rule)([torch.empty(0, dtype=dtype)], **keywords)
 
 
 def with_optimizer(trainer: type, name: str | Rule, **hyper: Any) -> type:

@@ -8,6 +8,7 @@ import numpy as np
 
 import scirs2_adapters
 from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import slot_dtype
 
 from ..options import Hyper, resolved
@@ -49,6 +50,6 @@ class Oracle(Optimizer):
         super().step(grads)
         for x in self.arrays.values():
             x[...] = rounded(x, self.kept)
-        dtypes = {s.name: slot_dtype(s, self.kept, None) for s in self.optimizer.rule.all_slots()}
+        dtypes = {s.name: slot_dtype(s, Leaf((), self.kept), None) for s in self.optimizer.rule.all_slots()}
         for name, x in (pair for slots in self.optimizer.state.values() for pair in slots.items()):
             x[...] = rounded(x, dtypes.get(name, self.kept))
