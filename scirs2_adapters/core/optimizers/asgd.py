@@ -27,22 +27,8 @@ class ASGD(Rule, decay="l2"):
         now, then = (self.learning_rate / (1 + self.lambd * self.learning_rate * n) ** self.alpha for n in (t - 1, t))
         return {"now": now, "then": then, "mu_then": 1 / math.maximum(1.0, t - self.t0)}
 
-    def update(
-        self,
-        xp,
-        p,
-        g,
-        eta: scalar(),
-        mu: scalar(1.0),
-        ax: slot(block_dtype=None),
-        /,
-        now,
-        then,
-        mu_then,
-        lambd,
-        zero,
-        one,
-    ):
+    def update(self, xp, p, g, eta: scalar(), mu: scalar(1.0), ax: slot(block_dtype=None), /,
+               now, then, mu_then, lambd, zero, one):  # fmt: skip
         eta = xp.where(eta > zero, eta, now)  # made when lr was 0, it would hold the first step back
         u = eta * (lambd * p + g)
         ax = xp.where(mu < one, ema(ax, p - u, mu), p - u)
