@@ -50,7 +50,7 @@ class ArgumentNames:
     def place(self, core: str, fields: Mapping[str, Field]) -> tuple[str, int | None]:
         """Where the framework keeps a field: its word, and the position in its tuple or None."""
         for word, members in self.tuples.items():
-            if core in members and all(m in fields for m in members):
+            if core in members and fields.keys() >= set(members):
                 return word, members.index(core)
         return self.names.get(core, core), None
 

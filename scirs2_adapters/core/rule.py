@@ -207,12 +207,12 @@ class Rule(Hyperparameters):
         return (*self._structure(self.fields), getattr(self, "match", None))
 
     def _structure(self, fields: Mapping[str, Field]) -> tuple[object, ...]:
-        values = ((f, getattr(self, k)) for k, f in fields.items() if f.static or f.structural)
-        return (type(self), *(value if f.static else f.present(value) for f, value in values))
+        values = [(f, getattr(self, k)) for k, f in fields.items() if f.static or f.structural]
+        return (type(self), *[value if f.static else f.present(value) for f, value in values])
 
     def model_slots(self) -> tuple[Slot, ...]:
         """The slots that are one number for all parameters together."""
-        return tuple(s for s in self.all_slots() if s.extent is Extent.MODEL)
+        return tuple([s for s in self.all_slots() if s.extent is Extent.MODEL])
 
     @property
     def routes(self) -> bool:

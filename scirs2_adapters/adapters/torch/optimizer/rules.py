@@ -81,11 +81,8 @@ class RuleOptimizer(Hooked):
             self._admit(param_group)
         Optimizer.add_param_group(self, param_group)
         group = self.param_groups[-1]
-        try:
-            check_rounding(type(self).__name__, group["rounding"], (dtype_name(p.dtype) for p in group["params"]))
-        except ValueError:
-            del self.param_groups[-1]
-            raise
+        if group["rounding"] != "nearest":
+            self._check_rounding(group)
         remember_names(self._names, group)
         sharding.note(self, group, self._group_rules[len(self.param_groups) - 1].rule)
         for p in group["params"] if group["kernel"] == "host" else ():
@@ -135,6 +132,14 @@ class RuleOptimizer(Hooked):
         numbers = model_numbers(group_rule.rule)
         group |= {**options, **group_marks(group_rule.whole)}
         group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
+
+    def _check_rounding(self, group: Group) -> None:
+        """Refuse a group whose parameters have no use for it, and take it away again."""
+        try:
+            check_rounding(type(self).__name__, group["rounding"], [dtype_name(p.dtype) for p in group["params"]])
+        except ValueError:
+            del self.param_groups[-1]
+            raise
 
     def _refuse(self, rule: GroupRule) -> None:
         """Refuse what a group asks for and this class cannot do; nothing here."""
