@@ -43,7 +43,7 @@ def rows(quick: bool) -> Iterator[Row]:
         for name in elementwise():
             if name != "adamw" and (theirs(name) or model == mixed):
                 yield from _rule(name, model, params, triad)
-    yield from _halved(mixed)
+    yield from _narrow(mixed)
 
 
 def elementwise() -> list[str]:
@@ -100,13 +100,14 @@ def _fastest(cls: Class, params: Parameters, given: dict[str, Any]) -> dict[str,
     return {name: step}
 
 
-def _halved(model: Model) -> Iterator[Row]:
-    """AdamW with memory of half the size, which torch does not have."""
-    params, given = parameters(model), {"state_dtype": "bfloat16"}
-    baseline = {call(torch.optim.AdamW, {"fused": True}): stepper(torch.optim.AdamW, params, fused=True)}
-    case = f"{words('AdamW', given)}, {model.name}"
-    step = stepper(ours.AdamW, params, **given)
-    yield from measure("torch", case, step, baseline, model.rounds, 20 * model.numbers, _triad(model))
+def _narrow(model: Model) -> Iterator[Row]:
+    """AdamW with memory of half and of a quarter of the size, which torch does not have; with the bytes of a number."""
+    for dtype, moved in (("bfloat16", 20), ("int8", 16)):
+        params, given = parameters(model), {"state_dtype": dtype}
+        baseline = {call(torch.optim.AdamW, {"fused": True}): stepper(torch.optim.AdamW, params, fused=True)}
+        case = f"{words('AdamW', given)}, {model.name}"
+        step = stepper(ours.AdamW, params, **given)
+        yield from measure("torch", case, step, baseline, model.rounds, moved * model.numbers, _triad(model))
 
 
 def parameters(model: Model) -> Parameters:
