@@ -174,6 +174,34 @@ def test_scales_of_another_block_size_are_refused() -> None:
     assert not fresh.state
 
 
+@pytest.mark.parametrize("wrong", [torch.ones(3, dtype=torch.int8), torch.ones(4173)], ids=["shape", "dtype"])
+def test_rounding_errors_of_another_form_are_refused(wrong: torch.Tensor) -> None:
+    params = parameters(torch.bfloat16)
+    optimizer = ours.AdamW(params, **BOTH)
+    walk(optimizer, params, 1)
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["state"][3]["rounding_error"] = wrong
+    with pytest.raises(ValueError, match=r"rounding_error.*int8 or int16 tensor"):
+        ours.AdamW(parameters(torch.bfloat16), **BOTH).load_state_dict(saved)
+    optimizer.state[params[3]]["rounding_error"] = wrong
+    with pytest.raises(ValueError, match=r"rounding_error.*int8 or int16 tensor"):
+        walk(optimizer, params, 1)
+
+
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+def test_a_model_made_float32_goes_on_without_rounding_errors(kernel: str) -> None:
+    model = torch.nn.Linear(80, 80).to(torch.bfloat16)
+    params = list(model.parameters())
+    optimizer = ours.AdamW(params, kernel=kernel, **BOTH)
+    walk(optimizer, params, 3)
+    model.float()
+    before = [p.detach().clone() for p in params]
+    walk(optimizer, params, 1)
+    for p, start in zip(params, before, strict=True):
+        assert "rounding_error" not in optimizer.state[p]
+        assert (p - start).abs().max() < 0.01
+
+
 def test_memory_is_a_fraction() -> None:
     p = torch.nn.Parameter(torch.ones(1 << 20, dtype=torch.bfloat16))
     optimizer = ours.AdamW([p], **BOTH)

@@ -14,7 +14,7 @@ import torch
 
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, ROUNDING_ERROR
+from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, ERROR_BITS, ROUNDING_ERROR
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import param_storage
 
@@ -73,15 +73,28 @@ def companions(slots: list[str], param_state: ParamState) -> list[str]:
 
 
 def begin(call: str, slots: list[str], p: Tensor, leaf: Leaf, param_state: ParamState, group: GroupValues) -> None:
-    """Makes what companions are missing, for memory that has just begun; refuses codes without their scales."""
+    """Makes what companions are missing, for memory that has just begun, and refuses those that do not fit. The
+    rounding error of a parameter that no longer has one, as it is float32 now, is dropped.
+    """
     for name in slots:
         if (scales := companion_of(name, param_state)) is not None:
             check_scales(call, f"state[p][{scales!r}]", param_state.get(scales), p)
-    if "+" in param_storage(leaf, group["rounding"], group["state_dtype"]) and ROUNDING_ERROR not in param_state:
-        error = param_storage(leaf, group["rounding"], group["state_dtype"]).split("+")[1]
+    _, compensated, error = param_storage(leaf, group["rounding"], group["state_dtype"]).partition("+")
+    if not compensated:
+        param_state.pop(ROUNDING_ERROR, None)
+    elif ROUNDING_ERROR in param_state:
+        check_errors(call, f"state[p][{ROUNDING_ERROR!r}]", param_state[ROUNDING_ERROR], p)
+    else:
         param_state[ROUNDING_ERROR] = torch.zeros(p.shape, dtype=getattr(torch, error), device=p.device)
     if companions(slots, param_state):
         _refuse(call, p)
+
+
+def check_errors(call: str, argument: str, errors: object, p: Tensor) -> None:
+    """Rounding errors are walked by address, so there must be one for each number."""
+    if not isinstance(errors, Tensor) or errors.shape != p.shape or dtype_name(errors.dtype) not in ERROR_BITS:
+        worded = f"must be an int8 or int16 tensor of shape {tuple(p.shape)}, what rounding took from the parameter"
+        raise bad_value(call, argument, worded, errors)
 
 
 def _refuse(call: str, p: Tensor) -> None:
