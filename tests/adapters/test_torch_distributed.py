@@ -2,11 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -18,10 +13,8 @@ from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 from tests.adapters.torch_spread import LAYOUTS, SHAPES, alone, made, memory_gap, walk
 from tests.adapters.torch_support import ALL, ours
-from tests.boundaries.support import ROOT
+from tests.adapters.two_ranks import reports
 
-#: Seconds after which a rank that waits for the other is ended.
-LIMIT = 600
 #: torch spreads no sparse gradients, and makes fresh memory by dense ones.
 DENSE = [name for name in ALL if get(name.casefold()).sparse != "rows"]
 each_dense = pytest.mark.parametrize("name", DENSE)
@@ -32,33 +25,9 @@ Found = dict[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What the first rank reports, by optimizer and check; the second must report the same."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    ranks = []
-    for rank in range(2):
-        command = [sys.executable, "-m", "tests.adapters.torch_ranks", str(rank), str(folder), *DENSE]
-        with (folder / f"log{rank}").open("w") as log:
-            ranks.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
-    _wait(ranks)
-    logs = [(folder / f"log{rank}").read_text()[-3000:] for rank in range(2)]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(logs)
-    first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
+    first, second = reports("tests.adapters.torch_ranks", tmp_path_factory.mktemp("ranks"), DENSE)
     assert _shared(first) == _shared(second)
     return first
-
-
-def _wait(ranks: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Until all have ended; if one fails or time is up, the others are ended too."""
-    end = time.monotonic() + LIMIT
-    try:
-        while any(rank.poll() is None for rank in ranks):
-            if time.monotonic() > end or any(rank.poll() for rank in ranks):
-                break
-            time.sleep(0.05)
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
 
 
 def _shared(report: Found) -> Any:

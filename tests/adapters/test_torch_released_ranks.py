@@ -1,17 +1,12 @@
 """Gradients released on two ranks: FSDP2 steps as usual, and what steps before the sum over the ranks is refused."""
 
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from scirs2_adapters.core import get
-from tests.adapters.test_torch_distributed import _wait
 from tests.adapters.torch_support import ALL
-from tests.boundaries.support import ROOT
+from tests.adapters.two_ranks import reports
 
 NAMES = [name for name in ALL if not get(name)().model_slots()]
 
@@ -19,19 +14,9 @@ NAMES = [name for name in ALL if not get(name)().model_slots()]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What both ranks report."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    ranks = []
-    for rank in range(2):
-        command = [sys.executable, "-m", "tests.adapters.torch_released_ranks", str(rank), str(folder), *NAMES]
-        with (folder / f"log{rank}").open("w") as log:
-            ranks.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
-    _wait(ranks)
-    logs = [(folder / f"log{rank}").read_text()[-3000:] for rank in range(2)]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(logs)
-    first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
+    first, second = reports("tests.adapters.torch_released_ranks", tmp_path_factory.mktemp("ranks"), NAMES)
     assert first == second
-    return dict(first)
+    return first
 
 
 @pytest.mark.slow
