@@ -60,7 +60,7 @@ class KernelExecutor(Generic[Batch]):
 
     @property
     def allocated(self) -> int:
-        """Bytes of its tables and batches, and of what a step makes and drops, copies of what it cannot walk among it."""
+        """Bytes of its tables and batches, and of what a step makes and drops, copies of what it cannot walk, too."""
         arrays = sum(x.nbytes for x in (*self.tables, *self.places, *self.rows) if x is not None)
         copies = sum(x.nbytes for _, _, entry in self.moving for x in (entry.p, *entry.memory()))
         return arrays + copies + sum(batch.allocated for batch in self.batches)

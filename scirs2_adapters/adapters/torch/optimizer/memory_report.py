@@ -11,7 +11,6 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from scirs2_adapters.core.memory import OPERATIONS, PARTS, Memory, Span, Stored, completed, expected, occupied, report
-from scirs2_adapters.core.step.plan import grouped
 
 from ..dispatch.part import Part
 from ..dispatch.step import Plan
@@ -37,7 +36,7 @@ def pieces(x: object) -> list[Tensor]:
 
 
 def _span(x: Tensor) -> Span:
-    start, size = x.storage_offset(), x.element_size()
+    start, size = int(x.storage_offset()), x.element_size()
     last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True)) if x.numel() else -1
     return Span(x.untyped_storage()._cdata, start * size, (start + last + 1) * size, x.numel() * size)
 
@@ -49,11 +48,11 @@ def bytes_of(x: object) -> int:
 
 def _stored(state: Iterable[object]) -> list[Stored]:
     """What these entries of the state hold, by name and dtype."""
-    found = [
-        (name, x) for held in state if isinstance(held, dict) for name, value in held.items() for x in pieces(value)
-    ]
-    kinds = grouped(found, lambda pair: (pair[0], dtype_name(pair[1].dtype)))
-    return [Stored(name, dtype, bytes_of([x for _, x in pairs])) for (name, dtype), pairs in kinds.items()]
+    found: dict[tuple[str, str], list[Tensor]] = {}
+    for name, value in chain.from_iterable(held.items() for held in state if isinstance(held, dict)):
+        for x in pieces(value):
+            found.setdefault((name, dtype_name(x.dtype)), []).append(x)
+    return [Stored(name, dtype, bytes_of(tensors)) for (name, dtype), tensors in found.items()]
 
 
 def _expected(optimizer: RuleOptimizerLike) -> Iterator[tuple[Tensor, list[Stored]]]:
@@ -86,10 +85,8 @@ def of_rules(optimizer: RuleOptimizerLike, around: bool) -> Memory:
         held = begun.get(key, [])
         arrays += completed(held, each)[len(held) :]
     parts = cast("dict[object, Part]", vars(optimizer).get("_parts", {}))
-    plans: list[Plan] = [
-        *optimizer._plans.values(),
-        *(plan for part in parts.values() for plan in part._plans.values()),
-    ]
+    plans: list[Plan] = list(optimizer._plans.values())
+    plans += chain.from_iterable(part._plans.values() for part in parts.values())
     kept = [executor.allocated for plan in plans for executor in plan.executors]
     counts = [counted.increment for plan in plans for counted in plan.step_counts.counted]
     copied = bytes_of([p for group in optimizer.param_groups for p in group["params"]]) if around else 0
