@@ -267,7 +267,7 @@ class HostOptimizer:
         entries, options = self._entries, (self.state_dtype, self.rounding)
         wanted = {key: expected(entry.rule, entry.leaf, *options) for key, entry in entries.items()}
         kept = self._executor.allocated if self._form else 0
-        return numpy_state.weighed(self.params, self.state, wanted, kept)
+        return numpy_state.weighed(self.params, wanted, self.state, kept)
 
     def state_dict(self) -> numpy_state.Saved:
         """A copy of all memory by name: plain dicts, arrays and numbers. bfloat16 slots are carried as uint16."""

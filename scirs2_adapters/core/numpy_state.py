@@ -81,14 +81,14 @@ def checked(call: str, key: Hashable, slots: Slots, fresh: Mapping[str, np.ndarr
 
 def weighed(
     params: Mapping[Hashable, np.ndarray],
-    state: Mapping[Hashable, Slots],
     wanted: Mapping[Hashable, Iterable[Stored]],
-    temporaries: int | None,
+    state: Mapping[Hashable, Slots],
+    temporaries: int | None = 0,
 ) -> Report:
     """The report of these arrays, and of what is expected of the parameters that have no memory yet."""
     arrays: list[Stored] = []
-    for key, slots in wanted.items():
-        arrays += completed(_stored(state.get(key, {})), slots)
+    for key in {**wanted, **state}:
+        arrays += completed(_stored(state.get(key, {})), wanted.get(key, ()))
     notes = () if temporaries is not None else (OPERATIONS,)
     numbers = sum(p.size for p in params.values())
     return report(occupied(map(_span, params.values())), numbers, 0, arrays, temporaries or 0, *notes)
