@@ -29,9 +29,9 @@ def gpt2() -> dict[str, tuple[int, ...]]:
     return shapes | dict.fromkeys(("ln_f.weight", "ln_f.bias"), (WIDTH,))
 
 
-def measured(make: type[torch.optim.Optimizer]) -> float:
+def measured(make: type[torch.optim.Optimizer], dtype: torch.dtype) -> float:
     """Bytes of state a parameter, after a step; a storage that several tensors share counts once."""
-    params = [torch.nn.Parameter(torch.zeros(shape)) for shape in gpt2().values()]
+    params = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in gpt2().values()]
     optimizer = make(params)
     for p in params:
         p.grad = torch.ones_like(p)
@@ -43,10 +43,11 @@ def measured(make: type[torch.optim.Optimizer]) -> float:
 
 def main() -> None:
     """Print them."""
-    print(f"torch {torch.__version__} AdamW: {measured(torch.optim.AdamW):.3f}")
+    classes = {f"torch {torch.__version__} AdamW": torch.optim.AdamW}
     if find_spec("bitsandbytes") is not None:
-        adamw = import_module("bitsandbytes.optim").AdamW8bit
-        print(f"bitsandbytes {version('bitsandbytes')} AdamW8bit: {measured(adamw):.3f}")
+        classes[f"bitsandbytes {version('bitsandbytes')} AdamW8bit"] = import_module("bitsandbytes.optim").AdamW8bit
+    for name, make in classes.items():
+        print(name, *(f"{dtype}: {measured(make, dtype):.3f}" for dtype in (torch.float32, torch.bfloat16)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Draws the figure of memory.md: `PYTHONPATH=. python docs/memory_figure.py` writes docs/memory.png.
 
-Ours are weighed by `memory_facts.py`. Others' were measured by `python -m benchmarks.state_bytes`. As the other figures,
-it is not part of `make gen`: matplotlib's output differs between versions.
+Ours are weighed by `memory_facts.py`; others were measured by `python -m benchmarks.state_bytes`. As the other figures
+it is not part of `make gen`, because matplotlib's output differs between versions.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 Parts = dict[str, float]
-#: Bytes of state a parameter, over the tensors of GPT-2: torch 2.13.0, bitsandbytes 0.50.2, on the CPU.
-MEASURED = {"torch.optim.AdamW": 8.0, "bitsandbytes AdamW8bit": 2.037}
+#: Bytes of state a float32 and a bfloat16 parameter, on the CPU: torch 2.13.0, bitsandbytes 0.50.2.
+MEASURED = {"torch.optim.AdamW": (8.0, 4.0), "bitsandbytes AdamW8bit": (2.037, 2.037)}
 COLORS = {"parameter": "#4a5d75", "correction": "#8fa3ba", "state": "#e08a3c", "gradient": "#d9d9d9"}
 WORDS = {"parameter": "parameters", "correction": "rounding errors", "gradient": "gradients, most at a time"}
 INK, OTHERS = "#1c2430", "#7a7a7a"
@@ -27,19 +27,18 @@ def bars() -> dict[str, list[tuple[str, Parts]]]:
     """The bars by the dtype of the model: what each is called, and bytes a parameter by what they are for."""
     ours = {key: weighed("AdamW", *form) for key, form in FORMATS.items()}
     whole, half = ({"parameter": n, "correction": 0.0, "gradient": n} for n in (4.0, 2.0))
-    (torchs, moments), (bits, codes) = MEASURED.items()
+    nearest = f"AdamW({INT8}), rounds to nearest"
     return {
         "float32 model": [
-            (torchs, whole | {"state": moments}),
-            (bits, whole | {"state": codes}),
+            *((name, whole | {"state": state}) for name, (state, _) in MEASURED.items()),
             ("AdamW()", ours["float32"]),
             ('AdamW(state_dtype="bfloat16")', ours["bfloat16 state"]),
             (f"AdamW({INT8})", ours["int8 state"]),
             (RELEASED, weighed("AdamW", FORMATS["int8 state"][0], FORMATS["int8 state"][1], released=True)),
         ],
         "bfloat16 model": [
-            (f"{torchs}, rounds to nearest", half | {"state": moments / 2}),
-            (f"{bits}, rounds to nearest", half | {"state": codes}),
+            *((f"{name}, rounds to nearest", half | {"state": state}) for name, (_, state) in MEASURED.items()),
+            (nearest, weighed("AdamW", FORMATS["released"][0], FORMATS["int8 state"][1], released=False)),
             (f'AdamW({INT8}, rounding="compensated")', ours["bfloat16 model"]),
             (RELEASED, ours["released"]),
         ],
@@ -48,7 +47,7 @@ def bars() -> dict[str, list[tuple[str, Parts]]]:
 
 def draw() -> plt.Figure:
     """The figure."""
-    figure, ax = plt.subplots(figsize=(10.4, 5.0), layout="constrained")
+    figure, ax = plt.subplots(figsize=(10.4, 5.4), layout="constrained")
     y, labels = 0.0, dict[float, str]()
     for head, members in bars().items():
         ax.text(0, y, head, weight="bold", fontsize=10, color=INK, va="center")
