@@ -304,7 +304,8 @@ def float16_stochastic(ops: FormatOps) -> Stochastic:
     wrap, left, right, both = ops.wrap, ops.shift_left, ops.shift_right, ops.both
     zero, infinite, share = (ops.number(x) for x in (0.0, math.inf, 2.0**-13))
     mask, least, mantissa, three, sixteen = (ops.integer(n) for n in (255, 113, 23, 3, 16))
-    sign, ten, up, half_bits = ops.integer(0x8000), ops.integer(10), ops.integer(264), ops.half_bits
+    sign, ten, up = ops.integer(0x8000), ops.integer(10), ops.integer(264)
+    half_bits, from_half_bits = ops.half_bits, ops.from_half_bits
 
     def round(x: Array, random: Array) -> Array:
         b, size = ops.bits(x), absolute(x)
@@ -316,7 +317,10 @@ def float16_stochastic(ops: FormatOps) -> Stochastic:
         magnitude = half_bits(where(size < infinite, rounded, size))
         return wrap(magnitude + both(right(b, sixteen), sign))
 
-    return Stochastic(round, ops.from_half_bits)
+    def widen(high: Array) -> Array:
+        return from_half_bits(high)
+
+    return Stochastic(round, widen)
 
 
 def stochastic_of(ops: FormatOps, dtype: str) -> Stochastic:

@@ -157,7 +157,7 @@ def pair_functions(dtype: str, compute: str, first: int, second: int, arrays: in
 def stochastic_functions(dtype: str, compute: str, numbers: int, seed: int, arrays: int) -> dict[str, object]:
     """`load(address, seed, i)` and `store(address, seed, i, x, number)` of numbers that are rounded at random."""
     stochastic, wide = stochastic_of(SCALAR_OPS, dtype), _wide[compute]
-    round_one, widen = _function(stochastic.round), stochastic.widen
+    round_one, widen = _function(stochastic.round), _function(stochastic.widen)
     random = _function(random_bits(SCALAR_OPS, _function(mixer(SCALAR_OPS))))
     load_high: Function = make_load_bits("int16", numbers, arrays)
     store_high: Function = make_store_bits("int16", numbers, arrays)
