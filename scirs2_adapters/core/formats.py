@@ -78,8 +78,8 @@ class FormatOps(Protocol):
 
     `number` makes a float32 constant and `integer` an int32 one; `int32` drops the fraction; `bits` and `from_bits` see
     float32 as int32 and back; `wrap` makes an int32 of a result that may have become wider; `both` is the bits that two
-    integers share, `xor` those in which they differ. `half_bits` rounds float32 to float16 and sees that as an int32 from 0 to 65535; `from_half_bits` is
-    the way back.
+    integers share, `xor` those in which they differ. `half_bits` rounds float32 to float16 and sees that as an int32
+    from 0 to 65535; `from_half_bits` is the way back.
     """
 
     number: Callable[[float], Array]
@@ -305,10 +305,10 @@ def float16_stochastic(ops: FormatOps) -> Stochastic:
     zero, infinite, share = (ops.number(x) for x in (0.0, math.inf, 2.0**-13))
     mask, least, mantissa, three, sixteen = (ops.integer(n) for n in (255, 113, 23, 3, 16))
     sign, ten, up = ops.integer(0x8000), ops.integer(10), ops.integer(264)
-    half_bits, from_half_bits = ops.half_bits, ops.from_half_bits
+    bits, half_bits, from_half_bits = ops.bits, ops.half_bits, ops.from_half_bits
 
     def round(x: Array, random: Array) -> Array:
-        b, size = ops.bits(x), absolute(x)
+        b, size = bits(x), absolute(x)
         exponent = both(right(b, mantissa), mask)
         exponent = where(exponent < least, least, exponent)
         units = where(size < infinite, size, zero) * from_bits(wrap(left(wrap(up - exponent), mantissa)))
@@ -351,9 +351,7 @@ def load(ops: ArrayFormatOps, dtype: str, x: Array, other: Array) -> Array:
     return ops.unrows(codec_of(ops, dtype).decode(codes, scales), tuple(x.shape))
 
 
-def store(
-    ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5, other: Array = None
-) -> tuple[Array, Array]:
+def store(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5, other: Array = None) -> tuple[Array, Array]:
     """An array of this storage that holds these float32 numbers, and its companion; `number` is the step's `dither`,
     and `other` the seed of stochastic rounding, which stays as it is.
     """

@@ -47,6 +47,9 @@ STORAGES = {
     "float16+int16": Storage("float16", "float32"),
 }
 
+#: The dtypes of parameters and gradients: arrays that need nothing beside them.
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+
 
 @functools.cache
 def name(dtype: np.dtype) -> str:

@@ -70,17 +70,17 @@ class Plan:
                 g = grads[index]
                 if g is not None and id(p) not in entries:
                     entry = param_entry(index, group_rule.rule, leaf, group=i, scaled=scaled)
-                    entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {})
+                    entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {}, group["rounding"])
                     refuse_layout(name, entry.rule, g, group["fused"])
                     entry.refuse(name, group["fused"])
                     per_parameter = group_rule.rule.per_parameter
                     sharding.refuse(name, p, g, per_parameter, entry.program, group["max_grad_norm"])
                 index += 1
-        counting = [entry for entry in entries.values() if entry.rule.time_dependence == "step"]
+        counting = [entry for entry in entries.values() if entry.counts]
         begin_counts(optimizer, [(entry.p, groups[entry.group]) for entry in counting])
         optimizer._say()
         for entry in entries.values():
-            entry.begin(init_state(optimizer, entry.p, entry.rule, entry.leaf, groups[entry.group]))
+            entry.begin(init_state(optimizer, entry, entry.p, groups[entry.group]))
             entry.refuse_rows(name, grads[entry.index])
         return list(entries.values())
 
@@ -150,7 +150,7 @@ class Plan:
         for entry, now in self.examples:
             group_rule = self.group_rules[entry.group]
             rule = group_rule.other if entry.routed else group_rule.rule
-            if rule.time_dependence == "step":
+            if entry.counts:
                 live = self.step_counts.on_device(entry) if self.capturable[entry.group] else None
                 now = now + self.step_counts.shift if live is None else live
             xp = SCALARS if group_rule.traced or isinstance(now, Tensor) else HOST_SCALARS
