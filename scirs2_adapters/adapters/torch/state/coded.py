@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
@@ -62,6 +63,7 @@ FORMAT_OPS = SimpleNamespace(
 )
 
 
+Place = Callable[[Tensor], int]
 #: What a 16-bit parameter may have beside it.
 ROUNDINGS = (ROUNDING_ERROR, ROUNDING_SEED)
 
@@ -79,11 +81,11 @@ def companions(slots: list[str], param_state: ParamState) -> list[str]:
 
 
 def begin(
-    call: str, slots: list[str], p: Tensor, leaf: Leaf, param_state: ParamState, group: GroupValues, seed: int
+    call: str, slots: list[str], p: Tensor, leaf: Leaf, param_state: ParamState, group: GroupValues, place: Place
 ) -> None:
     """Makes what companions are missing, for memory that has just begun, and refuses those that do not fit. The
-    rounding error or seed of a parameter that no longer has one, as it is float32 now, is dropped. `seed` is that of
-    stochastic rounding, if it begins now.
+    rounding error or seed of a parameter that no longer has one, as it is float32 now, is dropped. The seed of
+    stochastic rounding is the parameter's place among all.
     """
     for name in slots:
         if (scales := companion_of(name, param_state)) is not None:
@@ -96,7 +98,7 @@ def begin(
         elif name in param_state:
             check_rounding(call, f"state[p][{name!r}]", name, param_state[name], p)
         elif name == ROUNDING_SEED:
-            param_state[name] = torch.tensor(seed, dtype=torch.int32, device=p.device)
+            param_state[name] = torch.tensor(place(p), dtype=torch.int32, device=p.device)
         else:
             param_state[name] = torch.zeros(p.shape, dtype=getattr(torch, storage.split("+")[1]), device=p.device)
     if companions(slots, param_state):

@@ -13,7 +13,6 @@ from scirs2_adapters.core.formats import BLOCK_DTYPES
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import StateDtype, param_storage, slot_dtype
-from scirs2_adapters.core.step.plan import ParamEntry
 
 from . import coded
 from .protocols import GroupValues, ParamState, RuleOptimizerLike
@@ -94,9 +93,10 @@ def all_or_nothing(optimizer: RuleOptimizerLike) -> Iterator[None]:
         raise
 
 
-def init_state(optimizer: RuleOptimizerLike, entry: ParamEntry, p: Tensor, group: GroupValues) -> ParamState | None:
+def init_state(
+    optimizer: RuleOptimizerLike, p: Tensor, rule: Rule, leaf: Leaf, group: GroupValues
+) -> ParamState | None:
     """A parameter's memory, made where it is missing; None for a rule that remembers nothing of it."""
-    rule, leaf = entry.rule, entry.leaf
     slots = arrays_of(rule, leaf)
     companion = formats.companion("p", param_storage(leaf, group["rounding"], group["state_dtype"]))
     if not slots and rule.time_dependence != "step" and not companion:
@@ -110,7 +110,7 @@ def init_state(optimizer: RuleOptimizerLike, entry: ParamEntry, p: Tensor, group
         if getattr(memory, "is_sparse", False):  # torch's SGD remembers sparse gradients so
             param_state[slot.name] = memory = memory.to_dense()
         check_shape(type(optimizer).__name__, f"state[p][{slot.name!r}]", slot, memory, p)
-    coded.begin(type(optimizer).__name__, [s.name for s in slots], p, leaf, param_state, group, entry.index)
+    coded.begin(type(optimizer).__name__, [s.name for s in slots], p, leaf, param_state, group, optimizer._place)
     return param_state
 
 
