@@ -48,7 +48,7 @@ class HostOptimizer:
       threads: most threads of one step; None is what the environment grants.
       layout: how kernels lie, "outputs_first" or "inputs_first", for a rule that asks.
       skip_nonfinite: leave all as it is at a step with a gradient that is not finite; count it in `skipped_steps`.
-      rounding: how parameters of 16 bits take a step: "nearest"; "stochastic", right in the mean; or "compensated", which
+      rounding: how 16-bit parameters take a step: "nearest"; "stochastic", right in the mean; or "compensated", which
         keeps what is lost in a slot of 8 bits (16 with `state_dtype={"rounding_error": "int16"}`).
 
     Example:
