@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .formats import BLOCK_DTYPES, ERROR_BITS, ROUNDING_ERROR, blocks, companion
+from .formats import BLOCK_DTYPES, blocks, companion
+from .rounding import ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED
 from .rule import Rule
 from .slots import Extent, Leaf
 from .step.options import StateDtype, param_storage, slot_dtype
 
 #: What corrects the rounding of parameters, among their arrays.
-CORRECTIONS = (ROUNDING_ERROR, "rounding_seed")
+CORRECTIONS = (ROUNDING_ERROR, ROUNDING_SEED)
 #: What `Memory.notes` say, in every framework.
 OPERATIONS = "what the framework's own operations allocate within a step is not known"
 PARTS = "of tensors that are divided over processes, the parts of this one"

@@ -22,10 +22,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 1908,
+    "core": 1985,
     "core/program": 588,
-    "core/step": 234,
-    "core/cpu": 1215,
+    "core/step": 237,
+    "core/cpu": 1246,
     "core/closures": 422,
     "core/synonyms": 163,
 }

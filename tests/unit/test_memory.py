@@ -19,6 +19,7 @@ SHAPES = {"w": (96, 64), "b": (80,), "stack": (3, 32, 64), "empty": (0, 3)}
 FORMATS: list[dict[str, Any]] = [{"state_dtype": x} for x in (None, "float64", "float32", "bfloat16", "int8")]
 FORMATS += [{"state_dtype": x, "rounding": "compensated"} for x in (None, "bfloat16", "int8")]
 FORMATS += [{"state_dtype": {"rounding_error": "int16"}, "rounding": "compensated"}]
+FORMATS += [{"state_dtype": x, "rounding": "stochastic"} for x in (None, "int8")]
 
 
 def made(name: str, shapes: dict[str, tuple[int, ...]] = SHAPES, **options: Any) -> HostOptimizer:
@@ -49,10 +50,10 @@ def test_the_report_is_what_is_allocated(name: str, options: dict[str, Any]) -> 
     assert (before.state, before.corrections) == (after.state, after.corrections)
     arrays = [(slot, x) for slots in optimizer.state.values() for slot, x in slots.items()]
     assert in_state(after) + after.corrections == sum(x.nbytes for _, x in arrays)
-    assert {*after.state} == {slot for slot, _ in arrays} - {"rounding_error"}
+    assert {*after.state} == {slot for slot, _ in arrays} - {"rounding_error", "rounding_seed"}
     for slot, x in arrays:
         dtype = "bfloat16" if x.dtype == np.uint16 else x.dtype.name
-        assert slot == "rounding_error" or dtype in after.state[slot]
+        assert slot.startswith("rounding_") or dtype in after.state[slot]
     numbers = sum(p.size for p in optimizer.params.values())
     assert after.parameters == sum(p.nbytes for p in optimizer.params.values())
     assert (after.gradients, after.numbers) == (0, numbers)
