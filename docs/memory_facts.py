@@ -26,6 +26,7 @@ FORMATS: dict[str, tuple[torch.dtype, dict[str, Any], bool]] = {
     "float32": (torch.float32, {}, False),
     "bfloat16 state": (torch.float32, {"state_dtype": "bfloat16"}, False),
     "int8 state": (torch.float32, {"state_dtype": "int8"}, False),
+    "stochastic": (torch.bfloat16, {"rounding": "stochastic", "state_dtype": "int8"}, False),
     "bfloat16 model": (torch.bfloat16, COMPENSATED, False),
     "released": (torch.bfloat16, COMPENSATED, True),
 }

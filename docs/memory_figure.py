@@ -27,7 +27,6 @@ def bars() -> dict[str, list[tuple[str, Parts]]]:
     """The bars by the dtype of the model: what each is called, and bytes a parameter by what they are for."""
     ours = {key: weighed("AdamW", *form) for key, form in FORMATS.items()}
     whole, half = ({"parameter": n, "correction": 0.0, "gradient": n} for n in (4.0, 2.0))
-    nearest = f"AdamW({INT8}), rounds to nearest"
     return {
         "float32 model": [
             *((name, whole | {"state": state}) for name, (state, _) in MEASURED.items()),
@@ -38,7 +37,7 @@ def bars() -> dict[str, list[tuple[str, Parts]]]:
         ],
         "bfloat16 model": [
             *((f"{name}, rounds to nearest", half | {"state": state}) for name, (_, state) in MEASURED.items()),
-            (nearest, weighed("AdamW", FORMATS["released"][0], FORMATS["int8 state"][1], released=False)),
+            (f'AdamW({INT8}, rounding="stochastic")', ours["stochastic"]),
             (f'AdamW({INT8}, rounding="compensated")', ours["bfloat16 model"]),
             (RELEASED, ours["released"]),
         ],

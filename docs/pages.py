@@ -71,7 +71,8 @@ FORMATS = {
     "float32": "float32",
     "bfloat16 state": '`state_dtype="bfloat16"`',
     "int8 state": '`state_dtype="int8"`',
-    "bfloat16 model": 'bfloat16 model, `rounding="compensated", state_dtype="int8"`',
+    "stochastic": 'bfloat16 model, int8, `rounding="stochastic"`',
+    "bfloat16 model": 'bfloat16 model, int8, `rounding="compensated"`',
     "released": "the same with released gradients",
 }
 #: What stands in tables for an optimizer whose defaults are not what is shown.
