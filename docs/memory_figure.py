@@ -73,7 +73,7 @@ def bar(ax: plt.Axes, y: float, parts: Parts) -> None:
     for name, color in COLORS.items():
         width = parts[name]
         ax.barh(y, width, left=left, height=0.72, color=color, edgecolor="white", linewidth=0.8)
-        if width:
+        if width > 0.1:  # seeds are not seen
             at, ink = (left + width / 2, y), "white" if name == "parameter" else INK
             ax.text(*at, f"{width:.1f}".removesuffix(".0"), ha="center", va="center", fontsize=8, color=ink)
         left += width
