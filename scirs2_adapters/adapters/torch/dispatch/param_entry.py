@@ -87,9 +87,10 @@ class TensorEntry(ParamEntry):
             return "a hyperparameter is a tensor on another device"
         if reason := self.divided or self.program.kernel_obstacle:
             return reason
-        if reason := next(filter(None, map(tensor_obstacle, (self.p, *self.memory()))), None):
+        if reason := next(filter(None, map(_memory_obstacle, (self.p, *self.memory()))), None):
             return reason
-        return dtype_obstacle(self.dtypes(self.arrays(g)))
+        dtypes = self.dtypes(self.arrays(g))
+        return dtype_obstacle({name: dtypes[name] for name in ("p", "g", *self.slots)})
 
     def dtypes(self, arrays: list[Tensor]) -> dict[str, str]:
         """The dtypes of its arrays by name."""
@@ -154,6 +155,10 @@ class TensorEntry(ParamEntry):
 
 def tensor_obstacle(p: Tensor) -> str | None:
     """Why the host kernel cannot step this parameter, or None."""
+    return _memory_obstacle(p) or dtype_obstacle({"p": dtype_name(p.dtype)})
+
+
+def _memory_obstacle(p: Tensor) -> str | None:
     p = local(p)
     if type(p).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         return f"the parameter is a {type(p).__name__}, which computes in its own way"
@@ -161,7 +166,7 @@ def tensor_obstacle(p: Tensor) -> str | None:
         return f"the parameter is on {p.device} in layout {p.layout}"
     if p.is_neg():
         return "the parameter is a negated view"
-    return dtype_obstacle({"p": dtype_name(p.dtype)})
+    return None
 
 
 def _dense(x: Tensor) -> bool:
