@@ -21,10 +21,11 @@ from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.cpu.batch import in_blocks
 from scirs2_adapters.core.cpu.emit import dithered, operation
 from scirs2_adapters.core.cpu.storage import compute_dtype
-from scirs2_adapters.core.formats import BLOCK_DTYPES, DITHER, companion
+from scirs2_adapters.core.formats import BLOCK_DTYPES, DITHER, STOCHASTIC, companion
 from scirs2_adapters.core.ops import Scalar
 from scirs2_adapters.core.program.passes import split_passes
 from scirs2_adapters.core.program.recorded import Program
+from scirs2_adapters.core.step.plan import array_names
 from scirs2_adapters.core.step.protocols import KernelEntry, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
@@ -44,7 +45,9 @@ CHUNK, BLOCK, WARPS = 8192, 1024, 4
 #: What lets a thread load 16 bytes at once.
 ALIGNMENT = 16
 #: What arrays consist of; Triton calls it the same.
-KINDS = ("float64", "float32", "float16", "bfloat16", "int8", "uint8", "int16")
+KINDS = ("float64", "float32", "float16", "bfloat16", "int8", "uint8", "int16", "int32")
+#: Of what companions consist whose storage does not say it: scales and seeds.
+_OTHERS = {"": "float32", "stochastic": "int32"}
 
 
 def kernel_obstacle(program: Program, tensors: Mapping[str, Tensor]) -> str | None:
@@ -172,13 +175,15 @@ def source(program: Program, dtypes: Mapping[str, str], aligned: bool) -> str:
 
 
 class _Text:
-    """The lines of a kernel. `a3` points to array 3 and `z3` to its companion, `x5` is node 5. In a loop, `i` are the
-    elements of a tensor, and `b` its blocks: a tile has one in each row.
+    """The lines of a kernel. `a3` points to array 3 and `z3` to its companion, `s3` is its seed; `x5` is node 5. In a
+    loop, `i` are the elements of a tensor, `b` its blocks, and `places` the elements' in their blocks: a tile has one
+    block in each row.
     """
 
     def __init__(self, program: Program, dtypes: Mapping[str, str]) -> None:
         self.program, self.dtypes, this = program, dtypes, split_passes(program, "p")[0]
         self.wide, self.parts = f"tl.{compute_dtype(dtypes['p'])}", this
+        self.columns = array_names(program.slots, dtypes)
         self.storages = [dtypes[a.name] for a in this.arrays]
         self.dithered = dithered(this, self.storages)
 
@@ -194,24 +199,29 @@ class _Text:
         lines += [f"    offset = tl.multiple_of(tl.load(item + 1), {CHUNK})"]
         lines += [f"    row = coefficients + tl.load(coefficient_row + tensor) * {len(coefficients)}"]
         for k, a in enumerate(this.arrays):
-            lines += [f"    a{k} = {self._pointer(a.name, aligned)}"]
-            if other := companion(a.name, self.storages[k]):
-                lines += [f"    z{k} = {self._pointer(other, aligned)}"]
+            stored, _, other = self.storages[k].partition("+")
+            lines += [f"    a{k} = {self._pointer(a.name, stored, aligned)}"]
+            if name := companion(a.name, self.storages[k]):
+                lines += [f"    z{k} = {self._pointer(name, _OTHERS.get(other, other), aligned)}"]
+            lines += [f"    s{k} = tl.load(z{k})"] * self._seeded(k)
         return lines + [f"    {name} = tl.load(row + {k})" for k, name in enumerate(coefficients)]
 
-    def _pointer(self, name: str, aligned: bool) -> str:
+    def _seeded(self, k: int) -> bool:
+        return self.storages[k].endswith(STOCHASTIC)
+
+    def _pointer(self, name: str, dtype: str, aligned: bool) -> str:
         """Where this array of a tensor begins."""
-        place = f"tl.load(table + tensor * {len(self.dtypes)} + {list(self.dtypes).index(name)})"
-        pointer = f"{place}.to(tl.pointer_type(tl.{self.dtypes[name].partition('+')[0]}))"
+        place = f"tl.load(table + tensor * {len(self.columns)} + {self.columns.index(name)})"
+        pointer = f"{place}.to(tl.pointer_type(tl.{dtype}))"
         return f"tl.multiple_of({pointer}, {ALIGNMENT})" if aligned else pointer
 
     def loop(self, masked: bool) -> list[str]:
         """The formula for a stretch, BLOCK numbers at a time."""
         lines = [f"for start in range(0, {CHUNK}, {BLOCK}):"]
         if in_blocks(self.dtypes):
+            lines += [f"    places = tl.arange(0, {formats.BLOCK})[None, :]"]
             lines += [f"    first = start + tl.arange(0, {BLOCK // formats.BLOCK})[:, None] * {formats.BLOCK}"]
-            lines += [f"    b = (offset + first) // {formats.BLOCK}"]
-            lines += [f"    j = first + tl.arange(0, {formats.BLOCK})[None, :]", "    i = offset + j"]
+            lines += [f"    b = (offset + first) // {formats.BLOCK}", "    j = first + places", "    i = offset + j"]
         else:
             lines += [f"    j = start + tl.arange(0, {BLOCK})", "    i = offset + j"]
         for k, a in enumerate(self.parts.arrays):
@@ -227,21 +237,22 @@ class _Text:
         if not companion("", dtype):
             return loaded
         place, other_mask = self._place(k, masked)
-        return f"{function_name('load', dtype)}({loaded}, tl.load({place}{other_mask}))"
+        other = f"s{k}" if self._seeded(k) else f"tl.load({place}{other_mask})"
+        return f"{function_name('load', dtype)}({loaded}, {other})"
 
     def _store(self, k: int, x: str, masked: bool) -> list[str]:
         mask, dtype = ", j < length" if masked else "", self.storages[k]
         if not companion("", dtype):
             return [f"    tl.store(a{k} + i, {x}{mask})"]
-        place, other_mask = self._place(k, masked)
-        number = "dither" if self.dithered else "0.5"
         # What lies behind the end of a tensor must not count in the scale.
         x = f"tl.where(j < length, {x}, 0.0)" if masked else x
-        return [
-            f"    y, z = {function_name('store', dtype)}({x}.to(tl.float32), {number})",
-            f"    tl.store(a{k} + i, y{mask})",
-            f"    tl.store({place}, z{other_mask})",
-        ]
+        seed = f"s{k}" if self._seeded(k) else "0"
+        places = "places" if dtype in BLOCK_DTYPES else "i.to(tl.int32)"
+        number = "dither" if self.dithered else "0.5"
+        call = f"{function_name('store', dtype)}({x}.to(tl.float32), {number}, {seed}, {places})"
+        lines = [f"    y, z = {call}", f"    tl.store(a{k} + i, y{mask})"]
+        place, other_mask = self._place(k, masked)
+        return lines + [f"    tl.store({place}, z{other_mask})"] * (not self._seeded(k))
 
     def _place(self, k: int, masked: bool) -> tuple[str, str]:
         """Where the companion's numbers are, and its mask."""

@@ -6,12 +6,12 @@ A tile has one block in each row, so that the maximum along its rows makes the s
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 from scirs2_adapters.core import formats
-from scirs2_adapters.core.formats import BLOCK
 
 
 class Value:
@@ -69,13 +69,14 @@ FORMAT_OPS = SimpleNamespace(
     shift_left=_form("{} << {}"),
     shift_right=_form("{} >> {}"),
     both=_form("{} & {}"),
+    xor=_form("{} ^ {}"),
     half_bits=lambda x: _to(_seen_as(_to(x, "float16"), "int16"), "int32").make("{} & 65535"),
     from_half_bits=lambda x: _to(_seen_as(_to(x, "int16"), "float16"), "float32"),
     cast=_to,
     rows=lambda x, count: x,
     unrows=lambda x, shape: x,
     largest=_form("tl.max({}, axis=1, keep_dims=True)"),
-    indices=_form(f"tl.arange(0, {BLOCK})[None, :]"),
+    indices=lambda x, n: Value("places", x.lines),
     code=lambda x: _to(_seen_as(x, "int16"), "int32"),
     uncode=lambda x, dtype: _seen_as(_to(x, "int16"), dtype),
 )
@@ -87,22 +88,24 @@ def function_name(verb: str, dtype: str) -> str:
 
 
 def functions(dtype: str) -> list[str]:
-    """`load(x, other)`, which gives float32 numbers, and `store(x, number)`, which gives the array and its companion of
-    such numbers.
+    """`load(x, other)`, which gives float32 numbers, and `store(x, number, other, places)`, which gives the array and
+    its companion of such numbers; `places` are the elements' in their blocks, and those in the tensor for stochastic
+    rounding.
     """
 
     def load(x: Value, other: Value) -> Sequence[Value]:
         return [formats.load(FORMAT_OPS, dtype, x, other)]
 
-    def store(x: Value, number: Value) -> Sequence[Value]:
-        return formats.store(FORMAT_OPS, dtype, x, number)
+    def store(x: Value, number: Value, other: Value, places: Value) -> Sequence[Value]:
+        return formats.store(FORMAT_OPS, dtype, x, number, other)
 
-    pairs = (("load", load, ["x", "other"]), ("store", store, ["x", "number"]))
-    return [_function(function_name(verb, dtype), function, names) for verb, function, names in pairs]
+    pairs = (("load", load), ("store", store))
+    return [_function(function_name(verb, dtype), function) for verb, function in pairs]
 
 
-def _function(called: str, function: Callable[..., Sequence[Value]], names: Sequence[str]) -> str:
+def _function(called: str, function: Callable[..., Sequence[Value]]) -> str:
     lines: list[str] = []
+    names = list(inspect.signature(function).parameters)
     results = function(*[Value(x, lines) for x in names])
     body = [*lines, f"return {', '.join(x.text for x in results)}"]
     return "\n".join(["@triton.jit", f"def {called}({', '.join(names)}):", *(f"    {line}" for line in body), ""])
