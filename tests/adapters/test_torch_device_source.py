@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ from scirs2_adapters.core import HostOptimizer, get, names
 from scirs2_adapters.core.formats import SMALLEST
 from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Leaf
+from tests.boundaries.support import ROOT
 
 from .triton_support import interpreted
 
@@ -21,7 +26,7 @@ ml_dtypes = pytest.importorskip("ml_dtypes")
 Arrays = dict[str, np.ndarray]
 __all__ = ["interpreted"]
 #: With the fixture a stretch is 2,048 numbers: whole ones, one that ends within a block, and tensors of one and none.
-SHAPES = [(SMALLEST + 333,), (80,), (96, 64), (), (0, 3)]
+SHAPES = [(SMALLEST + 333,), (80,), (64, 64), (), (0, 3)]
 INT8 = {"state_dtype": "int8"}
 STORAGES: dict[str, tuple[torch.dtype, dict[str, Any]]] = {
     "float32": (torch.float32, {}),
@@ -92,3 +97,13 @@ def test_the_generated_kernel_steps_as_numpy_does_bit_for_bit(
     for ours_, others in zip(found, expected, strict=True):
         for key, x in others.items():
             np.testing.assert_array_equal(bits(ours_[key]), bits(x), key)
+
+
+def test_a_compiler_for_cards_takes_the_text_and_rounds_to_nearest(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "tests.adapters.triton_compile"]
+    ran = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    assert len(lines) > 1
+    assert [line for line in lines if not line.endswith(" []")] == []
