@@ -9,7 +9,8 @@ import torch
 from scirs2_adapters.adapters.torch.executors.triton_formats import function_name, functions
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.cpu.storage import FORMAT_OPS, STORAGES
-from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, ERROR_BITS, STOCHASTIC
+from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES
+from scirs2_adapters.core.rounding import ERROR_BITS, STOCHASTIC
 
 from .triton_support import launch
 

@@ -21,10 +21,11 @@ from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.cpu.batch import in_blocks
 from scirs2_adapters.core.cpu.emit import dithered, operation
 from scirs2_adapters.core.cpu.storage import compute_dtype
-from scirs2_adapters.core.formats import BLOCK_DTYPES, DITHER, STOCHASTIC, companion
+from scirs2_adapters.core.formats import BLOCK_DTYPES, DITHER, companion
 from scirs2_adapters.core.ops import Scalar
 from scirs2_adapters.core.program.passes import split_passes
 from scirs2_adapters.core.program.recorded import Program
+from scirs2_adapters.core.rounding import STOCHASTIC
 from scirs2_adapters.core.step.plan import array_names
 from scirs2_adapters.core.step.protocols import KernelEntry, Model, Scalars
 

@@ -1,5 +1,5 @@
-"""The storage formats (`core/formats.py`) as functions of a Triton kernel, written by recording them: an operation on a
-`Value` is a line of text.
+"""The storage formats (`core/formats.py`, `core/rounding.py`) as functions of a Triton kernel, written by recording
+them: an operation on a `Value` is a line of text.
 
 A tile has one block in each row, so that the maximum along its rows makes the scales.
 """
