@@ -34,6 +34,7 @@ def _half_bits(x: Array) -> Array:
     return _view(jax.lax.optimization_barrier(x.astype(jnp.float16)), "uint16").astype(jnp.int32)
 
 
+_WAY_OUT = "Inside `vmap` or `shard_map`, call `init` there as well."
 _view = jax.lax.bitcast_convert_type
 FORMAT_OPS = SimpleNamespace(
     number=jnp.float32,
@@ -128,20 +129,19 @@ def companions_of(call: str, p: Array, slots: LeafArrays, companions: LeafArrays
     for name in filter(None, (companion(n, str(x.dtype)) for n, x in slots.items())):
         x = companions.get(name)
         if x is None or x.shape != shape or x.dtype != jnp.float32:
-            worded = f"must be a float32 array of shape {shape}, the scales of blocks of {BLOCK} numbers"
-            hint = "Under `vmap` or `shard_map`, call `init` there as well; split no block."
-            raise bad_value(call, f"state.companions[{name!r}]", worded, x, hint)
+            worded = f"must hold a float32 array of shape {shape}, the scales of a slot's blocks of {BLOCK} numbers"
+            raise bad_value(call, "state.companions", worded, x, _WAY_OUT)
         found[name] = x
     if str(p.dtype) in HALVES and ROUNDING_ERROR in companions:
         found[ROUNDING_ERROR] = x = companions[ROUNDING_ERROR]
         if x.shape != p.shape or str(x.dtype) not in ERROR_BITS:
-            worded = f"must be an int8 or int16 array of shape {p.shape}, what rounding took from the parameter"
-            raise bad_value(call, f"state.companions[{ROUNDING_ERROR!r}]", worded, x)
+            worded = f"must hold an int8 or int16 array of shape {p.shape}, the rounding errors of a parameter"
+            raise bad_value(call, "state.companions", worded, x, _WAY_OUT)
     return found
 
 
 def change(p: Array, new: Array, error: Array) -> tuple[Array, Array]:
-    """What to add to a parameter in float32 so that its sum, rounded, is the new one; and its rounding error.
+    """What to add to a parameter in float32 so that the sum, rounded, is the new one; and its rounding error.
 
     The difference of two numbers of 16 bits is exact in float32 unless one of them is more than 2^13 times the other.
     Where it is not, the sum is another number and the error is dropped. It is smaller than the last place in float32 of
