@@ -1,5 +1,5 @@
 """Storage formats of fewer bits than the arithmetic: 8-bit slots in blocks, and 16-bit parameters with their rounding
-error.
+error or with stochastic rounding.
 
 Each format is a pair of functions of single numbers, `encode` and `decode`, made by a factory from the operations of
 whoever runs them (`FormatOps`): a compiled kernel calls them on scalars, a framework on arrays. All of their arithmetic
@@ -19,6 +19,10 @@ has the scale NaN, and all of it decodes to NaN.
 
 Pairs split a float32 number: the first part is the number in 16 bits, the second what rounding took from it, in units
 of 2^-8 (int8) or 2^-16 (int16) of the last place. With int16, bfloat16 pairs hold every float32 number exactly.
+
+Stochastic rounding goes to the next number of 16 bits above or below, more often to the nearer one, so that the mean is
+right. What decides is a hash of the parameter's seed, the step and the element's place: neither threads nor a resumed
+run change it.
 """
 
 from __future__ import annotations
@@ -48,14 +52,19 @@ BLOCK_DTYPES = ("int8", "uint8")
 ERROR_BITS = {"int8": 8, "int16": 16}
 #: What a parameter's rounding error is called among its arrays.
 ROUNDING_ERROR = "rounding_error"
-#: What the step's number for the rounding of unsigned codes is called among its coefficients.
+#: How the storage of a parameter that is rounded at random ends, and what its seed is called: one int32.
+STOCHASTIC = "+stochastic"
+ROUNDING_SEED = "rounding_seed"
+#: What the step's number for dithered and stochastic rounding is called among its coefficients.
 DITHER = "dither"
 
 
 def companion(name: str, dtype: str) -> str | None:
-    """The name of the array that an array of this storage needs beside it: its scales, or its rounding error."""
+    """The name of the array that an array of this storage needs beside it: scales, a rounding error or a seed."""
     if dtype in BLOCK_DTYPES:
         return f"{name}_scale"
+    if dtype.endswith(STOCHASTIC):
+        return ROUNDING_SEED
     return ROUNDING_ERROR if "+" in dtype else None
 
 
@@ -69,8 +78,8 @@ class FormatOps(Protocol):
 
     `number` makes a float32 constant and `integer` an int32 one; `int32` drops the fraction; `bits` and `from_bits` see
     float32 as int32 and back; `wrap` makes an int32 of a result that may have become wider; `both` is the bits that two
-    integers share. `half_bits` rounds float32 to float16 and sees that as an int32 from 0 to 65535; `from_half_bits` is
-    the way back.
+    integers share, `xor` those in which they differ. `half_bits` rounds float32 to float16 and sees that as an int32
+    from 0 to 65535; `from_half_bits` is the way back.
     """
 
     number: Callable[[float], Array]
@@ -86,6 +95,7 @@ class FormatOps(Protocol):
     shift_left: Function
     shift_right: Function
     both: Function
+    xor: Function
     half_bits: Function
     from_half_bits: Function
 
@@ -95,8 +105,8 @@ class ArrayFormatOps(FormatOps, Protocol):
 
     `cast(x, dtype)` converts integers, of which it keeps the lower bits. `rows(x, n)` fills up the flat array with
     zeros and makes n rows of it, `unrows(x, shape)` is the way back. `largest` is the maximum along rows, as a column.
-    `code(x)` sees 16-bit numbers as an int32, `uncode(x, dtype)` is the way back. `indices(x)` are the elements' places
-    in each of these rows, as int32.
+    `code(x)` sees 16-bit numbers as an int32, `uncode(x, dtype)` is the way back. `indices(x, n)` are the int32 numbers
+    from 0 to n - 1, on the device of x.
     """
 
     cast: Callable[[Array, str], Array]
@@ -105,7 +115,7 @@ class ArrayFormatOps(FormatOps, Protocol):
     largest: Function
     code: Function
     uncode: Callable[[Array, str], Array]
-    indices: Function
+    indices: Callable[[Array, int], Array]
 
 
 class Codec(NamedTuple):
@@ -238,6 +248,86 @@ def float16_pair(ops: FormatOps, error_bits: int) -> Pair:
     return Pair(split, join)
 
 
+def mixer(ops: FormatOps) -> Function:
+    """A hash of int32 numbers, lowbias32 of github.com/skeeto/hash-prospector."""
+    wrap, right, both, xor = ops.wrap, ops.shift_right, ops.both, ops.xor
+    sixteen, fifteen, lower, upper = (ops.integer(n) for n in (16, 15, 0xFFFF, 0x1FFFF))
+    first, second = ops.integer(0x7FEB352D), ops.integer(0x846CA68B - (1 << 32))
+
+    def mixed(x: Array) -> Array:
+        x = wrap(xor(x, both(right(x, sixteen), lower)) * first)
+        x = wrap(xor(x, both(right(x, fifteen), upper)) * second)
+        return xor(x, both(right(x, sixteen), lower))
+
+    return mixed
+
+
+def random_bits(ops: FormatOps, mixed: Function) -> Function:
+    """`bits(seed, number, i)`: 16 random bits for element `i`, at the step whose `dither` is this number; `mixed` is
+    the `mixer`.
+    """
+    int32, float32, wrap, both = ops.int32, ops.float32, ops.wrap, ops.both
+    lower, none, odd, places = ops.integer(0xFFFF), ops.integer(0), ops.integer(0x1E3779B1), ops.number(2.0**24)
+
+    def bits(seed: Array, number: Array, i: Array) -> Array:
+        step = int32(float32(both(seed, none)) + number * places)  # an array where the seed is one
+        key = mixed(wrap(seed + mixed(step)))
+        return both(mixed(wrap(wrap(i * odd) + key)), lower)
+
+    return bits
+
+
+class Stochastic(NamedTuple):
+    """`round(x, random)` gives 16 bits, as an int32 of which the lower half counts; `widen` makes the number again."""
+
+    round: Function
+    widen: Function
+
+
+def bfloat16_stochastic(ops: FormatOps) -> Stochastic:
+    """Rounding of float32 to bfloat16 by random bits in the place of those that are dropped."""
+    where, bits, from_bits, wrap = ops.where, ops.bits, ops.from_bits, ops.wrap
+    left, right, sixteen, quiet = ops.shift_left, ops.shift_right, ops.integer(16), ops.integer(0x7FC0)
+
+    def round(x: Array, random: Array) -> Array:
+        return where(x == x, wrap(right(wrap(bits(x) + random), sixteen)), quiet)
+
+    def widen(high: Array) -> Array:
+        return from_bits(wrap(left(high, sixteen)))
+
+    return Stochastic(round, widen)
+
+
+def float16_stochastic(ops: FormatOps) -> Stochastic:
+    """Rounding of float32 to float16; subnormal numbers too are right in the mean."""
+    where, absolute, int32, float32, from_bits = ops.where, ops.abs, ops.int32, ops.float32, ops.from_bits
+    wrap, left, right, both = ops.wrap, ops.shift_left, ops.shift_right, ops.both
+    zero, infinite, share = (ops.number(x) for x in (0.0, math.inf, 2.0**-13))
+    mask, least, mantissa, three, sixteen = (ops.integer(n) for n in (255, 113, 23, 3, 16))
+    sign, ten, up = ops.integer(0x8000), ops.integer(10), ops.integer(264)
+    bits, half_bits, from_half_bits = ops.bits, ops.half_bits, ops.from_half_bits
+
+    def round(x: Array, random: Array) -> Array:
+        b, size = bits(x), absolute(x)
+        exponent = both(right(b, mantissa), mask)
+        exponent = where(exponent < least, least, exponent)
+        units = where(size < infinite, size, zero) * from_bits(wrap(left(wrap(up - exponent), mantissa)))
+        whole = float32(int32(units + float32(right(random, three)) * share))
+        rounded = whole * from_bits(wrap(left(wrap(exponent - ten), mantissa)))
+        magnitude = half_bits(where(size < infinite, rounded, size))
+        return wrap(magnitude + both(right(b, sixteen), sign))
+
+    def widen(high: Array) -> Array:
+        return from_half_bits(high)
+
+    return Stochastic(round, widen)
+
+
+def stochastic_of(ops: FormatOps, dtype: str) -> Stochastic:
+    """The functions of a stochastic storage, "bfloat16+stochastic" for one."""
+    return (bfloat16_stochastic if dtype.startswith("bfloat16") else float16_stochastic)(ops)
+
+
 def pair_of(ops: FormatOps, dtype: str) -> Pair:
     """The functions of a pair's storage, "bfloat16+int8" for one."""
     stored, error = dtype.split("+")
@@ -251,6 +341,8 @@ def codec_of(ops: FormatOps, dtype: str) -> Codec:
 
 def load(ops: ArrayFormatOps, dtype: str, x: Array, other: Array) -> Array:
     """The float32 numbers of an array of this storage and its companion."""
+    if dtype.endswith(STOCHASTIC):
+        return stochastic_of(ops, dtype).widen(ops.code(x))
     if dtype not in BLOCK_DTYPES:
         return pair_of(ops, dtype).join(ops.code(x), ops.cast(other, "int32"))
     count = other.shape[0]
@@ -259,12 +351,22 @@ def load(ops: ArrayFormatOps, dtype: str, x: Array, other: Array) -> Array:
     return ops.unrows(codec_of(ops, dtype).decode(codes, scales), tuple(x.shape))
 
 
-def store(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5) -> tuple[Array, Array]:
-    """An array of this storage that holds these float32 numbers, and its companion; `number` is the step's `dither`."""
-    if dtype not in BLOCK_DTYPES:
-        high, error = pair_of(ops, dtype).split(x)
-        stored, error_dtype = dtype.split("+")
-        return ops.uncode(high, stored), ops.cast(error, error_dtype)
+def store(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5, other: Array = None) -> tuple[Array, Array]:
+    """An array of this storage that holds these float32 numbers, and its companion; `number` is the step's `dither`,
+    and `other` the seed of stochastic rounding, which stays as it is.
+    """
+    if dtype.endswith(STOCHASTIC):
+        places = ops.unrows(ops.indices(x, math.prod(x.shape)), tuple(x.shape))
+        high = stochastic_of(ops, dtype).round(x, random_bits(ops, mixer(ops))(other, ops.float32(number), places))
+        return ops.uncode(high, dtype.removesuffix(STOCHASTIC)), other
+    if dtype in BLOCK_DTYPES:
+        return _store_blocks(ops, dtype, x, number)
+    high, error = pair_of(ops, dtype).split(x)
+    stored, error_dtype = dtype.split("+")
+    return ops.uncode(high, stored), ops.cast(error, error_dtype)
+
+
+def _store_blocks(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar) -> tuple[Array, Array]:
     zero, one, tiny = ops.number(0.0), ops.number(1.0), ops.number(TINY)
     count = blocks(math.prod(x.shape))
     numbers = ops.rows(x, count)
@@ -272,6 +374,7 @@ def store(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5) -> tu
     finite = top < math.inf
     scale = ops.where(finite, ops.where(top < tiny, zero, top), ops.number(math.nan))
     inverse = ops.where(scale > zero, one / ops.where(scale > zero, scale, one), zero)
-    u = ops.number(0.5) if dtype == "int8" else thresholds(ops)(ops.indices(numbers), ops.float32(number))
+    places = ops.indices(numbers, BLOCK)
+    u = ops.number(0.5) if dtype == "int8" else thresholds(ops)(places, ops.float32(number))
     codes = codec_of(ops, dtype).encode(ops.where(finite, numbers, zero), inverse, u)
     return ops.cast(ops.unrows(codes, tuple(x.shape)), dtype), ops.unrows(scale, (count,))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scirs2_adapters.core import formats
-from scirs2_adapters.core.cpu.coded import SCALAR_OPS, block_functions
+from scirs2_adapters.core.cpu.coded import SCALAR_OPS, block_functions, stochastic_functions
 from scirs2_adapters.core.cpu.storage import FORMAT_OPS
 
 Array = np.ndarray
@@ -249,10 +249,87 @@ def test_a_kernel_splits_into_the_same_bits(dtype: str) -> None:
     assert np.isnan(formats.pair_of(FORMAT_OPS, dtype).join(high[nan], error[nan])).all()
 
 
+STOCHASTIC = ["bfloat16+stochastic", "float16+stochastic"]
+
+
+def neighbours(dtype: str, x: Array) -> tuple[Array, Array]:
+    """The 16-bit numbers next to the magnitudes of x or equal to them, towards zero, and their spacing there."""
+    size = np.abs(x).astype(np.float64)
+    places, least = (7, -126) if dtype[0] == "b" else (10, -14)
+    exponent = np.maximum(np.frexp(size)[1] - 1, least)
+    unit = np.ldexp(1.0, exponent - places)
+    below = np.floor(size / unit) * unit
+    return below, unit
+
+
+@pytest.mark.parametrize("dtype", STOCHASTIC)
+def test_stochastic_rounding_goes_to_a_neighbour_by_its_share_of_random_numbers(dtype: str) -> None:
+    """With every one of the 65,536 random numbers."""
+    x = np.concatenate([normal_numbers(dtype)[:60], np.float32([1e-7, -3e-8, 5.9e-6, 0.1, -1.999, 1024.3])])
+    rounding, random = formats.stochastic_of(FORMAT_OPS, dtype), np.arange(65536, dtype=np.int32)
+    for number in x:
+        y = rounding.widen(rounding.round(np.full(65536, number, np.float32), random)).astype(np.float64)
+        below, unit = neighbours(dtype, number)
+        assert (np.sign(y) * np.sign(number) >= 0).all()
+        up = (np.abs(y) - below) / unit
+        assert set(np.unique(up)) <= {0.0, 1.0}
+        assert up.mean() == pytest.approx((abs(float(number)) - below) / unit, abs=2.0**-12)
+
+
+@pytest.mark.parametrize("dtype", STOCHASTIC)
+def test_every_number_of_16_bits_stays_under_stochastic_rounding(dtype: str) -> None:
+    rounding, patterns = formats.stochastic_of(FORMAT_OPS, dtype), np.arange(65536, dtype=np.int32)
+    x = rounding.widen(patterns)
+    for random in (0, 1, 0x7FFF, 0xFFFF):
+        again = rounding.round(x, np.full(65536, random, np.int32)) & 0xFFFF
+        np.testing.assert_array_equal(again[x == x], patterns[x == x])
+        assert np.isnan(rounding.widen(again[x != x])).all()
+
+
+def test_random_bits_are_evenly_spread_over_places_steps_and_seeds() -> None:
+    bits = formats.random_bits(FORMAT_OPS, formats.mixer(FORMAT_OPS))
+    places = np.arange(1 << 16, dtype=np.int32)
+    rows = [
+        bits(np.array(seed, np.int32), np.float32(formats.dither(t)), places) / 65536.0
+        for seed in (0, 1, 2, 1000)
+        for t in range(1, 41)
+    ]
+    table = np.stack(rows)
+    for along in (0, 1):  # each place over seeds and steps, and each step over places
+        mean = table.mean(axis=along)
+        assert np.abs(mean - 0.5).max() < 6 * np.sqrt(1 / 12 / table.shape[along])
+    counts = np.histogram(table, 256, (0, 1))[0]
+    assert np.abs(counts / counts.mean() - 1).max() < 0.03
+    deviations = table - 0.5
+    assert np.abs(np.corrcoef(deviations) - np.eye(len(table))).max() < 0.03
+    for lag in (1, 2, 3, 255, 256, 257):
+        assert abs((deviations[:, lag:] * deviations[:, :-lag]).mean() * 12) < 0.005
+
+
+@pytest.mark.parametrize("dtype", STOCHASTIC)
+def test_a_kernel_rounds_at_random_into_the_same_bits(dtype: str) -> None:
+    special = np.float32([0.0, -0.0, np.inf, -np.inf, 1e-40, 65504, 65519, 65520, 3.4e38, -3.4e38, 1.00390625])
+    x = np.concatenate([normal_numbers(dtype)[:300_000], special])
+    functions = stochastic_functions(dtype, "float32", 0, 1, 2)
+    store = functions["store"]
+    stored, seed = np.zeros(x.size, np.uint16), np.array(7, np.int32)
+
+    @numba.njit
+    def run(x, stored, seed):  # type: ignore[no-untyped-def]
+        for i in range(x.size):
+            store(stored, seed, i, x[i], 0.3)
+
+    run(x, stored.ctypes.data, seed.ctypes.data)
+    expected, kept = formats.store(FORMAT_OPS, dtype, x, 0.3, seed)
+    np.testing.assert_array_equal(stored, expected.view(np.uint16))
+    assert kept is seed
+
+
 def test_what_an_array_has_beside_it() -> None:
     ops = SimpleNamespace(**vars(FORMAT_OPS))
     assert formats.companion("exp_avg", "int8") == "exp_avg_scale"
     assert formats.companion("p", "bfloat16+int16") == "rounding_error"
+    assert formats.companion("p", "float16+stochastic") == "rounding_seed"
     assert formats.companion("exp_avg", "bfloat16") is None
     x = np.float32([[1.0, -2.5], [3.141592, 1e-3]])
     for dtype in PAIRS:
