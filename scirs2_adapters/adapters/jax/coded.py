@@ -1,8 +1,9 @@
 """Memory of fewer bits (`core/formats.py`) in JAX's arrays: slots of 8-bit codes, and 16-bit parameters with their
-rounding error.
+rounding error or with a seed.
 
-An array that needs a companion (its scales, or its rounding errors) has it among the arrays of its leaf, under the
-name that `core.formats.companion` says. Codes have no derivative: a step that is differentiated is refused.
+An array that needs a companion (its scales, its rounding errors, or the seed of its rounding) has it among the arrays
+of its leaf, under the name that `core.formats.companion` says. Codes have no derivative: a step that is differentiated
+is refused.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.shard_alike import shard_alike
 from jax.sharding import PartitionSpec
 
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, ERROR_BITS, ROUNDING_ERROR, TINY, companion
+from scirs2_adapters.core.formats import (
+    BLOCK,
+    BLOCK_DTYPES,
+    ERROR_BITS,
+    ROUNDING_ERROR,
+    ROUNDING_SEED,
+    STOCHASTIC,
+    TINY,
+    companion,
+)
 from scirs2_adapters.core.step.options import HALVES
 
 from .ops import Array, LeafArrays, Tree
@@ -50,13 +61,14 @@ FORMAT_OPS = SimpleNamespace(
     shift_left=operator.lshift,
     shift_right=operator.rshift,
     both=operator.and_,
+    xor=operator.xor,
     half_bits=_half_bits,
     from_half_bits=lambda x: _view(x.astype(jnp.uint16), "float16").astype(jnp.float32),
     cast=lambda x, dtype: x.astype(dtype),
     rows=_rows,
     unrows=lambda x, shape: x.reshape(-1)[: math.prod(shape)].reshape(shape),
     largest=lambda x: jnp.max(x, axis=1, keepdims=True),
-    indices=lambda x: jnp.arange(BLOCK, dtype=jnp.int32),
+    indices=lambda x, n: jnp.arange(n, dtype=jnp.int32),
     code=lambda x: _view(x, "int16").astype(jnp.int32),
     uncode=lambda x, dtype: _view(x.astype(jnp.uint16), dtype),
 )
@@ -69,10 +81,19 @@ def load(dtype: str, x: Array, other: Array) -> Array:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def store(dtype: str, x: Array, number: Array) -> tuple[Array, Array]:
-    """An array of this storage that holds these float32 numbers, and its companion; `number` is the step's dither."""
-    parts = (lambda spread, whole: (spread, whole)) if dtype in BLOCK_DTYPES else (lambda spread, whole: (spread,) * 2)
-    return _anywhere(functools.partial(formats.store, FORMAT_OPS, dtype), parts)(x, number)
+def store(dtype: str, x: Array, number: Array, other: Array) -> tuple[Array, Array]:
+    """An array of this storage that holds these float32 numbers, and its companion; `number` is the step's dither,
+    `other` the companion as it was.
+    """
+    whole = dtype in BLOCK_DTYPES or dtype.endswith(STOCHASTIC)
+    parts = lambda spread, replicated: (spread, replicated if whole else spread)  # noqa: E731
+    return _anywhere(functools.partial(_store, dtype), parts)(x, number, other)
+
+
+def _store(dtype: str, x: Array, number: Array, other: Array) -> tuple[Array, Array]:
+    """Codes are split over devices as their numbers are, where XLA would not see it through blocks."""
+    stored, companion = formats.store(FORMAT_OPS, dtype, x, number, other)
+    return shard_alike(stored, x)[0], companion
 
 
 def _no_derivative(dtype: str, primals: Tree, tangents: Tree) -> Tree:
@@ -119,36 +140,39 @@ def storages(arrays: LeafArrays) -> dict[str, str]:
     dtypes = {n: str(x.dtype) for n, x in arrays.items()}
     if error := dtypes.pop(ROUNDING_ERROR, None):
         dtypes["p"] += f"+{error}"
+    if dtypes.pop(ROUNDING_SEED, None):
+        dtypes["p"] += STOCHASTIC
     scales = [companion(n, dtype) for n, dtype in dtypes.items() if dtype in BLOCK_DTYPES]
     return {n: dtype for n, dtype in dtypes.items() if n not in scales}
 
 
 def companions_of(call: str, p: Array, slots: LeafArrays, companions: LeafArrays) -> dict[str, Array]:
     """The companions that this parameter and its slots have, checked: kernels walk them by address."""
-    found, shape = dict[str, Array](), (formats.blocks(p.size),)
+    found, scales = dict[str, Array](), (formats.blocks(p.size),)
     for name in filter(None, (companion(n, str(x.dtype)) for n, x in slots.items())):
         x = companions.get(name)
-        if x is None or x.shape != shape or x.dtype != jnp.float32:
-            worded = f"must hold a float32 array of shape {shape}, the scales of a slot's blocks of {BLOCK} numbers"
+        if x is None or x.shape != scales or x.dtype != jnp.float32:
+            worded = f"must hold a float32 array of shape {scales}, the scales of a slot's blocks of {BLOCK} numbers"
             raise bad_value(call, "state.companions", worded, x, _WAY_OUT)
         found[name] = x
-    if str(p.dtype) in HALVES and ROUNDING_ERROR in companions:
-        found[ROUNDING_ERROR] = x = companions[ROUNDING_ERROR]
-        if x.shape != p.shape or str(x.dtype) not in ERROR_BITS:
-            worded = f"must hold an int8 or int16 array of shape {p.shape}, the rounding errors of a parameter"
-            raise bad_value(call, "state.companions", worded, x, _WAY_OUT)
+    forms = {ROUNDING_ERROR: (p.shape, tuple(ERROR_BITS)), ROUNDING_SEED: ((), ("int32",))}
+    for name in forms.keys() & companions.keys() if str(p.dtype) in HALVES else ():
+        found[name], (shape, dtypes) = companions[name], forms[name]
+        if found[name].shape != shape or str(found[name].dtype) not in dtypes:
+            worded = f"must hold an array of shape {shape} and dtype {' or '.join(dtypes)}, the {name} of a parameter"
+            raise bad_value(call, "state.companions", worded, found[name], _WAY_OUT)
     return found
 
 
-def change(p: Array, new: Array, error: Array) -> tuple[Array, Array]:
-    """What to add to a parameter in float32 so that the sum, rounded, is the new one; and its rounding error.
+def change(p: Array, new: Array) -> tuple[Array, Array]:
+    """What to add to a parameter in float32 so that the sum, rounded, is the new one; and where it is.
 
     The difference of two numbers of 16 bits is exact in float32 unless one of them is more than 2^13 times the other.
-    Where it is not, the sum is another number and the error is dropped. It is smaller than the last place in float32 of
-    the larger number. So it is with subnormal numbers, which XLA adds as zeros.
+    Where it is not, the sum is another number, by less than the last place in float32 of the larger number, and has no
+    rounding error. So it is with subnormal numbers, which XLA adds as zeros.
     """
     before, after = p.astype(jnp.float32), new.astype(jnp.float32)
     small = jnp.abs(after) < TINY
     after = jnp.where(small, 0.0, after)
     delta = jnp.where(after == before, 0.0, after - before)
-    return delta, jnp.where((before + delta == after) & ~small, error, jnp.zeros_like(error))
+    return delta, (before + delta == after) & ~small

@@ -75,13 +75,14 @@ def _stored(
     stored: dict[str, list[Array]] = {n: [] for n in group.results}
     for n in group.stored:
         like, dtype, other = arrays["g" if n == "delta" else n], group.dtype(n), group.companions.get(n)
-        for leaf, x, number in zip(leaves, like, dithers, strict=True):
+        for i, (leaf, x, number) in enumerate(zip(leaves, like, dithers, strict=True)):
             if other is None:
                 stored[n].append(_store(leaf[n], dtype, x.shape))
                 continue
-            code, companion = coded.store(dtype, _store(leaf[n], "float32", x.shape), number)
-            stored[n].append(code)
-            stored[other].append(companion)
+            new, companion = coded.store(dtype, _store(leaf[n], "float32", x.shape), number, arrays[other][i])
+            stored[n].append(new)
+            if other in stored:
+                stored[other].append(companion)
     return stored
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scirs2_adapters.core.formats import BLOCK_DTYPES, ROUNDING_ERROR, blocks
+from scirs2_adapters.core.formats import BLOCK_DTYPES, ROUNDING_ERROR, ROUNDING_SEED, blocks, companion
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import HALVES, StateDtype, param_storage
@@ -49,7 +50,7 @@ class RuleState(NamedTuple):
 class CodedState(NamedTuple):
     """A state some of whose arrays are 8-bit codes, or whose parameters have rounding errors: the state itself, and
     `companions`, trees like the parameters by name, "mu_scale" for one: the scales of blocks of 256 numbers, as they
-    lie in memory, and `rounding_error`. An array of one zero stands where a parameter needs none.
+    lie in memory, and `rounding_error` or `rounding_seed`. An array of one zero stands where a parameter needs none.
     """
 
     count: jax.Array  # type: ignore[assignment]
@@ -168,8 +169,10 @@ class Layout:
             asked = state_dtype.get(s.name) if isinstance(state_dtype, Mapping) else state_dtype
             if asked == "int8" and s.may_be_blocks and (by_name or s.initial != "parameter"):
                 found[f"{s.name}_scale"] = f"{words.get(s.name, s.name)}_scale"
-        error = param_storage(Leaf((), HALVES[0]), rounding, state_dtype).partition("+")[2]
-        return replace(self, companions=found | ({ROUNDING_ERROR: ROUNDING_ERROR} if error else {}), error_dtype=error)
+        storage = param_storage(Leaf((), HALVES[0]), rounding, state_dtype)
+        if other := companion("p", storage):
+            found[other] = other
+        return replace(self, companions=found, error_dtype=storage.partition("+")[2])
 
 
 def layout(rule: Rule, given: Mapping[str, object], scheduled: frozenset[str], masked: bool) -> Layout:
@@ -207,7 +210,7 @@ def _largest(alternatives: tuple[Place, ...], known: set[str]) -> list[Place]:
 
 def initial(layout: Layout, rule: Rule, params: Tree, dtype_of: DtypeOf, leaf_of: LeafOf) -> Tree:
     """The state before the first step."""
-    known = possible_slots(rule)
+    known, seeds = possible_slots(rule), itertools.count()
 
     def first(name: str, path: Path, p: Tree) -> Tree:
         """A slot of one leaf before its first step."""
@@ -221,6 +224,8 @@ def initial(layout: Layout, rule: Rule, params: Tree, dtype_of: DtypeOf, leaf_of
 
     def first_companion(name: str, path: Path, p: Tree) -> Array:
         """The companion of a slot of one leaf, or of the parameter."""
+        if name == ROUNDING_SEED:
+            return jnp.asarray(next(seeds), jnp.int32)
         leaf, none = leaf_of(path, p), jnp.zeros((1,), jnp.float32)
         if name == ROUNDING_ERROR:
             return jnp.zeros_like(p if leaf.dtype in HALVES else none, dtype=layout.error_dtype)
@@ -265,8 +270,9 @@ def _first(slot: Slot, value: float, p: Tree, dtype: np.dtype | str) -> Array:
 
 def _codes(slot: Slot, value: float, p: Tree, dtype: str) -> tuple[Array, Array]:
     """Codes and scales of a slot before the first step."""
+    half = jnp.float32(0.5)
     if slot.initial == "parameter" and not isinstance(p, jax.ShapeDtypeStruct):
-        return coded.store(dtype, jnp.asarray(p, jnp.float32), jnp.float32(0.5))
-    code, scale = coded.store(dtype, jnp.full((1,), value, jnp.float32), jnp.float32(0.5))
+        return coded.store(dtype, jnp.asarray(p, jnp.float32), half, half)
+    code, scale = coded.store(dtype, jnp.full((1,), value, jnp.float32), half, half)
     scales = jnp.full_like(p, scale[0], dtype=jnp.float32, shape=(blocks(p.size),))
     return jnp.full_like(p, code[0], dtype=dtype), scales

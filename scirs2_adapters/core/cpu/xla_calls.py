@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..formats import ERROR_BITS, ROUNDING_ERROR, blocks, companion
+from ..formats import ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED, blocks, companion
 from . import compile
 from .batch import Batch, Launch
 from .engine import default_threads
@@ -103,9 +103,10 @@ def operands(batch: Batch, level: int) -> list[str]:
 
 
 def results(batch: Batch, level: int) -> list[str]:
-    """The arrays that a pass stores, by name, in the order of a call's results."""
+    """The arrays that a pass stores, by name, in the order of a call's results; a seed stays as it is."""
     parts = batch.kernel.passes[level].parts
-    return _with_companions(batch, [parts.arrays[k].name for k in parts.stores])
+    stored = _with_companions(batch, [parts.arrays[k].name for k in parts.stores])
+    return [n for n in stored if n != ROUNDING_SEED]
 
 
 def _with_companions(batch: Batch, names: list[str]) -> list[str]:

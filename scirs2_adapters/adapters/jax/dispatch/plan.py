@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import is_number
-from scirs2_adapters.core.formats import DITHER, companion
+from scirs2_adapters.core.formats import DITHER, ROUNDING_SEED, companion
 from scirs2_adapters.core.matrix import INPUTS_FIRST, Matrix
 from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.program.recorded import Program
@@ -93,8 +93,9 @@ class LeafGroup:
 
     @functools.cached_property
     def results(self) -> list[str]:
-        """The same with their companions."""
-        return [*self.stored, *(self.companions[n] for n in self.stored if n in self.companions)]
+        """The same with their companions, but for a seed, which stays as it is."""
+        others = (self.companions.get(n, ROUNDING_SEED) for n in self.stored)
+        return [*self.stored, *(n for n in others if n != ROUNDING_SEED)]
 
     def dtype(self, name: str) -> str:
         """The dtype in which a result is stored; a change has that of the parameter or of the gradient, the wider one,

@@ -16,7 +16,7 @@ import optax
 
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import is_number
-from scirs2_adapters.core.formats import DITHER, ROUNDING_ERROR
+from scirs2_adapters.core.formats import DITHER, ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.program.recorded import SCALE, record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
@@ -75,8 +75,10 @@ def _run(
                 for i, x in zip(group.members, values, strict=True):
                     results[i][n] = x
     for leaf, result in zip(leaves, results, strict=True):
-        if config.emit not in result:  # a parameter with its rounding error, which only the step knows how to round
-            result["delta"], result[ROUNDING_ERROR] = change(leaf["p"], result.pop("p"), result[ROUNDING_ERROR])
+        if config.emit not in result:  # a parameter that only the step knows how to round
+            result["delta"], exact = change(leaf["p"], result.pop("p"))
+            if (error := result.get(ROUNDING_ERROR)) is not None:
+                result[ROUNDING_ERROR] = jnp.where(exact, error, jnp.zeros_like(error))
     return results, new
 
 
@@ -92,7 +94,7 @@ def _load(config: StepConfig, rule: Rule, grads: list[Array], params: list[Array
         memory = {n: x for n, x in memory.items() if x is not None and not isinstance(x, optax.MaskedNode)}
         g = as_array(call, "updates", g)
         companions = {n: x[i] for n, x in held.companions.items()}
-        if p is None and ROUNDING_ERROR in companions:
+        if p is None and {ROUNDING_ERROR, ROUNDING_SEED} & companions.keys():
             raise MissingParameterError(NO_PARAMS)
         p = _absent_parameter(config, rule, i, g, memory) if p is None else as_array(call, "params", p)
         check_pair(call, "updates", g, p)

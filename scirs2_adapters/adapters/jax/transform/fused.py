@@ -86,7 +86,7 @@ def _refuse_behind_rounding(update: UpdateFn) -> None:
     """Refuses a chain in which something changes what one of ours has rounded."""
     *before, last = _members(update) or [update]
     if any(map(_rounds, before)):
-        worded = "must have nothing behind an optimizer that keeps rounding errors: they are those of its own update"
+        worded = "must have nothing behind an optimizer that rounds parameters: what it rounds must be added as it is"
         way_out = 'Put the other members before it, or use rounding="nearest".'
         raise bad_value("step", "tx", worded, "a chain in which it is not the last", way_out)
     if last is not update:
@@ -94,7 +94,7 @@ def _refuse_behind_rounding(update: UpdateFn) -> None:
 
 
 def _rounds(update: UpdateFn) -> bool:
-    """Whether it keeps rounding errors, or has a member that does."""
+    """Whether it rounds parameters otherwise than to the nearest, or has a member that does."""
     if isinstance(update, Own):
         return (update.inner if isinstance(update, Skipping) else update).options.rounding != "nearest"
     return any(map(_rounds, _members(update) or []))
