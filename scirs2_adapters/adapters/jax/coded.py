@@ -21,16 +21,8 @@ from jax.sharding import PartitionSpec
 
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.formats import (
-    BLOCK,
-    BLOCK_DTYPES,
-    ERROR_BITS,
-    ROUNDING_ERROR,
-    ROUNDING_SEED,
-    STOCHASTIC,
-    TINY,
-    companion,
-)
+from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, TINY, companion
+from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED, STOCHASTIC
 from scirs2_adapters.core.step.options import HALVES
 
 from .ops import Array, LeafArrays, Tree

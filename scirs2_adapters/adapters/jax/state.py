@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scirs2_adapters.core.formats import BLOCK_DTYPES, ROUNDING_ERROR, ROUNDING_SEED, blocks, companion
+from scirs2_adapters.core.formats import BLOCK_DTYPES, blocks, companion
+from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import HALVES, StateDtype, param_storage

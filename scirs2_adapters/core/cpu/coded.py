@@ -15,18 +15,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ..formats import (
-    BLOCK,
-    STOCHASTIC,
-    TINY,
-    Function,
-    codec_of,
-    mixer,
-    pair_of,
-    random_bits,
-    stochastic_of,
-    thresholds,
-)
+from ..format_ops import Function
+from ..formats import BLOCK, TINY, codec_of, thresholds
+from ..rounding import STOCHASTIC, mixer, pair_of, random_bits, stochastic_of
 from .intrinsics import make_intrinsic, make_load, make_load_bits, make_store, make_store_bits
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)

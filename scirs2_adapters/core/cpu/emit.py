@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..formats import BLOCK, BLOCK_DTYPES, STOCHASTIC
+from ..formats import BLOCK, BLOCK_DTYPES
 from ..program.passes import Pass
 from ..program.recorded import Program
+from ..rounding import STOCHASTIC
 from ..slots import Extent
 from .layout import Item
 

@@ -90,7 +90,8 @@ def _compiled_pass(program: Program, this: Pass, stored: Mapping[str, str], comp
     memory = [stored[a.name] if not a.computed else compute for a in this.arrays]
     text = source(program, this, memory)
     # a change of the instructions, or of what puts them together, is another kernel
-    identity = f"{text}\n{memory} {compute}\n{sources('intrinsics', 'kernel', 'layout', 'coded', '../formats')}"
+    parts = sources("intrinsics", "kernel", "layout", "coded", "../formats", "../rounding")
+    identity = f"{text}\n{memory} {compute}\n{parts}"
     address = load(program.rule, identity, lambda symbol: _build(text, memory, compute, this, symbol))
     return CompiledPass(this, address, dithered(this, memory))
 

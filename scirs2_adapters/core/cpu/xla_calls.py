@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..formats import ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED, blocks, companion
+from ..formats import blocks, companion
+from ..rounding import ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED
 from . import compile
 from .batch import Batch, Launch
 from .engine import default_threads

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import bad_type, bad_value, did_you_mean
-from ..formats import ERROR_BITS, ROUNDING_ERROR, SMALLEST, STOCHASTIC
+from ..formats import SMALLEST
+from ..rounding import ERROR_BITS, ROUNDING_ERROR, STOCHASTIC
 from ..slots import Extent, Leaf, Slot
 
 STATE_DTYPES = ("float64", "float32", "float16", "bfloat16")

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import is_number
-from scirs2_adapters.core.formats import DITHER, ROUNDING_SEED, companion
+from scirs2_adapters.core.formats import DITHER, companion
 from scirs2_adapters.core.matrix import INPUTS_FIRST, Matrix
 from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.program.recorded import Program
+from scirs2_adapters.core.rounding import ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.plan import ParamEntry, coefficient_rows, grouped, param_entry

@@ -16,8 +16,9 @@ import optax
 
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import is_number
-from scirs2_adapters.core.formats import DITHER, ROUNDING_ERROR, ROUNDING_SEED
+from scirs2_adapters.core.formats import DITHER
 from scirs2_adapters.core.program.recorded import SCALE, record
+from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
 

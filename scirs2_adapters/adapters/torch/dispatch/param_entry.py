@@ -8,8 +8,8 @@ import torch
 
 from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
 from scirs2_adapters.core.cpu.kernel import uses_rows
-from scirs2_adapters.core.formats import STOCHASTIC
 from scirs2_adapters.core.ops import Scalar
+from scirs2_adapters.core.rounding import STOCHASTIC
 from scirs2_adapters.core.step.options import param_storage
 from scirs2_adapters.core.step.plan import ParamEntry
 

@@ -16,7 +16,8 @@ import torch
 
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED, STOCHASTIC
+from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES
+from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED, STOCHASTIC
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import param_storage
 
