@@ -45,6 +45,7 @@ def bfloat16_pair(ops: FormatOps, error_bits: int) -> Pair:
     dropped = 16 - error_bits
     shift, width, one, quiet, zero = (ops.integer(n) for n in (dropped, error_bits, 1, 0x7FC0, 0))
     nearest, half = ops.integer((1 << dropped >> 1) - 1), ops.integer(1 << error_bits >> 1)
+    magnitude = ops.integer(0x7FFF)
 
     def split(x: Array) -> tuple[Array, Array]:
         b = bits(x)
@@ -55,6 +56,8 @@ def bfloat16_pair(ops: FormatOps, error_bits: int) -> Pair:
         return where(x == x, high, quiet), where(x == x, error, zero)
 
     def join(high: Array, error: Array) -> Array:
+        nothing = both(high, magnitude) < one  # a parameter that was set to 0 since: an error below it would be a NaN
+        error = where(error < zero, where(nothing, zero, error), error)
         return from_bits(wrap(left(wrap(wrap(left(high, width)) + error), shift)))
 
     return Pair(split, join)

@@ -22,7 +22,7 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states"),
     ("ops",),
-    ("state",),
+    ("state", "coded"),
     ("dispatch", "executors", "fit", "deepspeed", "kernel_step"),
     ("optimizer", "transform", "estimators", "trainer"),
     ("__init__",),

@@ -25,7 +25,7 @@ LARGEST = {
     "core": 1985,
     "core/program": 588,
     "core/step": 237,
-    "core/cpu": 1246,
+    "core/cpu": 1263,
     "core/closures": 422,
     "core/synonyms": 163,
 }

@@ -82,7 +82,10 @@ DTYPES = {
     "sgd": ("accumulator_dtype", "momentum_buffer"),
 }
 #: Arguments that every factory has besides a rule's own.
-OURS = {"mask": None, "kernel": "auto", "state_dtype": None, "axis_name": None, "skip_nonfinite": False, "match": None}
+OURS = {
+    "mask": None, "kernel": "auto", "state_dtype": None, "rounding": "nearest", "axis_name": None,
+    "skip_nonfinite": False, "match": None,
+}  # fmt: skip
 #: Arguments whose None says something, and what that is here.
 NONE: dict[str, Value] = {"clipping_threshold": math.inf, "dtype_momentum": None}
 #: Arguments that stay None until given, where optax has no such argument.

@@ -19,10 +19,12 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from scirs2_adapters.core.formats import DITHER
 from scirs2_adapters.core.program.interpret import run
 from scirs2_adapters.core.slots import Extent
 from scirs2_adapters.core.step.options import takes_host
 
+from . import coded
 from .dispatch.plan import LeafGroup, Operands, Results, StepConfig
 from .kernel_step import host
 from .ops import Array, Arrays, LeafArrays, Leaves, Model, Structure, Tree, over
@@ -31,7 +33,7 @@ SEVERAL = "the program is for several devices"
 Type = jax.core.ShapedArray
 
 
-def traced(groups: Sequence[LeafGroup], emit: str, operands: Operands) -> Results:
+def traced(groups: Sequence[LeafGroup], operands: Operands) -> Results:
     """For each group its results by name, and the model's numbers; sums over the model go over all groups."""
     arrays, rows, model = operands
     results: list[dict[str, list[Array]]] = [{} for _ in groups]
@@ -43,10 +45,11 @@ def traced(groups: Sequence[LeafGroup], emit: str, operands: Operands) -> Result
         numbers = [s.name for s in program.slots if s.extent is Extent.MODEL]
         first = groups[places[0]]
         ops = over(first.axis_name, [leaf["p"] for leaf in leaves])
-        outputs = iter(run(program, ops, leaves, scalars, [*first.stored(emit), *numbers]))
+        outputs = iter(run(program, ops, leaves, scalars, [*first.stored, *numbers]))
         for k in places:
             of_group = list(itertools.islice(outputs, len(groups[k].members)))
-            results[k] = _stored(groups[k], emit, arrays[k], of_group)
+            dithers = [rows[k][r].get(DITHER) for r in groups[k].index]
+            results[k] = _stored(groups[k], arrays[k], of_group, dithers)
         new |= {n: jnp.asarray(of_group[0][n]).astype(model[n].dtype) for n in numbers}
     return results, new
 
@@ -55,16 +58,31 @@ def _loaded(group: LeafGroup, arrays: Arrays, model: Model) -> Iterator[LeafArra
     """The arrays of each leaf in the dtype of the arithmetic, with the model's numbers."""
     moduli = group.program.moduli
     for i in range(len(group.members)):
-        leaf = {n: _load(x[i], group.compute, n in moduli) for n, x in arrays.items()}
+        leaf = {n: _load(_numbers(group, n, arrays, i), group.compute, n in moduli) for n in group.dtypes}
         yield leaf | {n: jnp.asarray(x).astype(group.compute) for n, x in model.items()}
 
 
-def _stored(group: LeafGroup, emit: str, arrays: Arrays, leaves: Leaves) -> dict[str, list[Array]]:
-    """The results of a group by name, in the dtypes in which they are stored."""
-    stored = {}
-    for n in group.stored(emit):
-        like, dtype = arrays["g" if n == "delta" else n], group.dtype(n)
-        stored[n] = [_store(leaf[n], dtype, x.shape) for leaf, x in zip(leaves, like, strict=True)]
+def _numbers(group: LeafGroup, name: str, arrays: Arrays, i: int) -> Array:
+    """An array of leaf `i`, decoded if its storage has a companion."""
+    x, other = arrays[name][i], group.companions.get(name)
+    return x if other is None else coded.load(group.dtypes[name], x, arrays[other][i])
+
+
+def _stored(
+    group: LeafGroup, arrays: Arrays, leaves: Leaves, dithers: Sequence[Array | None]
+) -> dict[str, list[Array]]:
+    """The results of a group by name, as they are stored."""
+    stored: dict[str, list[Array]] = {n: [] for n in group.results}
+    for n in group.stored:
+        like, dtype, other = arrays["g" if n == "delta" else n], group.dtype(n), group.companions.get(n)
+        for i, (leaf, x, number) in enumerate(zip(leaves, like, dithers, strict=True)):
+            if other is None:
+                stored[n].append(_store(leaf[n], dtype, x.shape))
+                continue
+            new, companion = coded.store(dtype, _store(leaf[n], "float32", x.shape), number, arrays[other][i])
+            stored[n].append(new)
+            if other in stored:
+                stored[other].append(companion)
     return stored
 
 
@@ -91,17 +109,17 @@ class PrimitiveParams:
     groups: Sequence[LeafGroup]
     tree: Structure
 
-    def run(self, execute: Callable[[Sequence[LeafGroup], str, Operands], Results], *flat: Array) -> list[Array]:
+    def run(self, execute: Callable[[Sequence[LeafGroup], Operands], Results], *flat: Array) -> list[Array]:
         """The results of an executor, flat."""
-        return jax.tree.leaves(execute(self.groups, self.config.emit, self.tree.unflatten(flat)))
+        return jax.tree.leaves(execute(self.groups, self.tree.unflatten(flat)))
 
     def types(self, flat: Sequence[Type]) -> Tree:
         """What the results are, in the form of `Results`: each has shape and sharding of an operand."""
         arrays, _, model = self.tree.unflatten(flat)
         types: list[dict[str, list[Type]]] = [{} for _ in self.groups]
         for group, of_group, by_name in zip(self.groups, types, arrays, strict=True):
-            for n in group.stored(self.config.emit):
-                change = {"dtype": jnp.dtype(group.dtype(n)), "weak_type": False}
+            for n in group.results:
+                change = {"weak_type": False} | ({"dtype": jnp.dtype(group.dtype(n))} if n == "delta" else {})
                 of_group[n] = [x.update(**change) for x in by_name["g" if n == "delta" else n]]
         return types, {n: x.update(weak_type=False) for n, x in model.items()}
 

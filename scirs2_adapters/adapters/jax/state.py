@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -19,15 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from scirs2_adapters.core.formats import BLOCK_DTYPES, blocks, companion
+from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
+from scirs2_adapters.core.step.options import HALVES, StateDtype, param_storage
 
+from . import coded
 from .ops import Array, Path, Tree
 from .optax_states import COUNTERS, EMPTY, Place, chain_of
 
 COUNT = "count"
-#: The dtype of a slot of a parameter of this dtype.
-DtypeOf = Callable[[Slot, np.dtype], np.dtype | str]
+#: The dtype of a slot of this leaf, whose parameter has this dtype.
+DtypeOf = Callable[[Slot, Leaf, np.dtype], np.dtype | str]
 #: The leaf that a rule sees, from a parameter and its path.
 LeafOf = Callable[[Path, Tree], Leaf]
 
@@ -42,6 +46,17 @@ class RuleState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # a tuple has a method of this name; optax's states have the field
     slots: dict[str, Tree]
     model: dict[str, jax.Array]
+
+
+class CodedState(NamedTuple):
+    """A state some of whose arrays are 8-bit codes, or whose parameters have rounding errors: the state itself, and
+    `companions`, trees like the parameters by name, "mu_scale" for one: the scales of blocks of 256 numbers, as they
+    lie in memory, and `rounding_error` or `rounding_seed`. An array of one zero stands where a parameter needs none.
+    """
+
+    count: jax.Array  # type: ignore[assignment]
+    companions: dict[str, Tree]
+    inner_state: Tree
 
 
 @functools.cache
@@ -61,18 +76,20 @@ class Memory(NamedTuple):
     counts: tuple[Array, ...]
     slots: dict[str, Tree]
     model: dict[str, Array]
+    companions: dict[str, Tree]
 
 
 def possible_slots(rule: Rule) -> dict[str, Slot]:
     """Every slot that some parameter may have under this rule, whatever the parameter: asked of one of each kind."""
-    leaves = [Leaf((length,) * axes) for axes in range(4) for length in (1, sys.maxsize)]
+    leaves = [Leaf((length,) * axes) for axes in range(4) for length in (1, 1 << 62)]
     return {s.name: s for leaf in leaves for s in rule.route(leaf).slots(leaf)}
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where the memory of one rule lies. `places` is empty for a `RuleState`; a masked place is one level further
-    down.
+    down. `companions` has the names in a `CodedState` by the core's, and is empty for a state that is none;
+    `error_dtype` is that of rounding errors.
     """
 
     slots: tuple[str, ...]
@@ -81,6 +98,8 @@ class Layout:
     masked: int = -1
     alias: tuple[tuple[str, str], ...] = ()
     bare: bool = False
+    companions: Mapping[str, str] = field(default_factory=dict)
+    error_dtype: str = ""
 
     @functools.cached_property
     def negative(self) -> frozenset[str]:
@@ -94,6 +113,21 @@ class Layout:
 
     def build(self, memory: Memory) -> Tree:
         """The state that holds this memory."""
+        if not self.companions:
+            return self._build(memory)
+        exportable(CodedState)
+        companions = {word: memory.companions[n] for n, word in self.companions.items()}
+        return CodedState(memory.counts[-1], companions, self._build(memory._replace(counts=memory.counts[:-1])))
+
+    def read(self, state: Tree) -> Memory:
+        """The memory in a state."""
+        if not self.companions:
+            return self._read(state)
+        memory = self._read(state.inner_state)
+        companions = {n: state.companions[word] for n, word in self.companions.items()}
+        return memory._replace(counts=(*memory.counts, state.count), companions=companions)
+
+    def _build(self, memory: Memory) -> Tree:
         for cls in (RuleState, optax.MaskedState, optax.MaskedNode):
             exportable(cls)
         if not self.places:
@@ -108,10 +142,9 @@ class Layout:
             members.append(optax.MaskedState(member) if i == self.masked else member)
         return members[0] if self.bare else tuple(members)
 
-    def read(self, state: Tree) -> Memory:
-        """The memory in a state."""
+    def _read(self, state: Tree) -> Memory:
         if not self.places:
-            return Memory((state.count,), dict(state.slots), dict(state.model))
+            return Memory((state.count,), dict(state.slots), dict(state.model), {})
         members = (state,) if self.bare else state
         if not isinstance(members, tuple) or len(members) != len(self.places):
             needed = f"The state must have {len(self.places)} members, as `init` makes it"
@@ -126,7 +159,21 @@ class Layout:
                     arrays[name.removeprefix("-")] = getattr(inner, f)
         for name, same in self.alias:
             arrays[name] = arrays[same]
-        return Memory(tuple(counts), {n: arrays[n] for n in self.slots}, {n: arrays[n] for n in self.model})
+        return Memory(tuple(counts), {n: arrays[n] for n in self.slots}, {n: arrays[n] for n in self.model}, {})
+
+    def with_companions(self, rule: Rule, state_dtype: StateDtype, rounding: str) -> Layout:
+        """The layout with a place for the companions of slots that may be kept in 8 bits, and for rounding errors."""
+        words = {s.removeprefix("-"): f for place in self.places for f, s in place.fields.items()}
+        by_name = isinstance(state_dtype, Mapping)
+        found: dict[str, str] = {}
+        for s in possible_slots(rule).values():
+            asked = state_dtype.get(s.name) if isinstance(state_dtype, Mapping) else state_dtype
+            if asked == "int8" and s.may_be_blocks and (by_name or s.initial != "parameter"):
+                found[f"{s.name}_scale"] = f"{words.get(s.name, s.name)}_scale"
+        storage = param_storage(Leaf((), HALVES[0]), rounding, state_dtype)
+        if other := companion("p", storage):
+            found[other] = other
+        return replace(self, companions=found, error_dtype=storage.partition("+")[2])
 
 
 def layout(rule: Rule, given: Mapping[str, object], scheduled: frozenset[str], masked: bool) -> Layout:
@@ -164,7 +211,7 @@ def _largest(alternatives: tuple[Place, ...], known: set[str]) -> list[Place]:
 
 def initial(layout: Layout, rule: Rule, params: Tree, dtype_of: DtypeOf, leaf_of: LeafOf) -> Tree:
     """The state before the first step."""
-    known = possible_slots(rule)
+    known, seeds = possible_slots(rule), itertools.count()
 
     def first(name: str, path: Path, p: Tree) -> Tree:
         """A slot of one leaf before its first step."""
@@ -173,15 +220,28 @@ def initial(layout: Layout, rule: Rule, params: Tree, dtype_of: DtypeOf, leaf_of
         slot = next((s for s in routed.slots(leaf) if s.name == name), None)
         if slot is None:
             return jnp.zeros((1,), dtype) if name in layout.sparse else optax.MaskedNode()
-        array = _first(slot, slot.initial_value(routed), p, dtype_of(slot, dtype))
+        array = _first(slot, slot.initial_value(routed), p, dtype_of(slot, leaf, dtype))
         return stored(slot, array) if name in layout.sparse else array
+
+    def first_companion(name: str, path: Path, p: Tree) -> Array:
+        """The companion of a slot of one leaf, or of the parameter."""
+        if name == ROUNDING_SEED:
+            return jnp.asarray(next(seeds), jnp.int32)
+        leaf, none = leaf_of(path, p), jnp.zeros((1,), jnp.float32)
+        if name == ROUNDING_ERROR:
+            return jnp.zeros_like(p if leaf.dtype in HALVES else none, dtype=layout.error_dtype)
+        routed = rule.route(leaf)
+        slot = next((s for s in routed.slots(leaf) if f"{s.name}_scale" == name), None)
+        dtype = "" if slot is None else str(dtype_of(slot, leaf, jnp.result_type(p)))
+        return _codes(slot, slot.initial_value(routed), p, dtype)[1] if slot and dtype in BLOCK_DTYPES else none
 
     tree_map = jax.tree_util.tree_map_with_path
     slots = {name: tree_map(functools.partial(first, name), params) for name in layout.slots}
     model = {n: jnp.asarray(known[n].initial_value(rule), float) for n in layout.model}
+    companions = {name: tree_map(functools.partial(first_companion, name), params) for name in layout.companions}
     counters = sum(s == COUNT for place in layout.places for s in place.fields.values()) if layout.places else 1
-    counts = tuple(jnp.zeros((), jnp.int32) for _ in range(counters))
-    return layout.build(Memory(counts, slots, model))
+    counts = tuple(jnp.zeros((), jnp.int32) for _ in range(counters + bool(companions)))
+    return layout.build(Memory(counts, slots, model, companions))
 
 
 def stored(slot: Slot, x: Array) -> Array:
@@ -197,6 +257,8 @@ def dense(slot: Slot, x: Array) -> Array:
 def _first(slot: Slot, value: float, p: Tree, dtype: np.dtype | str) -> Array:
     """A slot before the first step; of its own memory even where it is a copy, or donation would give it away twice."""
     shape = slot.shape(jnp.shape(p))
+    if str(dtype) in BLOCK_DTYPES:
+        return _codes(slot, value, p, str(dtype))[0]
     if slot.extent is not Extent.FULL and not shape:
         return jnp.full(shape, value, dtype)
     if slot.extent is not Extent.FULL:  # like a sum that is not carried out: it knows how its result would be sharded
@@ -205,3 +267,13 @@ def _first(slot: Slot, value: float, p: Tree, dtype: np.dtype | str) -> Array:
     if slot.initial != "parameter" or isinstance(p, jax.ShapeDtypeStruct):
         return jnp.full_like(p, value, dtype=dtype)
     return jnp.array(p, dtype=dtype, copy=True)
+
+
+def _codes(slot: Slot, value: float, p: Tree, dtype: str) -> tuple[Array, Array]:
+    """Codes and scales of a slot before the first step."""
+    half = jnp.float32(0.5)
+    if slot.initial == "parameter" and not isinstance(p, jax.ShapeDtypeStruct):
+        return coded.store(dtype, jnp.asarray(p, jnp.float32), half, half)
+    code, scale = coded.store(dtype, jnp.full((1,), value, jnp.float32), half, half)
+    scales = jnp.full_like(p, scale[0], dtype=jnp.float32, shape=(blocks(p.size),))
+    return jnp.full_like(p, code[0], dtype=dtype), scales

@@ -17,9 +17,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..formats import blocks, companion
+from ..rounding import ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED
 from . import compile
 from .batch import Batch, Launch
 from .engine import default_threads
+from .kernel import pass_arrays
 from .layout import GREETING, WORD_BYTES, Anchor, Frame, Plan, Source, Work
 from .storage import STORAGES
 
@@ -65,7 +68,8 @@ def publish(batch: Batch, level: int, rows: Sequence[int]) -> int:
 
 def _plan(batch: Batch, level: int, launch: Launch, name: int) -> PlanMemory:
     parts, sources = batch.kernel.passes[level].parts, _sources(batch, level)
-    launch.work[Work.TABLE_STRIDE] = WORD_BYTES * len(parts.arrays)
+    arrays = len(pass_arrays(parts, batch.kernel.dtypes))
+    launch.work[Work.TABLE_STRIDE] = WORD_BYTES * arrays
     words = {
         Plan.NAME: name,
         Plan.NEXT: _anchor[Anchor.PLAN],
@@ -73,7 +77,7 @@ def _plan(batch: Batch, level: int, launch: Launch, name: int) -> PlanMemory:
         Plan.WORK: ctypes.addressof(launch.work),
         Plan.WORK_BYTES: ctypes.sizeof(launch.work),
         Plan.TENSORS: len(batch.shapes),
-        Plan.ARRAYS: len(parts.arrays),
+        Plan.ARRAYS: arrays,
         Plan.SUMS: len(parts.sums),
         Plan.WIDE: batch.kernel.compute == "float64",
         Plan.SOURCES: sources.ctypes.data,
@@ -82,14 +86,39 @@ def _plan(batch: Batch, level: int, launch: Launch, name: int) -> PlanMemory:
 
 
 def _sources(batch: Batch, level: int) -> np.ndarray:
-    parts, tensors = batch.kernel.passes[level].parts, len(batch.shapes)
-    sources = np.full((tensors, len(parts.arrays), len(Source)), -1, dtype=np.int64)
-    read = [k for k, a in enumerate(parts.arrays) if a.node >= 0]
-    sizes = np.array([math.prod(s) for s in batch.shapes], dtype=np.int64)
-    for place, k in enumerate(read):
-        sources[:, k, Source.OPERAND] = 1 + place * tensors + batch.every_tensor
-    for place, k in enumerate(parts.stores):
-        sources[:, k, Source.RESULT] = place * tensors + batch.every_tensor
-    for k, a in enumerate(parts.arrays):
-        sources[:, k, Source.BYTES] = sizes * STORAGES[batch.kernel.dtypes[a.name]].size
+    names, tensors = pass_arrays(batch.kernel.passes[level].parts, batch.kernel.dtypes), len(batch.shapes)
+    sources = np.full((tensors, len(names), len(Source)), -1, dtype=np.int64)
+    for place, name in enumerate(operands(batch, level)):
+        sources[:, names.index(name), Source.OPERAND] = 1 + place * tensors + batch.every_tensor
+    for place, name in enumerate(results(batch, level)):
+        sources[:, names.index(name), Source.RESULT] = place * tensors + batch.every_tensor
+    for k, name in enumerate(names):
+        sources[:, k, Source.BYTES] = _bytes(batch, name)
     return sources
+
+
+def operands(batch: Batch, level: int) -> list[str]:
+    """The arrays that a pass reads, by name, in the order of a call's operands."""
+    parts = batch.kernel.passes[level].parts
+    return _with_companions(batch, [a.name for a in parts.arrays if a.node >= 0])
+
+
+def results(batch: Batch, level: int) -> list[str]:
+    """The arrays that a pass stores, by name, in the order of a call's results; a seed stays as it is."""
+    parts = batch.kernel.passes[level].parts
+    stored = _with_companions(batch, [parts.arrays[k].name for k in parts.stores])
+    return [n for n in stored if n != ROUNDING_SEED]
+
+
+def _with_companions(batch: Batch, names: list[str]) -> list[str]:
+    return names + [other for n in names if (other := companion(n, batch.kernel.dtypes[n]))]
+
+
+def _bytes(batch: Batch, name: str) -> list[int]:
+    """The size of an array of each tensor."""
+    sizes = [math.prod(s) for s in batch.shapes]
+    if name in batch.kernel.dtypes:
+        return [n * STORAGES[batch.kernel.dtypes[name]].size for n in sizes]
+    if name == ROUNDING_ERROR:
+        return [n * ERROR_BITS[batch.kernel.dtypes["p"].partition("+")[2]] // 8 for n in sizes]
+    return [blocks(n) * STORAGES["float32"].size for n in sizes]

@@ -30,7 +30,8 @@ from ..ops import Leaves, Row, Tree, varies
 from .plan import LeafGroup, Part, StepConfig
 
 #: Above this many bytes `update` alone is traced: XLA adds the change without writing it down, a kernel needs fresh
-#: memory for it, and memory fresh from the system costs more than the step.
+#: memory for it, and memory fresh from the system costs more than the step. Of coded memory XLA would write down the
+#: numbers as well.
 LARGEST_CHANGE = 1 << 18
 log = logging.getLogger("scirs2")
 _lock = threading.Lock()
@@ -43,7 +44,8 @@ def choose(config: StepConfig, rule: Rule, parts: Sequence[Part], leaves: Leaves
         obstacles = [_obstacle(group, rows, leaves) for group, rows in parts]
     if one_path:  # numbers shared by all leaves
         obstacles = [next(filter(None, obstacles), None)] * len(parts)
-    if config.kernel == "auto" and config.emit == "delta" and sum(x["g"].nbytes for x in leaves) > LARGEST_CHANGE:
+    large = config.emit == "delta" and sum(x["g"].nbytes for x in leaves) > LARGEST_CHANGE
+    if config.kernel == "auto" and large and not any(group.companions for group, _ in parts):
         obstacles = ["the change is large"] * len(parts)
     for (group, _), obstacle in zip(parts, obstacles, strict=True):
         _report_path(config, group, obstacle)

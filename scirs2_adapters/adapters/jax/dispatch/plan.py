@@ -14,13 +14,16 @@ import jax.numpy as jnp
 
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.formats import DITHER, companion
 from scirs2_adapters.core.matrix import INPUTS_FIRST, Matrix
 from scirs2_adapters.core.ops import Scalars
-from scirs2_adapters.core.program.recorded import SCALE, Program
+from scirs2_adapters.core.program.recorded import Program
+from scirs2_adapters.core.rounding import ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.plan import ParamEntry, coefficient_rows, grouped, param_entry
 
+from ..coded import storages
 from ..ops import SCALARS, Array, Arrays, AxisName, LeafArrays, Leaves, Model, Number, Row, number, real
 
 #: The results of each group by name, and the new numbers of the model.
@@ -66,21 +69,34 @@ def leaf_of(p: Array, name: str, matrix: Matrix | None = None, slots: Iterable[s
 @dataclass(eq=False)
 class LeafGroup:
     """Leaves with one program and the same dtypes. `members` are their places among all leaves, `index` says which row
-    of coefficients each of them takes.
+    of coefficients each of them takes, `emit` what is made of the parameter.
     """
 
     program: Program
     dtypes: Mapping[str, str]
     compute: str
     axis_name: AxisName
+    emit: str
     members: Sequence[int]
     shapes: Sequence[tuple[int, ...]]
     index: Sequence[int]
 
-    def stored(self, emit: str) -> list[str]:
+    @functools.cached_property
+    def companions(self) -> dict[str, str]:
+        """The names of the arrays that the storage of others needs beside them, by the names of these."""
+        return {n: other for n, dtype in self.dtypes.items() if (other := companion(n, dtype))}
+
+    @functools.cached_property
+    def stored(self) -> list[str]:
         """What a step returns: the parameter or its change, and every slot that it changes."""
         slots = [s.name for s in self.program.slots if s.extent is not Extent.MODEL]
-        return [emit, *(n for n in slots if self.program.nodes[self.program.outputs[n]].op != "input")]
+        return [self.emit, *(n for n in slots if self.program.nodes[self.program.outputs[n]].op != "input")]
+
+    @functools.cached_property
+    def results(self) -> list[str]:
+        """The same with their companions, but for a seed, which stays as it is."""
+        others = (self.companions.get(n, ROUNDING_SEED) for n in self.stored)
+        return [*self.stored, *(n for n in others if n != ROUNDING_SEED)]
 
     def dtype(self, name: str) -> str:
         """The dtype in which a result is stored; a change has that of the parameter or of the gradient, the wider one,
@@ -101,10 +117,10 @@ class Operands(NamedTuple):
     model: Model
 
 
-def gather(config: StepConfig, rule: Rule, t: Number, leaves: Leaves, scale: Number | None) -> list[Part]:
-    """The leaves in groups, each with its rows of coefficients."""
-    entries, coefficients, keys = _entries(config, rule, t, leaves, scale)
-    dtypes = [{n: str(x.dtype) for n, x in arrays.items()} for arrays in leaves]
+def gather(config: StepConfig, rule: Rule, t: Number, leaves: Leaves, numbers: Scalars) -> list[Part]:
+    """The leaves in groups, each with its rows of coefficients; `numbers` are coefficients that no rule makes."""
+    entries, coefficients, keys = _entries(config, rule, t, leaves, numbers)
+    dtypes = list(map(storages, leaves))
     parts = []
     for members in grouped(entries, lambda e: (e.program, *dtypes[e.index].items())).values():
         program, places = members[0].program, [e.index for e in members]
@@ -112,13 +128,21 @@ def gather(config: StepConfig, rule: Rule, t: Number, leaves: Leaves, scale: Num
         of_members = [coefficients[i] for i in places]
         scalars, index = coefficient_rows([keys[i] for i in places], of_members.__getitem__)
         axes, shapes = _mapped_axes(config, program), [e.leaf.shape for e in members]
-        group = LeafGroup(program, dtypes[places[0]], compute, axes, places, shapes, index)
-        parts.append((group, [_row(program, values, compute) for values in scalars]))
+        kept = dtypes[places[0]]
+        emit = "p" if "+" in kept["p"] else config.emit
+        group = LeafGroup(program, kept, compute, axes, emit, places, shapes, index)
+        names = (*program.scalars, *([DITHER] if group.companions else []))
+        parts.append((group, [_row(names, values, compute) for values in scalars]))
     return parts
 
 
+def _row(names: Iterable[str], scalars: Scalars, dtype: str) -> Row:
+    """These coefficients, rounded to the dtype of the arithmetic."""
+    return {n: number(scalars[n], dtype) for n in names}
+
+
 def _entries(
-    config: StepConfig, rule: Rule, t: Number, leaves: Leaves, scale: Number | None
+    config: StepConfig, rule: Rule, t: Number, leaves: Leaves, numbers: Scalars
 ) -> tuple[Sequence[ParamEntry], Sequence[Scalars], Sequence[Hashable]]:
     """The entry and the coefficients of each leaf, and a key that is equal for those with all coefficients in common.
     What no leaf has of its own is computed once for each rule that steps some leaf, with or without decay.
@@ -131,18 +155,13 @@ def _entries(
         route = decays, routed is rule
         if route not in routes:
             routed = routed if decays else routed.replace(weight_decay=0.0)
-            routes[route] = routed, {**routed.scalars(SCALARS, t), SCALE: scale}
+            routes[route] = routed, {**routed.scalars(SCALARS, t), **numbers}
         routed, shared = routes[route]
         own = routed.leaf_coefficients(leaf)
         entries.append(param_entry(i, routed, leaf, scaled=config.scaled, call=config.rule.name))
         coefficients.append({**shared, **own})
         keys.append((route, *((n, _identity(value)) for n, value in own.items())))
     return entries, coefficients, keys
-
-
-def _row(program: Program, scalars: Scalars, dtype: str) -> Row:
-    """The coefficients of a program, rounded to the dtype of the arithmetic."""
-    return {n: number(scalars[n], dtype) for n in program.scalars}
 
 
 def _mapped_axes(config: StepConfig, program: Program) -> AxisName:

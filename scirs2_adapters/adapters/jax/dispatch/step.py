@@ -16,12 +16,15 @@ import optax
 
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.formats import DITHER
 from scirs2_adapters.core.program.recorded import SCALE, record
+from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
 
+from ..coded import change, companions_of, dither
 from ..executors import bind
-from ..ops import Array, Arrays, LeafArrays, Leaves, Model, Number, Tree, wide
+from ..ops import Array, LeafArrays, Leaves, Model, Number, Tree, wide
 from ..state import Memory, dense, stored
 from .paths import choose
 from .plan import Operands, Part, StepConfig, gather, leaf_of
@@ -45,12 +48,14 @@ def advance(
     scale = traced.pop(SCALE, None)
     rule = config.rule.replace(**traced) if traced else config.rule
     t = memory.counts[0].astype(float) + 1 if memory.counts else 1.0
-    leaves = _load(config, rule, grads, params, memory.slots)
-    parts = gather(config, rule, t, leaves, scale)
+    leaves = _load(config, rule, grads, params, memory)
+    extra = {SCALE: scale} | ({DITHER: dither(memory.counts[-1])} if memory.companions else {})
+    parts = gather(config, rule, t, leaves, extra)
     kernels = choose(config, rule, parts, leaves, bool(memory.model))
     results, model = _run(config, parts, kernels, leaves, memory.model)
-    slots = _unload(config, results, leaves, memory.slots)
-    return slots.pop(config.emit), Memory(tuple(map(optax.safe_increment, memory.counts)), slots, model)
+    columns = _unload(config, results, leaves, memory)
+    slots, companions = ({n: columns[n] for n in names} for names in (memory.slots, memory.companions))
+    return columns[config.emit], Memory(tuple(map(optax.safe_increment, memory.counts)), slots, model, companions)
 
 
 def _run(
@@ -64,12 +69,17 @@ def _run(
         if not chosen:
             continue
         groups, rows = zip(*chosen, strict=True)
-        arrays = [{n: [leaves[i][n] for i in g.members] for n in g.dtypes} for g in groups]
+        arrays = [{n: [leaves[i][n] for i in g.members] for n in (*g.dtypes, *g.companions.values())} for g in groups]
         outputs, new = bind(config, groups, Operands(arrays, rows, new), kernel)
         for group, output in zip(groups, outputs, strict=True):
             for n, values in output.items():
                 for i, x in zip(group.members, values, strict=True):
                     results[i][n] = x
+    for leaf, result in zip(leaves, results, strict=True):
+        if config.emit not in result:  # a parameter that only the step knows how to round
+            result["delta"], exact = change(leaf["p"], result.pop("p"))
+            if (error := result.get(ROUNDING_ERROR)) is not None:
+                result[ROUNDING_ERROR] = jnp.where(exact, error, jnp.zeros_like(error))
     return results, new
 
 
@@ -77,20 +87,24 @@ def _run(
 compiled = jax.jit(advance, static_argnums=0, inline=True)
 
 
-def _load(config: StepConfig, rule: Rule, grads: list[Array], params: list[Array | None], slots: Arrays) -> Leaves:
+def _load(config: StepConfig, rule: Rule, grads: list[Array], params: list[Array | None], held: Memory) -> Leaves:
     """The arrays of each leaf by name, checked; `rule` has the hyperparameters of this step."""
     leaves, call = [], config.rule.name
     for i, (g, p) in enumerate(zip(grads, params, strict=True)):
-        memory = {n: x[i] for n, x in slots.items()}
+        memory = {n: x[i] for n, x in held.slots.items()}
         memory = {n: x for n, x in memory.items() if x is not None and not isinstance(x, optax.MaskedNode)}
         g = as_array(call, "updates", g)
+        companions = {n: x[i] for n, x in held.companions.items()}
+        if p is None and {ROUNDING_ERROR, ROUNDING_SEED} & companions.keys():
+            raise MissingParameterError(NO_PARAMS)
         p = _absent_parameter(config, rule, i, g, memory) if p is None else as_array(call, "params", p)
         check_pair(call, "updates", g, p)
         in_sparse = _sparse_slots(config, i, p)
         memory = {n: dense(in_sparse[n], x) if n in in_sparse else x for n, x in memory.items()}
         absent = config.sparse - in_sparse.keys()
         leaf = {"p": p, "g": g, **memory}
-        leaves.append({n: -x if n in config.negative else x for n, x in leaf.items() if n not in absent})
+        leaf = {n: -x if n in config.negative else x for n, x in leaf.items() if n not in absent}
+        leaves.append(leaf | companions_of(call, p, memory, companions))
     return leaves
 
 
@@ -102,9 +116,10 @@ def _sparse_slots(config: StepConfig, i: int, p: Array) -> dict[str, Slot]:
     return {s.name: s for s in config.rule.route(leaf).slots(leaf) if s.name in config.sparse}
 
 
-def _unload(config: StepConfig, results: Leaves, leaves: Leaves, slots: Arrays) -> dict[str, list[Array | None]]:
+def _unload(config: StepConfig, results: Leaves, leaves: Leaves, held: Memory) -> dict[str, list[Array | None]]:
     """The results of all leaves by name, as a state has them; None where a leaf has no such result."""
-    columns: dict[str, list[Array | None]] = {n: [None] * len(leaves) for n in (config.emit, *slots)}
+    names = config.emit, *held.slots, *held.companions
+    columns: dict[str, list[Array | None]] = {n: [None] * len(leaves) for n in names}
     for i, (result, leaf) in enumerate(zip(results, leaves, strict=True)):
         in_sparse = _sparse_slots(config, i, leaf["p"])
         for n, x in result.items():

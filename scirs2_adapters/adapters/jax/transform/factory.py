@@ -17,7 +17,7 @@ from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.fields import Value, flag, is_narrow, is_number, is_traced
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.step.options import StateDtype, check_path, check_state_dtype
+from scirs2_adapters.core.step.options import HALVES, StateDtype, check_path, check_rounding, check_state_dtype
 
 from ..argument_names import DTYPES, OURS, argument_names, dtype_default, factory_signature, given_by_name, of_matrices
 from ..ops import AxisName, Number, is_function, real
@@ -46,10 +46,13 @@ def transformation(cls: type[Rule], arguments: Mapping[str, Value]) -> optax.Gra
     build = functools.partial(cls.build, match=options.match, spell=lambda n: names.spell(n, fields), call=call)
     rule = build(hyper.plain)
     check_path(call, options.kernel)
+    check_rounding(call, options.rounding, HALVES)
     actual = build(hyper.plain | hyper.traced) if hyper.traced else rule
     given = hyper.plain | hyper.traced | hyper.schedules
     place = layout(actual, given, frozenset(hyper.schedules), options.mask is not None)
-    update = Update(rule, hyper, place, options, _state_dtypes(actual, options, place))
+    state_dtype = _state_dtypes(actual, options, place)
+    place = place.with_companions(actual, state_dtype, options.rounding)
+    update = Update(rule, hyper, place, options, state_dtype)
     stepping = Skipping(update) if options.skip_nonfinite else update
     return optax.GradientTransformationExtraArgs(stepping.init, stepping)
 
@@ -68,7 +71,7 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     make.__module__ = ADAPTER
     make.__signature__ = known  # type: ignore[attr-defined]
     moments = {"moment_dtype": DTYPES[cls.name][0]} if cls.name in DTYPES else {}
-    options = ("mask", "kernel", "state_dtype", *moments, "axis_name", "skip_nonfinite")
+    options = ("mask", "kernel", "state_dtype", "rounding", *moments, "axis_name", "skip_nonfinite")
     also = (*cls.options, *options, *(["dimensions"] if of_matrices(cls) else []))
     spell = lambda k: moments.get(k) or names.spell(k, fields)  # noqa: E731
     make.__doc__ = document(cls.text, names.seen(fields), _example(cls.name), spell, also)
@@ -123,7 +126,7 @@ def _state_dtypes(rule: Rule, options: Options, layout: Layout) -> StateDtype:
     """The dtypes of memory, where users of JAX write dtypes and optax's names of slots, checked."""
     named = _named(options.state_dtype, layout)
     known = possible_slots(rule).values()
-    check_state_dtype(rule.name, named, list(known))
+    check_state_dtype(rule.name, named, list(known), blocks=True)
     argument, *moments = DTYPES.get(rule.name, ("",))
     if options.first_moments is None:
         return named

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from scirs2_adapters.core.errors import bad_value
+
 from ..dispatch.paths import reported
 from ..ops import Number, Tree
 from .update import Skipping, Update, scaled
@@ -60,6 +62,7 @@ def step(
             scale = factor if scale is None else scale * factor
         params, inner_state = ours.step(grads, inner_state, params, scale)
         return params, outer_state(inner_state)
+    _refuse_behind_rounding(tx.update)
     updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra)
     return optax.apply_updates(params, updates), state
 
@@ -77,6 +80,24 @@ def seen_through(update: UpdateFn, state: Tree) -> tuple[list[Factor], Own, Tree
         return None
     more, ours, inner_state, outer_state = behind
     return [*factors, *more], ours, inner_state, lambda new: (*state[:-1], outer_state(new))
+
+
+def _refuse_behind_rounding(update: UpdateFn) -> None:
+    """Refuses a chain in which something changes what one of ours has rounded."""
+    *before, last = _members(update) or [update]
+    if any(map(_rounds, before)):
+        worded = "must have nothing behind an optimizer that rounds parameters: what it rounds must be added as it is"
+        way_out = 'Put the other members before it, or use rounding="nearest".'
+        raise bad_value("step", "tx", worded, "a chain in which it is not the last", way_out)
+    if last is not update:
+        _refuse_behind_rounding(last)
+
+
+def _rounds(update: UpdateFn) -> bool:
+    """Whether it rounds parameters otherwise than to the nearest, or has a member that does."""
+    if isinstance(update, Own):
+        return (update.inner if isinstance(update, Skipping) else update).options.rounding != "nearest"
+    return any(map(_rounds, _members(update) or []))
 
 
 def _links(updates: Sequence[UpdateFn]) -> list[UpdateFn]:

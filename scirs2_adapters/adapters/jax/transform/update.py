@@ -25,7 +25,7 @@ from scirs2_adapters.core.fields import Value, is_number, is_traced
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
-from scirs2_adapters.core.step.options import StateDtype, slot_dtype
+from scirs2_adapters.core.step.options import StateDtype, check_rounding, slot_dtype
 
 from ..argument_names import argument_names
 from ..dispatch.paths import report_lines
@@ -51,6 +51,7 @@ class Options(NamedTuple):
     axis_name: AxisName
     skip_nonfinite: bool
     state_dtype: object
+    rounding: str
     first_moments: object
 
 
@@ -86,10 +87,12 @@ class Update:
             array = as_array(call, f"params{place}", p)
             return leaf_of(array, name_of(path) if rule.routes else "", known.get(place))
 
+        leaves = [leaf(path, p) for path, p in jax.tree_util.tree_flatten_with_path(params)[0]]
+        if leaves:
+            check_rounding(call, self.options.rounding, [one.dtype for one in leaves])
         if self not in _said:
             _said.add(self)
-            leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-            routing.say(call, [(rule, leaf(path, p)) for path, p in leaves])
+            routing.say(call, [(rule, one) for one in leaves])
         return initial(self.layout, rule, params, self._dtype, leaf)
 
     def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> Stepped:
@@ -108,9 +111,11 @@ class Update:
         except AttributeError as error:
             raise bad_type(self.rule.name, "state", "must be as `init` makes it", state) from error
         tree = GradientTree(grads)
-        p, slots = tree.flatten(params), {n: tree.flatten(x) for n, x in memory.slots.items()}
+        p, held = tree.flatten(params), (memory.slots, memory.companions)
+        slots, companions = ({n: tree.flatten(x) for n, x in trees.items()} for trees in held)
         config = self._config(emit, scale is not None, grads, params, tree)
-        arrays = Memory(memory.counts, {n: tree.moving(x) for n, x in slots.items()}, memory.model)
+        moving = ({n: tree.moving(x) for n, x in leaves.items()} for leaves in (slots, companions))
+        arrays = Memory(memory.counts, next(moving), memory.model, next(moving))
         numbers = self._numbers(memory, scale)
         run = compiled if report_lines.get() is None else advance  # looked at anew where a report is wanted
         try:
@@ -125,7 +130,8 @@ class Update:
             raise
         out = tree.merged(p if emit == "p" else tree.flatten(None), emitted)
         trees = {n: tree.merged(x, new.slots[n]) for n, x in slots.items()}
-        return out, self.layout.build(Memory(new.counts, trees, new.model))
+        others = {n: tree.merged(x, new.companions[n]) for n, x in companions.items()}
+        return out, self.layout.build(Memory(new.counts, trees, new.model, others))
 
     def _config(self, emit: str, scaled: bool, grads: Tree, params: Tree, tree: GradientTree) -> StepConfig:
         """What is fixed before the step: the names of the leaves that move where a rule asks for them, their matrices
@@ -167,11 +173,11 @@ class Update:
         # What is no array of JAX's may be of a class that `jit` does not take.
         return {n: x if isinstance(x, (jax.Array, float, int)) else jnp.asarray(x) for n, x in numbers.items()}
 
-    def _dtype(self, slot: Slot, parameter: np.dtype) -> np.dtype | str:
-        """The dtype of a slot of a parameter of this dtype."""
-        if jnp.issubdtype(parameter, jnp.complexfloating):
+    def _dtype(self, slot: Slot, leaf: Leaf, parameter: np.dtype) -> np.dtype | str:
+        """The dtype of a slot of a leaf, whose parameter has this dtype."""
+        if leaf.complex:
             return real(parameter) if slot.extent is Extent.TENSOR else parameter
-        return jax.dtypes.canonicalize_dtype(slot_dtype(slot, Leaf((), parameter.name), self.state_dtype))
+        return jax.dtypes.canonicalize_dtype(slot_dtype(slot, leaf, self.state_dtype))
 
 
 @dataclass(frozen=True, eq=False)
