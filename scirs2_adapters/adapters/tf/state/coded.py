@@ -1,0 +1,99 @@
+"""Memory of fewer bits (`core/formats.py`) in Keras' variables: slots of 8-bit codes, and 16-bit variables with their
+rounding error. Each has a companion, an optimizer variable of its own: `exp_avg_scale` of `exp_avg`, and
+`rounding_error`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+
+import keras
+from keras import ops
+
+from scirs2_adapters.core import formats
+from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.formats import BLOCK, GOLDEN, ROUNDING_ERROR
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.step.options import HALVES, StateDtype, check_rounding, check_state_dtype
+
+from ..ops import Tensor
+
+#: Makes the first value of a variable from its shape and dtype; or Keras' "zeros".
+Initializer = str | Callable[..., Tensor]
+
+
+def _rows(x: Tensor, count: int) -> Tensor:
+    flat = ops.reshape(x, (-1,))
+    return ops.reshape(ops.pad(flat, (0, count * BLOCK - math.prod(x.shape))), (count, BLOCK))
+
+
+#: The operations of the storage formats on whichever tensors Keras has. Those of pairs are there from Keras 3.12 on.
+FORMAT_OPS = SimpleNamespace(
+    number=lambda x: ops.convert_to_tensor(x, "float32"),
+    integer=lambda x: ops.convert_to_tensor(x, "int32"),
+    where=ops.where,
+    sqrt=ops.sqrt,
+    abs=ops.abs,
+    int32=lambda x: ops.cast(x, "int32"),
+    float32=lambda x: ops.cast(x, "float32"),
+    bits=lambda x: ops.view(x, "int32"),
+    from_bits=lambda x: ops.view(x, "float32"),
+    wrap=lambda x: ops.cast(x, "int32"),
+    shift_left=lambda x, n: ops.left_shift(x, n),
+    shift_right=lambda x, n: ops.right_shift(x, n),
+    both=lambda x, y: ops.bitwise_and(x, y),
+    half_bits=lambda x: ops.bitwise_and(ops.cast(ops.view(ops.cast(x, "float16"), "int16"), "int32"), 0xFFFF),
+    from_half_bits=lambda x: ops.cast(ops.view(ops.cast(x, "int16"), "float16"), "float32"),
+    cast=ops.cast,
+    rows=_rows,
+    unrows=lambda x, shape: ops.reshape(ops.reshape(x, (-1,))[: math.prod(shape)], shape),
+    largest=lambda x: ops.max(x, axis=1, keepdims=True),
+    indices=lambda x: ops.arange(BLOCK, dtype="int32"),
+    code=lambda x: ops.cast(ops.view(x, "int16"), "int32"),
+    uncode=lambda x, dtype: ops.view(ops.cast(x, "int16"), dtype),
+)
+
+
+def check(call: str, rule: Rule, state_dtype: StateDtype, rounding: str) -> None:
+    """Refuse formats that there are not, or not for this rule or in this version of Keras."""
+    check_state_dtype(call, state_dtype, rule.all_slots(), blocks=True)
+    check_rounding(call, rounding, HALVES)
+    asked = state_dtype.items() if isinstance(state_dtype, Mapping) else [("", state_dtype)]
+    if rule.sparse == "rows" and any(dtype == "int8" and name != ROUNDING_ERROR for name, dtype in asked):
+        worded = "cannot be 8 bits where rows without a gradient keep their memory: codes change along with their block"
+        raise bad_value(call, "state_dtype", worded, state_dtype, 'Use "bfloat16".')
+    if rounding != "nearest" and not hasattr(ops, "view"):
+        raise bad_value(call, "rounding", "needs Keras 3.12, which can see a number's bits", keras.__version__)
+
+
+def load(storage: str, x: Tensor, other: Tensor) -> Tensor:
+    """The float32 numbers of a tensor of this storage and its companion."""
+    return formats.load(FORMAT_OPS, storage, x, other)
+
+
+def store(storage: str, numbers: Tensor, dither: Tensor) -> tuple[Tensor, Tensor]:
+    """A tensor of this storage that holds these numbers, and its companion."""
+    return formats.store(FORMAT_OPS, storage, ops.cast(numbers, "float32"), dither)
+
+
+def initializers(numbers: Initializer, shape: tuple[int, ...], storage: str) -> tuple[Initializer, Initializer]:
+    """What makes the first codes and scales of a slot of this shape, from what makes its numbers."""
+    if isinstance(numbers, str):
+        return numbers, numbers
+
+    def part(place: int) -> Initializer:
+        return lambda *_, **__: store(storage, numbers(shape, "float32"), 0.5)[place]
+
+    return part(0), part(1)
+
+
+def dither(t: Tensor) -> Tensor:
+    """`formats.dither` of a step count that is an integer tensor: the same fraction in 24 bits. In float32 a product
+    with the step would have no fraction left after some million steps.
+    """
+    multiple = round(GOLDEN * 2**32) - 2**32  # int32 keeps the lower bits of its products
+    product = ops.cast(t, "int32") * ops.convert_to_tensor(multiple, "int32")
+    upper = ops.floor_divide(product, ops.convert_to_tensor(256, "int32"))
+    return ops.cast(ops.mod(upper, ops.convert_to_tensor(1 << 24, "int32")), "float32") * 2.0**-24
