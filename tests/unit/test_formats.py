@@ -186,6 +186,7 @@ def test_every_pair(dtype: str) -> None:
         expected = (first.astype(np.float64) + errors * unit).astype(np.float32)
     largest = np.inf if dtype.startswith("bfloat16") else 65520  # from there on float16 is infinite
     reached = (np.abs(x) < largest) & ~below
+    assert (x[below] == 0).all()
     np.testing.assert_array_equal(x[reached], expected[reached])
     high, errors = pair.split(x[reached])
     np.testing.assert_array_equal(pair.join(high, errors), x[reached])
