@@ -212,6 +212,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         received = [tuple(np.shape(w)) for w in weights]
         if self.built and shapes != received:
             raise bad_value(type(self).__name__, "weights", f"must be of the shapes {shapes}", received)
+        coded.check_weights(type(self).__name__, self.variables, weights)
         super().set_weights(weights)
 
     def get_config(self) -> Config:

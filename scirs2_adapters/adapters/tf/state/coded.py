@@ -6,7 +6,7 @@ rounding error. Each has a companion, an optimizer variable of its own: `exp_avg
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 import keras
@@ -14,14 +14,17 @@ from keras import ops
 
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.formats import BLOCK, GOLDEN, ROUNDING_ERROR
+from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, ERROR_BITS, GOLDEN, ROUNDING_ERROR
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import HALVES, StateDtype, check_rounding, check_state_dtype
 
 from ..ops import Tensor
+from .keras_types import KerasVariable
 
 #: Makes the first value of a variable from its shape and dtype; or Keras' "zeros".
 Initializer = str | Callable[..., Tensor]
+#: Dtypes of codes and of rounding errors, of which another dtype's numbers mean something else.
+CODES = {*BLOCK_DTYPES, *ERROR_BITS}
 
 
 def _rows(x: Tensor, count: int) -> Tensor:
@@ -66,6 +69,15 @@ def check(call: str, rule: Rule, state_dtype: StateDtype, rounding: str) -> None
         raise bad_value(call, "state_dtype", worded, state_dtype, 'Use "bfloat16".')
     if rounding != "nearest" and not hasattr(ops, "view"):
         raise bad_value(call, "rounding", "needs Keras 3.12, which can see a number's bits", keras.__version__)
+
+
+def check_weights(call: str, variables: Sequence[KerasVariable], weights: Sequence[Tensor]) -> None:
+    """Refuse numbers in the place of codes, and codes in the place of numbers, which have the same shape."""
+    for variable, weight in zip(variables, weights, strict=False):
+        there = keras.backend.standardize_dtype(weight.dtype) if hasattr(weight, "dtype") else ""
+        here = variable.dtype
+        if there != here and {there, here} & CODES:
+            raise bad_value(call, "weights", f"must be {here} for {variable.name}", weight, "Load a file instead.")
 
 
 def load(storage: str, x: Tensor, other: Tensor) -> Tensor:

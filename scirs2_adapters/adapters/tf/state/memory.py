@@ -22,7 +22,7 @@ import numpy as np
 from keras import ops
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_type
-from scirs2_adapters.core.formats import blocks, companion
+from scirs2_adapters.core.formats import ROUNDING_ERROR, blocks, companion
 from scirs2_adapters.core.matrix import INPUTS_FIRST
 from scirs2_adapters.core.routing import say
 from scirs2_adapters.core.rule import Rule
@@ -217,7 +217,7 @@ class Facts(TypedDict, total=False):
     """What is known of the optimizer that wrote a file, as far as it decides what a value means.
 
     `keras_class` is the name of the class where Keras' own class wrote it. `paths` and `entries`, the state keys as
-    pairs, are in files of ours alone.
+    pairs, are in files of ours alone; `dtypes`, of the model variables, where there are rounding errors.
     """
 
     version: int
@@ -229,6 +229,7 @@ class Facts(TypedDict, total=False):
     keras_class: str
     paths: list[str]
     entries: list[tuple[str, int | None]]
+    dtypes: list[str]
 
 
 @dataclass(frozen=True)
@@ -242,8 +243,8 @@ class Saved:
 
 #: What the base class keeps for each model variable: its attribute -> the name in files.
 KEPT = {"_model_variables_moving_average": "average", "_accumulated_gradients": "gradient_accumulator"}
-#: What an optimizer may have or not without being another: a schedule has no variable, a count begins at 0.
-OPTIONAL = ("learning_rate", "skipped_steps")
+#: What an optimizer may have or not without being another: a schedule has no variable, a count and errors begin at 0.
+OPTIONAL = ("learning_rate", "skipped_steps", ROUNDING_ERROR)
 
 
 def keys_in(optimizer: KerasOptimizer, slots: Mapping[str, Tensor]) -> list[StateKey]:
