@@ -14,7 +14,14 @@ import pytest
 from tests.boundaries.support import ROOT, fresh
 
 HERE = Path(__file__).parent
-FILES = ("test_tf_rules.py", "test_tf_features.py", "test_tf_skip.py", "test_tf_settings.py")
+FILES = (
+    "test_tf_rules.py",
+    "test_tf_features.py",
+    "test_tf_skip.py",
+    "test_tf_settings.py",
+    "test_tf_formats.py",
+    "test_tf_formats_files.py",
+)
 #: JAX takes minutes for these, which save and load values that are numpy's by then.
 ALSO = {"torch": ("test_tf_files.py", "test_tf_names.py")}
 OTHERS = ("jax", "torch")
