@@ -59,7 +59,8 @@ def _assign(optimizer: RuleState, update: Update, old: Tensors, new: Tensors) ->
         if (other := companion(name, storage)) is None:
             optimizer.assign(variables[name], new[name])
             continue
-        stored, rest = coded.store(storage, new[name], update.coefficients[DITHER])
+        before = _value(variables[other])
+        stored, rest = coded.store(storage, new[name], update.coefficients[DITHER], before)
         optimizer.assign(variables[name], stored)
         optimizer.assign(variables[other], rest)
 

@@ -1,6 +1,6 @@
 """Memory of fewer bits (`core/formats.py`) in Keras' variables: slots of 8-bit codes, and 16-bit variables with their
-rounding error. Each has a companion, an optimizer variable of its own: `exp_avg_scale` of `exp_avg`, and
-`rounding_error`.
+rounding error or the seed of their stochastic rounding. Each has a companion, an optimizer variable of its own:
+`exp_avg_scale` of `exp_avg`, and `rounding_error` or `rounding_seed`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from keras import ops
 
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, ERROR_BITS, GOLDEN, ROUNDING_ERROR
+from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, GOLDEN
+from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR, STOCHASTIC
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import HALVES, StateDtype, check_rounding, check_state_dtype
 
@@ -23,6 +24,8 @@ from .keras_types import KerasVariable
 
 #: Makes the first value of a variable from its shape and dtype; or Keras' "zeros".
 Initializer = str | Callable[..., Tensor]
+#: A variable to be made: its shape, what makes its first value, its dtype.
+Form = tuple[tuple[int, ...], Initializer, str]
 #: Dtypes of codes and of rounding errors, of which another dtype's numbers mean something else.
 CODES = {*BLOCK_DTYPES, *ERROR_BITS}
 
@@ -47,13 +50,14 @@ FORMAT_OPS = SimpleNamespace(
     shift_left=lambda x, n: ops.left_shift(x, n),
     shift_right=lambda x, n: ops.right_shift(x, n),
     both=lambda x, y: ops.bitwise_and(x, y),
+    xor=lambda x, y: ops.bitwise_xor(x, y),
     half_bits=lambda x: ops.bitwise_and(ops.cast(ops.view(ops.cast(x, "float16"), "int16"), "int32"), 0xFFFF),
     from_half_bits=lambda x: ops.cast(ops.view(ops.cast(x, "int16"), "float16"), "float32"),
     cast=ops.cast,
     rows=_rows,
     unrows=lambda x, shape: ops.reshape(ops.reshape(x, (-1,))[: math.prod(shape)], shape),
     largest=lambda x: ops.max(x, axis=1, keepdims=True),
-    indices=lambda x: ops.arange(BLOCK, dtype="int32"),
+    indices=lambda x, n: ops.arange(n, dtype="int32"),
     code=lambda x: ops.cast(ops.view(x, "int16"), "int32"),
     uncode=lambda x, dtype: ops.view(ops.cast(x, "int16"), dtype),
 )
@@ -85,9 +89,9 @@ def load(storage: str, x: Tensor, other: Tensor) -> Tensor:
     return formats.load(FORMAT_OPS, storage, x, other)
 
 
-def store(storage: str, numbers: Tensor, dither: Tensor) -> tuple[Tensor, Tensor]:
-    """A tensor of this storage that holds these numbers, and its companion."""
-    return formats.store(FORMAT_OPS, storage, ops.cast(numbers, "float32"), dither)
+def store(storage: str, numbers: Tensor, dither: Tensor, other: Tensor = None) -> tuple[Tensor, Tensor]:
+    """A tensor of this storage that holds these numbers, and its companion, which was `other`."""
+    return formats.store(FORMAT_OPS, storage, ops.cast(numbers, "float32"), dither, other)
 
 
 def initializers(numbers: Initializer, shape: tuple[int, ...], storage: str) -> tuple[Initializer, Initializer]:
@@ -101,11 +105,37 @@ def initializers(numbers: Initializer, shape: tuple[int, ...], storage: str) -> 
     return part(0), part(1)
 
 
+def rounding(storage: str, shape: tuple[int, ...], place: int) -> Form:
+    """What lies beside a model variable of this storage: errors, which are 0 at first, or a seed, its place."""
+    if storage.endswith(STOCHASTIC):
+        return (), lambda *_, **__: _int32(place), "int32"
+    return shape, "zeros", storage.partition("+")[2]
+
+
 def dither(t: Tensor) -> Tensor:
-    """`formats.dither` of a step count that is an integer tensor: the same fraction in 24 bits. In float32 a product
-    with the step would have no fraction left after some million steps.
+    """`formats.dither` of a step count that is an integer tensor, as float64 has it: by int32 products of 16 bits each,
+    because in float32 a product with a large count has no fraction left, and JAX has no float64 as a rule.
     """
-    multiple = round(GOLDEN * 2**32) - 2**32  # int32 keeps the lower bits of its products
-    product = ops.cast(t, "int32") * ops.convert_to_tensor(multiple, "int32")
-    upper = ops.floor_divide(product, ops.convert_to_tensor(256, "int32"))
-    return ops.cast(ops.mod(upper, ops.convert_to_tensor(1 << 24, "int32")), "float32") * 2.0**-24
+    upper_word, lower_word = (int(GOLDEN * 2.0**64) >> n & 0xFFFFFFFF for n in (32, 0))
+    lower1, lower0 = lower_word >> 16, lower_word & 0xFFFF
+    t = ops.cast(t, "int32")
+    t1, t0 = _shifted(t, 16), _lowest(t, 16)
+    first = t1 * _int32(lower0) + _shifted(t0 * _int32(lower0), 16)
+    second = t0 * _int32(lower1) + _lowest(first, 16)
+    high = t * _int32(upper_word) + t1 * _int32(lower1) + _shifted(first, 16) + _shifted(second, 16)
+    middle = _lowest(high, 8) * _int32(1 << 16) + _shifted(t * _int32(lower_word), 16)
+    return ops.cast(_shifted(high, 8), "float32") * 2.0**-24 + ops.cast(middle, "float32") * 2.0**-48
+
+
+def _int32(n: int) -> Tensor:
+    """The lower 32 bits of a number."""
+    return ops.convert_to_tensor((n + (1 << 31)) % (1 << 32) - (1 << 31), "int32")
+
+
+def _shifted(x: Tensor, n: int) -> Tensor:
+    """int32 bits moved down, with zeros behind."""
+    return _lowest(ops.floor_divide(x, _int32(1 << n)), 32 - n)
+
+
+def _lowest(x: Tensor, n: int) -> Tensor:
+    return ops.mod(x, _int32(1 << n))

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from scirs2_adapters.core.cpu import storage
-from scirs2_adapters.core.formats import BLOCK_DTYPES, ERROR_BITS, ROUNDING_ERROR, blocks, companion
+from scirs2_adapters.core.formats import BLOCK_DTYPES, blocks, companion
+from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR
 
 from .memory import RuleState, Saved, StateKey, Values, VariableEntry, named, refusal
 

@@ -22,8 +22,9 @@ import numpy as np
 from keras import ops
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_type
-from scirs2_adapters.core.formats import ROUNDING_ERROR, blocks, companion
+from scirs2_adapters.core.formats import blocks, companion
 from scirs2_adapters.core.matrix import INPUTS_FIRST
+from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.routing import say
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import EPSILON, Extent, Leaf, Slot
@@ -33,9 +34,6 @@ from scirs2_adapters.core.step.plan import ParamEntry, param_entry
 from ..ops import Tensor
 from . import coded
 from .keras_types import KerasOptimizer, KerasVariable, path_of
-
-#: A variable to be made: its shape, what makes its first value, its dtype.
-Form = tuple[tuple[int, ...], coded.Initializer, str]
 
 
 class RuleState(KerasOptimizer, Protocol):
@@ -70,6 +68,11 @@ class VariableEntry(ParamEntry):
     slots: dict[str, KerasVariable]
     storages: dict[str, str]
     late: tuple[str, ...]
+
+    @property
+    def coded(self) -> bool:
+        """Whether anything of it is stored in codes or rounded otherwise than to the nearest."""
+        return any(companion(name, storage) for name, storage in self.storages.items())
 
 
 class Memory:
@@ -139,9 +142,9 @@ def _variables(
     optimizer: RuleState, rule: Rule, stored: list[Slot], variable: KerasVariable, leaf: Leaf, storages: dict[str, str]
 ) -> dict[str, KerasVariable]:
     """The slots of a model variable, then their companions, which begin with the variable's own."""
-    forms, others = dict[str, Form](), dict[str, Form]()
+    forms, others = dict[str, coded.Form](), dict[str, coded.Form]()
     if (other := companion("p", storages["p"])) is not None:
-        others[other] = (leaf.shape, "zeros", storages["p"].partition("+")[2])
+        others[other] = coded.rounding(storages["p"], leaf.shape, optimizer._get_variable_index(variable))
     for slot in stored:
         name, storage = slot.name, storages[slot.name]
         first = scales = _numbers(rule, slot, variable)
@@ -159,7 +162,7 @@ def _numbers(rule: Rule, slot: Slot, variable: KerasVariable) -> coded.Initializ
     return "zeros" if slot.initial is None else functools.partial(_full, float(slot.initial_value(rule)))
 
 
-def _beside(optimizer: RuleState, variable: KerasVariable, leaf: Leaf, slot: str, form: Form) -> KerasVariable:
+def _beside(optimizer: RuleState, variable: KerasVariable, leaf: Leaf, slot: str, form: coded.Form) -> KerasVariable:
     """A variable of the optimizer that lies where this model variable does."""
     name, layout = re.sub("[/:]", "_", leaf.name), getattr(variable, "_layout", None)
     shape, initializer, dtype = form
@@ -244,7 +247,7 @@ class Saved:
 #: What the base class keeps for each model variable: its attribute -> the name in files.
 KEPT = {"_model_variables_moving_average": "average", "_accumulated_gradients": "gradient_accumulator"}
 #: What an optimizer may have or not without being another: a schedule has no variable, a count and errors begin at 0.
-OPTIONAL = ("learning_rate", "skipped_steps", ROUNDING_ERROR)
+OPTIONAL = ("learning_rate", "skipped_steps", ROUNDING_ERROR, ROUNDING_SEED)
 
 
 def keys_in(optimizer: KerasOptimizer, slots: Mapping[str, Tensor]) -> list[StateKey]:
