@@ -38,8 +38,8 @@ def bfloat16_pair(ops: FormatOps, error_bits: int) -> Pair:
     """bfloat16 and an error of 8 or 16 bits: a float32 number's bits cut in two, the lower part signed.
 
     Ties between two bfloat16 numbers go away from zero, so that the error is in the range of its integers. NaN has the
-    error 0. The errors of a zero point away from it: a negative one is of another number that was there before, as where
-    a constraint made it 0, and would end as NaN.
+    error 0. The errors of a zero point away from it: a negative one is of another number that was there before, as
+    where a constraint made it 0, and would end as NaN.
     """
     where, bits, from_bits, wrap = ops.where, ops.bits, ops.from_bits, ops.wrap
     left, right, both = ops.shift_left, ops.shift_right, ops.both
