@@ -167,7 +167,6 @@ def test_stochastic_rounding_is_right_in_the_mean_and_the_same_on_both_paths(nam
     assert abs(share - 1) <= abs(lost - 1) + 0.01
 
 
-@pytest.mark.parametrize("kind", [np.float32, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("error", ["int8", "int16"])
 @pytest.mark.parametrize("kernel", ["host", "traced"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -184,6 +183,7 @@ def test_a_parameter_that_is_set_to_0_is_0(dtype: str, kernel: str, error: str) 
         np.testing.assert_allclose(p.astype(np.float32), 0, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", [np.float32, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_change_no_bit(threads: int, kind: Any) -> None:
     ends = []
