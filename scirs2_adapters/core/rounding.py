@@ -38,14 +38,14 @@ def bfloat16_pair(ops: FormatOps, error_bits: int) -> Pair:
     """bfloat16 and an error of 8 or 16 bits: a float32 number's bits cut in two, the lower part signed.
 
     Ties between two bfloat16 numbers go away from zero, so that the error is in the range of its integers. NaN has the
-    error 0.
+    error 0. The errors of a zero point away from it: a negative one is of another number that was there before, as
+    where a constraint made it 0, and would end as NaN.
     """
     where, bits, from_bits, wrap = ops.where, ops.bits, ops.from_bits, ops.wrap
     left, right, both = ops.shift_left, ops.shift_right, ops.both
     dropped = 16 - error_bits
-    shift, width, one, quiet, zero = (ops.integer(n) for n in (dropped, error_bits, 1, 0x7FC0, 0))
+    shift, width, one, quiet, zero, size = (ops.integer(n) for n in (dropped, error_bits, 1, 0x7FC0, 0, 0x7FFF))
     nearest, half = ops.integer((1 << dropped >> 1) - 1), ops.integer(1 << error_bits >> 1)
-    magnitude = ops.integer(0x7FFF)
 
     def split(x: Array) -> tuple[Array, Array]:
         b = bits(x)
@@ -56,8 +56,8 @@ def bfloat16_pair(ops: FormatOps, error_bits: int) -> Pair:
         return where(x == x, high, quiet), where(x == x, error, zero)
 
     def join(high: Array, error: Array) -> Array:
-        nothing = both(high, magnitude) < one  # a parameter that was set to 0 since: an error below it would be a NaN
-        error = where(error < zero, where(nothing, zero, error), error)
+        # A parameter that was set to 0 since: an error below it would be a NaN.
+        error = where(both(high, size) == zero, where(error < zero, zero, error), error)
         return from_bits(wrap(left(wrap(wrap(left(high, width)) + error), shift)))
 
     return Pair(split, join)

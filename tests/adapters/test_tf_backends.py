@@ -14,7 +14,14 @@ import pytest
 from tests.boundaries.support import ROOT, fresh
 
 HERE = Path(__file__).parent
-FILES = ("test_tf_rules.py", "test_tf_features.py", "test_tf_skip.py", "test_tf_settings.py")
+FILES = (
+    "test_tf_rules.py",
+    "test_tf_features.py",
+    "test_tf_skip.py",
+    "test_tf_settings.py",
+    "test_tf_formats.py",
+    "test_tf_formats_files.py",
+)
 #: JAX takes minutes for these, which save and load values that are numpy's by then.
 ALSO = {"torch": ("test_tf_files.py", "test_tf_names.py")}
 OTHERS = ("jax", "torch")
@@ -59,6 +66,69 @@ def walk(name, path):
     return [w.ravel().tolist() for w in model.get_weights()]
 print(json.dumps([walk(name, f"{folder}/{{name}}.keras") for name in ("AdamW", "Prodigy", "Muon")]))
 """
+
+FORMATS = """
+import json, warnings
+warnings.simplefilter("ignore")
+import keras, numpy as np
+import scirs2_adapters.tf as adapter
+x = np.random.default_rng(2).normal(size=(64, 64)).astype("float32")
+def walk(rounding, path):
+    if {first!r}:
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, dtype="bfloat16")])
+        model.compile(adapter.AdamW(1e-2, state_dtype="int8", rounding=rounding), loss="mse", jit_compile=False)
+        model.fit(x, -x, batch_size=16, shuffle=False, verbose=0)
+        model.save(path)
+    model = keras.models.load_model(path)
+    loaded = [np.array(keras.ops.convert_to_numpy(v), "float64").ravel().tolist() for v in model.optimizer.variables]
+    losses = model.fit(x, -x, batch_size=16, shuffle=False, verbose=0).history["loss"]
+    return [loaded, losses]
+print(json.dumps([walk(rounding, f"{folder}/{{rounding}}.keras") for rounding in ("compensated", "stochastic")]))
+"""
+
+
+@pytest.mark.slow
+def test_codes_and_rounding_go_from_one_backend_to_the_others(tmp_path: Path) -> None:
+    first, *others = [
+        json.loads(fresh(FORMATS.format(folder=tmp_path, first=b == "torch"), KERAS_BACKEND=b).stdout.splitlines()[-1])
+        for b in ("torch", "tensorflow", "jax")
+    ]
+    for other in others:
+        for (loaded, losses), (found, then) in zip(first, other, strict=True):
+            assert loaded == found
+            np.testing.assert_allclose(losses, then, rtol=0.01)
+
+
+DISTRIBUTED = """
+import keras, numpy as np
+from keras import distribution
+import scirs2_adapters.tf as adapter
+x = np.random.default_rng(0).normal(size=(64, 64)).astype("float32")
+def walk(rounding, spread):
+    if spread:
+        mesh = distribution.DeviceMesh((1, 2), ["batch", "model"], distribution.list_devices())
+        layouts = distribution.LayoutMap(mesh)
+        layouts[".*wide.*kernel"] = (None, "model")
+        distribution.set_distribution(distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch"))
+    keras.utils.set_random_seed(1)
+    layers = [keras.layers.Dense(66, "tanh", dtype="bfloat16", name="wide"), keras.layers.Dense(1, dtype="bfloat16")]
+    model = keras.Sequential([keras.Input((64,)), *layers])
+    model.compile(adapter.AdamW(1e-2, state_dtype="int8", rounding=rounding), loss="mse")
+    model.fit(x, x[:, :1] * 2, batch_size=16, shuffle=False, verbose=0)
+    codes = model.optimizer.memory.entries[0].slots["exp_avg"].value
+    assert len({shard.data.shape for shard in codes.addressable_shards} & {(64, 33)}) == spread
+    distribution.set_distribution(None)
+    return [np.array(v.value, "float64") for v in (*model.trainable_variables, *model.optimizer.variables)]
+for rounding in ("compensated", "stochastic"):
+    for one, other in zip(walk(rounding, False), walk(rounding, True)):
+        np.testing.assert_array_equal(one, other)
+"""
+
+
+@pytest.mark.slow
+def test_a_model_that_is_divided_over_devices_is_stepped_as_one_that_is_not() -> None:
+    fresh(DISTRIBUTED, KERAS_BACKEND="jax", XLA_FLAGS="--xla_force_host_platform_device_count=2")
 
 
 @pytest.mark.slow

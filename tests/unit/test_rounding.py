@@ -46,6 +46,7 @@ def test_every_pair(dtype: str) -> None:
     largest = np.inf if dtype.startswith("bfloat16") else 65520  # from there on float16 is infinite
     np.testing.assert_array_equal(x[below], 0)  # as where a parameter is set to 0 between steps
     reached = (np.abs(x) < largest) & ~below
+    assert (x[below] == 0).all()
     np.testing.assert_array_equal(x[reached], expected[reached])
     high, errors = pair.split(x[reached])
     np.testing.assert_array_equal(pair.join(high, errors), x[reached])

@@ -167,6 +167,22 @@ def test_stochastic_rounding_is_right_in_the_mean_and_the_same_on_both_paths(nam
     assert abs(share - 1) <= abs(lost - 1) + 0.01
 
 
+@pytest.mark.parametrize("error", ["int8", "int16"])
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_parameter_that_is_set_to_0_is_0(dtype: str, kernel: str, error: str) -> None:
+    """Its rounding error is still of the number that was there before, and may be negative."""
+    for value, gradient in ((0.0, 1.0), (-0.0, -1.0), (0.0, -1.0)):
+        p = np.ones(8, getattr(ml_dtypes, dtype, dtype))
+        options = {"rounding": "compensated", "state_dtype": {"rounding_error": error}}
+        optimizer = HostOptimizer("sgd", {"p": p}, kernel=kernel, **options)
+        optimizer.step({"p": np.full(8, gradient, np.float32)})
+        assert optimizer.state["p"]["rounding_error"].any()
+        p[...] = value
+        optimizer.step({"p": np.zeros(8, np.float32)})
+        np.testing.assert_allclose(p.astype(np.float32), 0, atol=1e-7)
+
+
 @pytest.mark.parametrize("kind", [np.float32, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_change_no_bit(threads: int, kind: Any) -> None:

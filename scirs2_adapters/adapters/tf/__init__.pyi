@@ -55,6 +55,7 @@ class ASGD(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class Adadelta(_RuleOptimizer):
@@ -79,6 +80,7 @@ class Adadelta(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class Adafactor(_RuleOptimizer):
@@ -110,6 +112,7 @@ class Adafactor(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class Adagrad(_RuleOptimizer):
@@ -135,6 +138,7 @@ class Adagrad(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class Adam(_RuleOptimizer):
@@ -163,6 +167,7 @@ class Adam(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class AdamW(_RuleOptimizer):
@@ -191,6 +196,7 @@ class AdamW(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class Adamax(_RuleOptimizer):
@@ -216,6 +222,7 @@ class Adamax(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class LAMB(_RuleOptimizer):
@@ -242,6 +249,7 @@ class LAMB(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 Lamb = LAMB
@@ -268,6 +276,7 @@ class Lion(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class Lookahead(_RuleOptimizer):
@@ -299,6 +308,7 @@ class Lookahead(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
         **base_hyper: Any,
     ) -> None: ...
 
@@ -337,6 +347,7 @@ class Muon(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class NAdam(_RuleOptimizer):
@@ -365,6 +376,7 @@ class NAdam(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 Nadam = NAdam
@@ -398,6 +410,7 @@ class Prodigy(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class RAdam(_RuleOptimizer):
@@ -426,6 +439,7 @@ class RAdam(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class RMSprop(_RuleOptimizer):
@@ -456,6 +470,7 @@ class RMSprop(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class Rprop(_RuleOptimizer):
@@ -482,6 +497,7 @@ class Rprop(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class SGD(_RuleOptimizer):
@@ -507,6 +523,7 @@ class SGD(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...
 
 class SparseAdam(_RuleOptimizer):
@@ -532,4 +549,5 @@ class SparseAdam(_RuleOptimizer):
         match: str | None = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
     ) -> None: ...

@@ -34,7 +34,7 @@ BASE = {
     "loss_scale_factor": None, "gradient_accumulation_steps": None, "name": None,
 }  # fmt: skip
 #: What every optimizer of ours takes besides.
-OURS = {"kernel": "auto", "match": None, "skip_nonfinite": False, "state_dtype": None}
+OURS = {"kernel": "auto", "match": None, "skip_nonfinite": False, "state_dtype": None, "rounding": "nearest"}
 
 
 def spelling(rule: type[Rule]) -> str:

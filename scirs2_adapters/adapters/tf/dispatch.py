@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import ops
 
+from scirs2_adapters.core.formats import DITHER
 from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows
 
 from . import executors
 from .ops import Tensor, number, scalars
-from .state import RuleState, VariableEntry, raw
+from .state import RuleState, VariableEntry, coded, raw
 from .state.keras_types import KerasVariable, Strategy
 
 KERNEL_OBSTACLE = "Keras optimizers run the framework's own operations only"
@@ -78,12 +79,14 @@ def step_together(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Te
 def _coefficients(optimizer: RuleState, entries: Sequence[VariableEntry], learning_rate: Tensor) -> list[Scalars]:
     """The coefficients of each variable, once for all that share them, with the rate, decay and step count of now."""
     decays = [optimizer._use_weight_decay(entry.variable) for entry in entries]
+    count = ops.convert_to_tensor(optimizer.iterations) + 1
+    own = {DITHER: coded.dither(count)} if any(entry.coded for entry in entries) else {}
 
     def row(i: int) -> Scalars:
         entry = entries[i]
         rule = _rule_now(optimizer, entry, decays[i], learning_rate)
-        t = ops.cast(ops.convert_to_tensor(optimizer.iterations), entry.compute) + 1
-        return {**rule.scalars(scalars(entry.compute), t), **entry.rule.leaf_coefficients(entry.leaf)}
+        of_step = rule.scalars(scalars(entry.compute), ops.cast(count, entry.compute))
+        return {**of_step, **entry.rule.leaf_coefficients(entry.leaf), **own}
 
     keys = [(e.coefficient_key(None), e.compute, decay) for e, decay in zip(entries, decays, strict=True)]
     rows, row_of = coefficient_rows(keys, row)

@@ -14,11 +14,12 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from scirs2_adapters.core.formats import DITHER, companion
 from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.program.interpret import run
 
 from .ops import OPS, Tensor
-from .state import RuleState, VariableEntry
+from .state import RuleState, VariableEntry, coded
 from .state.keras_types import KerasVariable
 
 Tensors = Mapping[str, Tensor]
@@ -36,7 +37,7 @@ class Update(NamedTuple):
 def step(optimizer: RuleState, updates: Sequence[Update], model: Mapping[str, KerasVariable]) -> None:
     """Step variables of one program, whose rule may keep the numbers `model` of the whole model."""
     program, compute = updates[0].entry.program, updates[0].entry.compute
-    numbers = {name: _load(variable, compute) for name, variable in model.items()}
+    numbers = {name: ops.cast(_value(variable), compute) for name, variable in model.items()}
     before = [_arrays(optimizer, update) | numbers for update in updates]
     coefficients = [update.coefficients for update in updates]
     after = run(program, OPS, before, coefficients, ["p", *(s.name for s in program.slots)])
@@ -50,24 +51,40 @@ def _assign(optimizer: RuleState, update: Update, old: Tensors, new: Tensors) ->
     if update.entry.rule.sparse == "rows":
         touched = touched_rows(update.gradient, update.entry)
         new = {name: ops.where(touched, value, old[name]) for name, value in new.items()}
-    optimizer.assign(update.variable, new["p"])
-    for name, variable in update.entry.slots.items():
-        optimizer.assign(variable, new[name])
+    entry = update.entry
+    variables = {"p": update.variable, **entry.slots}
+    for name, storage in entry.storages.items():
+        if name not in variables:  # the gradient
+            continue
+        if (other := companion(name, storage)) is None:
+            optimizer.assign(variables[name], new[name])
+            continue
+        before = _value(variables[other])
+        stored, rest = coded.store(storage, new[name], update.coefficients[DITHER], before)
+        optimizer.assign(variables[name], stored)
+        optimizer.assign(variables[other], rest)
 
 
 def _arrays(optimizer: RuleState, update: Update) -> dict[str, Tensor]:
     """The arrays of a variable by their names in the formula, in the dtype of the arithmetic."""
     entry = update.entry
     arrays = {"p": update.variable, "g": dense(update.gradient, entry), **entry.slots}
-    loaded = {name: _load(array, entry.compute) for name, array in arrays.items()}
+    loaded = {name: _load(name, arrays, entry) for name in entry.storages}
     if entry.late:
         first = ops.equal(ops.convert_to_tensor(optimizer.iterations), 0)
         loaded |= {name: ops.where(first, loaded["p"], loaded[name]) for name in entry.late}
     return loaded
 
 
-def _load(array: Tensor, dtype: str) -> Tensor:
-    return ops.cast(ops.stop_gradient(ops.convert_to_tensor(array)), dtype)
+def _load(name: str, arrays: Tensors, entry: VariableEntry) -> Tensor:
+    storage = entry.storages[name]
+    other, x = companion(name, storage), _value(arrays[name])
+    numbers = x if other is None else coded.load(storage, x, _value(arrays[other]))
+    return ops.cast(numbers, entry.compute)
+
+
+def _value(array: Tensor) -> Tensor:
+    return ops.stop_gradient(ops.convert_to_tensor(array))
 
 
 def is_slices(gradient: Tensor) -> bool:

@@ -52,7 +52,7 @@ def optimizer(name: str) -> type[RuleOptimizer]:
     """The Keras class of the rule of this name, registered so that saved models find it."""
     rule = get(name)
     fields, spelled = rule.fields_with(), spelling(rule)
-    also = (*rule.options, "kernel", "skip_nonfinite", "state_dtype")
+    also = (*rule.options, "kernel", "rounding", "skip_nonfinite", "state_dtype")
     body: dict[str, object] = {
         "__module__": PUBLIC,
         "__doc__": document(rule.text, fields, _example(spelled), lambda k: KERAS.spell(k, fields), also),

@@ -19,13 +19,13 @@ from scirs2_adapters.core.fields import flag
 from scirs2_adapters.core.memory import Memory as Report
 from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.step.options import StateDtype, check_path, check_state_dtype
+from scirs2_adapters.core.step.options import StateDtype, check_path, check_rounding
 
 from .. import dispatch
 from ..argument_names import BASE, KERAS, OURS, as_rule_takes, is_function, plain, signature
 from ..executors import merged
 from ..ops import Tensor
-from ..state import Memory, files
+from ..state import Memory, coded, files, overwritten
 from ..state.keras_types import KerasVariable, Store, path_of
 from ..state.memory_report import weighed
 from .exclusions import EXCLUSIONS, Exclusions
@@ -36,7 +36,9 @@ Config: TypeAlias = dict[str, Any]
 SKIP_NONFINITE = flag(False, "leave out steps that are not finite")
 #: Attributes that a compiled step has as constants, and those that decide which variables there are.
 CONSTANT = ("weight_decay", "_learning_rate", *(k for k in BASE if k != "name"))
-FIXED = ("skip_nonfinite", "state_dtype")
+FIXED = ("skip_nonfinite", "state_dtype", "rounding")
+#: What has been in every config of ours, from the first on.
+FIRST = ("kernel", "match", "state_dtype")
 
 
 class RuleOptimizer(keras.optimizers.Optimizer):
@@ -53,6 +55,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         match: str | None = None,
         state_dtype: StateDtype = None,
         skip_nonfinite: bool = False,
+        rounding: str = "nearest",
         **arguments: object,
     ) -> None:
         call = type(self).__name__
@@ -64,7 +67,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         scheduled = named.pop("learning_rate") if is_function(call, named.get("learning_rate")) else None
         rule = rule_of(self.rule_class, named, match, call)
         check_path(call, kernel)
-        check_state_dtype(call, state_dtype, rule.all_slots())
+        coded.check(call, rule, state_dtype, rounding)
         skip_nonfinite = SKIP_NONFINITE.check(call, "skip_nonfinite", skip_nonfinite)
         rate = float(rule.learning_rate) if scheduled is None else scheduled
         super().__init__(learning_rate=rate, weight_decay=float(rule.weight_decay), **base)
@@ -72,7 +75,8 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         self._skipped, self._pending = cast(KerasVariable | None, None), cast(Callable[[], None] | None, None)
         self._rate = rate if scheduled is None else None
         self._exclusions = Exclusions()
-        self.kernel, self.state_dtype, self.skip_nonfinite = kernel, state_dtype, skip_nonfinite
+        self.kernel, self.state_dtype, self.rounding = kernel, state_dtype, rounding
+        self.skip_nonfinite = skip_nonfinite
 
     @property
     def rule(self) -> Rule:
@@ -117,6 +121,8 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         if self.built:
             return
         variables = list(variables)
+        stepped = [keras.backend.standardize_dtype(v.dtype) for v in variables if not overwritten(v)]
+        check_rounding(type(self).__name__, self.rounding, stepped)
         super().build(variables)
         self._memory = memory = Memory(self, variables)
         self._slots = memory.variables  # a list that tf.train.Checkpoint follows
@@ -222,6 +228,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         received = [tuple(np.shape(w)) for w in weights]
         if self.built and shapes != received:
             raise bad_value(type(self).__name__, "weights", f"must be of the shapes {shapes}", received)
+        coded.check_weights(type(self).__name__, self.variables, weights)
         super().set_weights(weights)
 
     def get_config(self) -> Config:
@@ -244,7 +251,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         config = dict(config)
         exclusions = config.pop(EXCLUSIONS, None)
         optimizer: Self = super().from_config(config, custom_objects)
-        optimizer.from_own_config = config.keys() >= set(OURS) - {"skip_nonfinite"}
+        optimizer.from_own_config = config.keys() >= set(FIRST)
         if exclusions:
             optimizer._exclusions = Exclusions.of(exclusions)
         return optimizer

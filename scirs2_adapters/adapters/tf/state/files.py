@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import TypeAlias
 
+import keras
 import numpy as np
 
-from . import keras_classes
+from . import conversion, keras_classes
 from .keras_types import Store
 from .memory import OPTIONAL, Facts, RuleState, Saved, StateKey, named, outside_graphs, paths_of, refusal, state_keys
 
@@ -45,6 +46,8 @@ def save(optimizer: RuleState, store: Store) -> None:
     for i, variable in enumerate(optimizer.variables):
         store[str(i)] = np.asarray(variable.numpy())
     facts = {**facts_of(optimizer), "paths": paths_of(optimizer), "entries": state_keys(optimizer)}
+    if optimizer.rounding != "nearest":  # errors are parts of the last place of numbers of a dtype
+        facts["dtypes"] = [keras.backend.standardize_dtype(v.dtype) for v in optimizer._trainable_variables]
     text = json.dumps(facts).encode()
     if (attributes := _attributes(store)) is None:
         store[NAMES] = np.frombuffer(text, np.uint8).copy()
@@ -128,8 +131,9 @@ def _in_order(optimizer: RuleState, positions: Sequence[np.ndarray]) -> Saved:
 
 def take(optimizer: RuleState, saved: Saved) -> None:
     """Assign what fits, once all of it does."""
+    saved, scales = conversion.decoded(optimizer, saved), conversion.scales_of(optimizer)
     here, paths = state_keys(optimizer), paths_of(optimizer)
-    shapes = {e: tuple(v.shape) for e, v in zip(here, optimizer.variables, strict=True)}
+    shapes = {e: tuple(v.shape) for e, v in zip(here, optimizer.variables, strict=True) if e not in scales}
     faults: list[str] = []
     for order in _orders(saved.paths, paths):
         problems = _problems(saved, shapes, order, paths)
@@ -144,6 +148,8 @@ def take(optimizer: RuleState, saved: Saved) -> None:
         warnings.warn(text, stacklevel=5)
     values = {e: saved.values.get(_there(e, order)) for e in here}
     new = keras_classes.in_our_meaning(optimizer, saved, {e: v for e, v in values.items() if v is not None})
+    dtypes = {i: saved.facts["dtypes"][there] for i, there in enumerate(order) if "dtypes" in saved.facts}
+    new = conversion.encoded(optimizer, new, dtypes)
     unused = [p for i, p in enumerate(saved.paths) if i not in order]
     if unused:
         text = f"The file also holds memory of {_list(unused)}, which this optimizer does not step."

@@ -16,6 +16,7 @@ Strategy: TypeAlias = Any
 class KerasVariable(Protocol):
     """A variable of Keras, or of TensorFlow below Keras."""
 
+    name: str
     dtype: str
     shape: tuple[int, ...]
     value: Tensor

@@ -3,16 +3,17 @@ a slot of which model variable. The names in files are made of this.
 
 Keras saves optimizers by position and notices no more than a change of the count, so the order is an interface: first
 what the base class has (iteration, learning rate, averages, accumulators), then the numbers of the whole model, then
-for each model variable its slots as the rule lists them. Which rule steps a variable is settled here too, because in a
-step on TensorFlow a variable has lost the name that this depends on.
+for each model variable its slots as the rule lists them, and the companions of those that have one. Which rule steps a
+variable is settled here too, because in a step on TensorFlow a variable has lost the name that this depends on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypedDict
 
@@ -21,14 +22,17 @@ import numpy as np
 from keras import ops
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_type
+from scirs2_adapters.core.formats import blocks, companion
 from scirs2_adapters.core.matrix import INPUTS_FIRST
+from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.routing import say
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import EPSILON, Extent, Leaf, Slot
-from scirs2_adapters.core.step.options import StateDtype, slot_dtype
+from scirs2_adapters.core.step.options import StateDtype, param_storage, slot_dtype
 from scirs2_adapters.core.step.plan import ParamEntry, param_entry
 
 from ..ops import Tensor
+from . import coded
 from .keras_types import KerasOptimizer, KerasVariable, path_of
 
 
@@ -38,6 +42,7 @@ class RuleState(KerasOptimizer, Protocol):
     rule: Rule
     kernel: str
     state_dtype: StateDtype
+    rounding: str
     from_own_config: bool
     skip_nonfinite: bool
     skipped_steps: KerasVariable
@@ -52,7 +57,8 @@ class RuleState(KerasOptimizer, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class VariableEntry(ParamEntry):
-    """A model variable with its slots. `compute` is the dtype of the arithmetic.
+    """A model variable with its slots, and the companions of those that have one. `compute` is the dtype of the
+    arithmetic; `storages` says how the variable, "p", and each slot are stored.
 
     `late` names the copies of the variable that are made in its first step: TensorFlow may build model and optimizer
     while it records that step, when the variable has no value yet.
@@ -61,7 +67,13 @@ class VariableEntry(ParamEntry):
     variable: KerasVariable
     compute: str
     slots: dict[str, KerasVariable]
+    storages: dict[str, str]
     late: tuple[str, ...]
+
+    @property
+    def coded(self) -> bool:
+        """Whether anything of it is stored in codes or rounded otherwise than to the nearest."""
+        return any(companion(name, storage) for name, storage in self.storages.items())
 
 
 class Memory:
@@ -95,10 +107,12 @@ class Memory:
 def _entry(optimizer: RuleState, index: int, variable: KerasVariable, leaf: Leaf, compute: str) -> VariableEntry:
     rule = optimizer.rule.route(leaf)
     stored = [s for s in rule.slots(leaf) if s.extent is not Extent.MODEL]
-    slots = {s.name: _slot_variable(optimizer, rule, s, variable, leaf) for s in stored}
+    storages = {"p": param_storage(leaf, optimizer.rounding, optimizer.state_dtype), "g": leaf.dtype}
+    storages |= {s.name: slot_dtype(s, leaf, optimizer.state_dtype) for s in stored}
+    slots = _variables(optimizer, rule, stored, variable, leaf, storages)
     late = tuple(s.name for s in stored if s.initial == "parameter" and not _has_value(variable))
     entry = param_entry(index, optimizer.rule, leaf.holding(slots))
-    return VariableEntry(**vars(entry), variable=variable, compute=compute, slots=slots, late=late)
+    return VariableEntry(**vars(entry), variable=variable, compute=compute, slots=slots, storages=storages, late=late)
 
 
 def overwritten(variable: KerasVariable) -> bool:
@@ -125,17 +139,37 @@ def _full(number: float, shape: Sequence[int], dtype: str | None = None) -> Tens
     return ops.ones(shape, dtype=dtype) * ops.convert_to_tensor(number, dtype=dtype)
 
 
-def _slot_variable(optimizer: RuleState, rule: Rule, slot: Slot, variable: KerasVariable, leaf: Leaf) -> KerasVariable:
-    shape = slot.shape(leaf.shape)
-    initializer: str | Callable[..., Tensor] = "zeros"
+def _variables(
+    optimizer: RuleState, rule: Rule, stored: list[Slot], variable: KerasVariable, leaf: Leaf, storages: dict[str, str]
+) -> dict[str, KerasVariable]:
+    """The slots of a model variable, then their companions, which begin with the variable's own."""
+    forms, others = dict[str, coded.Form](), dict[str, coded.Form]()
+    if (other := companion("p", storages["p"])) is not None:
+        others[other] = coded.rounding(storages["p"], leaf.shape, optimizer._get_variable_index(variable))
+    for slot in stored:
+        name, storage = slot.name, storages[slot.name]
+        first = scales = _numbers(rule, slot, variable)
+        if (other := companion(name, storage)) is not None:
+            first, scales = coded.initializers(first, leaf.shape, storage)
+            others[other] = ((blocks(math.prod(leaf.shape)),), scales, "float32")
+        forms[name] = (slot.shape(leaf.shape), first, storage)
+    return {name: _beside(optimizer, variable, leaf, name, form) for name, form in (forms | others).items()}
+
+
+def _numbers(rule: Rule, slot: Slot, variable: KerasVariable) -> coded.Initializer:
+    """What makes the numbers of a slot before the first step."""
     if slot.initial == "parameter":
-        initializer = functools.partial(_copy, variable) if _has_value(variable) else "zeros"
-    elif slot.initial is not None:
-        initializer = functools.partial(_full, float(slot.initial_value(rule)))
-    dtype, name = slot_dtype(slot, leaf, optimizer.state_dtype), re.sub("[/:]", "_", leaf.name)
-    layout = getattr(variable, "_layout", None) if shape == leaf.shape else None
+        return functools.partial(_copy, variable) if _has_value(variable) else "zeros"
+    return "zeros" if slot.initial is None else functools.partial(_full, float(slot.initial_value(rule)))
+
+
+def _beside(optimizer: RuleState, variable: KerasVariable, leaf: Leaf, slot: str, form: coded.Form) -> KerasVariable:
+    """A variable of the optimizer that lies where this model variable does."""
+    name, layout = re.sub("[/:]", "_", leaf.name), getattr(variable, "_layout", None)
+    shape, initializer, dtype = form
     with _colocated(optimizer, variable):
-        return optimizer.add_variable(shape, initializer, dtype, layout=layout, name=f"{name}_{slot.name}")
+        layout = layout if shape == leaf.shape else None
+        return optimizer.add_variable(shape, initializer, dtype, layout=layout, name=f"{name}_{slot}")
 
 
 def raw(variable: KerasVariable) -> Tensor:
@@ -187,7 +221,7 @@ class Facts(TypedDict, total=False):
     """What is known of the optimizer that wrote a file, as far as it decides what a value means.
 
     `keras_class` is the name of the class where Keras' own class wrote it. `paths` and `entries`, the state keys as
-    pairs, are in files of ours alone.
+    pairs, are in files of ours alone; `dtypes`, of the model variables, where there are rounding errors.
     """
 
     version: int
@@ -199,6 +233,7 @@ class Facts(TypedDict, total=False):
     keras_class: str
     paths: list[str]
     entries: list[tuple[str, int | None]]
+    dtypes: list[str]
 
 
 @dataclass(frozen=True)
@@ -212,8 +247,8 @@ class Saved:
 
 #: What the base class keeps for each model variable: its attribute -> the name in files.
 KEPT = {"_model_variables_moving_average": "average", "_accumulated_gradients": "gradient_accumulator"}
-#: What an optimizer may have or not without being another: a schedule has no variable, a count begins at 0.
-OPTIONAL = ("learning_rate", "skipped_steps")
+#: What an optimizer may have or not without being another: a schedule has no variable, a count and errors begin at 0.
+OPTIONAL = ("learning_rate", "skipped_steps", ROUNDING_ERROR, ROUNDING_SEED)
 
 
 def keys_in(optimizer: KerasOptimizer, slots: Mapping[str, Tensor]) -> list[StateKey]:
