@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Never
 
 from ..fields import flag, nonnegative
@@ -50,12 +51,18 @@ class SAM(Wrapper, needs_closure=True):
     def search(space: Space, rules: Sequence[SAM], x: Iterable[Vector]) -> Search[Sequence[Vector | None]]:
         """The gradients to step by, from a list of parameters and of each one's rule; a gradient may be None.
 
-        The second point is made while it is read, one parameter at a time.
+        The second point is made while it is read, one parameter at a time, and the first gradients go meanwhile.
         """
         x = list(x)
-        _, grads = yield iter(x)
-        each = [(rule, p, g) for rule, p, g in zip(rules, x, grads, strict=True) if g is not None]
-        norm = math.hypot(*(space.norm(rule.measured(space, p, g)) for rule, p, g in each))
-        pairs = zip(rules, x, grads, strict=True)
-        _, grads = yield (p if g is None else rule.raised(space, p, g, norm) for rule, p, g in pairs)
-        return grads  # type: ignore[no-any-return]
+        left = deque(zip(rules, x, (yield iter(x))[1], strict=True))
+        norm = math.hypot(*(space.norm(rule.measured(space, p, g)) for rule, p, g in left if g is not None))
+        return (yield _raised(space, left, norm))[1]  # type: ignore[no-any-return]
+
+
+def _raised(space: Space, left: deque[tuple[SAM, Vector, Vector | None]], norm: float) -> Iterator[Vector]:
+    """The worst point, of rules, parameters and gradients, which are dropped."""
+    while left:
+        rule, p, g = left.popleft()
+        point = p if g is None else rule.raised(space, p, g, norm)
+        del g
+        yield point

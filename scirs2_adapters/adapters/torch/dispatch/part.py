@@ -58,6 +58,7 @@ class Part:
         self.param_groups: list[Group] = []
         self.defaults, self._names, self._number = optimizer.defaults, optimizer._names, optimizer._number
         self._plans: dict[Hashable, Plan] = {}
+        self._parts: dict[tuple[int, ...], Part] = {}
 
     @property
     def optimizer(self) -> RuleOptimizerLike:

@@ -24,6 +24,7 @@ from scirs2_adapters.core.step.options import check_rounding, check_state_dtype,
 from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse, tensors
 from ..dispatch import scaling, sharding
 from ..dispatch.param_entry import tensor_obstacle
+from ..dispatch.part import Part
 from ..dispatch.step import Plan, step
 from ..executors import compiled, sparse
 from ..executors.closures import Loss
@@ -48,6 +49,7 @@ class RuleOptimizer(Hooked):
     _names: Names
     _group_rules: dict[int, GroupRule]
     _plans: dict[Hashable, Plan]
+    _parts: dict[tuple[int, ...], Part]
     _number: int
     _said = False
     #: The handle in force, or the last one until a step.
@@ -164,7 +166,7 @@ class RuleOptimizer(Hooked):
             # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
             # attribute where they are asked for by name, and nobody else expects to see gradients that are scaled.
             self._step_supports_amp_scaling = True
-        vars(self).update(_group_rules={}, _plans={}, _number=compiled.enlist(self))
+        vars(self).update(_group_rules={}, _plans={}, _parts={}, _number=compiled.enlist(self))
 
     def __setstate__(self, saved: Group) -> None:
         Optimizer.__setstate__(self, saved)

@@ -32,6 +32,7 @@ class RuleOptimizerLike(Protocol):
     _names: Names
     _number: int
     _plans: dict[Hashable, Any]
+    _parts: dict[tuple[int, ...], Any]
 
     def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         """The rule of a group as its values are now."""
