@@ -49,8 +49,8 @@ class HostOptimizer:
       threads: most threads of one step; None is what the environment grants.
       layout: how kernels lie, "outputs_first" or "inputs_first", for a rule that asks.
       skip_nonfinite: leave all as it is at a step with a gradient that is not finite; count it in `skipped_steps`.
-      rounding: how parameters of 16 bits take a step: "nearest", or "compensated", which keeps what rounding took from
-        them in a slot of 8 bits, "rounding_error" (16 with `state_dtype={"rounding_error": "int16"}`).
+      rounding: how 16-bit parameters take a step: "nearest"; "stochastic", right in the mean; or "compensated", which
+        keeps what is lost in a slot of 8 bits (16 with `state_dtype={"rounding_error": "int16"}`).
 
     Example:
       >>> import numpy as np
@@ -196,14 +196,14 @@ class HostOptimizer:
             leaf, was = door.leaf(_STEP, key, now[key], self.layout), self._leaves[key]
             if (leaf.shape, leaf.dtype) != (was.shape, was.dtype):
                 worded = f"must keep shape {was.shape} and dtype {was.dtype}, for its memory is of that form"
-                way_out = "Make a new optimizer for other parameters."
-                raise bad_value(_STEP, f"params[{key!r}]", worded, now[key], way_out)
+                raise bad_value(
+                    _STEP, f"params[{key!r}]", worded, now[key], "Make a new optimizer for other parameters."
+                )
         for key in keys:
             if not now[key].flags.writeable:
                 door.check_writeable(_STEP, f"params[{key!r}]", now[key])
         if changed:
-            last = {key: p for key, ref in self._last.items() if (p := ref()) is not None}
-            door.refuse_shared(_STEP, last | now)
+            door.refuse_shared(_STEP, {k: p for k, last in self._last.items() if (p := last()) is not None} | now)
             self._last |= {key: weakref.ref(now[key]) for key in changed}
         return now
 
@@ -245,7 +245,7 @@ class HostOptimizer:
         p = storage.load(carried(self.params[key]), entry.leaf.dtype)
         first = {s.name: self._initial(s, entry.rule, p) for s in entry.program.slots if s.extent is not Extent.MODEL}
         for name, numbers in {"p": p, **first}.items():
-            memory[name], *other = storage.store_parts(numbers, dtypes[name])
+            memory[name], *other = storage.store_parts(numbers, dtypes[name], other=np.array(entry.index, np.int32))
             if other:
                 others[companion(name, dtypes[name]) or ""] = other[0]
         del memory["p"]

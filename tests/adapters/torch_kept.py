@@ -24,6 +24,7 @@ OPTIONS: list[Options] = [
     {"state_dtype": "int8"},
     {"state_dtype": "int8", "kernel": "traced"},
     {"rounding": "compensated"},
+    {"rounding": "stochastic"},
 ]
 RULES = {get(name).__name__: get(name) for name in names()}
 SPARSE = [name for name in EVERY if RULES[name].sparse]

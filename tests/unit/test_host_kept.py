@@ -1,4 +1,4 @@
-"""What `HostOptimizer` and `ClosureOptimizer` keep between two steps: memory, and nothing of the caller's but his dict."""
+"""What optimizers of numpy arrays keep between two steps: memory, and nothing of the caller's but his dict."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def test_arrays_that_are_replaced_or_taken_out_die_after_the_next_step(name: str
     grads = arrays(2)
     optimizer.step({"c": grads["c"], "d": grads["d"]})  # of `b` nothing is asked in this step
     assert alive(refs) == 0
+    params["b"] = params["c"][:6, :4]
     with pytest.raises(ValueError, match="must not share memory"):
-        params["b"] = params["c"][:6, :4]
         optimizer.step({"b": grads["b"]})
 
 

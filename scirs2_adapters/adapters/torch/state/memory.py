@@ -97,8 +97,8 @@ def init_state(
 ) -> ParamState | None:
     """A parameter's memory, made where it is missing; None for a rule that remembers nothing of it."""
     slots = arrays_of(rule, leaf)
-    compensated = "+" in param_storage(leaf, group["rounding"], group["state_dtype"])
-    if not slots and rule.time_dependence != "step" and not compensated:
+    companion = formats.companion("p", param_storage(leaf, group["rounding"], group["state_dtype"]))
+    if not slots and rule.time_dependence != "step" and not companion:
         return None
     param_state: ParamState = optimizer.state[p]
     for slot in slots:
@@ -109,7 +109,7 @@ def init_state(
         if getattr(memory, "is_sparse", False):  # torch's SGD remembers sparse gradients so
             param_state[slot.name] = memory = memory.to_dense()
         check_shape(type(optimizer).__name__, f"state[p][{slot.name!r}]", slot, memory, p)
-    coded.begin(type(optimizer).__name__, [s.name for s in slots], p, leaf, param_state, group)
+    coded.begin(type(optimizer).__name__, [s.name for s in slots], p, leaf, param_state, group, optimizer._place)
     return param_state
 
 
