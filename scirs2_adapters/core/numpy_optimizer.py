@@ -196,12 +196,10 @@ class HostOptimizer:
             leaf, was = door.leaf(_STEP, key, now[key], self.layout), self._leaves[key]
             if (leaf.shape, leaf.dtype) != (was.shape, was.dtype):
                 worded = f"must keep shape {was.shape} and dtype {was.dtype}, for its memory is of that form"
-                raise bad_value(
-                    _STEP, f"params[{key!r}]", worded, now[key], "Make a new optimizer for other parameters."
-                )
-        for key in keys:
-            if not now[key].flags.writeable:
-                door.check_writeable(_STEP, f"params[{key!r}]", now[key])
+                way_out = "Make a new optimizer for other parameters."
+                raise bad_value(_STEP, f"params[{key!r}]", worded, now[key], way_out)
+        for key in [k for k in keys if not now[k].flags.writeable]:
+            door.check_writeable(_STEP, f"params[{key!r}]", now[key])
         if changed:
             door.refuse_shared(_STEP, {k: p for k, last in self._last.items() if (p := last()) is not None} | now)
             self._last |= {key: weakref.ref(now[key]) for key in changed}
