@@ -1,5 +1,5 @@
-"""What outlives a step of a Keras optimizer is what outlives one of Keras' own, on each backend: no gradient, no model, and
-the variables that it was built with for as long as it lives.
+"""What outlives a step of a Keras optimizer is what outlives one of Keras' own, on each backend: no gradient, no model,
+and the variables that it was built with for as long as it lives.
 """
 
 from __future__ import annotations
