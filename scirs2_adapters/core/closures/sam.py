@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Never
 
 from ..fields import flag, nonnegative
@@ -56,13 +56,5 @@ class SAM(Wrapper, needs_closure=True):
         x = list(x)
         left = deque(zip(rules, x, (yield iter(x))[1], strict=True))
         norm = math.hypot(*(space.norm(rule.measured(space, p, g)) for rule, p, g in left if g is not None))
-        return (yield _raised(space, left, norm))[1]  # type: ignore[no-any-return]
-
-
-def _raised(space: Space, left: deque[tuple[SAM, Vector, Vector | None]], norm: float) -> Iterator[Vector]:
-    """The worst point, of rules, parameters and gradients, which are dropped."""
-    while left:
-        rule, p, g = left.popleft()
-        point = p if g is None else rule.raised(space, p, g, norm)
-        del g
-        yield point
+        gone = (left.popleft() for _ in rules)
+        return (yield (p if g is None else rule.raised(space, p, g, norm) for rule, p, g in gone))[1]  # type: ignore[no-any-return]
