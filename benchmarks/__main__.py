@@ -19,6 +19,7 @@ from .row import Row
 
 MODULES = {
     "models": "torch_models",
+    "memory": "torch_memory",
     "torch": "torch_steps",
     "overhead": "torch_overhead",
     "jax": "jax_steps",

@@ -15,6 +15,7 @@ from .row import Row
 
 TITLES = {
     "models": "PyTorch, whole training steps",
+    "memory": "PyTorch, memory of training",
     "torch": "PyTorch",
     "overhead": "PyTorch, what a step costs apart from arithmetic",
     "jax": "JAX",
@@ -30,12 +31,16 @@ optimizers in turn. Parts are medians by themselves, ours / its, in ms: "gradien
 
 ![parts](benchmarks-models.png)
 """,
+    "memory": """How far three training steps raise the peak of the process's memory over what it is when the model and
+its batch are there: activations, gradients, state, and all that the optimizer loads or keeps. Each case has a process
+of its own. "Cold cache": the kernel is compiled in that process, as happens once on each machine. Batches of two.
+""",
     "torch": """Each rule that looks at one element at a time, beside the fastest form that torch has of it:
 `fused=True`, else the faster of `foreach=True` and the plain loop. Those that torch lacks stand on the mixed model.
 """,
 }
-#: What times are shown in, where not in milliseconds: its name and how many make one.
-UNITS = {"overhead": ("µs", 1e3)}
+#: What is shown, where not milliseconds: its name and how many make one.
+UNITS = {"overhead": ("µs", 1e3), "memory": ("MiB", 1.0)}
 #: The groups whose ratios are drawn, and how.
 COLORS = {
     "models": "tab:purple",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -86,8 +87,8 @@ class HostOptimizer:
         self.layout = LAYOUT.check(_CALL, "layout", layout)
         self._leaves = {key: door.leaf(_CALL, key, p, layout) for key, p in self.params.items()}
         check_rounding(_CALL, rounding, (leaf.dtype for leaf in self._leaves.values()))
-        self._last = dict(self.params)
-        door.refuse_shared(_CALL, self._last)
+        door.refuse_shared(_CALL, self.params)
+        self._last = {key: weakref.ref(p) for key, p in self.params.items()}
         self._begin()
 
     def _begin(self) -> None:
@@ -188,19 +189,18 @@ class HostOptimizer:
     def follow(self, keys: list[Hashable]) -> dict[Hashable, np.ndarray]:
         """The parameters as the caller has them now. One that is another array than last time must be of its form."""
         now = door.present(_STEP, self.params, keys)
-        changed = [k for k in keys if now[k] is not self._last[k] or now[k].shape != self._leaves[k].shape]
+        changed = [k for k in keys if now[k] is not self._last[k]() or now[k].shape != self._leaves[k].shape]
         for key in changed:
             leaf, was = door.leaf(_STEP, key, now[key], self.layout), self._leaves[key]
             if (leaf.shape, leaf.dtype) != (was.shape, was.dtype):
                 worded = f"must keep shape {was.shape} and dtype {was.dtype}, for its memory is of that form"
                 way_out = "Make a new optimizer for other parameters."
                 raise bad_value(_STEP, f"params[{key!r}]", worded, now[key], way_out)
-        for key in keys:
-            if not now[key].flags.writeable:
-                door.check_writeable(_STEP, f"params[{key!r}]", now[key])
+        for key in [k for k in keys if not now[k].flags.writeable]:
+            door.check_writeable(_STEP, f"params[{key!r}]", now[key])
         if changed:
-            door.refuse_shared(_STEP, self._last | now)
-            self._last |= now
+            door.refuse_shared(_STEP, {k: p for k, last in self._last.items() if (p := last()) is not None} | now)
+            self._last |= {key: weakref.ref(now[key]) for key in changed}
         return now
 
     def _arrays(self, params: Mapping[Hashable, np.ndarray], grads: Sequence[np.ndarray]) -> list[ParamArrays]:

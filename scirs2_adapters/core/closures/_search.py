@@ -62,15 +62,15 @@ NUMPY = Space(
 
 
 def drive(search: Search[Result], evaluate: Callable[[Vector], tuple[float, Vector]]) -> Result:
-    """What the search returns, its points answered by `evaluate`."""
+    """What the search returns, its points answered by `evaluate`; nothing of an answer is kept here."""
     try:
         point = next(search)
         while True:
             try:
-                answer = evaluate(point)
+                answer = [evaluate(point)]
             except StopIteration as error:  # an empty iterator in the model would look like the end of the search
                 raise RuntimeError("The closure has raised StopIteration.") from error
-            point = search.send(answer)
+            point = search.send(answer.pop())
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Never
 
@@ -50,12 +51,10 @@ class SAM(Wrapper, needs_closure=True):
     def search(space: Space, rules: Sequence[SAM], x: Iterable[Vector]) -> Search[Sequence[Vector | None]]:
         """The gradients to step by, from a list of parameters and of each one's rule; a gradient may be None.
 
-        The second point is made while it is read, one parameter at a time.
+        The second point is made while it is read, one parameter at a time, and the first gradients go meanwhile.
         """
         x = list(x)
-        _, grads = yield iter(x)
-        each = [(rule, p, g) for rule, p, g in zip(rules, x, grads, strict=True) if g is not None]
-        norm = math.hypot(*(space.norm(rule.measured(space, p, g)) for rule, p, g in each))
-        pairs = zip(rules, x, grads, strict=True)
-        _, grads = yield (p if g is None else rule.raised(space, p, g, norm) for rule, p, g in pairs)
-        return grads  # type: ignore[no-any-return]
+        left = deque(zip(rules, x, (yield iter(x))[1], strict=True))
+        norm = math.hypot(*(space.norm(rule.measured(space, p, g)) for rule, p, g in left if g is not None))
+        gone = (left.popleft() for _ in rules)
+        return (yield (p if g is None else rule.raised(space, p, g, norm) for rule, p, g in gone))[1]  # type: ignore[no-any-return]

@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import weakref
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from ..state.group_rule import GroupRule
-from ..state.protocols import Group, GroupValues, RuleOptimizerLike
+from ..state.protocols import Group, GroupValues, Kept, RuleOptimizerLike
 from ..state.tensors import Tensor
-from .step import Plan, step
+from .step import step
 
 
 class Place:
@@ -57,7 +57,8 @@ class Part:
         self.state: defaultdict[Tensor, Group] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self.defaults, self._names, self._number = optimizer.defaults, optimizer._names, optimizer._number
-        self._plans: dict[Hashable, Plan] = {}
+        self._plans: Kept = {}
+        self._parts: Kept = {}
 
     @property
     def optimizer(self) -> RuleOptimizerLike:

@@ -217,17 +217,24 @@ def step(optimizer: RuleOptimizerLike, grads: Grads | None = None) -> None:
     group_rules = [optimizer._group_rule(i, group) for i, group in enumerate(groups)]  # checks what was written there
     scales = scaling.scales(optimizer, grads)
     if isinstance(scales, str):  # SKIP
+        forget_others(optimizer, params)
         return
     pattern = (scales is None, *kinds, *[len(group["params"]) for group in groups])
     plan: Plan | None = optimizer._plans.get(pattern)
     if plan is None or not plan.holds(optimizer, group_rules, params, grads):
-        # Of parameters that are no longer in the groups nothing may be kept.
-        kept = {k: other for k, other in optimizer._plans.items() if same(other.params, params)}
-        optimizer._plans = kept if len(kept) < PLANS else {}
+        forget_others(optimizer, params)
+        if len(optimizer._plans) >= PLANS:
+            optimizer._plans = {}
         with all_or_nothing(optimizer):
             plan = Plan(optimizer, group_rules, params, grads, scales is not None)
         optimizer._plans[pattern] = plan
     plan.run(optimizer, grads, scales)
+
+
+def forget_others(optimizer: RuleOptimizerLike, params: list[Tensor]) -> None:
+    """Keeps nothing of parameters that are no longer in the groups."""
+    optimizer._plans = {k: plan for k, plan in optimizer._plans.items() if same(plan.params, params)}
+    optimizer._parts = {k: part for k, part in optimizer._parts.items() if part.stands(optimizer)}
 
 
 #: For a compiled training step, in which the kernel is a call that the compiler must not look into.

@@ -104,14 +104,17 @@ def check_scaler(name: str, scaler: object) -> None:
 
 
 class Evaluations:
-    """The evaluations of one step, during which parameters are changed by nobody else."""
+    """The evaluations of one step, during which parameters are changed by nobody else. Of their losses the first is
+    kept, which the step returns: a loss keeps its graph.
+    """
 
     def __init__(
         self, name: str, params: list[Tensor], closure: Callable[[], Loss], look: Callable[[], None] = lambda: None
     ) -> None:
         self.name, self.params, self.closure, self.look = name, params, closure, look
         self.saved: list[Tensor] = []
-        self.losses: list[Loss] = []
+        self.made = 0
+        self.first: Loss = None
 
     def place(self, tensors: Iterable[Tensor]) -> None:
         for p, x in zip(self.params, tensors, strict=True):
@@ -129,15 +132,18 @@ class Evaluations:
 
     def call(self) -> Loss:
         with torch.enable_grad():
-            self.losses.append(self.closure())
+            loss = self.closure()
+        self.made += 1
+        if self.made == 1:
+            self.first = loss
         self.look()
-        return self.losses[-1]
+        return loss
 
     def leave(self) -> bool:
         """Whether the next point is another than where the parameters are; then these are remembered."""
-        if self.losses and not self.saved:
+        if self.made and not self.saved:
             self.saved = [p.detach().clone() for p in self.params]
-        return bool(self.losses)
+        return bool(self.made)
 
     def at_tensors(self, point: Iterable[Tensor]) -> tuple[Loss, list[Tensor | None]]:
         """The loss as the closure returns it, and each parameter's gradient or None."""

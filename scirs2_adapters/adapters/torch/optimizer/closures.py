@@ -106,11 +106,11 @@ class AroundOptimizer(ClosureOptimizer, RuleOptimizer):
                 drive(search(closures.SPACE, rules, map(closures.load, params)), evaluations.at_tensors)
             except closures.NotFinite:
                 count_skipped(self.param_groups)
-                return evaluations.losses[0]
+                return evaluations.first
             finally:
                 evaluations.restore()
             step(self)
-        return evaluations.losses[0]
+        return evaluations.first
 
 
 class SearchOptimizer(ClosureOptimizer):
@@ -164,7 +164,7 @@ class SearchOptimizer(ClosureOptimizer):
                 raise
             others = {k: v for k, v in self.state[params[0]].items() if k not in ORDER}
             self.state[params[0]] = {k: _torch(k, memory[k], start) for k in ORDER if k in memory} | others
-        return evaluations.losses[0]
+        return evaluations.first
 
     def memory(self) -> Memory:
         """How many bytes parameters, gradients and state take: the state with all pairs of `history_size`."""

@@ -124,13 +124,12 @@ class ReleasedGradients:
     def step(self, optimizer: RuleOptimizerLike, params: list[Tensor]) -> int:
         """Steps these parameters and frees their gradients; how many of them the optimizer has."""
         key = tuple(map(id, params))
-        parts: dict[tuple[int, ...], Part] = vars(optimizer).setdefault("_parts", {})
-        part = parts.get(key)
+        part: Part | None = optimizer._parts.get(key)
         # What is in no group is not in the part, which then does not keep its `id` from another one.
         if part is None or len(part.params) < len(params) or not part.stands(optimizer):
             part = part_of(optimizer, params)
-            kept = {k: other for k, other in parts.items() if other.stands(optimizer)}
-            vars(optimizer)["_parts"] = {**(kept if len(kept) < PARTS else {}), key: part}
+            kept = {k: other for k, other in optimizer._parts.items() if other.stands(optimizer)}
+            optimizer._parts = {**(kept if len(kept) < PARTS else {}), key: part}
         if part.params:
             with torch.no_grad(), torch.autocast(params[0].device.type, enabled=False):
                 part.step()

@@ -8,7 +8,7 @@ made anew after a copy.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -26,13 +26,13 @@ from scirs2_adapters.core.step.options import check_rounding, check_state_dtype,
 from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse, tensors
 from ..dispatch import scaling, sharding
 from ..dispatch.param_entry import tensor_obstacle
-from ..dispatch.step import Plan, step
+from ..dispatch.step import step
 from ..executors import compiled, sparse
 from ..executors.closures import Loss
 from ..state.group_rule import GroupRule, rule_of
 from ..state.matching import Report
 from ..state.origin import group_marks, model_numbers
-from ..state.protocols import Group, GroupValues, Names
+from ..state.protocols import Group, GroupValues, Kept, Names
 from ..state.state_dict import export, fill, load, of_groups
 from ..state.tensors import Tensor, dtype_name, leaves_of, remember_names
 from . import memory_report
@@ -50,7 +50,8 @@ class RuleOptimizer(Hooked):
     _signature: ClassVar[inspect.Signature]
     _names: Names
     _group_rules: dict[int, GroupRule]
-    _plans: dict[Hashable, Plan]
+    _plans: Kept
+    _parts: Kept
     _number: int
     _said = False
     #: The handle in force, or the last one until a step.
@@ -187,7 +188,7 @@ class RuleOptimizer(Hooked):
             # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
             # attribute where they are asked for by name, and nobody else expects to see gradients that are scaled.
             self._step_supports_amp_scaling = True
-        vars(self).update(_group_rules={}, _plans={}, _number=compiled.enlist(self))
+        vars(self).update(_group_rules={}, _plans={}, _parts={}, _number=compiled.enlist(self))
 
     def __setstate__(self, saved: Group) -> None:
         Optimizer.__setstate__(self, saved)

@@ -67,6 +67,21 @@ FORMAT_OPS = SimpleNamespace(
 Place = Callable[[Tensor], int]
 #: What a 16-bit parameter may have beside it.
 ROUNDINGS = (ROUNDING_ERROR, ROUNDING_SEED)
+#: Numbers that are coded at once before the first step: what their intermediate values take is not seen in the peak.
+PIECE = BLOCK << 8
+
+
+def first(dtype: str, p: Tensor, number: float | None) -> tuple[Tensor, Tensor]:
+    """Codes and scales of this number everywhere, or where it is None of the parameter's numbers."""
+    codes = torch.empty(p.shape, dtype=getattr(torch, dtype), device=p.device)
+    scales = torch.empty(formats.blocks(p.numel()), dtype=torch.float32, device=p.device)
+    source = codes.view(-1) if number is not None else p.detach().reshape(-1)
+    for start in range(0, p.numel(), PIECE):
+        numbers = source[start : start + PIECE].to(torch.float32)
+        stored, rest = formats.store(FORMAT_OPS, dtype, numbers if number is None else numbers.fill_(number))
+        codes.view(-1)[start : start + PIECE] = stored
+        scales[start // BLOCK :][: len(rest)] = rest
+    return codes, scales
 
 
 def companion_of(name: str, param_state: Saved) -> str | None:

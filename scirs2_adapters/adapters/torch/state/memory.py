@@ -118,9 +118,7 @@ def _initial(rule: Rule, slot: Slot, p: Tensor, leaf: Leaf, state_dtype: StateDt
     """A slot before the first step, and its companion if it has one."""
     full, dtype = slot.extent is Extent.FULL, slot_dtype(slot, leaf, state_dtype)
     if full and dtype in BLOCK_DTYPES:
-        numbers = torch.full(p.shape, float(slot.initial_value(rule)), device=p.device)
-        numbers = p.detach().to(torch.float32) if slot.initial == "parameter" else numbers
-        codes, scales = formats.store(coded.FORMAT_OPS, dtype, numbers)
+        codes, scales = coded.first(dtype, p, None if slot.initial == "parameter" else float(slot.initial_value(rule)))
         return {slot.name: codes, f"{slot.name}_scale": scales}
     kind = p.dtype if full and p.is_complex() else getattr(torch, dtype)
     memory = torch.zeros_like(p, dtype=kind, memory_format=torch.preserve_format) if full else _small(slot, p, kind)

@@ -17,6 +17,8 @@ Group = dict[str, Any]
 GroupValues = Mapping[str, Any]
 #: The memory of one parameter: `step` and the slots, by torch's names.
 ParamState = dict[str, Tensor]
+#: What is kept between steps for a set of parameters: plans by pattern, parts by the parameters' `id`s.
+Kept = dict[Hashable, Any]
 #: A state dict.
 Saved = Mapping[str, Any]
 #: The name of each parameter that has one; keeps no parameter alive.
@@ -31,7 +33,8 @@ class RuleOptimizerLike(Protocol):
     defaults: Group
     _names: Names
     _number: int
-    _plans: dict[Hashable, Any]
+    _plans: Kept
+    _parts: Kept
 
     def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         """The rule of a group as its values are now."""
