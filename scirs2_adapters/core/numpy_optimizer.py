@@ -79,7 +79,7 @@ class HostOptimizer:
         check_path(_CALL, kernel)
         self.threads = THREADS.check(_CALL, "threads", threads)
         self.skip_nonfinite = SKIP.check(_CALL, "skip_nonfinite", skip_nonfinite)
-        check_state_dtype(_CALL, state_dtype, self.rule.all_slots(), blocks=True)
+        check_state_dtype(_CALL, state_dtype, self.rule.all_slots())
         self.params = door.Parameters(_CALL, params)
         if not self.params:
             raise bad_value(_CALL, "params", "must hold at least one array", params)

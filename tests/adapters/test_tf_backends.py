@@ -116,7 +116,7 @@ def walk(rounding, spread):
     model = keras.Sequential([keras.Input((64,)), *layers])
     model.compile(adapter.AdamW(1e-2, state_dtype="int8", rounding=rounding), loss="mse")
     model.fit(x, x[:, :1] * 2, batch_size=16, shuffle=False, verbose=0)
-    codes = model.optimizer.memory.entries[0].slots["exp_avg"].value
+    codes = model.optimizer.slots.entries[0].slots["exp_avg"].value
     assert len({shard.data.shape for shard in codes.addressable_shards} & {(64, 33)}) == spread
     distribution.set_distribution(None)
     return [np.array(v.value, "float64") for v in (*model.trainable_variables, *model.optimizer.variables)]

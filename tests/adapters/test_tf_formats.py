@@ -82,7 +82,7 @@ def test_it_walks_like_numpy(name: str, dtype: str, options: dict[str, Any]) -> 
         path = np.linalg.norm(number(p) - number(first))
         assert path > 0
         assert np.linalg.norm(x - number(p)) <= 1e-3 * path
-        slots = made.memory.entries[i].slots
+        slots = made.slots.entries[i].slots
         assert list(slots) == list(host.state[i])
         for slot, memory in host.state[i].items():
             assert tuple(slots[slot].shape) == memory.shape

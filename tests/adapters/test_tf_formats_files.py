@@ -104,7 +104,7 @@ def test_a_file_of_other_formats_is_converted(there: str) -> None:
             one, other = numbers(made, slot), numbers(again, slot)
             assert (largest := np.abs(one).max()) > 0
             assert np.abs(root(one, slot, largest) - root(other, slot, largest)).max() <= 0.006
-        error, found = (o.memory.entries[0].slots.get("rounding_error") for o in (made, again))
+        error, found = (o.slots.entries[0].slots.get("rounding_error") for o in (made, again))
         if found is None:
             continue
         assert (error is not None) == number(found).any()
@@ -118,7 +118,7 @@ def test_errors_of_another_dtype_are_left_out() -> None:
     """They are parts of the last place of numbers of that dtype."""
     made, again = (stepped(adapter.AdamW(1e-2, **BOTH), dtype) for dtype in ("float16", "bfloat16"))
     again.load_own_variables(saved(made))
-    assert not number(again.memory.entries[0].slots["rounding_error"]).any()
+    assert not number(again.slots.entries[0].slots["rounding_error"]).any()
     np.testing.assert_array_equal(numbers(again, "exp_avg"), numbers(made, "exp_avg"))
 
 
@@ -132,7 +132,7 @@ def test_a_file_of_keras_own_becomes_codes(name: str, given: dict[str, Any]) -> 
     )
     for made in (plain, codes):
         made.load_own_variables(theirs)
-    for slot in plain.memory.entries[0].slots:
+    for slot in plain.slots.entries[0].slots:
         one, other = numbers(plain, slot), numbers(codes, slot)
         assert np.linalg.norm(one) > 0
         assert np.linalg.norm(other - one) <= 0.02 * np.linalg.norm(one)

@@ -39,7 +39,7 @@ def test_sparse_gradients_lead_where_dense_ones_do(name: str) -> None:
         made, x = getattr(adapter, name)(learning_rate=0.05, **INT8), tf.Variable(tf.ones((80, 64)))
         for _ in range(3):
             made.apply_gradients([(gradient, x)])
-        ends.append([number(v.numpy()) for v in (x, *made.memory.entries[0].slots.values())])
+        ends.append([number(v.numpy()) for v in (x, *made.slots.entries[0].slots.values())])
     for one, other in zip(*ends, strict=True):
         np.testing.assert_array_equal(one, other)
 

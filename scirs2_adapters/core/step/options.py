@@ -10,7 +10,7 @@ from ..formats import SMALLEST
 from ..rounding import ERROR_BITS, ROUNDING_ERROR, STOCHASTIC
 from ..slots import Extent, Leaf, Slot
 
-STATE_DTYPES = ("float64", "float32", "float16", "bfloat16")
+STATE_DTYPES = ("float64", "float32", "float16", "bfloat16", "int8")
 ROUNDINGS = ("nearest", "stochastic", "compensated")
 #: Dtypes of which rounding takes enough to matter.
 HALVES = ("bfloat16", "float16")
@@ -18,24 +18,21 @@ PATHS = ("auto", "host", "traced")
 StateDtype = str | Mapping[str, str] | None
 
 
-def check_state_dtype(call: str, value: object, slots: Sequence[Slot], blocks: bool = False) -> None:
-    """Refuse anything but None, a dtype's name, or names for some of the rule's slots. `blocks`: whether this adapter
-    has codes of 8 bits and rounding errors.
-    """
-    dtypes = (*STATE_DTYPES, "int8") if blocks else STATE_DTYPES
-    worded = "must be None, one of " + ", ".join(map(repr, dtypes)) + ", or a dict from slot to one of them"
+def check_state_dtype(call: str, value: object, slots: Sequence[Slot]) -> None:
+    """Refuse anything but None, a dtype's name, or names for some of the rule's slots."""
+    worded = "must be None, one of " + ", ".join(map(repr, STATE_DTYPES)) + ", or a dict from slot to one of them"
     if value is not None and not isinstance(value, (str, Mapping)):
         raise bad_type(call, "state_dtype", worded, value)
     known = {s.name: s for s in slots}
     for key, dtype in value.items() if isinstance(value, Mapping) else [(None, value)]:
-        if key == ROUNDING_ERROR and blocks:
+        if key == ROUNDING_ERROR:
             _check_error_dtype(call, dtype)
             continue
         if key is not None and key not in known:
             names = list(known)
             unknown = f"names a slot that is none of {names}"
             raise bad_value(call, "state_dtype", unknown, key, did_you_mean(str(key), names))
-        if dtype not in dtypes and value is not None:
+        if dtype not in STATE_DTYPES and value is not None:
             raise bad_value(call, "state_dtype", worded, dtype)
         if dtype == "int8" and key is not None and not known[key].may_be_blocks:
             worded = f"cannot keep {key!r} in 8 bits: its numbers are few, or it would lose what it is for"

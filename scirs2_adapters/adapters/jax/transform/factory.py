@@ -126,7 +126,7 @@ def _state_dtypes(rule: Rule, options: Options, layout: Layout) -> StateDtype:
     """The dtypes of memory, where users of JAX write dtypes and optax's names of slots, checked."""
     named = _named(options.state_dtype, layout)
     known = possible_slots(rule).values()
-    check_state_dtype(rule.name, named, list(known), blocks=True)
+    check_state_dtype(rule.name, named, list(known))
     argument, *moments = DTYPES.get(rule.name, ("",))
     if options.first_moments is None:
         return named

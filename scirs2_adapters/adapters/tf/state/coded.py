@@ -65,7 +65,7 @@ FORMAT_OPS = SimpleNamespace(
 
 def check(call: str, rule: Rule, state_dtype: StateDtype, rounding: str) -> None:
     """Refuse formats that there are not, or not for this rule or in this version of Keras."""
-    check_state_dtype(call, state_dtype, rule.all_slots(), blocks=True)
+    check_state_dtype(call, state_dtype, rule.all_slots())
     check_rounding(call, rounding, HALVES)
     asked = state_dtype.items() if isinstance(state_dtype, Mapping) else [("", state_dtype)]
     if rule.sparse == "rows" and any(dtype == "int8" and name != ROUNDING_ERROR for name, dtype in asked):

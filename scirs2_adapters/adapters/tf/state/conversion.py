@@ -26,7 +26,7 @@ def scales_of(optimizer: RuleState) -> set[StateKey]:
 
 
 def _entries(optimizer: RuleState) -> dict[int, VariableEntry]:
-    entries = optimizer.memory.entries if optimizer.memory else []
+    entries = optimizer.slots.entries if optimizer.slots else []
     return {owner: entry for owner, entry in enumerate(entries) if entry}
 
 

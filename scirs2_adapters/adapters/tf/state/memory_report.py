@@ -54,7 +54,7 @@ def _unbuilt(optimizer: RuleState, variables: Iterable[KerasVariable]) -> Iterat
         dtype = slot_dtype(slot, Leaf((), widest), None)
         yield Stored(slot.name, dtype, item_bytes(dtype))
     for leaf in leaves:
-        yield from expected(optimizer.rule.route(leaf), leaf, optimizer.state_dtype)
+        yield from expected(optimizer.rule.route(leaf), leaf, optimizer.state_dtype, optimizer.rounding)
     if optimizer.skip_nonfinite:
         integer = keras.backend.standardize_dtype("int")
         yield Stored("skipped_steps", integer, item_bytes(integer))

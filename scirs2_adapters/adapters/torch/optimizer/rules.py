@@ -67,7 +67,7 @@ class RuleOptimizer(Hooked):
         _check_flags(call, options, arguments)
         if options["state_dtype"] is not None:
             options["state_dtype"] = _named(options["state_dtype"])
-            check_state_dtype(call, options["state_dtype"], rule.all_slots(), blocks=True)
+            check_state_dtype(call, options["state_dtype"], rule.all_slots())
         # Arguments and nothing else: others make a second optimizer by `type(o)(params, **o.defaults)`.
         defaults = {**group_values(rule), **options}
         vars(self).update(defaults=defaults, _names=Names())
@@ -147,7 +147,7 @@ class RuleOptimizer(Hooked):
         self._refuse(group_rule)
         scaling.check_skipping(call, [*self.param_groups, values])
         self._group_rules[len(self.param_groups)] = group_rule
-        check_state_dtype(call, options.get("state_dtype"), group_rule.rule.all_slots(), blocks=True)
+        check_state_dtype(call, options.get("state_dtype"), group_rule.rule.all_slots())
         numbers = model_numbers(group_rule.rule)
         group |= {**options, **group_marks(group_rule.whole)}
         group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
