@@ -97,12 +97,17 @@ def check_errors(call: str, argument: str, errors: object, p: Tensor) -> None:
         raise bad_value(call, argument, worded, errors)
 
 
-def _refuse(call: str, p: Tensor) -> None:
+def refuse_dtensor(call: str, p: Tensor) -> None:
+    """Codes of a part of a tensor would be blocks of their own."""
     if is_dtensor(p):
         raise RuntimeError(
             f"`{call}`: codes of 8 bits and rounding errors are not divided over ranks. Received: a DTensor. "
             'Use state_dtype="bfloat16" or None, and rounding="nearest".'
         )
+
+
+def _refuse(call: str, p: Tensor) -> None:
+    refuse_dtensor(call, p)
     if torch.is_grad_enabled():
         raise RuntimeError(
             f"`{call}`: steps with codes of 8 bits or rounding errors have no derivative. Received: "
@@ -131,6 +136,12 @@ def load(name: str, x: Tensor, param_state: ParamState) -> Tensor:
     if other is None:
         return x
     return formats.load(FORMAT_OPS, storage_of(name, x, param_state), x, param_state[other])
+
+
+def encoded(dtype: str, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers as codes of 8 bits and their scales, outside a step."""
+    codes, scales = formats.store(FORMAT_OPS, dtype, numbers.detach().to(torch.float32))
+    return codes, scales
 
 
 def store(name: str, x: Tensor, numbers: Tensor, param_state: ParamState, dither: float | Tensor) -> None:
