@@ -31,21 +31,23 @@ _UNREAD = {"alpha", "t_alpha", "t_beta3"}
 _BLOCK = 256
 #: The codes of a table.
 _TABLE = 256
+_SAID = "%s: the codes of %s's optimizer are read as float32 numbers"
 
 
 def decoded(call: str, rule: Rule, saved: Saved) -> Saved:
     """The dict in torch's form; one that is neither library's as it is."""
     held = {key: x for key, x in saved["state"].items() if isinstance(x, Mapping)}
     if any(_NESTED in x or "state1" in x for x in held.values()):
-        log.warning("%s: bitsandbytes' memory is put into torch's form", call)
         names = _names(call, rule, saved["param_groups"])
         state = {key: _bitsandbytes(call, key, names, x) for key, x in held.items()}
         unread = _UNREAD if len(names) == 2 else _UNREAD | {"eps"}
         groups = [{k: v for k, v in group.items() if k not in unread} for group in saved["param_groups"]]
+        log.warning(_SAID, call, "bitsandbytes")
         return {**saved, "state": {**saved["state"], **state}, "param_groups": groups}
     if any(_coded(x) for param_state in held.values() for x in param_state.values()):
-        log.warning("%s: torchao's memory is put into torch's form", call)
-        return {**saved, "state": {**saved["state"], **{key: _torchao(call, key, x) for key, x in held.items()}}}
+        state = {key: _torchao(call, key, x) for key, x in held.items()}
+        log.warning(_SAID, call, "torchao")
+        return {**saved, "state": {**saved["state"], **state}}
     return saved
 
 
@@ -53,7 +55,7 @@ def _names(call: str, rule: Rule, groups: list[Group]) -> tuple[str, ...]:
     name = type(rule).__name__
     if name not in BITSANDBYTES:
         worded = "must be of an optimizer whose memory means the same here: " + ", ".join(BITSANDBYTES)
-        raise bad_value(call, "state_dict", worded, f"bitsandbytes' for {name}")
+        raise bad_value(call, "state_dict", worded, f"one of bitsandbytes for {name}")
     if name == "Adam" and any(group.get("weight_decay") for group in groups):
         worded = "must have weight_decay=0 for Adam: bitsandbytes' Adam decays weights as AdamW does"
         raise bad_value(call, "state_dict", worded, groups[0].get("weight_decay"), "Load it into AdamW.")
