@@ -21,7 +21,7 @@ OPTIONS = {
     "max_grad_norm": "None, or the norm of all gradients together to which larger ones are scaled as they are read.",
     "kernel": '"host" is the compiled kernel, "traced" the framework\'s operations, "auto" the first where it can run.',
     "skip_nonfinite": "leave parameters and state as they are at a step with a gradient that is not finite; count it.",
-    "rounding": 'of parameters of 16 bits: "nearest", or "compensated", where a slot keeps what rounding takes.',
+    "rounding": 'of parameters of 16 bits: "nearest", "stochastic", or "compensated", where a slot keeps what is lost.',
     "state_dtype": "dtype in which memory is stored: None is the parameter's, a name, or names by slot.",
     "moment_dtype": "dtype in which first moments are stored, whatever the rest is; None is that of the rest.",
 }

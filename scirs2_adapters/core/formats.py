@@ -1,5 +1,5 @@
 """Storage formats of fewer bits than the arithmetic: 8-bit slots in blocks, and 16-bit parameters with their rounding
-error.
+error or with stochastic rounding (`core/rounding.py`).
 
 Each format is a pair of functions of single numbers, `encode` and `decode`, made by a factory from the operations of
 whoever runs them (`FormatOps`): a compiled kernel calls them on scalars, a framework on arrays. All of their arithmetic
@@ -16,20 +16,18 @@ Signed codes are rounded to the nearest. Unsigned ones are dithered (`dither`): 
 
 A block of zeros, or of numbers below the smallest normal float32, has the scale 0. A block with an infinity or a NaN
 has the scale NaN, and all of it decodes to NaN.
-
-Pairs split a float32 number: the first part is the number in 16 bits, the second what rounding took from it, in units
-of 2^-8 (int8) or 2^-16 (int16) of the last place. With int16, bfloat16 pairs hold every float32 number exactly.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
+from .format_ops import ArrayFormatOps, FormatOps, Function
 from .ops import Array, Scalar
+from .rounding import ROUNDING_ERROR, ROUNDING_SEED, STOCHASTIC, mixer, pair_of, random_bits, stochastic_of
 
 #: Numbers that share one scale.
 BLOCK = 256
@@ -40,72 +38,24 @@ TINY = float(np.finfo(np.float32).tiny)
 #: Its multiples, without their integers, fill the range from 0 to 1 evenly, however many there are.
 GOLDEN = 0.6180339887498949
 
-Function = Callable[..., Array]
-
-
-#: The dtypes of codes in blocks, and of a rounding error, with its bits.
+#: The dtypes of codes in blocks.
 BLOCK_DTYPES = ("int8", "uint8")
-ERROR_BITS = {"int8": 8, "int16": 16}
-#: What a parameter's rounding error is called among its arrays.
-ROUNDING_ERROR = "rounding_error"
-#: What the step's number for the rounding of unsigned codes is called among its coefficients.
+#: What the step's number for dithered and stochastic rounding is called among its coefficients.
 DITHER = "dither"
 
 
 def companion(name: str, dtype: str) -> str | None:
-    """The name of the array that an array of this storage needs beside it: its scales, or its rounding error."""
+    """The name of the array that an array of this storage needs beside it: scales, a rounding error or a seed."""
     if dtype in BLOCK_DTYPES:
         return f"{name}_scale"
+    if dtype.endswith(STOCHASTIC):
+        return ROUNDING_SEED
     return ROUNDING_ERROR if "+" in dtype else None
 
 
 def blocks(count: int) -> int:
     """How many blocks so many numbers take."""
     return -(-count // BLOCK)
-
-
-class FormatOps(Protocol):
-    """What the formats need of a framework's arrays, or of a kernel's scalars, besides the operators.
-
-    `number` makes a float32 constant and `integer` an int32 one; `int32` drops the fraction; `bits` and `from_bits` see
-    float32 as int32 and back; `wrap` makes an int32 of a result that may have become wider; `both` is the bits that two
-    integers share. `half_bits` rounds float32 to float16 and sees that as an int32 from 0 to 65535; `from_half_bits` is
-    the way back.
-    """
-
-    number: Callable[[float], Array]
-    integer: Callable[[int], Array]
-    where: Function
-    sqrt: Function
-    abs: Function
-    int32: Function
-    float32: Function
-    bits: Function
-    from_bits: Function
-    wrap: Function
-    shift_left: Function
-    shift_right: Function
-    both: Function
-    half_bits: Function
-    from_half_bits: Function
-
-
-class ArrayFormatOps(FormatOps, Protocol):
-    """The same for arrays, which have shapes and dtypes.
-
-    `cast(x, dtype)` converts integers, of which it keeps the lower bits. `rows(x, n)` fills up the flat array with
-    zeros and makes n rows of it, `unrows(x, shape)` is the way back. `largest` is the maximum along rows, as a column.
-    `code(x)` sees 16-bit numbers as an int32, `uncode(x, dtype)` is the way back. `indices(x)` are the elements' places
-    in each of these rows, as int32.
-    """
-
-    cast: Callable[[Array, str], Array]
-    rows: Callable[[Array, int], Array]
-    unrows: Callable[[Array, tuple[int, ...]], Array]
-    largest: Function
-    code: Function
-    uncode: Callable[[Array, str], Array]
-    indices: Function
 
 
 class Codec(NamedTuple):
@@ -176,74 +126,6 @@ def thresholds(ops: FormatOps) -> Function:
     return threshold
 
 
-class Pair(NamedTuple):
-    """`split(x)` gives 16 bits, as an int32 of which the lower half counts, and the rounding error's code; `join` makes
-    the number of both.
-    """
-
-    split: Function
-    join: Function
-
-
-def bfloat16_pair(ops: FormatOps, error_bits: int) -> Pair:
-    """bfloat16 and an error of 8 or 16 bits: a float32 number's bits cut in two, the lower part signed.
-
-    Ties between two bfloat16 numbers go away from zero, so that the error is in the range of its integers. NaN has the
-    error 0.
-    """
-    where, bits, from_bits, wrap = ops.where, ops.bits, ops.from_bits, ops.wrap
-    left, right, both = ops.shift_left, ops.shift_right, ops.both
-    dropped = 16 - error_bits
-    shift, width, one, quiet, zero = (ops.integer(n) for n in (dropped, error_bits, 1, 0x7FC0, 0))
-    nearest, half = ops.integer((1 << dropped >> 1) - 1), ops.integer(1 << error_bits >> 1)
-
-    def split(x: Array) -> tuple[Array, Array]:
-        b = bits(x)
-        if dropped:
-            b = wrap(right(wrap(b + wrap(nearest + both(right(b, shift), one))), shift))
-        high = wrap(right(wrap(b + half), width))
-        error = wrap(b - wrap(left(high, width)))
-        return where(x == x, high, quiet), where(x == x, error, zero)
-
-    def join(high: Array, error: Array) -> Array:
-        return from_bits(wrap(left(wrap(wrap(left(high, width)) + error), shift)))
-
-    return Pair(split, join)
-
-
-def float16_pair(ops: FormatOps, error_bits: int) -> Pair:
-    """float16 and an error of 8 or 16 bits, in units of the last place; exact with 16 where float16 is normal."""
-    where, int32, float32, from_bits = ops.where, ops.int32, ops.float32, ops.from_bits
-    half_bits, from_half_bits, wrap = ops.half_bits, ops.from_half_bits, ops.wrap
-    left, right, both = ops.shift_left, ops.shift_right, ops.both
-    most = 2.0 ** (error_bits - 1) - 1
-    low, high, half, zero = (ops.number(x) for x in (-most, most, 0.5, 0.0))
-    ten, mask, one, mantissa = (ops.integer(n) for n in (10, 31, 1, 23))
-    small, large = ops.integer(127 - 25 - error_bits), ops.integer(127 + 25 + error_bits)
-
-    def split(x: Array) -> tuple[Array, Array]:
-        h = half_bits(x)
-        exponent = wrap(both(right(h, ten), mask))
-        exponent = where(exponent < one, one, exponent)
-        error = (x - from_half_bits(h)) * from_bits(wrap(left(wrap(large - exponent), mantissa)))
-        error = where(error == error, error, zero)
-        error = where(error < low, low, where(error > high, high, error))
-        return h, int32(where(error < zero, error - half, error + half))
-
-    def join(h: Array, error: Array) -> Array:
-        exponent = wrap(both(right(h, ten), mask))
-        exponent = where(exponent < one, one, exponent)
-        return from_half_bits(h) + float32(error) * from_bits(wrap(left(wrap(small + exponent), mantissa)))
-
-    return Pair(split, join)
-
-
-def pair_of(ops: FormatOps, dtype: str) -> Pair:
-    """The functions of a pair's storage, "bfloat16+int8" for one."""
-    stored, error = dtype.split("+")
-    return (bfloat16_pair if stored == "bfloat16" else float16_pair)(ops, ERROR_BITS[error])
-
-
 def codec_of(ops: FormatOps, dtype: str) -> Codec:
     """The functions of codes in blocks: signed ones of int8, unsigned ones of uint8."""
     return (signed if dtype == "int8" else unsigned)(ops)
@@ -251,6 +133,8 @@ def codec_of(ops: FormatOps, dtype: str) -> Codec:
 
 def load(ops: ArrayFormatOps, dtype: str, x: Array, other: Array) -> Array:
     """The float32 numbers of an array of this storage and its companion."""
+    if dtype.endswith(STOCHASTIC):
+        return stochastic_of(ops, dtype).widen(ops.code(x))
     if dtype not in BLOCK_DTYPES:
         return pair_of(ops, dtype).join(ops.code(x), ops.cast(other, "int32"))
     count = other.shape[0]
@@ -259,12 +143,22 @@ def load(ops: ArrayFormatOps, dtype: str, x: Array, other: Array) -> Array:
     return ops.unrows(codec_of(ops, dtype).decode(codes, scales), tuple(x.shape))
 
 
-def store(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5) -> tuple[Array, Array]:
-    """An array of this storage that holds these float32 numbers, and its companion; `number` is the step's `dither`."""
-    if dtype not in BLOCK_DTYPES:
-        high, error = pair_of(ops, dtype).split(x)
-        stored, error_dtype = dtype.split("+")
-        return ops.uncode(high, stored), ops.cast(error, error_dtype)
+def store(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5, other: Array = None) -> tuple[Array, Array]:
+    """An array of this storage that holds these float32 numbers, and its companion; `number` is the step's `dither`,
+    and `other` the seed of stochastic rounding, which stays as it is.
+    """
+    if dtype.endswith(STOCHASTIC):
+        places = ops.unrows(ops.indices(x, math.prod(x.shape)), tuple(x.shape))
+        high = stochastic_of(ops, dtype).round(x, random_bits(ops, mixer(ops))(other, ops.float32(number), places))
+        return ops.uncode(high, dtype.removesuffix(STOCHASTIC)), other
+    if dtype in BLOCK_DTYPES:
+        return _store_blocks(ops, dtype, x, number)
+    high, error = pair_of(ops, dtype).split(x)
+    stored, error_dtype = dtype.split("+")
+    return ops.uncode(high, stored), ops.cast(error, error_dtype)
+
+
+def _store_blocks(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar) -> tuple[Array, Array]:
     zero, one, tiny = ops.number(0.0), ops.number(1.0), ops.number(TINY)
     count = blocks(math.prod(x.shape))
     numbers = ops.rows(x, count)
@@ -272,6 +166,7 @@ def store(ops: ArrayFormatOps, dtype: str, x: Array, number: Scalar = 0.5) -> tu
     finite = top < math.inf
     scale = ops.where(finite, ops.where(top < tiny, zero, top), ops.number(math.nan))
     inverse = ops.where(scale > zero, one / ops.where(scale > zero, scale, one), zero)
-    u = ops.number(0.5) if dtype == "int8" else thresholds(ops)(ops.indices(numbers), ops.float32(number))
+    places = ops.indices(numbers, BLOCK)
+    u = ops.number(0.5) if dtype == "int8" else thresholds(ops)(places, ops.float32(number))
     codes = codec_of(ops, dtype).encode(ops.where(finite, numbers, zero), inverse, u)
     return ops.cast(ops.unrows(codes, tuple(x.shape)), dtype), ops.unrows(scale, (count,))

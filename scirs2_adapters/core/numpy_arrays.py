@@ -23,7 +23,7 @@ from .step.options import StateDtype, with_error
 Arrays = Mapping[Any, np.ndarray] | Sequence[np.ndarray]
 
 #: Of the arrays that are their own carriers. Comparing with these is the quick check of an array.
-DTYPES = frozenset(np.dtype(name) for name, stored in storage.STORAGES.items() if stored.carrier == name)
+DTYPES = frozenset(np.dtype(name) for name in storage.FLOATS if storage.STORAGES[name].carrier == name)
 _PLAIN = (np.ndarray, np.memmap)
 _NATIVE = "in this machine's byte order"
 
@@ -84,8 +84,8 @@ def leaf(
     """A parameter as a rule sees it."""
     name = f"params[{key!r}]"
     _refuse_subclass(call, name, p)
-    if not isinstance(p, np.ndarray) or p.dtype.name not in storage.STORAGES or not p.dtype.isnative:
-        worded = f"must be a numpy array of dtype {', '.join(storage.STORAGES)}, {_NATIVE}"
+    if not isinstance(p, np.ndarray) or p.dtype.name not in storage.FLOATS or not p.dtype.isnative:
+        worded = f"must be a numpy array of dtype {', '.join(storage.FLOATS)}, {_NATIVE}"
         raise bad_type(call, name, worded, p)
     check_writeable(call, name, p)
     return with_error(Leaf(p.shape, p.dtype.name, key if isinstance(key, str) else "", layout), rounding, state_dtype)
@@ -102,7 +102,7 @@ def check_gradient(call: str, key: Hashable, g: object, shape: tuple[int, ...]) 
     """Refuse what is no gradient of a parameter of this shape."""
     name = f"grads[{key!r}]"
     _refuse_subclass(call, name, g)
-    if not isinstance(g, np.ndarray) or storage.name(g.dtype) not in storage.STORAGES or not g.dtype.isnative:
+    if not isinstance(g, np.ndarray) or storage.name(g.dtype) not in storage.FLOATS or not g.dtype.isnative:
         raise bad_type(call, name, f"must be a floating numpy array {_NATIVE}", g)
     if g.shape != shape:
         raise bad_value(call, name, f"must have the parameter's shape {shape}", g)

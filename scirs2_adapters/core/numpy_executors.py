@@ -103,10 +103,11 @@ class NumpyExecutor:
     def _store(self, i: int, arrays: ParamArrays, result: Mapping[str, np.ndarray], dither: float) -> None:
         dtypes, named = self._dtypes[i], dict(zip(self._names[i], arrays, strict=True))
         for name in (named.keys() & dtypes.keys()) - {"g"}:
-            stored, *other = storage.store_parts(np.asarray(result[name]), dtypes[name], dither)
+            before = named.get(companion(name, dtypes[name]) or "")
+            stored, *other = storage.store_parts(np.asarray(result[name]), dtypes[name], dither, before)
             named[name][...] = stored
-            if other:
-                named[companion(name, dtypes[name]) or ""][...] = other[0]
+            if before is not None:
+                before[...] = other[0]
 
 
 ArrayExecutor = KernelExecutor | NumpyExecutor

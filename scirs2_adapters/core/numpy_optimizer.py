@@ -48,8 +48,8 @@ class HostOptimizer:
       threads: most threads of one step; None is what the environment grants.
       layout: how kernels lie, "outputs_first" or "inputs_first", for a rule that asks.
       skip_nonfinite: leave all as it is at a step with a gradient that is not finite; count it in `skipped_steps`.
-      rounding: how parameters of 16 bits take a step: "nearest", or "compensated", which keeps what rounding took from
-        them in a slot of 8 bits, "rounding_error" (16 with `state_dtype={"rounding_error": "int16"}`).
+      rounding: how 16-bit parameters take a step: "nearest"; "stochastic", right in the mean; or "compensated", which
+        keeps what is lost in a slot of 8 bits (16 with `state_dtype={"rounding_error": "int16"}`).
 
     Example:
       >>> import numpy as np
@@ -243,7 +243,7 @@ class HostOptimizer:
         p = storage.load(carried(self.params[key]), entry.leaf.dtype)
         first = {s.name: self._initial(s, entry.rule, p) for s in entry.program.slots if s.extent is not Extent.MODEL}
         for name, numbers in {"p": p, **first}.items():
-            memory[name], *other = storage.store_parts(numbers, dtypes[name])
+            memory[name], *other = storage.store_parts(numbers, dtypes[name], other=np.array(entry.index, np.int32))
             if other:
                 others[companion(name, dtypes[name]) or ""] = other[0]
         del memory["p"]

@@ -75,7 +75,7 @@ def test_codes_need_their_scales(name: str, wrong: str) -> None:
         ("state_dtype", {"exp_avg": "int2"}, r"state_dtype=.*must be None, one of .*'int8'"),
         ("state_dtype", {"nothing": "int8"}, "names a slot that is none of"),
         ("state_dtype", {"rounding_error": "int4"}, "must keep the 'rounding_error'"),
-        ("rounding", "kahan", "rounding=.*must be one of 'nearest', 'compensated'"),
+        ("rounding", "kahan", "rounding=.*must be one of 'nearest', 'stochastic', 'compensated'"),
     ],
 )
 def test_formats_that_are_not_known_are_refused(key: str, value: Any, words: str) -> None:

@@ -60,6 +60,17 @@ def test_dtypes_and_paths(name: str, dtype: torch.dtype, options: dict[str, Any]
     assert same(a, b)
 
 
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+@pytest.mark.parametrize("rounding", ["stochastic", "compensated"])
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "Lion"])
+def test_roundings(name: str, rounding: str, kernel: str) -> None:
+    """Stochastic ones are decided by a parameter's place among all, whatever parts are stepped together."""
+    a, mine, b, other = pair(name, torch.bfloat16, kernel=kernel, lr=0.05, rounding=rounding)
+    released_steps(a, mine)
+    usual(b, other)
+    assert same(a, b)
+
+
 def test_a_handle_is_in_force_until_it_is_removed() -> None:
     a, mine, b, other = pair("AdamW", lr=0.01)
     handle = a.release_gradients()

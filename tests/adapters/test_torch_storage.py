@@ -18,6 +18,7 @@ RULES = [name for name in names() if not get(name).needs_closure and name not in
 SHAPES = ((96, 96), (80,), (16, 32, 3, 3), (4173,))
 INT8 = {"state_dtype": "int8"}
 BOTH = {"state_dtype": "int8", "rounding": "compensated"}
+RANDOM = {"state_dtype": "int8", "rounding": "stochastic"}
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
@@ -43,27 +44,28 @@ def bits(x: torch.Tensor) -> np.ndarray:
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
 
 
-@pytest.mark.parametrize("options", [INT8, BOTH], ids=["int8", "compensated"])
+@pytest.mark.parametrize("options", [INT8, BOTH, RANDOM], ids=["int8", "compensated", "stochastic"])
 @pytest.mark.parametrize("name", RULES)
 def test_steps_are_those_of_numpy_arrays_bit_for_bit(name: str, options: dict[str, Any]) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
-    half = options is BOTH
-    if name == "prodigy" and half:  # its first steps would be lost in errors of 8 bits
+    if name == "prodigy" and options not in (INT8, BOTH):
+        pytest.skip("Prodigy refuses parameters of 16 bits without rounding errors: its first steps would be lost")
+    if name == "prodigy" and options is BOTH:  # and those of 8 bits are too coarse
         options = BOTH | {"state_dtype": {"rounding_error": "int16"}}
-    dtype = torch.bfloat16 if half else torch.float32
+    dtype = torch.float32 if options is INT8 else torch.bfloat16
     params = parameters(dtype)
     optimizer = made(name, params, **options)
     arrays = [bits(p).copy() for p in params]
-    arrays = [x.view(ml_dtypes.bfloat16) if half else x for x in arrays]
+    arrays = [x if options is INT8 else x.view(ml_dtypes.bfloat16) for x in arrays]
     rule = optimizer._group_rule(0, optimizer.param_groups[0]).rule  # torch's defaults differ from the core's
     host = HostOptimizer(rule, arrays, **options)
     walk(optimizer, params)
     generator = torch.Generator().manual_seed(1)
     for _ in range(4):
         grads = [bits(torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
-        host.step([g.view(ml_dtypes.bfloat16) if half else g for g in grads])
+        host.step([g if options is INT8 else g.view(ml_dtypes.bfloat16) for g in grads])
     for k, (p, x) in enumerate(zip(params, arrays, strict=True)):
-        np.testing.assert_array_equal(bits(p), x.view(np.uint16) if half else x)
+        np.testing.assert_array_equal(bits(p), x if options is INT8 else x.view(np.uint16))
         for slot, memory in host.state.get(k, {}).items():
             np.testing.assert_array_equal(bits(optimizer.state[p][slot]), memory)
 
@@ -79,10 +81,11 @@ def test_torch_operations_lead_to_the_same(name: str) -> None:
     assert (ends[1] - ends[0]).norm() <= 2e-3 * way
 
 
+@pytest.mark.parametrize("rounding", ["compensated", "stochastic"])
 @pytest.mark.parametrize("kernel", ["host", "traced"])
 @pytest.mark.parametrize("name", ["AdamW", "Lion", "LAMB", "Muon", "NAdam"])
-def test_a_state_dict_goes_on_bit_for_bit(name: str, kernel: str) -> None:
-    options = BOTH | {"kernel": kernel}
+def test_a_state_dict_goes_on_bit_for_bit(name: str, kernel: str, rounding: str) -> None:
+    options = {"state_dtype": "int8", "rounding": rounding, "kernel": kernel}
     params = parameters(torch.bfloat16)
     optimizer = getattr(ours, name)(params, **options)
     walk(optimizer, params)
@@ -145,7 +148,7 @@ def test_float32_parameters_beside_those_of_16_bits_are_stepped_as_ever() -> Non
     [
         ({"state_dtype": "int4"}, "'int8'"),
         ({"rounding": "compensated"}, "needs parameters of 16 bits"),
-        ({"rounding": "kahan"}, "must be one of 'nearest', 'compensated'"),
+        ({"rounding": "kahan"}, "must be one of 'nearest', 'stochastic', 'compensated'"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], words: str) -> None:
@@ -187,6 +190,35 @@ def test_rounding_errors_of_another_form_are_refused(wrong: torch.Tensor) -> Non
     optimizer.state[params[3]]["rounding_error"] = wrong
     with pytest.raises(ValueError, match=r"rounding_error.*int8 or int16 tensor"):
         walk(optimizer, params, 1)
+
+
+@pytest.mark.parametrize("wrong", [torch.tensor(3), torch.zeros(2, dtype=torch.int32)], ids=["dtype", "shape"])
+def test_seeds_of_another_form_are_refused(wrong: torch.Tensor) -> None:
+    params = parameters(torch.bfloat16)
+    optimizer = ours.SGD(params, rounding="stochastic")
+    walk(optimizer, params, 1)
+    assert [optimizer.state[p]["rounding_seed"].item() for p in params] == [0, 1, 2, 3]
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["state"][3]["rounding_seed"] = wrong
+    with pytest.raises(ValueError, match=r"rounding_seed.*int32 tensor of shape \(\), the seed"):
+        ours.SGD(parameters(torch.bfloat16), rounding="stochastic").load_state_dict(saved)
+
+
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+def test_a_rounding_that_changes_takes_its_memory_along(kernel: str) -> None:
+    params = parameters(torch.bfloat16)
+    optimizer = ours.AdamW(params, kernel=kernel, rounding="compensated")
+    walk(optimizer, params, 1)
+    for rounding, name in (("stochastic", "rounding_seed"), ("nearest", None), ("compensated", "rounding_error")):
+        optimizer.param_groups[0]["rounding"] = rounding
+        walk(optimizer, params, 1)
+        for p in params:
+            assert [x for x in optimizer.state[p] if x.startswith("rounding")] == [name] * (name is not None)
+    optimizer.param_groups[0]["rounding"] = "randomly"
+    before = [p.detach().clone() for p in params]
+    with pytest.raises(ValueError, match=r"rounding=.*must be one of"):
+        walk(optimizer, params, 1)
+    assert all(map(torch.equal, params, before))
 
 
 @pytest.mark.parametrize("kernel", ["host", "traced"])

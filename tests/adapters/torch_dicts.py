@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from .test_torch_storage import BOTH, INT8, RULES, made, parameters, walk
+from .test_torch_storage import BOTH, INT8, RANDOM, RULES, made, parameters, walk
 
 each_rule = pytest.mark.parametrize("name", RULES)
 FORMATS: dict[str, dict[str, Any]] = {
     "int8": INT8,
     "bfloat16": {"state_dtype": "bfloat16"},
     "compensated": BOTH,
+    "stochastic": RANDOM,
     "errors of 16 bits": {"rounding": "compensated", "state_dtype": {"rounding_error": "int16"}},
 }
 each_format = pytest.mark.parametrize("form", FORMATS)
@@ -22,7 +23,7 @@ each_format = pytest.mark.parametrize("form", FORMATS)
 
 def stepped(name: str, options: dict[str, Any], steps: int = 3) -> Any:
     """An optimizer that has stepped parameters of the dtype that its options are for."""
-    if name == "prodigy" and options is BOTH:  # int8 is too coarse for its first steps
+    if name == "prodigy" and options in (BOTH, RANDOM):  # too coarse for its first steps
         options = FORMATS["errors of 16 bits"]
     params = parameters(torch.bfloat16 if "rounding" in options else torch.float32)
     optimizer = made(name, params, **options)

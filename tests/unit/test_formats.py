@@ -1,6 +1,5 @@
 """The storage formats, checked over all of their codes rather than samples of them."""
 
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import numba
@@ -8,12 +7,12 @@ import numpy as np
 import pytest
 
 from scirs2_adapters.core import formats
-from scirs2_adapters.core.cpu.coded import SCALAR_OPS, block_functions
+from scirs2_adapters.core.cpu.coded import block_functions
 from scirs2_adapters.core.cpu.storage import FORMAT_OPS
+from tests.unit.test_rounding import PAIRS
 
 Array = np.ndarray
 CODES = {"int8": np.arange(-127, 128, dtype=np.int32), "uint8": np.arange(256, dtype=np.int32)}
-PAIRS = [f"{stored}+{error}" for stored in ("bfloat16", "float16") for error in ("int8", "int16")]
 #: Powers of two and of three, and numbers between, over all of float32's normal range.
 SCALES = np.unique(
     np.float32(2.0) ** np.arange(-126, 128, dtype=np.float32)[:, None] * np.float32([1, 1.1, 1.5, 1.9999999])
@@ -161,98 +160,11 @@ def test_a_kernel_encodes_the_same_bits(dtype: str) -> None:
         np.testing.assert_array_equal(y, formats.load(FORMAT_OPS, dtype, expected, expected_scales))
 
 
-def every_pair(dtype: str) -> tuple[Array, Array]:
-    """All 16-bit patterns with all errors of 8 bits, or of 16 bits every 257th."""
-    bits = formats.ERROR_BITS[dtype.split("+")[1]]
-    most = (1 << bits - 1) - 1
-    errors = np.arange(-most, most + 1, 1 if bits == 8 else 257, dtype=np.int32)
-    return np.arange(65536, dtype=np.int32)[:, None], errors
-
-
-@pytest.mark.parametrize("dtype", PAIRS)
-def test_every_pair(dtype: str) -> None:
-    """Joined numbers are what the two parts say, and are split again into numbers that join to the same."""
-    pair = formats.pair_of(FORMAT_OPS, dtype)
-    high, errors = every_pair(dtype)
-    x, bits = pair.join(high, errors), formats.ERROR_BITS[dtype.split("+")[1]]
-    if dtype.startswith("bfloat16"):  # bits of one number, so that there is nothing below 0
-        below = ((high & 0x7FFF) == 0) & (errors < 0)
-        expected = ((high << 16) + (errors << (16 - bits))).view(np.float32)
-    else:
-        below = np.zeros(x.shape, dtype=bool)
-        first = high.astype(np.uint16).view(np.float16)
-        place = np.maximum(2.0**-24, np.spacing(np.abs(first).astype(np.float32)) * 2.0**13)
-        unit = place.astype(np.float64) / (1 << bits)
-        expected = (first.astype(np.float64) + errors * unit).astype(np.float32)
-    largest = np.inf if dtype.startswith("bfloat16") else 65520  # from there on float16 is infinite
-    reached = (np.abs(x) < largest) & ~below
-    np.testing.assert_array_equal(x[reached], expected[reached])
-    high, errors = pair.split(x[reached])
-    np.testing.assert_array_equal(pair.join(high, errors), x[reached])
-    assert np.abs(errors).max() <= 1 << (bits - 1)
-
-
-@pytest.mark.parametrize("dtype", PAIRS)
-def test_pairs_lose_no_more_than_their_bits(dtype: str) -> None:
-    pair, x = formats.pair_of(FORMAT_OPS, dtype), normal_numbers(dtype)
-    y = pair.join(*pair.split(x))
-    lost = np.abs(y.astype(np.float64) - x) / np.abs(x)
-    assert lost.max() <= {"bfloat16+int8": 2.0**-16, "float16+int8": 2.0**-18}.get(dtype, 0.0)
-
-
-def normal_numbers(dtype: str) -> Array:
-    rng = np.random.default_rng(0)
-    low, high = (-87, 87) if dtype[0] == "b" else (-9.7, 11)
-    return (np.exp(rng.uniform(low, high, 3_000_000)) * rng.choice([-1, 1], 3_000_000)).astype(np.float32)
-
-
-def in_kernel(dtype: str) -> tuple[Callable[..., object], Callable[..., object]]:
-    pair = formats.pair_of(SCALAR_OPS, dtype)
-    return numba.njit(forceinline=True)(pair.split), numba.njit(forceinline=True)(pair.join)
-
-
-def test_every_float32_survives_as_bfloat16_and_int16() -> None:
-    """All 4,294,967,296 of them, in the arithmetic of kernels; NaN stays NaN."""
-    split, join = in_kernel("bfloat16+int16")
-    bits, from_bits = SCALAR_OPS.bits, SCALAR_OPS.from_bits
-
-    @numba.njit
-    def wrong():  # type: ignore[no-untyped-def]
-        count = 0
-        for n in range(1 << 32):
-            x = from_bits(np.int32(n))
-            high, error = split(x)
-            y = join(np.int16(high), np.int16(error))
-            count += not (bits(y) == bits(x) or (x != x and y != y))
-        return count
-
-    assert wrong() == 0
-
-
-@pytest.mark.parametrize("dtype", PAIRS)
-def test_a_kernel_splits_into_the_same_bits(dtype: str) -> None:
-    split, _ = in_kernel(dtype)
-    special = np.float32([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 65504, 65519, 65520, 3.4e38, -3.4e38, 1.00390625])
-    x = np.concatenate([normal_numbers(dtype), special])
-    high, error = np.zeros(x.size, np.int32), np.zeros(x.size, np.int32)
-
-    @numba.njit
-    def run(x, high, error):  # type: ignore[no-untyped-def]
-        for i in range(x.size):
-            high[i], error[i] = split(x[i])
-
-    run(x, high, error)
-    expected = formats.pair_of(FORMAT_OPS, dtype).split(x)
-    nan = np.isnan(x)
-    np.testing.assert_array_equal(high[~nan] & 0xFFFF, expected[0][~nan] & 0xFFFF)
-    np.testing.assert_array_equal(error, expected[1])
-    assert np.isnan(formats.pair_of(FORMAT_OPS, dtype).join(high[nan], error[nan])).all()
-
-
 def test_what_an_array_has_beside_it() -> None:
     ops = SimpleNamespace(**vars(FORMAT_OPS))
     assert formats.companion("exp_avg", "int8") == "exp_avg_scale"
     assert formats.companion("p", "bfloat16+int16") == "rounding_error"
+    assert formats.companion("p", "float16+stochastic") == "rounding_seed"
     assert formats.companion("exp_avg", "bfloat16") is None
     x = np.float32([[1.0, -2.5], [3.141592, 1e-3]])
     for dtype in PAIRS:

@@ -15,7 +15,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ..formats import BLOCK, TINY, Function, codec_of, pair_of, thresholds
+from ..format_ops import Function
+from ..formats import BLOCK, TINY, codec_of, thresholds
+from ..rounding import STOCHASTIC, mixer, pair_of, random_bits, stochastic_of
 from .intrinsics import make_intrinsic, make_load, make_load_bits, make_store, make_store_bits
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -68,6 +70,7 @@ SCALAR_OPS = SimpleNamespace(
     shift_left=operator.lshift,
     shift_right=operator.rshift,
     both=operator.and_,
+    xor=operator.xor,
     half_bits=_half_bits,
     from_half_bits=_from_half_bits,
 )
@@ -80,6 +83,8 @@ def functions(dtype: str, compute: str, array: int, other: int | None, arrays: i
     """
     if other is None:
         return {"load": make_load(dtype, compute, array, arrays), "store": make_store(dtype, compute, array, arrays)}
+    if dtype.endswith(STOCHASTIC):
+        return stochastic_functions(dtype, compute, array, other, arrays)
     return (pair_functions if "+" in dtype else block_functions)(dtype, compute, array, other, arrays)
 
 
@@ -147,5 +152,26 @@ def pair_functions(dtype: str, compute: str, first: int, second: int, arrays: in
         high, low = split(np.float32(x))
         store_high(address, i, high)
         store_error(errors, i, low)
+
+    return {"load": load, "store": store}
+
+
+def stochastic_functions(dtype: str, compute: str, numbers: int, seed: int, arrays: int) -> dict[str, object]:
+    """`load(address, seed, i)` and `store(address, seed, i, x, number)` of numbers that are rounded at random."""
+    stochastic, wide = stochastic_of(SCALAR_OPS, dtype), _wide[compute]
+    round_one, widen = _function(stochastic.round), _function(stochastic.widen)
+    random = _function(random_bits(SCALAR_OPS, _function(mixer(SCALAR_OPS))))
+    load_high: Function = make_load_bits("int16", numbers, arrays)
+    store_high: Function = make_store_bits("int16", numbers, arrays)
+    load_seed: Function = make_load_bits("int32", seed, arrays)
+
+    @_function
+    def load(address, seeds, i):  # type: ignore[no-untyped-def]
+        return wide(widen(load_high(address, i)))
+
+    @_function
+    def store(address, seeds, i, x, number):  # type: ignore[no-untyped-def]
+        bits = random(load_seed(seeds, 0), np.float32(number), np.int32(i))
+        store_high(address, i, round_one(np.float32(x), bits))
 
     return {"load": load, "store": store}

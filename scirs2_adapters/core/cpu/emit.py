@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ..formats import BLOCK, BLOCK_DTYPES
 from ..program.passes import Pass
 from ..program.recorded import Program
+from ..rounding import STOCHASTIC
 from ..slots import Extent
 from .layout import Item
 
@@ -27,8 +28,10 @@ def source(program: Program, this: Pass, storages: Sequence[str]) -> str:
 
 
 def dithered(this: Pass, storages: Sequence[str]) -> bool:
-    """Whether the pass stores unsigned codes, and so takes one coefficient more, the step's `dither`."""
-    return any(storages[k] == "uint8" for k in this.stores)
+    """Whether the pass stores unsigned codes, or rounds at random, and so takes one coefficient more, the step's
+    `dither`.
+    """
+    return any(storages[k] == "uint8" or storages[k].endswith(STOCHASTIC) for k in this.stores)
 
 
 def _words(*words: Item) -> str:
@@ -45,6 +48,7 @@ class _Text:
         self.companions = [k for k, dtype in enumerate(storages) if dtype in BLOCK_DTYPES or "+" in dtype]
         self.blocks = [k for k, dtype in enumerate(storages) if dtype in BLOCK_DTYPES]
         self.encoded = [k for k in self.blocks if k in this.stores]
+        self.stochastic = [k for k, dtype in enumerate(storages) if dtype.endswith(STOCHASTIC)]
         self.dithered = dithered(this, storages)
 
     def head(self) -> list[str]:
@@ -59,7 +63,7 @@ class _Text:
         lines += [f"    t{k} = scratch()" for k in self.encoded]
         lines += [f"    x{i} = coefficient(coefficients, {k})" for k, i in enumerate(this.coefficients)]
         number = f"coefficient(coefficients, {len(this.coefficients)})" if self.dithered else "one"
-        lines += [f"    dither = {number}"] if self.encoded else []
+        lines += [f"    dither = {number}"] if self.encoded or self.dithered else []
         lines += [f"    s{i} = nothing" for i in this.sums]
         if this.columns:
             lines += [f"    for j in range({len(this.columns)} * columns):", "        set_sum(out, j, nothing)"]
@@ -109,7 +113,8 @@ class _Text:
         lines += [f"            x{i} = {operation(program, i)}" for i in this.body]
         for k, i in this.stores.items():
             target = f"b{k}, j" if k in self.encoded else f"{self._place(k)}, i"
-            lines += [f"            store{k}({target}, x{i})"]
+            number = ", dither" if k in self.stochastic else ""
+            lines += [f"            store{k}({target}, x{i}{number})"]
         for i in (*this.sums, *this.rows):
             name = f"s{i}" if i in this.sums else f"r{i}"
             summed = program.nodes[i].args[0] if program.nodes[i].reduces else i
@@ -120,7 +125,7 @@ class _Text:
         return lines
 
     def _place(self, k: int) -> str:
-        """Where an array's elements are: its address, with its scale or its rounding errors."""
+        """Where an array's elements are: its address, with its scale, its rounding errors or its seed."""
         return f"a{k}, d{k}" if k in self.blocks else f"a{k}, z{k}" if k in self.companions else f"a{k}"
 
     def tail(self) -> list[str]:

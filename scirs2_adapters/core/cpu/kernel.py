@@ -15,7 +15,7 @@ from ..program.recorded import Program
 from ..slots import Extent
 from .compile import compiler_obstacle, load, native, sources
 from .emit import dithered, source
-from .storage import STORAGES, compute_dtype
+from .storage import FLOATS, STORAGES, compute_dtype
 
 _WAY_OUT = 'Use kernel="traced" or "auto".'
 
@@ -51,7 +51,7 @@ def kernel_obstacle(dtypes: Mapping[str, str]) -> str | None:
     for name, dtype in dtypes.items():
         if dtype not in STORAGES:
             array = "the parameter" if name == "p" else name
-            return f"{array} has dtype {dtype}; it computes with {', '.join(STORAGES)}"
+            return f"{array} has dtype {dtype}; it computes with {', '.join(FLOATS)}"
     return compiler_obstacle()
 
 
@@ -90,7 +90,8 @@ def _compiled_pass(program: Program, this: Pass, stored: Mapping[str, str], comp
     memory = [stored[a.name] if not a.computed else compute for a in this.arrays]
     text = source(program, this, memory)
     # a change of the instructions, or of what puts them together, is another kernel
-    identity = f"{text}\n{memory} {compute}\n{sources('intrinsics', 'kernel', 'layout', 'coded', '../formats')}"
+    parts = sources("intrinsics", "kernel", "layout", "coded", "../formats", "../rounding")
+    identity = f"{text}\n{memory} {compute}\n{parts}"
     address = load(program.rule, identity, lambda symbol: _build(text, memory, compute, this, symbol))
     return CompiledPass(this, address, dithered(this, memory))
 

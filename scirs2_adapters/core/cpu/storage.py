@@ -39,11 +39,16 @@ STORAGES = {
     "bfloat16": Storage("uint16", "float32"),
     "int8": Storage("int8", "float32"),
     "uint8": Storage("uint8", "float32"),
+    "bfloat16+stochastic": Storage("uint16", "float32"),
+    "float16+stochastic": Storage("float16", "float32"),
     "bfloat16+int8": Storage("uint16", "float32"),
     "bfloat16+int16": Storage("uint16", "float32"),
     "float16+int8": Storage("float16", "float32"),
     "float16+int16": Storage("float16", "float32"),
 }
+
+#: The dtypes of parameters and gradients: arrays that need nothing beside them.
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 @functools.cache
@@ -79,12 +84,16 @@ def store(x: np.ndarray, dtype: str) -> np.ndarray:
     return np.where((bits & 0x7FFFFFFF) > 0x7F800000, quiet_nan, rounded).reshape(np.shape(x))
 
 
-def store_parts(x: np.ndarray, dtype: str, number: float = 0.5) -> tuple[np.ndarray, ...]:
-    """The same with the companion, if the storage has one; `number` is the step's `dither`."""
+def store_parts(
+    x: np.ndarray, dtype: str, number: float = 0.5, other: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
+    """The same with the companion, if the storage has one; `number` is the step's `dither`, `other` the companion as it
+    was.
+    """
     if formats.companion("", dtype) is None:
         return (store(x, dtype),)
     with np.errstate(all="ignore"):
-        return formats.store(FORMAT_OPS, dtype, np.asarray(x, dtype=np.float32), number)
+        return formats.store(FORMAT_OPS, dtype, np.asarray(x, dtype=np.float32), number, other)
 
 
 def _rows(x: np.ndarray, count: int) -> np.ndarray:
@@ -108,13 +117,14 @@ FORMAT_OPS = SimpleNamespace(
     shift_left=operator.lshift,
     shift_right=operator.rshift,
     both=operator.and_,
-    half_bits=lambda x: x.astype(np.float16).view(np.uint16).astype(np.int32),
+    xor=operator.xor,
+    half_bits=lambda x: np.asarray(x).astype(np.float16).view(np.uint16).astype(np.int32),
     from_half_bits=lambda x: x.astype(np.uint16).view(np.float16).astype(np.float32),
     cast=lambda x, dtype: x.astype(dtype),
     rows=_rows,
     unrows=lambda x, shape: x.reshape(-1)[: math.prod(shape)].reshape(shape),
     largest=lambda x: np.max(x, axis=1, keepdims=True),
-    indices=lambda x: np.arange(BLOCK, dtype=np.int32),
+    indices=lambda x, n: np.arange(n, dtype=np.int32),
     code=lambda x: x.view(np.int16).astype(np.int32),
     uncode=lambda x, dtype: x.astype(np.uint16).view(STORAGES[dtype].carrier),
 )

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import bad_type, bad_value, did_you_mean
-from ..formats import ERROR_BITS, ROUNDING_ERROR, SMALLEST
+from ..formats import SMALLEST
+from ..rounding import ERROR_BITS, ROUNDING_ERROR, STOCHASTIC
 from ..slots import Extent, Leaf, Slot
 
 STATE_DTYPES = ("float64", "float32", "float16", "bfloat16")
-ROUNDINGS = ("nearest", "compensated")
+ROUNDINGS = ("nearest", "stochastic", "compensated")
 #: Dtypes of which rounding takes enough to matter.
 HALVES = ("bfloat16", "float16")
 PATHS = ("auto", "host", "traced")
@@ -55,7 +56,7 @@ def check_rounding(call: str, value: object, dtypes: Iterable[str]) -> None:
         raise bad_value(call, "rounding", worded, value, did_you_mean(str(value), ROUNDINGS))
     names = sorted(set(dtypes))
     if value != "nearest" and not set(HALVES) & set(names):
-        worded = "needs parameters of 16 bits, bfloat16 or float16, to keep what rounding takes from them"
+        worded = "needs parameters of 16 bits, bfloat16 or float16, from which rounding takes something"
         raise bad_value(call, "rounding", worded, f"{value!r} for {', '.join(names)}", 'Use rounding="nearest".')
 
 
@@ -80,11 +81,13 @@ def slot_dtype(slot: Slot, leaf: Leaf, state_dtype: StateDtype) -> str:
 
 
 def param_storage(leaf: Leaf, rounding: str, state_dtype: StateDtype) -> str:
-    """How a parameter is stored: in its dtype; one of 16 bits with its rounding error beside it, if rounding is
-    compensated.
+    """How a parameter is stored: in its dtype; one of 16 bits with its rounding error beside it if rounding is
+    compensated, and with a seed if it is stochastic.
     """
     if rounding == "nearest" or leaf.dtype not in HALVES or leaf.complex:
         return leaf.dtype
+    if rounding == "stochastic":
+        return leaf.dtype + STOCHASTIC
     error = state_dtype.get(ROUNDING_ERROR, "int8") if isinstance(state_dtype, Mapping) else "int8"
     return f"{leaf.dtype}+{error}"
 

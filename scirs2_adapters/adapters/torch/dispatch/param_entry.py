@@ -9,6 +9,8 @@ import torch
 from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
 from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.ops import Scalar
+from scirs2_adapters.core.rounding import STOCHASTIC
+from scirs2_adapters.core.step.options import param_storage
 from scirs2_adapters.core.step.plan import ParamEntry
 
 from ..state import coded
@@ -22,7 +24,7 @@ from . import sharding
 class TensorEntry(ParamEntry):
     """A parameter with a gradient and its memory."""
 
-    def __init__(self, entry: ParamEntry, p: Tensor, memory: Mapping[str, object]) -> None:
+    def __init__(self, entry: ParamEntry, p: Tensor, memory: Mapping[str, object], rounding: str) -> None:
         super().__init__(**vars(entry))
         self.p = p
         self.slots = [s.name for s in arrays_of(self.rule, self.leaf)]
@@ -31,6 +33,10 @@ class TensorEntry(ParamEntry):
         self.by_axes = uses_rows(self.program) or any(n.op == "matrix" for n in self.program.nodes)
         self.per_parameter = self.rule.per_parameter
         self.first = not any(memory.get(name) is not None for name in self.slots)
+        #: Whether its step depends on how many there were.
+        self.counts = self.rule.time_dependence == "step" or param_storage(self.leaf, rounding, None).endswith(
+            STOCHASTIC
+        )
         self.param_state: ParamState | None = None
 
     def begin(self, param_state: ParamState | None) -> None:
@@ -66,8 +72,8 @@ class TensorEntry(ParamEntry):
         """Codes and rounding errors cannot be stepped row by row."""
         if self.companions and g is not None and g.layout is not torch.strided:
             raise RuntimeError(
-                f"`{name}` cannot step a parameter with codes of 8 bits or a rounding error by a sparse gradient. "
-                'Use state_dtype=None and rounding="nearest" for it, or a dense gradient.'
+                f"`{name}` cannot step a parameter with codes of 8 bits, a rounding error or stochastic rounding by a "
+                'sparse gradient. Use state_dtype=None and rounding="nearest" for it, or a dense gradient.'
             )
 
     def memory(self) -> list[Tensor]:
@@ -87,13 +93,14 @@ class TensorEntry(ParamEntry):
             return "a hyperparameter is a tensor on another device"
         if reason := self.divided or self.program.kernel_obstacle:
             return reason
-        if reason := next(filter(None, map(tensor_obstacle, (self.p, *self.memory()))), None):
+        if reason := next(filter(None, map(_place_obstacle, (self.p, *self.memory()))), None):
             return reason
         return dtype_obstacle(self.dtypes(self.arrays(g)))
 
     def dtypes(self, arrays: list[Tensor]) -> dict[str, str]:
-        """The dtypes of its arrays by name."""
-        dtypes = {name: dtype_name(x.dtype) for name, x in zip(self.names, arrays, strict=True)}
+        """The dtypes of its arrays by name; companions have those that follow."""
+        named = zip(("p", "g", *self.slots), arrays, strict=False)
+        dtypes = {name: dtype_name(x.dtype) for name, x in named}
         if self.param_state and self.companions:
             dtypes["p"] = coded.storage_of("p", self.p, self.param_state)
         return dtypes
@@ -154,6 +161,10 @@ class TensorEntry(ParamEntry):
 
 def tensor_obstacle(p: Tensor) -> str | None:
     """Why the host kernel cannot step this parameter, or None."""
+    return _place_obstacle(p) or dtype_obstacle({"p": dtype_name(p.dtype)})
+
+
+def _place_obstacle(p: Tensor) -> str | None:
     p = local(p)
     if type(p).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         return f"the parameter is a {type(p).__name__}, which computes in its own way"
@@ -161,7 +172,7 @@ def tensor_obstacle(p: Tensor) -> str | None:
         return f"the parameter is on {p.device} in layout {p.layout}"
     if p.is_neg():
         return "the parameter is a negated view"
-    return dtype_obstacle({"p": dtype_name(p.dtype)})
+    return None
 
 
 def _dense(x: Tensor) -> bool:

@@ -90,6 +90,9 @@ class Part:
     def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         return self.optimizer._group_rule(self.places[index].index, group)
 
+    def _place(self, p: Tensor) -> int:
+        return self.optimizer._place(p)
+
     def _say(self) -> None:
         self.optimizer._say()
 

@@ -18,6 +18,7 @@ import torch
 from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import SCALE
+from scirs2_adapters.core.step.options import HALVES, check_rounding
 from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows, grouped, param_entry
 from scirs2_adapters.core.step.protocols import Executor, Scalars
 
@@ -37,6 +38,8 @@ from .step_counts import StepCounts
 Grads = list[Tensor | None]
 GroupRules = list[GroupRule]
 _GRADIENT = operator.attrgetter("grad")
+#: What a plan takes for granted of a group besides its rule.
+_OPTIONS = operator.itemgetter("capturable", "rounding")
 #: Patterns of gradients (which parameters have one) whose plans are kept.
 PLANS = 8
 
@@ -53,7 +56,7 @@ class Plan:
         self.executors = self._executors(type(optimizer).__name__, cast(list[Tensor], grads))
         self.sparse = [e for e in self.executors if isinstance(e, SparseRowsExecutor)]
         self.step_counts = StepCounts(self.entries)
-        self.capturable = [group["capturable"] for group in optimizer.param_groups]
+        self.options = list(map(_OPTIONS, optimizer.param_groups))
         self.state = optimizer.state
         self.param_states = _param_states(optimizer)
         self.memory = list(chain.from_iterable(map(dict.values, self.param_states)))
@@ -66,17 +69,18 @@ class Plan:
         name, groups, entries, index = type(optimizer).__name__, optimizer.param_groups, dict[int, TensorEntry](), 0
         for i, (group, group_rule) in enumerate(zip(groups, self.group_rules, strict=True)):
             sharding.refuse_flat(name, optimizer, group, group_rule.rule)
+            check_rounding(name, group["rounding"], HALVES)
             for p, leaf in zip(group["params"], leaves_of(optimizer, group), strict=True):
                 g = grads[index]
                 if g is not None and id(p) not in entries:
                     entry = param_entry(index, group_rule.rule, leaf, group=i, scaled=scaled)
-                    entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {})
+                    entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {}, group["rounding"])
                     refuse_layout(name, entry.rule, g, group["fused"])
                     entry.refuse(name, group["fused"])
                     per_parameter = group_rule.rule.per_parameter
                     sharding.refuse(name, p, g, per_parameter, entry.program, group["max_grad_norm"])
                 index += 1
-        counting = [entry for entry in entries.values() if entry.rule.time_dependence == "step"]
+        counting = [entry for entry in entries.values() if entry.counts]
         begin_counts(optimizer, [(entry.p, groups[entry.group]) for entry in counting])
         optimizer._say()
         for entry in entries.values():
@@ -118,7 +122,7 @@ class Plan:
             and same(_param_states(optimizer), param_states)
             and sum(map(len, param_states)) == len(self.memory)
             and all(map(operator.is_, chain.from_iterable(map(dict.values, param_states)), self.memory))
-            and [group["capturable"] for group in optimizer.param_groups] == self.capturable
+            and list(map(_OPTIONS, optimizer.param_groups)) == self.options
             and self._takes(group_rules)
             and all(executor.holds(cast(list[Tensor], grads)) for executor in self.executors)
             and all(executor.allowed(self.group_rules, optimizer.param_groups) for executor in self.sparse)
@@ -150,8 +154,8 @@ class Plan:
         for entry, now in self.examples:
             group_rule = self.group_rules[entry.group]
             rule = group_rule.other if entry.routed else group_rule.rule
-            if rule.time_dependence == "step":
-                live = self.step_counts.on_device(entry) if self.capturable[entry.group] else None
+            if entry.counts:
+                live = self.step_counts.on_device(entry) if self.options[entry.group][0] else None
                 now = now + self.step_counts.shift if live is None else live
             xp = SCALARS if group_rule.traced or isinstance(now, Tensor) else HOST_SCALARS
             row = rule.scalars(xp, now)

@@ -57,7 +57,7 @@ class StepCounts:
     """Tells each parameter of a plan the number of its next step, and counts it."""
 
     def __init__(self, entries: Sequence[TensorEntry]) -> None:
-        counting = [entry.param_state for entry in entries if entry.rule.time_dependence == "step"]
+        counting = [entry.param_state for entry in entries if entry.counts]
         steps = [param_state["step"] for param_state in counting if param_state is not None]
         self.loose = [step for step in steps if together(step) is None]
         elements = grouped([step for step in steps if together(step) is not None], lambda step: id(step._base))
@@ -77,9 +77,9 @@ class StepCounts:
 
     def next(self, entry: TensorEntry) -> Tensor | int | float:
         """The number of the step that this parameter was to take when `look` was called."""
-        time_dependence, param_state = entry.rule.time_dependence, entry.param_state
-        if time_dependence != "step" or param_state is None:
-            return 1 if time_dependence == "none" or entry.first else 2
+        param_state = entry.param_state
+        if not entry.counts or param_state is None:
+            return 1 if entry.rule.time_dependence == "none" or entry.first else 2
         step = param_state["step"]
         for counted in self.counted:
             if (place := counted.places.get(id(step))) is not None:

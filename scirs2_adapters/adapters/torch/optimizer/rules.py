@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Hashable, Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -32,7 +33,7 @@ from ..state.matching import Report
 from ..state.origin import group_marks, model_numbers
 from ..state.protocols import Group, GroupValues, Names
 from ..state.state_dict import export, fill, load, of_groups
-from ..state.tensors import dtype_name, leaves_of, remember_names
+from ..state.tensors import Tensor, dtype_name, leaves_of, remember_names
 from .hooks import Closure, Hooked, Optimizer
 from .released import ReleasedGradients, release_gradients
 
@@ -140,6 +141,11 @@ class RuleOptimizer(Hooked):
         except ValueError:
             del self.param_groups[-1]
             raise
+
+    def _place(self, p: Tensor) -> int:
+        """Where a parameter is among those of all groups."""
+        params = chain.from_iterable([group["params"] for group in self.param_groups])
+        return next(i for i, other in enumerate(params) if other is p)
 
     def _refuse(self, rule: GroupRule) -> None:
         """Refuse what a group asks for and this class cannot do; nothing here."""

@@ -1,5 +1,6 @@
 """Memory of fewer bits (`core/formats.py`) in torch's tensors: slots of 8-bit codes, and 16-bit parameters with their
-rounding error. Each has a companion in the parameter's state: `exp_avg_scale` of `exp_avg`, and `rounding_error`.
+rounding error or stochastic rounding. Each has a companion in the parameter's state: `exp_avg_scale` of `exp_avg`, and
+`rounding_error` or `rounding_seed`.
 
 Codes lie as a contiguous tensor's numbers do, however the parameter lies.
 """
@@ -8,13 +9,15 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
 
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, ERROR_BITS, ROUNDING_ERROR
+from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES
+from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED, STOCHASTIC
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import param_storage
 
@@ -48,22 +51,28 @@ FORMAT_OPS = SimpleNamespace(
     shift_left=operator.lshift,
     shift_right=operator.rshift,
     both=operator.and_,
+    xor=operator.xor,
     half_bits=lambda x: x.to(torch.float16).view(torch.int16).to(torch.int32) & 0xFFFF,
     from_half_bits=lambda x: x.to(torch.int16).view(torch.float16).to(torch.float32),
     cast=lambda x, dtype: x.to(getattr(torch, dtype)),
     rows=_rows,
     unrows=lambda x, shape: x.reshape(-1)[: math.prod(shape)].view(shape),
     largest=lambda x: x.amax(dim=1, keepdim=True),
-    indices=lambda x: torch.arange(BLOCK, dtype=torch.int32, device=x.device),
+    indices=lambda x, n: torch.arange(n, dtype=torch.int32, device=x.device),
     code=lambda x: x.view(torch.int16).to(torch.int32),
     uncode=lambda x, dtype: x.to(torch.int16).view(getattr(torch, dtype)),
 )
 
 
+Place = Callable[[Tensor], int]
+#: What a 16-bit parameter may have beside it.
+ROUNDINGS = (ROUNDING_ERROR, ROUNDING_SEED)
+
+
 def companion_of(name: str, param_state: Saved) -> str | None:
     """The name of the companion of this slot, or of the parameter "p", if it has one."""
     if name == "p":
-        return ROUNDING_ERROR if ROUNDING_ERROR in param_state else None
+        return next((name for name in ROUNDINGS if name in param_state), None)
     return formats.companion(name, dtype_name(param_state[name].dtype))
 
 
@@ -72,37 +81,46 @@ def companions(slots: list[str], param_state: ParamState) -> list[str]:
     return [name for name in (companion_of(slot, param_state) for slot in ("p", *slots)) if name]
 
 
-def begin(call: str, slots: list[str], p: Tensor, leaf: Leaf, param_state: ParamState, group: GroupValues) -> None:
+def begin(
+    call: str, slots: list[str], p: Tensor, leaf: Leaf, param_state: ParamState, group: GroupValues, place: Place
+) -> None:
     """Makes what companions are missing, for memory that has just begun, and refuses those that do not fit. The
-    rounding error of a parameter that no longer has one, as it is float32 now, is dropped.
+    rounding error or seed of a parameter that no longer has one, as it is float32 now, is dropped. The seed of
+    stochastic rounding is the parameter's place among all.
     """
     for name in slots:
         if (scales := companion_of(name, param_state)) is not None:
             check_scales(call, f"state[p][{scales!r}]", param_state.get(scales), p)
-    _, compensated, error = param_storage(leaf, group["rounding"], group["state_dtype"]).partition("+")
-    if not compensated:
-        param_state.pop(ROUNDING_ERROR, None)
-    elif ROUNDING_ERROR in param_state:
-        check_errors(call, f"state[p][{ROUNDING_ERROR!r}]", param_state[ROUNDING_ERROR], p)
-    else:
-        param_state[ROUNDING_ERROR] = torch.zeros(p.shape, dtype=getattr(torch, error), device=p.device)
+    storage = param_storage(leaf, group["rounding"], group["state_dtype"])
+    wanted = formats.companion("p", storage)
+    for name in ROUNDINGS:
+        if name != wanted:
+            param_state.pop(name, None)
+        elif name in param_state:
+            check_rounding(call, f"state[p][{name!r}]", name, param_state[name], p)
+        elif name == ROUNDING_SEED:
+            param_state[name] = torch.tensor(place(p), dtype=torch.int32, device=p.device)
+        else:
+            param_state[name] = torch.zeros(p.shape, dtype=getattr(torch, storage.split("+")[1]), device=p.device)
     if companions(slots, param_state):
         _refuse(call, p)
 
 
-def check_errors(call: str, argument: str, errors: object, p: Tensor) -> None:
-    """Rounding errors are walked by address, so there must be one for each number."""
-    if not isinstance(errors, Tensor) or errors.shape != p.shape or dtype_name(errors.dtype) not in ERROR_BITS:
-        worded = f"must be an int8 or int16 tensor of shape {tuple(p.shape)}, what rounding took from the parameter"
-        raise bad_value(call, argument, worded, errors)
+def check_rounding(call: str, argument: str, name: str, x: object, p: Tensor) -> None:
+    """Rounding errors are walked by address, so there must be one for each number; a seed is one number."""
+    shape, dtypes, what = p.shape, tuple(ERROR_BITS), "what rounding took from the parameter"
+    if name == ROUNDING_SEED:
+        shape, dtypes, what = torch.Size(), ("int32",), "the seed of stochastic rounding"
+    if not isinstance(x, Tensor) or x.shape != shape or dtype_name(x.dtype) not in dtypes:
+        raise bad_value(call, argument, f"must be an {' or '.join(dtypes)} tensor of shape {tuple(shape)}, {what}", x)
 
 
 def refuse_dtensor(call: str, p: Tensor) -> None:
     """Codes of a part of a tensor would be blocks of their own."""
     if is_dtensor(p):
         raise RuntimeError(
-            f"`{call}`: codes of 8 bits and rounding errors are not divided over ranks. Received: a DTensor. "
-            'Use state_dtype="bfloat16" or None, and rounding="nearest".'
+            f"`{call}`: codes of 8 bits, rounding errors and stochastic rounding are not divided over ranks. Received: "
+            'a DTensor. Use state_dtype="bfloat16" or None, and rounding="nearest".'
         )
 
 
@@ -110,8 +128,8 @@ def _refuse(call: str, p: Tensor) -> None:
     refuse_dtensor(call, p)
     if torch.is_grad_enabled():
         raise RuntimeError(
-            f"`{call}`: steps with codes of 8 bits or rounding errors have no derivative. Received: "
-            'differentiable=True. Use state_dtype=None and rounding="nearest".'
+            f"`{call}`: steps with codes of 8 bits, rounding errors or stochastic rounding have no derivative. "
+            'Received: differentiable=True. Use state_dtype=None and rounding="nearest".'
         )
 
 
@@ -127,7 +145,9 @@ def storage_of(name: str, x: Tensor, param_state: ParamState) -> str:
     """The storage of the parameter "p" or of a slot."""
     dtype = dtype_name(x.dtype)
     other = companion_of(name, param_state)
-    return dtype if other is None or dtype in BLOCK_DTYPES else f"{dtype}+{dtype_name(param_state[other].dtype)}"
+    if other is None or dtype in BLOCK_DTYPES:
+        return dtype
+    return dtype + STOCHASTIC if other == ROUNDING_SEED else f"{dtype}+{dtype_name(param_state[other].dtype)}"
 
 
 def load(name: str, x: Tensor, param_state: ParamState) -> Tensor:
@@ -150,6 +170,7 @@ def store(name: str, x: Tensor, numbers: Tensor, param_state: ParamState, dither
     if other is None:
         x.copy_(numbers)
         return
-    stored, rest = formats.store(FORMAT_OPS, storage_of(name, x, param_state), numbers, dither)
+    storage = storage_of(name, x, param_state)
+    stored, rest = formats.store(FORMAT_OPS, storage, numbers, dither, param_state[other])
     x.copy_(stored)
     param_state[other].copy_(rest)

@@ -15,7 +15,7 @@ import torch
 
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.argument_names import Values
-from scirs2_adapters.core.formats import ROUNDING_ERROR
+from scirs2_adapters.core.rounding import ROUNDING_ERROR
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import HALVES, StateDtype, check_rounding, check_state_dtype, slot_dtype
@@ -48,7 +48,7 @@ def wide(saved: Group) -> Group:
 
 def _numbers(param_state: ParamState) -> Group:
     tensors = [name for name, x in param_state.items() if isinstance(x, Tensor)]
-    others = {coded.companion_of(name, param_state) for name in tensors} | {ROUNDING_ERROR}
+    others = {coded.companion_of(name, param_state) for name in tensors} | {*coded.ROUNDINGS}
     kept = {name: x for name, x in param_state.items() if name not in others}
     return {name: _widened(name, x, param_state) if name in tensors else x for name, x in kept.items()}
 

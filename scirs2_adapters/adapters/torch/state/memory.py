@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.formats import BLOCK_DTYPES
 from scirs2_adapters.core.rule import Rule
@@ -99,8 +100,8 @@ def init_state(
 ) -> ParamState | None:
     """A parameter's memory, made where it is missing; None for a rule that remembers nothing of it."""
     slots = arrays_of(rule, leaf)
-    compensated = "+" in param_storage(leaf, group["rounding"], group["state_dtype"])
-    if not slots and rule.time_dependence != "step" and not compensated:
+    companion = formats.companion("p", param_storage(leaf, group["rounding"], group["state_dtype"]))
+    if not slots and rule.time_dependence != "step" and not companion:
         return None
     param_state: ParamState = optimizer.state[p]
     for slot in slots:
@@ -111,7 +112,7 @@ def init_state(
         if getattr(memory, "is_sparse", False):  # torch's SGD remembers sparse gradients so
             param_state[slot.name] = memory = memory.to_dense()
         check_shape(type(optimizer).__name__, f"state[p][{slot.name!r}]", slot, memory, p)
-    coded.begin(type(optimizer).__name__, [s.name for s in slots], p, leaf, param_state, group)
+    coded.begin(type(optimizer).__name__, [s.name for s in slots], p, leaf, param_state, group, optimizer._place)
     return param_state
 
 

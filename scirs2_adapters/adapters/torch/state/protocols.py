@@ -36,6 +36,9 @@ class RuleOptimizerLike(Protocol):
     def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         """The rule of a group as its values are now."""
 
+    def _place(self, p: Tensor) -> int:
+        """Where a parameter is among those of all groups."""
+
     def _say(self) -> None:
         """Says at the first step what another algorithm steps."""
 

@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.fields import Value
-from scirs2_adapters.core.formats import ROUNDING_ERROR
 from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import LISTS, OURS, PLAIN, STAYS, WHOLE_STEPS, plain, plain_group, readable
@@ -177,8 +176,9 @@ def _checked(
                 coded.check_scales(call, f"{place}[{scales!r}]", param_state.get(scales), p)
         elif slot.present_if is None:
             absent.append(slot.name)
-    if param_state.get(ROUNDING_ERROR) is not None:
-        coded.check_errors(call, f"{place}[{ROUNDING_ERROR!r}]", param_state[ROUNDING_ERROR], p)
+    for name in coded.ROUNDINGS:
+        if param_state.get(name) is not None:
+            coded.check_rounding(call, f"{place}[{name!r}]", name, param_state[name], p)
     if param_state and absent:
         log.warning("%s: %s has no %s, which begins anew", call, place, " nor ".join(absent))
     return told.fitting(call, place, slots, p, leaf, param_state, group)
