@@ -59,6 +59,23 @@ def test_sixteen_bits_compute_in_float32(name: str) -> None:
         assert torch.allclose(a, b, rtol=2**-7, atol=1e-6)
 
 
+@pytest.mark.parametrize("rounding", ["nearest", "compensated", "stochastic"])
+@each_optimizer
+def test_memory_of_fewer_bits_walks_as_on_the_host(name: str, rounding: str) -> None:
+    """Rules without a kernel of their own there do so in torch's operations."""
+    if name == "Prodigy" and rounding != "nearest":
+        pytest.skip("Prodigy refuses parameters of 16 bits: its first steps would be lost")
+    dtype = torch.float32 if rounding == "nearest" else torch.bfloat16
+    optimizers = [
+        made(name, parameters(device, dtype), state_dtype="int8", rounding=rounding) for device in ("cuda", "cpu")
+    ]
+    there, here = map(walk, optimizers)
+    assert_close(there, here, 0.02)
+    states = [list(optimizer.state.values()) for optimizer in optimizers]
+    for a, b in zip(*states, strict=True):
+        assert {k: (x.dtype, x.shape) for k, x in a.items()} == {k: (x.dtype, x.shape) for k, x in b.items()}
+
+
 @each_optimizer
 def test_strides_and_neighbors_are_kept(name: str) -> None:
     base = torch.randn(64, 80, device="cuda")

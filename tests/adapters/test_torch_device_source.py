@@ -1,52 +1,109 @@
-"""The kernels generated for CUDA devices, run in numpy's stead: they say what the host kernel says."""
+"""The kernels generated for CUDA devices, run by Triton's interpreter: they do what numpy does, bit for bit."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import scirs2_adapters.torch as ours
 from scirs2_adapters.adapters.torch.executors import cuda
-from scirs2_adapters.core import get, names
-from scirs2_adapters.core.cpu import engine as host
-from scirs2_adapters.core.ops import HOST_SCALARS
+from scirs2_adapters.core import HostOptimizer, get, names
+from scirs2_adapters.core.formats import SMALLEST
 from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Leaf
+from tests.boundaries.support import ROOT
 
-from .triton_shim import launch
+from .triton_support import interpreted
 
-SHAPES = [(41,), (cuda.CHUNK + 3,), (0,), ()]
+ml_dtypes = pytest.importorskip("ml_dtypes")
+Arrays = dict[str, np.ndarray]
+__all__ = ["interpreted"]
+#: With the fixture a stretch is 2,048 numbers: whole ones, one that ends within a block, and tensors of one and none.
+SHAPES = [(SMALLEST + 333,), (80,), (64, 64), (), (0, 3)]
+INT8 = {"state_dtype": "int8"}
+STORAGES: dict[str, tuple[torch.dtype, dict[str, Any]]] = {
+    "float32": (torch.float32, {}),
+    "float64": (torch.float64, {}),
+    "bfloat16": (torch.bfloat16, {"state_dtype": "float32"}),
+    "int8": (torch.float32, INT8),
+    "float64 int8": (torch.float64, INT8),
+    "bfloat16+int8 int8": (torch.bfloat16, {"rounding": "compensated", **INT8}),
+    "bfloat16+int16": (torch.bfloat16, {"rounding": "compensated", "state_dtype": {"rounding_error": "int16"}}),
+    "bfloat16+stochastic int8": (torch.bfloat16, {"rounding": "stochastic", **INT8}),
+    "float16+stochastic": (torch.float16, {"rounding": "stochastic", "state_dtype": "float32"}),
+    "float16+int8 int8": (torch.float16, {"rounding": "compensated", **INT8}),
+    "float16+int16": (torch.float16, {"rounding": "compensated", "state_dtype": {"rounding_error": "int16"}}),
+}
 
 
-def elementwise(name: str) -> Program | None:
+def has_kernel(name: str) -> bool:
+    """Whether the device's kernel steps parameters by this rule."""
     program = record(get(name)(), Leaf((3,), "float32"))
-    like = {n: torch.zeros(3) for n in ("p", "g", *(s.name for s in program.slots))}
-    reason = cuda.kernel_obstacle(program, {k: x.to("meta") for k, x in like.items()})
-    assert reason is not None  # nothing here lies on a CUDA device
-    return None if program.levels or any(s.extent < s.extent.FULL for s in program.slots) else program
+    return cuda.formula_obstacle(program) is None and get(name).sparse != "rows"
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", [name for name in names() if elementwise(name)])
-def test_the_generated_kernel_steps_as_the_host_does(name: str, dtype: str) -> None:
-    rule = get(name)()
-    program = record(rule, Leaf((3,), dtype))
-    columns = ("p", "g", *(s.name for s in program.slots))
-    dtypes = dict.fromkeys(columns, dtype)
-    random = np.random.default_rng(0)
-    arrays = [[random.uniform(0.1, 1, shape).astype(dtype) for _ in columns] for shape in SHAPES]
-    copies = [[x.copy() for x in each] for each in arrays]
-    rows = [dict(rule.scalars(HOST_SCALARS, t)) for t in (1, 5)]
-    row_of = np.array([0, 1, 0, 1], dtype=np.int64)
+#: What gives a rule memory that it has only if it is asked.
+OPTIONS = {"sgd": {"momentum": 0.9}, "rmsprop": {"momentum": 0.9}, "adam": {"amsgrad": True}}
+RULES = [name for name in names() if not get(name).needs_closure and has_kernel(name)]
 
-    batch = cuda.Batch(program, SHAPES, dtypes)
-    table = np.array([[x.ctypes.data for x in each] for each in arrays], dtype=np.int64)
-    numbers = np.array([[r[n] for n in batch.scalars] for r in rows], dtype=dtype)
-    launch(cuda.source(program, dtypes, False), len(batch.items), table, batch.items, row_of, numbers)
 
-    ((known, _),) = host.plan([(program, shape, dtypes) for shape in SHAPES])
-    there = np.array([[x.ctypes.data for x in each] for each in copies], dtype=np.int64)
-    host.run([known], [there], [rows], [row_of], {})
-    for each, other in zip(arrays, copies, strict=True):
-        for a, b in zip(each, other, strict=True):
-            np.testing.assert_allclose(a, b, rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
+def stepped(name: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[list[Arrays], list[Arrays]]:
+    """The parameters and all of their memory after two steps, in two groups with learning rates of their own: by the
+    kernel, and by numpy's operations.
+    """
+    generator = torch.Generator().manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
+    groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.003}]
+    optimizer = getattr(ours, get(name).__name__)(groups, **options, **OPTIONS.get(name, {}))
+    arrays = {k: array(p).copy() for k, p in enumerate(params)}
+    rules = [optimizer._group_rule(i, group).rule for i, group in enumerate(optimizer.param_groups)]
+    others = [HostOptimizer(rule, arrays, kernel="traced", **options) for rule in rules]
+    for _ in range(2):
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=generator).to(dtype)
+        optimizer.step()
+        grads = {k: array(p.grad) for k, p in enumerate(params)}
+        for other, places in zip(others, (range(2), range(2, len(params))), strict=True):
+            other.step({k: grads[k] for k in places})
+    found = [{"p": array(p), **{n: array(x) for n, x in optimizer.state[p].items()}} for p in params]
+    expected = [{"p": x, **others[k >= 2].state.get(k, {})} for k, x in arrays.items()]
+    return found, expected
+
+
+def array(x: torch.Tensor) -> np.ndarray:
+    x = x.detach()
+    return x.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if x.dtype == torch.bfloat16 else x.numpy()
+
+
+def bits(x: np.ndarray) -> np.ndarray:
+    return x.view(f"uint{8 * x.itemsize}")
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("name", RULES)
+def test_the_generated_kernel_steps_as_numpy_does_bit_for_bit(
+    name: str, storage: str, interpreted: list[Program]
+) -> None:
+    found, expected = stepped(name, *STORAGES[storage])
+    assert interpreted
+    assert all(len(others) > 1 for others in expected), "a rule without memory shows little"
+    for ours_, others in zip(found, expected, strict=True):
+        for key, x in others.items():
+            np.testing.assert_array_equal(bits(ours_[key]), bits(x), key)
+
+
+def test_a_compiler_for_cards_takes_the_text_and_rounds_to_nearest(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "tests.adapters.triton_compile"]
+    ran = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    assert len(lines) > 1
+    assert [line for line in lines if not line.endswith(" []")] == []

@@ -15,7 +15,7 @@ import scirs2_adapters
 from tests.boundaries.support import ADAPTERS, DISTRIBUTIONS, PACKAGE, PROJECT, ROOT, frameworks, relative
 
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?(?:>=([\d.]+))?$")
+REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?(?:>=([\d.]+))?(?:; sys_platform == 'linux')?$")
 
 
 def floors(lines: list[str]) -> dict[str, str | None]:

@@ -16,17 +16,23 @@ from typing import Protocol, cast
 import numpy as np
 import torch
 
+from scirs2_adapters.core import formats
 from scirs2_adapters.core.cpu import engine as host
-from scirs2_adapters.core.cpu.emit import operation
-from scirs2_adapters.core.cpu.storage import STORAGES, compute_dtype
+from scirs2_adapters.core.cpu.batch import in_blocks
+from scirs2_adapters.core.cpu.emit import dithered, operation
+from scirs2_adapters.core.cpu.storage import compute_dtype
+from scirs2_adapters.core.formats import BLOCK_DTYPES, DITHER, companion
 from scirs2_adapters.core.ops import Scalar
-from scirs2_adapters.core.program.passes import Pass, split_passes
+from scirs2_adapters.core.program.passes import split_passes
 from scirs2_adapters.core.program.recorded import Program
+from scirs2_adapters.core.rounding import STOCHASTIC
+from scirs2_adapters.core.step.plan import array_names
 from scirs2_adapters.core.step.protocols import KernelEntry, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
 from ..state.tensors import Tensor, dtype_name
 from .sparse import is_sparse
+from .triton_formats import function_name, functions
 
 
 class Kernel(Protocol):
@@ -39,7 +45,10 @@ class Kernel(Protocol):
 CHUNK, BLOCK, WARPS = 8192, 1024, 4
 #: What lets a thread load 16 bytes at once.
 ALIGNMENT = 16
-_KINDS = {"float64": "tl.float64", "float32": "tl.float32", "float16": "tl.float16", "bfloat16": "tl.bfloat16"}
+#: What arrays consist of; Triton calls it the same.
+KINDS = ("float64", "float32", "float16", "bfloat16", "int8", "uint8", "int16", "int32")
+#: Of what companions consist whose storage does not say it: scales and seeds.
+_OTHERS = {"": "float32", "stochastic": "int32"}
 
 
 def kernel_obstacle(program: Program, tensors: Mapping[str, Tensor]) -> str | None:
@@ -48,18 +57,20 @@ def kernel_obstacle(program: Program, tensors: Mapping[str, Tensor]) -> str | No
         return "it is not all in CUDA memory"
     if any(type(x).__torch_dispatch__ is not Tensor.__torch_dispatch__ for x in tensors.values()):
         return "a tensor computes in its own way"
-    if any(dtype_name(x.dtype) not in STORAGES for x in tensors.values()):
+    if any(dtype_name(x.dtype) not in KINDS for x in tensors.values()):
         return "a dtype is none that it computes with"
-    if program.levels or any(s.extent < s.extent.FULL for s in program.slots):
-        return "the formula looks at whole tensors"
-    return None if _has_triton() else "Triton is not installed"
+    return formula_obstacle(program) or (None if _has_triton() else "Triton is not installed")
+
+
+def formula_obstacle(program: Program) -> str | None:
+    """Why no kernel of ours has this formula, or None."""
+    small = any(s.extent < s.extent.FULL for s in program.slots)
+    return "the formula looks at whole tensors" if program.levels or small else None
 
 
 def steps(entry: TensorEntry, g: Tensor, kernel: str) -> bool:
     """Whether a kernel of its device steps this parameter; `kernel` is what the user has asked for."""
     if kernel == "traced" or entry.p.device.type != "cuda" or torch.is_grad_enabled() or entry.divided is not None:
-        return False
-    if entry.companions:  # torch's own operations step them there
         return False
     tensors = dict(zip(entry.names, entry.arrays(g._values() if is_sparse(g) else g), strict=True))
     return kernel_obstacle(entry.program, tensors) is None
@@ -76,7 +87,8 @@ class Batch:
     def __init__(self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str]) -> None:
         self.compute = compute_dtype(dtypes["p"])
         self.program, self.dtypes = program, tuple(dtypes.items())
-        self.scalars = [program.nodes[i].name for i in split_passes(program, "p")[0].coefficients]
+        text = _Text(program, dtypes)
+        self.scalars = [program.nodes[i].name for i in text.parts.coefficients] + [DITHER] * text.dithered
         sizes = [math.prod(s) for s in shapes]
         items = [(k, o, min(CHUNK, n - o)) for k, n in enumerate(sizes) for o in range(0, n, CHUNK)]
         self.items = np.array(items, dtype=np.int64).reshape(-1, 3)
@@ -141,11 +153,14 @@ class Engine:
 
 @functools.cache
 def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], aligned: bool) -> Kernel:
-    """The compiled function; Triton wants to read the source of what it compiles, so it is given a name for it."""
+    return compiled(source(program, dict(dtypes), aligned), program.rule)
+
+
+def compiled(text: str, called: str) -> Kernel:
+    """The function `kernel` of a text; Triton wants to read the source of what it compiles, so it is given a name."""
     import triton
 
-    text = source(program, dict(dtypes), aligned)
-    name = f"<scirs2 {program.rule} {hash(text):x}>"
+    name = f"<scirs2 {called} {hash(text):x}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     space: dict[str, object] = {"triton": triton, "tl": triton.language, "__name__": __name__}
     exec(compile(text, name, "exec"), space)
@@ -154,30 +169,97 @@ def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], aligned: bool
 
 def source(program: Program, dtypes: Mapping[str, str], aligned: bool) -> str:
     """The text of the kernel: addresses, coefficients, then the formula, one line an operation."""
-    this, wide = split_passes(program, "p")[0], _KINDS[compute_dtype(dtypes["p"])]
-    columns = list(dtypes)
-    lines = [*_HELPERS[wide], "", "@triton.jit", "def kernel(table, items, coefficient_row, coefficients):"]
-    lines += ["    item = items + tl.program_id(0).to(tl.int64) * 3"]
-    lines += ["    tensor, length = tl.load(item), tl.load(item + 2)"]
-    lines += [f"    offset = tl.multiple_of(tl.load(item + 1), {CHUNK})"]
-    lines += [f"    row = coefficients + tl.load(coefficient_row + tensor) * {len(this.coefficients)}"]
-    for k, a in enumerate(this.arrays):
-        place = f"tl.load(table + tensor * {len(columns)} + {columns.index(a.name)})"
-        pointer = f"{place}.to(tl.pointer_type({_KINDS[dtypes[a.name]]}))"
-        lines += [f"    a{k} = " + (f"tl.multiple_of({pointer}, {ALIGNMENT})" if aligned else pointer)]
-    lines += [f"    x{i} = tl.load(row + {k})" for k, i in enumerate(this.coefficients)]
+    text = _Text(program, dtypes)
     # A mask keeps loads from being wide; only the last stretch of a tensor needs one.
-    lines += [f"    if length == {CHUNK}:", *_loop(program, this, wide, ""), "    else:"]
-    return "\n".join([*lines, *_loop(program, this, wide, ", j < length")]) + "\n"
+    lines = [*text.head(aligned), f"    if length == {CHUNK}:", *text.loop(masked=False), "    else:"]
+    return "\n".join([*lines, *text.loop(masked=True)]) + "\n"
 
 
-def _loop(program: Program, this: Pass, wide: str, mask: str) -> list[str]:
-    lines = [f"for start in range(0, {CHUNK}, {BLOCK}):"]
-    lines += [f"    j = start + tl.arange(0, {BLOCK})", "    i = offset + j"]
-    lines += [f"    x{a.node} = tl.load(a{k} + i{mask}).to({wide})" for k, a in enumerate(this.arrays) if a.node >= 0]
-    lines += [f"    x{i} = {_operation(program, i)}" for i in this.body]
-    lines += [f"    tl.store(a{k} + i, x{i}{mask})" for k, i in this.stores.items()]
-    return [" " * 8 + line for line in lines]
+class _Text:
+    """The lines of a kernel. `a3` points to array 3 and `z3` to its companion, `s3` is its seed; `x5` is node 5. In a
+    loop, `i` are the elements of a tensor, `b` its blocks, and `places` the elements' in their blocks: a tile has one
+    block in each row.
+    """
+
+    def __init__(self, program: Program, dtypes: Mapping[str, str]) -> None:
+        self.program, self.dtypes, this = program, dtypes, split_passes(program, "p")[0]
+        self.wide, self.parts = f"tl.{compute_dtype(dtypes['p'])}", this
+        self.columns = array_names(program.slots, dtypes)
+        self.storages = [dtypes[a.name] for a in this.arrays]
+        self.dithered = dithered(this, self.storages)
+
+    def head(self, aligned: bool) -> list[str]:
+        """Before the loops."""
+        this = self.parts
+        coefficients = [f"x{i}" for i in this.coefficients] + ["dither"] * self.dithered
+        coded = dict.fromkeys(dtype for dtype in self.storages if companion("", dtype))
+        lines = [*_HELPERS[self.wide], *(text for dtype in coded for text in functions(dtype))]
+        lines += ["", "@triton.jit", "def kernel(table, items, coefficient_row, coefficients):"]
+        lines += ["    item = items + tl.program_id(0).to(tl.int64) * 3"]
+        lines += ["    tensor, length = tl.load(item), tl.load(item + 2)"]
+        lines += [f"    offset = tl.multiple_of(tl.load(item + 1), {CHUNK})"]
+        lines += [f"    row = coefficients + tl.load(coefficient_row + tensor) * {len(coefficients)}"]
+        for k, a in enumerate(this.arrays):
+            stored, _, other = self.storages[k].partition("+")
+            lines += [f"    a{k} = {self._pointer(a.name, stored, aligned)}"]
+            if name := companion(a.name, self.storages[k]):
+                lines += [f"    z{k} = {self._pointer(name, _OTHERS.get(other, other), aligned)}"]
+            lines += [f"    s{k} = tl.load(z{k})"] * self._seeded(k)
+        return lines + [f"    {name} = tl.load(row + {k})" for k, name in enumerate(coefficients)]
+
+    def _seeded(self, k: int) -> bool:
+        return self.storages[k].endswith(STOCHASTIC)
+
+    def _pointer(self, name: str, dtype: str, aligned: bool) -> str:
+        """Where this array of a tensor begins."""
+        place = f"tl.load(table + tensor * {len(self.columns)} + {self.columns.index(name)})"
+        pointer = f"{place}.to(tl.pointer_type(tl.{dtype}))"
+        return f"tl.multiple_of({pointer}, {ALIGNMENT})" if aligned else pointer
+
+    def loop(self, masked: bool) -> list[str]:
+        """The formula for a stretch, BLOCK numbers at a time."""
+        lines = [f"for start in range(0, {CHUNK}, {BLOCK}):"]
+        if in_blocks(self.dtypes):
+            lines += [f"    places = tl.arange(0, {formats.BLOCK})[None, :]"]
+            lines += [f"    first = start + tl.arange(0, {BLOCK // formats.BLOCK})[:, None] * {formats.BLOCK}"]
+            lines += [f"    b = (offset + first) // {formats.BLOCK}", "    j = first + places", "    i = offset + j"]
+        else:
+            lines += [f"    j = start + tl.arange(0, {BLOCK})", "    i = offset + j"]
+        for k, a in enumerate(self.parts.arrays):
+            lines += [f"    x{a.node} = {self._load(k, masked)}.to({self.wide})"] * (a.node >= 0)
+        lines += [f"    x{i} = {_operation(self.program, i)}" for i in self.parts.body]
+        for k, i in self.parts.stores.items():
+            lines += self._store(k, f"x{i}", masked)
+        return [" " * 8 + line for line in lines]
+
+    def _load(self, k: int, masked: bool) -> str:
+        mask, dtype = ", j < length" if masked else "", self.storages[k]
+        loaded = f"tl.load(a{k} + i{mask})"
+        if not companion("", dtype):
+            return loaded
+        place, other_mask = self._place(k, masked)
+        other = f"s{k}" if self._seeded(k) else f"tl.load({place}{other_mask})"
+        return f"{function_name('load', dtype)}({loaded}, {other})"
+
+    def _store(self, k: int, x: str, masked: bool) -> list[str]:
+        mask, dtype = ", j < length" if masked else "", self.storages[k]
+        if not companion("", dtype):
+            return [f"    tl.store(a{k} + i, {x}{mask})"]
+        # What lies behind the end of a tensor must not count in the scale.
+        x = f"tl.where(j < length, {x}, 0.0)" if masked else x
+        seed = f"s{k}" if self._seeded(k) else "0"
+        places = "places" if dtype in BLOCK_DTYPES else "i.to(tl.int32)"
+        number = "dither" if self.dithered else "0.5"
+        call = f"{function_name('store', dtype)}({x}.to(tl.float32), {number}, {seed}, {places})"
+        lines = [f"    y, z = {call}", f"    tl.store(a{k} + i, y{mask})"]
+        place, other_mask = self._place(k, masked)
+        return lines + [f"    tl.store({place}, z{other_mask})"] * (not self._seeded(k))
+
+    def _place(self, k: int, masked: bool) -> tuple[str, str]:
+        """Where the companion's numbers are, and its mask."""
+        by_block = self.storages[k] in BLOCK_DTYPES
+        mask = f", {'first' if by_block else 'j'} < length" if masked else ""
+        return f"z{k} + {'b' if by_block else 'i'}", mask
 
 
 def _operation(program: Program, index: int) -> str:

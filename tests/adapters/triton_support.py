@@ -1,0 +1,64 @@
+"""The kernels that are generated for CUDA devices, run on the CPU by Triton's interpreter, which takes addresses of CPU
+memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from scirs2_adapters.adapters.torch.dispatch import step
+from scirs2_adapters.adapters.torch.executors import cuda
+from scirs2_adapters.core.cpu import storage
+from scirs2_adapters.core.program.recorded import Program
+
+if sys.platform != "linux":
+    pytest.skip("Triton has builds for Linux only", allow_module_level=True)
+if "TRITON_INTERPRET" not in os.environ:
+    pytest.skip("kernels run on this machine's card, in test_torch_cuda.py", allow_module_level=True)
+
+import triton.language as tl
+from triton.runtime import interpreter
+
+
+def _rounding(convert: Callable[..., Any]) -> Callable[..., Any]:
+    """The interpreter cuts float32 off to bfloat16, where the compiler rounds to nearest even."""
+
+    def rounded(x: np.ndarray, source: object, target: object, mode: object) -> np.ndarray:
+        if (source, target) == (tl.float32, tl.bfloat16):
+            return storage.store(x, "bfloat16")
+        return convert(x, source, target, mode)  # type: ignore[no-any-return]
+
+    return rounded
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Program]:
+    """Tensors on the CPU are stepped by the kernels for CUDA devices; the programs of those that have been launched."""
+    launched: list[Program] = []
+
+    def kernel(program: Program, dtypes: tuple[tuple[str, str], ...], aligned: bool) -> cuda.Kernel:
+        launched.append(program)
+        return made(program, dtypes, aligned)
+
+    made = cuda._kernel
+    monkeypatch.setattr(interpreter, "_convert_float", _rounding(interpreter._convert_float))
+    monkeypatch.setattr(cuda, "_kernel", kernel)
+    monkeypatch.setattr(cuda, "CHUNK", 2 * cuda.BLOCK)  # the interpreter goes through all of it for a single number
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: x)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(step, "host", cuda.Engine(torch.device("cpu")))
+    return launched
+
+
+def launch(text: str, programs: int, arrays: Mapping[str, torch.Tensor]) -> None:
+    """Runs the function `kernel` of a text, of these arguments."""
+    with np.errstate(all="ignore"):
+        cuda.compiled(text, "test")[(programs,)](**arrays)
