@@ -1,4 +1,4 @@
-"""Writes whatever follows from the declarations: type stubs, README's tables, docs/optimizers.md. `make gen`.
+"""Writes whatever follows from the declarations: type stubs, tables of README and docs, docs/optimizers.md. `make gen`.
 
 `python docs/generate.py` writes; with `--check` it writes nothing and fails if a file is not what it would write. Each
 adapter is looked at in a process of its own (adapter_facts.py), since two frameworks in one process get in each other's
@@ -7,6 +7,7 @@ way.
 
 import argparse
 import difflib
+import functools
 import json
 import os
 import re
@@ -26,10 +27,10 @@ PACKAGE = ROOT / "scirs2_adapters"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
 
 
-def facts(adapter: str) -> dict[str, Any]:
-    """What an adapter says of itself: its public list, its stub, its spelling of each rule's fields."""
+def facts(script: str, adapter: str) -> dict[str, Any]:
+    """What a script prints of an adapter, as JSON: its stub and its spelling of fields, or bytes."""
     environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "docs/adapter_facts.py"), adapter]
+    command = [sys.executable, str(ROOT / "docs" / script), adapter]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         sys.exit(f"The adapter {adapter} cannot be looked at; `make setup` installs every framework.\n{done.stderr}")
@@ -46,14 +47,20 @@ def between_markers(text: str, part: str, body: str) -> str:
 def generated() -> dict[Path, str]:
     """Every generated file with the text it should have."""
     with ThreadPoolExecutor(2) as pool:
-        by_adapter = dict(zip(adapters(), pool.map(facts, adapters()), strict=True))
+        made = pool.map(functools.partial(facts, "adapter_facts.py"), adapters())
+        weighed = pool.submit(facts, "memory_facts.py", "torch")
+        by_adapter = dict(zip(adapters(), made, strict=True))
     spelling = {adapter: found["spelling"] for adapter, found in by_adapter.items()}
     readme = (ROOT / "README.md").read_text()
     readme = between_markers(readme, "optimizers", pages.summary_table())
     readme = between_markers(readme, "tested", pages.tested_table())
+    memory = (ROOT / "docs/memory.md").read_text()
+    for part, table in pages.memory_tables(weighed.result()).items():
+        memory = between_markers(memory, part, table)
     files = {
         PACKAGE / "core/__init__.pyi": stubs.core(),
         ROOT / "docs/optimizers.md": pages.optimizers(spelling),
+        ROOT / "docs/memory.md": memory,
         ROOT / "README.md": readme,
     }
     return files | {

@@ -66,6 +66,35 @@ and the defaults of a framework's own optimizer instead. Slots in parentheses ex
 some parameters. Every optimizer also takes `kernel` and `state_dtype`, see [numerics](numerics.md)."""
 
 
+#: What the formats of memory are called in tables: those of `memory_facts.py`.
+FORMATS = {
+    "float32": "float32",
+    "bfloat16 state": '`state_dtype="bfloat16"`',
+    "int8 state": '`state_dtype="int8"`',
+    "stochastic": 'bfloat16 model, int8, `rounding="stochastic"`',
+    "bfloat16 model": 'bfloat16 model, int8, `rounding="compensated"`',
+    "released": "the same with released gradients",
+}
+#: What stands in tables for an optimizer whose defaults are not what is shown.
+SHOWN = {"SGD": "SGD, momentum", "Muon": "Muon, `match=None`"}
+
+
+def memory_tables(weighed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, str]:
+    """The tables of docs/memory.md, by the name of their markers, from bytes a parameter."""
+    parts = ["parameter", "gradient", "state", "correction"]
+    adamw = weighed["AdamW"]
+    rows = [[FORMATS[key], *map("{:.2f}".format, map(adamw[key].get, parts)), _sum(adamw[key])] for key in adamw]
+    sums = [[SHOWN.get(name, name), *map(_sum, each.values())] for name, each in weighed.items()]
+    return {
+        "adamw-bytes": table(["AdamW", *parts, "sum"], rows),
+        "bytes": table(["sum", *map(FORMATS.__getitem__, adamw)], sums),
+    }
+
+
+def _sum(parts: Mapping[str, float]) -> str:
+    return f"{sum(parts.values()):.2f}"
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table; a bar inside a cell would end it."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]

@@ -54,7 +54,7 @@ def rule_stub(rule: type[Rule]) -> str:
 def core() -> str:
     """The stub of `scirs2_adapters.core`."""
     rules = ordered()
-    listed = ["ClosureOptimizer", "HostOptimizer", "Rule", "Wrapper", "get", "names", "with_closure"]
+    listed = ["ClosureOptimizer", "HostOptimizer", "Memory", "Rule", "Wrapper", "get", "names", "with_closure"]
     listed += [rule.__name__ for rule in rules]
     return "\n".join([HEAD, CORE_IMPORTS, public(listed), *(rule_stub(rule) for rule in rules)]).rstrip() + "\n"
 
@@ -62,6 +62,7 @@ def core() -> str:
 CORE_IMPORTS = """from typing import Any, Literal
 
 from .closures._host import ClosureOptimizer
+from .memory import Memory
 from .numpy_optimizer import HostOptimizer
 from .registry import get, names, with_closure
 from .rule import Rule

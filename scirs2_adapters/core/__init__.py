@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from .memory import Memory
 from .registry import get, names, with_closure
 from .rule import Rule
 from .wrapper import Wrapper
 
-__all__ = ["ClosureOptimizer", "HostOptimizer", "Rule", "Wrapper", "get", "names", "with_closure"]
+__all__ = ["ClosureOptimizer", "HostOptimizer", "Memory", "Rule", "Wrapper", "get", "names", "with_closure"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from .closures._host import ClosureOptimizer
+from .memory import Memory
 from .numpy_optimizer import HostOptimizer
 from .registry import get, names, with_closure
 from .rule import Rule
@@ -11,6 +12,7 @@ from .wrapper import Wrapper
 __all__ = [
     "ClosureOptimizer",
     "HostOptimizer",
+    "Memory",
     "Rule",
     "Wrapper",
     "get",

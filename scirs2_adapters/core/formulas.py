@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .fields import is_number
-from .matrix import Matrix
+from .matrix import LAST_AXES, Matrix
 from .ops import Array, Scalar
 
 
@@ -88,3 +88,9 @@ def orthogonalize(
         x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
     x = xp.transpose(x) if tall else x
     return x if matrix is None else matrix.whole(xp, x, tuple(whole))
+
+
+def orthogonalize_numbers(shape: tuple[int, ...], matrix: Matrix = LAST_AXES) -> int:
+    """The most numbers that this iteration holds at a time: x, two terms of the next x, and two Gram matrices."""
+    small, large = sorted(matrix.sides(shape))
+    return math.prod(shape) * (3 * large + 2 * small) // max(1, large)

@@ -58,3 +58,7 @@ class Matrix(NamedTuple):
         """All axes, counted from the front: the batch, then the two sides."""
         sides = [a % axes for side in sorted((self.inputs, self.outputs)) for a in side]
         return (*(a for a in range(axes) if a not in sides), *sides)
+
+
+#: The matrix as it lies, of which the layout does not matter.
+LAST_AXES = Matrix((-1,), (-2,))

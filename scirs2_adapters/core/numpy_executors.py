@@ -49,6 +49,12 @@ class KernelExecutor:
             x[...] = copy
         return new
 
+    @property
+    def allocated(self) -> int:
+        """Bytes of its tables and batches, and of what a step makes and drops."""
+        rows = [x for x in self._batch_rows if x is not None]
+        return sum(x.nbytes for x in (*self._tables, *rows)) + sum(batch.allocated for batch in self._batches)
+
     def _assign(self, rows: list[int]) -> None:
         """Which rows of coefficients each batch uses, and which of those each of its parameters takes."""
         self._rows, self._used, self._batch_rows = rows, list[list[int]](), list["np.ndarray | None"]()
@@ -73,7 +79,9 @@ class KernelExecutor:
 
 
 class NumpyExecutor:
-    """Steps by numpy operations, in the dtype of the arithmetic."""
+    """Steps by numpy operations, in the dtype of the arithmetic. What those allocate it does not know."""
+
+    allocated = None
 
     def __init__(self, entries: Sequence[KernelEntry]) -> None:
         self._positions = grouped(range(len(entries)), lambda i: entries[i][0])

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from . import numpy_arrays as door
-from . import numpy_state as memory
-from . import routing
+from . import numpy_state, routing
 from .cpu import storage
 from .cpu.kernel import kernel_obstacle
 from .errors import bad_type, bad_value
 from .fields import Field, flag
 from .formats import companion
 from .matrix import LAYOUT, OUTPUTS_FIRST
+from .memory import Memory, expected
 from .numpy_arrays import Arrays, carried
 from .numpy_executors import ArrayExecutor, KernelExecutor, NumpyExecutor, ParamArrays
 from .ops import HOST_SCALARS, Scalars
@@ -31,8 +31,6 @@ _STEP = f"{_CALL}.step"
 THREADS = Field(None, "", "must be None or a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
 SKIP = flag(False, "")
 OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding")
-#: The slots of a parameter that have been checked: name, array and shape, and the arrays alone.
-CheckedMemory = tuple[list[tuple[str, np.ndarray, tuple[int, ...]]], ParamArrays]
 
 
 class HostOptimizer:
@@ -94,7 +92,7 @@ class HostOptimizer:
 
     def _begin(self) -> None:
         """Before the first step; which rule steps which array is said once."""
-        self.state: memory.Memory = {}
+        self.state: numpy_state.Memory = {}
         self._entries: dict[Hashable, ParamEntry] = {}
         self._form: object = None  # of the step that the executor was made for
         self.route(self.state)
@@ -103,7 +101,7 @@ class HostOptimizer:
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
         self.model = self._fresh_model()
         self.skipped_steps = 0
-        self._checked: dict[Hashable, CheckedMemory] = {}
+        self._checked: dict[Hashable, numpy_state.Checked] = {}
 
     def route(self, state: Mapping[Hashable, Iterable[str]]) -> None:
         """Which rule steps which array, by which program: as long as no hyperparameter changes. Memory settles it."""
@@ -139,7 +137,7 @@ class HostOptimizer:
             return
         self._decide()
         self._checked = {}
-        self.state = {key: memory.fitting_slots(slots, self.fresh(key)) for key, slots in self.state.items()}
+        self.state = {key: numpy_state.fitting_slots(slots, self.fresh(key)) for key, slots in self.state.items()}
         self.model = {name: self.model.get(name, x) for name, x in self._fresh_model().items()}
 
     def _fresh_model(self) -> dict[str, float]:
@@ -219,23 +217,11 @@ class HostOptimizer:
                     checked = None
                     break
             if checked is None:
-                checked = self._checked[key] = self._check_memory(key)
+                checked = self._checked[key] = numpy_state.checked(_STEP, key, slots, self.fresh(key))
             arrays.append([p, g, *checked[1]])
             if p.dtype not in door.DTYPES or g.dtype not in door.DTYPES:
                 arrays[-1][:2] = carried(p), carried(g)
         return arrays
-
-    def _check_memory(self, key: Hashable) -> CheckedMemory:
-        """Refuses memory that is not of the form that the rule asks for."""
-        slots, triples = self.state[key], []
-        for name, first in self.fresh(key).items():
-            x, place = slots.get(name), f"state[{key!r}][{name!r}]"
-            if not isinstance(x, np.ndarray) or x.shape != first.shape or x.dtype != first.dtype:
-                worded = f"must be an array of shape {first.shape} and dtype {first.dtype}"
-                raise bad_value(_STEP, place, worded, x)
-            door.check_writeable(_STEP, place, x)
-            triples.append((name, x, x.shape))
-        return triples, [x for _, x, _ in triples]
 
     def fresh(self, key: Hashable) -> dict[str, np.ndarray]:
         """The memory of a parameter before its first step, in the order of `array_names`."""
@@ -270,28 +256,41 @@ class HostOptimizer:
         """Which rule steps which array, a line for each, and why."""
         return "\n".join(routing.explained([(self.rule, leaf) for leaf in self._leaves.values()]))
 
-    def state_dict(self) -> memory.Saved:
-        """A copy of all memory by name: plain dicts, arrays and numbers. bfloat16 slots are carried as uint16."""
-        return memory.saved(self)
+    def memory(self) -> Memory:
+        """How many bytes all of it takes, the state before the first step as after it. Gradients are the caller's.
 
-    def load_state_dict(self, saved: memory.Saved, *, strict: bool = True) -> None:
+        >>> import numpy as np
+        >>> from scirs2_adapters.core import HostOptimizer
+        >>> HostOptimizer("adamw", {"w": np.ones(4, np.float32)}).memory().state
+        {'exp_avg': {'float32': 16}, 'exp_avg_sq': {'float32': 16}}
+        """
+        entries, options = self._entries, (self.state_dtype, self.rounding)
+        wanted = {key: expected(entry.rule, entry.leaf, *options) for key, entry in entries.items()}
+        kept = self._executor.allocated if self._form else 0
+        return numpy_state.weighed(self.params, wanted, self.state, kept)
+
+    def state_dict(self) -> numpy_state.Saved:
+        """A copy of all memory by name: plain dicts, arrays and numbers. bfloat16 slots are carried as uint16."""
+        return numpy_state.saved(self)
+
+    def load_state_dict(self, saved: numpy_state.Saved, *, strict: bool = True) -> None:
         """Take over memory saved by `state_dict`; a dict that does not fit is refused before anything is changed.
 
         With `strict=False`, parameters that are not in it, or of another shape, begin anew. Slots that are missing do
         so in any case, and what is not the rule's travels along.
         """
-        vars(self).update(memory.fitting(self, f"{_CALL}.load_state_dict", saved, strict))
+        vars(self).update(numpy_state.fitting(self, f"{_CALL}.load_state_dict", saved, strict))
 
-    def __getstate__(self) -> memory.Saved:
+    def __getstate__(self) -> numpy_state.Saved:
         """What is data, and the caller's own dict or list. Plans hold addresses of this process, and are made anew."""
         names = ("rule", *OPTIONS, "steps", "state", "model", "skipped_steps")
         return {"params": self.params.container} | {name: vars(self)[name] for name in names}
 
-    def __setstate__(self, pickled: memory.Saved) -> None:
+    def __setstate__(self, pickled: numpy_state.Saved) -> None:
         """A pickle may lie in memory that cannot be written, or that is another's: what is stepped is copied out."""
         options = {k: pickled[k] for k in OPTIONS if k in pickled}
         self.__init__(pickled["rule"], door.thawed(pickled["params"]), **options)  # type: ignore[misc]
-        self.steps, self.state = dict(pickled["steps"]), memory.owned(pickled["state"])
+        self.steps, self.state = dict(pickled["steps"]), numpy_state.owned(pickled["state"])
         self.model, self.skipped_steps = dict(pickled["model"]), pickled.get("skipped_steps", 0)
         self.route(self.state)
 

@@ -11,10 +11,13 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from .errors import bad_type, bad_value
 from .fields import Field
-from .numpy_arrays import Parameters
+from .memory import OPERATIONS, Span, Stored, completed, occupied, report
+from .memory import Memory as Report
+from .numpy_arrays import Parameters, check_writeable
 from .program.recorded import first_coefficients, record
 from .rule import Rule
 from .slots import Leaf
@@ -58,6 +61,47 @@ def fitting_slots(slots: Slots, fresh: Mapping[str, np.ndarray]) -> Slots:
     """The slots that have the form that is asked for now, and fresh ones in place of the others."""
     fits = {n: n in slots and (slots[n].shape, slots[n].dtype) == (x.shape, x.dtype) for n, x in fresh.items()}
     return {n: slots[n] if fits[n] else x for n, x in fresh.items()}
+
+
+#: The slots of a parameter that have been checked: name, array and shape, and the arrays alone.
+Checked = tuple[list[tuple[str, np.ndarray, tuple[int, ...]]], list[np.ndarray]]
+
+
+def checked(call: str, key: Hashable, slots: Slots, fresh: Mapping[str, np.ndarray]) -> Checked:
+    """The memory of a parameter in the order of `fresh`; what is not of the form of those is refused."""
+    triples = []
+    for name, first in fresh.items():
+        x, place = slots.get(name), f"state[{key!r}][{name!r}]"
+        if not isinstance(x, np.ndarray) or x.shape != first.shape or x.dtype != first.dtype:
+            raise bad_value(call, place, f"must be an array of shape {first.shape} and dtype {first.dtype}", x)
+        check_writeable(call, place, x)
+        triples.append((name, x, x.shape))
+    return triples, [x for _, x, _ in triples]
+
+
+def weighed(
+    params: Mapping[Hashable, np.ndarray],
+    wanted: Mapping[Hashable, Iterable[Stored]],
+    state: Mapping[Hashable, Slots],
+    temporaries: int | None = 0,
+) -> Report:
+    """The report of these arrays, and of what is expected of the parameters that have no memory yet."""
+    arrays: list[Stored] = []
+    for key in {**wanted, **state}:
+        arrays += completed(_stored(state.get(key, {})), wanted.get(key, ()))
+    notes = () if temporaries is not None else (OPERATIONS,)
+    numbers = sum(p.size for p in params.values())
+    return report(occupied(map(_span, params.values())), numbers, 0, arrays, temporaries or 0, *notes)
+
+
+def _stored(slots: Slots) -> list[Stored]:
+    """The arrays of one parameter; bfloat16 is carried as uint16."""
+    arrays = {name: x for name, x in slots.items() if isinstance(x, np.ndarray)}
+    return [Stored(name, x.dtype.name.replace("uint16", "bfloat16"), x.nbytes) for name, x in arrays.items()]
+
+
+def _span(x: np.ndarray) -> Span:
+    return Span(0, *byte_bounds(x), x.nbytes)
 
 
 def _copied(x: object) -> object:

@@ -137,3 +137,11 @@ def test_a_copy_goes_on_alike(twin: Any, steps: int, name: str, make: Any) -> No
         step(pair)
     assert first[0] is not second[0]
     assert all(torch.equal(a, b) for a, b in zip(first[1].parameters(), second[1].parameters(), strict=True))
+
+
+def test_its_memory_is_weighed_before_the_first_step_as_after_it(make: Any) -> None:
+    optimizer, model = make("adamw")
+    before = optimizer.memory()
+    step((optimizer, model))
+    assert optimizer.memory().state == before.state
+    assert before.parameters == sum(p.nbytes for p in model.parameters())

@@ -209,7 +209,7 @@ def test_frozen_layers_stay() -> None:
 def test_memory_is_stored_as_asked() -> None:
     made, xs = adapter.AdamW(RATE, state_dtype={"exp_avg_sq": "bfloat16"}), variables()
     made.build(xs)
-    slots = made.memory.entries[0].slots
+    slots = made.slots.entries[0].slots
     assert {k: v.dtype for k, v in slots.items()} == {"exp_avg": "float32", "exp_avg_sq": "bfloat16"}
     close(apply(made, xs), oracle(s2.get("adamw")(learning_rate=RATE)), 5e-2)
 
@@ -226,7 +226,7 @@ def test_the_order_of_the_variables_is_fixed() -> None:
 def test_each_variable_goes_to_the_rule_that_fits_it() -> None:
     made = adapter.Muon()
     made.build([keras.Variable(np.ones(s), name=n) for n, s in (("w", (3, 2)), ("embed", (3, 2)), ("b", (3,)))])
-    assert [list(m.slots) for m in made.memory.entries] == [["momentum_buffer"], *[["exp_avg", "exp_avg_sq"]] * 2]
+    assert [list(m.slots) for m in made.slots.entries] == [["momentum_buffer"], *[["exp_avg", "exp_avg_sq"]] * 2]
 
 
 def test_weights_can_be_set_and_an_optimizer_pickled() -> None:

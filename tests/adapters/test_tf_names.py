@@ -72,8 +72,8 @@ def test_a_file_goes_by_the_names_of_layers(tmp_path: Path) -> None:
     turned.build(xs[2:] + xs[:2])
     with pytest.warns(UserWarning, match="layers in another order. Memory goes by their names"):
         turned.load_own_variables(store)
-    slots = dict(zip([x.path for x in xs], model.optimizer.memory.entries, strict=True))
-    for x, member in zip(xs[2:] + xs[:2], turned.memory.entries, strict=True):
+    slots = dict(zip([x.path for x in xs], model.optimizer.slots.entries, strict=True))
+    for x, member in zip(xs[2:] + xs[:2], turned.slots.entries, strict=True):
         for slot, variable in member.slots.items():
             expected = ops.convert_to_numpy(slots[x.path].slots[slot])
             np.testing.assert_array_equal(ops.convert_to_numpy(variable), expected)

@@ -91,8 +91,8 @@ def test_sparse_adam_steps_the_rows_that_a_gradient_gives_and_no_others(kind: st
         apply_([tf.constant(whole) if kind == "dense" else slices])
         rows_of_sparse_adam(t, expected, m, v, sorted({*indices}), whole)
     np.testing.assert_allclose(x.numpy(), expected, rtol=1e-12)
-    np.testing.assert_allclose(made.memory.entries[0].slots["exp_avg"].numpy(), m, rtol=1e-12)
-    np.testing.assert_allclose(made.memory.entries[0].slots["exp_avg_sq"].numpy(), v, rtol=1e-12)
+    np.testing.assert_allclose(made.slots.entries[0].slots["exp_avg"].numpy(), m, rtol=1e-12)
+    np.testing.assert_allclose(made.slots.entries[0].slots["exp_avg_sq"].numpy(), v, rtol=1e-12)
 
 
 def test_sparse_adam_leaves_unused_tokens_alone() -> None:

@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/program/",),
     ("core/rule.py", "core/wrapper.py", "core/routing.py", "core/registry.py"),
     ("core/optimizers/",),
-    ("core/step/",),
+    ("core/step/", "core/memory.py"),
     ("core/cpu/",),
     ("core/numpy_", "core/closures/"),
     ("core/execute/",),

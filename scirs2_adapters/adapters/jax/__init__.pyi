@@ -7,6 +7,7 @@ import optax
 from scirs2_adapters.core.rule import Rule
 
 from .transform.fused import explain, step
+from .transform.memory_report import memory
 
 __all__ = [
     "adadelta",
@@ -28,6 +29,7 @@ __all__ = [
     "sgd",
     "sparseadam",
     "explain",
+    "memory",
     "step",
 ]
 

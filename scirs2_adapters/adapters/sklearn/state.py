@@ -17,6 +17,8 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from scirs2_adapters.core import HostOptimizer, Rule
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
+from scirs2_adapters.core.memory import Memory
+from scirs2_adapters.core.numpy_state import weighed
 
 from .argument_names import PUBLIC
 
@@ -77,6 +79,16 @@ class Stepper:
     def explain(self) -> str:
         """Which rule steps which parameter, a line for each, and why; nothing before the first step."""
         return self._host.explain() if self._host else ""
+
+    def memory(self) -> Memory:
+        """How many bytes parameters and optimizer take; of one that was unpickled its state alone, until its next step.
+
+        >>> from scirs2_adapters.sklearn import LinearClassifier
+        >>> fitted = LinearClassifier("lion").fit([[0.0], [1.0]] * 20, [0, 1] * 20)
+        >>> fitted.optimizer_.memory().state
+        {'exp_avg': {'float64': 16}}
+        """
+        return self._host.memory() if self._host else weighed({}, {}, (self._saved or {}).get("state", {}))
 
     def under(self, rule: Rule, skip_nonfinite: bool) -> Stepper:
         """The stepper that goes on with this rule, and with the memory where the formula is the same."""

@@ -32,7 +32,7 @@ Proceed = Callable[[Grads, Variables], None]
 
 def step(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Tensor) -> None:
     """One step of these (gradient, variable) pairs."""
-    memory = optimizer.memory
+    memory = optimizer.slots
     assert memory is not None
     choose_paths(type(optimizer).__name__, [optimizer.kernel], [KERNEL_OBSTACLE], one_path=True)
     if not optimizer._traced and any(executors.is_traced(gradient) for gradient, _ in pairs):
@@ -142,7 +142,7 @@ def _finite(optimizer: RuleState, grads: Grads, variables: Variables) -> Tensor:
 def _used(optimizer: RuleState, gradient: Tensor, variable: KerasVariable) -> Tensor:
     """A gradient as it goes into the step, or into the accumulator."""
     place = optimizer._get_variable_index(variable)
-    entry = optimizer.memory.entries[place] if optimizer.memory else None
+    entry = optimizer.slots.entries[place] if optimizer.slots else None
     if entry is None:  # it overwrites its variable
         return ops.convert_to_tensor(gradient)
     sums = optimizer._accumulated_gradients if optimizer.gradient_accumulation_steps else None

@@ -5,18 +5,20 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..formats import BLOCK_DTYPES, DITHER
+from ..formulas import orthogonalize_numbers
+from ..matrix import LAST_AXES
 from ..program.recorded import Program
 from ..slots import Extent
 from ..step.plan import array_names
 from . import compile
 from .kernel import CompiledPass, Kernel, kernel, over_numbers, pass_arrays, uses_rows
-from .layout import MAX_WORKERS, Item, Work
+from .layout import MAX_WORKERS, WORD_BYTES, Item, Work
 from .work_items import flat_items, row_items
 
 #: Below this many numbers for each thread, starting the thread costs more than it brings.
@@ -38,6 +40,12 @@ class Launch:
     items: np.ndarray
     sums: int
     work: ctypes.Array[ctypes.c_int64]
+
+
+def _along(extent: Extent, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of an array of this extent, for a tensor of this shape."""
+    kept = {Extent.ROW: shape[:-1], Extent.COLUMN: (*shape[:-2], *shape[-1:]), Extent.BATCH: shape[:-2]}
+    return kept.get(extent, shape)
 
 
 def in_blocks(dtypes: Mapping[str, str]) -> bool:
@@ -83,6 +91,24 @@ class Batch:
         if (compiled := over_numbers(self.kernel)) is None:
             return None
         return Batch(self.program, [()] * len(self.shapes), compiled.dtypes, compiled=compiled)
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of its lists of work, and of the arrays that a step makes and drops between its passes."""
+        launches, first = self._launches.values(), vars(self).get("first")
+        kept = sum(x.nbytes for x in (self.items, self.every_tensor, *(launch.items for launch in launches)))
+        kept += sum(ctypes.sizeof(launch.work) for launch in launches) + (first.allocated if first else 0)
+        sums = WORD_BYTES * max((launch.sums for launch in launches), default=0)
+        computed = {a.name: a.extent for p in self.kernel.passes for a in p.parts.arrays if a.computed}
+        small = [node.extent for node in self.program.nodes if Extent.TENSOR < node.extent < Extent.FULL]
+        views = [dict(node.static[1]).get("matrix", LAST_AXES) for node in self.program.nodes if node.op == "matrix"]
+        iteration = max((orthogonalize_numbers(shape, view) for view in views for shape in self.shapes), default=0)
+        numbers = np.dtype(self.kernel.compute).itemsize * (self._numbers(computed.values()) + iteration)
+        return kept + sums + numbers + WORD_BYTES * self._numbers(small)
+
+    def _numbers(self, extents: Iterable[Extent]) -> int:
+        """How many numbers arrays of these extents have, for all tensors."""
+        return sum(math.prod(_along(extent, shape)) for extent in extents for shape in self.shapes)
 
     def _pick(self, this: CompiledPass) -> list[int] | None:
         """Which columns of the caller's table a pass needs; None for the table as it is."""

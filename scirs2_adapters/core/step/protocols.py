@@ -11,7 +11,7 @@ from ..ops import Scalars
 from ..program.recorded import Program
 
 Grad = TypeVar("Grad", contravariant=True)
-Batch = TypeVar("Batch")
+Batch = TypeVar("Batch", bound="Allocating")
 #: The numbers that a rule keeps for the whole model, by slot.
 Model = Mapping[str, float]
 #: What an engine must know of a parameter: its program, its shape, and the storage dtype of "p", "g" and each slot.
@@ -21,6 +21,10 @@ KernelEntry = tuple[Program, tuple[int, ...], Mapping[str, str]]
 class Executor(Protocol[Grad]):
     """Steps the parameters that it was made for, as often as it is called."""
 
+    @property
+    def allocated(self) -> int | None:
+        """Bytes that it keeps, with what a step makes and drops; None if the framework alone knows."""
+
     def holds(self, grads: Sequence[Grad]) -> bool:
         """Whether the arrays are still those that it was made for, so that `run` may be called with these gradients."""
 
@@ -29,6 +33,13 @@ class Executor(Protocol[Grad]):
 
     def run(self, grads: Sequence[Grad], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
         """Steps the parameters in place by these rows of coefficients; returns the new numbers of the model."""
+
+
+class Allocating(Protocol):
+    """What knows how many bytes it keeps, with what a step makes and drops."""
+
+    @property
+    def allocated(self) -> int: ...
 
 
 class Engine(Protocol[Batch]):

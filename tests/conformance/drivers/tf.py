@@ -79,6 +79,6 @@ class Optimizer:
         return [copied(v) for v in self.variables]
 
     def state(self) -> State:
-        memory = self.optimizer.memory
+        memory = self.optimizer.slots
         leaves = [{name: copied(v) for name, v in member.slots.items()} for member in memory.entries]
         return {"leaves": leaves, "model": {name: copied(v) for name, v in memory.model.items()}}

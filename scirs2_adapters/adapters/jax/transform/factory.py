@@ -23,9 +23,10 @@ from ..argument_names import DTYPES, OURS, argument_names, dtype_default, factor
 from ..ops import AxisName, Number, is_function, real
 from ..state import Layout, layout, possible_slots
 from .fused import explain, step
+from .memory_report import memory
 from .update import Hyperparameters, Options, Skipping, Update
 
-__all__ = ["explain", "factory", "step", "transformation"]
+__all__ = ["explain", "factory", "memory", "step", "transformation"]
 #: Where users find what is made here.
 ADAPTER = __package__.rpartition(".")[0]
 

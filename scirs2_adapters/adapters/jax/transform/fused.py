@@ -51,7 +51,7 @@ def step(
     Any transformation is taken. Under `jit`, donate parameters and state and take them in the order in which you
     return them (JAX pairs them so): then both are stepped in the very memory they are in.
     """
-    inside = _seen_through(tx.update, state)
+    inside = seen_through(tx.update, state)
     if inside is not None:
         factors, ours, inner_state, outer_state = inside
         scale: Number | None = None
@@ -64,14 +64,14 @@ def step(
     return optax.apply_updates(params, updates), state
 
 
-def _seen_through(update: UpdateFn, state: Tree) -> tuple[list[Factor], Own, Tree, Callable[[Tree], Tree]] | None:
+def seen_through(update: UpdateFn, state: Tree) -> tuple[list[Factor], Own, Tree, Callable[[Tree], Tree]] | None:
     """What scales the gradients, the one of ours behind it, its state, and how that makes the whole state; or None."""
     if isinstance(update, Own):
         return [], update, state, lambda inner: inner
     members = _members(update)
     if members is None or not isinstance(state, tuple) or len(state) != len(members):
         return None
-    before, behind = _links(members[:-1]), _seen_through(members[-1], state[-1])
+    before, behind = _links(members[:-1]), seen_through(members[-1], state[-1])
     factors = [factor for factor in map(_factor, before) if factor is not None]
     if behind is None or len(factors) < len(before):
         return None

@@ -16,6 +16,7 @@ import numpy as np
 from scirs2_adapters.core.argument_names import merge_arguments
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import flag
+from scirs2_adapters.core.memory import Memory as Report
 from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import StateDtype, check_path, check_state_dtype
@@ -26,6 +27,7 @@ from ..executors import merged
 from ..ops import Tensor
 from ..state import Memory, files
 from ..state.keras_types import KerasVariable, Store, path_of
+from ..state.memory_report import weighed
 from .exclusions import EXCLUSIONS, Exclusions
 
 #: Arguments by Keras' names.
@@ -83,9 +85,23 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return self._rule.match
 
     @property
-    def memory(self) -> Memory | None:
+    def slots(self) -> Memory | None:
         """Slots by variable and by name, once it is built."""
         return self._memory
+
+    def memory(self, variables: Sequence[KerasVariable] | None = None) -> Report:
+        """How many bytes the variables that are stepped take, and those of the optimizer; of one replica.
+
+        Before it is built the model's trainable variables must be given, and nothing is made of them. Gradients are
+        the backend's, and not in it.
+
+        >>> import keras
+        >>> from scirs2_adapters.tf import AdamW
+        >>> kernel = keras.Variable("zeros", shape=(64, 64), dtype="float32")
+        >>> AdamW().memory([kernel]).state["exp_avg"]
+        {'float32': 16384}
+        """
+        return weighed(self, variables)
 
     def explain(self) -> str:
         """Which algorithm steps which variable, a line for each, and why; nothing before it is built."""

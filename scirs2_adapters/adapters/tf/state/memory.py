@@ -39,12 +39,13 @@ class RuleState(KerasOptimizer, Protocol):
     kernel: str
     state_dtype: StateDtype
     from_own_config: bool
+    skip_nonfinite: bool
     skipped_steps: KerasVariable
     #: Whether a step was compiled.
     _traced: bool
 
     @property
-    def memory(self) -> Memory | None: ...
+    def slots(self) -> Memory | None: ...
     @property
     def constant_rate(self) -> tuple[float, float] | None: ...
 
@@ -232,7 +233,7 @@ def keys_in(optimizer: KerasOptimizer, slots: Mapping[str, Tensor]) -> list[Stat
 
 def state_keys(optimizer: RuleState) -> list[StateKey]:
     """What the variables of an optimizer of ours are."""
-    memory = optimizer.memory
+    memory = optimizer.slots
     slots: dict[str, Tensor] = {"skipped_steps": optimizer.skipped_steps}
     if memory is not None:
         slots |= memory.model

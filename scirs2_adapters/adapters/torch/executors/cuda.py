@@ -94,6 +94,11 @@ class Batch:
         self.items = np.array(items, dtype=np.int64).reshape(-1, 3)
         self.sent: dict[str, tuple[bytes, Tensor]] = {}
 
+    @property
+    def allocated(self) -> int:
+        """Bytes of its list of work, here and on the device."""
+        return self.items.nbytes + sum(x.nbytes for _, x in self.sent.values())
+
 
 class Engine:
     """What `core.cpu.engine` is for host memory, for that of one device."""

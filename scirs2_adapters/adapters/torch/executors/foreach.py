@@ -159,6 +159,8 @@ TOGETHER = Ops(
 class ForeachExecutor:
     """The parameters that torch's own operations step, in bundles of one program, device and arithmetic."""
 
+    allocated = None
+
     def __init__(self, entries: list[TensorEntry], one_by_one: bool) -> None:
         self.entries, self.one_by_one = entries, one_by_one
         self.kinds = kinds(entry.p for entry in entries)

@@ -58,6 +58,13 @@ class KernelExecutor(Generic[Batch]):
         """What lies in this process; of a tensor that is spread, the part it has at this moment."""
         return list(map(local, tensors)) if self.is_dtensor else tensors
 
+    @property
+    def allocated(self) -> int:
+        """Bytes of its tables and batches, and of what a step makes and drops, copies of what it cannot walk, too."""
+        arrays = sum(x.nbytes for x in (*self.tables, *self.places, *self.rows) if x is not None)
+        copies = sum(x.nbytes for _, _, entry in self.moving for x in (entry.p, *entry.memory()))
+        return arrays + copies + sum(batch.allocated for batch in self.batches)
+
     def holds(self, grads: Sequence[Tensor]) -> bool:
         """Whether every tensor is where it was; gradients may be new ones of the same form."""
         fixed, stepped = self.fixed, self.stepped

@@ -33,6 +33,8 @@ MakeExecutor = Callable[[list[TensorEntry], Sequence[Tensor]], Executor[Tensor]]
 class SparseRowsExecutor:
     """The parameters with sparse gradients. `make` makes the executor that steps their rows."""
 
+    allocated = None
+
     def __init__(self, entries: Sequence[TensorEntry], make: MakeExecutor) -> None:
         self.entries, self.make = entries, make
         self.kinds = kinds(entry.p for entry in entries)

@@ -17,6 +17,7 @@ from scirs2_adapters.core.closures._search import check_closure, drive
 from scirs2_adapters.core.closures.lbfgs import UNSEEN
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import Value
+from scirs2_adapters.core.memory import Memory
 from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import TORCH, build, given_by_name, places
@@ -28,6 +29,7 @@ from ..state.group_rule import GroupRule
 from ..state.matching import reordered
 from ..state.protocols import Group, Saved
 from ..state.tensors import Tensor
+from . import memory_report
 from .hooks import Closure, Hooked, Optimizer
 from .released import refuse_closure
 from .rules import RuleOptimizer
@@ -163,6 +165,11 @@ class SearchOptimizer(ClosureOptimizer):
             others = {k: v for k, v in self.state[params[0]].items() if k not in ORDER}
             self.state[params[0]] = {k: _torch(k, memory[k], start) for k in ORDER if k in memory} | others
         return evaluations.losses[0]
+
+    def memory(self) -> Memory:
+        """How many bytes parameters, gradients and state take: the state with all pairs of `history_size`."""
+        group = self._group()
+        return memory_report.of_search(group, self.state.get(group["params"][0]), self._seen.values())
 
     def load_state_dict(self, state_dict: Group) -> None:
         """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in."""

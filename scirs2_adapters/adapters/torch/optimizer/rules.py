@@ -18,6 +18,7 @@ from scirs2_adapters.core import routing
 from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Value
+from scirs2_adapters.core.memory import Memory
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import check_rounding, check_state_dtype, takes_host
@@ -34,6 +35,7 @@ from ..state.origin import group_marks, model_numbers
 from ..state.protocols import Group, GroupValues, Names
 from ..state.state_dict import export, fill, load, of_groups
 from ..state.tensors import Tensor, dtype_name, leaves_of, remember_names
+from . import memory_report
 from .hooks import Closure, Hooked, Optimizer
 from .released import ReleasedGradients, release_gradients
 
@@ -115,6 +117,21 @@ class RuleOptimizer(Hooked):
         """
         self._released = release_gradients(self, self._released)
         return self._released
+
+    def memory(self) -> Memory:
+        """How many bytes parameters, gradients and state take in this process, and what steps are planned with.
+
+        State is told before the first step as it will be after it, and nothing is allocated for that: parameters may
+        be on the device "meta". Gradients are those that there are now. What the model's activations take is not in it.
+
+        >>> import torch
+        >>> from scirs2_adapters.torch import AdamW
+        >>> model = torch.nn.Linear(1024, 1024, bias=False, device="meta")
+        >>> memory = AdamW(model.parameters(), state_dtype="int8").memory()
+        >>> memory.state["exp_avg"], round(memory.bytes_per_parameter, 2)
+        ({'int8': 1048576}, 6.03)
+        """
+        return memory_report.of_rules(self, self.rule_class.needs_closure)
 
     def _admit(self, group: Group) -> None:
         """Puts plain values into a new group, checks them, and adds what every group says of its optimizer. Numbers of
