@@ -17,6 +17,7 @@ from numpy.lib.array_utils import byte_bounds
 from .cpu import storage
 from .errors import bad_type, bad_value
 from .slots import Leaf
+from .step.options import StateDtype, with_error
 
 #: Keys are typed loosely, as a mapping is invariant in them: a dict of strings must do.
 Arrays = Mapping[Any, np.ndarray] | Sequence[np.ndarray]
@@ -77,7 +78,9 @@ def present(call: str, params: Parameters, keys: Sequence[Hashable]) -> dict[Has
     return arrays
 
 
-def leaf(call: str, key: Hashable, p: object, layout: str) -> Leaf:
+def leaf(
+    call: str, key: Hashable, p: object, layout: str, rounding: str = "nearest", state_dtype: StateDtype = None
+) -> Leaf:
     """A parameter as a rule sees it."""
     name = f"params[{key!r}]"
     _refuse_subclass(call, name, p)
@@ -85,7 +88,7 @@ def leaf(call: str, key: Hashable, p: object, layout: str) -> Leaf:
         worded = f"must be a numpy array of dtype {', '.join(storage.FLOATS)}, {_NATIVE}"
         raise bad_type(call, name, worded, p)
     check_writeable(call, name, p)
-    return Leaf(p.shape, p.dtype.name, key if isinstance(key, str) else "", layout)
+    return with_error(Leaf(p.shape, p.dtype.name, key if isinstance(key, str) else "", layout), rounding, state_dtype)
 
 
 def check_writeable(call: str, name: str, x: np.ndarray) -> None:

@@ -85,7 +85,7 @@ class HostOptimizer:
             raise bad_value(_CALL, "params", "must hold at least one array", params)
         self.kernel, self.state_dtype, self.rounding = kernel, state_dtype, rounding
         self.layout = LAYOUT.check(_CALL, "layout", layout)
-        self._leaves = {key: door.leaf(_CALL, key, p, layout) for key, p in self.params.items()}
+        self._leaves = {key: door.leaf(_CALL, key, p, layout, rounding, state_dtype) for key, p in self.params.items()}
         check_rounding(_CALL, rounding, (leaf.dtype for leaf in self._leaves.values()))
         door.refuse_shared(_CALL, self.params)
         self._last = {key: weakref.ref(p) for key, p in self.params.items()}

@@ -100,11 +100,12 @@ class Rule(Hyperparameters):
         """
         if leaf.complex and self.moduli is None:
             return "must have real parameters under this `match`"
-        first_step, least = getattr(self, self.first_step, None), EPSILON.get(leaf.dtype, 0.0)
+        first_step, least = getattr(self, self.first_step, None), EPSILON.get(leaf.dtype, 0.0) / 2**leaf.error_bits
         if leaf.dtype in ("float16", "bfloat16") and isinstance(first_step, (int, float)) and first_step < least:
             return (
-                "must have float32 parameters, as master weights are, or a first estimate of the distance of at least "
-                f"{least:g}: its first steps are of that size, and smaller ones would be lost to rounding"
+                "must have float32 parameters, as master weights are, or rounding errors of int16 beside them, or a "
+                f"first estimate of the distance of at least {least:g}: its first steps are of that size, and smaller "
+                "ones would be lost to rounding"
             )
         return None
 

@@ -90,7 +90,7 @@ EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloa
 @dataclass(frozen=True)
 class Leaf:
     """One parameter as a rule sees it. `name` is the path the framework gives it, or empty; of a complex one `dtype` is
-    that of its parts.
+    that of its parts; `error_bits` are what its rounding error adds to it.
 
     `layout` is how the framework lays kernels; `matrix` says which axes are inputs and outputs, where the user has said
     so. `held` are the slots that it has already: which rule steps it was settled when they were made.
@@ -103,6 +103,7 @@ class Leaf:
     matrix: Matrix | None = None
     held: frozenset[str] = frozenset()
     complex: bool = False
+    error_bits: int = 0
 
     def holding(self, slots: Iterable[str]) -> Leaf:
         """The same parameter with these slots."""

@@ -9,15 +9,16 @@ from scirs2_adapters.core import AdamW, Lookahead
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.options import STATE_DTYPES, check_path, check_state_dtype, slot_dtype, takes_host
 
+FLOATS = [dtype for dtype in STATE_DTYPES if dtype != "int8"]
 SLOTS = AdamW().all_slots()
 
 
-@pytest.mark.parametrize("value", [None, *STATE_DTYPES, {}, {"exp_avg": "bfloat16"}])
+@pytest.mark.parametrize("value", [None, *STATE_DTYPES, {}, {"exp_avg": "bfloat16"}, {"rounding_error": "int16"}])
 def test_a_good_dtype_of_memory_passes(value: Any) -> None:
     check_state_dtype("AdamW", value, SLOTS)
 
 
-@pytest.mark.parametrize("value", ["int8", "float", "", {"exp_avg": "int4"}, {"exp_avg": None}, {"exp_avg": 32}])
+@pytest.mark.parametrize("value", ["int4", "float", "", {"exp_avg": "int4"}, {"exp_avg": None}, {"exp_avg": 32}])
 def test_an_unknown_dtype_of_memory_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match=r"`AdamW\(state_dtype=...\)` must be None, one of 'float64', 'float32'"):
         check_state_dtype("AdamW", value, SLOTS)
@@ -35,8 +36,8 @@ def test_an_unknown_slot_is_refused_with_a_guess() -> None:
 
 
 @pytest.mark.parametrize("name", names())
-@pytest.mark.parametrize("asked", [None, *STATE_DTYPES])
-@pytest.mark.parametrize("parameter", STATE_DTYPES)
+@pytest.mark.parametrize("asked", [None, *FLOATS])
+@pytest.mark.parametrize("parameter", FLOATS)
 def test_a_slot_is_stored_as_asked_or_as_its_parameter(name: str, asked: str | None, parameter: str) -> None:
     for slot in get(name)().all_slots():
         special = slot.extent <= Extent.TENSOR or slot.initial == "parameter"
@@ -45,11 +46,9 @@ def test_a_slot_is_stored_as_asked_or_as_its_parameter(name: str, asked: str | N
 
 
 @pytest.mark.parametrize("name", names())
-def test_eight_bits_are_for_what_they_can_hold_and_for_adapters_that_have_them(name: str) -> None:
+def test_eight_bits_are_for_what_they_can_hold(name: str) -> None:
     slots = get(name)().all_slots()
-    with pytest.raises(ValueError, match="state_dtype"):
-        check_state_dtype(name, "int8", slots)
-    check_state_dtype(name, "int8", slots, blocks=True)
+    check_state_dtype(name, "int8", slots)
     for slot in slots:
         for parameter, wide in (("float64", "float64"), ("bfloat16", "float32")):
             assert slot_dtype(slot, Leaf((4095,), parameter), {slot.name: "int8"}) == wide

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ..errors import bad_type, bad_value, did_you_mean
 from ..formats import SMALLEST
@@ -86,6 +87,12 @@ def param_storage(leaf: Leaf, rounding: str, state_dtype: StateDtype) -> str:
         return leaf.dtype + STOCHASTIC
     error = state_dtype.get(ROUNDING_ERROR, "int8") if isinstance(state_dtype, Mapping) else "int8"
     return f"{leaf.dtype}+{error}"
+
+
+def with_error(leaf: Leaf, rounding: str, state_dtype: StateDtype) -> Leaf:
+    """The leaf with the bits that a rounding error adds to it, if it has one."""
+    error = param_storage(leaf, rounding, state_dtype).partition("+")[2]
+    return replace(leaf, error_bits=ERROR_BITS.get(error, 0))
 
 
 def check_path(call: str, kernel: object) -> None:

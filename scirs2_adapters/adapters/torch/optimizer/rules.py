@@ -205,14 +205,36 @@ class RuleOptimizer(Hooked):
         self._group_rules[index] = rule
         return rule
 
-    def state_dict(self) -> Group:
-        """Parameters by number, their memory and the groups: what torch's class of this name makes and takes."""
+    def state_dict(self, *, wide: bool = False) -> Group:
+        """Parameters by number, their memory and the groups: what torch's class of this name makes and takes.
+
+        Memory is as it is stored, and the groups say how, so that who loads the dict goes on in the same formats. With
+        `wide=True` it is float32 numbers (float64 stays) without a word on formats, and without what rounding took from
+        16-bit parameters: torch's class reads it, and an optimizer of ours puts it into its own formats.
+
+        >>> import torch
+        >>> from scirs2_adapters.torch import AdamW
+        >>> layer = torch.nn.Linear(64, 64)
+        >>> optimizer = AdamW(layer.parameters(), state_dtype="int8")
+        >>> layer(torch.ones(2, 64)).sum().backward()
+        >>> optimizer.step()
+        >>> [optimizer.state_dict(wide=w)["state"][0]["exp_avg"].dtype for w in (False, True)]
+        [torch.int8, torch.float32]
+        """
         with of_groups(self):
             saved = Optimizer.state_dict(self)
-        return export(self, saved)
+        return export(self, saved, wide)
 
     def load_state_dict(self, state_dict: Group, strict: bool = True) -> Report | None:  # type: ignore[override]
-        """Load a dict of ours or of torch's class of this name. Memory keeps the dtype it was saved in.
+        """Load a dict of ours or of torch's class of this name, or one of an 8-bit Adam, AdamW or Lion of bitsandbytes
+        or torchao.
+
+        A dict of ours says its formats and brings them along: memory keeps the dtype it was saved in. Where a dict says
+        none, as torch's and those of `state_dict(wide=True)`, `state_dtype` and `rounding` stay, and memory is put into
+        what `state_dtype` asks for. Codes of other libraries become float32 numbers first.
+
+        Raises before anything is changed: a dict of another optimizer, of other shapes, of formats that are not known,
+        or with codes that lack scales.
 
         Where both have names for their parameters, memory goes by name. With `strict=False` parameters may be others
         than those that were saved, or of other shapes: what fits is loaded, and the report says what is not.

@@ -71,8 +71,8 @@ ROUNDINGS = (ROUNDING_ERROR, ROUNDING_SEED)
 PIECE = BLOCK << 8
 
 
-def first(dtype: str, p: Tensor, number: float | None) -> tuple[Tensor, Tensor]:
-    """Codes and scales of this number everywhere, or where it is None of the parameter's numbers."""
+def encoded(dtype: str, p: Tensor, number: float | None = None) -> tuple[Tensor, Tensor]:
+    """Codes and scales of these numbers, or of this one everywhere, made in pieces that leave no holes in the heap."""
     codes = torch.empty(p.shape, dtype=getattr(torch, dtype), device=p.device)
     scales = torch.empty(formats.blocks(p.numel()), dtype=torch.float32, device=p.device)
     source = codes.view(-1) if number is not None else p.detach().reshape(-1)
@@ -130,13 +130,17 @@ def check_rounding(call: str, argument: str, name: str, x: object, p: Tensor) ->
         raise bad_value(call, argument, f"must be an {' or '.join(dtypes)} tensor of shape {tuple(shape)}, {what}", x)
 
 
-def _refuse(call: str, p: Tensor) -> None:
+def refuse_dtensor(call: str, p: Tensor) -> None:
+    """Codes of a part of a tensor would be blocks of their own."""
     if is_dtensor(p):
         raise RuntimeError(
             f"`{call}`: codes of 8 bits, rounding errors and stochastic rounding are not divided over ranks. Received: "
-            "a DTensor. "
-            'Use state_dtype="bfloat16" or None, and rounding="nearest".'
+            'a DTensor. Use state_dtype="bfloat16" or None, and rounding="nearest".'
         )
+
+
+def _refuse(call: str, p: Tensor) -> None:
+    refuse_dtensor(call, p)
     if torch.is_grad_enabled():
         raise RuntimeError(
             f"`{call}`: steps with codes of 8 bits, rounding errors or stochastic rounding have no derivative. "

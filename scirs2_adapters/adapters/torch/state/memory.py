@@ -12,11 +12,13 @@ from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.formats import BLOCK_DTYPES
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
-from scirs2_adapters.core.step.options import StateDtype, param_storage, slot_dtype
+from scirs2_adapters.core.step.options import STATE_DTYPES, StateDtype, param_storage, slot_dtype
 
 from . import coded
 from .protocols import GroupValues, ParamState, RuleOptimizerLike
-from .tensors import Spread, Tensor, is_dtensor, local, placements
+from .tensors import Spread, Tensor, dtype_name, is_dtensor, local, placements
+
+_COMPLEX = ("complex32", "complex64", "complex128")
 
 
 def arrays_of(rule: Rule, leaf: Leaf) -> tuple[Slot, ...]:
@@ -118,7 +120,7 @@ def _initial(rule: Rule, slot: Slot, p: Tensor, leaf: Leaf, state_dtype: StateDt
     """A slot before the first step, and its companion if it has one."""
     full, dtype = slot.extent is Extent.FULL, slot_dtype(slot, leaf, state_dtype)
     if full and dtype in BLOCK_DTYPES:
-        codes, scales = coded.first(dtype, p, None if slot.initial == "parameter" else float(slot.initial_value(rule)))
+        codes, scales = coded.encoded(dtype, p, None if slot.initial == "parameter" else float(slot.initial_value(rule)))
         return {slot.name: codes, f"{slot.name}_scale": scales}
     kind = p.dtype if full and p.is_complex() else getattr(torch, dtype)
     memory = torch.zeros_like(p, dtype=kind, memory_format=torch.preserve_format) if full else _small(slot, p, kind)
@@ -151,10 +153,13 @@ def _slot_placements(slot: Slot, p: Tensor) -> Spread | None:
 
 
 def check_shape(call: str, argument: str, slot: Slot, x: object, p: Tensor) -> None:
-    """Memory that comes from elsewhere is walked by address, so its shape must be right."""
+    """Memory that comes from elsewhere is walked by address, so its shape must be right, and its dtype a storage."""
     wanted = slot.shape(tuple(p.shape))
     if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
         raise bad_value(call, argument, f"must be a tensor of shape {wanted}", x)
+    if slot.extent > Extent.TENSOR and dtype_name(x.dtype) not in (*STATE_DTYPES, slot.block_dtype, *_COMPLEX):
+        in_blocks = f", or {slot.block_dtype} codes" if slot.may_be_blocks else ""
+        raise bad_value(call, argument, f"must be a tensor of numbers of 16 bits or more{in_blocks}", x)
     if placements(x) != _slot_placements(slot, p):
         worded = f"must be spread over the ranks as its parameter is, {_slot_placements(slot, p)}"
         hint = "Load it with torch.distributed.checkpoint.state_dict.set_optimizer_state_dict."

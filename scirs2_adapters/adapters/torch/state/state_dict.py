@@ -20,7 +20,8 @@ from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import LISTS, OURS, PLAIN, STAYS, WHOLE_STEPS, plain, plain_group, readable
-from . import coded
+from . import coded, foreign, forms
+from .forms import SavedForms
 from .group_rule import rule_of
 from .matching import Report, in_order
 from .memory import arrays_of, check_shape, gather_counts
@@ -44,10 +45,10 @@ def of_groups(optimizer: RuleOptimizerLike) -> Iterator[None]:
         optimizer.state = state
 
 
-def export(optimizer: RuleOptimizerLike, saved: Saved) -> Group:
+def export(optimizer: RuleOptimizerLike, saved: Saved, wide: bool) -> Group:
     """The dict in torch's form, where that is another than the memory's: each `step` a tensor of its own, for formats
     that refuse tensors which share memory, or a whole number where torch has one; numbers of numpy as Python's; names
-    for the parameters that a group has now.
+    for the parameters that a group has now. `wide`: with float32 numbers in place of codes.
     """
     whole_steps = type(optimizer).__name__ in WHOLE_STEPS
     state = {k: _param_state(x, whole_steps) if isinstance(x, dict) else x for k, x in saved["state"].items()}
@@ -56,7 +57,9 @@ def export(optimizer: RuleOptimizerLike, saved: Saved) -> Group:
         group |= {key: _without_numpy(x) for key, x in group.items() if key not in LISTS and type(x) not in PLAIN}
         if "param_names" in group:
             group["param_names"] = known_names(optimizer._names, here)
-    return {**saved, "state": state, "param_groups": groups}
+        group |= forms.rounded(here)
+    exported = {**saved, "state": state, "param_groups": groups}
+    return forms.wide(exported) if wide else exported
 
 
 def _param_state(param_state: ParamState, whole_steps: bool) -> Group:
@@ -102,17 +105,20 @@ def _check_form(call: str, saved: object) -> None:
 def _fitting(call: str, optimizer: RuleOptimizerLike, rule: Rule, saved: Saved, report: Report | None) -> Saved:
     """The dict in this optimizer's order, complete and in plain values; what does not fit is refused, or reported."""
     _check_form(call, saved)
-    saved = _with_own_keys(call, saved)
+    saved = foreign.decoded(call, rule, _with_own_keys(call, saved))
     refuse_foreign(call, rule, saved)
+    told = forms.SavedForms(saved["param_groups"])
     saved = in_order(call, optimizer, saved, report)
     pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
     groups = [_completed(optimizer, rule, group, old) for group, old in pairs]
     rules = [rule_of(type(rule), group) for group in groups]
+    for group in groups:
+        forms.check(call, rule, group)
     state = dict(saved["state"])
     for p, label, key, index in _places(optimizer, groups):
         if isinstance(state.get(key), Mapping):
             try:
-                _check_memory(call, rules[index], p, label, key, state[key])
+                state[key] = _checked(call, rules[index], p, label, key, state[key], told, groups[index])
             except ArgumentValueError:
                 if report is None:
                     raise
@@ -142,6 +148,7 @@ def _completed(optimizer: RuleOptimizerLike, rule: Rule, group: GroupValues, old
     mine = {k: group[k] for k in (*OURS, "skipped_steps") if k in group}
     missing = optimizer.defaults | group_marks(rule) | model_numbers(rule) | mine
     likes = optimizer.defaults | dict(group)
+    old = {key: value for key, value in old.items() if key != forms.ROUNDED}
     values = {key: value if key in LISTS else _loaded(value, likes.get(key)) for key, value in old.items()}
     return {**missing, **values, **{k: mine[k] for k in STAYS}, VERSION: FORMAT}
 
@@ -154,12 +161,15 @@ def _places(optimizer: RuleOptimizerLike, groups: list[Group]) -> Iterator[tuple
             yield p, name, key, index
 
 
-def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Hashable, param_state: Saved) -> None:
-    """Refuse memory of another shape; say what begins anew because it is not there."""
+def _checked(
+    call: str, rule: Rule, p: Tensor, label: str, key: Hashable, param_state: Saved, told: SavedForms, group: Group
+) -> Saved:
+    """Memory in the formats of its group. Refuses what does not fit, and says what begins anew as it is not there."""
     leaf = leaf_of(p, label, param_state)
     place = f"state_dict['state'][{label or key!r}]"
+    slots = arrays_of(rule.route(leaf), leaf)
     absent = []
-    for slot in arrays_of(rule.route(leaf), leaf):
+    for slot in slots:
         if param_state.get(slot.name) is not None:
             check_shape(call, f"{place}[{slot.name!r}]", slot, param_state[slot.name], p)
             if scales := coded.companion_of(slot.name, param_state):
@@ -171,6 +181,7 @@ def _check_memory(call: str, rule: Rule, p: Tensor, label: str, key: Hashable, p
             coded.check_rounding(call, f"{place}[{name!r}]", name, param_state[name], p)
     if param_state and absent:
         log.warning("%s: %s has no %s, which begins anew", call, place, " nor ".join(absent))
+    return told.fitting(call, place, slots, p, leaf, param_state, group)
 
 
 def _restore(optimizer: RuleOptimizerLike, saved: Saved) -> None:

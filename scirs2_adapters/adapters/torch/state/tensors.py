@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 import torch
 
 from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.step.options import with_error
 
 from .protocols import GroupValues, Names, RuleOptimizerLike
 
@@ -84,7 +85,10 @@ def known_names(known: Names, group: GroupValues) -> list[str]:
 def leaves_of(optimizer: RuleOptimizerLike, group: GroupValues) -> list[Leaf]:
     """The parameters of a group as a rule sees them."""
     names = known_names(optimizer._names, group)
-    return [leaf_of(p, name, optimizer.state.get(p) or ()) for p, name in zip(group["params"], names, strict=True)]
+    leaves = [leaf_of(p, name, optimizer.state.get(p) or ()) for p, name in zip(group["params"], names, strict=True)]
+    if group["rounding"] == "nearest":
+        return leaves
+    return [with_error(leaf, group["rounding"], group["state_dtype"]) for leaf in leaves]
 
 
 def saved_names(group: GroupValues) -> list[str]:

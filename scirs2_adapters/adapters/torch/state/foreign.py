@@ -1,0 +1,110 @@
+"""State dicts of the 8-bit optimizers of bitsandbytes and torchao in torch's form: float32 numbers under torch's names.
+
+Both store codes of 8 bits, a table with the number of each code, and a scale for each block: bitsandbytes as tensors
+beside each other (`state1`, `qmap1`, `absmax1`), torchao as one tensor with these attributes (`codes`, `qmap`,
+`scale`). Neither says which optimizer it is of.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping
+
+import torch
+
+from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.rule import Rule
+
+from .protocols import Group, Saved
+from .tensors import Tensor, local
+
+log = logging.getLogger("scirs2")
+
+#: What bitsandbytes calls `state1` and `state2`, by optimizer.
+BITSANDBYTES = {"Adam": ("exp_avg", "exp_avg_sq"), "AdamW": ("exp_avg", "exp_avg_sq"), "Lion": ("exp_avg",)}
+#: Where its newer versions keep all of its memory but the step.
+_NESTED = "__bnb_optimizer_quant_state__"
+_PARTS = ("state", "qmap", "absmax", "max", "new_max")
+_OTHERS = ("unorm_vec", "gnorm_vec")
+#: Keys of its groups that only its AdEMAMix reads, and `eps` of its Lion, which no one does.
+_UNREAD = {"alpha", "t_alpha", "t_beta3"}
+_BLOCK = 256
+#: The codes of a table.
+_TABLE = 256
+_SAID = "%s: the codes of %s's optimizer are read as float32 numbers"
+
+
+def decoded(call: str, rule: Rule, saved: Saved) -> Saved:
+    """The dict in torch's form; one that is neither library's as it is."""
+    held = {key: x for key, x in saved["state"].items() if isinstance(x, Mapping)}
+    if any(_NESTED in x or "state1" in x for x in held.values()):
+        names = _names(call, rule, saved["param_groups"])
+        state = {key: _bitsandbytes(call, key, names, x) for key, x in held.items()}
+        unread = _UNREAD if len(names) == 2 else _UNREAD | {"eps"}
+        groups = [{k: v for k, v in group.items() if k not in unread} for group in saved["param_groups"]]
+        log.warning(_SAID, call, "bitsandbytes")
+        return {**saved, "state": {**saved["state"], **state}, "param_groups": groups}
+    if any(_coded(x) for param_state in held.values() for x in param_state.values()):
+        state = {key: _torchao(call, key, x) for key, x in held.items()}
+        log.warning(_SAID, call, "torchao")
+        return {**saved, "state": {**saved["state"], **state}}
+    return saved
+
+
+def _names(call: str, rule: Rule, groups: list[Group]) -> tuple[str, ...]:
+    name = type(rule).__name__
+    if name not in BITSANDBYTES:
+        worded = "must be of an optimizer whose memory means the same here: " + ", ".join(BITSANDBYTES)
+        raise bad_value(call, "state_dict", worded, f"one of bitsandbytes for {name}")
+    if name == "Adam" and any(group.get("weight_decay") for group in groups):
+        worded = "must have weight_decay=0 for Adam: bitsandbytes' Adam decays weights as AdamW does"
+        raise bad_value(call, "state_dict", worded, groups[0].get("weight_decay"), "Load it into AdamW.")
+    return BITSANDBYTES[name]
+
+
+def _bitsandbytes(call: str, key: Hashable, names: tuple[str, ...], param_state: Saved) -> Group:
+    held = {**param_state, **param_state.get(_NESTED, {})}
+    count = sum(f"state{i}" in held for i in (1, 2))
+    if held.keys() - {"step", _NESTED} and count != len(names):
+        worded = f"must have {len(names)} of bitsandbytes' states for each parameter"
+        raise bad_value(call, "state_dict", worded, f"{count} of {key!r}", "It is of another optimizer.")
+    theirs = {f"{part}{i}" for part in _PARTS for i in (1, 2)} | {_NESTED, *_OTHERS}
+    result = {k: x for k, x in held.items() if k not in theirs}
+    for i, name in enumerate(names, 1) if count else ():
+        x, place = held[f"state{i}"], f"state_dict['state'][{key!r}]['state{i}']"
+        if isinstance(x, Tensor) and x.is_floating_point():
+            result[name] = x.clone()
+        else:
+            result[name] = _numbers(call, place, x, held.get(f"qmap{i}"), held.get(f"absmax{i}"), _BLOCK)
+    return result
+
+
+def _coded(x: object) -> bool:
+    """Whether it is a tensor of torchao's, or a DTensor of them."""
+    return isinstance(x, Tensor) and type(x) is not Tensor and hasattr(local(x), "codes")
+
+
+def _torchao(call: str, key: Hashable, param_state: Saved) -> Group:
+    result: Group = {name: x.clone() if type(x) is Tensor else x for name, x in param_state.items()}
+    for name, x in param_state.items():
+        if _coded(x):
+            place = f"state_dict['state'][{key!r}][{name!r}]"
+            codes, qmap, scales = (getattr(x, part, None) for part in ("codes", "qmap", "scale"))
+            if not isinstance(qmap, Tensor) or qmap.shape != (_TABLE,):
+                worded = "must be a tensor of numbers or torchao's OptimState8bit"
+                raise bad_value(call, place, worded, type(x).__name__, "Put `x.dequantize()` in its place.")
+            result[name] = _numbers(call, place, codes, qmap, scales, x.block_size)
+    return result
+
+
+def _numbers(call: str, place: str, codes: object, qmap: object, scales: object, block: int) -> Tensor:
+    """The numbers of codes: each the table's, times the scale of its block."""
+    if not isinstance(codes, Tensor) or codes.dtype != torch.uint8:
+        raise bad_value(call, place, "must be a tensor of numbers or of uint8 codes", codes)
+    if not isinstance(qmap, Tensor) or qmap.shape != (_TABLE,):
+        raise bad_value(call, place, f"must come with the table of its {_TABLE} codes, qmap", qmap)
+    wanted = (-(-codes.numel() // max(block, 1)),)
+    if not isinstance(scales, Tensor) or scales.shape != wanted:
+        raise bad_value(call, place, f"must come with scales of shape {wanted}, for blocks of {block} codes", scales)
+    numbers = qmap.float()[codes.reshape(-1).int()]
+    return (numbers * scales.float().repeat_interleave(block)[: numbers.numel()]).reshape(codes.shape)
