@@ -72,7 +72,7 @@ PIECE = BLOCK << 8
 
 
 def encoded(dtype: str, p: Tensor, number: float | None = None) -> tuple[Tensor, Tensor]:
-    """Codes and scales of these numbers, or of this one everywhere, made in pieces that leave no holes in the heap."""
+    """Codes and scales of these numbers, or of one everywhere, made in pieces that leave no holes in the heap."""
     codes = torch.empty(p.shape, dtype=getattr(torch, dtype), device=p.device)
     scales = torch.empty(formats.blocks(p.numel()), dtype=torch.float32, device=p.device)
     source = codes.view(-1) if number is not None else p.detach().reshape(-1)
