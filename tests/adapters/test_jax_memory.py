@@ -15,6 +15,12 @@ from scirs2_adapters.core import Memory
 
 PARAMS = {"w": jnp.ones((300, 200)), "b": jnp.ones(7, jnp.bfloat16), "stack": jnp.ones((3, 16, 32))}
 OPTIONS: list[dict[str, Any]] = [{}, {"state_dtype": "bfloat16"}, {"state_dtype": "float32"}, {"skip_nonfinite": True}]
+NARROW: list[dict[str, Any]] = [
+    {"state_dtype": "int8"},
+    {"state_dtype": "int8", "rounding": "compensated"},
+    {"rounding": "stochastic"},
+    {"skip_nonfinite": True, "rounding": "compensated", "state_dtype": {"rounding_error": "int16"}},
+]
 
 
 def size(tree: Any) -> int:
@@ -25,10 +31,11 @@ def in_state(memory: Memory) -> int:
     return sum(sum(by_dtype.values()) for by_dtype in memory.state.values()) + memory.corrections
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", [*OPTIONS, *NARROW], ids=str)
 @pytest.mark.parametrize("name", names())
 def test_the_report_is_what_is_allocated(name: str, options: dict[str, Any]) -> None:
-    tx = getattr(adapter, name)(**options)
+    first = {"estim_lr0": 0.1} if name == "prodigy" and "rounding" in options else {}
+    tx = getattr(adapter, name)(**first, **options)
     shapes = jax.eval_shape(lambda p: p, PARAMS)
     memory = adapter.memory(tx, shapes, shapes)
     state = tx.init(PARAMS)
@@ -37,6 +44,16 @@ def test_the_report_is_what_is_allocated(name: str, options: dict[str, Any]) -> 
     assert memory.numbers == sum(x.size for x in PARAMS.values())
     assert adapter.memory(tx, PARAMS) == adapter.memory(tx, shapes)
     assert adapter.memory(tx, PARAMS).gradients == 0
+
+
+@pytest.mark.parametrize("options", NARROW, ids=str)
+def test_scales_and_corrections_have_their_names(options: dict[str, Any]) -> None:
+    memory = adapter.memory(adapter.adamw(**options), PARAMS)
+    least = {"compensated": 7, "stochastic": 4}.get(options.get("rounding", ""), 0)  # of seven numbers of 16 bits
+    assert ("exp_avg_scale" in memory.state) == (options.get("state_dtype") == "int8")
+    assert memory.corrections >= least
+    assert (memory.corrections > 0) == ("rounding" in options)
+    assert "state" not in memory.state or options.get("skip_nonfinite")
 
 
 def test_slots_have_their_names_behind_other_members_of_a_chain() -> None:

@@ -35,7 +35,8 @@ def memory(tx: optax.GradientTransformation, params: Tree, grads: Tree = None) -
         ours, inner = (ours.inner, inner.inner_state) if isinstance(ours, Skipping) else (ours, inner)
         held = ours.layout.read(inner)
         named = {id(x): COUNT for x in held.counts}
-        named |= {id(x): name for name, tree in {**held.slots, **held.model}.items() for x in jax.tree.leaves(tree)}
+        for name, tree in {**held.slots, **held.model, **held.companions}.items():
+            named |= dict.fromkeys(map(id, jax.tree.leaves(tree)), name)
     arrays = [Stored(named.get(id(x), "state"), x.dtype.name, _bytes(x)) for x in jax.tree.leaves(state)]
     forms, grown = _forms(params), sum(map(_bytes, _forms(grads)))
     return report(sum(map(_bytes, forms)), sum(x.size for x in forms), grown, arrays, 0, OPERATIONS)
