@@ -4,11 +4,21 @@ there.
 A suite that quietly skips an absent framework looks exactly like one that passed.
 """
 
+import contextlib
+import os
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
 from tests.boundaries.support import ADAPTERS, DISTRIBUTIONS, frameworks
+
+# Triton asks for this when it is imported. Where there is a card, kernels run on it.
+if not Path("/dev/nvidiactl").exists():
+    os.environ["TRITON_INTERPRET"] = "1"
+# Triton 3.7 ends the process where TensorFlow was loaded before it, which torch loads on the way; not the other way.
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,5 @@
 """A file `test_<adapter>_*.py` needs that adapter's framework: it is read only in runs that drive the adapter."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +7,6 @@ import pytest
 
 from tests.boundaries.support import ADAPTERS
 from tests.conftest import requested
-
-# Triton asks when it is imported, which other libraries may do first. Where there is a card, kernels run on it.
-if not Path("/dev/nvidiactl").exists():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -37,7 +37,7 @@ def assert_identical(ours: Any, theirs: Any, X: Any) -> None:
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X), strict=True)
 
 
-OURS = ("optimizer", "skip_nonfinite", "learning_rate_init")
+OURS = ("optimizer", "skip_nonfinite", "state_dtype", "learning_rate_init")
 
 
 def pair(cls: Any, **params: Any) -> tuple[Any, Any]:
@@ -113,7 +113,13 @@ def test_with_optimizer_keeps_the_parameters_and_the_argument(cls: Any) -> None:
     ours = with_optimizer(theirs, "lion")
     assert isinstance(ours, cls)
     assert not hasattr(ours, "coefs_")
-    assert ours.get_params() == {**before, "learning_rate_init": None, "optimizer": "lion", "skip_nonfinite": False}
+    assert ours.get_params() == {
+        **before,
+        "learning_rate_init": None,
+        "optimizer": "lion",
+        "skip_nonfinite": False,
+        "state_dtype": None,
+    }
     assert_identical(with_optimizer(theirs, None).fit(X, y), theirs, X)
     ours.fit(X, y)
     assert theirs.get_params() == before

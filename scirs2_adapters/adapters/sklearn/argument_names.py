@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sklearn.base import BaseEstimator
 
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
+from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
 from scirs2_adapters.core.synonyms import similar_name
 
 NAMES = ArgumentNames(names={"learning_rate": "learning_rate_init"})
@@ -38,18 +39,42 @@ def chosen_rule(estimator: BaseEstimator) -> Rule | None:
     optimizer, rate = estimator.optimizer, getattr(estimator, "learning_rate_init", None)
     call = type(estimator).__name__
     if optimizer is None:
-        if estimator.skip_nonfinite and hasattr(estimator, "solver"):
-            worded = "must be False with `optimizer=None`, for scikit-learn's own solvers take every step"
-            raise bad_value(call, "skip_nonfinite", worded, True, 'Give an optimizer, such as `optimizer="adam"`.')
+        if hasattr(estimator, "solver"):
+            _refuse_options(call, estimator)
         return None
     _check_optimizer(call, optimizer)
     _refuse_solvers_only(call, estimator)
+    rule = get(optimizer)() if isinstance(optimizer, str) else optimizer
+    check_state_dtype(call, estimator.state_dtype, rule.all_slots())
     if isinstance(optimizer, str):
         return NAMES.rule(get(optimizer), {} if rate is None else {"learning_rate_init": rate}, call=call)
     if rate is not None:
         way_out = f"Give the learning rate to the optimizer: `{type(optimizer).__name__}(learning_rate={rate})`."
         raise bad_value(call, "learning_rate_init", "must be None beside an optimizer object", rate, way_out)
     return optimizer.replace()
+
+
+class StepOptions(NamedTuple):
+    """What the steps of an estimator have besides a rule, as `HostOptimizer` takes it."""
+
+    skip_nonfinite: bool = False
+    state_dtype: StateDtype = None
+
+
+def step_options(estimator: BaseEstimator) -> StepOptions:
+    """What an estimator's steps have besides a rule."""
+    return StepOptions(bool(estimator.skip_nonfinite), estimator.state_dtype)
+
+
+def _refuse_options(call: str, estimator: BaseEstimator) -> None:
+    """Refuse what scikit-learn's own solvers do not do."""
+    way_out = 'Give an optimizer, such as `optimizer="adam"`.'
+    if estimator.skip_nonfinite:
+        worded = "must be False with `optimizer=None`, for scikit-learn's own solvers take every step"
+        raise bad_value(call, "skip_nonfinite", worded, True, way_out)
+    if estimator.state_dtype is not None:
+        worded = "must be None with `optimizer=None`, for scikit-learn's own solvers store memory as weights"
+        raise bad_value(call, "state_dtype", worded, estimator.state_dtype, way_out)
 
 
 def _check_optimizer(call: str, optimizer: object) -> None:

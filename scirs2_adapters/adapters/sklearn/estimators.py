@@ -23,8 +23,9 @@ from sklearn.utils.validation import column_or_1d
 
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.step.options import StateDtype
 
-from .argument_names import LEARNING_RATE_INIT, PUBLIC, chosen_rule, explains_parameters, merge_nested
+from .argument_names import LEARNING_RATE_INIT, PUBLIC, chosen_rule, explains_parameters, merge_nested, step_options
 from .fit import Linear
 from .state import Data, Stepper, writeable
 
@@ -32,6 +33,7 @@ _CONSTRAINTS = {
     "learning_rate_init": [Interval(Real, 0, None, closed="neither"), None],
     "optimizer": "no_validation",
     "skip_nonfinite": ["boolean"],
+    "state_dtype": "no_validation",
 }
 
 
@@ -44,6 +46,7 @@ class _Network:
     intercepts_: list[np.ndarray]
     learning_rate_init: float | None
     skip_nonfinite: bool
+    state_dtype: StateDtype
     warm_start: bool
 
     def set_params(self, **params: object) -> Self:
@@ -72,9 +75,9 @@ class _Network:
     def _fit_stochastic(self, *args: object) -> None:
         rule, rate = chosen_rule(self), self.learning_rate_init
         if rule is not None:  # the last argument says whether this is a `partial_fit`
-            continues = hasattr(self, "optimizer_") and (args[-1] or self.warm_start)
-            skip = self.skip_nonfinite
-            self.optimizer_ = self.optimizer_.under(rule, skip) if continues else Stepper(rule, skip_nonfinite=skip)
+            continues, options = hasattr(self, "optimizer_") and (args[-1] or self.warm_start), step_options(self)
+            before = self.optimizer_ if continues else Stepper(rule, options)
+            self.optimizer_ = before.under(type(self).__name__, rule, options)
         self.coefs_, self.intercepts_ = writeable(self.coefs_), writeable(self.intercepts_)
         try:  # scikit-learn makes its own optimizer in any case, which needs a number
             self.learning_rate_init = LEARNING_RATE_INIT if rate is None else rate
@@ -92,15 +95,17 @@ def _constructor(base: type[BaseEstimator]) -> Callable[..., None]:
         optimizer: Rule | str | None = None,
         learning_rate_init: float | None = None,
         skip_nonfinite: bool = False,
+        state_dtype: StateDtype = None,
         **params: object,
     ) -> None:
         base.__init__(self, *args, learning_rate_init=learning_rate_init, **params)
         self.optimizer = optimizer
         self.skip_nonfinite = skip_nonfinite
+        self.state_dtype = state_dtype
 
     parameters = dict(inspect.signature(base.__init__).parameters)
     parameters["learning_rate_init"] = parameters["learning_rate_init"].replace(default=None)
-    for name, default in {"optimizer": None, "skip_nonfinite": False}.items():
+    for name, default in {"optimizer": None, "skip_nonfinite": False, "state_dtype": None}.items():
         parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
     __init__.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     return __init__
@@ -114,6 +119,7 @@ class MLPClassifier(_Network, neural_network.MLPClassifier):
       optimizer: None is scikit-learn's own `solver`, bit for bit; else a name, or an optimizer such as `AdamW(1e-3)`.
       learning_rate_init: of an optimizer given by name; None is its default, and 0.001 with `optimizer=None`.
       skip_nonfinite: leave out and count, in `optimizer_.skipped_steps`, a step whose gradient is not finite.
+      state_dtype: how the optimizer's memory is stored: None as the weights are, "bfloat16", "int8", or names by slot.
       All others are scikit-learn's; those of its own solvers are refused beside an optimizer. `alpha` is L2 decay
       inside the loss; an optimizer's `weight_decay` is its own, and acts on biases too.
 
@@ -182,6 +188,7 @@ class LinearClassifier(ClassifierMixin, Linear):
       shuffle, random_state: the order of rows; a batch of all rows is never shuffled.
       warm_start: `fit` goes on from the last one, the optimizer's memory included.
       skip_nonfinite: leave out and count, in `optimizer_.skipped_steps`, a step whose gradient is not finite.
+      state_dtype: how the optimizer's memory is stored: None as `coef_` is, "bfloat16", "int8", or names by slot.
 
     Example:
       >>> from scirs2_adapters.sklearn import LinearClassifier

@@ -22,8 +22,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.step.options import StateDtype
 
-from .argument_names import chosen_rule, merge_nested
+from .argument_names import chosen_rule, merge_nested, step_options
 from .state import Data, Pair, Stepper, Units, writeable
 
 #: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
@@ -52,6 +53,7 @@ class Linear(BaseEstimator):
     _parameter_constraints = {
         "optimizer": "no_validation",
         "skip_nonfinite": ["boolean"],
+        "state_dtype": "no_validation",
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -79,6 +81,7 @@ class Linear(BaseEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: float = 10,
         skip_nonfinite: bool = False,
+        state_dtype: StateDtype = None,
     ) -> None:
         self.optimizer = optimizer
         self.alpha = alpha
@@ -92,6 +95,7 @@ class Linear(BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.skip_nonfinite = skip_nonfinite
+        self.state_dtype = state_dtype
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -121,13 +125,13 @@ class Linear(BaseEstimator):
             self._start(outputs, X)
         if first or standardize != (getattr(self, "_units", None) is not None):  # memory belongs to its units
             self._units = Units(X, y if self._numeric else None, weights) if standardize else None
-            self.optimizer_ = Stepper(rule, skip_nonfinite=self.skip_nonfinite)
+            self.optimizer_ = Stepper(rule, step_options(self))
         if first and self._units is not None:
             self.intercept_[...] = self._units.target_mean
         if first or (self.validation_scores_ is None) == self.early_stopping:
             self.validation_scores_ = [] if self.early_stopping else None
             self._best, self._without_progress = -np.inf, 0
-        self.optimizer_ = self.optimizer_.under(rule, self.skip_nonfinite)
+        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, step_options(self))
         converged = self._descend(X, y, weights, partial)
         if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
             way_out = "Scale the data, or lower the learning rate."

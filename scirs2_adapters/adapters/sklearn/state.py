@@ -16,11 +16,12 @@ import numpy as np
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from scirs2_adapters.core import HostOptimizer, Rule
+from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.memory import Memory
 from scirs2_adapters.core.numpy_state import weighed
 
-from .argument_names import PUBLIC
+from .argument_names import PUBLIC, StepOptions
 
 #: What `HostOptimizer.state_dict` gives.
 Saved: TypeAlias = dict[str, Any]
@@ -51,9 +52,8 @@ class Stepper:
 
     __module__ = PUBLIC
 
-    def __init__(self, rule: Rule, saved: Saved | None = None, *, skip_nonfinite: bool = False) -> None:
-        self.rule, self.skip_nonfinite = rule, bool(skip_nonfinite)
-        self._saved = saved
+    def __init__(self, rule: Rule, options: StepOptions | None = None, saved: Saved | None = None) -> None:
+        self.rule, self.options, self._saved = rule, options or StepOptions(), saved
         self._host: HostOptimizer | None = None
 
     @property
@@ -90,12 +90,15 @@ class Stepper:
         """
         return self._host.memory() if self._host else weighed({}, {}, (self._saved or {}).get("state", {}))
 
-    def under(self, rule: Rule, skip_nonfinite: bool) -> Stepper:
+    def under(self, call: str, rule: Rule, options: StepOptions) -> Stepper:
         """The stepper that goes on with this rule, and with the memory where the formula is the same."""
-        if rule == self.rule and skip_nonfinite == self.skip_nonfinite:
+        if rule == self.rule and options == self.options:
             return self
         saved = self.state_dict() if rule.kernel_key() == self.rule.kernel_key() else None
-        return Stepper(rule, saved, skip_nonfinite=skip_nonfinite)
+        if saved and saved["state"] and options.state_dtype != self.options.state_dtype:
+            worded = f"must stay {self.options.state_dtype!r} where training goes on, for the memory is of that dtype"
+            raise bad_value(call, "state_dtype", worded, options.state_dtype, "Fit from the beginning to change it.")
+        return Stepper(rule, options, saved)
 
     def step(self, params: Arrays, grads: Arrays, layout: str = OUTPUTS_FIRST) -> None:
         """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones.
@@ -103,7 +106,7 @@ class Stepper:
         """
         host, granted = self._host, threads()
         if host is None or host.threads != granted or any(host.params[name] is not p for name, p in params.items()):
-            host = HostOptimizer(self.rule, params, threads=granted, layout=layout, skip_nonfinite=self.skip_nonfinite)
+            host = HostOptimizer(self.rule, params, threads=granted, layout=layout, **self.options._asdict())
             if (saved := self.state_dict()) is not None:
                 host.load_state_dict(saved)
             self._host, self._saved = host, None
@@ -126,10 +129,12 @@ class Stepper:
         return True
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_saved": self.state_dict(), "_host": None, "rule": self.rule, "skip_nonfinite": self.skip_nonfinite}
+        return {"_saved": self.state_dict(), "_host": None, "rule": self.rule, "options": self.options._asdict()}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update({"skip_nonfinite": False} | state)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        older = {"skip_nonfinite": state.get("skip_nonfinite", False)}
+        self.rule, self._saved, self._host = state["rule"], state["_saved"], None
+        self.options = StepOptions(**state.get("options", older))
 
     def __repr__(self) -> str:
         return f"<{self.rule!r} after {self.steps} steps>"

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from scirs2_adapters.core import formats
+from scirs2_adapters.core.cpu.storage import FLOATS
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.formats import BLOCK_DTYPES
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
-from scirs2_adapters.core.step.options import STATE_DTYPES, StateDtype, param_storage, slot_dtype
+from scirs2_adapters.core.step.options import StateDtype, param_storage, slot_dtype
 
 from . import coded
 from .protocols import GroupValues, ParamState, RuleOptimizerLike
@@ -159,7 +160,7 @@ def check_shape(call: str, argument: str, slot: Slot, x: object, p: Tensor) -> N
     wanted = slot.shape(tuple(p.shape))
     if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
         raise bad_value(call, argument, f"must be a tensor of shape {wanted}", x)
-    if slot.extent > Extent.TENSOR and dtype_name(x.dtype) not in (*STATE_DTYPES, slot.block_dtype, *_COMPLEX):
+    if slot.extent > Extent.TENSOR and dtype_name(x.dtype) not in (*FLOATS, slot.block_dtype, *_COMPLEX):
         in_blocks = f", or {slot.block_dtype} codes" if slot.may_be_blocks else ""
         raise bad_value(call, argument, f"must be a tensor of numbers of 16 bits or more{in_blocks}", x)
     if placements(x) != _slot_placements(slot, p):
