@@ -157,7 +157,7 @@ class Batch:
         items[:, Item.COEFFICIENT_ROW] = 0 if rows is None else rows[items[:, Item.TENSOR]]
         sizes = len(compiled.parts.sums) + len(compiled.parts.columns) * items[:, Item.COLUMNS]
         items[:, Item.OUT] = np.cumsum(sizes) - sizes
-        work = (ctypes.c_int64 * (Work.THREADS + workers))()
+        work = (ctypes.c_int64 * (Work.THREADS + 2 * workers))()
         work[Work.KERNEL], work[Work.WORKER] = compiled.address, compile.address_of("driver", "worker")
         work[Work.COEFFICIENT_STRIDE] = np.dtype(self.kernel.compute).itemsize * compiled.width
         work[Work.WORKERS], work[Work.ITEMS], work[Work.COUNT] = workers, address(items), len(items)

@@ -20,23 +20,30 @@ _join = types.ExternalFunction("pthread_join", types.int32(types.intp, types.int
 
 
 def worker(work):  # type: ignore[no-untyped-def]
-    """What each thread runs: it takes items until there are none."""
+    """What each thread runs: it takes the items of its share, one long stretch of memory, and then those that others
+    have left.
+    """
     kernel, table, items = load_i64(work, Work.KERNEL), load_i64(work, Work.TABLE), load_i64(work, Work.ITEMS)
     coefficients, out = load_i64(work, Work.COEFFICIENTS), load_i64(work, Work.OUT)
     table_stride, coefficient_stride = load_i64(work, Work.TABLE_STRIDE), load_i64(work, Work.COEFFICIENT_STRIDE)
-    count = load_i64(work, Work.COUNT)
-    while True:
-        next_item = atomic_add(work, Work.NEXT_ITEM)
-        if next_item >= count:
-            return 0
-        item = items + next_item * ITEM_BYTES
-        call_kernel(
-            kernel,
-            table + load_i64(item, Item.TENSOR) * table_stride,
-            item,
-            coefficients + load_i64(item, Item.COEFFICIENT_ROW) * coefficient_stride,
-            out + load_i64(item, Item.OUT) * WORD_BYTES,
-        )
+    count, workers = load_i64(work, Work.COUNT), load_i64(work, Work.WORKERS)
+    first = atomic_add(work, Work.NEXT_WORKER)
+    for turn in range(workers):
+        share = (first + turn) % workers
+        begin, end = share * count // workers, (share + 1) * count // workers
+        while True:
+            place = begin + atomic_add(work, Work.THREADS + workers + share)
+            if place >= end:
+                break
+            item = items + place * ITEM_BYTES
+            call_kernel(
+                kernel,
+                table + load_i64(item, Item.TENSOR) * table_stride,
+                item,
+                coefficients + load_i64(item, Item.COEFFICIENT_ROW) * coefficient_stride,
+                out + load_i64(item, Item.OUT) * WORD_BYTES,
+            )
+    return 0
 
 
 def drive(work):  # type: ignore[no-untyped-def]

@@ -24,7 +24,9 @@ class Item(enum.IntEnum):
 
 
 class Work(enum.IntEnum):
-    """What the driver is called with. The handles of its threads follow from THREADS on."""
+    """What the driver is called with. From THREADS on follow the handles of its threads and then, for each, how many
+    items of its share have been taken.
+    """
 
     KERNEL = 0
     TABLE = 1  # of addresses: a row for each tensor, a column for each array
@@ -34,7 +36,7 @@ class Work(enum.IntEnum):
     COEFFICIENTS = 5
     COEFFICIENT_STRIDE = 6
     OUT = 7
-    NEXT_ITEM = 8  # counted up by the threads
+    NEXT_WORKER = 8  # counted up by the threads
     WORKERS = 9
     WORKER = 10
     THREADS = 11
