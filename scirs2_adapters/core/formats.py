@@ -113,6 +113,30 @@ def dither(t: Scalar) -> Scalar:
     return t * GOLDEN % 1.0
 
 
+def counted_dither(ops: FormatOps, t: Array) -> Array:
+    """`dither` of a step that is an int32 array, as float64 has it: by integers of 16 and 32 bits, because in float32
+    the product with a large count has no fraction left.
+    """
+    wrap, float32, number = ops.wrap, ops.float32, ops.number
+    fraction = int(GOLDEN * 2.0**64)
+    upper, middle, lower = fraction >> 32, fraction >> 16 & 0xFFFF, fraction & 0xFFFF
+
+    def word(n: int) -> Array:
+        return ops.integer((n + (1 << 31)) % (1 << 32) - (1 << 31))
+
+    def low(x: Array, n: int) -> Array:
+        return x % word(1 << n)
+
+    def high(x: Array, n: int) -> Array:
+        return low(x // word(1 << n), 32 - n)
+
+    first = wrap(high(t, 16) * word(lower) + high(wrap(low(t, 16) * word(lower)), 16))
+    second = wrap(low(t, 16) * word(middle) + low(first, 16))
+    top = wrap(t * word(upper) + high(t, 16) * word(middle) + high(first, 16) + high(second, 16))
+    rest = wrap(low(top, 8) * word(1 << 16) + high(wrap(t * word(fraction)), 16))
+    return float32(high(top, 8)) * number(2.0**-24) + float32(rest) * number(2.0**-48)
+
+
 def thresholds(ops: FormatOps) -> Function:
     """`threshold(i, number)`: how near the upper code element `i` of a block must be to go there, by this number of the
     step.

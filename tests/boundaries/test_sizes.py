@@ -22,10 +22,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 1989,
+    "core": 2004,
     "core/program": 588,
     "core/step": 241,
-    "core/cpu": 1263,
+    "core/cpu": 1268,
     "core/closures": 422,
     "core/synonyms": 163,
 }

@@ -113,20 +113,6 @@ def _anywhere(function: Callable[..., Tree], results: Callable[..., Tree]) -> Ca
     return run
 
 
-def dither(count: Array) -> Array:
-    """The step's `core.formats.dither` by a count of the steps before it, as float64 has it: in integers, because in
-    float32 a product with a large count has no fraction left.
-    """
-    t = (count + 1).astype(jnp.uint32)
-    upper, lower = (jnp.uint32(int(formats.GOLDEN * 2.0**64) >> n & 0xFFFFFFFF) for n in (32, 0))
-    (t1, t0), (l1, l0) = ((x >> 16, x & 0xFFFF) for x in (t, lower))
-    first = t1 * l0 + (t0 * l0 >> 16)
-    second = t0 * l1 + (first & 0xFFFF)
-    high, low = t * upper + t1 * l1 + (first >> 16) + (second >> 16), t * lower
-    middle = (high & 0xFF) << 16 | low >> 16
-    return (high >> 8).astype(jnp.float32) * 2.0**-24 + middle.astype(jnp.float32) * 2.0**-48
-
-
 def storages(arrays: LeafArrays) -> dict[str, str]:
     """The storage of each array of a leaf that is no companion."""
     dtypes = {n: str(x.dtype) for n, x in arrays.items()}

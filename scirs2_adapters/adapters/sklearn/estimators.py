@@ -45,8 +45,6 @@ class _Network:
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
     learning_rate_init: float | None
-    skip_nonfinite: bool
-    state_dtype: StateDtype
     warm_start: bool
 
     def set_params(self, **params: object) -> Self:

@@ -131,7 +131,7 @@ class Stepper:
     def __getstate__(self) -> dict[str, object]:
         return {"_saved": self.state_dict(), "_host": None, "rule": self.rule, "options": self.options._asdict()}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Saved) -> None:
         older = {"skip_nonfinite": state.get("skip_nonfinite", False)}
         self.rule, self._saved, self._host = state["rule"], state["_saved"], None
         self.options = StepOptions(**state.get("options", older))

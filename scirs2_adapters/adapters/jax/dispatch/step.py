@@ -16,13 +16,13 @@ import optax
 
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import is_number
-from scirs2_adapters.core.formats import DITHER
+from scirs2_adapters.core.formats import DITHER, counted_dither
 from scirs2_adapters.core.program.recorded import SCALE, record
 from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
 
-from ..coded import change, companions_of, dither
+from ..coded import FORMAT_OPS, change, companions_of
 from ..executors import bind
 from ..ops import Array, LeafArrays, Leaves, Model, Number, Tree, wide
 from ..state import Memory, dense, stored
@@ -49,7 +49,9 @@ def advance(
     rule = config.rule.replace(**traced) if traced else config.rule
     t = memory.counts[0].astype(float) + 1 if memory.counts else 1.0
     leaves = _load(config, rule, grads, params, memory)
-    extra = {SCALE: scale} | ({DITHER: dither(memory.counts[-1])} if memory.companions else {})
+    extra = {SCALE: scale}
+    if memory.companions:
+        extra[DITHER] = counted_dither(FORMAT_OPS, memory.counts[-1].astype(jnp.int32) + 1)
     parts = gather(config, rule, t, leaves, extra)
     kernels = choose(config, rule, parts, leaves, bool(memory.model))
     results, model = _run(config, parts, kernels, leaves, memory.model)

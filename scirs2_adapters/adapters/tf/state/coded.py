@@ -14,7 +14,7 @@ from keras import ops
 
 from scirs2_adapters.core import formats
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, GOLDEN
+from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES
 from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR, STOCHASTIC
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import HALVES, StateDtype, check_rounding, check_state_dtype
@@ -108,34 +108,10 @@ def initializers(numbers: Initializer, shape: tuple[int, ...], storage: str) -> 
 def rounding(storage: str, shape: tuple[int, ...], place: int) -> Form:
     """What lies beside a model variable of this storage: errors, which are 0 at first, or a seed, its place."""
     if storage.endswith(STOCHASTIC):
-        return (), lambda *_, **__: _int32(place), "int32"
+        return (), lambda *_, **__: ops.convert_to_tensor(place, "int32"), "int32"
     return shape, "zeros", storage.partition("+")[2]
 
 
 def dither(t: Tensor) -> Tensor:
-    """`formats.dither` of a step count that is an integer tensor, as float64 has it: by int32 products of 16 bits each,
-    because in float32 a product with a large count has no fraction left, and JAX has no float64 as a rule.
-    """
-    upper_word, lower_word = (int(GOLDEN * 2.0**64) >> n & 0xFFFFFFFF for n in (32, 0))
-    lower1, lower0 = lower_word >> 16, lower_word & 0xFFFF
-    t = ops.cast(t, "int32")
-    t1, t0 = _shifted(t, 16), _lowest(t, 16)
-    first = t1 * _int32(lower0) + _shifted(t0 * _int32(lower0), 16)
-    second = t0 * _int32(lower1) + _lowest(first, 16)
-    high = t * _int32(upper_word) + t1 * _int32(lower1) + _shifted(first, 16) + _shifted(second, 16)
-    middle = _lowest(high, 8) * _int32(1 << 16) + _shifted(t * _int32(lower_word), 16)
-    return ops.cast(_shifted(high, 8), "float32") * 2.0**-24 + ops.cast(middle, "float32") * 2.0**-48
-
-
-def _int32(n: int) -> Tensor:
-    """The lower 32 bits of a number."""
-    return ops.convert_to_tensor((n + (1 << 31)) % (1 << 32) - (1 << 31), "int32")
-
-
-def _shifted(x: Tensor, n: int) -> Tensor:
-    """int32 bits moved down, with zeros behind."""
-    return _lowest(ops.floor_divide(x, _int32(1 << n)), 32 - n)
-
-
-def _lowest(x: Tensor, n: int) -> Tensor:
-    return ops.mod(x, _int32(1 << n))
+    """`formats.dither` of a step count that is an integer tensor."""
+    return formats.counted_dither(FORMAT_OPS, ops.cast(t, "int32"))
