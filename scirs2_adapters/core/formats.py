@@ -37,6 +37,8 @@ SMALLEST = 4096
 TINY = float(np.finfo(np.float32).tiny)
 #: Its multiples, without their integers, fill the range from 0 to 1 evenly, however many there are.
 GOLDEN = 0.6180339887498949
+#: The same in units of 2^-64.
+FRACTION = int(GOLDEN * 2.0**64)
 
 #: The dtypes of codes in blocks.
 BLOCK_DTYPES = ("int8", "uint8")
@@ -110,16 +112,17 @@ def dither(t: Scalar) -> Scalar:
     code it would stay where it is for ever. Each number is rounded by its step's number plus its element's, and so in
     the mean over steps as it should be.
     """
+    if isinstance(t, (int, float)):  # 48 bits, as `counted_dither` has them
+        return (int(t) * FRACTION >> 16 & (1 << 48) - 1) * 2.0**-48
     return t * GOLDEN % 1.0
 
 
 def counted_dither(ops: FormatOps, t: Array) -> Array:
-    """`dither` of a step that is an int32 array, as float64 has it: by integers of 16 and 32 bits, because in float32
-    the product with a large count has no fraction left.
+    """`dither` of a step that is an int32 array, the same bits: by integers of 16 and 32 bits, because in float32 the
+    product with a large count has no fraction left.
     """
     wrap, float32, number = ops.wrap, ops.float32, ops.number
-    fraction = int(GOLDEN * 2.0**64)
-    upper, middle, lower = fraction >> 32, fraction >> 16 & 0xFFFF, fraction & 0xFFFF
+    upper, middle, lower = FRACTION >> 32, FRACTION >> 16 & 0xFFFF, FRACTION & 0xFFFF
 
     def word(n: int) -> Array:
         return ops.integer((n + (1 << 31)) % (1 << 32) - (1 << 31))
@@ -133,7 +136,7 @@ def counted_dither(ops: FormatOps, t: Array) -> Array:
     first = wrap(high(t, 16) * word(lower) + high(wrap(low(t, 16) * word(lower)), 16))
     second = wrap(low(t, 16) * word(middle) + low(first, 16))
     top = wrap(t * word(upper) + high(t, 16) * word(middle) + high(first, 16) + high(second, 16))
-    rest = wrap(low(top, 8) * word(1 << 16) + high(wrap(t * word(fraction)), 16))
+    rest = wrap(low(top, 8) * word(1 << 16) + high(wrap(t * word(FRACTION)), 16))
     return float32(high(top, 8)) * number(2.0**-24) + float32(rest) * number(2.0**-48)
 
 
