@@ -21,6 +21,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"mask": {"w": True, "b": False}},
     {"kernel": "traced"},
 ]
+pytestmark = pytest.mark.usefixtures("frozen_heap")
 EACH = [n for n in names() if not get(n).needs_closure]
 each_rule = pytest.mark.parametrize("name", EACH)
 
@@ -40,8 +41,13 @@ def test_no_tracer_leaks(name: str, options: dict[str, Any]) -> None:
         train(jnp.float32(1e-3), small(1), SMALL)
 
 
-@pytest.mark.parametrize("path", ["traced", "host", "auto"])
-@each_rule
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        *((name, "auto") for name in EACH),
+        *((n, path) for n in ("adamw", "lamb", "prodigy") for path in ("traced", "host")),
+    ],
+)
 def test_gradients_parameters_and_states_die_when_the_caller_drops_them(name: str, path: str) -> None:
     if path == "host" and name not in KERNEL:
         path = "auto"

@@ -14,7 +14,10 @@ from scirs2_adapters.core import SGD
 
 from .sklearn_support import ESTIMATORS, LINEAR, data, estimator
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("frozen_heap"),
+]
 RULES = [name for name in names() if not get(name).needs_closure and get(name).sparse != "rows"]
 OPTIONS: list[dict[str, Any]] = [{}, {"early_stopping": True}, {"warm_start": True}, {"optimizer": None}]
 #: Every rule, and every option with one that sums over the model and one that does not.

@@ -46,7 +46,7 @@ def fit(model: keras.Model, epochs: int = 1) -> list[float]:
 
 def numbers(optimizer: keras.Optimizer, slot: str) -> np.ndarray:
     """What the first variable's slot stands for."""
-    entry = optimizer.memory.entries[0]
+    entry = optimizer.slots.entries[0]
     x, other = entry.slots[slot], entry.slots.get(f"{slot}_scale")
     if other is None:
         return number(x)
