@@ -25,7 +25,7 @@ class OptimState8bit(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        raise NotImplementedError(f"nothing but attributes may be asked for: {func}")
+        raise AssertionError(f"Nothing but attributes may be asked for. Received: {func}.")
 
 
 def read(name: str) -> dict[str, Any]:
