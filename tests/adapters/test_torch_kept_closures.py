@@ -65,7 +65,7 @@ def test_the_graph_of_each_loss_but_the_first_dies_with_its_evaluation(name: str
         assert closure.left == []
     gone = [weakref.ref(p) for p in params]
     del closure, optimizer, params
-    for _ in range(3):  # torch keeps a tensor's object through the first collection where C++ refers to the tensor
+    for _ in range(3):  # a first collection has once left two of them, in a long run; why is not known
         gc.collect()
     assert [ref() for ref in gone] == [None, None]
 
