@@ -12,6 +12,7 @@ from keras import ops
 
 import scirs2_adapters as s2
 from scirs2_adapters import tf as adapter
+from scirs2_adapters.adapters.tf.executors import host
 from tests.conformance.options import brisk
 
 from .tf_support import (
@@ -71,8 +72,13 @@ def test_an_argument_given_twice_is_refused() -> None:
         adapter.AdamW(0.1, learning_rate=0.2)
 
 
-def test_the_host_kernel_is_refused_when_it_would_step() -> None:
-    made, xs = adapter.AdamW(kernel="host"), variables()
+def test_the_host_kernel_is_refused_where_it_can_step_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "host_path", lambda: None)
+    with pytest.raises(ValueError, match='kernel="traced"'):
+        adapter.AdamW(kernel="host")
+    config, xs = adapter.AdamW().get_config() | {"kernel": "host"}, variables()
+    made = adapter.AdamW.from_config(config)  # a file may be of a machine where it can
+    assert made.get_config() == config
     made.build(xs)
     with pytest.raises(ValueError, match='kernel="traced"'):
         apply(made, xs)

@@ -18,12 +18,13 @@ from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows
 
-from . import executors
+from . import gradients
+from .executors import traced
+from .executors.host import host_path, unavailable
 from .ops import Tensor, number, scalars
 from .state import RuleState, VariableEntry, coded, raw
 from .state.keras_types import KerasVariable, Strategy
 
-KERNEL_OBSTACLE = "Keras optimizers run the framework's own operations only"
 Pair = tuple[Tensor, KerasVariable]
 Grads = Sequence[Tensor]
 #: The variables as `apply` was given them; None means those that the optimizer was built with.
@@ -35,15 +36,31 @@ def step(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Tensor) -> 
     """One step of these (gradient, variable) pairs."""
     memory = optimizer.slots
     assert memory is not None
-    choose_paths(type(optimizer).__name__, [optimizer.kernel], [KERNEL_OBSTACLE], one_path=True)
-    if not optimizer._traced and any(executors.is_traced(gradient) for gradient, _ in pairs):
+    if not optimizer._traced and any(gradients.is_traced(gradient) for gradient, _ in pairs):
         optimizer._traced = True
     places = [optimizer._get_variable_index(variable) for _, variable in pairs]
     entries = [entry for entry in (memory.entries[place] for place in places) if entry]
     rows = _coefficients(optimizer, entries, learning_rate)
-    updates = [executors.Update(entry, *pair, row) for entry, pair, row in zip(entries, pairs, rows, strict=True)]
-    for together in [updates] if memory.model else [[update] for update in updates]:
-        executors.step(optimizer, together, memory.model)
+    updates = [traced.Update(entry, *pair, row) for entry, pair, row in zip(entries, pairs, rows, strict=True)]
+    on_host = _on_host(optimizer, updates, one_path=bool(memory.model))
+    by_kernel = [update for update, host in zip(updates, on_host, strict=True) if host]
+    if by_kernel and (path := host_path()):
+        path.step(optimizer, by_kernel, memory.model)
+    others = [update for update, host in zip(updates, on_host, strict=True) if not host]
+    for together in [others] if memory.model and others else [[update] for update in others]:
+        traced.step(optimizer, together, memory.model)
+
+
+def _on_host(optimizer: RuleState, updates: Sequence[traced.Update], one_path: bool) -> list[bool]:
+    """For each variable whether the CPU kernel steps it."""
+    path, reason = host_path(), unavailable()
+    if distributed():
+        reason = reason or "a TensorFlow strategy steps each replica"
+    obstacles = [reason] * len(updates)
+    if path is not None and reason is None and optimizer.kernel != "traced":
+        obstacles = [path.obstacle(optimizer, update) for update in updates]
+    kernels = [optimizer.kernel] * len(updates)
+    return choose_paths(type(optimizer).__name__, kernels, obstacles, one_path)
 
 
 def distributed() -> bool:
@@ -149,10 +166,10 @@ def _used(optimizer: RuleState, gradient: Tensor, variable: KerasVariable) -> Te
     if entry is None:  # it overwrites its variable
         return ops.convert_to_tensor(gradient)
     sums = optimizer._accumulated_gradients if optimizer.gradient_accumulation_steps else None
-    if executors.is_slices(gradient) and sums is None and not (optimizer.clipnorm or optimizer.global_clipnorm):
+    if gradients.is_slices(gradient) and sums is None and not (optimizer.clipnorm or optimizer.global_clipnorm):
         gradient = gradient.values
-    elif executors.is_slices(gradient):
-        gradient = ops.cast(executors.dense(gradient, entry), gradient.dtype)
+    elif gradients.is_slices(gradient):
+        gradient = ops.cast(gradients.dense(gradient, entry), gradient.dtype)
     scale = optimizer.loss_scale_factor
     gradient = gradient if scale is None else gradient / scale
     if sums is None:

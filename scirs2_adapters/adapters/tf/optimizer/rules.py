@@ -19,11 +19,12 @@ from scirs2_adapters.core.fields import flag
 from scirs2_adapters.core.memory import Memory as Report
 from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.step.options import StateDtype, check_path, check_rounding
+from scirs2_adapters.core.step.options import StateDtype, check_path, check_rounding, takes_host
 
 from .. import dispatch
 from ..argument_names import BASE, KERAS, OURS, as_rule_takes, is_function, plain, signature
-from ..executors import merged
+from ..executors.host import unavailable
+from ..gradients import merged
 from ..ops import Tensor
 from ..state import Memory, coded, files, overwritten
 from ..state.keras_types import KerasVariable, Store, path_of
@@ -67,6 +68,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         scheduled = named.pop("learning_rate") if is_function(call, named.get("learning_rate")) else None
         rule = rule_of(self.rule_class, named, match, call)
         check_path(call, kernel)
+        takes_host(call, kernel, unavailable())
         coded.check(call, rule, state_dtype, rounding)
         skip_nonfinite = SKIP_NONFINITE.check(call, "skip_nonfinite", skip_nonfinite)
         rate = float(rule.learning_rate) if scheduled is None else scheduled
@@ -249,8 +251,10 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     def from_config(cls, config: Config, custom_objects: Config | None = None) -> Self:
         """An optimizer from what `get_config` gave."""
         config = dict(config)
-        exclusions = config.pop(EXCLUSIONS, None)
-        optimizer: Self = super().from_config(config, custom_objects)
+        exclusions, kernel = config.pop(EXCLUSIONS, None), config.get("kernel", "auto")
+        check_path(cls.__name__, kernel)
+        optimizer: Self = super().from_config({**config, "kernel": "auto"}, custom_objects)
+        optimizer.kernel = kernel  # a file may be of a machine that had a kernel: a step says so, not the loading
         optimizer.from_own_config = config.keys() >= set(FIRST)
         if exclusions:
             optimizer._exclusions = Exclusions.of(exclusions)

@@ -1,5 +1,4 @@
-"""How a step is taken: the formula traced in `keras.ops`, on every backend. A gradient is a tensor, or TensorFlow's
-slices of some rows, in which a row may occur more than once.
+"""A step in the operations of `keras.ops`, on every backend.
 
 A rule for sparse gradients steps the rows that a gradient has and leaves the others alone, memory included. Where a
 gradient is dense, as an embedding's is on JAX and torch, those are the rows that are not zero throughout.
@@ -7,20 +6,19 @@ gradient is dense, as an embedding's is on JAX and torch, those are the rows tha
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import keras
 from keras import ops
 
 from scirs2_adapters.core.formats import DITHER, companion
 from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.program.interpret import run
 
-from .ops import OPS, Tensor
-from .state import RuleState, VariableEntry, coded
-from .state.keras_types import KerasVariable
+from ..gradients import dense, touched_rows
+from ..ops import OPS, Tensor
+from ..state import RuleState, VariableEntry, coded
+from ..state.keras_types import KerasVariable
 
 Tensors = Mapping[str, Tensor]
 
@@ -85,62 +83,3 @@ def _load(name: str, arrays: Tensors, entry: VariableEntry) -> Tensor:
 
 def _value(array: Tensor) -> Tensor:
     return ops.stop_gradient(ops.convert_to_tensor(array))
-
-
-def is_slices(gradient: Tensor) -> bool:
-    """Whether a gradient is TensorFlow's of some rows."""
-    return hasattr(gradient, "values") and hasattr(gradient, "indices") and hasattr(gradient, "dense_shape")
-
-
-def is_traced(gradient: Tensor) -> bool:
-    """Whether a step is being compiled: what is a Python value now is a constant then."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        return not tensorflow.executing_eagerly()
-    jax = sys.modules.get("jax") if keras.backend.backend() == "jax" else None
-    return jax is not None and isinstance(gradient, jax.core.Tracer)
-
-
-def dense(gradient: Tensor, entry: VariableEntry) -> Tensor:
-    """A gradient with a number for every element; rows that occur twice in a sparse one are summed."""
-    if is_slices(gradient):
-        return _sums(ops.cast(gradient.values, entry.compute), gradient, entry)
-    return ops.convert_to_tensor(gradient, sparse=False)
-
-
-def _sums(values: Tensor, gradient: Tensor, entry: VariableEntry) -> Tensor:
-    """For each row of the variable the sum of its values."""
-    import tensorflow
-
-    return tensorflow.math.unsorted_segment_sum(values, gradient.indices, entry.leaf.shape[0])
-
-
-def merged(gradient: Tensor) -> Tensor:
-    """The same gradient in which the first slice of each row holds the row's sum and the others are zero. Without this
-    a norm would take each slice for a row.
-    """
-    if not is_slices(gradient):
-        return gradient
-    import tensorflow
-
-    indices, rows = gradient.indices, gradient.dense_shape[0]
-    places = tensorflow.range(tensorflow.shape(indices)[0])
-    first = tensorflow.gather(tensorflow.math.unsorted_segment_min(places, indices, rows), indices)
-    sums = tensorflow.gather(tensorflow.math.unsorted_segment_sum(gradient.values, indices, rows), indices)
-    once = ops.reshape(ops.equal(first, places), (-1, *[1] * (len(gradient.values.shape) - 1)))
-    values = tensorflow.where(once, sums, tensorflow.zeros_like(sums))
-    return tensorflow.IndexedSlices(values, indices, gradient.dense_shape)
-
-
-def touched_rows(gradient: Tensor, entry: VariableEntry) -> Tensor:
-    """Which rows a gradient has values for, in a form that broadcasts against the variable; of a dense gradient those
-    that are not zero throughout. A number has one row, which is always stepped.
-    """
-    other_axes = len(entry.leaf.shape) - 1
-    if is_slices(gradient):
-        counts = _sums(ops.ones_like(gradient.indices), gradient, entry)
-        return ops.reshape(ops.greater(counts, 0), (-1, *[1] * other_axes))
-    if other_axes < 0:
-        return True
-    return ops.any(ops.not_equal(dense(gradient, entry), 0), axis=tuple(range(1, other_axes + 1)), keepdims=True)

@@ -1,0 +1,1 @@
+"""Ways to step variables: in the operations of `keras.ops`, and by the CPU kernel where the backend lets it run."""
