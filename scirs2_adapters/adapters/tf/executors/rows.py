@@ -25,8 +25,8 @@ from ..state.keras_types import KerasVariable
 class Part(NamedTuple):
     """What a step reads and writes of one variable. `gradient` is of what is read.
 
-    `rows` are the indices of the rows that are written, None for all; a row that occurs twice is written twice, with the
-    same numbers. `gathered` says whether they alone are read, and written in the slots too.
+    `rows` are the indices of the rows that are written, None for all; a row that occurs twice is written twice, with
+    the same numbers. `gathered` says whether they alone are read, and written in the slots too.
     """
 
     gradient: Tensor
