@@ -76,11 +76,24 @@ def test_sixteen_bits_are_stored_as_with_dense_gradients(name: str, options: dic
     def exact(g: tf.IndexedSlices) -> tf.IndexedSlices:  # sums that 16 bits hold, which the dense one has to
         return tf.IndexedSlices(tf.cast(tf.round(g.values * 4), "bfloat16"), g.indices, g.dense_shape)
 
-    made = [keras_class(name)(learning_rate=0.05, **options) for _ in range(2)]
+    made = [keras_class(name)(learning_rate=0.05, kernel="traced", **options) for _ in range(2)]
     one, two = walk(made[0], exact, dtype="bfloat16"), walk(made[1], lambda g: as_tensor(exact(g)), dtype="bfloat16")
     assert np.any(one[0] != START.astype(ml_dtypes.bfloat16).astype(float))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "traced"])
+@pytest.mark.parametrize("compiled", [None, False], ids=["eager", "graph"])
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "rmsprop"])
+def test_dense_and_sparse_gradients_take_turns(name: str, compiled: bool | None, kernel: str) -> None:
+    """TensorFlow keeps a variable whose rows were read or written in another way than before."""
+
+    def in_turn(g: tf.IndexedSlices) -> Any:
+        return as_tensor(g) if len(g.indices) % 2 else g
+
+    made = [keras_class(name)(learning_rate=0.05, kernel=kernel) for _ in range(2)]
+    alike(walk(made[0], in_turn, compiled), walk(made[1], as_tensor))
 
 
 @pytest.mark.parametrize("options", [{}, {"clipnorm": 0.5}], ids=str)
