@@ -45,6 +45,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
 SILENT: dict[tuple[str, str], str] = {
     ("optax", "moduli"): "of complex numbers: tests/adapters/test_jax_optax.py",
     ("optax", "eps1"): "too small to show; defaults are compared in tests/adapters/test_jax_optax.py",
+    ("keras", "absolute_too"): "of learning rates above 1 / sqrt(t): tests/adapters/test_tf_classes.py",
     ("keras", "eps1"): "too small to show; defaults are compared in tests/adapters/test_tf_rules.py",
 }
 #: Functions of optax's that take no schedule.

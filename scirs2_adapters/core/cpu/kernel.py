@@ -120,6 +120,7 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, symbol: str) 
         "scratch": coded.scratch,
         "sqrt_": np.sqrt,
         "abs_": np.abs,
+        "power_": np.power,
     }
     for k, dtype in enumerate(memory):
         other = len(memory) + companions.index(k) if k in companions else None
