@@ -36,4 +36,4 @@ class Ftrl(Regularized, decay="l2", time_dependence="none"):
         linear = linear + (on * g + shrinkage * p) - grown * inv * p
         kept = xp.minimum(xp.maximum(linear, -l1), l1)
         slope = root * inv + rest
-        return xp.where(slope > zero, p - (kept - linear) / slope, zero), n, linear
+        return xp.where(slope <= zero, zero, p - (kept - linear) / slope), n, linear
