@@ -123,6 +123,41 @@ def test_a_dict_saved_in_eval_mode_goes_on_where_training_was(name: str) -> None
     assert equal(values(again), values(model))
 
 
+@pytest.mark.parametrize("given", [{}, {"warmup_steps": 9, "r": 0.5}], ids=["plain", "warmup"])
+def test_a_dict_of_the_package_schedulefree_goes_on(given: dict) -> None:
+    """Written out as version 1.4 has it: counts and weights by group, and none in the memory of a parameter."""
+    model, optimizer = made("schedulefreeadamw", torch.float64, **given)
+    walk(model, optimizer)
+    saved, largest = copy.deepcopy(optimizer.state_dict()), [0.05, 0.01]
+    for group, lr in zip(saved["param_groups"], largest, strict=True):
+        rates = [lr * min(1.0, t / max(1, given.get("warmup_steps", 0))) for t in range(1, 6)]
+        total = sum(t ** given.get("r", 0.0) * rate**2 for t, rate in enumerate(rates, 1))
+        theirs = ("lr", "betas", "eps", "r", "warmup_steps", "weight_lr_power", "weight_decay", "foreach", "params")
+        kept = {k: group[k] for k in theirs}
+        group.clear()
+        group |= kept | {
+            "k": 5,
+            "train_mode": True,
+            "weight_sum": total,
+            "lr_max": rates[-1],
+            "scheduled_lr": rates[-1],
+        }
+    saved["state"] = {k: {n: x[n] for n in ("z", "exp_avg_sq")} for k, x in saved["state"].items()}
+    again, other = made("schedulefreeadamw", torch.float64)
+    again.load_state_dict(model.state_dict())
+    saved["param_groups"][0]["train_mode"] = False
+    before = str(other.state_dict())
+    with pytest.raises(ValueError, match=r"must have been saved after `train\(\)`"):
+        other.load_state_dict(saved)
+    assert str(other.state_dict()) == before
+    saved["param_groups"][0]["train_mode"] = True
+    other.load_state_dict(saved)
+    for each in ((model, optimizer), (again, other)):
+        walk(*each, first=5)
+    for p, q in zip(model.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-7, atol=1e-9)
+
+
 @each_name
 def test_before_the_first_step_there_is_nothing_to_exchange(name: str) -> None:
     model, optimizer = made(name)
