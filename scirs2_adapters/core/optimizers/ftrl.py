@@ -29,11 +29,11 @@ class Ftrl(Regularized, decay="l2", time_dependence="none"):
         return {"on": on, "inv": inv, "rest": rest, "l1": l1, "shrinkage": shrinkage, "k": -self.learning_rate_power}
 
     def update(self, xp, p, g, accumulator: slot(initial="initial_accumulator_value", block_dtype=None),
-               linear: slot(block_dtype=None), /, on, inv, rest, shrinkage, k, l1, zero):  # fmt: skip
+               linear: slot(block_dtype=None), /, on, inv, rest, shrinkage, k, l1, zero, one):  # fmt: skip
         n = accumulator + on * (g * g)
         root = power(xp, n, k, -self.learning_rate_power)
         grown = root - power(xp, accumulator, k, -self.learning_rate_power)
         linear = linear + (on * g + shrinkage * p) - grown * inv * p
-        kept = xp.minimum(xp.maximum(linear, -l1), l1)
-        slope = root * inv + rest
-        return xp.where(slope <= zero, zero, p - (kept - linear) / slope), n, linear
+        kept, slope = xp.minimum(xp.maximum(linear, -l1), l1), root * inv + rest
+        divisor = xp.where(slope <= zero, one, slope)
+        return xp.where(slope <= zero, zero, p - (kept - linear) / divisor), n, linear
