@@ -15,6 +15,8 @@ from scirs2_adapters.core import HostOptimizer, evaluation_params, get
 
 AVERAGING = [name for name in s2.names() if get(name).evaluation is not None]
 each_name = pytest.mark.parametrize("name", AVERAGING)
+#: The arguments of the package schedulefree.
+THEIRS = ("lr", "betas", "eps", "r", "warmup_steps", "weight_lr_power", "weight_decay", "foreach", "params")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 
@@ -132,8 +134,7 @@ def test_a_dict_of_the_package_schedulefree_goes_on(given: dict) -> None:
     for group, lr in zip(saved["param_groups"], largest, strict=True):
         rates = [lr * min(1.0, t / max(1, given.get("warmup_steps", 0))) for t in range(1, 6)]
         total = sum(t ** given.get("r", 0.0) * rate**2 for t, rate in enumerate(rates, 1))
-        theirs = ("lr", "betas", "eps", "r", "warmup_steps", "weight_lr_power", "weight_decay", "foreach", "params")
-        kept = {k: group[k] for k in theirs}
+        kept = {k: group[k] for k in THEIRS}
         group.clear()
         group |= kept | {
             "k": 5,
