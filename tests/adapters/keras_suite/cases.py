@@ -20,6 +20,8 @@ from ..wheel_suite import loaded, noted, suites
 from .classes import BY_WORD, NAMES, in_place_of, matches
 
 WHEEL = Path(keras.src.optimizers.__file__).parent
+#: Tests of what the base class and the wrappers do, whichever the formula: they run once.
+SHARED = ("loss_scale_optimizer_test.py", "multi_optimizer_test.py", "optimizer_test.py")
 READ = re.compile(rf"\b({'|'.join(NAMES)})\(|optimizers\.get\(\"(\w+)\"\)")
 
 
@@ -91,7 +93,7 @@ def _of(file: str) -> Iterator[Case]:
         for name, args, given in noted(function):
             names = _asked((*args, *given.values())) or _read(inspect.getsource(function))
             words = (name,) if name else tuple(map(str, args))
-            for match in dict.fromkeys(m for n in sorted(names) for m in matches(n)):
+            for match in (None,) if file in SHARED else dict.fromkeys(m for n in sorted(names) for m in matches(n)):
                 yield Case(file, cls.__name__, test, tuple(sorted(names)), match, words, args, given)
 
 
