@@ -27,7 +27,7 @@ class HostPath(Protocol):
 
 
 #: The backends that have one.
-BACKENDS: tuple[str, ...] = ()
+BACKENDS: tuple[str, ...] = ("tensorflow",)
 
 
 def host_path() -> HostPath | None:
