@@ -121,7 +121,7 @@ DIFFERS = (
     Reason(
         "optimizer_sparse_test.py",
         ("test_sparse_gradients",),
-        "A sparse gradient is made dense: the result is the same, and takes longer.",
+        "A sparse gradient is made dense; the result is the same.",
         lambda c: c.backend != "torch" and c.words[0] in DENSE,
     ),
 )
