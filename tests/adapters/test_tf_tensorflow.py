@@ -59,11 +59,11 @@ def test_rows_that_occur_twice_count_twice(name: str, graph: bool) -> None:
     slices = tf.IndexedSlices(tf.reshape(tf.range(9.0), (3, 3)), tf.constant([2, 0, 2]), tf.constant([4, 3]))
     whole = tf.convert_to_tensor(slices)
     for variable, gradient in ((sparse, slices), (dense, whole)):
-        made = keras_class(name)(learning_rate=0.05)
+        made = keras_class(name)(learning_rate=0.05, kernel="traced")  # no other path takes slices
         step = tf.function(made.apply_gradients) if graph else made.apply_gradients
         for _ in range(3):
             step([(gradient, variable)])
-    np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-6, atol=1e-7)  # the kernel steps dense ones
 
 
 SLICES = [([2, 0, 2], 1.0), ([1], -2.0), ([0, 0], 0.5), ([2, 1], 3.0)]
