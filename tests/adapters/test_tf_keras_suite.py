@@ -11,10 +11,8 @@ from collections.abc import Iterator
 import keras
 import pytest
 
-import scirs2_adapters
-
 from .keras_suite.cases import Case, cases
-from .keras_suite.classes import ABSENT, NAMES
+from .keras_suite.classes import NAMES
 from .keras_suite.expected import DIFFERS, LEFT_OUT, RAISED, expected, left_out, on_every_backend
 from .tf_support import KERAS_READS
 from .wheel_suite import Reason, outcome, why
@@ -74,7 +72,3 @@ def test_every_reason_is_of_some_case(reason: Reason) -> None:
 
 def test_every_optimizer_of_keras_is_tested() -> None:
     assert {name for case in CASES for name in case.names} == {*NAMES}
-
-
-def test_what_is_not_in_the_catalogue_is_what_is_said() -> None:
-    assert {name for name in NAMES if name.casefold() not in scirs2_adapters.names()} == {*ABSENT}

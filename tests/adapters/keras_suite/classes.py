@@ -25,14 +25,11 @@ NAMES = tuple(
 )
 #: As Keras' configs spell them.
 BY_WORD = {name.casefold(): name for name in NAMES}
-#: Those that we do not have yet.
-ABSENT = ("Ftrl", "ScheduleFreeAdamW")
 
 
 def matches(name: str) -> tuple[str | None, ...]:
     """How a class is used: as it comes, and as Keras' where that is another formula or has other defaults."""
-    known = name not in ABSENT and "keras" in scirs2_adapters.get(name.casefold()).matches
-    return (None, "keras") if known else (None,)
+    return (None, "keras") if "keras" in scirs2_adapters.get(name.casefold()).matches else (None,)
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,6 @@ class Ours:
 
     @property
     def cls(self) -> Any:
-        if self.name in ABSENT:
-            raise NotImplementedError(f"{self.name} is not in the catalogue")
         return getattr(adapter, self.name)
 
     def __call__(self, *args: Any, **given: Any) -> Any:
