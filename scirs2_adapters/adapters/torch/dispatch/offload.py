@@ -153,6 +153,8 @@ class Offload:
         pairs = list({id(p): (p, g) for p, g in zip(params, grads, strict=True) if g is not None}.values())
         away = self._fetch(optimizer, pairs)
         here = {id(p): _here(g, away.get(id(p))) for p, g in pairs}
+        for known in away.values():
+            known.param.ready()  # memory that begins may begin with the parameter
         if scaling.looks(optimizer.param_groups):
             _await(away.values())
         scales = scaling.scales(optimizer, [here.get(id(p)) for p in params])
@@ -243,8 +245,8 @@ def _here(g: Tensor, known: Offloaded | None) -> Tensor:
 
 
 def _await(away: Iterable[Offloaded]) -> None:
+    """Waits for gradients."""
     for known in away:
-        known.param.ready()
         if known.grad is not None:
             known.grad.ready()
 
@@ -256,16 +258,19 @@ def _parts(optimizer: RuleOptimizerLike, params: Sequence[Tensor], whole: bool) 
     if isinstance(optimizer, Part):
         return [optimizer]
     chunks: list[list[Tensor]] = [[]]
+    size = 0
     for p in reversed(params):
-        if not whole and sum(map(Tensor.numel, chunks[-1])) >= TOGETHER:
-            chunks.append([])
         chunks[-1].append(p)
+        size += p.numel()
+        if size >= TOGETHER and not whole:
+            chunks.append([])
+            size = 0
     return [kept_part(optimizer, chunk) for chunk in chunks if chunk]
 
 
 def _unchanged(copies: Sequence[tuple[HostCopy, Tensor]]) -> list[bool]:
     """Of each whether the tensor has the bits that were copied. One answer of each device is waited for."""
-    answers = [False] * len(copies)
+    answers = [x.numel() == 0 for _, x in copies]
     asked = [i for i, (copy, x) in enumerate(copies) if copy.bits is not None and x.numel()]
     for places in grouped(asked, lambda i: copies[i][1].device).values():
         before = torch.cat([x for x in [copies[i][0].bits for i in places] if x is not None])
