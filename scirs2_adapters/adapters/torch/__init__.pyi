@@ -53,6 +53,7 @@ class ASGD(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -75,6 +76,7 @@ class Adadelta(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -103,6 +105,7 @@ class Adafactor(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -126,6 +129,7 @@ class Adagrad(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -151,6 +155,7 @@ class Adam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -176,6 +181,7 @@ class AdamW(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -198,6 +204,7 @@ class Adamax(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -221,6 +228,7 @@ class LAMB(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -255,6 +263,7 @@ class Lion(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -283,6 +292,7 @@ class Lookahead(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
         **base_hyper: Any,
@@ -318,6 +328,7 @@ class Muon(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -343,6 +354,7 @@ class NAdam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -371,6 +383,7 @@ class Prodigy(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -396,6 +409,7 @@ class RAdam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -424,6 +438,7 @@ class RMSprop(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -446,6 +461,7 @@ class Rprop(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -472,6 +488,7 @@ class SAM(_AroundOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
         **base_hyper: Any,
@@ -496,6 +513,7 @@ class SGD(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -518,6 +536,7 @@ class SparseAdam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...

@@ -162,24 +162,27 @@ class Offload:
             return
         parts = _parts(optimizer, [p for p, _ in pairs], any(rule.rule.model_slots() for rule in rules))
         hosts = {key: known.param.host for key, known in away.items()}
-        with all_or_nothing(getattr(optimizer, "optimizer", optimizer)):
+        with all_or_nothing(optimizer.optimizer if isinstance(optimizer, Part) else optimizer):
             for part in parts:
                 part.plan(hosts, here, scales is not None)
         for part in parts:
             part.give()
-        for part in parts:
-            moving = [(p, away[id(p)]) for p in part.params if id(p) in away]
+        offloaded = [[(p, away[id(p)]) for p in part.params if id(p) in away] for part in parts]
+        for part, moving in zip(parts, offloaded, strict=True):
             _await(known for _, known in moving)
             for _, known in moving:
                 known.param.bits = None  # until it is sent: an error leaves what is on the device
             part.run(here, scales)
             for p, known in moving:
                 known.param.send(p)
+        self._sent(itertools.chain.from_iterable(offloaded))
+
+    def _sent(self, offloaded: Iterable[tuple[Tensor, Offloaded]]) -> None:
+        """Lets the devices wait for their parameters, and notes what these are."""
         for ways in self._ways.values():
             ways.wait()
-        for p, _ in pairs:
-            if id(p) in away:
-                away[id(p)].param.bits = bits(_plain(p))
+        for p, known in offloaded:
+            known.param.bits = bits(_plain(p))
 
     def _fetch(self, optimizer: RuleOptimizerLike, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[int, Offloaded]:
         """What is offloaded, by the `id` of the parameter, with all that has changed on its way to the host."""
