@@ -27,7 +27,7 @@ def test_groups_names_schedules_hooks_and_a_group_that_is_added_later() -> None:
     seen = []
     for device, options in (("cpu", {}), ("late", {"offload": True})):
         some = params(device)
-        groups = [{"params": [("a", some[0]), ("b", some[1])], "lr": 0.1}, {"params": [("c", some[2])]}]
+        groups = [{"params": [("embed.weight", some[0]), ("b", some[1])], "lr": 0.1}, {"params": [("c", some[2])]}]
         optimizer = ours("Muon")(groups, weight_decay=0.1, momentum=0.8, **options)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
         calls = []
@@ -40,8 +40,21 @@ def test_groups_names_schedules_hooks_and_a_group_that_is_added_later() -> None:
             train(optimizer, some, range(i, i + 1))
             schedule.step()
         assert len(calls) == 4
+        assert "momentum_buffer" not in optimizer.state[some[0]]  # AdamW's, by its name
         seen.append((optimizer, some))
     assert_same(*seen[0], *seen[1])
+
+
+def test_names_stay_with_parameters() -> None:
+    ends = []
+    for device, options in (("cpu", {}), ("late", {"offload": True})):
+        some = params(device)
+        optimizer = ours("Muon")([("embed.weight", some[0]), ("other", some[1])], **options)
+        del optimizer.param_groups[0]["param_names"]
+        train(optimizer, some[:2])
+        assert [("momentum_buffer" in optimizer.state[p]) for p in some[:2]] == [False, True]
+        ends.append((optimizer, some))
+    assert_same(*ends[0], *ends[1])
 
 
 def test_a_closure_is_called_and_its_loss_returned() -> None:
