@@ -56,6 +56,7 @@ class ASGD(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -78,6 +79,7 @@ class Adadelta(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -108,6 +110,7 @@ class Adafactor(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -131,6 +134,7 @@ class Adagrad(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -156,6 +160,7 @@ class Adam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -181,6 +186,7 @@ class AdamW(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -203,6 +209,7 @@ class Adamax(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -229,6 +236,7 @@ class Ftrl(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -252,6 +260,7 @@ class LAMB(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -286,6 +295,7 @@ class Lion(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -314,6 +324,7 @@ class Lookahead(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
         **base_hyper: Any,
@@ -349,6 +360,7 @@ class Muon(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -374,6 +386,7 @@ class NAdam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -402,6 +415,7 @@ class Prodigy(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -427,6 +441,7 @@ class RAdam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -455,6 +470,7 @@ class RMSprop(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -477,6 +493,7 @@ class Rprop(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -503,6 +520,7 @@ class SAM(_AroundOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
         **base_hyper: Any,
@@ -527,6 +545,7 @@ class SGD(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -552,6 +571,7 @@ class ScheduleFreeAdamW(_EvaluatingOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -574,6 +594,7 @@ class SparseAdam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
