@@ -83,7 +83,8 @@ def only_rows(rule: str) -> bool:
 GAPS = (
     Gap("hf", "*", "*", "the models of a Trainer have dense gradients, which the rule does not take", only_rows),
     Gap("jax", "host", "*", "the adapter leaves to XLA what works on rows, columns or whole matrices", by_rows),
-    Gap("tf", "host", "*", "Keras optimizers run in the operations of Keras' backend, which differ with the backend"),
+    Gap("tf", "host", "*", "the adapter leaves to TensorFlow what works on rows, columns or whole matrices", by_rows),
+    Gap("tf", "host", "*", "the adapter leaves to TensorFlow what steps rows alone", only_rows),
     Gap("sklearn", "traced", "*", "scikit-learn has numpy arrays only, which the host kernel steps wherever it runs"),
     Gap(
         "sklearn",

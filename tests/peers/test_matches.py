@@ -39,7 +39,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("muon", "torch"): "iterates in bfloat16: test_reference_peers.py, with that cast replaced",
     ("muon", "optax"): "dimension numbers and the AdamW part: tests/adapters/test_jax_optax.py",
     ("muon", "keras"): "takes parameters by name: tests/adapters/test_tf_muon.py",
-    ("schedulefreeadamw", "keras"): "walks otherwise on torch, where the peers run: tests/adapters/test_tf_classes.py",
+    ("schedulefreeadamw", "keras"): "walks otherwise on torch, where peers run: tests/adapters/test_tf_evaluation.py",
     ("sparseadam", "torch"): "takes sparse gradients alone: tests/adapters/test_torch_sparse.py",
 }
 #: Entries of a row that change no walk here, by framework, and where they are compared.
