@@ -168,7 +168,7 @@ def asgd(
 def ftrl(
     learning_rate: optax.ScalarOrSchedule = 0.001,
     *,
-    learning_rate_power: float = -0.5,
+    learning_rate_power: float | None = None,
     initial_accumulator_value: float = 0.1,
     l1_regularization_strength: float = 0.0,
     l2_regularization_strength: float = 0.0,

@@ -144,7 +144,7 @@ def factory_signature(rule: type[Rule], base: object = None) -> inspect.Signatur
         order += itertools.takewhile(taken.__contains__, [k for k in theirs if k != "learning_rate"])
     default = getattr(rule, "default_base", None)
     known = signature(fields, names, order=order, options=options, base=default).parameters.values()
-    silent = {names.names.get(core, core) for core, f in fields.items() if f.kind is int and f.static}
+    silent = {names.names.get(core, core) for core, f in fields.items() if f.kind in (int, float) and f.static}
     silent |= {word for word in SILENT if word not in theirs}
     optional = {word for word, p in theirs.items() if p.default is None}
     parameters = [_shown(p, silent, optional) for p in known if p.kind is not p.VAR_KEYWORD]
