@@ -1,13 +1,8 @@
-"""The step by compiled kernels, pass by pass, in a program of XLA.
-
-Between two passes of a rule with norms or sums, what is smaller than a tensor is computed by `jax.numpy` in the same
-program.
-"""
+"""The step by compiled kernels in a program of XLA."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -17,9 +12,8 @@ import numpy as np
 
 from scirs2_adapters.core.cpu import xla_calls as ffi
 from scirs2_adapters.core.cpu.batch import Batch
-from scirs2_adapters.core.formats import DITHER
-from scirs2_adapters.core.slots import Extent
-from scirs2_adapters.core.step.levels import LevelValues, run_levels
+from scirs2_adapters.core.cpu.traced_step import TracedStep, number_slots
+from scirs2_adapters.core.step.levels import run_levels
 
 from .dispatch.plan import LeafGroup, Operands, Results
 from .ops import OPS, Array, Arrays, Model, Row
@@ -29,65 +23,63 @@ TARGET = "scirs2_step"
 TENSORS = 32
 
 
-class KernelStep:
+class Vectors:
+    """Short vectors in `jax.numpy`."""
+
+    @staticmethod
+    def stack(numbers: Sequence[Array], dtype: str) -> Array:
+        return jnp.stack([jnp.asarray(x, dtype) for x in numbers])
+
+    @staticmethod
+    def take(x: Array, places: Sequence[int]) -> Array:
+        return x[np.array(places)]
+
+    @staticmethod
+    def columns(vectors: Sequence[Array], height: int, dtype: str) -> Array:
+        columns = [jnp.broadcast_to(x, (height,)) for x in vectors]
+        return (jnp.stack(columns, axis=1) if columns else jnp.zeros((1, 1))).astype(dtype)
+
+    @staticmethod
+    def cast(x: Array, dtype: str) -> Array:
+        return jnp.asarray(x, dtype)
+
+
+class KernelStep(TracedStep):
     """The passes of one group's kernel. Results are `stored`, by name: those of a pass when it has run."""
 
     def __init__(self, group: LeafGroup, arrays: Arrays, rows: Sequence[Row], model: Model) -> None:
         self.group, self.stored = group, dict[str, Sequence[Array]]()
         self._arrays, self._written = arrays, "p" if group.emit == "p" else "u"
-        dtypes = {**group.dtypes, self._written: group.dtype(group.emit)}
-        self._batch = Batch(group.program, group.shapes, dtypes, self._written)
-        self._numbers = [s.name for s in group.program.slots if s.extent is Extent.TENSOR]
-        # Values are arrays with a number for each tensor, or for each row of coefficients.
-        per_tensor = bool(group.program.levels or self._numbers)
-        self._rows = list(range(len(group.index))) if per_tensor else group.index
-        self._width = len(group.index) if per_tensor else len(rows)
-        compute = group.compute
-        names = [n for n in (*group.program.scalars, DITHER) if n in rows[0]]
-        scalars = {n: jnp.stack([jnp.asarray(r[n], compute) for r in rows]) for n in names}
-        if per_tensor:
-            scalars = {n: x[np.array(group.index)] for n, x in scalars.items()}
-        self._dither = scalars.get(DITHER)
-        leaf = {n: jnp.asarray(x, compute) for n, x in model.items()}
-        leaf |= {n: jnp.stack([x.astype(compute) for x in arrays[n]]) for n in self._numbers}
-        sizes = np.array([max(1, math.prod(s)) for s in group.shapes], compute)
-        self.values = LevelValues(group.program, OPS, [leaf], [scalars], sizes, lambda total: total.astype(compute))
+        batch = Batch(
+            group.program, group.shapes, {**group.dtypes, self._written: group.dtype(group.emit)}, self._written
+        )
+        numbers = {n: arrays[n] for n in number_slots(batch)}
+        super().__init__(batch, OPS, Vectors, rows, group.index, model, numbers)
 
-    def run_pass(self, level: int) -> None:
-        """Calls one kernel, and takes its sums or its results."""
-        parts, shapes = self._batch.kernel.passes[level].parts, self.group.shapes
-        read, stored = ffi.operands(self._batch, level), ffi.results(self._batch, level)
+    def call(self, level: int, coefficients: Array) -> Array:
+        parts, shapes = self.batch.kernel.passes[level].parts, self.group.shapes
+        read, stored = ffi.operands(self.batch, level), ffi.results(self.batch, level)
         results = list(itertools.chain.from_iterable(map(self._types, stored)))
         if parts.sums:
             results = [jax.ShapeDtypeStruct((len(shapes), len(parts.sums)), self.group.compute)]
-        name = np.int64(ffi.publish(self._batch, level, self._rows))
+        name = np.int64(ffi.publish(self.batch, level, self.rows))
         arrays = itertools.chain.from_iterable(self._arrays[n] for n in read)
         call = jax.ffi.ffi_call(TARGET, results, input_output_aliases=_aliases(read, stored, len(shapes)))
-        out = call(self._coefficients(level), *arrays, plan=name)
+        out = call(coefficients, *arrays, plan=name)
         for place, written in enumerate(stored):
             column = out[place * len(shapes) : (place + 1) * len(shapes)]
             self.stored[self.group.emit if written == self._written else written] = column
-        for k, i in enumerate(parts.sums):
-            self.values.take_sums(i, out[0][:, k])
+        return out[0]
 
     def _types(self, name: str) -> list[jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a result."""
         like, changed = self._arrays["g" if name == "u" else name], self.group.dtype(self.group.emit)
         return [jax.ShapeDtypeStruct(x.shape, changed if name == "u" else x.dtype) for x in like]
 
-    def _coefficients(self, level: int) -> Array:
-        """The rows of coefficients of a pass."""
-        this = self._batch.kernel.passes[level]
-        columns = [self.values[i][0] for i in this.parts.coefficients] + [self._dither] * this.dithered
-        columns = [jnp.broadcast_to(x, (self._width,)) for x in columns]
-        coefficients = jnp.stack(columns, axis=1) if columns else jnp.zeros((1, 1))
-        return coefficients.astype(self.group.compute)
-
     def store_numbers(self) -> None:
         """Stores the slots that are one number for each tensor."""
-        for n in self._numbers:
-            values = jnp.broadcast_to(self.values[self.group.program.outputs[n]][0], (self._width,))
-            self.stored[n] = list(values.astype(self.group.dtype(n)))
+        for n, value in self.new_numbers().items():
+            self.stored[n] = list(jnp.broadcast_to(value, (self.width,)).astype(self.group.dtype(n)))
 
 
 def _aliases(read: Sequence[str], stored: Sequence[str], tensors: int) -> dict[int, int]:

@@ -164,18 +164,21 @@ def native(function: object, signature: str, reorder: bool, symbol: str) -> byte
     return bytes(_target_machine().emit_object(llvm.parse_assembly(text)))
 
 
-@functools.cache
-def address_of(module: str, name: str) -> int:
-    """The address of a function that is not generated: of one integer, in a module of this folder."""
+def address_of(module: str, name: str, arguments: int = 1) -> int:
+    """The address of a function that is not generated: of so many integers, in a module of this folder."""
+    return _address_of(module, name, arguments)
 
+
+@functools.cache
+def _address_of(module: str, name: str, arguments: int) -> int:
     def build(symbol: str) -> bytes:
         function = getattr(importlib.import_module(f".{module}", __package__), name)
-        return native(function, "intp(intp)", False, symbol)
+        return native(function, f"intp({', '.join(['intp'] * arguments)})", False, symbol)
 
-    return load(name, name + sources(module, "intrinsics", "layout"), build)
+    return load(name, name + sources(module, "foreign_calls", "intrinsics", "layout"), build)
 
 
 @functools.cache
-def function_of(module: str, name: str) -> Callable[[int], int]:
+def function_of(module: str, name: str, arguments: int = 1) -> Callable[..., int]:
     """The same function, to be called from Python."""
-    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address_of(module, name))
+    return ctypes.CFUNCTYPE(*[ctypes.c_int64] * (1 + arguments))(address_of(module, name, arguments))

@@ -163,6 +163,12 @@ def atomic_add(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.
     return builder.atomic_rmw("add", _pointer(builder, address, index, _I64), ir.Constant(_I64, 1), "monotonic")
 
 
+@make_intrinsic(_WORD(_WORD, _WORD, _WORD))
+def atomic_change(builder: ir.IRBuilder, address: ir.Value, index: ir.Value, by: ir.Value) -> ir.Value:
+    """Atomically adds to the integer at `address[index]`, in order with all other memory; returns what it was."""
+    return builder.atomic_rmw("add", _pointer(builder, address, index, _I64), by, "seq_cst")
+
+
 def _call(builder: ir.IRBuilder, result: ir.Type, function: ir.Value, arguments: Sequence[ir.Value]) -> ir.Value:
     kind = ir.FunctionType(result, [_I64] * len(arguments))
     return builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)

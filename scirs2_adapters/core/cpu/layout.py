@@ -1,4 +1,4 @@
-"""The memory layout that Python code, the kernels, the driver and the XLA handler share: words of 64 bits.
+"""The memory layout that Python code, the kernels, the driver and the handlers share: words of 64 bits.
 
 Compiled code has these numbers in it, so the text of this file is part of the name of its cached object code.
 """
@@ -43,7 +43,9 @@ class Work(enum.IntEnum):
 
 
 class Plan(enum.IntEnum):
-    """A pass that XLA calls. Plans are a linked list."""
+    """A pass that a framework calls. Plans are a linked list. What follows on SOURCES is for calls that keep memory of
+    their own: how many operands there are, the cells, and the words of the optimizer they belong to.
+    """
 
     NAME = 0
     NEXT = 1
@@ -55,22 +57,67 @@ class Plan(enum.IntEnum):
     SUMS = 7
     WIDE = 8  # whether sums are returned in float64
     SOURCES = 9
+    OPERANDS = 10
+    CELLS = 11
+    CELL_COUNT = 12
+    OWNER = 13
 
 
 class Source(enum.IntEnum):
-    """Where the handler finds one array of a plan: among the operands and the results of the call, -1 for neither."""
+    """Where the handler finds one array of a plan: among the operands and the results of the call, or in a cell; -1
+    for neither.
+    """
 
     OPERAND = 0
     RESULT = 1
     BYTES = 2
+    CELL = 3
+
+
+class Cell(enum.IntEnum):
+    """The memory of one array whose tensors TensorFlow holds: its block, and what a tensor of it is."""
+
+    BLOCK = 0
+    BYTES = 1
+    DTYPE = 2
+    RANK = 3
+    SHAPE = 4
+
+
+class Owner(enum.IntEnum):
+    """What all plans of an optimizer share: how many calls are at work, and whether the optimizer is gone."""
+
+    BUSY = 0
+    CLOSED = 1
+
+
+class Block(enum.IntEnum):
+    """A piece of memory, and how many hold it: its cell, and each tensor made of it."""
+
+    HOLDERS = 0
+    DATA = 1
+
+
+class Action(enum.IntEnum):
+    """What a call of TensorFlow's asks for: a pass; new tensors of all arrays in place of what their variables hold;
+    whether nobody else holds a tensor of theirs; new tensors once more, in other memory where somebody does.
+    """
+
+    PASS = 0
+    RENEW = 1
+    CHECK = 2
+    UNSHARE = 3
 
 
 class Anchor(enum.IntEnum):
-    """What the handler keeps between calls: the last plan, the text of its error, the size of XLA's frame."""
+    """What a handler keeps between calls: the last plan, the text of its error, the size of XLA's frame, and what is
+    called when a tensor goes.
+    """
 
     PLAN = 0
     MESSAGE = 1
     FRAME_BYTES = 2
+    RELEASE = 3
 
 
 class Frame(enum.IntEnum):
@@ -87,6 +134,7 @@ class Frame(enum.IntEnum):
 
 ITEM_BYTES = WORD_BYTES * len(Item)
 SOURCE_BYTES = WORD_BYTES * len(Source)
+BLOCK_BYTES = WORD_BYTES * len(Block)
 MAX_WORKERS = 64
 #: In place of a frame's size: the call tells the handler where the anchor's words are.
 GREETING = -1

@@ -82,7 +82,7 @@ def _plan(batch: Batch, level: int, launch: Launch, name: int) -> PlanMemory:
         Plan.WIDE: batch.kernel.compute == "float64",
         Plan.SOURCES: sources.ctypes.data,
     }
-    return np.array([words[word] for word in Plan], dtype=np.int64), launch, sources
+    return np.array([words.get(word, 0) for word in Plan], dtype=np.int64), launch, sources
 
 
 def _sources(batch: Batch, level: int) -> np.ndarray:
