@@ -25,7 +25,7 @@ from .layout import GREETING, WORD_BYTES, Action, Anchor, Cell, Owner, Plan, Sou
 from .tf_handler import SYMBOLS
 
 #: The op. After `call`, plan and action, come the operands: a pass has coefficients and gradients, other actions what
-#: the variables hold. `memory` are the variables, not read by the kernel: they put the op in order with what reads them.
+#: the variables hold. `memory` are the variables, not read by the kernel: they put the op in order with their readers.
 OP = "Scirs2Call"
 _SIGNATURE = (
     ("TF_OpDefinitionBuilderAddAttr", "inputs: list(type) >= 0"),

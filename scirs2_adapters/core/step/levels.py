@@ -76,7 +76,8 @@ class LevelValues:
     def model_numbers(self) -> dict[str, Array]:
         """The new numbers of the model, by slot."""
         names = [s.name for s in self.program.slots if s.extent is Extent.MODEL]
-        return {name: self._values[self.program.outputs[name]][0].reshape(-1)[0] for name in names}
+        values = {name: self._values[self.program.outputs[name]][0] for name in names}
+        return {name: self.ops.reshape(value, (-1,))[0] for name, value in values.items()}
 
 
 class BatchStep(Protocol):
