@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -15,7 +16,8 @@ from scirs2_adapters.demo.timing import compare, side_by_side
 class Row:
     """Medians in milliseconds. `gigabytes` is what our step moves in a second, of which the triad reaches `triad`.
 
-    `parts` says where the time goes, ours and theirs by name; `least` is the ratio of an optimizer that takes no time.
+    `parts` says where the time goes, or what else was measured, ours and theirs by name; `least` is the ratio of an
+    optimizer that takes no time.
     """
 
     group: str
@@ -88,3 +90,14 @@ def measure(
 
 def _part(times: Sequence[Sequence[float]], traffic: int, triad_traffic: int) -> float:
     return median(traffic / a / (triad_traffic / b) for a, b in zip(times[0], times[-1], strict=True))
+
+
+def process_memory(name: str) -> int:
+    """A line of Linux's account of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
+
+
+def count_peak_anew() -> None:
+    """Let the peak, `VmHWM`, begin at what there is now."""
+    Path("/proc/self/clear_refs").write_text("5")

@@ -14,10 +14,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from .row import Row
+from .row import Row, count_peak_anew, process_memory
 from .torch_subjects import Subject, subjects
 
 THEIRS: dict[str, dict[str, Any]] = {"torch.optim.AdamW(fused=True)": {"fused": True}, "torch.optim.AdamW()": {}}
@@ -60,7 +59,7 @@ def growth(subject: str, optimizer: str, cache: str) -> float:
 
 def _train(subject: Subject, name: str, steps: int = 3) -> float:
     model, data = subject.begin()
-    start = _memory("VmRSS")
+    start = process_memory("VmRSS")
     module = "torch.optim" if name in THEIRS else "scirs2_adapters.torch"
     options = THEIRS.get(name) or OURS.get(name) or {}
     optimizer = import_module(module).AdamW(model.parameters(), lr=1e-7, **options)
@@ -68,17 +67,11 @@ def _train(subject: Subject, name: str, steps: int = 3) -> float:
         optimizer.release_gradients()
     for step in range(1 + steps):
         if step == 1:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+            count_peak_anew()
         model(**data).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return (_memory("VmHWM") - start) / _MIB
-
-
-def _memory(name: str) -> int:
-    """A line of Linux's account of this process, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
+    return (process_memory("VmHWM") - start) / _MIB
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ TRAITS = {
     "lr_in_buffer": "momentum",
     "max_corrected": "amsgrad",
     "late": "eta_plus",
-    "rate_bounded": "scale_parameter",
+    "absolute_too": "relative_step",
     "root_bounded": "eps1",
     "last_axes": "factored",
 }
@@ -50,7 +50,7 @@ TRAIT_WORDS = {
     ("eps_place", "outside"): "eps is added to what finally divides the step",
     ("lr_in_buffer", True): "the momentum buffer holds steps already multiplied by the learning rate",
     ("late", True): "each step is taken one step late",
-    ("rate_bounded", False): "the learning rate is not bounded by 1 / sqrt(t)",
+    ("absolute_too", False): "relative_step=False changes nothing",
     ("root_bounded", False): "eps1 is added to g * g",
     ("last_axes", False): "rows and columns are of the two longest axes",
     ("max_corrected", True): "AMSGrad keeps the largest corrected moment",

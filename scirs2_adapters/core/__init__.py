@@ -9,7 +9,17 @@ from .registry import get, names, with_closure
 from .rule import Rule
 from .wrapper import Wrapper
 
-__all__ = ["ClosureOptimizer", "HostOptimizer", "Memory", "Rule", "Wrapper", "get", "names", "with_closure"]
+__all__ = [
+    "ClosureOptimizer",
+    "HostOptimizer",
+    "Memory",
+    "Rule",
+    "Wrapper",
+    "evaluation_params",
+    "get",
+    "names",
+    "with_closure",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from .numpy_optimizer import HostOptimizer
 
         return HostOptimizer
+    if name == "evaluation_params":
+        from .numpy_evaluation import evaluation_params
+
+        return evaluation_params
     if name == "ClosureOptimizer":
         from .closures._host import ClosureOptimizer
 

@@ -27,6 +27,8 @@ __all__ = [
     "Adamax",
     "AdamW",
     "ASGD",
+    "Regularized",
+    "Ftrl",
     "LAMB",
     "Lion",
     "Lookahead",
@@ -39,6 +41,8 @@ __all__ = [
     "MeanSquare",
     "RMSprop",
     "Rprop",
+    "ScheduleFree",
+    "ScheduleFreeAdamW",
     "SGD",
     "SparseAdam",
     "LBFGS",
@@ -71,6 +75,8 @@ class Factored(Rule):
     min_dim_size_to_factor: int
     decay_offset: float
     scale_parameter: bool
+    relative_step: bool
+    warmup_init: bool
     def __init__(
         self,
         learning_rate: float = 0.01,
@@ -83,6 +89,8 @@ class Factored(Rule):
         min_dim_size_to_factor: int = 0,
         decay_offset: float = 0.0,
         scale_parameter: bool = True,
+        relative_step: bool = True,
+        warmup_init: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -102,6 +110,8 @@ class Adafactor(Factored):
         min_dim_size_to_factor: int = 0,
         decay_offset: float = 0.0,
         scale_parameter: bool = True,
+        relative_step: bool = True,
+        warmup_init: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -206,6 +216,44 @@ class ASGD(Rule):
         lambd: float = 0.0001,
         alpha: float = 0.75,
         t0: float = 1000000.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Regularized(Rule):
+    learning_rate_power: float
+    initial_accumulator_value: float
+    l1_regularization_strength: float
+    l2_regularization_strength: float
+    l2_shrinkage_regularization_strength: float
+    beta: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        learning_rate_power: float = -0.5,
+        initial_accumulator_value: float = 0.1,
+        l1_regularization_strength: float = 0.0,
+        l2_regularization_strength: float = 0.0,
+        l2_shrinkage_regularization_strength: float = 0.0,
+        beta: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Ftrl(Regularized):
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        learning_rate_power: float = -0.5,
+        initial_accumulator_value: float = 0.1,
+        l1_regularization_strength: float = 0.0,
+        l2_regularization_strength: float = 0.0,
+        l2_shrinkage_regularization_strength: float = 0.0,
+        beta: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -457,6 +505,43 @@ class Rprop(Rule):
         eta_plus: float = 1.2,
         min_step_size: float = 1e-6,
         max_step_size: float = 50.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class ScheduleFree(Rule):
+    beta1: float
+    warmup_steps: int
+    r: float
+    weight_lr_power: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class ScheduleFreeAdamW(ScheduleFree):
+    learning_rate: float
+    beta2: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 0.0025,
+        beta1: float = 0.9,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,

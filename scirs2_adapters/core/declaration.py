@@ -90,7 +90,10 @@ def check_class(cls: RuleClass, base: RuleClass, line: Iterable[str]) -> None:
         methods = [k for k, v in said.items() if inspect.isfunction(v)]
         for slot in cls.roles()[0]:
             _check_slot(f"{call}.update({slot.name}: ...)", slot, cls.fields, [*constants], methods)
-        _check_optax_state(cls, [s.name for s in cls.roles()[0]])
+        slots = [s.name for s in cls.roles()[0]]
+        _check_optax_state(cls, slots)
+        for slot in cls.roles("evaluation")[0] if cls.evaluation else ():
+            _known(f"{call}.evaluation({slot.name}: ...)", slot.name, slots, "a slot of `update`")
     if hasattr(cls, "wrap"):
         cls.roles("wrap")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import is_
 from typing import Any
 
@@ -124,9 +124,10 @@ def nonnegative(default: float | None, means: str) -> Declared:
     return number(default, means, "must be a finite number >= 0", lambda v: 0 <= v < math.inf)
 
 
-def nonpositive(default: float, means: str) -> Declared:
+def nonpositive(default: float, means: str, static: bool = False) -> Declared:
     """A finite number of at most 0."""
-    return number(default, means, "must be a finite number <= 0", lambda v: -math.inf < v <= 0)
+    field = number(default, means, "must be a finite number <= 0", lambda v: -math.inf < v <= 0)
+    return replace(field, static=static)
 
 
 def rate(default: float) -> Declared:

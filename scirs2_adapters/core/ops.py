@@ -9,6 +9,7 @@ them: `maximum` and `sign` propagate it.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -38,7 +39,8 @@ def _matrix(function: Callable[..., Array], ops: Ops, args: Sequence[Array], opt
 class Ops:
     """The array operations of one framework. `square` is that of the modulus of complex numbers, whose parts lie along
     an axis of their own, which is kept with length 1; no formula calls it, and who has no complex arrays binds none.
-    `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they need no binding.
+    `power` is Python's, `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they need
+    no binding.
     """
 
     sqrt: Callable[[Array], Array]
@@ -54,11 +56,12 @@ class Ops:
     reshape: Callable[[Array, tuple[int, ...]], Array]
     permute: Callable[[Array, tuple[int, ...]], Array]
     square: Callable[[Array], Array] = _no_square
+    power: Callable[[Array, Array], Array] = operator.pow
     total: Callable[[Sequence[Array]], Array] = _total
     matrix: Callable[..., Array] = _matrix
 
 
-ELEMENTWISE = ("sqrt", "abs", "sign", "maximum", "minimum", "where")
+ELEMENTWISE = ("sqrt", "abs", "sign", "maximum", "minimum", "where", "power")
 OPERATORS = ("add", "sub", "mul", "div", "neg", "gt", "ge", "lt", "le")
 FORMULA_NAMES = (*ELEMENTWISE, "mean", "norm", "total", "matrix")
 

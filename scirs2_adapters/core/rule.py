@@ -94,6 +94,10 @@ class Rule(Hyperparameters):
     #: The formula for one array: `update(self, xp, p, g, *slots, /, *coefficients)`.
     update: Callable[..., Array | tuple[Array, ...]]
 
+    #: The parameter to evaluate, where that is not the one that is trained: `evaluation(self, xp, p, *slots, /,
+    #: *coefficients)` with some of the slots of `update`. What it returns replaces p until training goes on.
+    evaluation: ClassVar[Callable[..., Array] | None] = None
+
     def refuses(self, leaf: Leaf) -> str | None:
         """What a parameter must be that this one is not, or None: real, where complex numbers have no meaning, and of
         numbers fine enough for first steps of this size.
@@ -191,6 +195,12 @@ class Rule(Hyperparameters):
         if self.decay in ("decoupled", "absolute"):
             u = scalars["decay"] * p + u
         return p - u, new
+
+    def evaluated(self, xp: Array, p: Array, slots: Mapping[str, Array], scalars: Scalars) -> Array:
+        """The parameter to evaluate, by `evaluation`, in the operations and arrays of any framework."""
+        assert self.evaluation is not None
+        declared, names = self.roles("evaluation")
+        return self.evaluation(xp, p, *(slots[s.name] for s in declared), **{n: scalars[n] for n in names})
 
     def _evaluate(
         self, formula: str, xp: Array, arrays: tuple[Array, ...], slots: Mapping[str, Array], scalars: Scalars

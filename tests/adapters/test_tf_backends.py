@@ -15,6 +15,7 @@ from tests.boundaries.support import ROOT, fresh
 
 HERE = Path(__file__).parent
 FILES = (
+    "test_tf_classes.py",
     "test_tf_rules.py",
     "test_tf_features.py",
     "test_tf_skip.py",

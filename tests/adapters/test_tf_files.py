@@ -18,11 +18,10 @@ import scirs2_adapters as s2
 from scirs2_adapters import tf as adapter
 
 from .tf_file_support import STEPS, held, model_of, walk, weights
-from .tf_support import KERAS_READS, NAMES, RATE, keras_class
+from .tf_support import KERAS_READS, MATCHING, RATE, keras_class
 
 pytestmark = KERAS_READS
 
-MATCHING = [n for n in NAMES if "keras" in s2.get(n).matches]
 BOTH = {"use_ema": True, "gradient_accumulation_steps": 2}
 
 

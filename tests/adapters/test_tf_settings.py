@@ -21,6 +21,7 @@ from scirs2_adapters import tf as adapter
 from .tf_support import (
     GRADS,
     KERAS_READS,
+    MATCHING,
     NAMES,
     PARAMS,
     RATE,
@@ -235,7 +236,6 @@ def test_a_rate_assigned_to_the_variable_is_the_truth() -> None:
 
 #: Further from Keras' own in float64 than rounding, and why.
 FURTHER = {"muon": (2e-9, "Keras divides by the norm plus 1e-7, where ours divides by no less than 1e-7")}
-MATCHING = [n for n in NAMES if "keras" in s2.get(n).matches]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"] if BACKEND == "tensorflow" else ["float32"])

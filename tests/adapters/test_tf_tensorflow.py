@@ -63,7 +63,7 @@ def test_rows_that_occur_twice_count_twice(name: str, graph: bool) -> None:
         step = tf.function(made.apply_gradients) if graph else made.apply_gradients
         for _ in range(3):
             step([(gradient, variable)])
-    np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-6, atol=1e-7)  # the kernel steps dense ones
 
 
 SLICES = [([2, 0, 2], 1.0), ([1], -2.0), ([0, 0], 0.5), ([2, 1], 3.0)]
@@ -159,6 +159,29 @@ def test_a_snapshot_of_a_variable_does_not_change() -> None:
     apply(made, xs)
     for snapshot, p in zip(snapshots, PARAMS, strict=True):
         np.testing.assert_array_equal(snapshot.numpy(), p)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.2])
+def test_ftrl_is_tensorflows_operation(shrinkage: float) -> None:
+    """The kernel that TensorFlow had before Keras had a class. It takes beta within l2."""
+    made = adapter.Ftrl(
+        RATE, l1_regularization_strength=0.5, l2_regularization_strength=0.1, beta=0.25,
+        l2_shrinkage_regularization_strength=shrinkage,
+    )  # fmt: skip
+    p = tf.Variable(PARAMS[0])
+    n, z = tf.Variable(tf.fill(p.shape, 0.1)), tf.Variable(tf.zeros_like(p))
+    for gs in GRADS:
+        tf.raw_ops.ResourceApplyFtrlV2(
+            var=p.handle, accum=n.handle, linear=z.handle, grad=gs[0], lr=RATE, l1=0.5, l2=0.1 + 0.25 / (2 * RATE),
+            l2_shrinkage=shrinkage, lr_power=-0.5,
+        )  # fmt: skip
+    xs = variables()[:1]
+    seen = apply(made, xs, [gs[:1] for gs in GRADS])
+    np.testing.assert_allclose(seen[0], p.numpy(), rtol=0, atol=1e-6)
+    assert np.any(p.numpy() != 0)
+    slots = made.slots.entries[0].slots
+    for mine, theirs in ((slots["accumulator"], n), (slots["linear"], z)):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_several_optimizers_share_a_model() -> None:

@@ -39,12 +39,14 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("muon", "torch"): "iterates in bfloat16: test_reference_peers.py, with that cast replaced",
     ("muon", "optax"): "dimension numbers and the AdamW part: tests/adapters/test_jax_optax.py",
     ("muon", "keras"): "takes parameters by name: tests/adapters/test_tf_muon.py",
+    ("schedulefreeadamw", "keras"): "walks otherwise on torch, where the peers run: tests/adapters/test_tf_classes.py",
     ("sparseadam", "torch"): "takes sparse gradients alone: tests/adapters/test_torch_sparse.py",
 }
 #: Entries of a row that change no walk here, by framework, and where they are compared.
 SILENT: dict[tuple[str, str], str] = {
     ("optax", "moduli"): "of complex numbers: tests/adapters/test_jax_optax.py",
     ("optax", "eps1"): "too small to show; defaults are compared in tests/adapters/test_jax_optax.py",
+    ("keras", "absolute_too"): "of learning rates above 1 / sqrt(t): tests/adapters/test_tf_classes.py",
     ("keras", "eps1"): "too small to show; defaults are compared in tests/adapters/test_tf_rules.py",
 }
 #: Functions of optax's that take no schedule.

@@ -28,8 +28,8 @@ def longest(shape: tuple[int, ...], least: int) -> tuple[int, int] | None:
 def step(
     t: int, x: Array, g: Array, slots: Slots, *, learning_rate: float = 1.0, beta2_decay: float = -0.8, eps1:
     float = 1e-30, eps2: float = 1e-3, clip_threshold: float = 1.0, beta1: float = 0.0, factored: bool = True,
-    min_dim_size_to_factor: int = 128, decay_offset: float = 0.0, scale_parameter: bool = True, weight_decay:
-    float = 0.0,
+    min_dim_size_to_factor: int = 128, decay_offset: float = 0.0, scale_parameter: bool = True, relative_step:
+    bool = False, warmup_init: bool = False, weight_decay: float = 0.0,
 ) -> tuple[Array, Slots]:  # fmt: skip
     decay = 1.0 - max(t - decay_offset, 1.0) ** beta2_decay
     square = g**2 + eps1
@@ -44,7 +44,8 @@ def step(
         v = decay * slots.get("variance", 0.0) + (1.0 - decay) * square
         u, slots_now = g * v**-0.5, {"variance": v}
     u = u / max(1.0, np.sqrt(mean(u**2)) / clip_threshold)
-    u = learning_rate * u
+    rate = min(learning_rate, 1.0 / np.sqrt(t)) if relative_step else learning_rate
+    u = u * (min(rate, 1e-6 * t) if warmup_init else rate)
     if scale_parameter:
         u = u * max(eps2, np.sqrt(mean(x**2)))
     if beta1:

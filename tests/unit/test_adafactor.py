@@ -20,6 +20,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"learning_rate": 0.05, "scale_parameter": False, "eps1": 1e-3, "clip_threshold": 0.5},
     {"learning_rate": 0.05, "clip_threshold": float("inf"), "eps2": 2.0, "decay_offset": 5.0},
     {"learning_rate": 0.05, "factored": False, "maximize": True},
+    {"learning_rate": 0.9, "relative_step": False},
+    {"learning_rate": 0.9, "relative_step": True, "warmup_init": True},
 ]
 each_options = pytest.mark.parametrize("given", OPTIONS)
 

@@ -6,9 +6,10 @@ require("jax", {"jax": ("JAX", "0.5.0"), "optax": ("optax", "0.2.4")})
 
 from scirs2_adapters.core.registry import names  # noqa: E402
 
+from .transform.evaluation import evaluation_params  # noqa: E402
 from .transform.factory import explain, factory, memory, step  # noqa: E402
 
-__all__ = [*names(), "explain", "memory", "step"]
+__all__ = [*names(), "evaluation_params", "explain", "memory", "step"]
 
 
 def __getattr__(name: str) -> object:

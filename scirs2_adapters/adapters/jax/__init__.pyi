@@ -6,6 +6,7 @@ import optax
 
 from scirs2_adapters.core.rule import Rule
 
+from .transform.evaluation import evaluation_params
 from .transform.fused import explain, step
 from .transform.memory_report import memory
 
@@ -17,6 +18,7 @@ __all__ = [
     "adamax",
     "adamw",
     "asgd",
+    "ftrl",
     "lamb",
     "lion",
     "lookahead",
@@ -26,8 +28,10 @@ __all__ = [
     "radam",
     "rmsprop",
     "rprop",
+    "schedulefreeadamw",
     "sgd",
     "sparseadam",
+    "evaluation_params",
     "explain",
     "memory",
     "step",
@@ -63,6 +67,8 @@ def adafactor(
     weight_decay_mask: Any = None,
     *,
     min_scale: float = 0.001,
+    relative_step: bool = True,
+    warmup_init: bool = False,
     maximize: bool = False,
     kernel: str = "auto",
     state_dtype: Any = None,
@@ -149,6 +155,25 @@ def asgd(
     lambd: float = 0.0001,
     alpha: float = 0.75,
     t0: float = 1000000.0,
+    weight_decay: float | None = None,
+    maximize: bool = False,
+    mask: Any = None,
+    kernel: str = "auto",
+    state_dtype: Any = None,
+    rounding: Any = "nearest",
+    axis_name: Any = None,
+    skip_nonfinite: bool = False,
+    match: str | None = None,
+) -> optax.GradientTransformationExtraArgs: ...
+def ftrl(
+    learning_rate: optax.ScalarOrSchedule = 0.001,
+    *,
+    learning_rate_power: float = -0.5,
+    initial_accumulator_value: float = 0.1,
+    l1_regularization_strength: float = 0.0,
+    l2_regularization_strength: float = 0.0,
+    l2_shrinkage_regularization_strength: float = 0.0,
+    beta: float = 0.0,
     weight_decay: float | None = None,
     maximize: bool = False,
     mask: Any = None,
@@ -332,6 +357,25 @@ def rprop(
     min_step_size: float = 1e-6,
     max_step_size: float = 50.0,
     *,
+    weight_decay: float | None = None,
+    maximize: bool = False,
+    mask: Any = None,
+    kernel: str = "auto",
+    state_dtype: Any = None,
+    rounding: Any = "nearest",
+    axis_name: Any = None,
+    skip_nonfinite: bool = False,
+    match: str | None = None,
+) -> optax.GradientTransformationExtraArgs: ...
+def schedulefreeadamw(
+    learning_rate: optax.ScalarOrSchedule = 0.0025,
+    *,
+    b1: float = 0.9,
+    warmup_steps: int = 0,
+    r: float = 0.0,
+    weight_lr_power: float = 2.0,
+    b2: float = 0.999,
+    eps: float = 1e-8,
     weight_decay: float | None = None,
     maximize: bool = False,
     mask: Any = None,

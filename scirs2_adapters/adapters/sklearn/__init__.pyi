@@ -15,6 +15,7 @@ from scirs2_adapters.core import (
     Adam,
     Adamax,
     AdamW,
+    Ftrl,
     Lion,
     Lookahead,
     Muon,
@@ -23,6 +24,7 @@ from scirs2_adapters.core import (
     RAdam,
     RMSprop,
     Rprop,
+    ScheduleFreeAdamW,
     SparseAdam,
 )
 from scirs2_adapters.core.rule import Rule
@@ -46,6 +48,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Ftrl",
     "LAMB",
     "Lion",
     "Lookahead",
@@ -56,6 +59,7 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "SGD",
+    "ScheduleFreeAdamW",
     "SparseAdam",
 ]
 

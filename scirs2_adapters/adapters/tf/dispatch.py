@@ -132,8 +132,9 @@ def _used(optimizer: RuleState, gradient: Tensor, variable: KerasVariable) -> Te
     if entry is None:  # it overwrites its variable
         return ops.convert_to_tensor(gradient)
     sums = optimizer._accumulated_gradients if optimizer.gradient_accumulation_steps else None
-    if gradients.is_slices(gradient) and sums is None and not (optimizer.clipnorm or optimizer.global_clipnorm):
-        gradient = gradient.values
+    if gradients.is_slices(gradient) and sums is None:
+        norm = optimizer.clipnorm or optimizer.global_clipnorm
+        gradient = (gradients.merged(gradient) if norm else gradient).values
     elif gradients.is_slices(gradient):
         gradient = ops.cast(gradients.dense(gradient, entry), gradient.dtype)
     scale = optimizer.loss_scale_factor

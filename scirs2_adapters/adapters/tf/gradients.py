@@ -5,6 +5,7 @@ once.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import ops
@@ -42,6 +43,29 @@ def _sums(values: Tensor, gradient: Tensor, entry: VariableEntry) -> Tensor:
     return tensorflow.math.unsorted_segment_sum(values, gradient.indices, entry.leaf.shape[0])
 
 
+def row_sums(gradient: Tensor, dtype: str) -> Tensor:
+    """For each slice the sum, in this dtype, of all slices of its row: in time and memory of the slices, however many
+    rows the variable has.
+    """
+    return _row_sums(ops.cast(gradient.values, dtype), _places(gradient))
+
+
+def _row_sums(values: Tensor, places: Tensor) -> Tensor:
+    import tensorflow
+
+    sums = tensorflow.math.unsorted_segment_sum(values, places, tensorflow.size(places))
+    return tensorflow.gather(sums, places)
+
+
+def _places(gradient: Tensor) -> Tensor:
+    """For each slice the place of its row among the rows that there are. The list of these would have a length that is
+    not known before, and XLA computes wrongly with that.
+    """
+    import tensorflow
+
+    return tensorflow.unique(gradient.indices)[1]
+
+
 def merged(gradient: Tensor) -> Tensor:
     """The same gradient in which the first slice of each row holds the row's sum and the others are zero. Without this
     a norm would take each slice for a row.
@@ -50,13 +74,29 @@ def merged(gradient: Tensor) -> Tensor:
         return gradient
     import tensorflow
 
-    indices, rows = gradient.indices, gradient.dense_shape[0]
-    places = tensorflow.range(tensorflow.shape(indices)[0])
-    first = tensorflow.gather(tensorflow.math.unsorted_segment_min(places, indices, rows), indices)
-    sums = tensorflow.gather(tensorflow.math.unsorted_segment_sum(gradient.values, indices, rows), indices)
-    once = ops.reshape(ops.equal(first, places), (-1, *[1] * (len(gradient.values.shape) - 1)))
-    values = tensorflow.where(once, sums, tensorflow.zeros_like(sums))
-    return tensorflow.IndexedSlices(values, indices, gradient.dense_shape)
+    places, count = _places(gradient), tensorflow.size(gradient.indices)
+    order = tensorflow.range(count)
+    first = tensorflow.gather(tensorflow.math.unsorted_segment_min(order, places, count), places)
+    once = ops.reshape(ops.equal(first, order), (-1, *[1] * (len(gradient.values.shape) - 1)))
+    sums = _row_sums(gradient.values, places)
+    return _slices(tensorflow.where(once, sums, tensorflow.zeros_like(sums)), gradient)
+
+
+def _slices(values: Tensor, gradient: Tensor) -> Tensor:
+    """Slices of the same rows as a gradient's, with these values."""
+    import tensorflow
+
+    return tensorflow.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+
+
+def clipped(clip: Callable[[Sequence[Tensor]], Sequence[Tensor]], gradients: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients after Keras' function that clips them. It sees the sums of slices alone: zeros in all other rows
+    change no norm, and stay zeros.
+    """
+    whole = [merged(g) for g in gradients]
+    after = clip([g.values if is_slices(g) else g for g in whole])
+    pairs = zip(whole, after, strict=True)
+    return [_slices(new, g) if is_slices(g) else new for g, new in pairs]
 
 
 def touched_rows(gradient: Tensor, entry: VariableEntry) -> Tensor:

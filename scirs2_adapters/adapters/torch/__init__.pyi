@@ -9,6 +9,7 @@ from scirs2_adapters.core.rule import Rule
 
 from .optimizer.closures import AroundOptimizer as _AroundOptimizer
 from .optimizer.closures import SearchOptimizer as _SearchOptimizer
+from .optimizer.evaluation import EvaluatingOptimizer as _EvaluatingOptimizer
 from .optimizer.rules import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Ftrl",
     "LAMB",
     "LBFGS",
     "Lion",
@@ -31,6 +33,7 @@ __all__ = [
     "Rprop",
     "SAM",
     "SGD",
+    "ScheduleFreeAdamW",
     "SparseAdam",
 ]
 
@@ -94,6 +97,8 @@ class Adafactor(_RuleOptimizer):
         min_dim_size_to_factor: int = 0,
         decay_offset: float = 0.0,
         scale_parameter: bool = True,
+        relative_step: bool = True,
+        warmup_init: bool = False,
         maximize: bool = False,
         foreach: Any = None,
         fused: Any = None,
@@ -191,6 +196,32 @@ class Adamax(_RuleOptimizer):
         foreach: Any = None,
         *,
         maximize: bool = False,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class Ftrl(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        learning_rate_power: float = -0.5,
+        initial_accumulator_value: float = 0.1,
+        l1_regularization_strength: float = 0.0,
+        l2_regularization_strength: float = 0.0,
+        l2_shrinkage_regularization_strength: float = 0.0,
+        beta: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
         fused: Any = None,
         capturable: bool = False,
         differentiable: bool = False,
@@ -488,6 +519,31 @@ class SGD(_RuleOptimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class ScheduleFreeAdamW(_EvaluatingOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.0025,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
         foreach: Any = None,
         fused: Any = None,
         capturable: bool = False,

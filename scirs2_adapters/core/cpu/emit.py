@@ -154,4 +154,4 @@ def operation(program: Program, index: int) -> str:
             (a,) = args
             return f"select({a} > zero, one, select({a} < zero, -one, {a}))"
         case _:
-            return f"{node.op}_({args[0]})"
+            return f"{node.op}_({', '.join(args)})"

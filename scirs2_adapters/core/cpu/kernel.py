@@ -118,8 +118,7 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, symbol: str) 
         "zero": number(0),
         "one": number(1),
         "scratch": coded.scratch,
-        "sqrt_": np.sqrt,
-        "abs_": np.abs,
+        **{f"{op}_": getattr(np, op) for op in ("sqrt", "abs", "power")},
     }
     for k, dtype in enumerate(memory):
         other = len(memory) + companions.index(k) if k in companions else None

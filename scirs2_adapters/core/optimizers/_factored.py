@@ -22,6 +22,8 @@ class Factored(Rule):
     min_dim_size_to_factor = count(0, "least length of both axes for row and column means", static=True, least=0)
     decay_offset = nonnegative(0.0, "so many steps count as none for the decay: those before a fine-tuning")
     scale_parameter = flag(True, "multiply the step by the parameter's root mean square")
+    relative_step = flag(True, "bound the learning rate by 1 / sqrt(t)", structural=False)
+    warmup_init = flag(False, "bound it by 1e-6 * t too, the lesser until step 10,000", structural=False)
     #: Whether the two axes are the last ones, or the longest.
     last_axes = True
 

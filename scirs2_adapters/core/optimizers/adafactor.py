@@ -11,7 +11,8 @@ class Adafactor(Factored):
     r = r + t^beta2_decay * (mean over columns of g * g - r)          (c likewise over rows; vectors keep v in full)
     v = r * c / max(mean of r, eps1)
     u = g / sqrt(max(v, eps1^2));   u = u / max(1, rms(u) / clip_threshold)
-    u = min(lr, 1 / sqrt(t)) * max(eps2, rms(p)) * u                  (only the rate with scale_parameter=False)
+    u = min(lr, 1 / sqrt(t)) * max(eps2, rms(p)) * u                  (only lr with relative_step=False, only the rate
+                                                                      with scale_parameter=False)
     p = p - (lr * weight_decay * p + u)                                     (a running mean of u where beta1 is not 0)
 
     Tensors of more than two axes are batches of matrices over the last two. Where an axis is shorter than
@@ -26,14 +27,17 @@ class Adafactor(Factored):
     added to g * g, as in PyTorch.
     """
 
-    #: Whether the learning rate is bounded by 1 / sqrt(t); whether eps1 bounds the root, or is added to squares.
-    rate_bounded, root_bounded = True, True
-    matches = {"torch": {}, "keras": {"learning_rate": 1e-3, "eps1": 1e-30, "decay": "before"}, "optax": {
-        "learning_rate": 1.0, "eps1": 1e-30, "min_dim_size_to_factor": 128, "decay": "absolute", "rate_bounded": False,
+    #: Whether relative_step=False changes anything; whether eps1 bounds the root, or is added to squares.
+    absolute_too, root_bounded = True, True
+    matches = {"torch": {}, "keras": {"learning_rate": 1e-3, "eps1": 1e-30, "decay": "before", "absolute_too": False},
+        "optax": {
+        "learning_rate": 1.0, "eps1": 1e-30, "min_dim_size_to_factor": 128, "decay": "absolute", "relative_step": False,
         "root_bounded": False, "last_axes": False}}  # fmt: skip
 
     def coefficients(self, math, t):
-        step = math.minimum(self.learning_rate, 1 / math.sqrt(t)) if self.rate_bounded else self.learning_rate
+        relative = self.relative_step or not self.absolute_too
+        step = math.minimum(self.learning_rate, 1 / math.sqrt(t)) if relative else self.learning_rate
+        step = math.minimum(step, 1e-6 * t) if self.warmup_init else step
         gain = math.maximum(t - self.decay_offset, 1) ** self.beta2_decay
         return {"step": step, "gain": gain, "keep": 1 - gain, "half": 0.5, "one_minus_beta1": 1 - self.beta1}
 

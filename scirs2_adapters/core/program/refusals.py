@@ -13,7 +13,7 @@ _BRANCH = "has a branch. A formula cannot branch on an array: use `xp.where`, or
 #: Methods of arrays, without their underscores, that are refused: what the formula does, and what to write instead.
 METHODS = (
     ("bool", _BRANCH, ""),
-    ("pow rpow", "raises to a power", "Write `g * g` or `xp.sqrt(g)`; powers of numbers belong in `coefficients`."),
+    ("pow rpow", "raises to a power", "Write `g * g`, `xp.sqrt(g)` or `xp.power(g, exponent)`."),
     ("float int index complex round", "makes a number of an array", "It is recorded once, before there are numbers."),
     ("getitem setitem iter len contains", "looks at elements of an array", "It is written for one array as a whole."),
     ("eq ne", "asks whether arrays are equal", "Write comparisons with `>=` and `<=`."),
@@ -29,9 +29,7 @@ METHODS = (
 #: Functions that other libraries have, and what to write in a formula.
 _WRITTEN = {
     "square": "`g * g`",
-    **dict.fromkeys(
-        ("pow", "power", "float_power"), "`g * g` or `xp.sqrt(g)`, and powers of numbers in `coefficients`"
-    ),
+    **dict.fromkeys(("pow", "float_power"), "`g * g`, `xp.sqrt(g)` or `xp.power(g, exponent)`"),
     **dict.fromkeys(("clip", "clamp"), "`xp.minimum(xp.maximum(g, low), high)`, with `low` from `coefficients`"),
     **dict.fromkeys(("max", "min", "amax", "amin", "fmax", "fmin"), "`xp.maximum(g, low)` or `xp.minimum(g, high)`"),
     **dict.fromkeys(("exp", "expm1", "log", "log1p"), "it in `coefficients`, of numbers; arrays have none"),

@@ -16,15 +16,20 @@ _ZERO = -1
 
 
 @functools.cache
-def zero_gradient_is_noop(program: Program) -> bool:
-    """Whether an element whose gradient is zero keeps its value and memory, weight decay aside, whatever becomes of the
-    others.
+def kept_by_zero_gradient(program: Program) -> frozenset[str]:
+    """Which of the parameter, "p", and the slots keep their value in an element whose gradient is zero, weight decay
+    aside, whatever becomes of the others.
     """
     nodes, alike = program.nodes, list[int]()
     for i, node in enumerate(nodes):
         alike.append(_folded(i, node, [alike[a] for a in node.args]))
-    results = {name: alike[i] for name, i in program.outputs.items() if name != "delta"}
-    unchanged = all(i != _ZERO and (nodes[i].op, nodes[i].name) == ("input", name) for name, i in results.items())
+    results = {name: alike[i] for name, i in program.outputs.items() if name != "delta" and alike[i] != _ZERO}
+    return frozenset(name for name, i in results.items() if (nodes[i].op, nodes[i].name) == ("input", name))
+
+
+def zero_gradient_is_noop(program: Program) -> bool:
+    """Whether an element whose gradient is zero keeps its value and memory, and needs nothing of the other elements."""
+    unchanged = kept_by_zero_gradient(program) == {"p", *(s.name for s in program.slots)}
     return unchanged and program.levels == 0 and all(s.extent is Extent.FULL for s in program.slots)
 
 

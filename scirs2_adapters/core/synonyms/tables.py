@@ -92,8 +92,6 @@ SENTENCES: dict[str, str] = {
 #: The same for one optimizer.
 SENTENCES_OF: dict[str, dict[str, str]] = {
     "adafactor": {
-        "relative_step": "The step is relative already: the learning rate is an upper bound of it, beside 1 / sqrt(t).",
-        "warmup_init": "Warm up by a schedule of the learning rate, which is an upper bound of the step.",
         "decay_rate": "It is negative, as in Transformers; optax gives it the other sign.",
     },
     "lbfgs": {"scale_init_precond": "The first direction is always scaled by the newest pair."},

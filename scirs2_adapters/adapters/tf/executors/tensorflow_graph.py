@@ -117,6 +117,9 @@ class Group:
     def renew(self, action: Action) -> None:
         """Gives all variables new tensors of the memory that the kernel steps."""
         variables = [raw(variable) for variable in self.variables.values()]
+        for x in variables if action == Action.UNSHARE else ():
+            # A variable whose rows were read or written alone keeps a copy of what it is assigned, unless told not to.
+            tf.raw_ops.DisableCopyOnRead(resource=x.handle)
         held = [tf.raw_ops.ReadVariableOp(resource=x.handle, dtype=x.dtype) for x in variables]
         for variable, tensor in zip(variables, self.call(action, held, [x.dtype for x in held]), strict=True):
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tensor)

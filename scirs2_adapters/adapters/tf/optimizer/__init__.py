@@ -1,5 +1,5 @@
-"""Keras optimizers made from rules, one class for each: `rules` steps and keeps its settings, `classes` makes the class
-of a name.
+"""Keras optimizers made from rules, one class for each: `rules` steps and keeps its settings, `evaluation` exchanges
+what is trained for what is evaluated, `classes` makes the class of a name.
 """
 
 from .classes import optimizer

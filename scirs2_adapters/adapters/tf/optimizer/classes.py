@@ -11,6 +11,7 @@ from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.registry import get
 
 from ..argument_names import KERAS, as_rule_takes, signature, spelling
+from .evaluation import EvaluatingOptimizer
 from .rules import RuleOptimizer, rule_of
 
 PUBLIC = __package__.rpartition(".")[0]
@@ -51,6 +52,7 @@ def _example(name: str) -> list[str]:
 def optimizer(name: str) -> type[RuleOptimizer]:
     """The Keras class of the rule of this name, registered so that saved models find it."""
     rule = get(name)
+    kind = RuleOptimizer if rule.evaluation is None else EvaluatingOptimizer
     fields, spelled = rule.fields_with(), spelling(rule)
     also = (*rule.options, "kernel", "rounding", "skip_nonfinite", "state_dtype")
     body: dict[str, object] = {
@@ -64,4 +66,4 @@ def optimizer(name: str) -> type[RuleOptimizer]:
             continue
         keras_name = KERAS.spell(field, fields)
         body[keras_name] = _hyperparameter(field, keras_name, fields[field].means)
-    return keras.saving.register_keras_serializable(package="scirs2")(type(spelled, (RuleOptimizer,), body))
+    return keras.saving.register_keras_serializable(package="scirs2")(type(spelled, (kind,), body))

@@ -24,7 +24,7 @@ from scirs2_adapters.core.step.options import StateDtype, check_path, check_roun
 from .. import dispatch
 from ..argument_names import BASE, KERAS, OURS, as_rule_takes, is_function, plain, signature
 from ..executors.host import unavailable
-from ..gradients import merged
+from ..gradients import clipped
 from ..ops import Tensor
 from ..state import Memory, coded, files, overwritten
 from ..state.keras_types import KerasVariable, Store, path_of
@@ -164,9 +164,9 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         """Nothing: the rule decays, at the place that its formula says."""
 
     def _clip_gradients(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Clip; slices of one row are summed before anything is squared."""
+        """Clip; slices of one row are summed before anything is squared, and stay slices."""
         clips = self.clipnorm or self.global_clipnorm or self.clipvalue
-        return super()._clip_gradients([merged(g) for g in grads] if clips else grads)
+        return clipped(super()._clip_gradients, grads) if clips else grads
 
     def exclude_from_weight_decay(
         self, var_list: Sequence[KerasVariable] | None = None, var_names: Sequence[str] | None = None

@@ -39,6 +39,9 @@ ATTRIBUTES = {
     "row_var": ("_r",),
     "col_var": ("_c",),
     "variance": ("_v",),
+    "accumulator": ("_accumulators",),
+    "linear": ("_linears",),
+    "z": ("_momentums",),
 }
 #: What follows from the others where a variable is factored, and what stands for nothing where it is not.
 DERIVED = {"row_var": ("_v",), "variance": ("_r", "_c")}

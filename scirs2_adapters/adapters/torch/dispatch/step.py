@@ -29,6 +29,7 @@ from ..executors.sparse import SparseRowsExecutor, is_sparse, refuse_layout
 from ..ops import SCALARS
 from ..state.group_rule import GroupRule
 from ..state.memory import all_or_nothing, begin_counts, init_state
+from ..state.origin import TRAIN_MODE
 from ..state.protocols import Group, RuleOptimizerLike
 from ..state.tensors import Tensor, dtensor_class, leaves_of
 from . import scaling, sharding
@@ -214,6 +215,7 @@ def step(optimizer: RuleOptimizerLike, grads: Grads | None = None) -> None:
     kinds = list(map(type, grads))
     if dtensor_class() in kinds:
         grads = sharding.aligned(params, grads)
+    refuse_evaluation(type(optimizer).__name__, groups)
     group_rules = [optimizer._group_rule(i, group) for i, group in enumerate(groups)]  # checks what was written there
     scales = scaling.scales(optimizer, grads)
     if isinstance(scales, str):  # SKIP
@@ -229,6 +231,15 @@ def step(optimizer: RuleOptimizerLike, grads: Grads | None = None) -> None:
             plan = Plan(optimizer, group_rules, params, grads, scales is not None)
         optimizer._plans[pattern] = plan
     plan.run(optimizer, grads, scales)
+
+
+def refuse_evaluation(call: str, groups: Sequence[Group]) -> None:
+    """Refuse a step of parameters that stand in the place of those that are trained."""
+    if not all(group.get(TRAIN_MODE, True) for group in groups):
+        raise RuntimeError(
+            f"`{call}.step` steps the parameters that are trained, and the model has those to evaluate. Received: an "
+            "optimizer after `eval()`. Call `optimizer.train()` first."
+        )
 
 
 def forget_others(optimizer: RuleOptimizerLike, params: list[Tensor]) -> None:

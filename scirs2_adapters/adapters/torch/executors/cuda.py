@@ -274,6 +274,7 @@ def _operation(program: Program, index: int) -> str:
 
 def _helpers(root: str, quotient: str) -> list[str]:
     bodies = {"select(c, a, b)": "tl.where(c, a, b)", "sqrt_(x)": root, "abs_(x)": "tl.abs(x)", "div_(a, b)": quotient}
+    bodies["power_(x, a)"] = "tl.where(a == 0.0, 1.0, tl.exp2(a * tl.log2(x)))"
     functions = [f"@triton.jit\ndef {name}:\n    return {body}\n" for name, body in bodies.items()]
     return [*functions, "zero, one = tl.constexpr(0.0), tl.constexpr(1.0)"]
 

@@ -41,6 +41,7 @@ _FOREACH: dict[Operation, Operation] = {
     OPS.sqrt: torch._foreach_sqrt,
     OPS.abs: torch._foreach_abs,
     operator.neg: torch._foreach_neg,
+    operator.pow: torch._foreach_pow,
 }
 
 

@@ -15,6 +15,7 @@ from scirs2_adapters.core.wrapper import Wrapper
 
 from ..argument_names import TORCH, constructor_signature, native_class
 from .closures import AroundOptimizer, SearchOptimizer
+from .evaluation import EvaluatingOptimizer
 from .rules import RuleOptimizer
 
 #: Where users import from, which is the module that classes say they are of.
@@ -57,7 +58,7 @@ def _constructor(kind: type, name: str, shown: inspect.Signature) -> Callable[..
 
 def _kind(rule: type[Rule]) -> type[RuleOptimizer | SearchOptimizer]:
     if not rule.needs_closure:
-        return RuleOptimizer
+        return RuleOptimizer if rule.evaluation is None else EvaluatingOptimizer
     return AroundOptimizer if issubclass(rule, Wrapper) else SearchOptimizer
 
 

@@ -19,6 +19,8 @@ from . import coded
 from .protocols import GroupValues, ParamState, RuleOptimizerLike
 from .tensors import Spread, Tensor, dtype_name, is_dtensor, local, placements
 
+#: In the memory of a parameter while another one is evaluated in its place: the one that is trained.
+TRAINED = "trained"
 _COMPLEX = ("complex32", "complex64", "complex128")
 
 

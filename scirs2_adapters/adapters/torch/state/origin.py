@@ -21,11 +21,14 @@ from .protocols import Saved
 #: The form of what is saved. A number above it was written by a later version.
 FORMAT = 1
 NAME, VERSION = "algorithm", "format_version"
+#: In groups of a rule with `evaluation`: whether its parameters are those that are trained.
+TRAIN_MODE = "train_mode"
 
 
 def group_marks(rule: Rule) -> dict[str, Value]:
     """What every group says of its optimizer."""
-    return {NAME: _full_name(rule), VERSION: FORMAT, **CONSTANTS.get(type(rule).__name__, {})}
+    mode = {} if rule.evaluation is None else {TRAIN_MODE: True}
+    return {NAME: _full_name(rule), VERSION: FORMAT, **mode, **CONSTANTS.get(type(rule).__name__, {})}
 
 
 def model_numbers(rule: Rule) -> dict[str, float]:
