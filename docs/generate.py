@@ -29,13 +29,22 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "HF_HUB_OFF
 
 def facts(script: str, adapter: str) -> dict[str, Any]:
     """What a script prints of an adapter, as JSON: its stub and its spelling of fields, or bytes."""
-    environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "docs" / script), adapter]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    found: dict[str, Any] = printed(adapter, str(ROOT / "docs" / script), adapter)
+    return found
+
+
+def keras_tests() -> str:
+    """The part about Keras' own tests. Which backend counts them makes no difference; numpy is there at once."""
+    return str(printed("tf", "-m", "tests.adapters.keras_suite", KERAS_BACKEND="numpy"))
+
+
+def printed(adapter: str, *command: str, **variables: str) -> Any:
+    """What a process that needs this adapter prints as JSON."""
+    environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         sys.exit(f"The adapter {adapter} cannot be looked at; `make setup` installs every framework.\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def between_markers(text: str, part: str, body: str) -> str:
@@ -49,6 +58,7 @@ def generated() -> dict[Path, str]:
     with ThreadPoolExecutor(2) as pool:
         made = pool.map(functools.partial(facts, "adapter_facts.py"), adapters())
         weighed = pool.submit(facts, "memory_facts.py", "torch")
+        tested = pool.submit(keras_tests)
         by_adapter = dict(zip(adapters(), made, strict=True))
     spelling = {adapter: found["spelling"] for adapter, found in by_adapter.items()}
     readme = (ROOT / "README.md").read_text()
@@ -61,6 +71,7 @@ def generated() -> dict[Path, str]:
         PACKAGE / "core/__init__.pyi": stubs.core(),
         ROOT / "docs/optimizers.md": pages.optimizers(spelling),
         ROOT / "docs/memory.md": memory,
+        ROOT / "docs/tf.md": between_markers((ROOT / "docs/tf.md").read_text(), "keras-tests", tested.result()),
         ROOT / "README.md": readme,
     }
     return files | {

@@ -22,6 +22,7 @@ OPTIONS = {
     "kernel": '"host" is the compiled kernel, "traced" the framework\'s operations, "auto" the first where it can run.',
     "skip_nonfinite": "leave parameters and state as they are at a step with a gradient that is not finite; count it.",
     "rounding": 'of parameters of 16 bits: "nearest", "stochastic", or "compensated", where a slot keeps what is lost.',
+    "offload": "keep memory and step of parameters on an accelerator on the host; gradients and parameters are copied.",
     "state_dtype": "dtype in which memory is stored: None is the parameter's, a name, or names by slot.",
     "moment_dtype": "dtype in which first moments are stored, whatever the rest is; None is that of the rest.",
 }

@@ -1,19 +1,43 @@
-"""The examples of 8-bit state run, each in a process of its own and without a warning, and learn."""
+"""The examples of 8-bit state and of Keras run without a warning, in processes of their own, and learn."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.boundaries.support import ROOT
 
+#: Keras reads TensorFlow's variables in a way that numpy 2 deprecates.
+KERAS_READS = "ignore:__array__ implementation:DeprecationWarning"
+#: Runs one example after another in one process: to import a framework takes longer than they do.
+ALL = """
+import runpy, sys
+for sys.argv in {!r}:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 def run(example: str, **environment: str) -> str:
     """What an example prints."""
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / example)]
+    return printed(str(ROOT / "examples" / example), **environment)
+
+
+def run_keras(backend: str, *examples: str) -> list[list[float]]:
+    """The numbers that each example prints, given as it is typed, all in one process."""
+    typed = [[str(ROOT / "examples" / name), *more] for name, *more in map(str.split, examples)]
+    lines = printed("-W", KERAS_READS, "-c", ALL.format(typed), KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3")
+    return [[float(n) for n in re.findall(r"\d+\.\d+", line)] for line in lines.splitlines()]
+
+
+def printed(*arguments: str, **environment: str) -> str:
+    """What a process prints that takes warnings for errors."""
+    command = [sys.executable, "-W", "error", *arguments]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     assert done.returncode == 0, done.stderr
@@ -41,3 +65,30 @@ def test_keras(backend: str) -> None:
     printed = run("int8_keras.py", KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3")
     assert float(printed.split()[-1]) > 0.85
     assert "corrections" in printed
+
+
+@pytest.fixture(scope="module")
+def on_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[float]], Path]:
+    """What the examples of Keras print, and the file that one of them leaves."""
+    pytest.importorskip("tensorflow")
+    path = tmp_path_factory.mktemp("examples") / "digits.keras"
+    # The devices of the first one are settled before TensorFlow does anything.
+    names = ("keras_replicas", "keras_fit", "keras_loop", "keras_gan", "keras_two_backends")
+    found = run_keras("tensorflow", *(f"{n}.py" for n in names[:-1]), f"{names[-1]}.py begin {path}")
+    return dict(zip(names, found, strict=True)), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["keras_replicas", "keras_fit", "keras_loop", "keras_gan"])
+def test_keras_examples_get_closer(name: str, on_tensorflow: tuple[dict[str, list[float]], Path]) -> None:
+    first, last, *accuracy = on_tensorflow[0][name]
+    assert last < 0.5 * first
+    assert all(a > 0.85 for a in accuracy)
+
+
+@pytest.mark.slow
+def test_training_goes_on_under_another_backend(on_tensorflow: tuple[dict[str, list[float]], Path]) -> None:
+    pytest.importorskip("jax")
+    found, path = on_tensorflow
+    resumed = run_keras("jax", f"keras_two_backends.py continue {path}")
+    np.testing.assert_allclose(resumed, [found["keras_two_backends"]], rtol=1e-4)

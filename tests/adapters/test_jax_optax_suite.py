@@ -23,13 +23,12 @@ from .optax_suite.expected import (
     FAILS_ITSELF,
     LEFT_OUT,
     RAISED,
-    Reason,
     expected,
     outcome,
-    why,
 )
 from .optax_suite.factories import factories, optaxs
 from .optax_suite.listed import DOUBLES, SHARDING, doubles, listed_cases
+from .wheel_suite import Reason, why
 
 CASES, REASONS = cases(), (*DIFFERS, *LEFT_OUT, *FAILS_ITSELF, *FAILS_ANYHOW)
 LISTED = listed_cases()

@@ -14,7 +14,7 @@ from .torch_support import ours, theirs
 pytestmark = pytest.mark.usefixtures("one_thread")
 PAGE = (ROOT / "docs/what-changes-in-torch.md").read_text()
 #: What every class takes here by name.
-EVERYWHERE = {"kernel", "match", "max_grad_norm", "rounding", "skip_nonfinite", "state_dtype"}
+EVERYWHERE = {"kernel", "match", "max_grad_norm", "offload", "rounding", "skip_nonfinite", "state_dtype"}
 
 
 def table(name: str) -> list[list[str]]:

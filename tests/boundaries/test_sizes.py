@@ -16,16 +16,16 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 
 #: Code lines of the folders of the core. The limits are what the folders have: there is no room to grow.
 #: The package `core` itself holds what an optimizer is, how it is declared and documented, and the numpy optimizer.
-#: `core/cpu` holds a compiler's back end, a driver and a foreign-call handler. Other projects have a threading layer, a
-#: cache and C++ in their place, and every adapter is shorter for it.
+#: `core/cpu` holds a compiler's back end, a driver and the handlers of foreign calls for XLA and TensorFlow. Other
+#: projects have a threading layer, a cache and C++ in their place, and every adapter is shorter for it.
 #: `core/closures` holds line searches. They are algorithms rather than formulas, and so are counted apart.
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2044,
+    "core": 2045,
     "core/program": 590,
     "core/step": 271,
-    "core/cpu": 1268,
+    "core/cpu": 1688,
     "core/closures": 422,
     "core/synonyms": 163,
 }

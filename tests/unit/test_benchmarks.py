@@ -100,3 +100,16 @@ def test_a_training_step_of_a_model_is_broken_down_into_its_parts(tmp_path: Path
         assert 0 < row.least < 1
     write({"models": replace(measured("models"), rows=found)}, tmp_path)
     assert (tmp_path / "benchmarks-models.png").stat().st_size > 0
+
+
+def test_the_steps_of_offloaded_models_run_dry(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers", reason="the models are its own")
+    from benchmarks.cuda_offload import DRY, FORMS, main
+
+    main(["--dry-run"])
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["step,", "ms", "peak,", "MiB"]
+    assert [line.rsplit(None, 2)[0] for line in lines] == [f"{DRY}: {form}" for form in FORMS]
+    main([DRY, next(iter(FORMS)), "--dry-run"])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert all(float(shown.split()[-2]) > 0 for shown in (*lines, line))

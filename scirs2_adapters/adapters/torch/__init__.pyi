@@ -56,6 +56,7 @@ class ASGD(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -78,6 +79,7 @@ class Adadelta(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -108,6 +110,7 @@ class Adafactor(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -131,6 +134,7 @@ class Adagrad(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -156,6 +160,7 @@ class Adam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -181,6 +186,7 @@ class AdamW(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -203,6 +209,7 @@ class Adamax(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -252,6 +259,7 @@ class LAMB(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -286,6 +294,7 @@ class Lion(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -314,6 +323,7 @@ class Lookahead(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
         **base_hyper: Any,
@@ -349,6 +359,7 @@ class Muon(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -374,6 +385,7 @@ class NAdam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -402,6 +414,7 @@ class Prodigy(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -427,6 +440,7 @@ class RAdam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -455,6 +469,7 @@ class RMSprop(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -477,6 +492,7 @@ class Rprop(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -503,6 +519,7 @@ class SAM(_AroundOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
         **base_hyper: Any,
@@ -527,6 +544,7 @@ class SGD(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -574,6 +592,7 @@ class SparseAdam(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...

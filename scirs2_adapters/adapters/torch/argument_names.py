@@ -49,11 +49,12 @@ OURS: dict[str, Value] = {
     "skip_nonfinite": False,
     "state_dtype": None,
     "rounding": "nearest",
+    "offload": False,
     "kernel": "auto",
     "match": None,
 }
 #: What stays with the process: a checkpoint does not bring it. A run that resumes so as to skip bad steps must do so.
-STAYS = ("kernel", "skip_nonfinite")
+STAYS = ("kernel", "skip_nonfinite", "offload")
 #: Arguments for which torch writes None where the core has the name of the default.
 NONE_IS_DEFAULT = ("adjust_lr_fn",)
 #: Keys that torch's groups have and that are no arguments of ours: the class says them.

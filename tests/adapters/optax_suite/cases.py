@@ -1,29 +1,23 @@
 """The cases of optax's tests that ask for an optimizer that we have.
 
-A test module of optax's is loaded a second time, under another name, with absl's decorators replaced by ones that only
-note their cases: pytest then runs each case as a test of its own. Where the module reads an optimizer from one of
-optax's modules, as in `alias.adam`, it gets a stand-in for that module.
+A test module of optax's is loaded a second time, and its cases are noted (see wheel_suite.py). Where it reads an
+optimizer from one of optax's modules, as in `alias.adam`, it gets a stand-in for that module.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
-import itertools
-import os
 import re
-import unittest
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 import optax
-from absl.testing import parameterized
 
+from .. import wheel_suite
 from .factories import NAMES, Ours, matches
 
 WHEEL = Path(optax.__file__).parent
@@ -79,32 +73,8 @@ class Case:
 
 @functools.cache
 def loaded(file: str) -> ModuleType:
-    """A test module of optax's whose cases are noted instead of made, without its effects on the process."""
-    spec = importlib.util.spec_from_file_location(f"optax_suite_{Path(file).stem}", WHEEL / file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    kept = {kind: getattr(parameterized, kind) for kind in ("product", "named_parameters", "parameters")}
-    environment = dict(os.environ)
-    try:
-        for kind in kept:
-            setattr(parameterized, kind, functools.partial(_noting, kind))
-        with warnings.catch_warnings(action="ignore"):
-            spec.loader.exec_module(module)
-    finally:
-        os.environ.clear()
-        os.environ.update(environment)
-        for kind, decorator in kept.items():
-            setattr(parameterized, kind, decorator)
-    return module
-
-
-def _noting(kind: str, *sequences: Any, **grid: Any) -> Callable[[Any], Any]:
-    def note(test: Any) -> Any:
-        test.noted = kind, sequences, grid
-        return test
-
-    return note
+    """A test module of optax's."""
+    return wheel_suite.loaded(WHEEL / file, "optax_suite")
 
 
 @functools.cache
@@ -128,42 +98,21 @@ def cases() -> tuple[Case, ...]:
     """Every case about an optimizer that we have, once."""
     found: dict[str, Case] = {}
     for file in set(files()) - set(LISTED):
-        for cls, suite in vars(loaded(file)).items():
-            if isinstance(suite, type) and issubclass(suite, unittest.TestCase):
-                found = {str(case): case for case in _of(file, cls, suite)} | found
+        for suite, test, function in wheel_suite.suites(loaded(file)):
+            found = {str(case): case for case in _of(file, suite.__name__, test, function)} | found
     return tuple(found[k] for k in sorted(found))
 
 
-def _of(file: str, cls: str, suite: type[unittest.TestCase]) -> Iterator[Case]:
-    for test, function in vars(suite).items():
-        if not test.startswith("test"):
-            continue
-        read = functools.cache(functools.partial(_read, loaded(file), function))
-        for name, args, given in _noted(function):
-            asked = [NICKNAMES.get(v, v) for k, v in given.items() if k.endswith("opt_name")] or read()
-            names = tuple(n for n in NAMES if n in asked)
-            unused = INDIFFERENT.get(test, _WRAPPER if given.get("wrap") is False or not given.get(_WRAPPER[0]) else ())
-            shown = [v for k, v in given.items() if k not in unused and not k.endswith("opt_name")]
-            words = (name,) if name else tuple(map(_word, (*args, *shown)))
-            for match in sorted({m for n in names for m in matches(n)}, key=str):
-                yield Case(file, cls, test, names, match, words, args, given)
-
-
-def _noted(test: Any) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """The cases of a test as its decorator makes them: name, arguments by position, arguments by name."""
-    kind, sequences, grid = getattr(test, "noted", ("product", (), {}))
-    if kind == "product":
-        for chosen in itertools.product(*sequences, *([{k: v} for v in values] for k, values in grid.items())):
-            yield "", (), {k: v for part in chosen for k, v in part.items()}
-        return
-    alone = len(sequences) == 1 and not isinstance(sequences[0], (tuple, Mapping))
-    for one in sequences[0] if alone else sequences:
-        if isinstance(one, Mapping):
-            yield one.get("testcase_name", ""), (), {k: v for k, v in one.items() if k != "testcase_name"}
-        elif kind == "named_parameters":
-            yield one[0], tuple(one[1:]), {}
-        else:
-            yield "", tuple(one) if isinstance(one, (tuple, list)) else (one,), {}
+def _of(file: str, cls: str, test: str, function: FunctionType) -> Iterator[Case]:
+    read = functools.cache(functools.partial(_read, loaded(file), function))
+    for name, args, given in wheel_suite.noted(function):
+        asked = [NICKNAMES.get(v, v) for k, v in given.items() if k.endswith("opt_name")] or read()
+        names = tuple(n for n in NAMES if n in asked)
+        unused = INDIFFERENT.get(test, _WRAPPER if given.get("wrap") is False or not given.get(_WRAPPER[0]) else ())
+        shown = [v for k, v in given.items() if k not in unused and not k.endswith("opt_name")]
+        words = (name,) if name else tuple(map(_word, (*args, *shown)))
+        for match in sorted({m for n in names for m in matches(n)}, key=str):
+            yield Case(file, cls, test, names, match, words, args, given)
 
 
 def _read(module: ModuleType, function: Any, seen: tuple[str, ...] = ()) -> set[str]:

@@ -5,35 +5,16 @@ All of it is strict: a case of which it is said must do so, and no other may.
 
 from __future__ import annotations
 
-import unittest
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import functools
 
 import jax.numpy as jnp
 
+from .. import wheel_suite
+from ..wheel_suite import Reason, why
 from .cases import Case
 
 #: What a case raises that fails.
 RAISED = (AssertionError, TypeError, ValueError)
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why some cases do not pass: those of these tests, in files with this in their path, which it `concerns`."""
-
-    file: str
-    tests: tuple[str, ...]
-    reason: str
-    concerns: Callable[[Case], bool] = lambda case: True
-
-    def covers(self, case: Case) -> bool:
-        """Whether the case is one of these."""
-        return self.file in case.file and case.test in self.tests and self.concerns(case)
-
-
-def why(case: Case, reasons: Iterable[Reason]) -> str | None:
-    """The reason for a case, or None."""
-    return next((r.reason for r in reasons if r.covers(case)), None)
 
 
 def _decays(case: Case) -> bool:
@@ -200,10 +181,4 @@ def expected(case: Case, theirs: bool = False) -> str:
 
 def outcome(case: Case, theirs: bool = False) -> str:
     """How the case ends."""
-    try:
-        case.run(theirs)
-    except unittest.SkipTest:
-        return "left out"
-    except RAISED:
-        return "fails"
-    return "passes"
+    return wheel_suite.outcome(functools.partial(case.run, theirs), RAISED)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from ..wheel_suite import Reason, count_table, item, why
 from .cases import Case, cases
-from .expected import DIFFERS, FAILS_ANYHOW, FAILS_ITSELF, LEFT_OUT, Reason, expected, why
+from .expected import DIFFERS, FAILS_ANYHOW, FAILS_ITSELF, LEFT_OUT, expected
 from .factories import matches
 from .listed import listed_cases
 
@@ -42,9 +42,7 @@ def _table(head: str, found: Iterable[Case], rows_of: Callable[[Case], Iterable[
     for case in found:
         for row in rows_of(case):
             counted.setdefault(row, Counter()).update(_columns(case))
-    lines = [f"| {head} | {' | '.join(COLUMNS)} |", "| --- " * (1 + len(COLUMNS)) + "|"]
-    lines += [f"| {k} | {' | '.join(str(counted[k][c] or '') for c in COLUMNS)} |" for k in sorted(counted)]
-    return "\n".join(lines)
+    return count_table(head, COLUMNS, {k: counted[k] for k in sorted(counted)})
 
 
 def _columns(case: Case) -> Iterator[str]:
@@ -59,8 +57,7 @@ def _reasons(head: str, found: Iterable[Case], reasons: Iterable[Reason]) -> Ite
     yield f"{head}:\n"
     for told in dict.fromkeys(r.reason for r in reasons):
         about = {n: None for case in found if why(case, reasons) == told for n in case.names}
-        line = f"- {', '.join(about)}: {told}"
-        yield textwrap.fill(line, 118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        yield item(f"{', '.join(about)}: {told}")
     yield ""
 
 

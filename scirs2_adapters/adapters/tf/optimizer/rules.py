@@ -168,6 +168,16 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         clips = self.clipnorm or self.global_clipnorm or self.clipvalue
         return clipped(super()._clip_gradients, grads) if clips else grads
 
+    def finalize_variable_values(self, var_list: Sequence[KerasVariable]) -> None:
+        """Set the variables to their averages. On JAX both are one buffer then, which the next step cannot give away
+        twice: the averages become copies.
+        """
+        super().finalize_variable_values(var_list)
+        if self.use_ema and keras.backend.backend() == "jax":
+            for average in self._model_variables_moving_average:
+                if average is not None:
+                    average.assign(keras.ops.copy(average.value))
+
     def exclude_from_weight_decay(
         self, var_list: Sequence[KerasVariable] | None = None, var_names: Sequence[str] | None = None
     ) -> None:
@@ -180,7 +190,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         """Refuse to change what a compiled step has as a constant: the change would silently have no effect."""
         if vars(self).get("_traced"):
             call, worded = type(self).__name__, "must be set before a step is compiled, which has it as a constant"
-            way_out = f"Make another: `{call}.from_config({{**optimizer.get_config(), ...}})`."
+            way_out = "A copy can be changed, with its memory: `copy.deepcopy(optimizer)`. Then compile with the copy."
             raise bad_value(call, name, worded, value, way_out)
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -114,7 +114,7 @@ class TensorEntry(ParamEntry):
         """Its arrays as memory in one and the same order: each as it is where it can be, else a copy."""
         p, *others = self.arrays(g)
         form = torch.contiguous_format if self.contiguous else torch.preserve_format
-        if not (p.is_contiguous() or (not self.contiguous and _dense(p))):
+        if not (p.is_contiguous() or (not self.contiguous and dense(p))):
             p = torch.empty_like(p, memory_format=form).copy_(p)
         return [p, *(x if _parallel(x, p) else _copy(x, p) for x in others)]
 
@@ -159,9 +159,9 @@ class TensorEntry(ParamEntry):
         return torch.view_as_real(x)[..., :1] if name in self.program.moduli else torch.view_as_real(x)
 
 
-def tensor_obstacle(p: Tensor) -> str | None:
-    """Why the host kernel cannot step this parameter, or None."""
-    return _place_obstacle(p) or dtype_obstacle({"p": dtype_name(p.dtype)})
+def tensor_obstacle(p: Tensor, offloaded: bool) -> str | None:
+    """Why the host kernel cannot step this parameter, or its copy in host memory, or None."""
+    return (None if offloaded else _place_obstacle(p)) or dtype_obstacle({"p": dtype_name(p.dtype)})
 
 
 def _place_obstacle(p: Tensor) -> str | None:
@@ -175,7 +175,7 @@ def _place_obstacle(p: Tensor) -> str | None:
     return None
 
 
-def _dense(x: Tensor) -> bool:
+def dense(x: Tensor) -> bool:
     """Whether its elements fill one stretch of memory, in any order of its axes."""
     expected = 1
     for stride, size in sorted((s, n) for s, n in zip(x.stride(), x.shape, strict=True) if n != 1):

@@ -3,6 +3,8 @@
 `step` is given a `Part` in place of the optimizer: the same groups, rules and memory, but of these parameters alone,
 with plans of its own. Parts that are stepped one after the other make the step of the optimizer, bit for bit, for rules
 that sum over a parameter at most.
+
+Copies in host memory may stand for the parameters, which then have their memory there as well.
 """
 
 from __future__ import annotations
@@ -10,13 +12,19 @@ from __future__ import annotations
 import functools
 import weakref
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
+from scirs2_adapters.core.fields import Value
+
 from ..state.group_rule import GroupRule
-from ..state.protocols import Group, GroupValues, Kept, RuleOptimizerLike
-from ..state.tensors import Tensor
-from .step import step
+from ..state.protocols import Group, GroupValues, Kept, Names, Offloading, ParamState, RuleOptimizerLike
+from ..state.tensors import Tensor, known_names
+from .scaling import Scale
+from .step import Plan, plan_of, step
+
+#: Sets of parameters whose plans are kept. A model has one for each 2^20 numbers, or for each of its larger parameters.
+PARTS = 1024
 
 
 class Place:
@@ -39,6 +47,13 @@ class Place:
         some = {"param_names": [names[i] for i in self.at]} if len(names) == count else {}
         return {**self.group, **some, "params": self.params}
 
+    def on_host(self, hosts: Mapping[int, Tensor], known: Names) -> Group:
+        """The same with copies for the parameters that have one, under their names, and numbers in host memory."""
+        view = {key: _to_host(value) for key, value in self.view().items() if key != "params"}
+        names = known_names(known, self.view())
+        view |= {"param_names": names} if any(names) else {}
+        return {**view, "params": [hosts.get(id(p), p) for p in self.params]}
+
 
 class Part:
     """Some parameters of an optimizer, as `step` and `Plan` see an optimizer."""
@@ -56,6 +71,7 @@ class Part:
         self.params = [p for place in self.places for p in place.params]
         self.state: defaultdict[Tensor, Group] = defaultdict(dict)
         self.param_groups: list[Group] = []
+        self.stepped: list[Tensor] = []
         self.defaults, self._names, self._number = optimizer.defaults, optimizer._names, optimizer._number
         self._plans: Kept = {}
         self._parts: Kept = {}
@@ -74,28 +90,74 @@ class Part:
 
     def step(self) -> None:
         """Steps the parameters, by the values that their groups have now."""
-        state = self.optimizer.state
-        self.param_groups = [place.view() for place in self.places]
-        for p in self.params:
-            if p in state:
-                self.state[p] = state[p]
-            else:
-                self.state.pop(p, None)
+        self._take([place.view() for place in self.places])
         try:
             step(cast(RuleOptimizerLike, self))
         finally:  # a step that is refused has taken back what memory it began
-            for p, memory in self.state.items():
-                if p not in state:
-                    state[p] = memory
+            self.give()
+
+    def _take(self, groups: list[Group]) -> None:
+        """Takes the values of groups, and the memory of those who are stepped."""
+        state = self.optimizer.state
+        self.param_groups = groups
+        self.stepped = [x for group in groups for x in group["params"]]
+        for gone in self.state.keys() - {*self.stepped}:
+            del self.state[gone]
+        for p, x in zip(self.params, self.stepped, strict=True):
+            if p in state:
+                self.state[x] = state[p]
+            else:
+                self.state.pop(x, None)
+
+    def give(self) -> None:
+        """Gives the optimizer the memory that has begun."""
+        state = self.optimizer.state
+        for p, x in zip(self.params, self.stepped, strict=True):
+            if p not in state and x in self.state:
+                state[p] = self.state[x]
+
+    def plan(self, hosts: Mapping[int, Tensor], grads: Mapping[int, Tensor], scaled: bool) -> None:
+        """Plans a step in which some parameters are their copies; both are given by the `id` of the parameter."""
+        known = self.optimizer._names
+        self._take([place.on_host(hosts, known) for place in self.places])
+        for x in self.stepped:
+            if x.device.type == "cpu" and x in self.state:
+                self.state[x] |= _memory_to_host(self.state[x])
+        group_rules = [self._group_rule(i, group) for i, group in enumerate(self.param_groups)]
+        here: list[Tensor | None] = [grads[id(p)] for p in self.params]
+        self.planned: Plan = plan_of(cast(RuleOptimizerLike, self), group_rules, self.stepped, here, scaled)
+
+    def run(self, grads: Mapping[int, Tensor], scales: Sequence[Scale] | None) -> None:
+        """Makes the step that was planned; `scales` are of all groups of the optimizer."""
+        mine = scales and [scales[place.index] for place in self.places]
+        self.planned.run(cast(RuleOptimizerLike, self), [grads[id(p)] for p in self.params], mine)
+        for group in self.optimizer.param_groups:
+            group |= {name: self.param_groups[0][name] for name in self.planned.model}
 
     def _group_rule(self, index: int, group: GroupValues) -> GroupRule:
         return self.optimizer._group_rule(self.places[index].index, group)
 
     def _place(self, p: Tensor) -> int:
-        return self.optimizer._place(p)
+        return self.optimizer._place(next(own for own, x in zip(self.params, self.stepped, strict=True) if x is p))
+
+    def _offloading(self) -> Offloading:
+        return self.optimizer._offloading()
 
     def _say(self) -> None:
         self.optimizer._say()
+
+
+def _to_host(value: Value) -> Value:
+    """A value of a group, of which tensors are in host memory."""
+    if isinstance(value, tuple):
+        return tuple(map(_to_host, value))
+    return value.to("cpu") if isinstance(value, Tensor) else value
+
+
+def _memory_to_host(param_state: ParamState) -> ParamState:
+    """What of a parameter's memory lies elsewhere, as where it was not offloaded before."""
+    moved = {name: x for name, x in param_state.items() if isinstance(x, Tensor) and x.device.type != "cpu"}
+    return {name: x.to("cpu") for name, x in moved.items()}
 
 
 @functools.cache
@@ -107,3 +169,15 @@ def _class_for(name: str) -> type[Part]:
 def part_of(optimizer: RuleOptimizerLike, params: Sequence[Tensor]) -> Part:
     """These parameters of an optimizer, but for those that are in none of its groups."""
     return _class_for(type(optimizer).__name__)(optimizer, params)
+
+
+def kept_part(optimizer: RuleOptimizerLike, params: Sequence[Tensor]) -> Part:
+    """The part of these parameters that was stepped before, if nothing has changed, or a new one."""
+    key = tuple(map(id, params))
+    part: Part | None = optimizer._parts.get(key)
+    # What is in no group is not in the part, which then does not keep its `id` from another one.
+    if part is None or len(part.params) < len(params) or not part.stands(optimizer):
+        part = part_of(optimizer, params)
+        kept = {k: other for k, other in optimizer._parts.items() if other.stands(optimizer)}
+        optimizer._parts = {**(kept if len(kept) < PARTS else {}), key: part}
+    return part

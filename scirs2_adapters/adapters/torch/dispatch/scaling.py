@@ -56,6 +56,11 @@ def scales(optimizer: RuleOptimizerLike, grads: Sequence[Tensor | None]) -> list
     return [inverse * (1.0 if not limit or norm is None else _clip(limit, norm)) for limit in limits]
 
 
+def looks(groups: Groups) -> bool:
+    """Whether `scales` looks at the gradients."""
+    return skipping(groups) or any(group.get("max_grad_norm") for group in groups)
+
+
 def skipping(groups: Groups) -> bool:
     """Whether a step is left out where a gradient is not finite. One step is of all groups, so one group may ask."""
     return any(group.get("skip_nonfinite") for group in groups)

@@ -41,6 +41,7 @@ GroupRules = list[GroupRule]
 _GRADIENT = operator.attrgetter("grad")
 #: What a plan takes for granted of a group besides its rule.
 _OPTIONS = operator.itemgetter("capturable", "rounding")
+_OFFLOAD = operator.itemgetter("offload")
 #: Patterns of gradients (which parameters have one) whose plans are kept.
 PLANS = 8
 
@@ -212,25 +213,34 @@ def step(optimizer: RuleOptimizerLike, grads: Grads | None = None) -> None:
     params: list[Tensor] = list(chain.from_iterable([group["params"] for group in groups]))
     if grads is None:
         grads = list(map(_GRADIENT, params))
-    kinds = list(map(type, grads))
-    if dtensor_class() in kinds:
+    if dtensor_class() in list(map(type, grads)):
         grads = sharding.aligned(params, grads)
     refuse_evaluation(type(optimizer).__name__, groups)
     group_rules = [optimizer._group_rule(i, group) for i, group in enumerate(groups)]  # checks what was written there
+    if any(map(_OFFLOAD, groups)):
+        optimizer._offloading().step(optimizer, params, grads, group_rules)
+        return
     scales = scaling.scales(optimizer, grads)
     if isinstance(scales, str):  # SKIP
         forget_others(optimizer, params)
         return
-    pattern = (scales is None, *kinds, *[len(group["params"]) for group in groups])
+    plan_of(optimizer, group_rules, params, grads, scales is not None).run(optimizer, grads, scales)
+
+
+def plan_of(
+    optimizer: RuleOptimizerLike, group_rules: GroupRules, params: list[Tensor], grads: Grads, scaled: bool
+) -> Plan:
+    """A plan that holds, made if there is none; `scaled` if gradients are multiplied by something."""
+    pattern = (scaled, *map(type, grads), *[len(group["params"]) for group in optimizer.param_groups])
     plan: Plan | None = optimizer._plans.get(pattern)
     if plan is None or not plan.holds(optimizer, group_rules, params, grads):
         forget_others(optimizer, params)
         if len(optimizer._plans) >= PLANS:
             optimizer._plans = {}
         with all_or_nothing(optimizer):
-            plan = Plan(optimizer, group_rules, params, grads, scales is not None)
+            plan = Plan(optimizer, group_rules, params, grads, scaled)
         optimizer._plans[pattern] = plan
-    plan.run(optimizer, grads, scales)
+    return plan
 
 
 def refuse_evaluation(call: str, groups: Sequence[Group]) -> None:

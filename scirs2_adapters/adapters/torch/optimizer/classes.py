@@ -67,7 +67,7 @@ def optimizer(name: str) -> type[RuleOptimizer | SearchOptimizer]:
     """The torch class of the rule of this name."""
     rule = get(name)
     kind, fields, native = _kind(rule), rule.fields_with(), native_class(rule)
-    ours = ("max_grad_norm", "skip_nonfinite", "kernel", "state_dtype", "rounding")
+    ours = ("max_grad_norm", "skip_nonfinite", "kernel", "state_dtype", "rounding", "offload")
     options = () if kind is SearchOptimizer else (*rule.options, *ours)
     shown = constructor_signature(rule)
     body: dict[str, object] = {

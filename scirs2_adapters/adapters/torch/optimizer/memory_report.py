@@ -22,6 +22,8 @@ from ..state.tensors import Tensor, dtype_name, is_dtensor, leaves_of, local
 
 #: What a step keeps besides, of an optimizer that evaluates the model inside it.
 EVALUATING = "temporaries have a copy of the parameters, which a step keeps; gradients at other points come to that"
+#: Of an optimizer that is offloaded.
+OFFLOADED = "on the host: the state, and the temporaries, which have copies of parameters and gradients (offload=True)"
 VECTORS, NUMBERS = ("d", "old_dirs", "old_stps", "prev_flat_grad"), ("al", "ro", "H_diag")
 
 
@@ -90,8 +92,13 @@ def of_rules(optimizer: RuleOptimizerLike, around: bool) -> Memory:
     plans += chain.from_iterable(part._plans.values() for part in parts.values())
     kept = [executor.allocated for plan in plans for executor in plan.executors]
     counts = [counted.increment for plan in plans for counted in plan.step_counts.counted]
+    offloads = any(
+        group["offload"] and p.device.type != "cpu" for group in optimizer.param_groups for p in group["params"]
+    )
+    if offloads:
+        kept.append(optimizer._offloading().allocated)
     copied = bytes_of([p for group in optimizer.param_groups for p in group["params"]]) if around else 0
-    notes = [EVALUATING] * around + [OPERATIONS] * (None in kept)
+    notes = [EVALUATING] * around + [OPERATIONS] * (None in kept) + [OFFLOADED] * offloads
     return _report(optimizer.param_groups, arrays, sum(filter(None, kept)) + bytes_of(counts) + copied, *notes)
 
 

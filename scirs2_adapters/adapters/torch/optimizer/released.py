@@ -22,15 +22,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.program.recorded import record
 
-from ..dispatch.part import Part, part_of
+from ..dispatch.part import kept_part
 from ..state.protocols import GroupValues, RuleOptimizerLike
 from ..state.tensors import Tensor, leaves_of
 
 #: Parameters are stepped together once they have this many numbers. A call of `step` takes some 50 microseconds, in
 #: which a kernel walks 2^16 numbers or more; from 2^20 on, 4 MiB of gradients, calls are no longer seen in the time.
 TOGETHER = 1 << 20
-#: Sets of parameters whose plans are kept. A model has one for each 2^20 numbers, or for each of its larger parameters.
-PARTS = 1024
 #: By this attribute `GradScaler` knows that a step wants to see the scale.
 _SEES_SCALE = "_step_supports_amp_scaling"
 _AFTER = "Or let `optimizer.step()` step after backward."
@@ -123,13 +121,7 @@ class ReleasedGradients:
 
     def step(self, optimizer: RuleOptimizerLike, params: list[Tensor]) -> int:
         """Steps these parameters and frees their gradients; how many of them the optimizer has."""
-        key = tuple(map(id, params))
-        part: Part | None = optimizer._parts.get(key)
-        # What is in no group is not in the part, which then does not keep its `id` from another one.
-        if part is None or len(part.params) < len(params) or not part.stands(optimizer):
-            part = part_of(optimizer, params)
-            kept = {k: other for k, other in optimizer._parts.items() if other.stands(optimizer)}
-            optimizer._parts = {**(kept if len(kept) < PARTS else {}), key: part}
+        part = kept_part(optimizer, params)
         if part.params:
             with torch.no_grad(), torch.autocast(params[0].device.type, enabled=False):
                 part.step()

@@ -25,6 +25,7 @@ from scirs2_adapters.core.step.options import check_rounding, check_state_dtype,
 
 from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse, tensors
 from ..dispatch import scaling, sharding
+from ..dispatch.offload import Offload, check_offload, refuse_dtensor
 from ..dispatch.param_entry import tensor_obstacle
 from ..dispatch.step import step
 from ..executors import compiled, sparse
@@ -34,7 +35,7 @@ from ..state.matching import Report
 from ..state.origin import group_marks, model_numbers
 from ..state.protocols import Group, GroupValues, Kept, Names
 from ..state.state_dict import export, fill, load, of_groups
-from ..state.tensors import Tensor, dtype_name, leaves_of, remember_names
+from ..state.tensors import Tensor, dtype_name, is_offloaded, leaves_of, remember_names
 from . import memory_report
 from .hooks import Closure, Hooked, Optimizer
 from .released import ReleasedGradients, release_gradients
@@ -53,6 +54,7 @@ class RuleOptimizer(Hooked):
     _plans: Kept
     _parts: Kept
     _number: int
+    _offload: Offload | None
     _said = False
     #: The handle in force, or the last one until a step.
     _released: ReleasedGradients | None = None
@@ -85,12 +87,11 @@ class RuleOptimizer(Hooked):
             self._admit(param_group)
         Optimizer.add_param_group(self, param_group)
         group = self.param_groups[-1]
-        if group["rounding"] != "nearest":
-            self._check_rounding(group)
+        self._check_params(group)
         remember_names(self._names, group)
         sharding.note(self, group, self._group_rules[len(self.param_groups) - 1].rule)
         for p in group["params"] if group["kernel"] == "host" else ():
-            takes_host(type(self).__name__, "host", tensor_obstacle(p))
+            takes_host(type(self).__name__, "host", tensor_obstacle(p, is_offloaded(group, p)))
         if self._released is not None:
             self._released.watch()
 
@@ -143,6 +144,7 @@ class RuleOptimizer(Hooked):
         if options.get("state_dtype") is not None:
             options["state_dtype"] = _named(options["state_dtype"])
         values = {**self.defaults, **options}
+        check_offload(call, values)
         group_rule = self._group_rule(DEFAULTS, self.defaults).after(values)
         self._refuse(group_rule)
         scaling.check_skipping(call, [*self.param_groups, values])
@@ -152,10 +154,12 @@ class RuleOptimizer(Hooked):
         group |= {**options, **group_marks(group_rule.whole)}
         group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
 
-    def _check_rounding(self, group: Group) -> None:
-        """Refuse a group whose parameters have no use for it, and take it away again."""
+    def _check_params(self, group: Group) -> None:
+        """Refuse a group with options that do not fit its parameters, and take it away again."""
         try:
-            check_rounding(type(self).__name__, group["rounding"], [dtype_name(p.dtype) for p in group["params"]])
+            refuse_dtensor(type(self).__name__, group)
+            if group["rounding"] != "nearest":
+                check_rounding(type(self).__name__, group["rounding"], [dtype_name(p.dtype) for p in group["params"]])
         except ValueError:
             del self.param_groups[-1]
             raise
@@ -169,8 +173,15 @@ class RuleOptimizer(Hooked):
         """Refuse what a group asks for and this class cannot do; nothing here."""
 
     def explain(self) -> str:
-        """Which algorithm steps which parameter, a line for each, and why."""
-        return "\n".join(routing.explained(self._routed()))
+        """Which algorithm steps which parameter, a line for each, and why; and whether the host does."""
+        away = [is_offloaded(group, p) for group in self.param_groups for p in group["params"]]
+        lines = zip(routing.explained(self._routed()), away, strict=True)
+        return "\n".join([f"{line}, offloaded to the host" if there else line for line, there in lines])
+
+    def _offloading(self) -> Offload:
+        if self._offload is None:
+            self._offload = Offload()
+        return self._offload
 
     def _routed(self) -> list[tuple[Rule, Leaf]]:
         """Every parameter, with the rule of its group."""
@@ -184,11 +195,13 @@ class RuleOptimizer(Hooked):
             routing.say(type(self).__name__, self._routed())
 
     def _prepare(self) -> None:
-        if self.defaults.get("fused") and not self.rule_class.needs_closure:
+        scaled = self.defaults.get("fused") or self.defaults.get("offload")
+        if scaled and not self.rule_class.needs_closure:
             # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
             # attribute where they are asked for by name, and nobody else expects to see gradients that are scaled.
+            # Offloaded ones are on the host by then, and would have to be copied once more.
             self._step_supports_amp_scaling = True
-        vars(self).update(_group_rules={}, _plans={}, _parts={}, _number=compiled.enlist(self))
+        vars(self).update(_group_rules={}, _plans={}, _parts={}, _offload=None, _number=compiled.enlist(self))
 
     def __setstate__(self, saved: Group) -> None:
         Optimizer.__setstate__(self, saved)
@@ -274,6 +287,7 @@ def _check_flags(call: str, options: Values, arguments: Values) -> None:
     for key, default in FLAGS.items():
         if not isinstance(options[key], (bool, type(default))):
             raise bad_type(call, key, "must be True or False" + (" or None" if default is None else ""), options[key])
+    check_offload(call, options)
     if options["fused"] and options["foreach"]:
         raise RuntimeError(f"`{call}`: `fused` and `foreach` cannot be `True` together.")
     if options["fused"] and options["differentiable"]:

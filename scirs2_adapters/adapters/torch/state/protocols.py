@@ -25,6 +25,22 @@ Saved = Mapping[str, Any]
 Names = WeakTensorKeyDictionary
 
 
+class Offloading(Protocol):
+    """What steps on the host the parameters that lie elsewhere."""
+
+    @property
+    def allocated(self) -> int: ...
+
+    def step(
+        self,
+        optimizer: RuleOptimizerLike,
+        params: list[Tensor],
+        grads: list[Tensor | None],
+        rules: list[GroupRule],
+    ) -> None:
+        """One step of all parameters, wherever they lie."""
+
+
 class RuleOptimizerLike(Protocol):
     """A torch optimizer that steps by rules: torch's attributes, and those that files of this adapter share."""
 
@@ -41,6 +57,9 @@ class RuleOptimizerLike(Protocol):
 
     def _place(self, p: Tensor) -> int:
         """Where a parameter is among those of all groups."""
+
+    def _offloading(self) -> Offloading:
+        """What steps those of its parameters that are offloaded."""
 
     def _say(self) -> None:
         """Says at the first step what another algorithm steps."""

@@ -19,7 +19,7 @@ from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.rule import Rule
 
-from ..argument_names import LISTS, OURS, PLAIN, STAYS, WHOLE_STEPS, plain, plain_group, readable
+from ..argument_names import FLAGS, LISTS, OURS, PLAIN, STAYS, WHOLE_STEPS, plain, plain_group, readable
 from . import coded, foreign, forms
 from .forms import SavedForms
 from .group_rule import rule_of
@@ -27,7 +27,7 @@ from .matching import Report, in_order
 from .memory import arrays_of, check_shape, gather_counts
 from .origin import FORMAT, VERSION, group_marks, model_numbers, refuse_foreign
 from .protocols import Group, GroupValues, ParamState, RuleOptimizerLike, Saved
-from .tensors import Tensor, known_names, leaf_of, remember_names
+from .tensors import Tensor, is_offloaded, known_names, leaf_of, remember_names
 
 log = logging.getLogger("scirs2")
 
@@ -86,7 +86,7 @@ def load(optimizer: RuleOptimizerLike, rule: Rule, state_dict: Group, report: Re
 
     def fit(_: object, saved: Saved) -> Saved:
         ready.append(_fitting(call, optimizer, rule, saved, report))
-        return ready[0]
+        return {**ready[0], "state": _hidden(optimizer, ready[0])}
 
     with (
         optimizer.register_load_state_dict_pre_hook(fit),
@@ -150,7 +150,8 @@ def _completed(optimizer: RuleOptimizerLike, rule: Rule, group: GroupValues, old
     likes = optimizer.defaults | dict(group)
     old = {key: value for key, value in old.items() if key != forms.ROUNDED}
     values = {key: value if key in LISTS else _loaded(value, likes.get(key)) for key, value in old.items()}
-    return {**missing, **values, **{k: mine[k] for k in STAYS}, VERSION: FORMAT}
+    stays = (*STAYS, *FLAGS) if mine["offload"] else STAYS  # flags that were saved may be of steps on the device
+    return {**missing, **values, **{k: group[k] for k in stays}, VERSION: FORMAT}
 
 
 def _places(optimizer: RuleOptimizerLike, groups: list[Group]) -> Iterator[tuple[Tensor, str, Hashable, int]]:
@@ -184,15 +185,31 @@ def _checked(
     return told.fitting(call, place, slots, p, leaf, param_state, group)
 
 
+class Hidden:
+    """In the place of a tensor: torch moves none that it does not see."""
+
+
+def _hidden(optimizer: RuleOptimizerLike, saved: Saved) -> Group:
+    """The memory as torch may see it, which puts all of a parameter's on the parameter's device, but for the step."""
+    state = dict(saved["state"])
+    for p, _, key, index in _places(optimizer, list(saved["param_groups"])):
+        if is_offloaded(optimizer.param_groups[index], p) and isinstance(state.get(key), Mapping):
+            pairs = state[key].items()
+            state[key] = {k: Hidden() if isinstance(x, Tensor) and k != "step" else x for k, x in pairs}
+    return state
+
+
 def _restore(optimizer: RuleOptimizerLike, saved: Saved) -> None:
-    """After torch has loaded: the dtypes that it has changed."""
+    """After torch has loaded: the dtypes that it has changed, and memory that it was not to send to a device."""
     for p, _, key, _ in _places(optimizer, list(saved["param_groups"])):
         param_state = saved["state"].get(key)
         if not isinstance(param_state, Mapping):
             continue
         loaded: ParamState = optimizer.state[p]
         for name, value in param_state.items():
-            if name != "step" and isinstance(value, Tensor) and value.dtype != loaded[name].dtype:
+            if isinstance(loaded[name], Hidden):
+                loaded[name] = value.to("cpu")
+            elif name != "step" and isinstance(value, Tensor) and value.dtype != loaded[name].dtype:
                 loaded[name] = value.to(p.device)
 
 

@@ -65,6 +65,11 @@ def leaf_of(p: Tensor, name: str = "", slots: Iterable[str] = ()) -> Leaf:
     return Leaf(shape, dtype, name, held=frozenset(slots), complex=p.is_complex())
 
 
+def is_offloaded(group: GroupValues, p: Tensor) -> bool:
+    """Whether a parameter of this group is stepped on the host and does not lie there."""
+    return bool(group["offload"]) and p.device.type not in ("cpu", "meta")
+
+
 def remember_names(known: Names, group: GroupValues) -> None:
     """Notes the names of a group's parameters."""
     names = group.get("param_names") or ()
