@@ -236,6 +236,7 @@ class Ftrl(_RuleOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
@@ -570,6 +571,7 @@ class ScheduleFreeAdamW(_EvaluatingOptimizer):
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
         rounding: Any = "nearest",
+        offload: bool = False,
         kernel: str = "auto",
         match: str | None = None,
     ) -> None: ...
