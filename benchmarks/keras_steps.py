@@ -1,4 +1,4 @@
-"""Keras on TensorFlow: `optimizer.apply` in a graph, ours against Keras' own."""
+"""Keras on TensorFlow: `optimizer.apply` in a graph, compiled by XLA and eagerly, ours against Keras' own."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ BY_ROWS = {"SGD": "SGD", "Adagrad": "Adagrad", "SparseAdam": "Adam"}
 WIDTH = 64
 
 
+#: What is stepped in each way, with which arguments besides the learning rate, which is so small that nothing grows.
+RULES: dict[str, dict[str, float]] = {"AdamW": {}, "SGD": {"momentum": 0.9}, "Lion": {}}
+WAYS = {"in a graph": ("AdamW", "SGD", "Lion"), "by XLA": ("AdamW", "SGD"), "eagerly": ("AdamW",)}
+
+
 def rows(quick: bool) -> Iterator[Row]:
-    """AdamW on three models, Lion on the mixed one, and rows of a large embedding."""
-    for model in models(quick):
-        yield from _compare("AdamW", ours.AdamW, keras.optimizers.AdamW, model)
-    yield from _compare("Lion", ours.Lion, keras.optimizers.Lion, models(quick)[1])
+    """Three optimizers on three models, and rows of a large embedding."""
+    for way, names in WAYS.items():
+        for name in names:
+            for model in models(quick):
+                yield from _compare(name, model, way)
     yield from embedding(quick)
 
 
@@ -63,24 +69,33 @@ def _raised(step: Callable[[], object]) -> float:
     return (process_memory("VmHWM") - start) / (1 << 20)
 
 
-def _compare(name: str, mine: Any, theirs: Any, model: Model) -> Iterator[Row]:
+def _compare(name: str, model: Model, way: str) -> Iterator[Row]:
     rng = np.random.default_rng(0)
     grads = [tf.constant(rng.standard_normal(n, dtype=np.float32)) for n in model.sizes]
-    variables = [keras.Variable(rng.standard_normal(n, dtype=np.float32)) for n in model.sizes]
-    our_step, their_step = (_stepper(cls(learning_rate=1e-6), grads, variables) for cls in (mine, theirs))
-    baseline = {f"keras.optimizers.{name}, graph": their_step}
-    yield from measure("keras", f"{name} in a graph, {model.name}", our_step, baseline, model.rounds)
+    mine, theirs = (
+        _stepper(getattr(classes, name)(learning_rate=1e-6, **RULES[name]), grads, _variables(model), way)
+        for classes in (ours, keras.optimizers)
+    )
+    case = f"{name}{' with momentum' if RULES[name] else ''} {way}, {model.name}"
+    rounds, steps = model.rounds
+    yield from measure("keras", case, mine, {f"keras.optimizers.{name}, {way}": theirs}, (rounds, max(1, steps // 2)))
 
 
-def _stepper(optimizer: Any, grads: Any, variables: Any) -> Callable[[], object]:
+def _variables(model: Model) -> list[keras.Variable]:
+    """New ones for each optimizer: what two of them step in turn, each takes out of the other's memory."""
+    rng = np.random.default_rng(1)
+    return [keras.Variable(rng.standard_normal(n, dtype=np.float32)) for n in model.sizes]
+
+
+def _stepper(optimizer: Any, grads: Any, variables: Any, way: str = "in a graph") -> Callable[[], object]:
     optimizer.build(variables)
 
-    @tf.function
     def one() -> Any:
         optimizer.apply(grads, variables)
         return optimizer.iterations.value
 
-    return lambda: one().numpy()
+    call = one if way == "eagerly" else tf.function(one, jit_compile=way == "by XLA")
+    return lambda: call().numpy()
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .cpu import storage
-from .cpu.engine import plan, run
+from .cpu import engine, storage
 from .formats import DITHER, companion
 from .ops import Scalars
 from .step import reference
 from .step.plan import array_names, grouped
 from .step.protocols import KernelEntry, Model
+from .step.tables import AddressTables
 
 ParamArrays = list[np.ndarray]
 AllArrays = Sequence[ParamArrays]
@@ -28,41 +28,27 @@ class KernelExecutor:
     """
 
     def __init__(self, entries: Sequence[KernelEntry]) -> None:
-        planned = plan(entries)
-        self._batches, self._positions = [b for b, _ in planned], [positions for _, positions in planned]
-        self._tables = [np.zeros((len(p), len(b.arrays)), dtype=np.int64) for b, p in planned]
-        pairs = zip(self._tables, self._positions, strict=True)
-        addresses = {i: table[row] for table, positions in pairs for row, i in enumerate(positions)}
-        self._addresses = [addresses[i] for i in range(len(entries))]
-        self._rows: list[int] = []
+        self._kernel = tables = AddressTables(engine, entries)
+        rows: dict[int, np.ndarray] = {}
+        for places, table in zip(tables.places, tables.tables, strict=True):
+            rows |= zip(places.tolist(), table, strict=True)
+        self._addresses = [rows[i] for i in range(len(entries))]
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of its tables and batches, and of what a step makes and drops."""
+        return self._kernel.allocated
 
     def run(
         self, arrays: AllArrays, scalars: Sequence[Scalars], rows: list[int], model: Model, threads: int | None
     ) -> Model:
         """One step in place. `rows` says which row of `scalars` each parameter takes; returns the model's numbers."""
         copies = self._write_addresses(arrays)
-        if rows != self._rows:
-            self._assign(rows)
-        by_batch = [[scalars[row] for row in used] for used in self._used]
-        new = run(self._batches, self._tables, by_batch, self._batch_rows, model, threads)
+        self._kernel.assign(rows)
+        new = self._kernel.run(scalars, model, threads)
         for x, copy in copies:
             x[...] = copy
         return new
-
-    @property
-    def allocated(self) -> int:
-        """Bytes of its tables and batches, and of what a step makes and drops."""
-        rows = [x for x in self._batch_rows if x is not None]
-        return sum(x.nbytes for x in (*self._tables, *rows)) + sum(batch.allocated for batch in self._batches)
-
-    def _assign(self, rows: list[int]) -> None:
-        """Which rows of coefficients each batch uses, and which of those each of its parameters takes."""
-        self._rows, self._used, self._batch_rows = rows, list[list[int]](), list["np.ndarray | None"]()
-        for positions in self._positions:
-            used = list(dict.fromkeys(rows[i] for i in positions))
-            index = np.array([used.index(rows[i]) for i in positions], dtype=np.int64)
-            self._used.append(used)
-            self._batch_rows.append(index if len(used) > 1 else None)
 
     def _write_addresses(self, arrays: AllArrays) -> list[tuple[np.ndarray, np.ndarray]]:
         """Writes the address of each array; returns those to be copied back, because no kernel can walk them."""

@@ -15,7 +15,7 @@ ALSO = {
         "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch adapter's"
     },
     "sklearn": OLD_MODULES,
-    "tf": OLD_MODULES,
+    "tf": OLD_MODULES | {"torch": "one of Keras' backends; it is imported where it is the one that runs"},
     "torch": {"triton": "torch's CUDA builds bring it; it is imported when a kernel for a CUDA device is first built"},
 }
 

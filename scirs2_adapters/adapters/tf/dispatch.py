@@ -1,4 +1,4 @@
-"""Who steps what: every variable is stepped by the traced executor, and all of them together.
+"""Who steps what: a variable by the CPU kernel where the backend lets it run, else by the traced executor.
 
 One step is taken for all variables together, so that coefficients are computed once and a rule that sums over the model
 sees all of it. Under a TensorFlow strategy the step runs inside `extended.update`, once on each replica, with the
@@ -13,16 +13,13 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import ops
 
-from scirs2_adapters.core.formats import DITHER
-from scirs2_adapters.core.ops import Scalars
-from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows
+from scirs2_adapters.core.step.plan import choose_paths
 
 from . import gradients
-from .executors import traced
+from .executors import coefficients, traced
 from .executors.host import host_path, unavailable
-from .ops import Tensor, number, scalars
-from .state import RuleState, VariableEntry, coded, raw
+from .ops import Tensor
+from .state import RuleState, raw
 from .state.keras_types import KerasVariable, Strategy
 
 Pair = tuple[Tensor, KerasVariable]
@@ -36,17 +33,20 @@ def step(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Tensor) -> 
     """One step of these (gradient, variable) pairs."""
     memory = optimizer.slots
     assert memory is not None
+    if memory.again is not None and memory.again(optimizer, pairs, learning_rate):
+        return
     if not optimizer._traced and any(gradients.is_traced(gradient) for gradient, _ in pairs):
         optimizer._traced = True
     places = [optimizer._get_variable_index(variable) for _, variable in pairs]
     entries = [entry for entry in (memory.entries[place] for place in places) if entry]
-    rows = _coefficients(optimizer, entries, learning_rate)
-    updates = [traced.Update(entry, *pair, row) for entry, pair, row in zip(entries, pairs, rows, strict=True)]
+    updates = [traced.Update(entry, *pair) for entry, pair in zip(entries, pairs, strict=True)]
     on_host = _on_host(optimizer, updates, one_path=bool(memory.model))
     by_kernel = [update for update, host in zip(updates, on_host, strict=True) if host]
     if by_kernel and (path := host_path()):
-        path.step(optimizer, by_kernel, memory.model)
+        path.step(optimizer, by_kernel, learning_rate, memory.model)
     others = [update for update, host in zip(updates, on_host, strict=True) if not host]
+    if others:
+        others = coefficients.as_tensors(optimizer, others, learning_rate)
     for together in [others] if memory.model and others else [[update] for update in others]:
         traced.step(optimizer, together, memory.model)
 
@@ -56,9 +56,11 @@ def _on_host(optimizer: RuleState, updates: Sequence[traced.Update], one_path: b
     path, reason = host_path(), unavailable()
     if distributed():
         reason = reason or "a TensorFlow strategy steps each replica"
+    if len({id(update.entry) for update in updates}) < len(updates):
+        reason = reason or "a variable is given twice"
     obstacles = [reason] * len(updates)
     if path is not None and reason is None and optimizer.kernel != "traced":
-        obstacles = [path.obstacle(optimizer, update) for update in updates]
+        obstacles = path.obstacles(optimizer, updates)
     kernels = [optimizer.kernel] * len(updates)
     return choose_paths(type(optimizer).__name__, kernels, obstacles, one_path)
 
@@ -91,42 +93,6 @@ def step_together(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Te
         merged(optimizer._distribution_strategy, summed, learning_rate)
     else:
         context.merge_call(merged, args=(summed, learning_rate))
-
-
-def _coefficients(optimizer: RuleState, entries: Sequence[VariableEntry], learning_rate: Tensor) -> list[Scalars]:
-    """The coefficients of each variable, once for all that share them, with the rate, decay and step count of now."""
-    decays = [optimizer._use_weight_decay(entry.variable) for entry in entries]
-    count = ops.convert_to_tensor(optimizer.iterations) + 1
-    own = {DITHER: coded.dither(count)} if any(entry.coded for entry in entries) else {}
-
-    def row(i: int) -> Scalars:
-        entry = entries[i]
-        rule = _rule_now(optimizer, entry, decays[i], learning_rate)
-        of_step = rule.scalars(scalars(entry.compute), ops.cast(count, entry.compute))
-        return {**of_step, **entry.rule.leaf_coefficients(entry.leaf), **own}
-
-    keys = [(e.coefficient_key(None), e.compute, decay) for e, decay in zip(entries, decays, strict=True)]
-    rows, row_of = coefficient_rows(keys, row)
-    return [rows[i] for i in row_of]
-
-
-def _rule_now(optimizer: RuleState, entry: VariableEntry, decays: bool, learning_rate: Tensor) -> Rule:
-    rate = learning_rate
-    if not isinstance(rate, (int, float)):
-        rate = _exact(optimizer, number(ops.convert_to_tensor(rate), entry.compute), entry.compute)
-    values = {"learning_rate": rate, "weight_decay": (optimizer.weight_decay or 0.0) if decays else 0.0}
-    return optimizer.rule.replace_unchecked(values).route(entry.leaf)
-
-
-def _exact(optimizer: RuleState, rate: Tensor, dtype: str) -> Tensor:
-    """The rate in full. The variable of a constant rate holds it in float32; as long as it holds that one, a float64
-    step takes the number that the user gave.
-    """
-    constant = optimizer.constant_rate
-    if constant is None or dtype != "float64":
-        return rate
-    exact, rounded = (number(x, dtype) for x in constant)
-    return ops.where(ops.equal(rate, rounded), exact, rate)
 
 
 def apply_if_finite(optimizer: RuleState, proceed: Proceed, grads: Grads, variables: Variables) -> None:

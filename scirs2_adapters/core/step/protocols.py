@@ -55,12 +55,13 @@ class Engine(Protocol[Batch]):
         scalars: Sequence[Sequence[Scalars]],
         rows: Sequence[np.ndarray | None],
         model: Model,
-        threads: int,
+        threads: int | None,
     ) -> dict[str, float]:
         """One step of all batches in place; returns the new numbers of the model.
 
         For each batch: `tables` has the addresses of its arrays, a row for each parameter; `scalars` its rows of
-        coefficients; `rows` says which of them each parameter takes, or is None if there is one.
+        coefficients; `rows` says which of them each parameter takes, or is None if there is one. Without `threads` the
+        engine decides.
         """
 
 

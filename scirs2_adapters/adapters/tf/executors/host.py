@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 import keras
 
+from ..ops import Tensor
 from ..state import RuleState
 from ..state.keras_types import KerasVariable
 from .traced import Update
@@ -19,15 +21,17 @@ class HostPath(Protocol):
     def unavailable(self) -> str | None:
         """Why no step of this process can be taken by the kernel, or None."""
 
-    def obstacle(self, optimizer: RuleState, update: Update) -> str | None:
-        """Why the kernel cannot step this variable in the step that is being taken or compiled, or None."""
+    def obstacles(self, optimizer: RuleState, updates: Sequence[Update]) -> list[str | None]:
+        """For each variable why the kernel cannot step it in the step that is being taken or compiled, or None."""
 
-    def step(self, optimizer: RuleState, updates: Sequence[Update], model: Mapping[str, KerasVariable]) -> None:
+    def step(
+        self, optimizer: RuleState, updates: Sequence[Update], learning_rate: Tensor, model: Mapping[str, KerasVariable]
+    ) -> None:
         """Step these variables together, of any programs; `model` are the numbers of the whole model."""
 
 
 #: The backends that have one.
-BACKENDS: tuple[str, ...] = ("tensorflow",)
+BACKENDS: tuple[str, ...] = ("tensorflow", "torch")
 
 
 def host_path() -> HostPath | None:
@@ -35,7 +39,8 @@ def host_path() -> HostPath | None:
     backend = keras.backend.backend()
     if backend not in BACKENDS:
         return None
-    return cast(HostPath, importlib.import_module(f".{backend}_host", __package__))
+    name = f"{__package__}.{backend}_host"  # looked up first: torch's compiler cannot follow an import
+    return cast(HostPath, sys.modules.get(name) or importlib.import_module(name))
 
 
 def unavailable() -> str | None:

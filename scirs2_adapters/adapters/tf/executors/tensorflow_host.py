@@ -21,6 +21,7 @@ from ..gradients import is_slices
 from ..ops import Tensor, number
 from ..state import Memory, RuleState, raw
 from ..state.keras_types import KerasVariable
+from .coefficients import as_tensors
 from .tensorflow_graph import record, rows_of
 from .traced import Update
 
@@ -38,11 +39,15 @@ def _registered() -> str | None:
     return tf_calls.register(str(Path(tf.__file__).parent / _LIBRARY))
 
 
-def obstacle(optimizer: RuleState, update: Update) -> str | None:
-    """Why the kernel cannot step this variable in the step that is being taken or compiled, or None."""
+def obstacles(optimizer: RuleState, updates: Sequence[Update]) -> list[str | None]:
+    """For each variable why the kernel cannot step it in the step that is being taken or compiled, or None."""
+    del optimizer
+    reason = _graph_obstacle()
+    return [reason or _obstacle(update) for update in updates]
+
+
+def _obstacle(update: Update) -> str | None:
     entry, device = update.entry, raw(update.variable).device or "/device:CPU:0"
-    if reason := _graph_obstacle():
-        return reason
     if "CPU" not in device:
         return f"it is on {device}"
     if is_slices(update.gradient) or entry.rule.sparse == "rows":
@@ -84,9 +89,12 @@ def _native(memory: Memory) -> Native:
     return _natives[memory]
 
 
-def step(optimizer: RuleState, updates: Sequence[Update], model: Mapping[str, KerasVariable]) -> None:
+def step(
+    optimizer: RuleState, updates: Sequence[Update], learning_rate: Tensor, model: Mapping[str, KerasVariable]
+) -> None:
     """Step these variables together, of any programs; `model` are the numbers of the whole model."""
     assert optimizer.slots is not None
+    updates = as_tensors(optimizer, updates, learning_rate)
     native = _native(optimizer.slots)
     if not tf.executing_eagerly():
         record(optimizer, native.memory, updates, model)

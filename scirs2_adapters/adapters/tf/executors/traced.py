@@ -7,6 +7,7 @@ gradient is dense, as an embedding's is on JAX and torch, those are the rows tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from keras import ops
@@ -25,12 +26,14 @@ Tensors = Mapping[str, Tensor]
 
 
 class Update(NamedTuple):
-    """One variable's part of a step. Under a TensorFlow strategy `variable` is the replica's of `entry.variable`."""
+    """One variable's part of a step. Under a TensorFlow strategy `variable` is the replica's of `entry.variable`; who
+    steps it fills in the coefficients.
+    """
 
     entry: VariableEntry
     gradient: Tensor
     variable: KerasVariable
-    coefficients: Scalars
+    coefficients: Scalars = MappingProxyType({})
 
 
 def step(optimizer: RuleState, updates: Sequence[Update], model: Mapping[str, KerasVariable]) -> None:

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypedDict
 
@@ -48,6 +48,7 @@ class RuleState(KerasOptimizer, Protocol):
     skipped_steps: KerasVariable
     #: Whether a step was compiled.
     _traced: bool
+    _exclusions: object
 
     @property
     def slots(self) -> Memory | None: ...
@@ -79,10 +80,12 @@ class VariableEntry(ParamEntry):
 class Memory:
     """What an optimizer remembers: `entries` in the order of the model's variables, `model` by name.
 
-    A variable that Keras overwrites with its gradient (float8 scales) has no entry.
+    A variable that Keras overwrites with its gradient (float8 scales) has no entry. `again` is of a path that remembers
+    its steps: of what `dispatch.step` is given, whether it has taken the step as it took an earlier one.
     """
 
     def __init__(self, optimizer: RuleState, variables: Sequence[KerasVariable]) -> None:
+        self.again: Callable[..., bool] | None = None
         rule = optimizer.rule
         leaves = [None if overwritten(v) else leaf_of(optimizer, v) for v in variables]
         widest = "float64" if any(leaf and leaf.dtype == "float64" for leaf in leaves) else "float32"

@@ -117,7 +117,7 @@ class Engine:
         scalars: Sequence[Sequence[Scalars]],
         rows: Sequence[np.ndarray | None],
         model: Model,
-        threads: int,
+        threads: int | None,
     ) -> dict[str, float]:
         """One step of all batches, in place, queued on the device's current stream."""
         del model, threads

@@ -15,6 +15,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from scirs2_adapters.core.step.protocols import Batch, Engine, Model, Scalars
+from scirs2_adapters.core.step.tables import AddressTables
 
 from ..dispatch.param_entry import TensorEntry
 from ..state.tensors import Tensor, local
@@ -26,16 +27,16 @@ class KernelExecutor(Generic[Batch]):
     """The parameters that an engine's kernels step, sorted into its batches. Gradients may be new ones at each step."""
 
     def __init__(self, engine: Engine[Batch], entries: list[TensorEntry], grads: Sequence[Tensor]) -> None:
-        self.engine = engine
         self.entries, self.indices = entries, [entry.index for entry in entries]
         self.is_dtensor = any(entry.is_dtensor for entry in entries)
         self.all = self.indices == list(range(len(grads)))
         grads = [grads[i] for i in self.indices]
         arrays = [entry.arrays(g) for entry, g in zip(entries, grads, strict=True)]
         pairs = zip(entries, arrays, strict=True)
-        planned = engine.plan([(entry.program, tuple(x[0].shape), entry.dtypes(x)) for entry, x in pairs])
-        self.batches, self.places = [batch for batch, _ in planned], [np.array(places) for _, places in planned]
-        self.tables = [_address_table([arrays[i] for i in places]) for places in self.places]
+        self.kernel = AddressTables(engine, [(e.program, tuple(x[0].shape), e.dtypes(x)) for e, x in pairs])
+        self.tables, self.places = self.kernel.tables, self.kernel.places
+        for table, places in zip(self.tables, self.places, strict=True):
+            table[:] = [list(map(Tensor.data_ptr, arrays[i])) for i in places]
         self.moving: list[tuple[np.ndarray, int, TensorEntry]] = []
         for table, places in zip(self.tables, self.places, strict=True):
             for row, i in enumerate(places):
@@ -61,9 +62,8 @@ class KernelExecutor(Generic[Batch]):
     @property
     def allocated(self) -> int:
         """Bytes of its tables and batches, and of what a step makes and drops, copies of what it cannot walk, too."""
-        arrays = sum(x.nbytes for x in (*self.tables, *self.places, *self.rows) if x is not None)
         copies = sum(x.nbytes for _, _, entry in self.moving for x in (entry.p, *entry.memory()))
-        return arrays + copies + sum(batch.allocated for batch in self.batches)
+        return copies + self.kernel.allocated
 
     def holds(self, grads: Sequence[Tensor]) -> bool:
         """Whether every tensor is where it was; gradients may be new ones of the same form."""
@@ -95,20 +95,12 @@ class KernelExecutor(Generic[Batch]):
 
     def assign(self, coefficient_row: Mapping[int, int]) -> None:
         """Takes the row of coefficients of each parameter."""
-        self.needed: list[list[int]] = []
-        self.rows: list[np.ndarray | None] = []
-        for places in self.places:
-            row_of = [coefficient_row[id(self.entries[i])] for i in places]
-            needed = list(dict.fromkeys(row_of))
-            self.needed.append(needed)
-            self.rows.append(np.array(list(map(needed.index, row_of)), dtype=np.int64) if len(needed) > 1 else None)
+        self.kernel.assign([coefficient_row[id(entry)] for entry in self.entries])
 
     def run(self, grads: Sequence[Tensor], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
         """Steps them, in place; the new numbers of the model."""
         copies = self._copies(grads) if self.moving else []
-        batch_scalars = [list(map(scalars.__getitem__, needed)) for needed in self.needed]
-        threads = torch.get_num_threads()
-        new = self.engine.run(self.batches, self.tables, batch_scalars, self.rows, model, threads)
+        new = self.kernel.run(scalars, model, torch.get_num_threads())
         for entry, g, arrays in copies:
             for k, (x, stepped) in enumerate(zip(entry.arrays(g), arrays, strict=True)):
                 if k != 1 and x is not stepped:
@@ -127,10 +119,6 @@ class KernelExecutor(Generic[Batch]):
             table[row] = list(map(Tensor.data_ptr, arrays))
             copies.append((entry, g, arrays))
         return copies
-
-
-def _address_table(arrays: list[list[Tensor]]) -> np.ndarray:
-    return np.array([list(map(Tensor.data_ptr, row)) for row in arrays], dtype=np.int64)
 
 
 def forms(tensors: Sequence[Tensor]) -> tuple[Sequence[object], ...]:
