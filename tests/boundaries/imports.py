@@ -23,7 +23,7 @@ ADAPTER_LAYERS = (
     ("argument_names", "optax_states"),
     ("ops",),
     ("state", "coded"),
-    ("dispatch", "executors", "gradients", "fit", "deepspeed", "kernel_step"),
+    ("dispatch", "executors", "gradients", "fit", "network", "deepspeed", "kernel_step"),
     ("optimizer", "transform", "estimators", "trainer"),
     ("__init__",),
 )

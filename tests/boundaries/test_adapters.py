@@ -39,6 +39,7 @@ EXTRA = {
     ("jax", "optax_states"): "optax's own state classes, as data",
     ("tf", "gradients"): "TensorFlow's gradients of some rows, and whether a step is being compiled",
     ("sklearn", "fit"): "the fit loop of the linear estimators, whose counterparts in scikit-learn are compiled",
+    ("sklearn", "network"): "what our networks have beside scikit-learn's: their constructor and their steps",
 }
 
 PRINT_HEAVY = f"import sys; print(*sorted(set({HEAVY}) & set(sys.modules)))"

@@ -171,7 +171,9 @@ class Linear(BaseEstimator):
         self._params = self._units.inside(self.coef_, self.intercept_) if self._units else (self.coef_, self.intercept_)
         epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
         while self.n_iter_ < epochs and not converged:
+            self.optimizer_.resume(self._params)
             stepped_loss, self.loss_ = self._epoch((X, y, weights), random)
+            self.optimizer_.show()
             self.n_iter_ += 1
             self.t_ += X.shape[0]
             self.loss_curve_.append(self.loss_)

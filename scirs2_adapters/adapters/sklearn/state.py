@@ -19,6 +19,7 @@ from scirs2_adapters.core import HostOptimizer, Rule
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.memory import Memory
+from scirs2_adapters.core.numpy_evaluation import evaluation_params
 from scirs2_adapters.core.numpy_state import weighed
 
 from .argument_names import PUBLIC, StepOptions
@@ -55,6 +56,7 @@ class Stepper:
     def __init__(self, rule: Rule, options: StepOptions | None = None, saved: Saved | None = None) -> None:
         self.rule, self.options, self._saved = rule, options or StepOptions(), saved
         self._host: HostOptimizer | None = None
+        self._trained: list[np.ndarray] | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -98,7 +100,24 @@ class Stepper:
         if saved and saved["state"] and options.state_dtype != self.options.state_dtype:
             worded = f"must stay {self.options.state_dtype!r} where training goes on, for the memory is of that dtype"
             raise bad_value(call, "state_dtype", worded, options.state_dtype, "Fit from the beginning to change it.")
-        return Stepper(rule, options, saved)
+        made = Stepper(rule, options, saved)
+        made._trained = self._trained if saved else None
+        return made
+
+    def show(self) -> None:
+        """Put what is to be evaluated in place of what is trained, where the rule has an average, until `resume`."""
+        if self._host is not None and self._trained is None and self.rule.evaluation is not None:
+            shown, params = evaluation_params(self._host), self._host.params
+            self._trained = [p.copy() for p in params.values()]
+            for name, p in params.items():
+                p[...] = shown[name]
+
+    def resume(self, params: Iterable[np.ndarray]) -> None:
+        """Put what is trained back into these arrays, the ones that were shown or copies of them, in their order."""
+        if self._trained is not None:
+            for p, trained in zip(params, self._trained, strict=True):
+                p[...] = trained
+            self._trained = None
 
     def step(self, params: Arrays, grads: Arrays, layout: str = OUTPUTS_FIRST) -> None:
         """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones.
@@ -129,12 +148,13 @@ class Stepper:
         return True
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_saved": self.state_dict(), "_host": None, "rule": self.rule, "options": self.options._asdict()}
+        kept = {"_saved": self.state_dict(), "_host": None, "_trained": self._trained}
+        return {**kept, "rule": self.rule, "options": self.options._asdict()}
 
     def __setstate__(self, state: Saved) -> None:
         older = {"skip_nonfinite": state.get("skip_nonfinite", False)}
         self.rule, self._saved, self._host = state["rule"], state["_saved"], None
-        self.options = StepOptions(**state.get("options", older))
+        self._trained, self.options = state.get("_trained"), StepOptions(**state.get("options", older))
 
     def __repr__(self) -> str:
         return f"<{self.rule!r} after {self.steps} steps>"

@@ -1,0 +1,79 @@
+"""A fitted estimator has the weights to evaluate; training goes on from those that are trained."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import is_classifier
+
+from scirs2_adapters import get, names
+from tests.adapters.sklearn_support import ESTIMATORS, assert_same_bits, data, estimator, memory, weights
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+each_estimator = pytest.mark.parametrize("cls", ESTIMATORS)
+AVERAGING = [name for name in names() if get(name).evaluation is not None]
+each_averaging = pytest.mark.parametrize("name", AVERAGING)
+
+
+def begun(made: Any, X: np.ndarray, y: np.ndarray) -> Any:
+    """After the first `partial_fit`."""
+    return made.partial_fit(X, y, **({"classes": np.unique(y)} if is_classifier(made) else {}))
+
+
+@each_estimator
+def test_what_is_shown_is_the_mean_of_all_plain_steps(cls: type) -> None:
+    """Where all steps weigh alike; with one batch in an epoch, memory shows each of them."""
+    X, y = data(cls)
+    rule = get("schedulefreeadamw")(0.05, weight_lr_power=0.0)
+    made, steps = begun(estimator(cls, optimizer=rule, batch_size=len(y)), X, y), []
+    for _ in range(4):
+        steps.append([np.copy(x) for name, x in memory(made).items() if name.endswith("/z")])
+        for found, plain in zip(weights(made), zip(*steps, strict=True), strict=True):
+            np.testing.assert_allclose(found, np.mean(plain, axis=0), rtol=1e-10, atol=1e-12)
+        made.partial_fit(X, y)
+    assert not np.allclose(steps[0][0], steps[-1][0])
+
+
+@each_estimator
+@each_averaging
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_fit_ends_with_what_is_to_be_evaluated(cls: type, name: str, early_stopping: bool) -> None:
+    X, y = data(cls)
+    rule = get(name)(0.05)
+    made = estimator(cls, optimizer=rule, max_iter=1, early_stopping=early_stopping).fit(X, y)
+    plain = [x for slot, x in memory(made).items() if slot.endswith("/z")]
+    for found, trained, z in zip(weights(made), made.optimizer_._trained, plain, strict=True):
+        assert np.any(found != trained)
+        np.testing.assert_allclose(found, trained + (1 - 1 / rule.beta1) * (z - trained), rtol=1e-10, atol=1e-12)
+
+
+@each_estimator
+@each_averaging
+def test_training_goes_on_from_what_is_trained(cls: type, name: str) -> None:
+    """Epochs by one fit, by `partial_fit`, by fits that go on, and by way of a pickle are the same epochs."""
+    X, y = data(cls)
+    given: dict[str, Any] = {"optimizer": get(name)(0.05), "shuffle": False}
+    whole = estimator(cls, max_iter=3, **given).fit(X, y)
+    parts, warm = begun(estimator(cls, **given), X, y), estimator(cls, max_iter=1, warm_start=True, **given)
+    for _ in range(2):
+        parts = pickle.loads(pickle.dumps(parts)).partial_fit(X, y)
+    for _ in range(3):
+        warm.fit(X, y)
+    assert_same_bits(parts, whole)
+    assert_same_bits(warm, whole)
+
+
+@each_estimator
+@each_averaging
+def test_another_optimizer_starts_from_what_was_shown(cls: type, name: str) -> None:
+    X, y = data(cls)
+    made = begun(estimator(cls, optimizer=get(name)(0.05)), X, y)
+    before = [np.copy(x) for x in weights(made)]
+    made.set_params(optimizer=get("sgd")(0.0)).partial_fit(X, y)
+    for x, old in zip(weights(made), before, strict=True):
+        np.testing.assert_array_equal(x, old)
+
+
+def test_there_is_something_to_evaluate() -> None:
+    assert "schedulefreeadamw" in AVERAGING
