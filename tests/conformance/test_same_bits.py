@@ -26,7 +26,11 @@ def computed(rule: str) -> bool:
 
 
 #: The bits are the same given the same coefficients. Who computes them otherwise says so here, and has other bits.
-UNLIKE = (Gap("jax", "host", "*", "under jit such numbers are traced, and XLA computes them in float32", computed),)
+UNLIKE = (
+    Gap("jax", "host", "*", "under jit such numbers are traced, and XLA computes them in float32", computed),
+    Gap("tf", "host", "*", "TensorFlow computes such numbers in float32, for its step count is a variable", computed),
+    Gap("tf", "host", "float32", "so it does the product of rate and decay", lambda rule: rule == "lion"),
+)
 
 CELLS = [c for c in table() if c.adapter != "core" and c.path == "host" and c.dtype in ("float32", "bfloat16")]
 SHARED = [c for c in CELLS if gap(c) is None and not any(unlike.covers(c) for unlike in UNLIKE)]
