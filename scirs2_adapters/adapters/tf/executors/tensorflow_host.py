@@ -85,7 +85,7 @@ _natives: weakref.WeakKeyDictionary[Memory, Native] = weakref.WeakKeyDictionary(
 def _native(memory: Memory) -> Native:
     if memory not in _natives:
         native = _natives[memory] = Native()
-        weakref.finalize(memory, native.memory.close)
+        weakref.finalize(memory, native.memory.close).atexit = False
     return _natives[memory]
 
 
