@@ -53,7 +53,7 @@ def list_() -> None:
 
     table = Table(caption="Slots in parentheses exist with some settings only. Memory: of an n x m matrix.")
     for name in ("Name", "Slots", "Memory", "Counts", "Paper"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "Name")
     for row in rows():
         table.add_row(row.name, row.slots.replace(" ", "\n"), row.memory, row.counts, row.paper)
     console.print(table)

@@ -38,7 +38,10 @@ def by_name(name: str, folder: Path, cls: type[Trainer] = Trainer, **keywords: A
     return trainer(gpt2(), run_of(name, folder, optim=f"scirs2_{name}"), cls, **keywords)
 
 
-each_way = pytest.mark.parametrize("way", [by_pair, by_class, by_name])
+WAYS = [by_pair, by_class, by_name]
+each_way = pytest.mark.parametrize("way", WAYS)
+#: Every optimizer, each by one of the ways in turn: how parameters get into groups does not depend on the rule.
+each_by_one_way = pytest.mark.parametrize(("way", "name"), [(WAYS[i % 3], name) for i, name in enumerate(NAMES)])
 Way = Callable[..., Trainer]
 
 
@@ -70,8 +73,7 @@ class Chosen(Trainer):
         return self.scale**2 * super().compute_loss(*args, **keywords)
 
 
-@each_name
-@each_way
+@each_by_one_way
 def test_a_loss_with_parameters_trains(way: Way, name: str, tmp_path: Path) -> None:
     loss = Loss()
     before = weights(loss)
@@ -122,8 +124,7 @@ def test_a_loss_with_parameters_is_refused_where_nothing_averages_its_gradients(
         made.create_optimizer()
 
 
-@each_name
-@each_way
+@each_by_one_way
 def test_parameters_that_a_hook_chooses_train(way: Way, name: str, tmp_path: Path) -> None:
     made = way(name, tmp_path, Chosen)
     made.train()
@@ -146,8 +147,7 @@ class Adds(Trainer):
         return sum((p**2).sum() for p in [*self.added, self.one]) + super().compute_loss(*args, **keywords)
 
 
-@each_name
-@each_way
+@each_by_one_way
 def test_a_trainer_may_add_groups(way: Way, name: str, tmp_path: Path) -> None:
     made = way(name, tmp_path, Adds)
     made.train()

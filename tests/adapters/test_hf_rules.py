@@ -179,6 +179,7 @@ OPTIONS = {**FLAGS, **OURS} | {
     "match": "torch",
     "skip_nonfinite": True,
     "rounding": "compensated",
+    "offload": True,
 }
 OPTIONS |= dict.fromkeys(FLAGS, True)
 
