@@ -25,11 +25,17 @@ def computed(rule: str) -> bool:
     return first != second or record(made, Leaf((2, 3))).levels > 0
 
 
+def multiplied(rule: str) -> bool:
+    """Whether a rule's coefficients have the product of rate and decay in them, and never change."""
+    made = scirs2_adapters.get(rule)().replace(learning_rate=0.5, weight_decay=0.125)
+    return not computed(rule) and 0.5 * 0.125 in made.scalars(HOST_SCALARS, 1).values()
+
+
 #: The bits are the same given the same coefficients. Who computes them otherwise says so here, and has other bits.
 UNLIKE = (
     Gap("jax", "host", "*", "under jit such numbers are traced, and XLA computes them in float32", computed),
     Gap("tf", "host", "*", "TensorFlow computes such numbers in float32, for its step count is a variable", computed),
-    Gap("tf", "host", "float32", "so it does the product of rate and decay", lambda rule: rule == "lion"),
+    Gap("tf", "host", "float32", "so it does the product of rate and decay", multiplied),
 )
 
 CELLS = [c for c in table() if c.adapter != "core" and c.path == "host" and c.dtype in ("float32", "bfloat16")]
