@@ -23,6 +23,7 @@ from scirs2_adapters.core.numpy_evaluation import evaluation_params
 from scirs2_adapters.core.numpy_state import weighed
 
 from .argument_names import PUBLIC, StepOptions
+from .losses import RegressorLoss
 
 #: What `HostOptimizer.state_dict` gives.
 Saved: TypeAlias = dict[str, Any]
@@ -119,13 +120,16 @@ class Stepper:
                 p[...] = trained
             self._trained = None
 
-    def step(self, params: Arrays, grads: Arrays, layout: str = OUTPUTS_FIRST) -> None:
+    def step(self, params: Arrays, grads: Arrays, layout: str = OUTPUTS_FIRST, undecayed: Iterable[str] = ()) -> None:
         """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones.
-        Coefficients of linear models have a row for each output; `layout` says otherwise.
+        Coefficients of linear models have a row for each output; `layout` says otherwise. Weight decay of the rule
+        leaves `undecayed` alone.
         """
         host, granted = self._host, threads()
         if host is None or host.threads != granted or any(host.params[name] is not p for name, p in params.items()):
-            host = HostOptimizer(self.rule, params, threads=granted, layout=layout, **self.options._asdict())
+            none = dict.fromkeys(self.rule.fields.keys() & {"weight_decay", "adamw_weight_decay"}, 0.0)
+            own: Any = {"layout": layout, "overrides": dict.fromkeys(undecayed, none), **self.options._asdict()}
+            host = HostOptimizer(self.rule, params, threads=granted, **own)
             if (saved := self.state_dict()) is not None:
                 host.load_state_dict(saved)
             self._host, self._saved = host, None
@@ -168,17 +172,24 @@ class Units:
 
     coef = s_y / s_x * w    intercept = s_y * b + m_y - coef . m_x
 
-    and an optimizer steps w and b, along the derivative of loss / s_y^2. No copy of the data is made, so sparse ones
-    stay sparse. One rate then suits any data, where a coefficient of 500 would otherwise take 50,000 steps of 0.01.
+    and an optimizer steps w and b, along the derivative of loss / l; l is s_y^2 for squared errors. No copy of the data
+    is made, so sparse ones stay sparse. One rate then suits any data, where a coefficient of 500 would otherwise take
+    50,000 steps of 0.01. Without an intercept the means are 0. `form` is what of the estimator the units depend on.
     """
 
     __module__ = PUBLIC
+    form: tuple[object, ...] | None = None
 
-    def __init__(self, X: Data, y: np.ndarray | None, weights: np.ndarray) -> None:
-        self.mean, self.scale = _moments(X, weights)
-        self.target_mean, self.target_scale = np.zeros(1), np.ones(1)
-        if y is not None:
-            self.target_mean, self.target_scale = _moments(y, weights)
+    def __init__(self, X: Data, weights: np.ndarray, centred: bool, form: tuple[object, ...]) -> None:
+        self.mean, self.scale = _moments(X, weights, centred)
+        self.target_mean, self.target_scale, self.loss_scale = np.zeros(1), np.ones(1), np.ones(1)
+        self.form = form
+
+    def of_targets(self, y: np.ndarray, weights: np.ndarray, loss: RegressorLoss, parameter: float) -> None:
+        """Take the units of these targets, too."""
+        centred = bool(self.form and self.form[-1])
+        units = loss.units(*_moments(y, weights, centred), parameter)
+        self.target_mean, self.target_scale, self.loss_scale = units._replace(mean=units.mean * centred)
 
     def inside(self, coef: np.ndarray, intercept: np.ndarray) -> Pair:
         """What is stepped, from what the estimator shows."""
@@ -195,12 +206,22 @@ class Units:
     def gradients(self, coef: np.ndarray, intercept: np.ndarray) -> Pair:
         """Derivatives by what is stepped, from those by what the estimator shows."""
         inner = np.atleast_2d(coef) - intercept[:, np.newaxis] * self.mean
-        inner = inner / self.scale / self.target_scale[:, np.newaxis]
-        return inner.reshape(coef.shape), intercept / self.target_scale
+        size = self.target_scale / self.loss_scale
+        return (inner / self.scale * size[:, np.newaxis]).reshape(coef.shape), intercept * size
+
+    def l1(self, strength: float, shape: tuple[int, ...]) -> np.ndarray:
+        """What multiplies absolute values of what is stepped, from what multiplies those of coefficients."""
+        size = strength * self.target_scale / self.loss_scale
+        return (size[:, np.newaxis] / self.scale * np.ones(shape[-1:])).reshape(shape)
+
+    def __setstate__(self, state: Saved) -> None:
+        vars(self).update({"loss_scale": state["target_scale"] ** 2} | state)
 
 
-def _moments(x: Data, weights: np.ndarray) -> Pair:
-    """Mean and spread of each column by weight. The unit of a column that does not vary is its absolute value."""
+def _moments(x: Data, weights: np.ndarray, centred: bool) -> Pair:
+    """Mean and spread of each column by weight; the spread is around 0 if not `centred`, and the mean then 0. The unit
+    of a column that does not vary is its absolute value.
+    """
     weights = weights.astype(np.float64)
     if not isinstance(x, np.ndarray):
         mean, variance = mean_variance_axis(x.astype(np.float64), axis=0, weights=weights)
@@ -210,6 +231,8 @@ def _moments(x: Data, weights: np.ndarray) -> Pair:
             mean = np.average(x, axis=0, weights=weights)
             variance = np.average((x - mean) ** 2, axis=0, weights=weights)
     with np.errstate(all="ignore"):
+        if not centred:
+            mean, variance = np.zeros_like(mean), variance + mean**2
         spread = np.sqrt(variance)
         varies = np.isfinite(spread) & (spread > 1e-7 * np.abs(mean))
         size = np.where(np.isfinite(mean) & (mean != 0), np.abs(mean), 1.0)

@@ -1,0 +1,104 @@
+"""The steps of the linear estimators: from a batch to a gradient, and what is stepped in its place: standardized units,
+averages.
+
+The step itself is the core's `HostOptimizer`: the compiled kernel, or numpy where nothing can be compiled. All
+arithmetic is done in the dtype of `X`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.utils.extmath import safe_sparse_dot
+
+from .averages import Averages
+from .losses import RegressorLoss
+from .penalties import step_with_l1, strengths
+from .state import Data, Pair, Stepper, Units
+
+
+class Steps:
+    """What a linear estimator does with one batch, and with its coefficients around an epoch."""
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    optimizer_: Stepper
+    loss: str
+    penalty: str | None
+    alpha: float
+    l1_ratio: float
+    fit_intercept: bool
+    average: bool | int
+    _params: Pair
+    _units: Units | None
+    _averages: Averages | None
+    _loss: Callable[[np.ndarray, np.ndarray], Pair]
+    _loss_of_targets: Callable[[], tuple[RegressorLoss, float]] | None
+
+    def _keeps_units(self, standardize: bool) -> bool:
+        """Whether training can go on in the units that it had, to which the optimizer's memory belongs."""
+        units, form = getattr(self, "_units", None), (self.loss, self.fit_intercept)
+        return standardize == (units is not None) and (units is None or units.form in (None, form))
+
+    def _new_units(self, X: Data, y: np.ndarray, weights: np.ndarray) -> Units:
+        units = Units(X, weights, self.fit_intercept, (self.loss, self.fit_intercept))
+        if self._loss_of_targets is not None:
+            units.of_targets(y, weights, *self._loss_of_targets())
+        return units
+
+    def _show_trained(self) -> None:
+        """Let coefficients be those that are trained, while they are."""
+        self.optimizer_.resume(self._params)
+        if (averages := getattr(self, "_averages", None)) is not None:
+            averages.resume(self._params)
+            self._show_params()
+
+    def _show_evaluated(self) -> None:
+        """Let coefficients be those to evaluate: averages, where there are any."""
+        self.optimizer_.show()
+        if self.average and self._averages is not None:
+            self._averages.show(self._params)
+            self._show_params()
+
+    def _show_params(self) -> None:
+        """Let coefficients be those of what is stepped."""
+        if self._units is not None:
+            self.coef_, self.intercept_ = self._units.outside(*self._params)
+
+    def _learn(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+        """Take one step on these rows. Return the loss before it, in the units of the step and in the user's."""
+        share = weights / weights.sum()
+        row_losses, residual = self._loss(self._scores(X), y)
+        residual *= share[:, np.newaxis]
+        penalty = strengths(self.penalty, self.alpha, self.l1_ratio)
+        slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + penalty.l2 * self.coef_
+        losses, penalised = row_losses.T @ share, penalty.of(self.coef_)
+        losses = losses + (penalised if penalised.shape == losses.shape else penalised.sum())
+        self._step(slope, residual.sum(axis=0), penalty.l1)
+        loss = float(np.sum(losses))
+        return (loss, loss) if self._units is None else (float(np.sum(losses / self._units.loss_scale)), loss)
+
+    def _step(self, slope: np.ndarray, intercept_slope: np.ndarray, l1: float) -> None:
+        """Step by the derivatives of the loss without l1, which is taken care of here."""
+        (coef, intercept), units, strength = self._params, self._units, np.asarray(l1)
+        if units is not None:
+            slope, intercept_slope = units.gradients(slope, intercept_slope)
+            strength = units.l1(l1, coef.shape) if l1 else strength
+        params, others = {"coef_": coef, "intercept_": intercept}, {"intercept_": intercept_slope}
+
+        def step(slope: np.ndarray) -> bool:
+            skipped = self.optimizer_.skipped_steps
+            grads = {"coef_": slope, **(others if self.fit_intercept else {})}
+            self.optimizer_.step(params, grads, undecayed=("intercept_",))
+            return self.optimizer_.skipped_steps == skipped
+
+        if l1:
+            step_with_l1(self.optimizer_.rule, strength, coef, slope, step)
+        else:
+            step(slope)
+        self._show_params()
+
+    def _scores(self, X: Data) -> np.ndarray:
+        """One column for each output."""
+        return safe_sparse_dot(X, np.atleast_2d(self.coef_).T, dense_output=True) + self.intercept_
