@@ -91,11 +91,11 @@ class HostOptimizer:
         self._leaves = {key: door.leaf(_CALL, key, p, layout, rounding, state_dtype) for key, p in self.params.items()}
         check_rounding(_CALL, rounding, (leaf.dtype for leaf in self._leaves.values()))
         door.refuse_shared(_CALL, self.params)
-        self._last = {key: weakref.ref(p) for key, p in self.params.items()}
         self._begin()
 
     def _begin(self) -> None:
         """Before the first step; which rule steps which array is said once."""
+        self._last = {key: weakref.ref(p) for key, p in self.params.items()}
         self.state: numpy_state.Memory = {}
         self._entries: dict[Hashable, ParamEntry] = {}
         self._form: object = None  # of the step that the executor was made for

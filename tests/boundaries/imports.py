@@ -22,9 +22,9 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states"),
     ("ops",),
-    ("state", "coded"),
-    ("dispatch", "executors", "gradients", "fit", "network", "deepspeed", "kernel_step"),
-    ("optimizer", "transform", "estimators", "trainer"),
+    ("state", "coded", "losses", "penalties", "averages"),
+    ("dispatch", "executors", "gradients", "fit", "network", "steps", "deepspeed", "kernel_step"),
+    ("optimizer", "transform", "estimators", "linear", "trainer"),
     ("__init__",),
 )
 #: Adapters that build on another adapter, and so lie above it.

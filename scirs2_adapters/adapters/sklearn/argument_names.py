@@ -43,7 +43,8 @@ def chosen_rule(estimator: BaseEstimator) -> Rule | None:
             _refuse_options(call, estimator)
         return None
     _check_optimizer(call, optimizer)
-    _refuse_solvers_only(call, estimator)
+    if hasattr(estimator, "solver"):
+        _refuse_solvers_only(call, estimator)
     rule = get(optimizer)() if isinstance(optimizer, str) else optimizer
     check_state_dtype(call, estimator.state_dtype, rule.all_slots())
     if isinstance(optimizer, str):

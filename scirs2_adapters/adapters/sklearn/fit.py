@@ -97,17 +97,15 @@ class Linear(Steps, BaseEstimator):
             raise ValueError("partial_fit does not support early_stopping=True")
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
         y, outputs = self._targets(y, X.dtype, known=partial or not first)
-        X, y, weights = _without_weightless(X, y, self._weighted(y, weights, partial))
+        X, y, weights = _without_weightless(X, y, weights)
+        weights = self._weighted(y, weights, partial)
         self._check_rule(rule, (*outputs, X.shape[1]), X.dtype.name)
         if first:
             self._start(outputs, X)
         if first or not self._keeps_units(standardize):
             self._units = self._new_units(X, y, weights) if standardize else None
             self.optimizer_, self._averages = Stepper(rule, step_options(self)), None
-        if first and self._units is not None:
-            self.intercept_[...] = self._units.target_mean
-        if not self.fit_intercept and self.intercept_.any():
-            self.intercept_ = np.zeros_like(self.intercept_)
+        self._begin_intercept(first)
         if first or (self.validation_scores_ is None) == self.early_stopping:
             self.validation_scores_ = [] if self.early_stopping else None
             self._best, self._without_progress = -np.inf, 0
@@ -131,7 +129,8 @@ class Linear(Steps, BaseEstimator):
             raise bad_value(call, "average", worded, self.average)
 
     def _checked_rows(self, X: Data, y: Data, sample_weight: Data, first: bool) -> Rows:
-        if not self._numeric and len(shape := np.shape(y)) == 2 and shape[1] > 1:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+        if not self._numeric and len(shape) == 2 and shape[1] > 1:
             raise ValueError(
                 f"`{type(self).__name__}.fit` takes one class for each row. Received: `y` of shape {shape}. For more "
                 "labels use `OneVsRestClassifier` or `MultiOutputClassifier` around it."
@@ -190,7 +189,7 @@ class Linear(Steps, BaseEstimator):
             skipped = self.optimizer_.skipped_steps
             losses = self._learn(X, y, weights)
             if self.optimizer_.skipped_steps == skipped:
-                sums += np.array([*losses, 1.0]) * weights.sum(dtype=np.float64)
+                sums += np.array([*losses, 1.0]) * len(weights)
                 if self.average and self.t_ + batch.stop >= self.average:
                     self._averages = getattr(self, "_averages", None) or Averages()
                     self._averages.add(self._params)
@@ -218,6 +217,8 @@ class Linear(Steps, BaseEstimator):
 
 
 def _without_weightless(X: Data, y: np.ndarray, weights: np.ndarray) -> Rows:
-    """The rows whose weight is not 0; the others shall fill no place in a batch or in a held-out set."""
+    """The rows whose weight is not 0, with weights of mean 1; others shall fill no place in a batch or held-out set."""
     positive = weights > 0
-    return (X, y, weights) if positive.all() else (X[positive], y[positive], weights[positive])
+    if not positive.all():
+        X, y, weights = X[positive], y[positive], weights[positive]
+    return X, y, (weights / weights.mean(dtype=np.float64)).astype(weights.dtype)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from numbers import Real
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin, _fit_context
@@ -60,7 +60,7 @@ class LinearClassifier(ClassifierMixin, Linear):
         does not, or that remembers parameters, is refused.
       alpha, l1_ratio: strength of the penalty, >= 0, and the part of l1 in "elasticnet", in [0, 1].
       fit_intercept: whether there is an intercept. Neither the penalty nor an optimizer's `weight_decay` acts on it.
-      class_weight: weights of rows by their class: a dict, or "balanced" for the same weight of all classes together.
+      class_weight: factors of the loss by class: a dict, or "balanced" for the same weight of all classes together.
       average: let coefficients be their mean over all steps, or over those from the row of this number on.
       batch_size: rows of a step; "auto" is the smaller of 64 and all.
       max_iter, tol, n_iter_no_change: most epochs. An epoch that is not better than the best by `tol` is one without
@@ -96,7 +96,7 @@ class LinearClassifier(ClassifierMixin, Linear):
         alpha: float = 0.0001,
         l1_ratio: float = 0.15,
         fit_intercept: bool = True,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: Mapping[Hashable, float] | str | None = None,
         average: bool | int = False,
         batch_size: int | str = "auto",
         max_iter: int = 1000,
@@ -131,7 +131,7 @@ class LinearClassifier(ClassifierMixin, Linear):
         return np.searchsorted(classes, y), (1 if len(classes) == 2 else len(classes),)
 
     def _weighted(self, y: np.ndarray, weights: np.ndarray, partial: bool) -> np.ndarray:
-        """The weight of each row times that of its class."""
+        """The weight of each row times that of its class, which scikit-learn does not divide by their mean either."""
         call, classes = type(self).__name__, self.classes_
         if self.class_weight is None:
             return weights

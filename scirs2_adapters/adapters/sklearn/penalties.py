@@ -24,7 +24,7 @@ import numpy as np
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.program.recorded import Program, record
-from scirs2_adapters.core.slots import Extent, Leaf
+from scirs2_adapters.core.slots import Leaf
 
 PENALTIES = ("l2", "l1", "elasticnet")
 
@@ -55,12 +55,12 @@ def is_proximal(rule: Rule) -> bool:
 
 def soft_threshold(x: np.ndarray, threshold: np.ndarray | float) -> None:
     """Move each number towards 0 by the threshold, and no further, in place."""
-    x[...] = np.sign(x) * np.maximum(np.abs(x) - threshold, 0)
+    x -= np.clip(x, -threshold, threshold)
 
 
 def pseudo_gradient(x: np.ndarray, slope: np.ndarray, l1: np.ndarray | float) -> np.ndarray:
     """The derivative of the loss plus l1 |x| along its steepest descent; 0 where no direction descends."""
-    at_zero = np.sign(slope) * np.maximum(np.abs(slope) - l1, 0)
+    at_zero = slope - np.clip(slope, -l1, l1)
     return np.where(x == 0, at_zero, slope + l1 * np.sign(x)).astype(x.dtype, copy=False)
 
 
@@ -89,7 +89,7 @@ def check_rule_for_l1(call: str, rule: Rule, shape: tuple[int, ...], dtype: str)
     """Refuse a rule under which no coefficient could be held at 0."""
     leaf = Leaf(shape, dtype, "coef_")
     program = record(rule.route(leaf), leaf)
-    if program.levels or any(s.extent is not Extent.FULL for s in program.slots) or rule.maximize:
+    if program.levels or rule.maximize:
         why = "steps each number by itself, downwards"
     elif _remembers_parameters(program):
         why = "computes no memory from parameters"

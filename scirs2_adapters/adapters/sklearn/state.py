@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -128,8 +128,9 @@ class Stepper:
         host, granted = self._host, threads()
         if host is None or host.threads != granted or any(host.params[name] is not p for name, p in params.items()):
             none = dict.fromkeys(self.rule.fields.keys() & {"weight_decay", "adamw_weight_decay"}, 0.0)
-            own: Any = {"layout": layout, "overrides": dict.fromkeys(undecayed, none), **self.options._asdict()}
-            host = HostOptimizer(self.rule, params, threads=granted, **own)
+            apart: dict[Hashable, dict[str, float]] = dict.fromkeys(undecayed, none)
+            options = {"layout": layout, **self.options._asdict()}
+            host = HostOptimizer(self.rule, params, threads=granted, overrides=apart, **options)
             if (saved := self.state_dict()) is not None:
                 host.load_state_dict(saved)
             self._host, self._saved = host, None
@@ -212,7 +213,7 @@ class Units:
     def l1(self, strength: float, shape: tuple[int, ...]) -> np.ndarray:
         """What multiplies absolute values of what is stepped, from what multiplies those of coefficients."""
         size = strength * self.target_scale / self.loss_scale
-        return (size[:, np.newaxis] / self.scale * np.ones(shape[-1:])).reshape(shape)
+        return (np.ones(shape).reshape(-1, shape[-1]) * size[:, np.newaxis] / self.scale).reshape(shape)
 
     def __setstate__(self, state: Saved) -> None:
         vars(self).update({"loss_scale": state["target_scale"] ** 2} | state)

@@ -47,6 +47,13 @@ class Steps:
             units.of_targets(y, weights, *self._loss_of_targets())
         return units
 
+    def _begin_intercept(self, first: bool) -> None:
+        """Begin at the mean of the targets where it is known, and at 0 where there is to be no intercept."""
+        if first and self._units is not None:
+            self.intercept_[...] = self._units.target_mean
+        if not self.fit_intercept and self.intercept_.any():
+            self.intercept_ = np.zeros_like(self.intercept_)
+
     def _show_trained(self) -> None:
         """Let coefficients be those that are trained, while they are."""
         self.optimizer_.resume(self._params)
@@ -68,7 +75,7 @@ class Steps:
 
     def _learn(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
         """Take one step on these rows. Return the loss before it, in the units of the step and in the user's."""
-        share = weights / weights.sum()
+        share = weights / len(weights)
         row_losses, residual = self._loss(self._scores(X), y)
         residual *= share[:, np.newaxis]
         penalty = strengths(self.penalty, self.alpha, self.l1_ratio)
