@@ -19,10 +19,10 @@ from .matrix import LAYOUT, OUTPUTS_FIRST
 from .memory import Memory, expected
 from .numpy_arrays import Arrays, carried
 from .numpy_executors import ArrayExecutor, KernelExecutor, NumpyExecutor, ParamArrays
-from .ops import HOST_SCALARS
+from .ops import HOST_SCALARS, Scalars
 from .registry import get
 from .rule import Rule
-from .slots import Extent, Leaf, Slot
+from .slots import Extent, Slot
 from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, param_storage, slot_dtype
 from .step.plan import ParamEntry, choose_paths, coefficient_rows, param_entry
 
@@ -31,7 +31,7 @@ _STEP = f"{_CALL}.step"
 
 THREADS = Field(None, "", "must be None or a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
 SKIP = flag(False, "")
-OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding", "overrides")
+OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding")
 
 
 class HostOptimizer:
@@ -49,7 +49,6 @@ class HostOptimizer:
       skip_nonfinite: leave all as it is at a step with a gradient that is not finite; count it in `skipped_steps`.
       rounding: how 16-bit parameters take a step: "nearest"; "stochastic", right in the mean; or "compensated", which
         keeps what is lost in a slot of 8 bits (16 with `state_dtype={"rounding_error": "int16"}`).
-      overrides: hyperparameters of single arrays in place of the rule's: `{"bias": {"weight_decay": 0.0}}`.
 
     Example:
       >>> import numpy as np
@@ -73,7 +72,6 @@ class HostOptimizer:
         layout: str = OUTPUTS_FIRST,
         skip_nonfinite: bool = False,
         rounding: str = "nearest",
-        overrides: routing.Overrides | None = None,
     ) -> None:
         self.rule = get(rule)() if isinstance(rule, str) else rule
         if not isinstance(self.rule, Rule):
@@ -86,22 +84,21 @@ class HostOptimizer:
         if not self.params:
             raise bad_value(_CALL, "params", "must hold at least one array", params)
         self.kernel, self.state_dtype, self.rounding = kernel, state_dtype, rounding
-        self.overrides = routing.checked_overrides(_CALL, self.rule, self.params, overrides or {})
         self.layout = LAYOUT.check(_CALL, "layout", layout)
         self._leaves = {key: door.leaf(_CALL, key, p, layout, rounding, state_dtype) for key, p in self.params.items()}
         check_rounding(_CALL, rounding, (leaf.dtype for leaf in self._leaves.values()))
         door.refuse_shared(_CALL, self.params)
+        self._last = {key: weakref.ref(p) for key, p in self.params.items()}
         self._begin()
 
     def _begin(self) -> None:
         """Before the first step; which rule steps which array is said once."""
-        self._last = {key: weakref.ref(p) for key, p in self.params.items()}
         self.state: numpy_state.Memory = {}
         self._entries: dict[Hashable, ParamEntry] = {}
         self._form: object = None  # of the step that the executor was made for
         self.route(self.state)
         self._decide()
-        routing.say(_CALL, self._pairs())
+        routing.say(_CALL, [(self.rule, leaf) for leaf in self._leaves.values()])
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
         self.model = self._fresh_model()
         self.skipped_steps = 0
@@ -111,13 +108,9 @@ class HostOptimizer:
         """Which rule steps which array, by which program: as long as no hyperparameter changes. Memory settles it."""
         programs = [entry.program for entry in self._entries.values()]
         self._leaves = {key: leaf.holding(state.get(key, leaf.held)) for key, leaf in self._leaves.items()}
-        pairs, own = enumerate(zip(self._leaves, self._pairs(), strict=True), 1), self.overrides
-        self._entries = {k: param_entry(i - 1, *pair, group=i if k in own else 0) for i, (k, pair) in pairs}
+        self._entries = {key: param_entry(i, self.rule, leaf) for i, (key, leaf) in enumerate(self._leaves.items())}
         if programs != [entry.program for entry in self._entries.values()]:
             self._form = None
-
-    def _pairs(self) -> list[tuple[Rule, Leaf]]:
-        return [(routing.overridden(self.rule, self.overrides.get(k)), leaf) for k, leaf in self._leaves.items()]
 
     def _decide(self) -> None:
         """Which path steps them, for as long as no structure changes."""
@@ -166,10 +159,11 @@ class HostOptimizer:
         entries, counts = [self._entries[k] for k in keys], [self.steps[k] for k in keys]
         scalars, rows = coefficient_rows(
             [entry.coefficient_key(t) for entry, t in zip(entries, counts, strict=True)],
-            lambda i: entries[i].scalars(HOST_SCALARS, counts[i] + 1),
+            lambda i: _scalars(entries[i], counts[i] + 1),
         )
         self.model |= executor.run(arrays, scalars, rows, self.model, self.threads)
-        self.steps |= {k: t + 1 for k, t in zip(keys, counts, strict=True)}
+        for key in keys:
+            self.steps[key] += 1
 
     def _gradients(self, grads: Arrays) -> dict[Hashable, np.ndarray]:
         """The gradients that there are, checked; the usual ones here, without a call for each."""
@@ -252,15 +246,15 @@ class HostOptimizer:
         form = (keys, [g.dtype for g in grads])
         if form != self._form:
             dtypes = [self._dtypes(k, storage.name(g.dtype)) for k, g in zip(keys, grads, strict=True)]
-            members = zip(map(self._entries.__getitem__, keys), dtypes, strict=True)
-            entries = [(e.program, e.leaf.shape, d) for e, d in members]
+            members = [self._entries[k] for k in keys]
+            entries = [(e.program, e.leaf.shape, d) for e, d in zip(members, dtypes, strict=True)]
             self._executor: ArrayExecutor = (KernelExecutor if self._by_kernel else NumpyExecutor)(entries)
             self._form = form
         return self._executor
 
     def explain(self) -> str:
         """Which rule steps which array, a line for each, and why."""
-        return "\n".join(routing.explained(self._pairs()))
+        return "\n".join(routing.explained([(self.rule, leaf) for leaf in self._leaves.values()]))
 
     def memory(self) -> Memory:
         """How many bytes all of it takes, the state before the first step as after it. Gradients are the caller's.
@@ -272,7 +266,8 @@ class HostOptimizer:
         """
         entries, options = self._entries, (self.state_dtype, self.rounding)
         wanted = {key: expected(entry.rule, entry.leaf, *options) for key, entry in entries.items()}
-        return numpy_state.weighed(self.params, wanted, self.state, self._executor.allocated if self._form else 0)
+        kept = self._executor.allocated if self._form else 0
+        return numpy_state.weighed(self.params, wanted, self.state, kept)
 
     def state_dict(self) -> numpy_state.Saved:
         """A copy of all memory by name: plain dicts, arrays and numbers. bfloat16 slots are carried as uint16."""
@@ -298,3 +293,7 @@ class HostOptimizer:
         self.steps, self.state = dict(pickled["steps"]), numpy_state.owned(pickled["state"])
         self.model, self.skipped_steps = dict(pickled["model"]), pickled.get("skipped_steps", 0)
         self.route(self.state)
+
+
+def _scalars(entry: ParamEntry, t: int) -> Scalars:
+    return {**entry.rule.scalars(HOST_SCALARS, t), **entry.rule.leaf_coefficients(entry.leaf)}

@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-from .errors import bad_value
-from .fields import Value
 from .rule import Rule, name_of
 from .slots import Leaf
 
 log = logging.getLogger("scirs2")
-
-#: Hyperparameters of single parameters, by their keys.
-Overrides = Mapping[Hashable, Mapping[str, Value]]
-
-
-def checked_overrides(call: str, rule: Rule, keys: Iterable[Hashable], overrides: Overrides) -> Overrides:
-    """A copy of the hyperparameters that single parameters have for themselves; refuse what is none of the rule's."""
-    if unknown := overrides.keys() - set(keys):
-        worded = f"must have the keys of parameters, which are {sorted(map(str, keys))}"
-        raise bad_value(call, "overrides", worded, min(unknown, key=str))
-    for changes in overrides.values():
-        rule.replace(**changes)
-    return {key: dict(changes) for key, changes in overrides.items()}
-
-
-def overridden(rule: Rule, changes: Mapping[str, Value] | None) -> Rule:
-    """The rule with these hyperparameters in place of its own."""
-    return rule.replace_unchecked(changes) if changes else rule
 
 
 def explained(pairs: Sequence[tuple[Rule, Leaf]]) -> list[str]:

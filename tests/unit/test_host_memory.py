@@ -44,7 +44,7 @@ def test_a_pickle_names_the_public_module_and_one_of_version_0_1_loads() -> None
 
 def test_a_pickle_holds_no_address() -> None:
     kept = walk(HostOptimizer("adamw", params()), 1).__getstate__()
-    options = {"kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding", "overrides"}
+    options = {"kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding"}
     assert kept.keys() == {"rule", "params", "steps", "state", "model", "skipped_steps"} | options
 
 

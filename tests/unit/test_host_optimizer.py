@@ -1,7 +1,6 @@
 """`HostOptimizer`: what it accepts and refuses, and changes between steps."""
 
 import copy
-import pickle
 import re
 from typing import Any
 
@@ -202,33 +201,3 @@ def test_sixteen_bit_parameters_move_and_keep_their_dtype(dtype: Any, kernel: st
 
 def test_every_rule_of_the_registry_is_a_rule_for_the_host() -> None:
     assert all(HostOptimizer(get(name)(), params(), kernel="host").kernel == "host" for name in names())
-
-
-@each_path
-@each_name
-def test_an_array_can_have_hyperparameters_of_its_own(name: str, kernel: str) -> None:
-    """Stepped beside others, it is as under a rule with that hyperparameter; Prodigy measures all arrays together."""
-    rule = get(name)(learning_rate=0.01, weight_decay=0.3)
-    own: dict[str, Any] = {"weight_decay": 0.0, **({"adamw_weight_decay": 0.0} if name == "muon" else {})}
-    mixed = walk(HostOptimizer(rule, params(), kernel=kernel, overrides={"b": own}), 2)
-    mixed = pickle.loads(pickle.dumps(mixed))
-    mixed.replace(learning_rate=0.02)
-    walk(mixed, 2, first=3)
-    for key, changes in {"w": {}, "b": own}.items():
-        alone = walk(HostOptimizer(rule.replace(**changes), params(), kernel=kernel), 2)
-        alone.replace(learning_rate=0.02)
-        walk(alone, 2, first=3)
-        if name != "prodigy":
-            np.testing.assert_array_equal(mixed.params[key], alone.params[key])
-    plain = walk(HostOptimizer(rule, params(), kernel=kernel), 4)
-    assert not np.array_equal(mixed.params["b"], plain.params["b"])
-    assert not {"b"} & plain.overrides.keys()
-
-
-def test_overrides_that_fit_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"`HostOptimizer\(overrides=...\)` must have the keys of parameters.*'c'"):
-        HostOptimizer("sgd", params(), overrides={"c": {"weight_decay": 0.0}})
-    with pytest.raises(ValueError, match=r"`SGD\(weight_decay=...\)` must be a finite number >= 0"):
-        HostOptimizer("sgd", params(), overrides={"b": {"weight_decay": -1.0}})
-    with pytest.raises(TypeError, match="momenta"):
-        HostOptimizer("sgd", params(), overrides={"b": {"momenta": 0.0}})

@@ -10,11 +10,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TypeVar
 
 from ..formats import companion
-from ..ops import Scalar, Scalars
 from ..program.recorded import Program, record
 from ..rule import Rule
 from ..slots import Extent, Leaf, Slot
@@ -45,10 +43,6 @@ class ParamEntry:
     def coefficient_key(self, t: Hashable) -> Hashable:
         """Parameters with equal keys have equal coefficients at step `t`."""
         return self.group, self.routed, t, self._coefficient_leaf
-
-    def scalars(self, math: SimpleNamespace, t: Scalar) -> Scalars:
-        """The coefficients of step `t`, those of the parameter's shape, dtype and name among them."""
-        return {**self.rule.scalars(math, t), **self.rule.leaf_coefficients(self.leaf)}
 
 
 def param_entry(
