@@ -181,7 +181,7 @@ class Linear(Steps, BaseEstimator):
         batch of all rows needs no shuffling.
         """
         count = rows[0].shape[0]
-        size = min(count, 64 if self.batch_size == "auto" else self.batch_size)
+        size = min(count, min(max(64, count // 100), 1024) if self.batch_size == "auto" else self.batch_size)
         order = random.permutation(count) if self.shuffle and size < count else None
         sums = np.zeros(3)
         for batch in gen_batches(count, size):

@@ -62,7 +62,7 @@ class LinearClassifier(ClassifierMixin, Linear):
       fit_intercept: whether there is an intercept. Neither the penalty nor an optimizer's `weight_decay` acts on it.
       class_weight: factors of the loss by class: a dict, or "balanced" for the same weight of all classes together.
       average: let coefficients be their mean over all steps, or over those from the row of this number on.
-      batch_size: rows of a step; "auto" is the smaller of 64 and all.
+      batch_size: rows of a step; "auto" is a hundredth of all, but no more than 1024 and no less than 64, or all.
       max_iter, tol, n_iter_no_change: most epochs. An epoch that is not better than the best by `tol` is one without
         progress; more than `n_iter_no_change` of them in a row end the training. `tol=None` trains for all epochs.
       early_stopping, validation_fraction: set rows apart, judge progress by the score on them, keep the best epoch.

@@ -25,6 +25,8 @@ from scirs2_adapters.core.numpy_state import weighed
 from .argument_names import PUBLIC, StepOptions
 from .losses import RegressorLoss
 
+#: The fields of weight decay; Muon has one for its AdamW part.
+DECAYS = ("weight_decay", "adamw_weight_decay")
 #: What `HostOptimizer.state_dict` gives.
 Saved: TypeAlias = dict[str, Any]
 #: What scikit-learn takes for X: an array, a sparse matrix, a data frame or lists.
@@ -127,8 +129,10 @@ class Stepper:
         """
         host, granted = self._host, threads()
         if host is None or host.threads != granted or any(host.params[name] is not p for name, p in params.items()):
-            none = dict.fromkeys(self.rule.fields.keys() & {"weight_decay", "adamw_weight_decay"}, 0.0)
-            apart: dict[Hashable, dict[str, float]] = dict.fromkeys(undecayed, none)
+            decays = [name for name in DECAYS if getattr(self.rule, name, None)]
+            apart: dict[Hashable, dict[str, float]] = dict.fromkeys(
+                undecayed if decays else (), dict.fromkeys(decays, 0.0)
+            )
             options = {"layout": layout, **self.options._asdict()}
             host = HostOptimizer(self.rule, params, threads=granted, overrides=apart, **options)
             if (saved := self.state_dict()) is not None:
