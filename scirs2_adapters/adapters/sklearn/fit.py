@@ -25,6 +25,7 @@ from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.step.options import StateDtype
 
 from .argument_names import chosen_rule, merge_nested, step_options
+from .rates import CONSTRAINTS, course
 from .state import Data, Pair, Stepper, Units, writeable
 
 #: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
@@ -50,7 +51,9 @@ class Linear(BaseEstimator):
     _loss: Callable[[np.ndarray, np.ndarray], Pair]
     _score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
     _units: Units | None
+    _auto_batch = 64
     _parameter_constraints = {
+        **CONSTRAINTS,
         "optimizer": "no_validation",
         "skip_nonfinite": ["boolean"],
         "state_dtype": "no_validation",
@@ -82,6 +85,9 @@ class Linear(BaseEstimator):
         n_iter_no_change: float = 10,
         skip_nonfinite: bool = False,
         state_dtype: StateDtype = None,
+        learning_rate: str | Callable[[int], float] = "constant",
+        power_t: float = 0.5,
+        warmup: float = 0,
     ) -> None:
         self.optimizer = optimizer
         self.alpha = alpha
@@ -96,6 +102,9 @@ class Linear(BaseEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.skip_nonfinite = skip_nonfinite
         self.state_dtype = state_dtype
+        self.learning_rate = learning_rate
+        self.power_t = power_t
+        self.warmup = warmup
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -121,6 +130,7 @@ class Linear(BaseEstimator):
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
         y, outputs = self._targets(y, X.dtype, known=partial or not first)
         X, y, weights = _without_weightless(X, y, weights)
+        rates = course(self, rule, X.shape[0], partial)
         if first:
             self._start(outputs, X)
         if first or standardize != (getattr(self, "_units", None) is not None):  # memory belongs to its units
@@ -132,6 +142,7 @@ class Linear(BaseEstimator):
             self.validation_scores_ = [] if self.early_stopping else None
             self._best, self._without_progress = -np.inf, 0
         self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, step_options(self))
+        self.optimizer_.follow(rates)
         converged = self._descend(X, y, weights, partial)
         if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
             way_out = "Scale the data, or lower the learning rate."
@@ -178,6 +189,9 @@ class Linear(BaseEstimator):
             self.t_ += X.shape[0]
             self.loss_curve_.append(self.loss_)
             converged = self._stalls(stepped_loss, held_out)
+            self.optimizer_.iteration_ends(self.t_)
+            if converged and not self.optimizer_.trigger_stopping("", verbose=False):
+                converged, self._without_progress = False, 0
         del self._params
         if held_out is not None:
             self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
@@ -188,7 +202,7 @@ class Linear(BaseEstimator):
         batch of all rows needs no shuffling.
         """
         count = rows[0].shape[0]
-        size = min(count, 64 if self.batch_size == "auto" else self.batch_size)
+        size = min(count, self._auto_batch if self.batch_size == "auto" else self.batch_size)
         order = random.permutation(count) if self.shuffle and size < count else None
         sums = np.zeros(3)
         for batch in gen_batches(count, size):

@@ -8,9 +8,9 @@ estimator.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -19,7 +19,16 @@ from sklearn.utils._param_validation import Interval
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.step.options import StateDtype
 
-from .argument_names import LEARNING_RATE_INIT, chosen_rule, merge_nested, step_options
+from . import rates
+from .argument_names import (
+    LEARNING_RATE_INIT,
+    NETWORK_OPTIONS,
+    StepOptions,
+    chosen_rule,
+    layer_groups,
+    merge_nested,
+    step_options,
+)
 from .state import Stepper, writeable
 
 CONSTRAINTS = {
@@ -27,6 +36,9 @@ CONSTRAINTS = {
     "optimizer": "no_validation",
     "skip_nonfinite": ["boolean"],
     "state_dtype": "no_validation",
+    "decay_biases": ["boolean"],
+    "learning_rate_by_layer": "no_validation",
+    **rates.CONSTRAINTS,
 }
 
 
@@ -39,6 +51,7 @@ class Network:
     intercepts_: list[np.ndarray]
     learning_rate_init: float | None
     warm_start: bool
+    _auto_batch = 200
 
     def set_params(self, **params: object) -> Self:
         """Set parameters, those of the optimizer as `optimizer__learning_rate`."""
@@ -59,16 +72,21 @@ class Network:
             vars(self)["_optimizer"] = solver
 
     def _fit(self, *args: object, **kwargs: object) -> Self:
-        if chosen_rule(self) is None:  # a bad optimizer is refused here, before anything is changed
+        rule = chosen_rule(self)  # what is wrong with it is refused here, before anything is changed
+        if rule is None:
             vars(self).pop("optimizer_", None)
+        else:
+            layer_groups(self, rule)
+            rates.course(self, rule, 1, bool(kwargs.get("incremental")))
         return super()._fit(*args, **kwargs)  # type: ignore[misc]
 
-    def _fit_stochastic(self, *args: object) -> None:
+    def _fit_stochastic(self, *args: Any) -> None:
         rule, rate = chosen_rule(self), self.learning_rate_init
         if rule is not None:  # the last argument says whether this is a `partial_fit`
-            continues, options = hasattr(self, "optimizer_") and (args[-1] or self.warm_start), step_options(self)
+            continues, options = hasattr(self, "optimizer_") and (args[-1] or self.warm_start), self._options(rule)
             before = self.optimizer_ if continues else Stepper(rule, options)
             self.optimizer_ = before.under(type(self).__name__, rule, options)
+            self.optimizer_.follow(rates.course(self, rule, len(args[1]), bool(args[-1])))
         self.coefs_, self.intercepts_ = writeable(self.coefs_), writeable(self.intercepts_)
         try:  # scikit-learn makes its own optimizer in any case, which needs a number
             self.learning_rate_init = LEARNING_RATE_INIT if rate is None else rate
@@ -77,6 +95,9 @@ class Network:
             self.learning_rate_init = rate
         if rule is not None:  # after an interruption, which scikit-learn takes for an end
             self.optimizer_.show()
+
+    def _options(self, rule: Rule) -> StepOptions:
+        return step_options(self, layer_groups(self, rule))
 
     def _backprop(self, *args: object) -> object:
         if self.optimizer is not None:
@@ -99,16 +120,22 @@ def constructor(base: type[BaseEstimator]) -> Callable[..., None]:
         learning_rate_init: float | None = None,
         skip_nonfinite: bool = False,
         state_dtype: StateDtype = None,
+        warmup: float = 0,
+        decay_biases: bool = True,
+        learning_rate_by_layer: float | Sequence[float] | None = None,
         **params: object,
     ) -> None:
         base.__init__(self, *args, learning_rate_init=learning_rate_init, **params)
         self.optimizer = optimizer
         self.skip_nonfinite = skip_nonfinite
         self.state_dtype = state_dtype
+        self.warmup = warmup
+        self.decay_biases = decay_biases
+        self.learning_rate_by_layer = learning_rate_by_layer
 
     parameters = dict(inspect.signature(base.__init__).parameters)
     parameters["learning_rate_init"] = parameters["learning_rate_init"].replace(default=None)
-    for name, default in {"optimizer": None, "skip_nonfinite": False, "state_dtype": None}.items():
+    for name, default in {"optimizer": None, **NETWORK_OPTIONS}.items():
         parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
     __init__.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     return __init__
