@@ -25,8 +25,9 @@ from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.step.options import StateDtype
 
 from .argument_names import chosen_rule, merge_nested, step_options
+from .callbacks import FitCallbacks
 from .rates import CONSTRAINTS, course
-from .state import Data, Pair, Stepper, Units, writeable
+from .state import Data, Pair, Stepper, Units, appended, writeable
 
 #: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
 #: column that does not vary, or an intercept that is right, a derivative is rounding error. With the usual epsilon Adam
@@ -38,12 +39,13 @@ FLOATS = (np.float64, np.float32)
 Rows = tuple[Data, np.ndarray, np.ndarray]
 
 
-class Linear(BaseEstimator):
+class Linear(FitCallbacks, BaseEstimator):
     """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
 
     optimizer_: Stepper
     loss_curve_: list[float]
     validation_scores_: list[float] | None
+    validation_loss_curve_: list[float] | None
     _best_arrays: Pair
     _params: Pair
     _numeric: bool
@@ -127,6 +129,7 @@ class Linear(BaseEstimator):
         rule = rule or get("adam").build(DEFAULT_ADAM)
         if partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        given = X, y, sample_weight
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
         y, outputs = self._targets(y, X.dtype, known=partial or not first)
         X, y, weights = _without_weightless(X, y, weights)
@@ -140,10 +143,12 @@ class Linear(BaseEstimator):
             self.intercept_[...] = self._units.target_mean
         if first or (self.validation_scores_ is None) == self.early_stopping:
             self.validation_scores_ = [] if self.early_stopping else None
+            self.validation_loss_curve_ = [] if self.early_stopping else None
             self._best, self._without_progress = -np.inf, 0
         self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, step_options(self))
         self.optimizer_.follow(rates)
-        converged = self._descend(X, y, weights, partial)
+        with self._calling_back(*given, 1 if partial else self.max_iter):
+            converged = self._descend(X, y, weights, partial)
         if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
             way_out = "Scale the data, or lower the learning rate."
             raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
@@ -182,6 +187,7 @@ class Linear(BaseEstimator):
         self._params = self._units.inside(self.coef_, self.intercept_) if self._units else (self.coef_, self.intercept_)
         epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
         while self.n_iter_ < epochs and not converged:
+            self._epoch_begins()
             self.optimizer_.resume(self._params)
             stepped_loss, self.loss_ = self._epoch((X, y, weights), random)
             self.optimizer_.show()
@@ -192,6 +198,7 @@ class Linear(BaseEstimator):
             self.optimizer_.iteration_ends(self.t_)
             if converged and not self.optimizer_.trigger_stopping("", verbose=False):
                 converged, self._without_progress = False, 0
+            converged = self._epoch_ends(self._shown) or converged
         del self._params
         if held_out is not None:
             self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
@@ -242,12 +249,19 @@ class Linear(BaseEstimator):
             scores = self._scores(X)
             value = self._score(scores, y, weights) if np.isfinite(scores).all() else np.nan
             self.validation_scores_.append(value)
+            loss = np.nan if np.isnan(value) else float(np.sum(self._loss(scores, y)[0].T @ (weights / weights.sum())))
+            self.validation_loss_curve_ = appended(self, loss)
             if value > self._best or len(self.validation_scores_) == 1:
                 self._best_arrays = self.coef_.copy(), self.intercept_.copy()
         improved = value >= self._best + (-np.inf if self.tol is None else self.tol)
         self._without_progress = 0 if improved else self._without_progress + 1
         self._best = max(self._best, value)
         return bool(self._without_progress > self.n_iter_no_change)
+
+    def _shown(self) -> dict[str, np.ndarray]:
+        """The coefficients that a fit would end with if it ended now, for a callback to keep."""
+        shown = self._best_arrays if self.early_stopping else (self.coef_, self.intercept_)
+        return {"coef_": shown[0].copy(), "intercept_": shown[1].copy()}
 
     def _scores(self, X: Data) -> np.ndarray:
         """One column for each output."""

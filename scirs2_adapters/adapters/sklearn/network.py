@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils._param_validation import Interval
 
 from scirs2_adapters.core import Rule
@@ -29,7 +29,9 @@ from .argument_names import (
     merge_nested,
     step_options,
 )
-from .state import Stepper, writeable
+from .backprop import data_loss, loss_and_gradients
+from .callbacks import FitCallbacks
+from .state import Data, Stepper, appended, writeable
 
 CONSTRAINTS = {
     "learning_rate_init": [Interval(Real, 0, None, closed="neither"), None],
@@ -42,7 +44,11 @@ CONSTRAINTS = {
 }
 
 
-class Network:
+class StopTraining(Exception):
+    """A callback wants the training to end; raised out of scikit-learn's loop, and caught around it."""
+
+
+class Network(FitCallbacks):
     """Gives a network of scikit-learn another optimizer, by answering for its private `_optimizer`."""
 
     optimizer: Rule | str | None
@@ -51,6 +57,17 @@ class Network:
     intercepts_: list[np.ndarray]
     learning_rate_init: float | None
     warm_start: bool
+    solver: str
+    max_iter: int
+    early_stopping: bool
+    t_: int
+    loss_curve_: list[float]
+    validation_scores_: list[float]
+    validation_loss_curve_: list[float] | None
+    _best_coefs: list[np.ndarray]
+    _best_intercepts: list[np.ndarray]
+    _label_binarizer: Any
+    _forward_pass_fast: Callable[..., np.ndarray]
     _auto_batch = 200
 
     def set_params(self, **params: object) -> Self:
@@ -58,7 +75,7 @@ class Network:
         return super().set_params(**merge_nested(self, params))  # type: ignore[misc]
 
     @property
-    def _optimizer(self) -> object:
+    def _optimizer(self) -> Any:
         """What steps the weights, ours or scikit-learn's own; missing where the other one was used last."""
         stepper = vars(self).get("_optimizer" if self.optimizer is None else "optimizer_")
         if stepper is None:
@@ -71,14 +88,18 @@ class Network:
         if self.optimizer is None:
             vars(self)["_optimizer"] = solver
 
-    def _fit(self, *args: object, **kwargs: object) -> Self:
+    def _fit(self, X: Data, y: Data, sample_weight: Data = None, incremental: bool = False) -> Self:
         rule = chosen_rule(self)  # what is wrong with it is refused here, before anything is changed
         if rule is None:
             vars(self).pop("optimizer_", None)
         else:
             layer_groups(self, rule)
-            rates.course(self, rule, 1, bool(kwargs.get("incremental")))
-        return super()._fit(*args, **kwargs)  # type: ignore[misc]
+            rates.course(self, rule, 1, incremental)
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}  # scikit-learn 1.6 takes none
+        by_epochs = rule is not None or self.solver != "lbfgs"
+        epochs = (1 if incremental else self.max_iter) if by_epochs else 0
+        with self._calling_back(X, y, sample_weight, epochs):
+            return super()._fit(X, y, incremental=incremental, **weight)  # type: ignore[misc]
 
     def _fit_stochastic(self, *args: Any) -> None:
         rule, rate = chosen_rule(self), self.learning_rate_init
@@ -91,6 +112,10 @@ class Network:
         try:  # scikit-learn makes its own optimizer in any case, which needs a number
             self.learning_rate_init = LEARNING_RATE_INIT if rate is None else rate
             super()._fit_stochastic(*args)  # type: ignore[misc]
+        except StopTraining:
+            self._optimizer.iteration_ends(self.t_)
+            if self.early_stopping:
+                self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
         finally:
             self.learning_rate_init = rate
         if rule is not None:  # after an interruption, which scikit-learn takes for an end
@@ -99,15 +124,38 @@ class Network:
     def _options(self, rule: Rule) -> StepOptions:
         return step_options(self, layer_groups(self, rule))
 
-    def _backprop(self, *args: object) -> object:
-        if self.optimizer is not None:
-            self.optimizer_.resume([*self.coefs_, *self.intercepts_])
-        return super()._backprop(*args)  # type: ignore[misc]
+    def _backprop(self, X: Data, y: np.ndarray, *args: Any) -> object:
+        if self.solver != "lbfgs":
+            self._epoch_begins()
+        if self.optimizer is None:
+            return super()._backprop(X, y, *args)  # type: ignore[misc]
+        self.optimizer_.resume([*self.coefs_, *self.intercepts_])
+        return loss_and_gradients(self, y, [w for w in args[:-4] if w is not None], args[-4:])
 
-    def _update_no_improvement_count(self, *args: object) -> None:
+    def _update_no_improvement_count(self, early_stopping: bool, X: Data, y: np.ndarray, *weight: Any) -> None:
         if self.optimizer is not None:
             self.optimizer_.show()
-        super()._update_no_improvement_count(*args)  # type: ignore[misc]
+        super()._update_no_improvement_count(early_stopping, X, y, *weight)  # type: ignore[misc]
+        if not early_stopping:
+            self.validation_loss_curve_ = None
+        else:
+            self._judge(X, y, [w for w in weight if w is not None])
+        if self._epoch_ends(self._shown):
+            raise StopTraining
+
+    def _judge(self, X: Data, y: np.ndarray, weight: list[np.ndarray]) -> None:
+        """Add the loss of the rows that were set apart to `validation_loss_curve_`."""
+        if len(self.validation_scores_) == 1:
+            self.validation_loss_curve_ = []
+        y = self._label_binarizer.transform(y) if is_classifier(self) else y
+        loss = data_loss(self, y, self._forward_pass_fast(X, check_input=False), weight)
+        self.validation_loss_curve_ = appended(self, loss)
+
+    def _shown(self) -> dict[str, list[np.ndarray]]:
+        """The weights that a fit would end with if it ended now, for a callback to keep."""
+        best = self.early_stopping
+        coefs, intercepts = (self._best_coefs, self._best_intercepts) if best else (self.coefs_, self.intercepts_)
+        return {"coefs_": [x.copy() for x in coefs], "intercepts_": [x.copy() for x in intercepts]}
 
 
 def constructor(base: type[BaseEstimator]) -> Callable[..., None]:

@@ -7,12 +7,14 @@ plain arrays by name, the memory. The compiled step is bound to the parameters a
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from scirs2_adapters.core import HostOptimizer, Rule
@@ -48,6 +50,17 @@ def threads() -> int | None:
 def writeable(arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
     """The arrays, with copies for those that lie in memory of another process or in a file, as after `joblib.load`."""
     return [x if x.flags.writeable else x.copy() for x in arrays]
+
+
+def appended(estimator: BaseEstimator, loss: float) -> list[float]:
+    """`validation_loss_curve_` with one more; a pickle of an earlier version has none."""
+    return [*(getattr(estimator, "validation_loss_curve_", None) or []), loss]
+
+
+@functools.cache
+def _names(layers: int) -> list[str]:
+    """The names of a network's parameters, in scikit-learn's order."""
+    return [f"{kind}.{i}" for kind in ("coefs_", "intercepts_") for i in range(layers)]
 
 
 class Stepper:
@@ -156,8 +169,7 @@ class Stepper:
 
     def update_params(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
         """One step of a network's weights, then biases, as scikit-learn lists them."""
-        layers = range(len(params) // 2)
-        names = [*(f"coefs_.{i}" for i in layers), *(f"intercepts_.{i}" for i in layers)]
+        names = _names(len(params) // 2)
         self.step(dict(zip(names, params, strict=True)), dict(zip(names, grads, strict=True)), INPUTS_FIRST)
 
     def iteration_ends(self, time_step: int) -> None:
