@@ -82,7 +82,7 @@ def layer_groups(estimator: BaseEstimator, rule: Rule) -> Groups:
     if isinstance(given, Real) and not isinstance(given, bool):
         given = [float(given) ** i for i in reversed(range(layers))]
     factors = [1.0] * layers if given is None else list(np.ravel(given))
-    if len(factors) != layers or not all(FACTORS.accepts(f) for f in factors):
+    if len(factors) != layers or not all(isinstance(f, Real) and FACTORS.accepts(f) for f in factors):
         worded = f"must be None, a number >= 0, or one for each of the {layers} layers"
         raise bad_value(type(estimator).__name__, "learning_rate_by_layer", worded, given)
     spared = {} if estimator.decay_biases else without_decay(rule)
