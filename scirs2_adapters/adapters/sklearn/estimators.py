@@ -71,6 +71,8 @@ def with_optimizer(estimator: BaseEstimator, optimizer: Rule | str | None) -> ML
     if type(estimator) in counterparts and params["learning_rate_init"] == LEARNING_RATE_INIT:
         params["learning_rate_init"] = None
     network: MLPClassifier | MLPRegressor = cls(**{**params, "optimizer": optimizer})
+    if hasattr(estimator, "_skl_callbacks"):
+        network.set_callbacks(*estimator._skl_callbacks)
     if hasattr(estimator, "_metadata_request"):
         network._metadata_request = copy.deepcopy(estimator._metadata_request)
     return network

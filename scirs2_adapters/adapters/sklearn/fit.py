@@ -22,34 +22,41 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.schedules import InverseSqrt
 
-from .argument_names import chosen_rule, merge_nested, step_options
+from .argument_names import chosen_rule, intercept_group, merge_nested, step_options
 from .averages import Averages
+from .callbacks import FitCallbacks
 from .penalties import PENALTIES, check_rule_for_l1, strengths
-from .state import Data, Pair, Stepper, writeable
+from .rates import CONSTRAINTS, course
+from .state import Data, Pair, Stepper, appended, writeable
 from .steps import Steps
 
 #: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
 #: column that does not vary, or an intercept that is right, a derivative is rounding error. With the usual epsilon Adam
 #: would take steps of the full size there.
 DEFAULT_ADAM = {"learning_rate": 0.01, "eps": 1e-3}
+#: Its rate falls: at a constant one coefficients would go on moving by the noise of the batches.
+DEFAULT_RATES = InverseSqrt(0.01, timescale=300)
 
 FLOATS = (np.float64, np.float32)
 #: Features, targets and weights.
 Rows = tuple[Data, np.ndarray, np.ndarray]
 
 
-class Linear(Steps, BaseEstimator):
+class Linear(FitCallbacks, Steps, BaseEstimator):
     """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
 
     loss_curve_: list[float]
     validation_scores_: list[float] | None
+    validation_loss_curve_: list[float] | None
     _best_arrays: Pair
     _numeric: bool
     _targets: Callable[..., tuple[np.ndarray, tuple[int, ...]]]
     _weighted: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
     _score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
     _parameter_constraints = {
+        **CONSTRAINTS,
         "optimizer": "no_validation",
         "skip_nonfinite": ["boolean"],
         "state_dtype": "no_validation",
@@ -68,6 +75,11 @@ class Linear(Steps, BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     }
+
+    @staticmethod
+    def _auto_batch(rows: int) -> int:
+        """What `batch_size="auto"` is for so many rows: a hundredth, within bounds."""
+        return min(max(64, rows // 100), 1024)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -95,22 +107,21 @@ class Linear(Steps, BaseEstimator):
         rule = rule or get("adam").build(DEFAULT_ADAM)
         if partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        given = X, y, sample_weight
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
         y, outputs = self._targets(y, X.dtype, known=partial or not first)
         X, y, weights = _without_weightless(X, y, weights)
         weights = self._weighted(y, weights, partial)
         self._check_rule(rule, (*outputs, X.shape[1]), X.dtype.name)
+        rates = course(self, rule, X.shape[0], partial)
+        if standardize and rates.kind == "constant" and rates.schedule is None:
+            rates = rates._replace(kind="default", schedule=DEFAULT_RATES)
         if first:
             self._start(outputs, X)
-        if first or not self._keeps_units(standardize):
-            self._units = self._new_units(X, y, weights) if standardize else None
-            self.optimizer_, self._averages = Stepper(rule, step_options(self)), None
-        self._begin_intercept(first)
-        if first or (self.validation_scores_ is None) == self.early_stopping:
-            self.validation_scores_ = [] if self.early_stopping else None
-            self._best, self._without_progress = -np.inf, 0
-        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, step_options(self))
-        converged = self._descend(X, y, weights, partial)
+        self._begin(rule, (X, y, weights), first, standardize)
+        self.optimizer_.follow(rates)
+        with self._calling_back(*given, 1 if partial else self.max_iter):
+            converged = self._descend(X, y, weights, partial)
         if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
             way_out = "Scale the data, or lower the learning rate."
             raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
@@ -118,6 +129,19 @@ class Linear(Steps, BaseEstimator):
             text = f"{self.max_iter} epochs were not enough to converge. Increase `max_iter`."
             warnings.warn(text, ConvergenceWarning, stacklevel=4)
         return self
+
+    def _begin(self, rule: Rule, rows: Rows, first: bool, standardize: bool) -> None:
+        """Units, optimizer and averages: new ones, or those that go on."""
+        options = step_options(self, intercept_group(rule))
+        if first or not self._keeps_units(standardize):
+            self._units = self._new_units(*rows) if standardize else None
+            self.optimizer_, self._averages = Stepper(rule, options), None
+        self._begin_intercept(first)
+        if first or (self.validation_scores_ is None) == self.early_stopping:
+            self.validation_scores_ = [] if self.early_stopping else None
+            self.validation_loss_curve_ = [] if self.early_stopping else None
+            self._best, self._without_progress = -np.inf, 0
+        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, options)
 
     def _check_rule(self, rule: Rule, shape: tuple[int, ...], dtype: str) -> None:
         """Refuse a rule that goes neither with the penalty nor with `average`."""
@@ -164,6 +188,7 @@ class Linear(Steps, BaseEstimator):
         self._params = self._units.inside(self.coef_, self.intercept_) if self._units else (self.coef_, self.intercept_)
         epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
         while self.n_iter_ < epochs and not converged:
+            self._epoch_begins()
             self._show_trained()
             stepped_loss, self.loss_ = self._epoch((X, y, weights), random)
             self._show_evaluated()
@@ -171,6 +196,10 @@ class Linear(Steps, BaseEstimator):
             self.t_ += X.shape[0]
             self.loss_curve_.append(self.loss_)
             converged = self._stalls(stepped_loss, held_out)
+            self.optimizer_.iteration_ends(self.t_)
+            if converged and not self.optimizer_.trigger_stopping("", verbose=False):
+                converged, self._without_progress = False, 0
+            converged = self._epoch_ends(self._shown) or converged
         del self._params
         if held_out is not None:
             self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
@@ -181,7 +210,7 @@ class Linear(Steps, BaseEstimator):
         batch of all rows needs no shuffling.
         """
         count = rows[0].shape[0]
-        size = min(count, min(max(64, count // 100), 1024) if self.batch_size == "auto" else self.batch_size)
+        size = min(count, self._auto_batch(count) if self.batch_size == "auto" else self.batch_size)
         order = random.permutation(count) if self.shuffle and size < count else None
         sums = np.zeros(3)
         for batch in gen_batches(count, size):
@@ -204,12 +233,19 @@ class Linear(Steps, BaseEstimator):
             scores = self._scores(X)
             value = self._score(scores, y, weights) if np.isfinite(scores).all() else np.nan
             self.validation_scores_.append(value)
+            loss = np.nan if np.isnan(value) else float(np.sum(self._loss(scores, y)[0].T @ (weights / weights.sum())))
+            self.validation_loss_curve_ = appended(self, loss)
             if value > self._best or len(self.validation_scores_) == 1:
                 self._best_arrays = self.coef_.copy(), self.intercept_.copy()
         improved = value >= self._best + (-np.inf if self.tol is None else self.tol)
         self._without_progress = 0 if improved else self._without_progress + 1
         self._best = max(self._best, value)
         return bool(self._without_progress > self.n_iter_no_change)
+
+    def _shown(self) -> dict[str, np.ndarray]:
+        """The coefficients that a fit would end with if it ended now, for a callback to keep."""
+        shown = self._best_arrays if self.early_stopping else (self.coef_, self.intercept_)
+        return {"coef_": shown[0].copy(), "intercept_": shown[1].copy()}
 
     def _checked_scores(self, X: Data) -> np.ndarray:
         check_is_fitted(self)

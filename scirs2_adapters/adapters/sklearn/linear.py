@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from numbers import Real
 from typing import Self
 
@@ -70,6 +70,7 @@ class LinearClassifier(ClassifierMixin, Linear):
       warm_start: `fit` goes on from the last one, the optimizer's memory included.
       skip_nonfinite: leave out and count, in `optimizer_.skipped_steps`, a step whose gradient is not finite.
       state_dtype: how the optimizer's memory is stored: None as `coef_` is, "bfloat16", "int8", or names by slot.
+      learning_rate, power_t, warmup: how the learning rate changes, as in our `MLPClassifier`.
 
     Example:
       >>> from scirs2_adapters.sklearn import LinearClassifier
@@ -109,6 +110,9 @@ class LinearClassifier(ClassifierMixin, Linear):
         n_iter_no_change: float = 10,
         skip_nonfinite: bool = False,
         state_dtype: StateDtype = None,
+        learning_rate: str | Callable[[int], float] = "constant",
+        power_t: float = 0.5,
+        warmup: float = 0,
     ) -> None:
         self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 
@@ -243,6 +247,9 @@ class LinearRegressor(RegressorMixin, MultiOutputMixin, Linear):
         n_iter_no_change: float = 10,
         skip_nonfinite: bool = False,
         state_dtype: StateDtype = None,
+        learning_rate: str | Callable[[int], float] = "constant",
+        power_t: float = 0.5,
+        warmup: float = 0,
     ) -> None:
         self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 

@@ -70,15 +70,14 @@ def stop_at_zero(x: np.ndarray, before: np.ndarray, slope: np.ndarray) -> None:
 
 
 def step_with_l1(
-    rule: Rule, l1: np.ndarray | float, coef: np.ndarray, slope: np.ndarray, step: Callable[[np.ndarray], bool]
+    proximal: float | None, l1: np.ndarray, coef: np.ndarray, slope: np.ndarray, step: Callable[[np.ndarray], bool]
 ) -> None:
     """Take a step that makes coefficients exactly 0: `step` is given a gradient and says whether it took it. `slope` is
-    the derivative without l1.
+    the derivative without l1; `proximal` the learning rate of a step that is a multiple of it, else None.
     """
-    if is_proximal(rule):
-        threshold = rule.learning_rate * l1
+    if proximal is not None:
         if step(slope):
-            soft_threshold(coef, threshold)
+            soft_threshold(coef, proximal * l1)
         return
     before, slope = coef.copy(), pseudo_gradient(coef, slope, l1)
     if step(slope):

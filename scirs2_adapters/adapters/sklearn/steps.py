@@ -14,7 +14,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 
 from .averages import Averages
 from .losses import RegressorLoss
-from .penalties import step_with_l1, strengths
+from .penalties import is_proximal, step_with_l1, strengths
 from .state import Data, Pair, Stepper, Units
 
 
@@ -97,11 +97,12 @@ class Steps:
         def step(slope: np.ndarray) -> bool:
             skipped = self.optimizer_.skipped_steps
             grads = {"coef_": slope, **(others if self.fit_intercept else {})}
-            self.optimizer_.step(params, grads, undecayed=("intercept_",))
+            self.optimizer_.step(params, grads)
             return self.optimizer_.skipped_steps == skipped
 
         if l1:
-            step_with_l1(self.optimizer_.rule, strength, coef, slope, step)
+            rate = self.optimizer_.learning_rate if is_proximal(self.optimizer_.rule) else None
+            step_with_l1(rate, strength, coef, slope, step)
         else:
             step(slope)
         self._show_params()
