@@ -22,9 +22,9 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2058,
+    "core": 2045,
     "core/program": 590,
-    "core/step": 275,
+    "core/step": 271,
     "core/cpu": 1688,
     "core/closures": 422,
     "core/synonyms": 163,

@@ -21,6 +21,7 @@ from scirs2_adapters.core import HostOptimizer, Rule
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.memory import Memory
+from scirs2_adapters.core.numpy_columns import step_columns
 from scirs2_adapters.core.numpy_evaluation import evaluation_params
 from scirs2_adapters.core.numpy_state import weighed
 from scirs2_adapters.core.schedules import rate_at
@@ -158,6 +159,20 @@ class Stepper:
         """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones.
         Coefficients of linear models have a row for each output; `layout` says otherwise.
         """
+        self._bound(params, layout).step({k: np.asarray(g, dtype=params[k].dtype) for k, g in grads.items()})
+
+    def step_columns(self, params: Arrays, columns: np.ndarray, grads: Arrays) -> None:
+        """One step, of whose first gradient only these columns are given; where the rule allows it."""
+        host, (name, *others) = self._bound(params, OUTPUTS_FIRST), grads
+        if self.options.skip_nonfinite and not all(np.isfinite(g).all() for g in grads.values()):
+            host.skipped_steps += 1
+            return
+        step_columns(host, name, columns, grads[name].astype(params[name].dtype, copy=False))
+        host.step({k: np.asarray(grads[k], dtype=params[k].dtype) for k in others})
+        host.step_count += not others
+
+    def _bound(self, params: Arrays, layout: str) -> HostOptimizer:
+        """What steps these arrays, at the learning rate of the next step."""
         host, granted = self._host, threads()
         if host is None or host.threads != granted or any(host.params[name] is not p for name, p in params.items()):
             host = HostOptimizer(self.rule, params, threads=granted, layout=layout, **self.options._asdict())
@@ -166,7 +181,7 @@ class Stepper:
             self._host, self._saved = host, None
         if (rate := self._rate(host.step_count)) != host.rule.learning_rate:
             host.set_learning_rate(rate)
-        host.step({name: np.asarray(g, dtype=params[name].dtype) for name, g in grads.items()})
+        return host
 
     def update_params(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
         """One step of a network's weights, then biases, as scikit-learn lists them."""

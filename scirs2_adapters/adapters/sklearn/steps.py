@@ -12,6 +12,9 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.utils.extmath import safe_sparse_dot
 
+from scirs2_adapters.core.numpy_columns import can_step_columns
+from scirs2_adapters.core.slots import Leaf
+
 from .averages import Averages
 from .losses import RegressorLoss
 from .penalties import is_proximal, step_with_l1, strengths
@@ -75,6 +78,8 @@ class Steps:
 
     def _learn(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
         """Take one step on these rows. Return the loss before it, in the units of the step and in the user's."""
+        if not isinstance(X, np.ndarray) and self._steps_columns():
+            return self._learn_columns(X, y, weights)
         share = weights / len(weights)
         row_losses, residual = self._loss(self._scores(X), y)
         residual *= share[:, np.newaxis]
@@ -85,6 +90,29 @@ class Steps:
         self._step(slope, residual.sum(axis=0), penalty.l1)
         loss = float(np.sum(losses))
         return (loss, loss) if self._units is None else (float(np.sum(losses / self._units.loss_scale)), loss)
+
+    def _steps_columns(self) -> bool:
+        """Whether a step leaves alone the coefficients of features that are 0 in all rows of a batch."""
+        if self._units is not None or self.average or self.optimizer_.options.state_dtype is not None:
+            return False
+        leaf = Leaf(self.coef_.shape, self.coef_.dtype.name, "coef_")
+        return not any(strengths(self.penalty, self.alpha, self.l1_ratio)) and can_step_columns(
+            self.optimizer_.rule, leaf
+        )
+
+    def _learn_columns(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+        """What `_learn` does, at the cost of the non-zeros of the batch."""
+        share, (columns, places) = weights / len(weights), np.unique(X.indices, return_inverse=True)
+        X = type(X)((X.data, places.astype(X.indptr.dtype), X.indptr), shape=(X.shape[0], len(columns)))
+        coef = self.coef_[..., columns]
+        row_losses, residual = self._loss(X @ np.atleast_2d(coef).T + self.intercept_, y)
+        residual *= share[:, np.newaxis]
+        grads = {"coef_": (X.T @ residual).T.reshape(coef.shape)}
+        if self.fit_intercept:
+            grads["intercept_"] = residual.sum(axis=0)
+        self.optimizer_.step_columns({"coef_": self.coef_, "intercept_": self.intercept_}, columns, grads)
+        loss = float(np.sum(row_losses.T @ share))
+        return loss, loss
 
     def _step(self, slope: np.ndarray, intercept_slope: np.ndarray, l1: float) -> None:
         """Step by the derivatives of the loss without l1, which is taken care of here."""
