@@ -89,7 +89,7 @@ class Linear(FitCallbacks, BaseEstimator):
         state_dtype: StateDtype = None,
         learning_rate: str | Callable[[int], float] = "constant",
         power_t: float = 0.5,
-        warmup: float = 0,
+        warmup: float = 0.0,
     ) -> None:
         self.optimizer = optimizer
         self.alpha = alpha
@@ -145,17 +145,19 @@ class Linear(FitCallbacks, BaseEstimator):
             self.validation_scores_ = [] if self.early_stopping else None
             self.validation_loss_curve_ = [] if self.early_stopping else None
             self._best, self._without_progress = -np.inf, 0
-        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, step_options(self))
-        self.optimizer_.follow(rates)
+        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, step_options(self), rates)
         with self._calling_back(*given, 1 if partial else self.max_iter):
             converged = self._descend(X, y, weights, partial)
-        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
-            way_out = "Scale the data, or lower the learning rate."
-            raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
+        self._refuse_not_finite()
         if not (converged or partial):
             text = f"{self.max_iter} epochs were not enough to converge. Increase `max_iter`."
             warnings.warn(text, ConvergenceWarning, stacklevel=4)
         return self
+
+    def _refuse_not_finite(self) -> None:
+        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
+            way_out = "Scale the data, or lower the learning rate."
+            raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
 
     def _checked_rows(self, X: Data, y: Data, sample_weight: Data, first: bool) -> Rows:
         checks = {"multi_output": self._numeric, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
