@@ -11,7 +11,7 @@ import numpy as np
 from . import numpy_arrays as door
 from . import numpy_state, routing
 from .cpu import storage
-from .errors import bad_type, bad_value
+from .errors import bad_value
 from .fields import Field, flag
 from .formats import companion
 from .matrix import LAYOUT, OUTPUTS_FIRST
@@ -21,7 +21,6 @@ from .numpy_executors import ArrayExecutor, KernelExecutor, NumpyExecutor, Param
 from .numpy_rules import CALL as _CALL
 from .numpy_rules import Groups, Routed, RuleGroups, Schedule, schedule_of
 from .ops import HOST_SCALARS, Scalars
-from .registry import get
 from .rule import Rule
 from .schedules import rate_at
 from .slots import Extent, Slot
@@ -80,9 +79,6 @@ class HostOptimizer(Routed):
         learning_rate: float | Schedule | None = None,
         groups: Groups = (),
     ) -> None:
-        rule = get(rule)() if isinstance(rule, str) else rule
-        if not isinstance(rule, Rule):
-            raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", rule)
         self.rule, self.learning_rate = schedule_of(_CALL, rule, learning_rate)
         check_path(_CALL, kernel)
         self.threads = THREADS.check(_CALL, "threads", threads)

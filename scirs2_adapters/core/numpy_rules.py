@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from . import routing
 from .cpu.kernel import kernel_obstacle
 from .errors import bad_type, bad_value, did_you_mean
+from .fields import Value
+from .registry import get
 from .rule import Rule
 from .schedules import RATE, rate_at
 from .slots import Leaf
@@ -21,13 +22,16 @@ from .step.plan import ParamEntry, choose_paths, param_entry
 
 Schedule = Callable[[int], float]
 #: Names of parameters under "params", hyperparameters of theirs, and `learning_rate_factor`.
-Groups = Sequence[Mapping[str, Any]]
+Groups = Sequence[Mapping[str, Value]]
 CALL = "HostOptimizer"
 FACTOR = "learning_rate_factor"
 
 
-def schedule_of(call: str, rule: Rule, rate: float | Schedule | None) -> tuple[Rule, Schedule | None]:
-    """The rule with the learning rate that was given beside it, and the schedule where it is one."""
+def schedule_of(call: str, rule: Rule | str, rate: float | Schedule | None) -> tuple[Rule, Schedule | None]:
+    """The rule, given by name or as it is, with the learning rate given beside it, and the schedule where it is one."""
+    rule = get(rule)() if isinstance(rule, str) else rule
+    if not isinstance(rule, Rule):
+        raise bad_type(call, "rule", "must be a rule such as AdamW(), or its name", rule)
     if rate is None:
         return rule, None
     if callable(rate):
@@ -44,7 +48,7 @@ class RuleGroups:
     """The groups of an optimizer; group 0 is of the parameters that are in no other."""
 
     def __init__(self, call: str, groups: Groups, rule: Rule, params: Iterable[Hashable]) -> None:
-        self._changes: list[tuple[dict[str, Any], float]] = [({}, 1.0)]
+        self._changes: list[tuple[dict[str, Value], float]] = [({}, 1.0)]
         self.of = dict.fromkeys(params, 0)
         if not isinstance(groups, (list, tuple)) or not all(isinstance(g, Mapping) for g in groups):
             worded = 'must be a list of dicts such as {"params": ["b"], "weight_decay": 0.0}'
@@ -53,7 +57,7 @@ class RuleGroups:
             self._take(call, f"groups[{i}]", dict(group))
         self.rules(rule)  # which refuses what the rule does not have
 
-    def _take(self, call: str, place: str, group: dict[str, Any]) -> None:
+    def _take(self, call: str, place: str, group: dict[str, Value]) -> None:
         names = group.pop("params", None)
         if not isinstance(names, (list, tuple, set, frozenset)):
             raise bad_type(call, f"{place}['params']", "must be a list of names of parameters", names)
@@ -70,7 +74,7 @@ class RuleGroups:
         return [rule, *(_changed(rule, changes, factor) for changes, factor in self._changes[1:])]
 
 
-def _changed(rule: Rule, changes: Mapping[str, Any], factor: float) -> Rule:
+def _changed(rule: Rule, changes: Mapping[str, Value], factor: float) -> Rule:
     """The rule of a group. A factor is one of every learning rate that the rule has, so of Muon's for vectors too."""
     changed = rule.replace(**changes) if changes else rule
     if factor == 1.0:

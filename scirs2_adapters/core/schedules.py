@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from .errors import bad_type, bad_value, did_you_mean
-from .fields import Field, choice, count, fraction, nonnegative, positive
+from .fields import Field, Value, choice, count, fraction, nonnegative, positive
 
 
 def _each(field: Field, *names: str) -> dict[str, Field]:
@@ -50,7 +50,7 @@ class Schedule:
         """The learning rate of the step before which `count` steps were taken."""
         raise NotImplementedError
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Value]:
         """The schedule as plain data, for JSON: `from_config` makes an equal one."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, value in values.items():
@@ -61,7 +61,7 @@ class Schedule:
         return {"name": type(self).__name__, **values}
 
 
-def from_config(config: Mapping[str, Any]) -> Schedule:
+def from_config(config: Mapping[str, Value]) -> Schedule:
     """The schedule that `get_config` described.
 
     >>> from scirs2_adapters.core import schedules

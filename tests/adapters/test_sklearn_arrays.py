@@ -60,7 +60,6 @@ for ours in (MLPClassifier, MLPRegressor):
 """
 
 
-def test_under_dispatch_ours_refuse_what_scikit_learns_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_dispatch_ours_refuse_what_scikit_learns_refuse() -> None:
     """Its networks know nothing of other arrays; what they raise, ours raise. SciPy asks for it before it is loaded."""
-    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
-    fresh(UNDER_DISPATCH)
+    fresh(UNDER_DISPATCH, SCIPY_ARRAY_API="1")

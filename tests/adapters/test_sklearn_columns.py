@@ -103,8 +103,15 @@ def test_training_goes_on_between_sparse_and_dense_and_after_a_pickle(cls: Any) 
 
 @pytest.mark.parametrize(
     "options",
-    [{"alpha": 0.1}, {"optimizer": "adam"}, {"optimizer": None}, {"average": True}, {"penalty": "l1", "alpha": 0.1}]
-    + [{"optimizer": SGD(weight_decay=0.1)}, {"state_dtype": "bfloat16"}],
+    [
+        {"alpha": 0.1},
+        {"optimizer": "adam"},
+        {"optimizer": None},
+        {"optimizer": SGD(weight_decay=0.1)},
+        {"average": True},
+        {"penalty": "l1", "alpha": 0.1},
+        {"state_dtype": "bfloat16"},
+    ],
     ids=str,
 )
 def test_what_moves_every_coefficient_steps_every_coefficient(options: dict[str, Any], by_columns: list[int]) -> None:

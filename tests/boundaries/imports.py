@@ -20,10 +20,21 @@ Graph = dict[str, set[str]]
 
 #: The layers of an adapter, lowest first. `test_adapters.py` says what each file is for.
 ADAPTER_LAYERS = (
-    ("argument_names", "optax_states"),
+    ("argument_names", "optax_states", "rates"),
     ("ops",),
     ("state", "coded", "losses", "penalties", "averages"),
-    ("dispatch", "executors", "gradients", "fit", "network", "steps", "deepspeed", "kernel_step"),
+    (
+        "dispatch",
+        "executors",
+        "gradients",
+        "fit",
+        "steps",
+        "network",
+        "backprop",
+        "callbacks",
+        "deepspeed",
+        "kernel_step",
+    ),
     ("optimizer", "transform", "estimators", "linear", "trainer"),
     ("__init__",),
 )

@@ -35,7 +35,7 @@ SOLVERS_ONLY = (
 
 #: Parameters of networks that scikit-learn's have not, beside `optimizer`. Its own solvers know none of them.
 NETWORK_OPTIONS: dict[str, object] = {
-    "skip_nonfinite": False, "state_dtype": None, "warmup": 0, "decay_biases": True, "learning_rate_by_layer": None,
+    "skip_nonfinite": False, "state_dtype": None, "warmup": 0.0, "decay_biases": True, "learning_rate_by_layer": None,
 }  # fmt: skip
 
 #: The module that pickles name: the path that users import from.

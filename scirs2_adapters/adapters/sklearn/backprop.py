@@ -8,15 +8,15 @@ and not an assignment by one, which takes ten times as long. Numbers differ from
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.neural_network._base import ACTIVATIONS, DERIVATIVES, LOSS_FUNCTIONS
 from sklearn.utils.extmath import safe_sparse_dot
 
-Lists = tuple[list[Any], list[Any], list[Any], list[Any]]
+from .state import Data
+
+Lists = tuple[list[Data], list[Data], list[Data], list[Data]]
 
 
 def loss_and_gradients(
@@ -53,7 +53,7 @@ def data_loss(network: BaseEstimator, y: np.ndarray, predicted: np.ndarray, weig
     return float(LOSS_FUNCTIONS[name](y, predicted, *weight))
 
 
-def _forward(network: BaseEstimator, activations: list[Any]) -> None:
+def _forward(network: BaseEstimator, activations: list[Data]) -> None:
     last = len(network.coefs_) - 1
     for i, (weights, biases) in enumerate(zip(network.coefs_, network.intercepts_, strict=True)):
         activations[i + 1] = _product(activations[i], weights, activations[i + 1])
@@ -61,9 +61,9 @@ def _forward(network: BaseEstimator, activations: list[Any]) -> None:
         ACTIVATIONS[network.activation if i < last else network.out_activation_](activations[i + 1])
 
 
-def _product(a: Any, b: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+def _product(a: Data, b: np.ndarray, out: np.ndarray | None) -> np.ndarray:
     """The matrix product, in the memory of `out` where it has the form."""
-    if sparse.issparse(a):
+    if not isinstance(a, np.ndarray):  # a sparse matrix
         return safe_sparse_dot(a, b)
     if out is None or out.shape != (a.shape[0], b.shape[1]) or not a.dtype == b.dtype == out.dtype:
         return np.dot(a, b)

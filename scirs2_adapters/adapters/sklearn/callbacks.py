@@ -5,9 +5,11 @@ scikit-learn has them from version 1.9 on. Before that, estimators have no `set_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .state import Data
 
 if TYPE_CHECKING:
 
@@ -24,9 +26,9 @@ else:
 class Epochs:
     """The tasks of one fit. `given` is what every callback may ask for: the estimator, its data and weights."""
 
-    def __init__(self, fit: Any, given: dict[str, Any]) -> None:
+    def __init__(self, fit: Data, given: dict[str, object]) -> None:
         self._fit, self._given = fit, given
-        self._task: Any = None
+        self._task: Data = None
 
     def begin(self) -> None:
         """An epoch begins, unless it has."""
@@ -34,7 +36,7 @@ class Epochs:
             self._task = self._fit.subcontext(task_name="epoch")
             self._task.call_on_fit_task_begin(**self._given)
 
-    def end(self, attributes: Callable[[], dict[str, Any]]) -> bool:
+    def end(self, attributes: Callable[[], Mapping[str, object]]) -> bool:
         """An epoch ends; whether a callback wants the training to end. `attributes` makes what was fitted so far."""
         self.begin()
         task, self._task = self._task, None
@@ -47,7 +49,7 @@ class FitCallbacks(CallbackSupportMixin):
     _epochs: Epochs | None = None
 
     @contextmanager
-    def _calling_back(self, X: Any, y: Any, sample_weight: Any, epochs: int) -> Iterator[None]:
+    def _calling_back(self, X: Data, y: Data, sample_weight: Data, epochs: int) -> Iterator[None]:
         """Around a fit of at most so many epochs."""
         if not hasattr(self, "_init_callback_context"):
             yield
@@ -68,6 +70,6 @@ class FitCallbacks(CallbackSupportMixin):
         if self._epochs is not None:
             self._epochs.begin()
 
-    def _epoch_ends(self, attributes: Callable[[], dict[str, Any]]) -> bool:
+    def _epoch_ends(self, attributes: Callable[[], Mapping[str, object]]) -> bool:
         """Whether a callback wants the training to end."""
         return self._epochs is not None and self._epochs.end(attributes)

@@ -28,7 +28,7 @@ from .argument_names import chosen_rule, intercept_group, merge_nested, step_opt
 from .averages import Averages
 from .callbacks import FitCallbacks
 from .penalties import PENALTIES, check_rule_for_l1, strengths
-from .rates import CONSTRAINTS, course
+from .rates import CONSTRAINTS, Course, course
 from .state import Data, Pair, Stepper, appended, writeable
 from .steps import Steps
 
@@ -118,19 +118,21 @@ class Linear(FitCallbacks, Steps, BaseEstimator):
             rates = rates._replace(kind="default", schedule=DEFAULT_RATES)
         if first:
             self._start(outputs, X)
-        self._begin(rule, (X, y, weights), first, standardize)
-        self.optimizer_.follow(rates)
+        self._begin(rule, (X, y, weights), first, standardize, rates)
         with self._calling_back(*given, 1 if partial else self.max_iter):
             converged = self._descend(X, y, weights, partial)
-        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
-            way_out = "Scale the data, or lower the learning rate."
-            raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
+        self._refuse_not_finite()
         if not (converged or partial):
             text = f"{self.max_iter} epochs were not enough to converge. Increase `max_iter`."
             warnings.warn(text, ConvergenceWarning, stacklevel=4)
         return self
 
-    def _begin(self, rule: Rule, rows: Rows, first: bool, standardize: bool) -> None:
+    def _refuse_not_finite(self) -> None:
+        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
+            way_out = "Scale the data, or lower the learning rate."
+            raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
+
+    def _begin(self, rule: Rule, rows: Rows, first: bool, standardize: bool, rates: Course) -> None:
         """Units, optimizer and averages: new ones, or those that go on."""
         options = step_options(self, intercept_group(rule))
         if first or not self._keeps_units(standardize):
@@ -141,7 +143,7 @@ class Linear(FitCallbacks, Steps, BaseEstimator):
             self.validation_scores_ = [] if self.early_stopping else None
             self.validation_loss_curve_ = [] if self.early_stopping else None
             self._best, self._without_progress = -np.inf, 0
-        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, options)
+        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, options, rates)
 
     def _check_rule(self, rule: Rule, shape: tuple[int, ...], dtype: str) -> None:
         """Refuse a rule that goes neither with the penalty nor with `average`."""

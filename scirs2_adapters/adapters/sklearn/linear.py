@@ -52,7 +52,7 @@ class LinearClassifier(ClassifierMixin, Linear):
     and -1 for any other: each class is told from all others by itself, as in `SGDClassifier`.
 
     Arguments:
-      optimizer: a name, an optimizer such as `AdamW(1e-3)`, or None for Adam with a learning rate of 0.01 that steps as
+      optimizer: a name, an optimizer such as `AdamW(1e-3)`, or None for Adam with a rate of 0.01 and less that steps as
         if features, and the targets of a regression, were standardized; `coef_` and `loss_` are those of the data.
       loss: one of those above. `predict_proba` is there for "log_loss" and "modified_huber".
       penalty: "l2", "l1", "elasticnet" or None. With an l1 part coefficients become exactly 0: by soft thresholding
@@ -112,7 +112,7 @@ class LinearClassifier(ClassifierMixin, Linear):
         state_dtype: StateDtype = None,
         learning_rate: str | Callable[[int], float] = "constant",
         power_t: float = 0.5,
-        warmup: float = 0,
+        warmup: float = 0.0,
     ) -> None:
         self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 
@@ -249,7 +249,7 @@ class LinearRegressor(RegressorMixin, MultiOutputMixin, Linear):
         state_dtype: StateDtype = None,
         learning_rate: str | Callable[[int], float] = "constant",
         power_t: float = 0.5,
-        warmup: float = 0,
+        warmup: float = 0.0,
     ) -> None:
         self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 

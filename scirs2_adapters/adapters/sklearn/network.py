@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
@@ -66,7 +66,7 @@ class Network(FitCallbacks):
     validation_loss_curve_: list[float] | None
     _best_coefs: list[np.ndarray]
     _best_intercepts: list[np.ndarray]
-    _label_binarizer: Any
+    _label_binarizer: Data
     _forward_pass_fast: Callable[..., np.ndarray]
     _auto_batch = staticmethod(lambda rows: 200)
 
@@ -75,7 +75,7 @@ class Network(FitCallbacks):
         return super().set_params(**merge_nested(self, params))  # type: ignore[misc]
 
     @property
-    def _optimizer(self) -> Any:
+    def _optimizer(self) -> Data:
         """What steps the weights, ours or scikit-learn's own; missing where the other one was used last."""
         stepper = vars(self).get("_optimizer" if self.optimizer is None else "optimizer_")
         if stepper is None:
@@ -101,13 +101,13 @@ class Network(FitCallbacks):
         with self._calling_back(X, y, sample_weight, epochs):
             return super()._fit(X, y, incremental=incremental, **weight)  # type: ignore[misc]
 
-    def _fit_stochastic(self, *args: Any) -> None:
+    def _fit_stochastic(self, *args: Data) -> None:
         rule, rate = chosen_rule(self), self.learning_rate_init
         if rule is not None:  # the last argument says whether this is a `partial_fit`
             continues, options = hasattr(self, "optimizer_") and (args[-1] or self.warm_start), self._options(rule)
             before = self.optimizer_ if continues else Stepper(rule, options)
-            self.optimizer_ = before.under(type(self).__name__, rule, options)
-            self.optimizer_.follow(rates.course(self, rule, len(args[1]), bool(args[-1])))
+            course = rates.course(self, rule, len(args[1]), bool(args[-1]))
+            self.optimizer_ = before.under(type(self).__name__, rule, options, course)
         self.coefs_, self.intercepts_ = writeable(self.coefs_), writeable(self.intercepts_)
         try:  # scikit-learn makes its own optimizer in any case, which needs a number
             self.learning_rate_init = LEARNING_RATE_INIT if rate is None else rate
@@ -124,7 +124,7 @@ class Network(FitCallbacks):
     def _options(self, rule: Rule) -> StepOptions:
         return step_options(self, layer_groups(self, rule))
 
-    def _backprop(self, X: Data, y: np.ndarray, *args: Any) -> object:
+    def _backprop(self, X: Data, y: np.ndarray, *args: Data) -> object:
         if self.solver != "lbfgs":
             self._epoch_begins()
         if self.optimizer is None:
@@ -132,7 +132,7 @@ class Network(FitCallbacks):
         self.optimizer_.resume([*self.coefs_, *self.intercepts_])
         return loss_and_gradients(self, y, [w for w in args[:-4] if w is not None], args[-4:])
 
-    def _update_no_improvement_count(self, early_stopping: bool, X: Data, y: np.ndarray, *weight: Any) -> None:
+    def _update_no_improvement_count(self, early_stopping: bool, X: Data, y: np.ndarray, *weight: Data) -> None:
         if self.optimizer is not None:
             self.optimizer_.show()
         super()._update_no_improvement_count(early_stopping, X, y, *weight)  # type: ignore[misc]
@@ -168,7 +168,7 @@ def constructor(base: type[BaseEstimator]) -> Callable[..., None]:
         learning_rate_init: float | None = None,
         skip_nonfinite: bool = False,
         state_dtype: StateDtype = None,
-        warmup: float = 0,
+        warmup: float = 0.0,
         decay_biases: bool = True,
         learning_rate_by_layer: float | Sequence[float] | None = None,
         **params: object,

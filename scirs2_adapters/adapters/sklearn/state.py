@@ -87,7 +87,7 @@ class Stepper:
             return float(self.rule.learning_rate * self._factor)
         return self._factor * rate_at("learning_rate", schedule, steps - self._begun)
 
-    def follow(self, course: Course) -> None:
+    def _follow(self, course: Course) -> Stepper:
         """Take the learning rates of the steps to come from this course. A cosine begins anew at each fit; what others
         have come to is kept while their kind stays.
         """
@@ -96,6 +96,7 @@ class Stepper:
         self._course = course
         if course.kind == "cosine":
             self._begun = self.steps
+        return self
 
     @property
     def steps(self) -> int:
@@ -126,10 +127,10 @@ class Stepper:
         """
         return self._host.memory() if self._host else weighed({}, {}, (self._saved or {}).get("state", {}))
 
-    def under(self, call: str, rule: Rule, options: StepOptions) -> Stepper:
+    def under(self, call: str, rule: Rule, options: StepOptions, course: Course) -> Stepper:
         """The stepper that goes on with this rule, and with the memory where the formula is the same."""
         if rule == self.rule and options == self.options:
-            return self
+            return self._follow(course)
         saved = self.state_dict() if rule.kernel_key() == self.rule.kernel_key() else None
         if saved and saved["state"] and options.state_dtype != self.options.state_dtype:
             worded = f"must stay {self.options.state_dtype!r} where training goes on, for the memory is of that dtype"
@@ -138,7 +139,7 @@ class Stepper:
         if saved:
             made._trained, made._course = self._trained, self._course
             made._factor, made._begun = self._factor, self._begun
-        return made
+        return made._follow(course)
 
     def show(self) -> None:
         """Put what is to be evaluated in place of what is trained, where the rule has an average, until `resume`."""
