@@ -24,7 +24,7 @@ from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.step.options import StateDtype
 
-from .argument_names import chosen_rule, merge_nested, step_options
+from .argument_names import Restored, chosen_rule, merge_nested, step_options
 from .callbacks import FitCallbacks
 from .rates import CONSTRAINTS, course
 from .state import Data, Pair, Stepper, Units, appended, writeable
@@ -39,7 +39,7 @@ FLOATS = (np.float64, np.float32)
 Rows = tuple[Data, np.ndarray, np.ndarray]
 
 
-class Linear(FitCallbacks, BaseEstimator):
+class Linear(Restored, FitCallbacks, BaseEstimator):
     """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
 
     optimizer_: Stepper
@@ -255,6 +255,8 @@ class Linear(FitCallbacks, BaseEstimator):
             self.validation_loss_curve_ = appended(self, loss)
             if value > self._best or len(self.validation_scores_) == 1:
                 self._best_arrays = self.coef_.copy(), self.intercept_.copy()
+        else:
+            self.validation_loss_curve_ = None
         improved = value >= self._best + (-np.inf if self.tol is None else self.tol)
         self._without_progress = 0 if improved else self._without_progress + 1
         self._best = max(self._best, value)
