@@ -116,10 +116,12 @@ class HostOptimizer(Routed):
 
         Memory that the new ones ask for begins as at a first step; memory that they do not ask for is dropped.
         """
-        before, rate = self.rule.kernel_key(), changes.pop("learning_rate", self.learning_rate)
-        rule, rate = schedule_of(_CALL, self.rule.replace(**changes), rate)
+        before, schedule = self.rule.kernel_key(), self.learning_rate
+        if "learning_rate" in changes:
+            schedule = changes.pop("learning_rate") if callable(changes["learning_rate"]) else None
+        rule, schedule = schedule_of(_CALL, self.rule.replace(**changes), schedule)
         self._groups.rules(rule)  # an error comes before any change
-        self.rule, self.learning_rate = rule, rate
+        self.rule, self.learning_rate = rule, schedule
         self.route(self.state)
         if self.rule.kernel_key() == before:
             return

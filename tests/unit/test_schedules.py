@@ -155,6 +155,9 @@ def test_a_rate_by_hand_takes_the_place_of_a_schedule() -> None:
     optimizer.replace(learning_rate=schedules.Constant(0.125))
     optimizer.step([np.ones(1)])
     assert optimizer.params[0] == 0.125
+    with pytest.raises(TypeError, match="learning_rate"):
+        optimizer.replace(learning_rate=None)
+    assert optimizer.learning_rate == schedules.Constant(0.125)
     assert HostOptimizer("sgd", [np.ones(1)], learning_rate=0.125).rule.learning_rate == 0.125
 
 

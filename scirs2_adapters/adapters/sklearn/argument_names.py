@@ -154,6 +154,15 @@ def merge_nested(estimator: BaseEstimator, params: Params) -> dict[str, object]:
     return others | {"optimizer": optimizer.replace(**nested)}
 
 
+class Restored:
+    """An estimator that finds in its pickle what it was then, and the defaults of parameters that are newer."""
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        parameters = inspect.signature(type(self)).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        super().__setstate__(defaults | state)  # type: ignore[misc]
+
+
 Estimator = TypeVar("Estimator", bound=type)
 
 

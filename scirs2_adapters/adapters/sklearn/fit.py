@@ -6,7 +6,6 @@ arithmetic is done in the dtype of `X`.
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -24,7 +23,7 @@ from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.schedules import InverseSqrt
 
-from .argument_names import chosen_rule, intercept_group, merge_nested, step_options
+from .argument_names import Restored, chosen_rule, intercept_group, merge_nested, step_options
 from .averages import Averages
 from .callbacks import FitCallbacks
 from .penalties import PENALTIES, check_rule_for_l1, strengths
@@ -44,7 +43,7 @@ FLOATS = (np.float64, np.float32)
 Rows = tuple[Data, np.ndarray, np.ndarray]
 
 
-class Linear(FitCallbacks, Steps, BaseEstimator):
+class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
     """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
 
     loss_curve_: list[float]
@@ -89,11 +88,6 @@ class Linear(FitCallbacks, Steps, BaseEstimator):
     def set_params(self, **params: object) -> Self:
         """Set parameters, those of the optimizer as `optimizer__learning_rate`."""
         return super().set_params(**merge_nested(self, params))
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        """What a pickle of an earlier version does not have is at its default."""
-        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
-        super().__setstate__(defaults | state)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Data, y: Data, sample_weight: Data = None) -> Self:
@@ -239,6 +233,8 @@ class Linear(FitCallbacks, Steps, BaseEstimator):
             self.validation_loss_curve_ = appended(self, loss)
             if value > self._best or len(self.validation_scores_) == 1:
                 self._best_arrays = self.coef_.copy(), self.intercept_.copy()
+        else:
+            self.validation_loss_curve_ = None
         improved = value >= self._best + (-np.inf if self.tol is None else self.tol)
         self._without_progress = 0 if improved else self._without_progress + 1
         self._best = max(self._best, value)

@@ -23,6 +23,7 @@ from . import rates
 from .argument_names import (
     LEARNING_RATE_INIT,
     NETWORK_OPTIONS,
+    Restored,
     StepOptions,
     chosen_rule,
     layer_groups,
@@ -48,7 +49,7 @@ class StopTraining(Exception):
     """A callback wants the training to end; raised out of scikit-learn's loop, and caught around it."""
 
 
-class Network(FitCallbacks):
+class Network(Restored, FitCallbacks):
     """Gives a network of scikit-learn another optimizer, by answering for its private `_optimizer`."""
 
     optimizer: Rule | str | None
