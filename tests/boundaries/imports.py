@@ -22,8 +22,8 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates"),
     ("ops",),
-    ("state", "coded"),
-    ("dispatch", "executors", "gradients", "fit", "network", "backprop", "callbacks", "deepspeed", "kernel_step"),
+    ("state",),
+    ("dispatch", "executors", "gradients", "fit", "network", "backprop", "callbacks", "deepspeed"),
     ("optimizer", "transform", "estimators", "trainer"),
     ("__init__",),
 )
@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/numpy_", "core/closures/"),
     ("core/execute/",),
     ("core/__init__.py", "adapters/_names.py"),
+    ("adapters/_xla/",),
     ("__init__.py", "adapters/__init__.py"),
     *(
         tuple(f"adapters/{a}/{n}" for a in ADAPTERS if a not in UPPER_ADAPTERS for n in names)
