@@ -1,11 +1,11 @@
-"""What the optimizer of a Trainer does, as a callback: the plan when training begins, and norms and rates as it goes."""
+"""What the optimizer of a Trainer does, as a callback: the plan when training begins, norms and rates as it goes."""
 
 from __future__ import annotations
 
 import re
 import sys
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -13,22 +13,21 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from scirs2_adapters.adapters.torch.dispatch.scaling import total_norm
 from scirs2_adapters.adapters.torch.optimizer.group_report import GroupReport, group_reports
 from scirs2_adapters.adapters.torch.optimizer.rules import RuleOptimizer
+from scirs2_adapters.adapters.torch.state.protocols import Group
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.memory import Memory
 
-from .state import Group
-
-COLUMNS = ("group", "tensors", "numbers", "lr", "weight_decay", "dtype", "path")
+COLUMNS = ("group", "tensors", "parameters", "lr", "weight_decay", "dtype", "path")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 class OptimizerMonitor(TrainerCallback):
     """Logs what the optimizer does, by parameter group, through `Trainer.log`; TensorBoard and others see it there.
 
-    Every `every` steps: `optimizer/lr/GROUP`, `optimizer/grad_norm/GROUP` (after clipping), `optimizer/update_ratio/GROUP`
-    (norm of the step over norm of the parameters, the learning rate in it), `optimizer/skipped_steps` so far and
-    `optimizer/state_bytes` in this process. In such a step a copy of the parameters is kept until the step is made; in
-    all others nothing is. When training begins, the plan is printed: groups, rates, bytes of state, and whether a
+    Every `every` steps it logs `optimizer/lr/GROUP`, `optimizer/grad_norm/GROUP` (after clipping),
+    `optimizer/update_ratio/GROUP` (the norm of the step, learning rate included, over the norm of the parameters),
+    `optimizer/skipped_steps` so far and `optimizer/state_bytes` of this process. In such a step a copy of the parameters
+    is kept until the step is made; in all others nothing is. When training begins, the plan is printed: groups, rates, bytes of state, and whether a
     compiled kernel steps a group, and if not, why.
 
     Groups that `lr_by` makes have the names of their patterns. An optimizer of another package can be watched too; then
@@ -142,11 +141,13 @@ def _state_bytes(memory: Memory) -> int:
     return sum(sum(each.values()) for each in memory.state.values()) + memory.corrections
 
 
-def labels(groups: Iterable[Group]) -> list[str]:
+def labels(groups: Sequence[Group]) -> list[str]:
     """A name for each group that trackers of experiments take: its own, else whether it is decayed."""
     found: list[str] = []
+    split = len({bool(group.get("weight_decay")) for group in groups}) > 1
     for i, group in enumerate(groups):
-        name = group.get("name") or ("decay" if group.get("weight_decay") else "no decay")
+        decay = "decay" if group.get("weight_decay") else "no decay"
+        name = group.get("name") or (decay if split else f"group {i}")
         plain = re.sub(r"[^\w./-]+", " ", name.replace("\\", "")).strip(" ._")
         found.append(plain if plain and plain not in found else f"{plain} {i}".strip())
     return found
@@ -159,17 +160,17 @@ def plan(optimizer: torch.optim.Optimizer) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(_padded, row, widths, COLUMNS)).rstrip() for row in rows]
     total = sum(report.numbers for report in reports)
-    title = f"{type(optimizer).__name__}: {total:,} numbers in {len(groups)} groups"
+    title = f"{type(optimizer).__name__}: {total:,} parameters in {len(groups)} groups"
     return "\n".join([title, *(f"  {line}" for line in lines), *_state(optimizer, reports)])
 
 
 def _row(name: str, group: Group, report: GroupReport) -> tuple[str, ...]:
-    numbers = (f"{report.tensors:,}", f"{report.numbers:,}", f"{float(group['lr']):.4g}")
+    numbers = (f"{report.tensors:,}", f"{report.numbers:,}", f"{float(group.get('initial_lr', group['lr'])):.4g}")
     return (name, *numbers, f"{group.get('weight_decay', 0):.4g}", report.dtypes, report.path)
 
 
 def _padded(cell: str, width: int, column: str) -> str:
-    return cell.rjust(width) if column in ("tensors", "numbers", "lr", "weight_decay") else cell.ljust(width)
+    return cell.rjust(width) if column in COLUMNS[1:5] else cell.ljust(width)
 
 
 def _state(optimizer: torch.optim.Optimizer, reports: Iterable[GroupReport]) -> list[str]:
@@ -177,11 +178,11 @@ def _state(optimizer: torch.optim.Optimizer, reports: Iterable[GroupReport]) -> 
     if not isinstance(optimizer, RuleOptimizer):
         return []
     memory = optimizer.memory()
-    slots: Mapping[str, Mapping[str, int]] = memory.state
-    stored = [f"{name} {dtype} {_bytes(n)}" for name, each in slots.items() for dtype, n in each.items()]
+    slots = [(name, each.items()) for name, each in memory.state.items()]
+    stored = [f"{name} {dtype} {_bytes(size)}" for name, each in slots for dtype, size in each]
     stored += [f"corrections {_bytes(memory.corrections)}"] * bool(memory.corrections)
-    each = _state_bytes(memory) / max(1, memory.numbers)
-    lines = [f"  state: {', '.join(stored) or 'none'}; {each:.2f} bytes a number"]
+    average = _state_bytes(memory) / max(1, memory.numbers)
+    lines = [f"  state: {', '.join(stored) or 'none'}; {average:.2f} bytes a parameter"]
     algorithms = dict.fromkeys(a for report in reports for a in report.algorithms.split(", ") if a)
     return [*lines, f"  algorithms: {', '.join(algorithms)} (optimizer.explain())"] if len(algorithms) > 1 else lines
 
