@@ -26,9 +26,9 @@ class OptimizerMonitor(TrainerCallback):
 
     Every `every` steps it logs `optimizer/lr/GROUP`, `optimizer/grad_norm/GROUP` (after clipping),
     `optimizer/update_ratio/GROUP` (the norm of the step, learning rate included, over the norm of the parameters),
-    `optimizer/skipped_steps` so far and `optimizer/state_bytes` of this process. In such a step a copy of the parameters
-    is kept until the step is made; in all others nothing is. When training begins, the plan is printed: groups, rates, bytes of state, and whether a
-    compiled kernel steps a group, and if not, why.
+    `optimizer/skipped_steps` so far and `optimizer/state_bytes` of this process. In such a step a copy of the
+    parameters is kept until the step is made; in all others nothing is. When training begins, the plan is printed:
+    groups, rates, bytes of state, and whether a compiled kernel steps a group, and if not, why.
 
     Groups that `lr_by` makes have the names of their patterns. An optimizer of another package can be watched too; then
     the plan does not say how it is stepped, and `state_bytes` is left out.
@@ -165,7 +165,8 @@ def plan(optimizer: torch.optim.Optimizer) -> str:
 
 
 def _row(name: str, group: Group, report: GroupReport) -> tuple[str, ...]:
-    numbers = (f"{report.tensors:,}", f"{report.numbers:,}", f"{float(group.get('initial_lr', group['lr'])):.4g}")
+    rate = group["initial_lr" if "initial_lr" in group else "lr"]  # schedules begin elsewhere, at 0 with warm-up
+    numbers = (f"{report.tensors:,}", f"{report.numbers:,}", f"{float(rate):.4g}")
     return (name, *numbers, f"{group.get('weight_decay', 0):.4g}", report.dtypes, report.path)
 
 
