@@ -91,6 +91,7 @@ def test_it_logs_every_so_many_steps_and_keeps_nothing(tmp_path: Path) -> None:
     made, spy = run(tmp_path, monitor=monitor, max_steps=5)
     steps = [row["step"] for row in made.state.log_history if "optimizer/state_bytes" in row]
     assert steps == [2, 4]
+    assert [row["step"] for row in made.state.log_history if "loss" in row] == [1, 2, 3, 4, 5]
     assert spy.kept == [0] * 5
     assert not any(isinstance(x, torch.Tensor) for x in gc.get_referents(*vars(monitor).values()))
     assert monitor._trainer is None
@@ -185,5 +186,5 @@ def test_bad_arguments_are_refused(keywords: dict[str, Any], message: str) -> No
 
 
 def test_it_asks_for_a_trainer() -> None:
-    with pytest.raises(RuntimeError, match="logs through the `transformers.Trainer`"):
+    with pytest.raises(RuntimeError, match=r"logs through the `transformers\.Trainer`"):
         OptimizerMonitor().on_train_begin(None, None, None, optimizer=None)

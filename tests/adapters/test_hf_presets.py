@@ -66,7 +66,7 @@ def test_a_member_of_the_enumeration_is_its_name(tmp_path: Path) -> None:
 
 def their_keywords(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
     """What transformers itself would pass to the package of this name; the packages are empty ones."""
-    classes = {word: torch.optim.SGD for word in ("AdamW", "Lion", "RMSprop", "AdamWScheduleFree", "SGDScheduleFree")}
+    classes = dict.fromkeys(("AdamW", "Lion", "RMSprop", "AdamWScheduleFree", "SGDScheduleFree"), torch.optim.SGD)
     for package in ("bitsandbytes", "bitsandbytes.optim", "schedulefree"):
         monkeypatch.setitem(sys.modules, package, SimpleNamespace(**classes))
     for word in ("is_bitsandbytes_available", "is_schedulefree_available"):

@@ -20,10 +20,10 @@ Graph = dict[str, set[str]]
 
 #: The layers of an adapter, lowest first. `test_adapters.py` says what each file is for.
 ADAPTER_LAYERS = (
-    ("argument_names", "optax_states"),
+    ("argument_names", "optax_states", "presets", "optim_args"),
     ("ops",),
-    ("state", "coded"),
-    ("dispatch", "executors", "gradients", "fit", "network", "deepspeed", "kernel_step"),
+    ("state", "coded", "param_groups"),
+    ("dispatch", "executors", "gradients", "fit", "network", "deepspeed", "kernel_step", "callbacks", "monitor"),
     ("optimizer", "transform", "estimators", "trainer"),
     ("__init__",),
 )

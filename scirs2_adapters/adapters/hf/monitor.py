@@ -105,8 +105,10 @@ class OptimizerMonitor(TrainerCallback):
         logs, self._logs = self._logs, {}
         trainer = self._trainer and self._trainer()
         if logs and trainer is not None:
+            wanted = control.should_log  # which ends with a log, and the Trainer's own of this step is still to come
             # Not a subclass's: those of TRL add the means of what they have gathered, and forget it.
             Trainer.log(trainer, logs)
+            control.should_log = wanted
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: object
