@@ -38,6 +38,7 @@ class LayerDecay:
       lr: the rate of the last layer; that of the optimizer if None
 
     Example:
+        >>> from scirs2_adapters.hf import LayerDecay
         >>> LayerDecay(0.5).rate(layer=9, last=11, lr=1e-3)
         0.00025
     """
