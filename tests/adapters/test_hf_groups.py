@@ -148,6 +148,7 @@ def test_a_pattern_in_the_dict_of_the_pair_is_read(args: TrainingArguments) -> N
         ({"lr_by": {"wte": 1.0, "r.wte": 2.0}}, r"that no earlier pattern matches. Received: 'r.wte'"),
         ({"lr_by": {"(": 1.0}}, r"must have regular expressions as keys"),
         ({"lr_by": {3: 1.0}}, r"must have regular expressions as keys"),
+        ({"lr_by": []}, r"must be a dict from patterns of parameter names.*Received: \[\]"),
         ({"lr_by": [1.0]}, r"must be a dict from patterns of parameter names.*Received: \[1.0\]"),
         ({"lr_by": {"wte": -1.0}}, r"lr_by\['wte'\]=...\)` must be a finite number >= 0. Received: -1.0"),
         ({"lr_by": {"wte": "fast"}}, r"lr_by\['wte'\]=...\)` must be a finite number >= 0. Received: 'fast'"),

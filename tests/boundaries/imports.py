@@ -22,7 +22,7 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "presets", "optim_args"),
     ("ops",),
-    ("state", "coded", "param_groups"),
+    ("state", "coded", "grouping"),
     ("dispatch", "executors", "gradients", "fit", "network", "deepspeed", "kernel_step", "callbacks", "monitor"),
     ("optimizer", "transform", "estimators", "trainer"),
     ("__init__",),

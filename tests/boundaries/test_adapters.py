@@ -38,7 +38,7 @@ EXTRA = {
     ("hf", "monitor"): "a callback that shows and logs what the optimizer does",
     ("hf", "optim_args"): "how the flat string of hyperparameters is read",
     ("hf", "presets"): "the names of transformers' own list that our rules serve, as data",
-    ("torch", "param_groups"): "groups by patterns of parameter names",
+    ("torch", "grouping"): "groups by patterns of parameter names",
     ("jax", "coded"): "memory of fewer bits in JAX's arrays",
     ("jax", "kernel_step"): "the compiled kernels as an executor inside a program of XLA",
     ("jax", "optax_states"): "optax's own state classes, as data",

@@ -13,7 +13,7 @@ from typing import Any, SupportsFloat, TypeAlias
 from transformers import TrainingArguments
 
 from scirs2_adapters.adapters.torch.argument_names import TORCH
-from scirs2_adapters.adapters.torch.param_groups import ByName, by_name
+from scirs2_adapters.adapters.torch.grouping import ByName, by_name
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field
@@ -64,8 +64,8 @@ class OptimizerRequest:
 
     def with_keywords(self, keywords: Keywords) -> OptimizerRequest:
         """With these too. Values by pattern are checked and kept apart."""
-        given = [k for k in BY_NAME if keywords.get(k)]
-        patterns = {k: by_name(self.call, k, BY_NAME[k], keywords[k]) for k in given}
+        given = [k for k in BY_NAME if keywords.get(k) is not None]
+        patterns = {k: by for k in given if (by := by_name(self.call, k, BY_NAME[k], keywords[k])).choices}
         others = {k: v for k, v in keywords.items() if k not in BY_NAME}
         return replace(self, keywords=self.keywords | others, patterns={**self.patterns, **patterns})
 

@@ -77,7 +77,7 @@ class OptimizerMonitor(TrainerCallback):
             for name, group in zip(labels(groups), groups, strict=True):
                 grads = [p.grad for p in group["params"] if p.grad is not None]
                 self._logs[f"optimizer/lr/{name}"] = float(group["lr"])
-                if not scaled:
+                if grads and not scaled:
                     self._logs[f"optimizer/grad_norm/{name}"] = _norm(grads)
 
     @torch.no_grad()

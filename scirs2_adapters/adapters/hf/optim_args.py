@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from scirs2_adapters.adapters.torch.argument_names import TORCH
-from scirs2_adapters.adapters.torch.param_groups import LayerDecay
+from scirs2_adapters.adapters.torch.grouping import LayerDecay
 from scirs2_adapters.core import get
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field

@@ -15,7 +15,7 @@ from typing import TypeAlias, cast
 
 import torch
 
-from scirs2_adapters.adapters.torch.param_groups import OTHERS, ByName, divided
+from scirs2_adapters.adapters.torch.grouping import OTHERS, ByName, divided, names_of
 from scirs2_adapters.adapters.torch.state.protocols import Group
 from scirs2_adapters.adapters.torch.state.tensors import bare
 from scirs2_adapters.core.errors import bad_value
@@ -69,7 +69,7 @@ def grouped(
     for group in made:
         if group["params"] and not any(names.get(id(p)) in kept for p in group["params"]):
             group["name"] += ", no decay"
-    return sorted(made, key=lambda group: not group["name"].startswith(OTHERS))
+    return sorted(made, key=lambda group: group["name"] not in (OTHERS, f"{OTHERS}, no decay"))
 
 
 def _listed(params: Params) -> list[Group]:
@@ -90,9 +90,4 @@ def _names(groups: Iterable[Group], model: torch.nn.Module | None) -> tuple[dict
     if model is None:
         pairs = [zip(group["params"], group.get("param_names", ()), strict=False) for group in groups]
         return {id(p): name for p, name in chain.from_iterable(pairs)}, {}
-    names, others = dict[int, str](), dict[str, str]()
-    for name, p in model.named_parameters(remove_duplicate=False):
-        plain = bare(name)
-        if (first := names.setdefault(id(p), plain)) != plain:
-            others[plain] = f"is `{first}`, to which it is tied"
-    return names, others
+    return names_of(model)

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
+
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import is_number, nonnegative
 
 from .argument_names import LISTS
 from .state.protocols import Group
+from .state.tensors import bare
 
 NUMBER = nonnegative(0.0, "learning rate or weight decay of a group")
 #: The name in a group of parameters that no pattern matches.
@@ -38,7 +41,7 @@ class LayerDecay:
       lr: the rate of the last layer; that of the optimizer if None
 
     Example:
-        >>> from scirs2_adapters.hf import LayerDecay
+        >>> from scirs2_adapters.torch import LayerDecay
         >>> LayerDecay(0.5).rate(layer=9, last=11, lr=1e-3)
         0.00025
     """
@@ -101,7 +104,7 @@ class ByName:
                 value = choice.rate(first - 1 if layer is None else layer, last, lr)
             else:
                 argument = f"{self.argument}[{m.re.pattern!r}]({layer})"
-                value = NUMBER.check(self.call, argument, choice(layer))  # type: ignore[operator, arg-type]
+                value = _number(self.call, argument, choice(layer))  # type: ignore[operator, arg-type]
             assigned[m.string] = (label, value)
         return assigned
 
@@ -147,8 +150,15 @@ def by_name(call: str, argument: str, word: str, given: object) -> ByName:
             worded = "must have one group, of a layer's number, where the value depends on it"
             raise bad_value(call, argument, worded, pattern.pattern, r"Write `layers\.(\d+)`, for one.")
         where = f"{argument}[{pattern.pattern!r}]"
-        choices[pattern] = value if layered else NUMBER.check(call, where, value)
+        choices[pattern] = value if layered else _number(call, where, value)
     return ByName(call, argument, word, choices)
+
+
+def _number(call: str, argument: str, value: object) -> float:
+    """A rate or a decay; a tensor, which a field takes, would be one for many groups."""
+    if not is_number(value):
+        raise bad_type(call, argument, NUMBER.requirement, value)
+    return float(NUMBER.check(call, argument, value))
 
 
 def _compiled(call: str, argument: str, key: object) -> re.Pattern[str]:
@@ -181,3 +191,61 @@ def divided(groups: Iterable[Group], names: Mapping[int, str], assigned: Mapping
                 part[key].append(group[key][i])
         made += parts.values() or [group]
     return made
+
+
+def names_of(model: torch.nn.Module) -> tuple[dict[int, str], dict[str, str]]:
+    """The name of each parameter by its `id`; other names that tied parameters have, and why they do not count."""
+    names, others = dict[int, str](), dict[str, str]()
+    for name, p in model.named_parameters(remove_duplicate=False):
+        plain = bare(name)
+        if (first := names.setdefault(id(p), plain)) != plain:
+            others[plain] = f"is `{first}`, to which it is tied"
+    return names, others
+
+
+def param_groups(
+    model: torch.nn.Module,
+    lr: float,
+    *,
+    lr_by: Mapping[str, Choice] | None = None,
+    weight_decay_by: Mapping[str, float] | None = None,
+) -> list[Group]:
+    """The parameter groups of a model, with learning rates and weight decays by patterns of parameter names.
+
+    A pattern is a regular expression that is searched for in the names (`re.search`); the first that matches counts.
+    Frozen parameters are left out. What no pattern of `weight_decay_by` matches has the optimizer's weight decay. The
+    groups have the names of their patterns, in `group["name"]`, and the names of their parameters, and fit any torch
+    optimizer.
+
+    Arguments:
+      model: whose parameters are to be trained
+      lr: the learning rate of what no pattern matches, 0 or more
+      lr_by: for each pattern a learning rate, a LayerDecay, or a function of the layer's number, which the one group
+        of the pattern captures
+      weight_decay_by: for each pattern a weight decay, 0 or more
+
+    Raises ValueError or TypeError for a value that is none of these, a pattern that matches no parameter or only what
+    earlier ones match, and a model without a parameter to train.
+
+    Example:
+        >>> import torch
+        >>> from scirs2_adapters.torch import AdamW, param_groups
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2), torch.nn.Linear(2, 1))
+        >>> groups = param_groups(model, 1e-3, lr_by={r"^2": 1e-2}, weight_decay_by={"bias|^1": 0.0})
+        >>> [(group["name"], group["lr"], len(group["params"])) for group in groups]
+        [('others', 0.001, 1), ('bias|^1', 0.001, 3), ('^2', 0.01, 1), ('^2, bias|^1', 0.01, 1)]
+        >>> optimizer = AdamW(groups, weight_decay=0.1)
+    """
+    call = "param_groups"
+    if not isinstance(model, torch.nn.Module):
+        raise bad_type(call, "model", "must be a torch.nn.Module", model)
+    NUMBER.check(call, "lr", lr)
+    names, others = names_of(model)
+    given = {"lr": ("lr_by", lr_by), "weight_decay": ("weight_decay_by", weight_decay_by)}
+    patterns = [by_name(call, argument, word, value) for word, (argument, value) in given.items() if value is not None]
+    assigned = {by.word: by.assign([*names.values()], lr, others) for by in patterns}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise bad_value(call, "model", "must have a parameter that requires a gradient", model)
+    group = {"params": trained, "param_names": [names[id(p)] for p in trained], "lr": lr}
+    return divided([group], names, assigned)
