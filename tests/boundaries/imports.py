@@ -20,10 +20,21 @@ Graph = dict[str, set[str]]
 
 #: The layers of an adapter, lowest first. `test_adapters.py` says what each file is for.
 ADAPTER_LAYERS = (
-    ("argument_names", "optax_states", "presets", "optim_args"),
+    ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
     ("state", "coded", "grouping"),
-    ("dispatch", "executors", "gradients", "fit", "network", "deepspeed", "kernel_step", "callbacks", "monitor"),
+    (
+        "dispatch",
+        "executors",
+        "gradients",
+        "fit",
+        "network",
+        "backprop",
+        "kernel_step",
+        "deepspeed",
+        "callbacks",
+        "monitor",
+    ),
     ("optimizer", "transform", "estimators", "trainer"),
     ("__init__",),
 )

@@ -44,6 +44,9 @@ EXTRA = {
     ("jax", "optax_states"): "optax's own state classes, as data",
     ("tf", "gradients"): "TensorFlow's gradients of some rows, and whether a step is being compiled",
     ("sklearn", "fit"): "the fit loop of the linear estimators, whose counterparts in scikit-learn are compiled",
+    ("sklearn", "backprop"): "a network's loss and gradients, by scikit-learn's formulas with fewer passes",
+    ("sklearn", "callbacks"): "scikit-learn's callbacks, which older ones have not",
+    ("sklearn", "rates"): "scikit-learn's words for how a learning rate changes, as schedules",
     ("sklearn", "network"): "what our networks have beside scikit-learn's: their constructor and their steps",
 }
 
