@@ -20,10 +20,26 @@ Graph = dict[str, set[str]]
 
 #: The layers of an adapter, lowest first. `test_adapters.py` says what each file is for.
 ADAPTER_LAYERS = (
-    ("argument_names", "optax_states", "rates"),
+    ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
+<<<<<<< HEAD
     ("state",),
     ("dispatch", "executors", "gradients", "fit", "network", "backprop", "callbacks", "deepspeed"),
+=======
+    ("state", "coded", "grouping"),
+    (
+        "dispatch",
+        "executors",
+        "gradients",
+        "fit",
+        "network",
+        "backprop",
+        "kernel_step",
+        "deepspeed",
+        "callbacks",
+        "monitor",
+    ),
+>>>>>>> hfx
     ("optimizer", "transform", "estimators", "trainer"),
     ("__init__",),
 )
