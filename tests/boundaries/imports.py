@@ -22,24 +22,8 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-<<<<<<< HEAD
-    ("state",),
-    ("dispatch", "executors", "gradients", "fit", "network", "backprop", "callbacks", "deepspeed"),
-=======
-    ("state", "coded", "grouping"),
-    (
-        "dispatch",
-        "executors",
-        "gradients",
-        "fit",
-        "network",
-        "backprop",
-        "kernel_step",
-        "deepspeed",
-        "callbacks",
-        "monitor",
-    ),
->>>>>>> hfx
+    ("state", "grouping"),
+    ("dispatch", "executors", "gradients", "fit", "network", "backprop", "deepspeed", "callbacks", "monitor"),
     ("optimizer", "transform", "estimators", "trainer"),
     ("__init__",),
 )
