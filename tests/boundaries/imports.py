@@ -20,9 +20,9 @@ Graph = dict[str, set[str]]
 
 #: The layers of an adapter, lowest first. `test_adapters.py` says what each file is for.
 ADAPTER_LAYERS = (
-    ("argument_names", "optax_states", "rates"),
+    ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-    ("state", "coded", "losses", "penalties", "averages"),
+    ("state", "coded", "grouping", "losses", "penalties", "averages"),
     (
         "dispatch",
         "executors",
@@ -32,6 +32,7 @@ ADAPTER_LAYERS = (
         "network",
         "backprop",
         "callbacks",
+        "monitor",
         "deepspeed",
         "kernel_step",
     ),
@@ -52,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/numpy_", "core/closures/"),
     ("core/execute/",),
     ("core/__init__.py", "adapters/_names.py"),
+    ("adapters/_xla/",),
     ("__init__.py", "adapters/__init__.py"),
     *(
         tuple(f"adapters/{a}/{n}" for a in ADAPTERS if a not in UPPER_ADAPTERS for n in names)
