@@ -22,20 +22,8 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-    ("state", "coded", "grouping", "losses", "penalties", "averages"),
-    (
-        "dispatch",
-        "executors",
-        "gradients",
-        "fit",
-        "steps",
-        "network",
-        "backprop",
-        "callbacks",
-        "monitor",
-        "deepspeed",
-        "kernel_step",
-    ),
+    ("state", "grouping", "losses", "penalties", "averages"),
+    ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks", "monitor"),
     ("optimizer", "transform", "estimators", "linear", "trainer"),
     ("__init__",),
 )
