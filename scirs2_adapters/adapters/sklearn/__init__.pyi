@@ -7,6 +7,7 @@ from scirs2_adapters.core import (
     ASGD,
     LAMB,
     SGD,
+    AdaBelief,
     Adadelta,
     Adafactor,
     Adagrad,
@@ -24,6 +25,7 @@ from scirs2_adapters.core import (
     Rprop,
     ScheduleFreeAdamW,
     SparseAdam,
+    Yogi,
 )
 
 from .estimators import MLPClassifier as _MLPClassifier
@@ -38,6 +40,7 @@ __all__ = [
     "LinearRegressor",
     "with_optimizer",
     "ASGD",
+    "AdaBelief",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -57,6 +60,7 @@ __all__ = [
     "SGD",
     "ScheduleFreeAdamW",
     "SparseAdam",
+    "Yogi",
 ]
 
 class MLPClassifier(_MLPClassifier):
