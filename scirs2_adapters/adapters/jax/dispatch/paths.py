@@ -32,7 +32,7 @@ def choose(config: StepConfig, rule: Rule, parts: Sequence[Part], leaves: Leaves
     """For each group whether the kernel steps it, where it can in the program that comes of it; reported."""
     obstacles: list[str | None] = [None] * len(parts)
     if config.kernel != "traced":
-        several = bool((report := report_lines.get()) and report.several)
+        several = (report := report_lines.get()) is not None and report.several
         obstacles = [kernel_obstacle(group, rows, leaves, several=several) for group, rows in parts]
     if one_path:  # numbers shared by all leaves
         obstacles = [next(filter(None, obstacles), None)] * len(parts)
