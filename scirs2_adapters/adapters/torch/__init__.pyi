@@ -7,6 +7,7 @@ import torch
 
 from scirs2_adapters.core.rule import Rule
 
+from .grouping import LayerDecay, param_groups
 from .optimizer.closures import AroundOptimizer as _AroundOptimizer
 from .optimizer.closures import SearchOptimizer as _SearchOptimizer
 from .optimizer.evaluation import EvaluatingOptimizer as _EvaluatingOptimizer
@@ -35,6 +36,8 @@ __all__ = [
     "SGD",
     "ScheduleFreeAdamW",
     "SparseAdam",
+    "LayerDecay",
+    "param_groups",
 ]
 
 class ASGD(_RuleOptimizer):

@@ -17,7 +17,7 @@ from scirs2_adapters.core.program.zero_gradient import kept_by_zero_gradient, ze
 from scirs2_adapters.core.rounding import ROUNDING_ERROR
 
 from ..gradients import dense, is_slices, row_sums
-from ..ops import Tensor
+from ..ops import Tensor, detached
 from ..state import RuleState, VariableEntry, raw
 from ..state.keras_types import KerasVariable
 
@@ -36,7 +36,7 @@ class Part(NamedTuple):
     def read(self, variable: KerasVariable) -> Tensor:
         """The numbers of a variable or slot."""
         read = _gather(raw(variable), self.rows) if self.gathered else ops.convert_to_tensor(variable)
-        return ops.stop_gradient(read)
+        return detached(read)
 
     def write(self, optimizer: RuleState, name: str, variable: KerasVariable, value: Tensor) -> None:
         """Assign the new numbers of a variable, whose name is "p", or slot."""

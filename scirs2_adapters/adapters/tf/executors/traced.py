@@ -17,7 +17,7 @@ from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.program.interpret import run
 
 from ..gradients import touched_rows
-from ..ops import OPS, Tensor
+from ..ops import OPS, Tensor, detached
 from ..state import RuleState, VariableEntry, coded
 from ..state.keras_types import KerasVariable
 from .rows import Part, part_of
@@ -73,7 +73,7 @@ def _arrays(optimizer: RuleState, update: Update, part: Part) -> dict[str, Tenso
     entry = update.entry
     arrays = {"p": update.variable, **entry.slots}
     loaded = {name: _load(name, arrays, entry, part) for name in entry.storages if name in arrays}
-    loaded["g"] = ops.cast(ops.stop_gradient(part.gradient), entry.compute)
+    loaded["g"] = ops.cast(detached(part.gradient), entry.compute)
     if entry.late:
         first = ops.equal(ops.convert_to_tensor(optimizer.iterations), 0)
         loaded |= {name: ops.where(first, loaded["p"], loaded[name]) for name in entry.late}
@@ -88,4 +88,4 @@ def _load(name: str, variables: Mapping[str, KerasVariable], entry: VariableEntr
 
 
 def _number(variable: KerasVariable) -> Tensor:
-    return ops.stop_gradient(ops.convert_to_tensor(variable))
+    return detached(ops.convert_to_tensor(variable))
