@@ -26,6 +26,7 @@ MODULES = {
     "jax compile": "jax_compile",
     "keras": "keras_steps",
     "sklearn": "sklearn_steps",
+    "sklearn linear": "sklearn_linear",
     "first step": "first_step",
 }
 ENVIRONMENT = {

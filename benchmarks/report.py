@@ -22,6 +22,7 @@ TITLES = {
     "jax compile": "JAX, compiling a step",
     "keras": "Keras on TensorFlow",
     "sklearn": "scikit-learn",
+    "sklearn linear": "scikit-learn, whole fits of linear classifiers",
     "first step": "The first step of a fresh process",
 }
 NOTES = {

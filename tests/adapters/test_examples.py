@@ -107,3 +107,8 @@ def test_training_goes_on_under_another_backend(on_tensorflow: tuple[dict[str, l
     found, path = on_tensorflow
     resumed = run_keras("jax", f"keras_two_backends.py continue {path}")
     np.testing.assert_allclose(resumed, [found["keras_two_backends"]], rtol=1e-4)
+
+
+def test_scikit_learn_learns_out_of_core() -> None:
+    pytest.importorskip("sklearn")
+    assert float(run("sklearn_out_of_core.py").split()[-1]) > 0.9

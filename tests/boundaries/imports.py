@@ -22,9 +22,9 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-    ("state", "grouping"),
-    ("dispatch", "executors", "gradients", "fit", "network", "backprop", "deepspeed", "callbacks", "monitor"),
-    ("optimizer", "transform", "estimators", "trainer"),
+    ("state", "grouping", "losses", "penalties", "averages"),
+    ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks", "monitor"),
+    ("optimizer", "transform", "estimators", "linear", "trainer"),
     ("__init__",),
 )
 #: Adapters that build on another adapter, and so lie above it.
