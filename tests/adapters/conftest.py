@@ -24,6 +24,25 @@ def frozen_heap() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="module")
+def older_emitters() -> Iterator[None]:
+    """XLA generates code by its older emitters, in half the time: for modules that hold results to a tolerance, or look
+    at trees, shapes and dtypes. Public JAX takes such an option for one program, not for all.
+    """
+    from jax._src import compiler
+
+    made = compiler.get_compile_options
+
+    def options(*args: object, **given: object) -> object:
+        found = made(*args, **given)
+        found.env_option_overrides = [*found.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", options)
+        yield
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """torch on one thread, for tiny models: threads that wait by spinning slow down whatever else runs."""

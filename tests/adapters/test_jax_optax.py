@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -17,6 +18,7 @@ from scirs2_adapters import jax as adapter
 
 from .jax_support import CASES, PATHS, PEERS, gap, gradients, kinds, theirs, tree, two_calls, walk
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
 each_path = pytest.mark.parametrize("path", PATHS)
 each_case = pytest.mark.parametrize(("name", "kwargs"), CASES, ids=[f"{n}{i}" for i, (n, _) in enumerate(CASES)])
 #: Every rule that optax has too, by the arguments that it is compared with; Muon's own comparison is below.
@@ -36,12 +38,29 @@ def turned_tree(seed: int, dtype: str) -> Any:
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 
 
+@functools.cache
+def _made(name: str, given: tuple[tuple[str, Any], ...], path: str | None) -> tuple[Any, Any]:
+    tx = getattr(adapter, name)(**dict(given), match="optax", kernel=path) if path else theirs(name)(**dict(given))
+    return tx, two_calls(tx)
+
+
+def optaxs(name: str, kwargs: dict) -> tuple[Any, Any]:
+    """optax's own optimizer and its step, which JAX compiles once for all walks."""
+    return _made(name, tuple(kwargs.items()), None)
+
+
+def matched(name: str, kwargs: dict, path: str) -> tuple[Any, Any]:
+    """Ours, and its step."""
+    return _made(name, tuple(kwargs.items()), path)
+
+
 @each_path
 @each_case
 def test_the_trajectory_is_optaxs(name: str, kwargs: dict, path: str) -> None:
-    tx, ours, start = theirs(name)(**kwargs), getattr(adapter, name)(**kwargs, match="optax", kernel=path), tree(0)
-    wanted, _ = walk(two_calls(tx), tx.init(start), start, gradients())
-    found, _ = walk(two_calls(ours), ours.init(start), start, gradients())
+    start = tree(0)
+    (tx, their_step), (ours, step) = optaxs(name, kwargs), matched(name, kwargs, path)
+    wanted, _ = walk(their_step, tx.init(start), start, gradients())
+    found, _ = walk(step, ours.init(start), start, gradients())
     assert gap(found, wanted, start) < 3e-5
 
 
@@ -145,16 +164,12 @@ def test_the_state_has_optaxs_classes_shapes_and_dtypes(name: str, kwargs: dict)
 @each_path
 @each_case
 def test_state_interchanges_with_optax_both_ways(name: str, kwargs: dict, path: str) -> None:
-    tx, ours, start, grads = (
-        theirs(name)(**kwargs),
-        getattr(adapter, name)(**kwargs, match="optax", kernel=path),
-        tree(0),
-        gradients(),
-    )
-    wanted, _ = walk(two_calls(tx), tx.init(start), start, grads)
-    for first, second in ((tx, ours), (ours, tx)):
-        params, state = walk(two_calls(first), first.init(start), start, grads[:3])
-        found, _ = walk(two_calls(second), state, params, grads[3:])
+    start, grads, both = tree(0), gradients(), (optaxs(name, kwargs), matched(name, kwargs, path))
+    (tx, their_step), _ = both
+    wanted, _ = walk(their_step, tx.init(start), start, grads)
+    for (first, first_step), (_, second_step) in (both, both[::-1]):
+        params, state = walk(first_step, first.init(start), start, grads[:3])
+        found, _ = walk(second_step, state, params, grads[3:])
         assert gap(found, wanted, start) < 3e-5
 
 

@@ -31,7 +31,7 @@ from .jax_storage import (
     start,
     walk,
 )
-from .jax_support import KERNEL, gap, one_call, same_bits, shapes, two_calls
+from .jax_support import KERNEL, PATHS, gap, one_call, same_bits, shapes, two_calls
 from .test_jax_transformations import enable_x64
 
 
@@ -75,14 +75,26 @@ def assert_alike(a: Any, b: np.ndarray, exact: bool) -> None:
         assert np.mean(np.abs(a - b) > 1e-5 + 0.01 * np.abs(b)) < 0.01
 
 
+@functools.cache
+def begun(name: str, path: str, options: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
+    """An optimizer and its first state."""
+    tx = getattr(adapter, name)(1e-2, kernel="auto" if path == "host" else path, **dict(options))
+    return tx, tx.init(start(dtype_of(dict(options))))
+
+
+@functools.cache
+def ended(name: str, path: str, options: tuple[tuple[str, str], ...], form: Any) -> tuple[Any, Any]:
+    """Parameters and state after some steps of it: a program that is compiled once for all tests that look at them."""
+    (tx, state), dtype = begun(name, path, options), dtype_of(dict(options))
+    return walk(form(tx), state, start(dtype), gradients(4, dtype))
+
+
 @FORMATS
 @each_rule
 def test_jax_operations_lead_to_the_same(name: str, options: dict[str, Any]) -> None:
     skip_prodigy(name, options)
-    ends, params = [], start(dtype_of(options))
-    for path in ("traced", "auto"):
-        tx = getattr(adapter, name)(1e-2, kernel=path, **options)
-        ends.append(walk(one_call(tx), tx.init(params), params, gradients(4, dtype_of(options))))
+    params = start(dtype_of(options))
+    ends = [ended(name, path, tuple(options.items()), one_call) for path in PATHS]
     assert shapes(ends[0][1]) == shapes(ends[1][1])
     assert gap(ends[0][0], ends[1][0], params) <= (2e-3 if options is INT8 else 2e-2)
     assert gap(ends[1][0], params, ends[1][0]) > 0.5
@@ -94,14 +106,13 @@ def test_jax_operations_lead_to_the_same(name: str, options: dict[str, Any]) -> 
 def test_update_and_apply_are_the_step(name: str, options: dict[str, Any], path: str) -> None:
     """With rounding errors bit for bit: what `apply_updates` rounds to is what the errors are relative to."""
     skip_prodigy(name, options)
-    params = start(dtype_of(options))
-    tx = getattr(adapter, name)(1e-2, kernel="traced" if path == "traced" else "auto", **options)
-    grads = gradients(5, dtype_of(options))
-    one, two = (walk(make(tx), tx.init(params), params, grads) for make in (one_call, two_calls))
+    params, given = start(dtype_of(options)), tuple(options.items())
+    tx, _ = begun(name, path, given)
+    one, two = (ended(name, path, given, form) for form in (one_call, two_calls))
     if options is not INT8:
         assert same_bits(one[0], two[0])
         assert same_bits(memory_of(tx, one[1]), memory_of(tx, two[1]))
-        updates, _ = jax.eval_shape(tx.update, grads[0], one[1], params)
+        updates, _ = jax.eval_shape(tx.update, params, one[1], params)
         assert {x.dtype.name for x in jax.tree.leaves(updates)} == {"float32"}
     assert gap(one[0], two[0], params) <= 2e-3
 

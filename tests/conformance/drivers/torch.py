@@ -38,6 +38,11 @@ class Optimizer:
         made: torch.optim.Optimizer = getattr(adapter, scirs2_adapters.get(rule).__name__)(self.named, **given)
         return made
 
+    def settings(self) -> str:
+        """The class and all that it was given besides parameters: two optimizers that have the same step alike."""
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        return f"{type(self.optimizer)} {groups} {self.optimizer.defaults}"
+
     def step(self, grads: Arrays) -> None:
         for (_, p), g in zip(self.named, grads, strict=True):
             p.grad = self.given(torch.tensor(g, dtype=self.dtype))
