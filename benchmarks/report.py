@@ -21,6 +21,9 @@ TITLES = {
     "jax": "JAX",
     "jax compile": "JAX, compiling a step",
     "keras": "Keras on TensorFlow",
+    "keras fit": "Keras on TensorFlow, training",
+    "keras jax": "Keras on JAX",
+    "keras torch": "Keras on PyTorch",
     "sklearn": "scikit-learn",
     "first step": "The first step of a fresh process",
 }

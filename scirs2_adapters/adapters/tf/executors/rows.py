@@ -30,6 +30,7 @@ from ..gradients import dense, is_slices, row_sums
 from ..ops import Tensor
 from ..state import RuleState, VariableEntry, raw
 from ..state.keras_types import KerasVariable
+from .current_rule import does_decay
 
 
 class Part(NamedTuple):
@@ -85,11 +86,6 @@ def part_of(optimizer: RuleState, entry: VariableEntry, gradient: Tensor) -> Par
             return Part(row_sums(gradient, entry.compute), rows, True, rest)
     by_rows = not decays and "p" in kept_by_zero_gradient(program) and companion("p", entry.storages["p"]) is None
     return Part(dense(gradient, entry), rows if by_rows else None)
-
-
-def does_decay(optimizer: RuleState, entry: VariableEntry) -> bool:
-    """Whether a step decays the variable."""
-    return bool(optimizer.weight_decay and optimizer._use_weight_decay(entry.variable))
 
 
 def linear_formula(optimizer: RuleState, entry: VariableEntry) -> Program | None:

@@ -14,7 +14,8 @@ from ..gradients import is_slices
 from ..ops import Tensor, number
 from ..state import Memory, RuleState
 from .coefficients import Example, as_numbers
-from .rows import does_decay, linear_formula
+from .current_rule import does_decay
+from .rows import linear_formula
 from .traced import Update
 
 #: Steps updates that have their coefficients.
