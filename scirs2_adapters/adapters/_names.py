@@ -13,8 +13,8 @@ OLD_MODULES: Mapping[str, Mapping[str, str]] = {
 
 
 def adapters() -> tuple[str, ...]:
-    """Names of the adapters, sorted: the folders beside this file. None of them is imported."""
-    return tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/__init__.py")))
+    """Names of the adapters, sorted: the folders beside this file, but for private ones. None of them is imported."""
+    return tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("[!_]*/__init__.py")))
 
 
 def keep_old_modules(package: str) -> None:

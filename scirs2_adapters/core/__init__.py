@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import schedules
 from .memory import Memory
 from .registry import get, names, with_closure
 from .rule import Rule
@@ -18,6 +19,7 @@ __all__ = [
     "evaluation_params",
     "get",
     "names",
+    "schedules",
     "with_closure",
 ]
 

@@ -30,7 +30,7 @@ def evaluation_params(optimizer: HostOptimizer) -> dict[Hashable, np.ndarray]:
 
 
 def _averaged(optimizer: HostOptimizer, key: Hashable) -> np.ndarray:
-    p, slots, rule = optimizer.params[key], optimizer.state.get(key), optimizer.rule
+    p, slots, rule = optimizer.params[key], optimizer.state.get(key), optimizer.rule_of(key)
     if rule.evaluation is None or slots is None:
         return p.copy()
     numbers = {s.name: _numbers(s.name, slots) for s in rule.roles("evaluation")[0]}

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .cpu import engine, storage
+from .cpu.batch import address
 from .formats import DITHER, companion
 from .ops import Scalars
 from .step import reference
@@ -60,7 +61,7 @@ class KernelExecutor:
                     current[k] = copy = np.require(x, requirements=["C", "A"])
                     if k != _GRADIENT:
                         copies.append((x, copy))
-            addresses[:] = [x.__array_interface__["data"][0] for x in current]
+            addresses[:] = list(map(address, current))
         return copies
 
 

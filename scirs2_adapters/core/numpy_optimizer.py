@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,30 +11,30 @@ import numpy as np
 from . import numpy_arrays as door
 from . import numpy_state, routing
 from .cpu import storage
-from .cpu.kernel import kernel_obstacle
-from .errors import bad_type, bad_value
+from .errors import bad_value
 from .fields import Field, flag
 from .formats import companion
 from .matrix import LAYOUT, OUTPUTS_FIRST
 from .memory import Memory, expected
 from .numpy_arrays import Arrays, carried
 from .numpy_executors import ArrayExecutor, KernelExecutor, NumpyExecutor, ParamArrays
+from .numpy_rules import CALL as _CALL
+from .numpy_rules import Groups, Routed, RuleGroups, Schedule, schedule_of
 from .ops import HOST_SCALARS, Scalars
-from .registry import get
 from .rule import Rule
+from .schedules import rate_at
 from .slots import Extent, Slot
-from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, param_storage, slot_dtype
-from .step.plan import ParamEntry, choose_paths, coefficient_rows, param_entry
+from .step.options import StateDtype, check_path, check_rounding, check_state_dtype
+from .step.plan import ParamEntry, coefficient_rows
 
-_CALL = "HostOptimizer"
 _STEP = f"{_CALL}.step"
 
 THREADS = Field(None, "", "must be None or a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
 SKIP = flag(False, "")
-OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding")
+OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding", "learning_rate", "groups")
 
 
-class HostOptimizer:
+class HostOptimizer(Routed):
     """Steps a dict or list of numpy arrays in place by any rule.
 
     Arguments:
@@ -49,6 +49,10 @@ class HostOptimizer:
       skip_nonfinite: leave all as it is at a step with a gradient that is not finite; count it in `skipped_steps`.
       rounding: how 16-bit parameters take a step: "nearest"; "stochastic", right in the mean; or "compensated", which
         keeps what is lost in a slot of 8 bits (16 with `state_dtype={"rounding_error": "int16"}`).
+      learning_rate: None is the rule's; else a number, one of `scirs2_adapters.core.schedules`, or another function of
+        the number of steps taken before.
+      groups: parameters with hyperparameters of their own, as `[{"params": ["b"], "weight_decay": 0.0}]`;
+        `learning_rate_factor` is one of the learning rate, a schedule's too.
 
     Example:
       >>> import numpy as np
@@ -72,10 +76,10 @@ class HostOptimizer:
         layout: str = OUTPUTS_FIRST,
         skip_nonfinite: bool = False,
         rounding: str = "nearest",
+        learning_rate: float | Schedule | None = None,
+        groups: Groups = (),
     ) -> None:
-        self.rule = get(rule)() if isinstance(rule, str) else rule
-        if not isinstance(self.rule, Rule):
-            raise bad_type(_CALL, "rule", "must be a rule such as AdamW(), or its name", rule)
+        self.rule, self.learning_rate = schedule_of(_CALL, rule, learning_rate)
         check_path(_CALL, kernel)
         self.threads = THREADS.check(_CALL, "threads", threads)
         self.skip_nonfinite = SKIP.check(_CALL, "skip_nonfinite", skip_nonfinite)
@@ -84,7 +88,8 @@ class HostOptimizer:
         if not self.params:
             raise bad_value(_CALL, "params", "must hold at least one array", params)
         self.kernel, self.state_dtype, self.rounding = kernel, state_dtype, rounding
-        self.layout = LAYOUT.check(_CALL, "layout", layout)
+        self.layout, self.groups = LAYOUT.check(_CALL, "layout", layout), groups
+        self._groups = RuleGroups(_CALL, groups, self.rule, self.params)
         self._leaves = {key: door.leaf(_CALL, key, p, layout, rounding, state_dtype) for key, p in self.params.items()}
         check_rounding(_CALL, rounding, (leaf.dtype for leaf in self._leaves.values()))
         door.refuse_shared(_CALL, self.params)
@@ -98,43 +103,27 @@ class HostOptimizer:
         self._form: object = None  # of the step that the executor was made for
         self.route(self.state)
         self._decide()
-        routing.say(_CALL, [(self.rule, leaf) for leaf in self._leaves.values()])
+        routing.say(_CALL, self._pairs())
         self.steps: dict[Hashable, int] = dict.fromkeys(self.params, 0)
+        self.step_count = 0
         self.model = self._fresh_model()
         self.skipped_steps = 0
         self._checked: dict[Hashable, numpy_state.Checked] = {}
 
-    def route(self, state: Mapping[Hashable, Iterable[str]]) -> None:
-        """Which rule steps which array, by which program: as long as no hyperparameter changes. Memory settles it."""
-        programs = [entry.program for entry in self._entries.values()]
-        self._leaves = {key: leaf.holding(state.get(key, leaf.held)) for key, leaf in self._leaves.items()}
-        self._entries = {key: param_entry(i, self.rule, leaf) for i, (key, leaf) in enumerate(self._leaves.items())}
-        if programs != [entry.program for entry in self._entries.values()]:
-            self._form = None
-
-    def _decide(self) -> None:
-        """Which path steps them, for as long as no structure changes."""
-        obstacles = [
-            entry.program.kernel_obstacle or kernel_obstacle(self._dtypes(key, entry.leaf.dtype))
-            for key, entry in self._entries.items()
-        ]
-        self._form = None
-        self._by_kernel = choose_paths(_CALL, [self.kernel] * len(obstacles), obstacles, one_path=True)[0]
-
-    def _dtypes(self, key: Hashable, gradient: str) -> dict[str, str]:
-        entry = self._entries[key]
-        dtypes = {s.name: slot_dtype(s, entry.leaf, self.state_dtype) for s in entry.program.slots}
-        stored = param_storage(entry.leaf, self.rounding, self.state_dtype)
-        return {"p": stored, "g": gradient} | dtypes
-
     def replace(self, **changes: Any) -> None:
-        """Change hyperparameters between steps, as a schedule does: `opt.replace(learning_rate=1e-4)`.
+        """Change hyperparameters between steps: `opt.replace(learning_rate=1e-4)`. A learning rate, a number or a
+        schedule, takes the place of the schedule before.
 
         Memory that the new ones ask for begins as at a first step; memory that they do not ask for is dropped.
         """
-        before, self.rule = self.rule.kernel_key(), self.rule.replace(**changes)
+        before, schedule = self.rule.kernel_key(), self.learning_rate
+        if "learning_rate" in changes:
+            schedule = changes.pop("learning_rate") if callable(changes["learning_rate"]) else None
+        rule, schedule = schedule_of(_CALL, self.rule.replace(**changes), schedule)
+        self._groups.rules(rule)  # an error comes before any change
+        self.rule, self.learning_rate = rule, schedule
         self.route(self.state)
-        if self.rule.kernel_key() == before:  # numbers only, as at every step of a schedule
+        if self.rule.kernel_key() == before:
             return
         self._decide()
         self._checked = {}
@@ -146,6 +135,8 @@ class HostOptimizer:
 
     def step(self, grads: Arrays) -> None:
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
+        if self.learning_rate is not None:
+            self.set_learning_rate(rate_at(_CALL, self.learning_rate, self.step_count))
         by_key = self._gradients(grads)
         keys = [k for k in self.params if k in by_key]
         params, ordered = self.follow(keys), [by_key[k] for k in keys]
@@ -162,6 +153,7 @@ class HostOptimizer:
             lambda i: _scalars(entries[i], counts[i] + 1),
         )
         self.model |= executor.run(arrays, scalars, rows, self.model, self.threads)
+        self.step_count += 1
         for key in keys:
             self.steps[key] += 1
 
@@ -252,10 +244,6 @@ class HostOptimizer:
             self._form = form
         return self._executor
 
-    def explain(self) -> str:
-        """Which rule steps which array, a line for each, and why."""
-        return "\n".join(routing.explained([(self.rule, leaf) for leaf in self._leaves.values()]))
-
     def memory(self) -> Memory:
         """How many bytes all of it takes, the state before the first step as after it. Gradients are the caller's.
 
@@ -283,7 +271,7 @@ class HostOptimizer:
 
     def __getstate__(self) -> numpy_state.Saved:
         """What is data, and the caller's own dict or list. Plans hold addresses of this process, and are made anew."""
-        names = ("rule", *OPTIONS, "steps", "state", "model", "skipped_steps")
+        names = ("rule", *OPTIONS, "steps", "state", "model", "skipped_steps", "step_count")
         return {"params": self.params.container} | {name: vars(self)[name] for name in names}
 
     def __setstate__(self, pickled: numpy_state.Saved) -> None:
@@ -292,6 +280,7 @@ class HostOptimizer:
         self.__init__(pickled["rule"], door.thawed(pickled["params"]), **options)  # type: ignore[misc]
         self.steps, self.state = dict(pickled["steps"]), numpy_state.owned(pickled["state"])
         self.model, self.skipped_steps = dict(pickled["model"]), pickled.get("skipped_steps", 0)
+        self.step_count = pickled.get("step_count", max(self.steps.values()))
         self.route(self.state)
 
 

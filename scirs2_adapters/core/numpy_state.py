@@ -23,7 +23,7 @@ from .rule import Rule
 from .slots import Leaf
 from .step import reference as plain
 
-#: Of the dicts that are written; those of version 0 had neither this, `match` nor `skipped_steps`.
+#: Of the dicts that are written; those of version 0 had neither this, `match`, `skipped_steps` nor `step_count`.
 FORMAT_VERSION = 1
 COUNT = Field(0, "", "must be a whole number >= 0", lambda t: t >= 0, kind=int)
 NUMBER = Field(0.0, "", "must be a number", lambda x: True)
@@ -44,6 +44,7 @@ class Remembering(Protocol):
     state: Memory
     model: dict[str, float]
     skipped_steps: int
+    step_count: int
 
     def fresh(self, key: Hashable) -> dict[str, np.ndarray]:
         """The memory of a parameter before its first step."""
@@ -117,6 +118,7 @@ def saved(optimizer: Remembering) -> Saved:
         "state": owned(optimizer.state),
         "model": dict(optimizer.model),
         "skipped_steps": optimizer.skipped_steps,
+        "step_count": optimizer.step_count,
     }
 
 
@@ -148,8 +150,10 @@ def _taken(optimizer: Remembering, call: str, given: Saved, strict: bool) -> Sav
     steps = {k: COUNT.check(call, f"saved['steps'][{k!r}]", t) for k, t in given["steps"].items()}
     model = {n: NUMBER.check(call, f"saved['model'][{n!r}]", x) for n, x in given["model"].items()}
     skipped = COUNT.check(call, "saved['skipped_steps']", given.get("skipped_steps", 0))
+    count = COUNT.check(call, "saved['step_count']", given.get("step_count", max(steps.values(), default=0)))
     return {
         "state": state,
+        "step_count": count,
         "steps": {k: 0 if k in wrong else steps.get(k, 0) for k in known},
         "model": {n: model.get(n, x) for n, x in optimizer.model.items()},
         "skipped_steps": skipped,

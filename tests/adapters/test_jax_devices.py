@@ -20,8 +20,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import scirs2_adapters
 from scirs2_adapters import jax as adapter
+from scirs2_adapters.adapters._xla.ops import over
 from scirs2_adapters.adapters.jax.argument_names import argument_names
-from scirs2_adapters.adapters.jax.ops import over
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.support import fresh

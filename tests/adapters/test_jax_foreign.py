@@ -18,7 +18,7 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters import jax as adapter
-from scirs2_adapters.adapters.jax.dispatch import paths
+from scirs2_adapters.adapters._xla import obstacles
 from scirs2_adapters.core.cpu import xla_calls as ffi
 from tests.boundaries.support import fresh
 
@@ -31,9 +31,9 @@ each_kernel = pytest.mark.parametrize("name", KERNEL)
 def unregistered(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """As before the first step of a process; XLA, which takes a name once, is not told again."""
     monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *args, **given: None)
-    paths._register.cache_clear()
+    obstacles._register.cache_clear()
     yield monkeypatch
-    paths._register.cache_clear()
+    obstacles._register.cache_clear()
 
 
 def test_another_layout_of_frames_is_traced_with_one_warning(
@@ -54,7 +54,7 @@ def test_another_layout_of_frames_is_traced_with_one_warning(
 
 @each_kernel
 def test_without_a_compiler_every_rule_is_traced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "kernel_obstacle", lambda dtypes: "numba's compiler cannot be loaded")
+    monkeypatch.setattr(obstacles, "kernel_obstacle", lambda dtypes: "numba's compiler cannot be loaded")
     assert "traced: numba's compiler" in adapter.explain(getattr(adapter, name)(), {"w": jnp.ones(3)})
     with pytest.raises(ValueError, match=r'host.*numba.*Use kernel="traced"'):
         adapter.explain(getattr(adapter, name)(kernel="host"), {"w": jnp.ones(3)})

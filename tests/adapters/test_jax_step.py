@@ -148,7 +148,7 @@ def test_an_axis_name_must_be_one() -> None:
 
 
 def test_the_mean_over_a_mapped_axis_counts_every_part() -> None:
-    from scirs2_adapters.adapters.jax.ops import over
+    from scirs2_adapters.adapters._xla.ops import over
 
     x = np.arange(6.0, dtype=np.float32).reshape(2, 3)
     found = jax.vmap(lambda row: over("i").mean(row, None), axis_name="i")(x)

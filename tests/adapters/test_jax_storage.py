@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from scirs2_adapters import jax as adapter
-from scirs2_adapters.adapters.jax import coded
+from scirs2_adapters.adapters._xla import coded
 from scirs2_adapters.core import HostOptimizer, formats
 from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.numpy_arrays import carried

@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn import neural_network
 
+from scirs2_adapters.adapters.sklearn.argument_names import NETWORK_OPTIONS
 from scirs2_adapters.sklearn import SGD, MLPClassifier, MLPRegressor, with_optimizer
 from tests.adapters.sklearn_support import NETWORKS, assert_close, data, estimator, weights
 
@@ -37,7 +38,7 @@ def assert_identical(ours: Any, theirs: Any, X: Any) -> None:
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X), strict=True)
 
 
-OURS = ("optimizer", "skip_nonfinite", "state_dtype", "learning_rate_init")
+OURS = ("optimizer", "learning_rate_init", *NETWORK_OPTIONS)
 
 
 def pair(cls: Any, **params: Any) -> tuple[Any, Any]:
@@ -117,8 +118,7 @@ def test_with_optimizer_keeps_the_parameters_and_the_argument(cls: Any) -> None:
         **before,
         "learning_rate_init": None,
         "optimizer": "lion",
-        "skip_nonfinite": False,
-        "state_dtype": None,
+        **NETWORK_OPTIONS,
     }
     assert_identical(with_optimizer(theirs, None).fit(X, y), theirs, X)
     ours.fit(X, y)

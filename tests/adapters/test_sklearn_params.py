@@ -144,7 +144,6 @@ def test_a_learning_rate_beside_an_optimizer_object_is_two_answers(cls: Any) -> 
     "own",
     [
         {"solver": "sgd"},
-        {"learning_rate": "adaptive"},
         {"power_t": 0.1},
         {"momentum": 0.5},
         {"nesterovs_momentum": False},

@@ -26,7 +26,10 @@ FILES = (
     "test_tf_lost.py",
 )
 #: JAX takes minutes for these, which save and load values that are numpy's by then.
-ALSO = {"torch": ("test_tf_files.py", "test_tf_names.py", "test_tf_torch_host.py", "test_tf_torch_paths.py")}
+ALSO = {
+    "jax": ("test_tf_jax_host.py",),
+    "torch": ("test_tf_files.py", "test_tf_names.py", "test_tf_torch_host.py", "test_tf_torch_paths.py"),
+}
 OTHERS = ("jax", "torch")
 
 

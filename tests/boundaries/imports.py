@@ -20,10 +20,10 @@ Graph = dict[str, set[str]]
 
 #: The layers of an adapter, lowest first. `test_adapters.py` says what each file is for.
 ADAPTER_LAYERS = (
-    ("argument_names", "optax_states"),
+    ("argument_names", "optax_states", "rates"),
     ("ops",),
-    ("state", "coded"),
-    ("dispatch", "executors", "gradients", "fit", "network", "deepspeed", "kernel_step"),
+    ("state",),
+    ("dispatch", "executors", "gradients", "fit", "network", "backprop", "callbacks", "deepspeed"),
     ("optimizer", "transform", "estimators", "trainer"),
     ("__init__",),
 )
@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/numpy_", "core/closures/"),
     ("core/execute/",),
     ("core/__init__.py", "adapters/_names.py"),
+    ("adapters/_xla/",),
     ("__init__.py", "adapters/__init__.py"),
     *(
         tuple(f"adapters/{a}/{n}" for a in ADAPTERS if a not in UPPER_ADAPTERS for n in names)

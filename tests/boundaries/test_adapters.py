@@ -34,11 +34,12 @@ COMMON = {
 #: Files that one adapter alone needs: (adapter, file) -> role.
 EXTRA = {
     ("hf", "deepspeed"): "whether the Trainer or DeepSpeed makes the optimizer, and what is refused with DeepSpeed",
-    ("jax", "coded"): "memory of fewer bits in JAX's arrays",
-    ("jax", "kernel_step"): "the compiled kernels as an executor inside a program of XLA",
     ("jax", "optax_states"): "optax's own state classes, as data",
     ("tf", "gradients"): "TensorFlow's gradients of some rows, and whether a step is being compiled",
     ("sklearn", "fit"): "the fit loop of the linear estimators, whose counterparts in scikit-learn are compiled",
+    ("sklearn", "backprop"): "a network's loss and gradients, by scikit-learn's formulas with fewer passes",
+    ("sklearn", "callbacks"): "scikit-learn's callbacks, which older ones have not",
+    ("sklearn", "rates"): "scikit-learn's words for how a learning rate changes, as schedules",
     ("sklearn", "network"): "what our networks have beside scikit-learn's: their constructor and their steps",
 }
 

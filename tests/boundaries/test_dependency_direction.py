@@ -7,6 +7,7 @@ import pytest
 
 from tests.boundaries.support import ADAPTERS, PACKAGE, ROOT, frameworks, imports, python_files, relative
 
+XLA = {"scirs2_adapters.adapters._xla": "the step in a program of JAX, for optax and for Keras on JAX"}
 OLD_MODULES = {"scirs2_adapters.adapters._names": "it keeps the modules that pickles of version 0.1 name importable"}
 
 #: What an adapter may import besides core, itself and the frameworks it requires: import prefix -> reason.
@@ -14,8 +15,11 @@ ALSO = {
     "hf": {
         "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch adapter's"
     },
+    "jax": XLA,
     "sklearn": OLD_MODULES,
-    "tf": OLD_MODULES | {"torch": "one of Keras' backends; it is imported where it is the one that runs"},
+    "tf": OLD_MODULES
+    | XLA
+    | dict.fromkeys(("torch", "jax"), "one of Keras' backends; it is imported where it is the one that runs"),
     "torch": {"triton": "torch's CUDA builds bring it; it is imported when a kernel for a CUDA device is first built"},
 }
 
@@ -56,6 +60,11 @@ def test_an_adapter_imports_the_core_and_its_own_framework(adapter: str) -> None
     }
     files = python_files(PACKAGE / "adapters" / adapter)
     assert [line for file in files for line in outside(file, allowed)] == []
+
+
+def test_the_step_in_a_program_of_jax_needs_no_other_library() -> None:
+    allowed = {"numpy", "jax", "scirs2_adapters.core", "scirs2_adapters.adapters._xla"}
+    assert [line for file in python_files(PACKAGE / "adapters/_xla") for line in outside(file, allowed)] == []
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ def test_a_pickle_names_the_public_module_and_one_of_version_0_1_loads() -> None
 
 def test_a_pickle_holds_no_address() -> None:
     kept = walk(HostOptimizer("adamw", params()), 1).__getstate__()
-    options = {"kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding"}
-    assert kept.keys() == {"rule", "params", "steps", "state", "model", "skipped_steps"} | options
+    options = {"kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding", "learning_rate", "groups"}
+    assert kept.keys() == {"rule", "params", "steps", "state", "model", "skipped_steps", "step_count"} | options
 
 
 @each_name

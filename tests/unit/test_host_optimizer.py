@@ -10,7 +10,7 @@ import pytest
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import SGD, Adam, AdamW, HostOptimizer, Lion, Lookahead, Muon, Rule
-from scirs2_adapters.core import numpy_optimizer as module
+from scirs2_adapters.core import numpy_rules as module
 from tests.unit.host_support import assert_same, params, walk
 
 each_name = pytest.mark.parametrize("name", names())

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from scirs2_adapters.adapters._xla import coded
+from scirs2_adapters.adapters._xla.ops import Array, Path, Tree
 from scirs2_adapters.core.formats import BLOCK_DTYPES, blocks, companion
 from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import HALVES, StateDtype, param_storage
 
-from . import coded
-from .ops import Array, Path, Tree
 from .optax_states import COUNTERS, EMPTY, Place, chain_of
 
 COUNT = "count"

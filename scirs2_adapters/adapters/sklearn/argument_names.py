@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from numbers import Real
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
+from scirs2_adapters.core.numpy_rules import FACTOR, Groups, without_decay
+from scirs2_adapters.core.schedules import RATE as FACTORS
 from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
 from scirs2_adapters.core.synonyms import similar_name
 
@@ -26,8 +30,13 @@ LEARNING_RATE_INIT = 0.001
 
 #: Parameters of networks that only scikit-learn's own solvers read: refused beside an optimizer, never ignored.
 SOLVERS_ONLY = (
-    "solver", "learning_rate", "power_t", "momentum", "nesterovs_momentum", "beta_1", "beta_2", "epsilon", "max_fun",
+    "solver", "power_t", "momentum", "nesterovs_momentum", "beta_1", "beta_2", "epsilon", "max_fun",
 )  # fmt: skip
+
+#: Parameters of networks that scikit-learn's have not, beside `optimizer`. Its own solvers know none of them.
+NETWORK_OPTIONS: dict[str, object] = {
+    "skip_nonfinite": False, "state_dtype": None, "warmup": 0.0, "decay_biases": True, "learning_rate_by_layer": None,
+}  # fmt: skip
 
 #: The module that pickles name: the path that users import from.
 PUBLIC = "scirs2_adapters.sklearn"
@@ -59,22 +68,42 @@ class StepOptions(NamedTuple):
 
     skip_nonfinite: bool = False
     state_dtype: StateDtype = None
+    groups: Groups = ()
 
 
-def step_options(estimator: BaseEstimator) -> StepOptions:
+def step_options(estimator: BaseEstimator, groups: Groups = ()) -> StepOptions:
     """What an estimator's steps have besides a rule."""
-    return StepOptions(bool(estimator.skip_nonfinite), estimator.state_dtype)
+    return StepOptions(bool(estimator.skip_nonfinite), estimator.state_dtype, groups)
+
+
+def layer_groups(estimator: BaseEstimator, rule: Rule) -> Groups:
+    """The parameter groups of a network: by the learning rate of a layer, biases apart if they are not to decay."""
+    layers, given = 1 + np.size(estimator.hidden_layer_sizes), estimator.learning_rate_by_layer
+    if isinstance(given, Real) and not isinstance(given, bool):
+        given = [float(given) ** i for i in reversed(range(layers))]
+    factors = [1.0] * layers if given is None else list(np.ravel(given))
+    if len(factors) != layers or not all(isinstance(f, Real) and FACTORS.accepts(f) for f in factors):
+        worded = f"must be None, a number >= 0, or one for each of the {layers} layers"
+        raise bad_value(type(estimator).__name__, "learning_rate_by_layer", worded, given)
+    spared = {} if estimator.decay_biases else without_decay(rule)
+    names: dict[tuple[float, bool], list[str]] = {}
+    for i, factor in enumerate(factors):
+        names.setdefault((float(factor), False), []).append(f"coefs_.{i}")
+        names.setdefault((float(factor), bool(spared)), []).append(f"intercepts_.{i}")
+    groups = {key: {"params": params, FACTOR: key[0]} | (spared if key[1] else {}) for key, params in names.items()}
+    return tuple(group for key, group in groups.items() if key != (1.0, False))
 
 
 def _refuse_options(call: str, estimator: BaseEstimator) -> None:
     """Refuse what scikit-learn's own solvers do not do."""
     way_out = 'Give an optimizer, such as `optimizer="adam"`.'
-    if estimator.skip_nonfinite:
-        worded = "must be False with `optimizer=None`, for scikit-learn's own solvers take every step"
-        raise bad_value(call, "skip_nonfinite", worded, True, way_out)
-    if estimator.state_dtype is not None:
-        worded = "must be None with `optimizer=None`, for scikit-learn's own solvers store memory as weights"
-        raise bad_value(call, "state_dtype", worded, estimator.state_dtype, way_out)
+    for name, default in NETWORK_OPTIONS.items():
+        if (value := getattr(estimator, name)) is not default and value != default:
+            worded = f"must be {default!r} with `optimizer=None`, for scikit-learn's own solvers do not know it"
+            raise bad_value(call, name, worded, value, way_out)
+    if callable(estimator.learning_rate) or estimator.learning_rate == "cosine":
+        worded = 'must be "constant", "invscaling" or "adaptive" with `optimizer=None`'
+        raise bad_value(call, "learning_rate", worded, estimator.learning_rate, way_out)
 
 
 def _check_optimizer(call: str, optimizer: object) -> None:
@@ -92,6 +121,8 @@ def _refuse_solvers_only(call: str, estimator: BaseEstimator) -> None:
     """Refuse a parameter that only scikit-learn's own solvers read, unless it has its default value."""
     defaults = inspect.signature(type(estimator)).parameters
     for name in SOLVERS_ONLY:
+        if name == "power_t" and estimator.learning_rate == "invscaling":
+            continue
         if name in defaults and (value := getattr(estimator, name)) != (default := defaults[name].default):
             worded = f"must be {default!r} beside an optimizer, for only scikit-learn's own solvers read it"
             way_out = "Give the optimizer its own hyperparameters, or use `optimizer=None`."
@@ -114,6 +145,15 @@ def merge_nested(estimator: BaseEstimator, params: Params) -> dict[str, object]:
         raise bad_value(type(estimator).__name__, "optimizer", worded, optimizer, way_out)
     others = {k: v for k, v in params.items() if not k.startswith("optimizer__")}
     return others | {"optimizer": optimizer.replace(**nested)}
+
+
+class Restored:
+    """An estimator that finds in its pickle what it was then, and the defaults of parameters that are newer."""
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        parameters = inspect.signature(type(self)).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        super().__setstate__(defaults | state)  # type: ignore[misc]
 
 
 Estimator = TypeVar("Estimator", bound=type)

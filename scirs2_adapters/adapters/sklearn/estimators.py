@@ -28,10 +28,18 @@ class MLPClassifier(Network, neural_network.MLPClassifier):
     Arguments:
       optimizer: None is scikit-learn's own `solver`, bit for bit; else a name, or an optimizer such as `AdamW(1e-3)`.
       learning_rate_init: of an optimizer given by name; None is its default, and 0.001 with `optimizer=None`.
+      learning_rate: beside an optimizer, how its learning rate changes: "constant", "invscaling" and "adaptive" as with
+        scikit-learn's `solver="sgd"`, "cosine" to 0 at the end of `max_iter` epochs, or a function of the number of
+        steps taken before, such as one of `scirs2_adapters.core.schedules`, which gives the learning rate itself.
+      warmup: a number of first steps, or a fraction of all in [0, 1), in which the learning rate rises.
+      decay_biases: whether the optimizer's `weight_decay` acts on biases.
+      learning_rate_by_layer: factors of the learning rate, one for each layer from the input on, or a number: the last
+        layer has the whole rate, and each layer before it that much of the next one's.
       skip_nonfinite: leave out and count, in `optimizer_.skipped_steps`, a step whose gradient is not finite.
       state_dtype: how the optimizer's memory is stored: None as the weights are, "bfloat16", "int8", or names by slot.
       All others are scikit-learn's; those of its own solvers are refused beside an optimizer. `alpha` is L2 decay
-      inside the loss; an optimizer's `weight_decay` is its own, and acts on biases too.
+      inside the loss; an optimizer's `weight_decay` is its own. `validation_loss_curve_` stands beside
+      `validation_scores_`, and scikit-learn's callbacks are called where it has them.
 
     Example:
       >>> from scirs2_adapters.sklearn import MLPClassifier, Lion
@@ -76,6 +84,8 @@ def with_optimizer(estimator: BaseEstimator, optimizer: Rule | str | None) -> ML
     if type(estimator) in counterparts and params["learning_rate_init"] == LEARNING_RATE_INIT:
         params["learning_rate_init"] = None
     network: MLPClassifier | MLPRegressor = cls(**{**params, "optimizer": optimizer})
+    if hasattr(estimator, "_skl_callbacks"):
+        network.set_callbacks(*estimator._skl_callbacks)
     if hasattr(estimator, "_metadata_request"):
         network._metadata_request = copy.deepcopy(estimator._metadata_request)
     return network
@@ -99,6 +109,7 @@ class LinearClassifier(ClassifierMixin, Linear):
       warm_start: `fit` goes on from the last one, the optimizer's memory included.
       skip_nonfinite: leave out and count, in `optimizer_.skipped_steps`, a step whose gradient is not finite.
       state_dtype: how the optimizer's memory is stored: None as `coef_` is, "bfloat16", "int8", or names by slot.
+      learning_rate, power_t, warmup: how the learning rate changes, as in our `MLPClassifier`.
 
     Example:
       >>> from scirs2_adapters.sklearn import LinearClassifier

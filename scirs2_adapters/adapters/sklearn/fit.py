@@ -24,8 +24,10 @@ from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.step.options import StateDtype
 
-from .argument_names import chosen_rule, merge_nested, step_options
-from .state import Data, Pair, Stepper, Units, writeable
+from .argument_names import Restored, chosen_rule, merge_nested, step_options
+from .callbacks import FitCallbacks
+from .rates import CONSTRAINTS, course
+from .state import Data, Pair, Stepper, Units, appended, writeable
 
 #: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
 #: column that does not vary, or an intercept that is right, a derivative is rounding error. With the usual epsilon Adam
@@ -37,12 +39,13 @@ FLOATS = (np.float64, np.float32)
 Rows = tuple[Data, np.ndarray, np.ndarray]
 
 
-class Linear(BaseEstimator):
+class Linear(Restored, FitCallbacks, BaseEstimator):
     """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
 
     optimizer_: Stepper
     loss_curve_: list[float]
     validation_scores_: list[float] | None
+    validation_loss_curve_: list[float] | None
     _best_arrays: Pair
     _params: Pair
     _numeric: bool
@@ -50,7 +53,9 @@ class Linear(BaseEstimator):
     _loss: Callable[[np.ndarray, np.ndarray], Pair]
     _score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
     _units: Units | None
+    _auto_batch = 64
     _parameter_constraints = {
+        **CONSTRAINTS,
         "optimizer": "no_validation",
         "skip_nonfinite": ["boolean"],
         "state_dtype": "no_validation",
@@ -82,6 +87,9 @@ class Linear(BaseEstimator):
         n_iter_no_change: float = 10,
         skip_nonfinite: bool = False,
         state_dtype: StateDtype = None,
+        learning_rate: str | Callable[[int], float] = "constant",
+        power_t: float = 0.5,
+        warmup: float = 0.0,
     ) -> None:
         self.optimizer = optimizer
         self.alpha = alpha
@@ -96,6 +104,9 @@ class Linear(BaseEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.skip_nonfinite = skip_nonfinite
         self.state_dtype = state_dtype
+        self.learning_rate = learning_rate
+        self.power_t = power_t
+        self.warmup = warmup
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -118,9 +129,11 @@ class Linear(BaseEstimator):
         rule = rule or get("adam").build(DEFAULT_ADAM)
         if partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        given = X, y, sample_weight
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
         y, outputs = self._targets(y, X.dtype, known=partial or not first)
         X, y, weights = _without_weightless(X, y, weights)
+        rates = course(self, rule, X.shape[0], partial)
         if first:
             self._start(outputs, X)
         if first or standardize != (getattr(self, "_units", None) is not None):  # memory belongs to its units
@@ -130,16 +143,21 @@ class Linear(BaseEstimator):
             self.intercept_[...] = self._units.target_mean
         if first or (self.validation_scores_ is None) == self.early_stopping:
             self.validation_scores_ = [] if self.early_stopping else None
+            self.validation_loss_curve_ = [] if self.early_stopping else None
             self._best, self._without_progress = -np.inf, 0
-        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, step_options(self))
-        converged = self._descend(X, y, weights, partial)
-        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
-            way_out = "Scale the data, or lower the learning rate."
-            raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
+        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, step_options(self), rates)
+        with self._calling_back(*given, 1 if partial else self.max_iter):
+            converged = self._descend(X, y, weights, partial)
+        self._refuse_not_finite()
         if not (converged or partial):
             text = f"{self.max_iter} epochs were not enough to converge. Increase `max_iter`."
             warnings.warn(text, ConvergenceWarning, stacklevel=4)
         return self
+
+    def _refuse_not_finite(self) -> None:
+        if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
+            way_out = "Scale the data, or lower the learning rate."
+            raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
 
     def _checked_rows(self, X: Data, y: Data, sample_weight: Data, first: bool) -> Rows:
         checks = {"multi_output": self._numeric, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
@@ -171,6 +189,7 @@ class Linear(BaseEstimator):
         self._params = self._units.inside(self.coef_, self.intercept_) if self._units else (self.coef_, self.intercept_)
         epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
         while self.n_iter_ < epochs and not converged:
+            self._epoch_begins()
             self.optimizer_.resume(self._params)
             stepped_loss, self.loss_ = self._epoch((X, y, weights), random)
             self.optimizer_.show()
@@ -178,6 +197,10 @@ class Linear(BaseEstimator):
             self.t_ += X.shape[0]
             self.loss_curve_.append(self.loss_)
             converged = self._stalls(stepped_loss, held_out)
+            self.optimizer_.iteration_ends(self.t_)
+            if converged and not self.optimizer_.trigger_stopping("", verbose=False):
+                converged, self._without_progress = False, 0
+            converged = self._epoch_ends(self._shown) or converged
         del self._params
         if held_out is not None:
             self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
@@ -188,7 +211,7 @@ class Linear(BaseEstimator):
         batch of all rows needs no shuffling.
         """
         count = rows[0].shape[0]
-        size = min(count, 64 if self.batch_size == "auto" else self.batch_size)
+        size = min(count, self._auto_batch if self.batch_size == "auto" else self.batch_size)
         order = random.permutation(count) if self.shuffle and size < count else None
         sums = np.zeros(3)
         for batch in gen_batches(count, size):
@@ -228,12 +251,21 @@ class Linear(BaseEstimator):
             scores = self._scores(X)
             value = self._score(scores, y, weights) if np.isfinite(scores).all() else np.nan
             self.validation_scores_.append(value)
+            loss = np.nan if np.isnan(value) else float(np.sum(self._loss(scores, y)[0].T @ (weights / weights.sum())))
+            self.validation_loss_curve_ = appended(self, loss)
             if value > self._best or len(self.validation_scores_) == 1:
                 self._best_arrays = self.coef_.copy(), self.intercept_.copy()
+        else:
+            self.validation_loss_curve_ = None
         improved = value >= self._best + (-np.inf if self.tol is None else self.tol)
         self._without_progress = 0 if improved else self._without_progress + 1
         self._best = max(self._best, value)
         return bool(self._without_progress > self.n_iter_no_change)
+
+    def _shown(self) -> dict[str, np.ndarray]:
+        """The coefficients that a fit would end with if it ended now, for a callback to keep."""
+        shown = self._best_arrays if self.early_stopping else (self.coef_, self.intercept_)
+        return {"coef_": shown[0].copy(), "intercept_": shown[1].copy()}
 
     def _scores(self, X: Data) -> np.ndarray:
         """One column for each output."""

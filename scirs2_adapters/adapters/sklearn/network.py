@@ -8,29 +8,48 @@ estimator.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils._param_validation import Interval
 
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.step.options import StateDtype
 
-from .argument_names import LEARNING_RATE_INIT, chosen_rule, merge_nested, step_options
-from .state import Stepper, writeable
+from . import rates
+from .argument_names import (
+    LEARNING_RATE_INIT,
+    NETWORK_OPTIONS,
+    Restored,
+    StepOptions,
+    chosen_rule,
+    layer_groups,
+    merge_nested,
+    step_options,
+)
+from .backprop import data_loss, loss_and_gradients
+from .callbacks import FitCallbacks
+from .state import Data, Stepper, appended, writeable
 
 CONSTRAINTS = {
     "learning_rate_init": [Interval(Real, 0, None, closed="neither"), None],
     "optimizer": "no_validation",
     "skip_nonfinite": ["boolean"],
     "state_dtype": "no_validation",
+    "decay_biases": ["boolean"],
+    "learning_rate_by_layer": "no_validation",
+    **rates.CONSTRAINTS,
 }
 
 
-class Network:
+class StopTraining(Exception):
+    """A callback wants the training to end; raised out of scikit-learn's loop, and caught around it."""
+
+
+class Network(Restored, FitCallbacks):
     """Gives a network of scikit-learn another optimizer, by answering for its private `_optimizer`."""
 
     optimizer: Rule | str | None
@@ -39,13 +58,25 @@ class Network:
     intercepts_: list[np.ndarray]
     learning_rate_init: float | None
     warm_start: bool
+    solver: str
+    max_iter: int
+    early_stopping: bool
+    t_: int
+    loss_curve_: list[float]
+    validation_scores_: list[float]
+    validation_loss_curve_: list[float] | None
+    _best_coefs: list[np.ndarray]
+    _best_intercepts: list[np.ndarray]
+    _label_binarizer: Data
+    _forward_pass_fast: Callable[..., np.ndarray]
+    _auto_batch = 200
 
     def set_params(self, **params: object) -> Self:
         """Set parameters, those of the optimizer as `optimizer__learning_rate`."""
         return super().set_params(**merge_nested(self, params))  # type: ignore[misc]
 
     @property
-    def _optimizer(self) -> object:
+    def _optimizer(self) -> Data:
         """What steps the weights, ours or scikit-learn's own; missing where the other one was used last."""
         stepper = vars(self).get("_optimizer" if self.optimizer is None else "optimizer_")
         if stepper is None:
@@ -58,35 +89,74 @@ class Network:
         if self.optimizer is None:
             vars(self)["_optimizer"] = solver
 
-    def _fit(self, *args: object, **kwargs: object) -> Self:
-        if chosen_rule(self) is None:  # a bad optimizer is refused here, before anything is changed
+    def _fit(self, X: Data, y: Data, sample_weight: Data = None, incremental: bool = False) -> Self:
+        rule = chosen_rule(self)  # what is wrong with it is refused here, before anything is changed
+        if rule is None:
             vars(self).pop("optimizer_", None)
-        return super()._fit(*args, **kwargs)  # type: ignore[misc]
+        else:
+            layer_groups(self, rule)
+            rates.course(self, rule, 1, incremental)
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}  # scikit-learn 1.6 takes none
+        by_epochs = rule is not None or self.solver != "lbfgs"
+        epochs = (1 if incremental else self.max_iter) if by_epochs else 0
+        with self._calling_back(X, y, sample_weight, epochs):
+            return super()._fit(X, y, incremental=incremental, **weight)  # type: ignore[misc]
 
-    def _fit_stochastic(self, *args: object) -> None:
+    def _fit_stochastic(self, *args: Data) -> None:
         rule, rate = chosen_rule(self), self.learning_rate_init
         if rule is not None:  # the last argument says whether this is a `partial_fit`
-            continues, options = hasattr(self, "optimizer_") and (args[-1] or self.warm_start), step_options(self)
+            continues, options = hasattr(self, "optimizer_") and (args[-1] or self.warm_start), self._options(rule)
             before = self.optimizer_ if continues else Stepper(rule, options)
-            self.optimizer_ = before.under(type(self).__name__, rule, options)
+            course = rates.course(self, rule, len(args[1]), bool(args[-1]))
+            self.optimizer_ = before.under(type(self).__name__, rule, options, course)
         self.coefs_, self.intercepts_ = writeable(self.coefs_), writeable(self.intercepts_)
         try:  # scikit-learn makes its own optimizer in any case, which needs a number
             self.learning_rate_init = LEARNING_RATE_INIT if rate is None else rate
             super()._fit_stochastic(*args)  # type: ignore[misc]
+        except StopTraining:
+            self._optimizer.iteration_ends(self.t_)
+            if self.early_stopping:
+                self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
         finally:
             self.learning_rate_init = rate
         if rule is not None:  # after an interruption, which scikit-learn takes for an end
             self.optimizer_.show()
 
-    def _backprop(self, *args: object) -> object:
-        if self.optimizer is not None:
-            self.optimizer_.resume([*self.coefs_, *self.intercepts_])
-        return super()._backprop(*args)  # type: ignore[misc]
+    def _options(self, rule: Rule) -> StepOptions:
+        return step_options(self, layer_groups(self, rule))
 
-    def _update_no_improvement_count(self, *args: object) -> None:
+    def _backprop(self, X: Data, y: np.ndarray, *args: Data) -> object:
+        if self.solver != "lbfgs":
+            self._epoch_begins()
+        if self.optimizer is None:
+            return super()._backprop(X, y, *args)  # type: ignore[misc]
+        self.optimizer_.resume([*self.coefs_, *self.intercepts_])
+        return loss_and_gradients(self, y, [w for w in args[:-4] if w is not None], args[-4:])
+
+    def _update_no_improvement_count(self, early_stopping: bool, X: Data, y: np.ndarray, *weight: Data) -> None:
         if self.optimizer is not None:
             self.optimizer_.show()
-        super()._update_no_improvement_count(*args)  # type: ignore[misc]
+        super()._update_no_improvement_count(early_stopping, X, y, *weight)  # type: ignore[misc]
+        if not early_stopping:
+            self.validation_loss_curve_ = None
+        else:
+            self._judge(X, y, [w for w in weight if w is not None])
+        if self._epoch_ends(self._shown):
+            raise StopTraining
+
+    def _judge(self, X: Data, y: np.ndarray, weight: list[np.ndarray]) -> None:
+        """Add the loss of the rows that were set apart to `validation_loss_curve_`."""
+        if len(self.validation_scores_) == 1:
+            self.validation_loss_curve_ = []
+        y = self._label_binarizer.transform(y) if is_classifier(self) else y
+        loss = data_loss(self, y, self._forward_pass_fast(X, check_input=False), weight)
+        self.validation_loss_curve_ = appended(self, loss)
+
+    def _shown(self) -> dict[str, list[np.ndarray]]:
+        """The weights that a fit would end with if it ended now, for a callback to keep."""
+        best = self.early_stopping
+        coefs, intercepts = (self._best_coefs, self._best_intercepts) if best else (self.coefs_, self.intercepts_)
+        return {"coefs_": [x.copy() for x in coefs], "intercepts_": [x.copy() for x in intercepts]}
 
 
 def constructor(base: type[BaseEstimator]) -> Callable[..., None]:
@@ -99,16 +169,22 @@ def constructor(base: type[BaseEstimator]) -> Callable[..., None]:
         learning_rate_init: float | None = None,
         skip_nonfinite: bool = False,
         state_dtype: StateDtype = None,
+        warmup: float = 0.0,
+        decay_biases: bool = True,
+        learning_rate_by_layer: float | Sequence[float] | None = None,
         **params: object,
     ) -> None:
         base.__init__(self, *args, learning_rate_init=learning_rate_init, **params)
         self.optimizer = optimizer
         self.skip_nonfinite = skip_nonfinite
         self.state_dtype = state_dtype
+        self.warmup = warmup
+        self.decay_biases = decay_biases
+        self.learning_rate_by_layer = learning_rate_by_layer
 
     parameters = dict(inspect.signature(base.__init__).parameters)
     parameters["learning_rate_init"] = parameters["learning_rate_init"].replace(default=None)
-    for name, default in {"optimizer": None, "skip_nonfinite": False, "state_dtype": None}.items():
+    for name, default in {"optimizer": None, **NETWORK_OPTIONS}.items():
         parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
     __init__.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     return __init__

@@ -7,12 +7,14 @@ plain arrays by name, the memory. The compiled step is bound to the parameters a
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from scirs2_adapters.core import HostOptimizer, Rule
@@ -21,8 +23,10 @@ from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.memory import Memory
 from scirs2_adapters.core.numpy_evaluation import evaluation_params
 from scirs2_adapters.core.numpy_state import weighed
+from scirs2_adapters.core.schedules import rate_at
 
 from .argument_names import PUBLIC, StepOptions
+from .rates import DIVISOR, SMALLEST, Course
 
 #: What `HostOptimizer.state_dict` gives.
 Saved: TypeAlias = dict[str, Any]
@@ -48,6 +52,17 @@ def writeable(arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
     return [x if x.flags.writeable else x.copy() for x in arrays]
 
 
+def appended(estimator: BaseEstimator, loss: float) -> list[float]:
+    """`validation_loss_curve_` with one more; a pickle of an earlier version has none."""
+    return [*(getattr(estimator, "validation_loss_curve_", None) or []), loss]
+
+
+@functools.cache
+def _names(layers: int) -> list[str]:
+    """The names of a network's parameters, in scikit-learn's order."""
+    return [f"{kind}.{i}" for kind in ("coefs_", "intercepts_") for i in range(layers)]
+
+
 class Stepper:
     """Steps one estimator's parameters by a rule, and answers as the `_optimizer` of a network."""
 
@@ -57,11 +72,29 @@ class Stepper:
         self.rule, self.options, self._saved = rule, options or StepOptions(), saved
         self._host: HostOptimizer | None = None
         self._trained: list[np.ndarray] | None = None
+        self._course, self._factor, self._begun = Course(), 1.0, 0
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        return self.rule.learning_rate
+        return self._rate(self.steps)
+
+    def _rate(self, steps: int) -> float:
+        schedule = self._course.schedule
+        if schedule is None:
+            return float(self.rule.learning_rate * self._factor)
+        return self._factor * rate_at("learning_rate", schedule, steps - self._begun)
+
+    def _follow(self, course: Course) -> Stepper:
+        """Take the learning rates of the steps to come from this course. A cosine begins anew at each fit; what others
+        have come to is kept while their kind stays.
+        """
+        if course.kind != self._course.kind:
+            self._factor, self._begun = 1.0, 0
+        self._course = course
+        if course.kind == "cosine":
+            self._begun = self.steps
+        return self
 
     @property
     def steps(self) -> int:
@@ -92,17 +125,19 @@ class Stepper:
         """
         return self._host.memory() if self._host else weighed({}, {}, (self._saved or {}).get("state", {}))
 
-    def under(self, call: str, rule: Rule, options: StepOptions) -> Stepper:
+    def under(self, call: str, rule: Rule, options: StepOptions, course: Course) -> Stepper:
         """The stepper that goes on with this rule, and with the memory where the formula is the same."""
         if rule == self.rule and options == self.options:
-            return self
+            return self._follow(course)
         saved = self.state_dict() if rule.kernel_key() == self.rule.kernel_key() else None
         if saved and saved["state"] and options.state_dtype != self.options.state_dtype:
             worded = f"must stay {self.options.state_dtype!r} where training goes on, for the memory is of that dtype"
             raise bad_value(call, "state_dtype", worded, options.state_dtype, "Fit from the beginning to change it.")
         made = Stepper(rule, options, saved)
-        made._trained = self._trained if saved else None
-        return made
+        if saved:
+            made._trained, made._course = self._trained, self._course
+            made._factor, made._begun = self._factor, self._begun
+        return made._follow(course)
 
     def show(self) -> None:
         """Put what is to be evaluated in place of what is trained, where the rule has an average, until `resume`."""
@@ -129,32 +164,42 @@ class Stepper:
             if (saved := self.state_dict()) is not None:
                 host.load_state_dict(saved)
             self._host, self._saved = host, None
+        if (rate := self._rate(host.step_count)) != host.rule.learning_rate:
+            host.set_learning_rate(rate)
         host.step({name: np.asarray(g, dtype=params[name].dtype) for name, g in grads.items()})
 
     def update_params(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
         """One step of a network's weights, then biases, as scikit-learn lists them."""
-        layers = range(len(params) // 2)
-        names = [*(f"coefs_.{i}" for i in layers), *(f"intercepts_.{i}" for i in layers)]
+        names = _names(len(params) // 2)
         self.step(dict(zip(names, params, strict=True)), dict(zip(names, grads, strict=True)), INPUTS_FIRST)
 
     def iteration_ends(self, time_step: int) -> None:
-        """Nothing changes at the end of an epoch: a rule has no schedule of its own."""
-        del time_step
+        """At the end of an epoch, after so many rows in all, "invscaling" sets the learning rate."""
+        if self._course.kind == "invscaling":
+            self._factor = 1 / (time_step + 1) ** self._course.power_t
 
     def trigger_stopping(self, msg: str, verbose: bool) -> bool:
-        """Training stops where it no longer improves."""
+        """Training stops where it no longer improves; "adaptive" goes on at a fifth of the learning rate."""
+        level = self.rule.learning_rate * self._factor
+        goes_on = self._course.kind == "adaptive" and level > SMALLEST
+        if goes_on:
+            self._factor /= DIVISOR
         if verbose:
-            print(f"{msg} Stopping.")
-        return True
+            print(f"{msg} {f'Setting learning rate to {level / DIVISOR:f}' if goes_on else 'Stopping.'}")
+        return not goes_on
 
     def __getstate__(self) -> dict[str, object]:
         kept = {"_saved": self.state_dict(), "_host": None, "_trained": self._trained}
-        return {**kept, "rule": self.rule, "options": self.options._asdict()}
+        pace = {"course": self._course._asdict(), "factor": self._factor, "begun": self._begun}
+        return {**kept, "rule": self.rule, "options": self.options._asdict(), "pace": pace}
 
     def __setstate__(self, state: Saved) -> None:
         older = {"skip_nonfinite": state.get("skip_nonfinite", False)}
         self.rule, self._saved, self._host = state["rule"], state["_saved"], None
         self._trained, self.options = state.get("_trained"), StepOptions(**state.get("options", older))
+        pace = state.get("pace", {})
+        self._course, self._factor = Course(**pace.get("course", {})), pace.get("factor", 1.0)
+        self._begun = pace.get("begun", 0)
 
     def __repr__(self) -> str:
         return f"<{self.rule!r} after {self.steps} steps>"

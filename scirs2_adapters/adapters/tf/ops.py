@@ -28,6 +28,11 @@ def number(value: Tensor, dtype: str) -> Tensor:
     return ops.convert_to_tensor(value, dtype=dtype) if is_number(value) else ops.cast(value, dtype)
 
 
+def detached(x: Tensor) -> Tensor:
+    """A tensor without its history. On JAX as it is: a step is a function there, and may be differentiated."""
+    return x if keras.backend.backend() == "jax" else ops.stop_gradient(x)
+
+
 def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both as tensors of the dtype of the one that is a tensor."""
     dtype = next((keras.backend.standardize_dtype(x.dtype) for x in (a, b) if not is_number(x)), keras.config.floatx())

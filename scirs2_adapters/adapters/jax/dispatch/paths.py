@@ -5,43 +5,35 @@ traced, and the report of it that `explain` gives.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
-import itertools
 import logging
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 
 import jax
 
-from scirs2_adapters.core.cpu import xla_calls as ffi
-from scirs2_adapters.core.cpu.compile import compiler_obstacle
-from scirs2_adapters.core.cpu.kernel import kernel_obstacle, uses_rows
+from scirs2_adapters.adapters._xla.groups import LeafGroup
+from scirs2_adapters.adapters._xla.obstacles import obstacle as kernel_obstacle
+from scirs2_adapters.adapters._xla.ops import Leaves, Tree
 from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.slots import Extent
 from scirs2_adapters.core.step.options import takes_host
 
-from ..executors import SEVERAL
-from ..kernel_step import TARGET
-from ..ops import Leaves, Row, Tree, varies
-from .plan import LeafGroup, Part, StepConfig
+from .plan import Part, StepConfig
 
 #: Above this many bytes `update` alone is traced: XLA adds the change without writing it down, a kernel needs fresh
 #: memory for it, and memory fresh from the system costs more than the step. Of coded memory XLA would write down the
 #: numbers as well.
 LARGEST_CHANGE = 1 << 18
 log = logging.getLogger("scirs2")
-_lock = threading.Lock()
 
 
 def choose(config: StepConfig, rule: Rule, parts: Sequence[Part], leaves: Leaves, one_path: bool) -> list[bool]:
     """For each group whether the kernel steps it, where it can in the program that comes of it; reported."""
     obstacles: list[str | None] = [None] * len(parts)
     if config.kernel != "traced":
-        obstacles = [_obstacle(group, rows, leaves) for group, rows in parts]
+        several = bool((report := report_lines.get()) and report.several)
+        obstacles = [kernel_obstacle(group, rows, leaves, several=several) for group, rows in parts]
     if one_path:  # numbers shared by all leaves
         obstacles = [next(filter(None, obstacles), None)] * len(parts)
     large = config.emit == "delta" and sum(x["g"].nbytes for x in leaves) > LARGEST_CHANGE
@@ -51,62 +43,6 @@ def choose(config: StepConfig, rule: Rule, parts: Sequence[Part], leaves: Leaves
         _report_path(config, group, obstacle)
     _report_routes(config, rule, leaves)
     return [takes_host(config.rule.name, config.kernel, obstacle) for obstacle in obstacles]
-
-
-def _obstacle(group: LeafGroup, rows: Sequence[Row], leaves: Leaves) -> str | None:
-    """Why a kernel cannot step these of the leaves, or None."""
-    cpus, mesh, report = _cpus(), jax.sharding.get_abstract_mesh(), report_lines.get()
-    if not cpus:
-        return "JAX has no CPU device here"
-    # As far as is known before the program is written: by the devices of this process, a mesh, or the arrays that a
-    # report is asked for. `shard_map` cuts the work into what each device does without the others.
-    several = cpus > 1 or (not mesh.empty and mesh.size > 1) or (report is not None and report.several)
-    by_itself = not group.program.levels and getattr(mesh, "are_all_axes_manual", False)
-    if several and not by_itself:  # XLA would gather shards before the call
-        return SEVERAL
-    if group.axis_name is not None and group.program.levels:
-        return "it sums over a mapped axis"
-    if _uneven(group, rows, leaves):
-        return "its parameters and gradients differ along different axes of a mesh"
-    if uses_rows(group.program) or any(n.op == "matrix" for n in group.program.nodes):
-        return "it works on rows, columns or whole matrices, which XLA does as well"
-    with _lock:  # threads that step for the first time at once load one compiler and register one handler
-        return kernel_obstacle(group.dtypes) or _register()
-
-
-@functools.cache
-def _register() -> str | None:
-    """Makes the handler known to XLA, once; returns why it cannot be used, or None."""
-    if reason := compiler_obstacle():
-        return reason
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(ctypes.c_void_p(ffi.handler())), platform="cpu")
-    if ffi.frame_bytes() >= ffi.FRAME_BYTES:
-        return None
-    log.warning("scirs2: this jaxlib's foreign calls have another layout than is known; steps are traced")
-    return "this jaxlib's foreign calls have another layout than is known"
-
-
-def _cpus() -> int:
-    """How many CPU devices this process has: none where JAX was told to use other platforms only."""
-    try:
-        return len(jax.local_devices(backend="cpu"))
-    except RuntimeError:
-        return 0
-
-
-def _uneven(group: LeafGroup, rows: Sequence[Row], leaves: Leaves) -> bool:
-    """Whether the arrays of a leaf differ along other axes than each other, or its numbers along more axes than its
-    arrays: along which axes the results then differ, JAX must see from the operations.
-    """
-    small = {s.name for s in group.program.slots if s.extent is Extent.TENSOR}
-    scalars = frozenset().union(*(varies(x) for row in rows for x in row.values()))
-    for arrays in (leaves[i] for i in group.members):
-        of_numbers = {varies(x) for n, x in arrays.items() if n in small}
-        of_arrays = {varies(x) for n, x in arrays.items() if n not in small}
-        nested = [scalars, *of_numbers, *of_arrays]
-        if len(of_numbers) > 1 or len(of_arrays) > 1 or not all(a <= b for a, b in itertools.pairwise(nested)):
-            return True
-    return False
 
 
 class Lines(list[str]):

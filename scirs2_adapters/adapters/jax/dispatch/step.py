@@ -14,6 +14,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from scirs2_adapters.adapters._xla.coded import FORMAT_OPS, change, companions_of
+from scirs2_adapters.adapters._xla.executors import bind
+from scirs2_adapters.adapters._xla.groups import Operands
+from scirs2_adapters.adapters._xla.ops import Array, LeafArrays, Leaves, Model, Number, Tree, wide
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import is_number
 from scirs2_adapters.core.formats import DITHER, counted_dither
@@ -22,12 +26,9 @@ from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
 
-from ..coded import FORMAT_OPS, change, companions_of
-from ..executors import bind
-from ..ops import Array, LeafArrays, Leaves, Model, Number, Tree, wide
 from ..state import Memory, dense, stored
 from .paths import choose
-from .plan import Operands, Part, StepConfig, gather, leaf_of
+from .plan import Part, StepConfig, gather, leaf_of
 
 #: optax's own words, which callers may look for; it has no public name.
 NO_PARAMS = (
@@ -72,7 +73,7 @@ def _run(
             continue
         groups, rows = zip(*chosen, strict=True)
         arrays = [{n: [leaves[i][n] for i in g.members] for n in (*g.dtypes, *g.companions.values())} for g in groups]
-        outputs, new = bind(config, groups, Operands(arrays, rows, new), kernel)
+        outputs, new = bind(config.rule.name, config.kernel, groups, Operands(arrays, rows, new), kernel)
         for group, output in zip(groups, outputs, strict=True):
             for n, values in output.items():
                 for i, x in zip(group.members, values, strict=True):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from scirs2_adapters.adapters._xla.ops import OPS, SCALARS, Array, Tree, number
 from scirs2_adapters.core.errors import bad_type
 
-from ..ops import OPS, SCALARS, Array, Tree, number
 from .fused import seen_through
 from .update import Skipping
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from scirs2_adapters.adapters._xla.ops import AxisName, Number, is_function, real
 from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.fields import Value, flag, is_narrow, is_number, is_traced
@@ -20,7 +21,6 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import HALVES, StateDtype, check_path, check_rounding, check_state_dtype
 
 from ..argument_names import DTYPES, OURS, argument_names, dtype_default, factory_signature, given_by_name, of_matrices
-from ..ops import AxisName, Number, is_function, real
 from ..state import Layout, layout, possible_slots
 from .fused import explain, step
 from .memory_report import memory

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from scirs2_adapters.adapters._xla.ops import Number, Tree
 from scirs2_adapters.core.errors import bad_value
 
 from ..dispatch.paths import reported
-from ..ops import Number, Tree
 from .update import Skipping, Update, scaled
 
 #: Our transformations.

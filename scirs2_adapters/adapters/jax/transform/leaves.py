@@ -14,10 +14,9 @@ import jax
 import numpy as np
 from optax import contrib
 
+from scirs2_adapters.adapters._xla.ops import Array, Path, Structure, Tree, is_function
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.matrix import Matrix
-
-from ..ops import Array, Path, Structure, Tree, is_function
 
 ARGUMENT = "muon_weight_dimension_numbers"
 keystr = jax.tree_util.keystr

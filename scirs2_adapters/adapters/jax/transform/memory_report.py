@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import optax
 
+from scirs2_adapters.adapters._xla.ops import Tree
 from scirs2_adapters.core.memory import OPERATIONS, Memory, Stored, report
 
-from ..ops import Tree
 from ..state import COUNT
 from .fused import seen_through
 from .update import Skipping

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from scirs2_adapters.adapters._xla.ops import AxisName, Number, Path, Schedule, Tree, real, varies
 from scirs2_adapters.core import routing
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.fields import Value, is_number, is_traced
@@ -31,7 +32,6 @@ from ..argument_names import argument_names
 from ..dispatch.paths import report_lines
 from ..dispatch.plan import StepConfig, leaf_of, step_config
 from ..dispatch.step import NO_PARAMS, MissingParameterError, advance, as_array, check_pair, compiled
-from ..ops import AxisName, Number, Path, Schedule, Tree, real, varies
 from ..state import Layout, Memory, exportable, initial
 from .leaves import GradientTree, decays, keystr, matrices, name_of, with_paths
 

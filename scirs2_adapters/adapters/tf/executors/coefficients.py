@@ -49,6 +49,13 @@ def as_tensors(optimizer: RuleState, updates: Sequence[Update], learning_rate: T
     return [update._replace(coefficients=rows[i]) for update, i in zip(updates, row_of, strict=True)]
 
 
+def rows_of(updates: Sequence[Update]) -> tuple[list[Scalars], list[int]]:
+    """The different rows of coefficients, and which one each variable takes."""
+    rows = {id(update.coefficients): update.coefficients for update in updates}
+    places = {key: place for place, key in enumerate(rows)}
+    return list(rows.values()), [places[id(update.coefficients)] for update in updates]
+
+
 def as_numbers(optimizer: RuleState, different: Sequence[Example], learning_rate: Tensor) -> list[Scalars]:
     """The rows of coefficients as Python's numbers; of what is on a device the rate and the count are read, once."""
     rate, constant = read(learning_rate), optimizer.constant_rate

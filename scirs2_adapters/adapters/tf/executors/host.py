@@ -31,7 +31,7 @@ class HostPath(Protocol):
 
 
 #: The backends that have one.
-BACKENDS: tuple[str, ...] = ("tensorflow", "torch")
+BACKENDS: tuple[str, ...] = ("tensorflow", "torch", "jax")
 
 
 def host_path() -> HostPath | None:

@@ -27,7 +27,7 @@ from scirs2_adapters.core.program.zero_gradient import (
 from scirs2_adapters.core.rounding import ROUNDING_ERROR
 
 from ..gradients import dense, is_slices, row_sums
-from ..ops import Tensor
+from ..ops import Tensor, detached
 from ..state import RuleState, VariableEntry, raw
 from ..state.keras_types import KerasVariable
 from .current_rule import does_decay
@@ -51,12 +51,12 @@ class Part(NamedTuple):
     def read(self, variable: KerasVariable) -> Tensor:
         """The numbers of a variable or slot."""
         if not self.gathered:
-            return ops.stop_gradient(ops.convert_to_tensor(variable))
+            return detached(ops.convert_to_tensor(variable))
         with after([self.gradient]):  # until it is there, the model reads the variable
             if self.rest is None:
-                return ops.stop_gradient(_gather(raw(variable), self.rows))
+                return detached(_gather(raw(variable), self.rows))
             _share_reads(variable)  # all of it is read anyhow
-            return ops.stop_gradient(_gather(ops.convert_to_tensor(variable), self.rows))
+            return detached(_gather(ops.convert_to_tensor(variable), self.rows))
 
     def write(self, optimizer: RuleState, name: str, variable: KerasVariable, value: Tensor) -> None:
         """Assign the new numbers of a variable, whose name is "p", or slot."""

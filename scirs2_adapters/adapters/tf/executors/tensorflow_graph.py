@@ -21,21 +21,14 @@ from scirs2_adapters.core.cpu.batch import Batch
 from scirs2_adapters.core.cpu.kernel import pass_arrays
 from scirs2_adapters.core.cpu.layout import Action
 from scirs2_adapters.core.cpu.traced_step import TracedStep, number_slots
-from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.step.levels import run_levels
 from scirs2_adapters.core.step.plan import grouped
 
 from ..ops import OPS, Tensor, number
 from ..state import RuleState, raw
 from ..state.keras_types import KerasVariable
+from .coefficients import rows_of
 from .traced import Update
-
-
-def rows_of(updates: Sequence[Update]) -> tuple[list[Scalars], list[int]]:
-    """The different rows of coefficients, and which one each variable takes."""
-    rows = {id(update.coefficients): update.coefficients for update in updates}
-    places = {key: place for place, key in enumerate(rows)}
-    return list(rows.values()), [places[id(update.coefficients)] for update in updates]
 
 
 class Vectors:

@@ -21,8 +21,8 @@ from ..gradients import is_slices
 from ..ops import Tensor, number
 from ..state import Memory, RuleState, raw
 from ..state.keras_types import KerasVariable
-from .coefficients import as_tensors
-from .tensorflow_graph import record, rows_of
+from .coefficients import as_tensors, rows_of
+from .tensorflow_graph import record
 from .traced import Update
 
 _LIBRARY = "libtensorflow_framework.2.dylib" if sys.platform == "darwin" else "libtensorflow_framework.so.2"

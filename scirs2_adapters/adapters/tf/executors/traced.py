@@ -19,7 +19,7 @@ from scirs2_adapters.core.program.recorded import Program
 from scirs2_adapters.core.program.zero_gradient import kept
 
 from ..gradients import touched_rows
-from ..ops import OPS, Tensor
+from ..ops import OPS, Tensor, detached
 from ..state import RuleState, VariableEntry, coded
 from ..state.keras_types import KerasVariable
 from .rows import Part, after, part_of
@@ -104,7 +104,7 @@ def _inputs(optimizer: RuleState, update: Update, part: Part) -> dict[str, Tenso
     """The arrays of a variable by their names in the formula, in the dtype of the arithmetic."""
     entry = update.entry
     loaded = _arrays(update, part, entry.storages)
-    loaded["g"] = ops.cast(ops.stop_gradient(part.gradient), entry.compute)
+    loaded["g"] = ops.cast(detached(part.gradient), entry.compute)
     if entry.late:
         first = ops.equal(ops.convert_to_tensor(optimizer.iterations), 0)
         loaded |= {name: ops.where(first, loaded["p"], loaded[name]) for name in entry.late}
@@ -126,4 +126,4 @@ def _load(name: str, variables: Mapping[str, KerasVariable], entry: VariableEntr
 
 
 def _number(variable: KerasVariable) -> Tensor:
-    return ops.stop_gradient(ops.convert_to_tensor(variable))
+    return detached(ops.convert_to_tensor(variable))

@@ -15,7 +15,7 @@ from scirs2_adapters.core.cpu.batch import Batch
 from scirs2_adapters.core.cpu.traced_step import TracedStep, number_slots
 from scirs2_adapters.core.step.levels import run_levels
 
-from .dispatch.plan import LeafGroup, Operands, Results
+from .groups import LeafGroup, Operands, Results
 from .ops import OPS, Array, Arrays, Model, Row
 
 TARGET = "scirs2_step"

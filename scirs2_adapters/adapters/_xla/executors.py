@@ -25,7 +25,7 @@ from scirs2_adapters.core.slots import Extent
 from scirs2_adapters.core.step.options import takes_host
 
 from . import coded
-from .dispatch.plan import LeafGroup, Operands, Results, StepConfig
+from .groups import LeafGroup, Operands, Results
 from .kernel_step import host
 from .ops import Array, Arrays, LeafArrays, Leaves, Model, Structure, Tree, over
 
@@ -103,9 +103,12 @@ def _store(x: Array, dtype: str, shape: tuple[int, ...]) -> Array:
 
 @dataclass(eq=False)
 class PrimitiveParams:
-    """The static parameters of the primitive: how its flat operands are to be read, and for which step."""
+    """The static parameters of the primitive: how its flat operands are to be read, and for which step: the name of the
+    user's optimizer, and the path that was asked for.
+    """
 
-    config: StepConfig
+    call: str
+    path: str
     groups: Sequence[LeafGroup]
     tree: Structure
 
@@ -124,12 +127,12 @@ class PrimitiveParams:
         return types, {n: x.update(weak_type=False) for n, x in model.items()}
 
 
-def bind(config: StepConfig, groups: Sequence[LeafGroup], operands: Operands, kernel: bool) -> Results:
+def bind(call: str, path: str, groups: Sequence[LeafGroup], operands: Operands, kernel: bool) -> Results:
     """The step as one equation where the kernel may run it, else in JAX's own operations. How products of matrices are
     split, XLA chooses on a mesh with explicit axes as well.
     """
     flat, tree = jax.tree.flatten(operands)
-    params = PrimitiveParams(config, groups, tree)
+    params = PrimitiveParams(call, path, groups, tree)
     results: Structure
     types, results = jax.tree.flatten(params.types([jax.typeof(x) for x in flat]))
     step = functools.partial(step_p.bind if kernel else _traced, params=params)
@@ -154,13 +157,13 @@ def _abstract(*flat: Type, params: PrimitiveParams) -> list[Type]:
 
 
 def _elsewhere(*flat: Array, params: PrimitiveParams) -> list[Array]:
-    takes_host(params.config.rule.name, params.config.kernel, "the program is not for the CPU")
+    takes_host(params.call, params.path, "the program is not for the CPU")
     return params.run(traced, *flat)
 
 
 def _on_cpu(context: mlir.LoweringRuleContext, *flat: mlir.ir.Value, params: PrimitiveParams) -> Sequence[Any]:
     obstacle = _program_obstacle(context.module_context)
-    execute = host if takes_host(params.config.rule.name, params.config.kernel, obstacle) else traced
+    execute = host if takes_host(params.call, params.path, obstacle) else traced
     lowered = mlir.lower_fun(lambda *flat, params: params.run(execute, *flat), multiple_results=True)
     return lowered(context, *flat, params=params)
 

@@ -1,0 +1,75 @@
+"""scikit-learn's callbacks in our fits: `set_callbacks`, a task for the fit, and one for each epoch.
+
+scikit-learn has them from version 1.9 on. Before that, estimators have no `set_callbacks`, and nothing is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from .state import Data
+
+if TYPE_CHECKING:
+
+    class CallbackSupportMixin: ...
+
+else:
+    try:
+        from sklearn.callback import CallbackSupportMixin
+    except ImportError:
+
+        class CallbackSupportMixin: ...
+
+
+class Epochs:
+    """The tasks of one fit. `given` is what every callback may ask for: the estimator, its data and weights."""
+
+    def __init__(self, fit: Data, given: dict[str, object]) -> None:
+        self._fit, self._given = fit, given
+        self._task: Data = None
+
+    def begin(self) -> None:
+        """An epoch begins, unless it has."""
+        if self._task is None:
+            self._task = self._fit.subcontext(task_name="epoch")
+            self._task.call_on_fit_task_begin(**self._given)
+
+    def end(self, attributes: Callable[[], Mapping[str, object]]) -> bool:
+        """An epoch ends; whether a callback wants the training to end. `attributes` makes what was fitted so far."""
+        self.begin()
+        task, self._task = self._task, None
+        return bool(task.call_on_fit_task_end(**self._given, reconstruction_attributes=attributes))
+
+
+class FitCallbacks(CallbackSupportMixin):
+    """An estimator whose fit calls scikit-learn's callbacks, if there are any."""
+
+    _epochs: Epochs | None = None
+
+    @contextmanager
+    def _calling_back(self, X: Data, y: Data, sample_weight: Data, epochs: int) -> Iterator[None]:
+        """Around a fit of at most so many epochs."""
+        if not hasattr(self, "_init_callback_context"):
+            yield
+            return
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        given = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        fit = self._init_callback_context(max_subtasks=epochs)
+        fit.call_on_fit_task_begin(**given)
+        if hasattr(self, "_skl_callbacks"):
+            self._epochs = Epochs(fit, given)
+        try:
+            yield
+        finally:
+            vars(self).pop("_epochs", None)
+        fit.call_on_fit_task_end(**given, reconstruction_attributes={})
+
+    def _epoch_begins(self) -> None:
+        if self._epochs is not None:
+            self._epochs.begin()
+
+    def _epoch_ends(self, attributes: Callable[[], Mapping[str, object]]) -> bool:
+        """Whether a callback wants the training to end."""
+        return self._epochs is not None and self._epochs.end(attributes)

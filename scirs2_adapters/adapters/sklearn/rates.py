@@ -1,0 +1,78 @@
+"""How the learning rate of an estimator changes: scikit-learn's words for it, as schedules of the core.
+
+| `learning_rate` | the rate of a step |
+| --- | --- |
+| "constant" | the optimizer's |
+| "invscaling" | from the second epoch on, divided by (rows seen + 1) to the power `power_t` |
+| "adaptive" | divided by 5 whenever training would stop for want of progress; training stops at 1e-6 |
+| "cosine" | along half a cosine to 0 at the last of `max_iter` epochs |
+| a schedule or function | what it returns for the number of steps taken before |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import NamedTuple
+
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+
+from scirs2_adapters.core import Rule
+from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.schedules import Constant, Cosine, Warmup, rate_at
+
+CONSTRAINTS = {
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive", "cosine"}), callable],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "warmup": [Interval(Integral, 0, None, closed="left"), Interval(RealNotInt, 0, 1, closed="left")],
+}
+#: The rate below which "adaptive" stops, and what it divides by: scikit-learn's numbers.
+SMALLEST, DIVISOR = 1e-6, 5.0
+_NO_TOTAL = "must not need the number of all steps, which `partial_fit` does not know"
+_WAY_OUT = "Give a schedule with its number of steps: `learning_rate=schedules.Cosine(0.01, steps=10_000)`."
+
+
+class Course(NamedTuple):
+    """The learning rates of one fit: a schedule, if they change within an epoch, and what happens between epochs."""
+
+    kind: str = "constant"
+    power_t: float = 0.5
+    schedule: Callable[[int], float] | None = None
+
+
+def course(estimator: BaseEstimator, rule: Rule, rows: int, partial: bool) -> Course:
+    """The course that an estimator's parameters ask for, of a fit on so many rows. What cannot be is refused."""
+    call, word, warmup = type(estimator).__name__, estimator.learning_rate, estimator.warmup
+    whole = word == "cosine" or (isinstance(warmup, float) and warmup > 0)
+    if partial and whole:
+        name, value = ("learning_rate", word) if word == "cosine" else ("warmup", warmup)
+        raise bad_value(call, name, _NO_TOTAL, value, _WAY_OUT)
+    if callable(word):
+        rate_at(call, word, 0)
+        if getattr(estimator, "learning_rate_init", None) is not None:
+            worded = "must be None beside a schedule, which says the learning rate"
+            raise bad_value(call, "learning_rate_init", worded, estimator.learning_rate_init)
+    total = _steps(estimator, rows) if whole else 0
+    steps = int(warmup * total) if isinstance(warmup, float) else int(warmup)
+    kind = "function" if callable(word) else word
+    return Course(kind, estimator.power_t, _schedule(word, rule.learning_rate, steps, total))
+
+
+def _schedule(
+    word: str | Callable[[int], float], rate: float, warmup: int, total: int
+) -> Callable[[int], float] | None:
+    """A warm-up begins above 0, so that no step is lost: at a share 1 / (steps + 1) of the rate."""
+    schedule = word if callable(word) else Cosine(rate, max(1, total - warmup)) if word == "cosine" else Constant(rate)
+    if warmup:
+        return Warmup(schedule, warmup, float(schedule(0)) / (warmup + 1))
+    return None if isinstance(schedule, Constant) and not callable(word) else schedule
+
+
+def _steps(estimator: BaseEstimator, rows: int) -> int:
+    """The steps of `max_iter` epochs."""
+    if estimator.early_stopping:
+        rows -= math.ceil(estimator.validation_fraction * rows)
+    size = estimator._auto_batch if estimator.batch_size == "auto" else estimator.batch_size
+    return int(estimator.max_iter) * math.ceil(rows / max(1, min(size, rows)))

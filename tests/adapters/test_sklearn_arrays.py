@@ -1,0 +1,65 @@
+"""Arrays of other frameworks as data: what scikit-learn does with them, ours do too."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import neural_network
+from sklearn.utils import check_array
+
+from scirs2_adapters.sklearn import MLPClassifier, MLPRegressor
+from tests.adapters.sklearn_support import ESTIMATORS, NETWORKS, assert_same_bits, data, estimator, weights
+from tests.boundaries.support import fresh
+
+torch = pytest.importorskip("torch", reason="its tensors are the data")
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+THEIRS = {MLPClassifier: neural_network.MLPClassifier, MLPRegressor: neural_network.MLPRegressor}
+each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+@each_dtype
+def test_a_tensor_is_the_array_that_scikit_learn_makes_of_it(cls: Any, dtype: str) -> None:
+    X, y = data(cls)
+    tensor = torch.as_tensor((4 * X).astype(dtype))
+    array = check_array(tensor, dtype=(np.float64, np.float32))
+    ours, same = (estimator(cls, optimizer="adamw").fit(x, y) for x in (tensor, array))
+    assert_same_bits(ours, same)
+    assert {w.dtype for w in weights(ours)} == {array.dtype}
+    np.testing.assert_array_equal(ours.predict(tensor), same.predict(array), strict=True)
+
+
+@pytest.mark.parametrize("cls", NETWORKS)
+@each_dtype
+def test_scikit_learns_own_network_takes_the_same(cls: Any, dtype: str) -> None:
+    X, y = data(cls)
+    tensor = torch.as_tensor((4 * X).astype(dtype))
+    theirs = THEIRS[cls](hidden_layer_sizes=(7,), max_iter=2, random_state=0).fit(tensor, y)
+    ours = cls(hidden_layer_sizes=(7,), max_iter=2, random_state=0).fit(tensor, y)
+    stepped = estimator(cls, optimizer="adamw").fit(tensor, y)
+    for a, b, c in zip(*map(weights, (ours, theirs, stepped)), strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+        assert a.dtype == c.dtype
+    np.testing.assert_array_equal(ours.predict(tensor), theirs.predict(tensor), strict=True)
+
+
+UNDER_DISPATCH = """
+import sklearn, torch
+from sklearn import neural_network
+from scirs2_adapters.sklearn import MLPClassifier, MLPRegressor
+X, y = torch.eye(8), [0, 1] * 4
+for ours in (MLPClassifier, MLPRegressor):
+    errors = []
+    with sklearn.config_context(array_api_dispatch=True):
+        for made in (getattr(neural_network, ours.__name__)(max_iter=2), ours(max_iter=2), ours(optimizer="adamw")):
+            try:
+                made.fit(X, y)
+            except (TypeError, ValueError) as error:
+                errors.append((type(error), str(error)))
+    assert len(errors) == 3 and errors == errors[:1] * 3, errors
+"""
+
+
+def test_under_dispatch_ours_refuse_what_scikit_learns_refuse() -> None:
+    """Its networks know nothing of other arrays; what they raise, ours raise. SciPy asks for it before it is loaded."""
+    fresh(UNDER_DISPATCH, SCIPY_ARRAY_API="1")
