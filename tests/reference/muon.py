@@ -85,7 +85,8 @@ def on_matrix(
 
 def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: float, own: dict) -> tuple[Array, Slots]:
     """A step of anything else."""
-    own = {k.removeprefix("adamw_"): v for k, v in own.items()}
+    own = {k.removeprefix("adamw_"): v for k, v in own.items() if k.startswith("adamw_")}
+    decay = given(own.pop("weight_decay", None), decay)
     return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
 
 
@@ -105,21 +106,17 @@ def step(
     eps: float = 1e-7,
     adjust: str = "original",
     rms_rate: float = 0.2,
-    exclude_layers: Sequence[str] = (),
-    exclude_embeddings: bool = True,
     adamw_learning_rate: float | None = None,
-    adamw_weight_decay: float | None = None,
     adamw_ratio: float | None = None,
     route_all: bool = False,
     layout: str | None = None,
     batch_axes: int = 0,
     **adamw_own: float,
 ) -> tuple[Array, Slots]:
-    del exclude_layers, exclude_embeddings  # which look at names, and there are none here
     batch = batch_axes * (x.ndim >= batch_axes + 2)
     if route_all or not is_matrix(x.shape[batch:], layout):
         rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)
-        return on_others(t, x, g, slots, rate, given(adamw_weight_decay, weight_decay), adamw_own)
+        return on_others(t, x, g, slots, rate, weight_decay, adamw_own)
     own = {"momentum": momentum, "nesterov": nesterov, "adjust": (adjust, rms_rate), "layout": layout, "batch": batch}
     own |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_coefficients, ns_steps, eps)}
     return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **own)

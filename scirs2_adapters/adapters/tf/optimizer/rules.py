@@ -61,8 +61,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         call = type(self).__name__
         named = merge_arguments(call, signature(self.rule_class), args, arguments)
-        named = {k: as_rule_takes(call, k, v) for k, v in named.items()}
-        named = in_our_words(self.rule_class, named, match)
+        named = in_our_words(self.rule_class, {k: as_rule_takes(call, k, v) for k, v in named.items()}, match)
         base = {k: named.pop(k) for k in BASE if k in named}
         if named.get("weight_decay", 0) is None:
             named["weight_decay"] = 0.0
