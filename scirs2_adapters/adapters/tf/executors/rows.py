@@ -26,7 +26,7 @@ from scirs2_adapters.core.program.zero_gradient import (
 )
 from scirs2_adapters.core.rounding import ROUNDING_ERROR
 
-from ..gradients import dense, is_slices, row_sums
+from ..gradients import dense, in_xla, is_slices, row_sums, rows_once
 from ..ops import Tensor, detached
 from ..state import RuleState, VariableEntry, raw
 from ..state.keras_types import KerasVariable
@@ -39,7 +39,7 @@ class Part(NamedTuple):
     `rows` are the indices of the rows that are written, None for all; a row that occurs twice is written twice, with
     the same numbers. `gathered` says whether they alone are stepped, and written in the slots too; `rest` then is what
     becomes of the other rows, if anything. `linear` is the formula where all that it does is to subtract a
-    multiple of the gradient; rows that occur twice are not summed before.
+    multiple of the gradient; no row occurs twice then, because TensorFlow subtracts in any order.
     """
 
     gradient: Tensor
@@ -78,7 +78,7 @@ def part_of(optimizer: RuleState, entry: VariableEntry, gradient: Tensor) -> Par
         return Part(dense(gradient, entry))
     program, rows, decays = entry.program, gradient.indices, does_decay(optimizer, entry)
     if (linear := linear_formula(optimizer, entry)) is not None:
-        return Part(ops.cast(gradient.values, entry.compute), rows, linear=linear)
+        return Part(*rows_once(gradient, entry.compute), linear=linear)
     if _by_element(entry):
         alone = entry.rule.sparse == "rows" or (not decays and zero_gradient_is_noop(program))
         rest = None if alone else without_gradient(program, decays)
@@ -128,8 +128,6 @@ def _share_reads(variable: KerasVariable) -> None:
     one whose rows were read or written alone. Whoever has read it keeps what he has: the next write makes the copy.
     """
     import tensorflow
-    from tensorflow.python.ops import control_flow_util
 
-    graph = None if tensorflow.executing_eagerly() else tensorflow.compat.v1.get_default_graph()
-    if graph is None or not control_flow_util.GraphOrParentsInXlaContext(graph):
+    if not in_xla():
         tensorflow.raw_ops.DisableCopyOnRead(resource=raw(variable).handle)
