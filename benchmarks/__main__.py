@@ -25,6 +25,9 @@ MODULES = {
     "jax": "jax_steps",
     "jax compile": "jax_compile",
     "keras": "keras_steps",
+    "keras fit": "keras_fit",
+    "keras jax": "keras_fit",
+    "keras torch": "keras_fit",
     "sklearn": "sklearn_steps",
     "sklearn linear": "sklearn_linear",
     "first step": "first_step",
@@ -36,6 +39,8 @@ ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
 }
+#: What some groups have beside it.
+ENVIRONMENTS = {"keras jax": {"KERAS_BACKEND": "jax"}, "keras torch": {"KERAS_BACKEND": "torch"}}
 
 
 def main() -> None:
@@ -77,8 +82,9 @@ def _child(group: str, quick: bool) -> None:
 
 def _measured(group: str, quick: bool) -> Iterator[Row]:
     command = [sys.executable, "-m", __package__, "--group", group, *(["--quick"] if quick else [])]
+    environment = {**os.environ, **ENVIRONMENT, **ENVIRONMENTS.get(group, {})}
     rows = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **ENVIRONMENT}) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
             rows.append(Row(**json.loads(line)))

@@ -24,13 +24,15 @@ WIDTH = 64
 #: What is stepped in each way, with which arguments besides the learning rate, which is so small that nothing grows.
 RULES: dict[str, dict[str, float]] = {"AdamW": {}, "SGD": {"momentum": 0.9}, "Lion": {}}
 WAYS = {"in a graph": ("AdamW", "SGD", "Lion"), "by XLA": ("AdamW", "SGD"), "eagerly": ("AdamW",)}
+#: Models besides those that all are stepped on.
+LARGEST = {("AdamW", "in a graph"): [Model("100 tensors, 200 M", (2_000_000,) * 100)]}
 
 
 def rows(quick: bool) -> Iterator[Row]:
     """Three optimizers on three models, and rows of a large embedding."""
     for way, names in WAYS.items():
         for name in names:
-            for model in models(quick):
+            for model in [*models(quick), *([] if quick else LARGEST.get((name, way), []))]:
                 yield from _compare(name, model, way)
     yield from embedding(quick)
 

@@ -327,13 +327,16 @@ class MatrixRule(Rule):
     ns_coefficients: tuple[float, ...]
     ns_steps: int
     eps: float
-    adjust: Literal["original", "match_rms_adamw"]
+    adjust: Literal["original", "match_rms_adamw", "none"]
+    rms_rate: float
     adamw_learning_rate: float | None
     adamw_beta1: float
     adamw_beta2: float
     adamw_eps: float
     adamw_weight_decay: float | None
     route_all: bool
+    exclude_layers: tuple[float, ...]
+    exclude_embeddings: bool
     adamw_ratio: float | None
     layout: Literal["outputs_first", "inputs_first"] | None
     batch_axes: int
@@ -346,13 +349,16 @@ class MatrixRule(Rule):
         ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
         ns_steps: int = 5,
         eps: float = 1e-7,
-        adjust: Literal["original", "match_rms_adamw"] = "original",
+        adjust: Literal["original", "match_rms_adamw", "none"] = "original",
+        rms_rate: float = 0.2,
         adamw_learning_rate: float | None = None,
         adamw_beta1: float = 0.9,
         adamw_beta2: float = 0.999,
         adamw_eps: float = 1e-8,
         adamw_weight_decay: float | None = None,
         route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
         adamw_ratio: float | None = None,
         layout: Literal["outputs_first", "inputs_first"] | None = None,
         batch_axes: int = 0,
@@ -371,13 +377,16 @@ class Muon(MatrixRule):
         ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
         ns_steps: int = 5,
         eps: float = 1e-7,
-        adjust: Literal["original", "match_rms_adamw"] = "original",
+        adjust: Literal["original", "match_rms_adamw", "none"] = "original",
+        rms_rate: float = 0.2,
         adamw_learning_rate: float | None = None,
         adamw_beta1: float = 0.9,
         adamw_beta2: float = 0.999,
         adamw_eps: float = 1e-8,
         adamw_weight_decay: float | None = None,
         route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
         adamw_ratio: float | None = None,
         layout: Literal["outputs_first", "inputs_first"] | None = None,
         batch_axes: int = 0,

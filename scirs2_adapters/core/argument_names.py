@@ -73,6 +73,7 @@ class ArgumentNames:
         for (_, word, position), f in zip(self.places(fields), fields.values(), strict=True):
             default = f.default if position is None else tuple(fields[m].default for m in self.tuples[word])
             annotation = "tuple[float, ...]" if position is not None or isinstance(f.kind, tuple) else f.kind.__name__
+            annotation = "tuple[str, ...]" if f.default == () else annotation
             annotation += " | None" if f.optional else ""
             result.setdefault(word, inspect.Parameter(word, kind, default=default, annotation=annotation))
         return result

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import is_
@@ -104,7 +105,7 @@ class Field:
         """What a rule keeps of a value: Python's numbers, and tuples of them; a tuple that is one stays the same."""
         if not isinstance(self.kind, tuple):
             return plain_number(value)
-        found = members_of(value, len(self.default))
+        found = members_of(value, len(self.default) or (len(value) if isinstance(value, (tuple, list)) else -1))
         return value if found is None or (type(value) is tuple and all(map(is_, value, found))) else found
 
     def present(self, value: Value) -> bool:
@@ -164,6 +165,19 @@ def choice(default: str | None, means: str, *choices: str) -> Declared:
     """One of a few words; a constant of the variant."""
     worded, accepts = "must be one of " + ", ".join(map(repr, choices)), choices.__contains__
     return Field(default, means, worded, accepts, str, default is None, static=True, choices=choices)
+
+
+def patterns(means: str) -> Declared:
+    """Regular expressions, any number of them; a constant of the variant."""
+    worded = "must be a tuple of regular expressions"
+    return Field((), means, worded, lambda v: all(map(_is_pattern, v)), (tuple, list), static=True)
+
+
+def _is_pattern(value: Value) -> bool:
+    try:
+        return bool(re.compile(value)) if isinstance(value, str) else False
+    except re.error:
+        return False
 
 
 def numbers_tuple(default: tuple[float, ...], means: str) -> Declared:

@@ -146,3 +146,31 @@ def test_a_model_saved_on_one_backend_goes_on_upon_the_others(tmp_path: Path) ->
         found.append(np.concatenate([np.array(w) for weights in models for w in weights]))
     for other in found[1:]:
         assert np.linalg.norm(other - found[0]) <= 2e-4 * np.linalg.norm(found[0])
+
+
+WALK = """
+import json
+import keras, numpy as np
+from sklearn.datasets import load_digits
+from scirs2_adapters import tf as adapter
+images, digits = load_digits(return_X_y=True)
+x = (images / 16).astype("float32")
+def losses(optimizer):
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32, "tanh"), keras.layers.Dense(10)])
+    model.set_weights([rng.normal(0, 0.1, w.shape).astype("float32") for w in model.get_weights()])
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile={jit})
+    return model.fit(x, digits, batch_size=100, epochs=3, shuffle=False, verbose=0).history["loss"]
+print(json.dumps([losses(o) for o in (adapter.AdamW(5e-3), adapter.SGD(0.1, momentum=0.9), adapter.Lamb(2e-2))]))
+"""
+
+
+@pytest.mark.slow
+def test_training_takes_the_same_way_on_every_backend() -> None:
+    """The digits, from the same weights, in the same batches: the loss of each epoch, to 1e-4 of it."""
+    ways = (("tensorflow", False), ("jax", True), ("torch", False))
+    walks = [json.loads(fresh(WALK.format(jit=jit), KERAS_BACKEND=b).stdout.splitlines()[-1]) for b, jit in ways]
+    first = np.array(walks[0])
+    assert np.all(first[:, -1] < 0.7 * first[:, 0])
+    for other in walks[1:]:
+        np.testing.assert_allclose(other, first, rtol=1e-4)

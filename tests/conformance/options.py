@@ -24,7 +24,7 @@ def other(field: Field) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, tuple):
-        return tuple(0.9 * v for v in value)
+        return tuple(0.9 * v for v in value) or ("no name has this",)
     if field.choices:
         return next(c for c in field.choices if c != value)
     if field.kind is int:

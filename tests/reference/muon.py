@@ -25,7 +25,7 @@ from . import adamw
 from ._walk import Array, History, Slots, Store, as_is, walk
 
 #: AdamW's rate for Muon's.
-RATIOS = {"original": 3e-4 / 0.02, "match_rms_adamw": 1.0}
+RATIOS = {"original": 3e-4 / 0.02, "match_rms_adamw": 1.0, "none": 3e-4 / 0.02}
 
 
 def newton_schulz(u: Array, coefficients: tuple[float, float, float], steps: int, eps: float, dtype: type) -> Array:
@@ -40,10 +40,12 @@ def newton_schulz(u: Array, coefficients: tuple[float, float, float], steps: int
     return (y.T if tall else y).astype(float)
 
 
-def scale(outputs: int, inputs: int, adjust: str) -> float:
+def scale(outputs: int, inputs: int, adjust: str, rms_rate: float) -> float:
     """The factor on the learning rate that makes steps of differently shaped matrices comparable."""
     if adjust == "match_rms_adamw":
-        return 0.2 * math.sqrt(max(outputs, inputs))
+        return rms_rate * math.sqrt(max(outputs, inputs))
+    if adjust == "none":
+        return 1.0
     return math.sqrt(max(1.0, outputs / max(inputs, 1)))
 
 
@@ -68,22 +70,23 @@ def is_matrix(shape: tuple[int, ...], layout: str | None) -> bool:
 
 def on_matrix(
     x: Array, g: Array, slots: Slots, *, matrix_dtype: type, rate: float, decay: float, momentum: float, nesterov: bool,
-    ns: tuple, adjust: str, layout: str | None, batch: int,
+    ns: tuple, adjust: tuple, layout: str | None, batch: int,
 ) -> tuple[Array, Slots]:  # fmt: skip
-    """A step of a matrix, a kernel, or a batch of them; `ns` are coefficients, steps and eps of the iteration."""
+    """A step of a matrix, a kernel, or a batch of them; `ns` are coefficients, steps and eps."""
     b = momentum * slots.get("momentum_buffer", 0.0) + (1.0 - momentum) * g
     u = momentum * b + (1.0 - momentum) * g if nesterov else b
     o = np.zeros(x.shape)
     for place in np.ndindex(x.shape[:batch]):
         rows = rows_of_outputs(u[place], layout)
-        made = scale(*rows.shape, adjust) * newton_schulz(rows, *ns, matrix_dtype)
+        made = scale(*rows.shape, *adjust) * newton_schulz(rows, *ns, matrix_dtype)
         o[place] = back(made, u[place].shape, layout)
     return x - rate * (decay * x + o), {"momentum_buffer": b}
 
 
 def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: float, own: dict) -> tuple[Array, Slots]:
     """A step of anything else."""
-    own = {k.removeprefix("adamw_"): v for k, v in own.items()}
+    own = {k.removeprefix("adamw_"): v for k, v in own.items() if k.startswith("adamw_")}
+    decay = given(own.pop("weight_decay", None), decay)
     return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
 
 
@@ -102,8 +105,8 @@ def step(
     ns_steps: int = 5,
     eps: float = 1e-7,
     adjust: str = "original",
+    rms_rate: float = 0.2,
     adamw_learning_rate: float | None = None,
-    adamw_weight_decay: float | None = None,
     adamw_ratio: float | None = None,
     route_all: bool = False,
     layout: str | None = None,
@@ -113,8 +116,8 @@ def step(
     batch = batch_axes * (x.ndim >= batch_axes + 2)
     if route_all or not is_matrix(x.shape[batch:], layout):
         rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)
-        return on_others(t, x, g, slots, rate, given(adamw_weight_decay, weight_decay), adamw_own)
-    own = {"momentum": momentum, "nesterov": nesterov, "adjust": adjust, "layout": layout, "batch": batch}
+        return on_others(t, x, g, slots, rate, weight_decay, adamw_own)
+    own = {"momentum": momentum, "nesterov": nesterov, "adjust": (adjust, rms_rate), "layout": layout, "batch": batch}
     own |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_coefficients, ns_steps, eps)}
     return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **own)
 

@@ -214,3 +214,15 @@ def test_a_refused_load_leaves_the_routes_as_they_were() -> None:
     with pytest.raises(ValueError, match="exp_avg"):
         made.load_state_dict(saved)
     assert made.explain() == before
+
+
+def test_what_exclude_layers_and_exclude_embeddings_say() -> None:
+    names = ("model.wte.weight", "blocks.0.mlp.weight", "blocks.1.mlp.weight", "lm_head.weight")
+    leaves = [Leaf((4, 3), "float32", name) for name in names]
+    reasons = lambda **given: [Muon(**given).reason(leaf) for leaf in leaves]  # noqa: E731
+    assert reasons() == ["embedding or head", "", "", "embedding or head"]
+    assert reasons(exclude_embeddings=False) == ["", "", "", "embedding or head"]
+    assert reasons(exclude_layers=[r"\.1\."])[1:3] == ["", "exclude_layers"]
+    assert Muon(exclude_layers=["mlp", "attention"]).doubts(leaves) == [
+        "exclude_layers has 'attention', which is in no name"
+    ]

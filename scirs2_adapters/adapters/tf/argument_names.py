@@ -17,13 +17,23 @@ import numpy as np
 from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.argument_names import signature as core_signature
 from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.fields import Field, Value
 from scirs2_adapters.core.rule import Rule
 
-KERAS = ArgumentNames(
+
+class KerasNames(ArgumentNames):
+    """Keras' words, which are the same in all its classes but Muon: its `epsilon` is AdamW's."""
+
+    def place(self, core: str, fields: Mapping[str, Field]) -> tuple[str, int | None]:
+        return ("ns_epsilon", None) if core == "eps" and "adamw_eps" in fields else super().place(core, fields)
+
+
+KERAS = KerasNames(
     names={
         "beta1": "beta_1", "beta2": "beta_2", "beta3": "beta_3", "beta2_decay": "beta_2_decay", "decay_rate": "rho",
         "eps": "epsilon", "eps1": "epsilon_1", "eps2": "epsilon_2", "eps_root": "epsilon_root",
-        "adamw_beta1": "adamw_beta_1", "adamw_beta2": "adamw_beta_2", "adamw_eps": "adamw_epsilon",
+        "adamw_beta1": "adam_beta_1", "adamw_beta2": "adam_beta_2", "adamw_eps": "epsilon",
+        "adamw_weight_decay": "adam_weight_decay", "adamw_ratio": "adam_lr_ratio",
     }
 )  # fmt: skip
 
@@ -37,6 +47,39 @@ BASE = {
 OURS = {"kernel": "auto", "match": None, "skip_nonfinite": False, "state_dtype": None, "rounding": "nearest"}
 
 
+#: Words that Muon had in configs before it had Keras'.
+_OLDER = {
+    "epsilon": "ns_epsilon", "adamw_epsilon": "epsilon", "adamw_beta_1": "adam_beta_1", "adamw_beta_2": "adam_beta_2",
+    "adamw_weight_decay": "adam_weight_decay", "adamw_ratio": "adam_lr_ratio",
+}  # fmt: skip
+#: Keras' words for the members of `ns_coefficients`.
+_MEMBERS = ("muon_a", "muon_b", "muon_c")
+
+
+def newer(config: Mapping[str, Value]) -> dict[str, Value]:
+    """A config in the words of now."""
+    return {_OLDER.get(k, k): v for k, v in config.items()} if "adamw_epsilon" in config else dict(config)
+
+
+def in_our_words(rule: type[Rule], arguments: Mapping[str, Value], match: str | None) -> dict[str, Value]:
+    """The arguments with those of Keras' Muon that mean something else, or more, than one argument of ours."""
+    words = dict(arguments)
+    if rule.name != "muon":
+        return words
+    if not words.keys().isdisjoint(_MEMBERS):
+        first: Value = words.get("ns_coefficients", rule.fields["ns_coefficients"].default)
+        words["ns_coefficients"] = tuple(words.pop(k, old) for k, old in zip(_MEMBERS, first, strict=True))
+    if "rms_rate" in words and "adjust" not in words:
+        words["adjust"] = "none" if words["rms_rate"] is None else "match_rms_adamw"
+        if words["rms_rate"] is None:
+            del words["rms_rate"]
+    if match == "keras" and words.get("adam_weight_decay", 0) is None:
+        words["adam_weight_decay"] = 0.0
+    if words.get("exclude_layers", ()) is None:
+        words["exclude_layers"] = ()
+    return words
+
+
 def spelling(rule: type[Rule]) -> str:
     """The class' name as Keras writes it where Keras has the optimizer (`Lamb`), else the rule's own."""
     names = {name.casefold(): name for name in dir(keras.optimizers)}
@@ -46,7 +89,8 @@ def spelling(rule: type[Rule]) -> str:
 def signature(rule: type[Rule]) -> inspect.Signature:
     """The constructor of the Keras class."""
     fields, base = rule.fields_with(), getattr(rule, "default_base", None)
-    options = {**BASE, **OURS}
+    members = zip(_MEMBERS, fields["ns_coefficients"].default, strict=True) if rule.name == "muon" else ()
+    options = {**BASE, **OURS, **dict(members)}
     taken = {**KERAS.parameters(fields), **options}
     order = list(itertools.takewhile(taken.__contains__, _positional(spelling(rule)))) or ["learning_rate"]
     return core_signature(fields, KERAS, order=order, options=options, base=base)

@@ -45,10 +45,27 @@ def step(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Tensor) -> 
     if by_kernel and (path := host_path()):
         path.step(optimizer, by_kernel, learning_rate, memory.model)
     others = [update for update, host in zip(updates, on_host, strict=True) if not host]
-    if others:
-        others = coefficients.as_tensors(optimizer, others, learning_rate)
-    for together in [others] if memory.model and others else [[update] for update in others]:
-        traced.step(optimizer, together, memory.model)
+    if others and _as_graph(others):
+        from .executors import tensorflow_eager
+
+        tensorflow_eager.step(optimizer, others, learning_rate, _step_traced)
+    elif others:
+        _step_traced(optimizer, coefficients.as_tensors(optimizer, others, learning_rate))
+
+
+def _step_traced(optimizer: RuleState, updates: Sequence[traced.Update]) -> None:
+    model = optimizer.slots.model if optimizer.slots else {}
+    for together in [list(updates)] if model else [[update] for update in updates]:
+        traced.step(optimizer, together, model)
+
+
+def _as_graph(updates: Sequence[traced.Update]) -> bool:
+    """Whether an eager step is worth a graph of its own."""
+    if keras.backend.backend() != "tensorflow" or distributed():
+        return False
+    from .executors import tensorflow_eager
+
+    return tensorflow_eager.takes(updates)
 
 
 def _on_host(optimizer: RuleState, updates: Sequence[traced.Update], one_path: bool) -> list[bool]:

@@ -57,6 +57,29 @@ def _row_sums(values: Tensor, places: Tensor) -> Tensor:
     return tensorflow.gather(sums, places)
 
 
+def rows_once(gradient: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
+    """The sum of the slices of each row, and these rows: what may be added to a variable in any order. In XLA, which
+    adds in order, the slices are left as they are.
+    """
+    import tensorflow
+
+    values = ops.cast(gradient.values, dtype)
+    if in_xla():
+        return values, gradient.indices
+    rows, places = tensorflow.unique(gradient.indices)
+    return tensorflow.math.unsorted_segment_sum(values, places, tensorflow.size(rows)), rows
+
+
+def in_xla() -> bool:
+    """Whether TensorFlow records a graph that XLA compiles."""
+    import tensorflow
+    from tensorflow.python.ops import control_flow_util
+
+    if tensorflow.executing_eagerly():
+        return False
+    return bool(control_flow_util.GraphOrParentsInXlaContext(tensorflow.compat.v1.get_default_graph()))
+
+
 def _places(gradient: Tensor) -> Tensor:
     """For each slice the place of its row among the rows that there are. The list of these would have a length that is
     not known before, and XLA computes wrongly with that.

@@ -1,8 +1,10 @@
 """What Muon takes, which parameters it leaves to AdamW, and what matrix each of the others is."""
 
+import re
 from collections.abc import Sequence
 
-from ..fields import choice, count, flag, fraction, is_number, nonnegative, numbers_tuple, positive
+from ..errors import bad_value
+from ..fields import choice, count, flag, fraction, is_number, nonnegative, numbers_tuple, patterns, positive
 from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST, Matrix
 from ..rule import Rule
 from ..slots import Leaf
@@ -26,13 +28,16 @@ class MatrixRule(Rule, time_dependence="none"):
     ns_coefficients = numbers_tuple((3.4445, -4.7750, 2.0315), "polynomial of the Newton-Schulz iteration")
     ns_steps = count(5, "number of Newton-Schulz iterations", static=True)
     eps = positive(1e-7, "least norm by which the iteration divides")
-    adjust = choice("original", "scale of the step by the matrix's shape", "original", "match_rms_adamw")
+    adjust = choice("original", "scale of the step by the matrix's shape", "original", "match_rms_adamw", "none")
+    rms_rate = nonnegative(0.2, "size of a step of match_rms_adamw; 0.2 is that of AdamW's")
     adamw_learning_rate = nonnegative(None, "learning rate of the AdamW part; None is adamw_ratio * learning_rate")
     adamw_beta1 = fraction(0.9, "beta1 of the AdamW part")
     adamw_beta2 = fraction(0.999, "beta2 of the AdamW part")
     adamw_eps = nonnegative(1e-8, "eps of the AdamW part")
     adamw_weight_decay = nonnegative(None, "weight decay of the AdamW part; None is weight_decay")
     route_all = flag(False, "step everything by AdamW: for groups of embeddings and heads")
+    exclude_layers = patterns("what has a match of one of these in its name is stepped by AdamW")
+    exclude_embeddings = flag(True, "step embeddings by AdamW", structural=False)
     weight_decay = nonnegative(0.1, "weight decay, times the learning rate; for both parts")
     adamw_ratio = nonnegative(
         None, "the AdamW part's rate for one of 1, where it has none; None is 0.015, and 1 with match_rms_adamw"
@@ -43,14 +48,23 @@ class MatrixRule(Rule, time_dependence="none"):
     by_name = "layer"
     #: Whether parameters of more axes than two are matrices.
     kernels = True
-    #: The ratio where none is given and the scale is the original one.
+    #: The ratio where none is given and steps are not scaled to be as large as AdamW's.
     ratio = RATIO
+    #: Whether the AdamW part decays by Muon's own learning rate.
+    whole_decay = False
 
     def other(self):
         shared = {k: getattr(self, k) for k in ("weight_decay", "maximize")}
         own = {k: getattr(self, f"adamw_{k}") for k in ("beta1", "beta2", "eps", "weight_decay")}
+        if self.whole_decay and is_number(self.adamw_ratio) and own["weight_decay"] is not None:
+            own["weight_decay"] = own["weight_decay"] / self.adamw_ratio
         given = {k: v for k, v in own.items() if v is not None} | {"nesterov": self.early and self.nesterov}
         return AdamW.build(shared | {"learning_rate": self._adamw_rate()} | given, match=self.match)
+
+    def check(self, spell, call):
+        if self.whole_decay and is_number(self.adamw_ratio) and not self.adamw_ratio:
+            worded = f"must be above 0 with match={self.match!r}, where decay does not follow it"
+            raise bad_value(call, spell("adamw_ratio"), worded, self.adamw_ratio)
 
     def _adamw_rate(self):
         """The rate of the AdamW part: a part of Muon's, so that it follows its schedule and warm-up."""
@@ -58,7 +72,8 @@ class MatrixRule(Rule, time_dependence="none"):
             return 0.0
         if self.adamw_learning_rate is not None:
             return self.adamw_learning_rate
-        ratio = self.adamw_ratio if self.adamw_ratio is not None else self.ratio if self.adjust == "original" else 1.0
+        usual = 1.0 if self.adjust == "match_rms_adamw" else self.ratio
+        ratio = usual if self.adamw_ratio is None else self.adamw_ratio
         return self.learning_rate if is_number(ratio) and ratio == 1 else ratio * self.learning_rate
 
     def misfit(self, leaf: Leaf) -> str:
@@ -69,9 +84,12 @@ class MatrixRule(Rule, time_dependence="none"):
         return "fewer than two axes" if len(leaf.shape) < 2 else ""
 
     def unwanted(self, leaf: Leaf) -> str:
-        if self.by_name == "embedding" and "embedding" in leaf.name.lower():
+        if any(re.search(pattern, leaf.name) for pattern in self.exclude_layers):
+            return "exclude_layers"
+        if self.by_name == "embedding" and self.exclude_embeddings and "embedding" in leaf.name.lower():
             return "embedding"
-        if self.by_name == "layer" and names.is_a(names.OUTER, leaf.name):
+        outer = [names.EMBEDDING] * self.exclude_embeddings + [names.HEAD]
+        if self.by_name == "layer" and any(names.is_a(kind, leaf.name) for kind in outer):
             return "embedding or head"
         small = names.last_is_a(names.GAIN, leaf.name) or names.layer_is_a(names.NORM, leaf.name)
         if self.by_name == "layer" and small:
@@ -104,7 +122,8 @@ class MatrixRule(Rule, time_dependence="none"):
         unnamed = self.by_name != "none" and sum(not leaf.name and len(leaf.shape) == 2 for leaf in mine)
         unsure = [leaf for leaf in mine if self._unsure(leaf)]
         left = [leaf for leaf in leaves if self.reason(leaf) == "more than two axes"]
-        found = []
+        unmatched = [p for p in self.exclude_layers if not any(re.search(p, leaf.name) for leaf in leaves)]
+        found = [f"exclude_layers has {pattern!r}, which is in no name" for pattern in unmatched]
         if unnamed:
             found.append(f"{unnamed} matrices have no names, so embeddings and heads among them {UNNAMED}")
         if unsure:

@@ -17,10 +17,8 @@ TAIL = re.compile(r":\d+$|\.(raw_)?value$")
 #: A number at the end, as frameworks give to layers of one name.
 NUMBER = re.compile(r"_?\d+$")
 
-OUTER = re.compile(
-    r"\w*embed\w*|\w*_emb|wte|wpe|shared|relative_attention_bias|\w*codebook\w*"
-    r"|\w*head|\w*classifier|\w*logits|predictions|score|qa_outputs|output|decoder"
-)
+EMBEDDING = re.compile(r"\w*embed\w*|\w*_emb|wte|wpe|shared|relative_attention_bias|\w*codebook\w*")
+HEAD = re.compile(r"\w*head|\w*classifier|\w*logits|predictions|score|qa_outputs|output|decoder")
 GAIN = re.compile(r"(\w*_)?(bias(es)?|gain|scale|gamma|beta)|\w*bias_table")
 NORM = re.compile(r"\w*norm")
 STACK = re.compile(r"\w*experts\w*")

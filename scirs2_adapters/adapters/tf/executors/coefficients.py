@@ -17,6 +17,7 @@ from scirs2_adapters.core.step.plan import coefficient_rows
 
 from ..ops import Tensor, number, scalars
 from ..state import RuleState, VariableEntry, coded, raw
+from .current_rule import rule_now
 from .traced import Update
 
 
@@ -72,8 +73,7 @@ def read(x: Tensor) -> float:
 
 def _row(optimizer: RuleState, example: Example, rate: Tensor, count: Tensor) -> Scalars:
     entry, decays = example
-    values = {"learning_rate": rate, "weight_decay": (optimizer.weight_decay or 0.0) if decays else 0.0}
-    rule = optimizer.rule.replace_unchecked(values).route(entry.leaf)
+    rule = rule_now(optimizer, entry, decays, {"learning_rate": rate})
     xp = HOST_SCALARS if isinstance(count, int) else scalars(entry.compute)
     return {**rule.scalars(xp, count), **entry.rule.leaf_coefficients(entry.leaf)}
 

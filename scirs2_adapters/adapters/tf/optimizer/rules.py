@@ -22,7 +22,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import StateDtype, check_path, check_rounding, takes_host
 
 from .. import dispatch
-from ..argument_names import BASE, KERAS, OURS, as_rule_takes, is_function, plain, signature
+from ..argument_names import BASE, KERAS, OURS, as_rule_takes, in_our_words, is_function, newer, plain, signature
 from ..executors.host import unavailable
 from ..gradients import clipped
 from ..ops import Tensor
@@ -61,7 +61,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         call = type(self).__name__
         named = merge_arguments(call, signature(self.rule_class), args, arguments)
-        named = {k: as_rule_takes(call, k, v) for k, v in named.items()}
+        named = in_our_words(self.rule_class, {k: as_rule_takes(call, k, v) for k, v in named.items()}, match)
         base = {k: named.pop(k) for k in BASE if k in named}
         if named.get("weight_decay", 0) is None:
             named["weight_decay"] = 0.0
@@ -260,7 +260,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     @classmethod
     def from_config(cls, config: Config, custom_objects: Config | None = None) -> Self:
         """An optimizer from what `get_config` gave."""
-        config = dict(config)
+        config = newer(config)
         exclusions, kernel = config.pop(EXCLUSIONS, None), config.get("kernel", "auto")
         check_path(cls.__name__, kernel)
         optimizer: Self = super().from_config({**config, "kernel": "auto"}, custom_objects)

@@ -73,7 +73,7 @@ def counterpart(rule: Rule) -> str | None:
 def _built(optimizer: RuleState, name: str) -> KerasOptimizer:
     """Keras' own class with the arguments that decide what it remembers, built on variables of one element."""
     cls, rule = getattr(keras.optimizers, name), optimizer.rule
-    structural = {k: getattr(rule, k) for k, f in rule.fields.items() if f.structural}
+    structural = {k: getattr(rule, k) for k, f in rule.fields.items() if f.structural or f.static}
     known = cls(name="layout").get_config()
     arguments = {k: getattr(optimizer, k) for k in ("use_ema", "gradient_accumulation_steps")}
     for word, value in KERAS.to_framework(structural, rule.fields).items():
