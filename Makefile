@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint type gen docs bench clean
+.PHONY: help setup demo test test-all lint type gen docs bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with every framework and tool, pinned by constraints.txt
 
@@ -27,7 +27,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## train real models in five frameworks with the same optimizer; prints a table, saves a figure
 	$(BIN)/scirs2 demo $(ARGS)
 
-test: $(READY) ## run the whole test suite (ARGS="-k lion" to choose)
+test: $(READY) ## run the test suite, with some optimizers of each kind, others each day (ARGS="-k lion" to choose)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --sample tests $(ARGS)
+
+test-all: $(READY) ## run every test with every optimizer
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests $(ARGS)
 
 lint: $(READY) ## check style and formatting, change nothing

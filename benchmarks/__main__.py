@@ -29,6 +29,7 @@ MODULES = {
     "keras jax": "keras_fit",
     "keras torch": "keras_fit",
     "sklearn": "sklearn_steps",
+    "sklearn linear": "sklearn_linear",
     "first step": "first_step",
 }
 ENVIRONMENT = {

@@ -25,6 +25,7 @@ TITLES = {
     "keras jax": "Keras on JAX",
     "keras torch": "Keras on PyTorch",
     "sklearn": "scikit-learn",
+    "sklearn linear": "scikit-learn, whole fits of linear classifiers",
     "first step": "The first step of a fresh process",
 }
 NOTES = {

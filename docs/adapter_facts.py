@@ -5,6 +5,7 @@ files as a plain `def` or `class` is re-exported, since type checkers read that 
 """
 
 import ast
+import dataclasses
 import inspect
 import json
 import sys
@@ -95,8 +96,8 @@ class Stub:
         return f"def {name}{self.signature(made)} -> {self.annotation(returns, made)}: ..."
 
     def home(self, made: Any) -> str:
-        """The module of the adapter that an object is written in, as the stub imports it."""
-        return "." + source_module(made).removeprefix(self.name + ".")
+        """The module that an object is written in, as the stub imports it."""
+        return source_module(made).replace(self.name + ".", ".")
 
     def base(self, made: type) -> str:
         """What the stub's class is made from: a class as it is written in the adapter, else the framework's."""
@@ -207,9 +208,10 @@ def written(made: Any) -> ast.ClassDef | ast.FunctionDef | None:
 
 
 def constructor_written(made: type) -> bool:
-    """Whether the class takes its constructor from a `def` in the adapter's files."""
-    node = written(next(c for c in made.__mro__ if "__init__" in vars(c)))
-    return any(isinstance(n, ast.FunctionDef) and n.name == "__init__" for n in (node.body if node else []))
+    """Whether the class takes its constructor from a `def` in the adapter's files, or from a dataclass's fields."""
+    owner = next(c for c in made.__mro__ if "__init__" in vars(c))
+    body = getattr(written(owner), "body", ())
+    return dataclasses.is_dataclass(owner) or any(isinstance(n, ast.FunctionDef) and n.name == "__init__" for n in body)
 
 
 def literal(value: Any) -> str:

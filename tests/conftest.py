@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import sampling
 from tests.boundaries.support import ADAPTERS, DISTRIBUTIONS, frameworks
 
 # Triton asks for this when it is imported. Where there is a card, kernels run on it.
@@ -23,6 +24,7 @@ with contextlib.suppress(ImportError):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--adapters", default=",".join(ADAPTERS), help="adapters to test, by comma (default: all)")
+    sampling.add_option(parser)
 
 
 def requested(config: pytest.Config) -> list[str]:
@@ -42,6 +44,7 @@ def installed(adapter: str) -> dict[str, str | None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    sampling.settle_seed()
     unknown = sorted(set(requested(config)) - set(ADAPTERS))
     absent = [
         f"{adapter}: {name}"
@@ -59,11 +62,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"{adapter} ({', '.join(f'{name} {v}' for name, v in installed(adapter).items())})"
         for adapter in requested(config)
     )
-    return [f"adapters driven: {', '.join(rows)}"]
+    optimizers = f"some of each kind ({sampling.SEED}={os.environ[sampling.SEED]})"
+    return [
+        f"adapters driven: {', '.join(rows)}",
+        f"optimizers: {optimizers if sampling.samples(config) else 'all'}",
+    ]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, as deselected, the cases of adapters that were not asked for."""
+    """Leave out, as deselected, cases of adapters that were not asked for, and what a sampled run does not take."""
     wanted = set(requested(config))
     adapters = {item: getattr(item, "callspec", None) and item.callspec.params.get("adapter") for item in items}  # type: ignore[attr-defined]
     left_out = [
@@ -71,5 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item, adapter in adapters.items()
         if isinstance(adapter, str) and adapter in ADAPTERS and adapter not in wanted
     ]
+    if sampling.samples(config):
+        left_out += sampling.left_out([item for item in items if item not in set(left_out)])
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]

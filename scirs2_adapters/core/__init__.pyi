@@ -18,11 +18,12 @@ __all__ = [
     "get",
     "names",
     "with_closure",
+    "Moments",
+    "AdaBelief",
     "Adadelta",
     "Factored",
     "Adafactor",
     "Adagrad",
-    "Moments",
     "Adam",
     "Adamax",
     "AdamW",
@@ -45,9 +46,46 @@ __all__ = [
     "ScheduleFreeAdamW",
     "SGD",
     "SparseAdam",
+    "Yogi",
     "LBFGS",
     "SAM",
 ]
+
+class Moments(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    eps_root: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AdaBelief(Moments):
+    eps: float
+    eps_root: float
+    nesterov: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-16,
+        eps_root: float = 1e-16,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
 
 class Adadelta(Rule):
     learning_rate: float
@@ -129,24 +167,6 @@ class Adagrad(Rule):
         lr_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        weight_decay: float = 0.0,
-        maximize: bool = False,
-        *,
-        match: str | None = None,
-    ) -> None: ...
-
-class Moments(Rule):
-    beta1: float
-    beta2: float
-    eps: float
-    eps_root: float
-    def __init__(
-        self,
-        learning_rate: float = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        eps_root: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -583,6 +603,24 @@ class SparseAdam(Rule):
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Yogi(Moments):
+    learning_rate: float
+    eps: float
+    initial_accumulator_value: float
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 0.001,
+        eps_root: float = 0.0,
+        initial_accumulator_value: float = 1e-6,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,

@@ -85,7 +85,7 @@ def _changed(rule: Rule, changes: Mapping[str, Value], factor: float) -> Rule:
 
 def without_decay(rule: Rule) -> dict[str, float]:
     """The changes by which a rule leaves parameters without decay."""
-    decays = [k for k in rule.fields if k.endswith("weight_decay")]
+    decays = [k for k, field in rule.fields.items() if k.endswith("weight_decay") and field.kind is float]
     return {k: 0.0 for k in decays if getattr(rule, k)}
 
 

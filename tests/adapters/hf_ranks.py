@@ -26,7 +26,7 @@ def flat(model: torch.nn.Module) -> torch.Tensor:
 
 def train(folder: Path, name: str, resume: bool) -> torch.Tensor:
     args = arguments(folder, ddp_backend="gloo", save_strategy="steps", save_steps=2, weight_decay=0.1)
-    made = trainer(gpt2(), args, with_optimizer(Trainer, name))
+    made = trainer(gpt2(), args, with_optimizer(Trainer, name, lr_by={"wte|h.0": 2e-3}))
     made.train(resume_from_checkpoint=str(folder / "checkpoint-2") if resume else None)
     return flat(made.model)
 

@@ -58,6 +58,21 @@ def test_the_trainer() -> None:
 
 
 @pytest.mark.slow
+def test_the_trainers_of_hugging_face() -> None:
+    pytest.importorskip("transformers")
+    names = ("hf_gpt2", "hf_bert", "hf_yaml", "hf_resume")
+    typed = [[str(ROOT / "examples" / f"{name}.py")] for name in names]
+    lines = printed("-c", ALL.format(typed), HF_HUB_OFFLINE="1").splitlines()
+    found = {name: [line.split() for line in lines if line.startswith(f"{name}:")] for name in names}
+    for name in ("hf_gpt2", "hf_yaml"):
+        first, _, last = found[name][0][2:]
+        assert float(last) < 0.8 * float(first)
+    assert float(found["hf_bert"][0][-1]) > 0.7
+    assert found["hf_resume"][0][1] == "0"
+    assert [line for line in lines if line.startswith("  wte wpe ") and line.endswith("kernel")]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_keras(backend: str) -> None:
     pytest.importorskip("keras")
@@ -101,3 +116,8 @@ def test_training_goes_on_under_another_backend(on_tensorflow: tuple[dict[str, l
     found, path = on_tensorflow
     resumed = run_keras("jax", f"keras_two_backends.py continue {path}")
     np.testing.assert_allclose(resumed, [found["keras_two_backends"]], rtol=1e-4)
+
+
+def test_scikit_learn_learns_out_of_core() -> None:
+    pytest.importorskip("sklearn")
+    assert float(run("sklearn_out_of_core.py").split()[-1]) > 0.9

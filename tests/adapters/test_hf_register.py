@@ -98,7 +98,7 @@ def test_optim_args_are_read(name: str, text: str, expected: dict[str, Any], tmp
         ("lion", "beta3=0.9", r"`scirs2_lion` has no argument `beta3`.*Did you mean `beta"),
         ("lion", "beta1=high", r"`scirs2_lion\(beta1=\.\.\.\)` must be in \[0, 1\)\. Received: 'high'"),
         ("lion", "beta1=1.5", r"`scirs2_lion\(beta1=\.\.\.\)` must be in \[0, 1\)\. Received: 1\.5"),
-        ("lion", "betas=0.9", "cannot hold `betas`.*beta1=...,beta2=..."),
+        ("lion", "betas=0.9", r"`scirs2_lion\(betas=.*must be `\(\.\.\.;\.\.\.\)`.*`beta1=\.\.\.,beta2=\.\.\.`"),
         ("sgd", "nesterov=perhaps", r"nesterov=\.\.\.\)` must be True or False. Received: 'perhaps'"),
         ("muon", "ns_steps=2.5", r"ns_steps=\.\.\.\)` must be a whole number"),
         ("muon", "ns_coefficients=1", r"ns_coefficients=\.\.\.\)` cannot be a string.*with_optimizer"),

@@ -8,7 +8,7 @@ from transformers import Adafactor, Trainer, TrainingArguments
 
 import scirs2_adapters as s2
 import scirs2_adapters.torch as adapter
-from scirs2_adapters.adapters.hf.argument_names import read
+from scirs2_adapters.adapters.hf.optim_args import read
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.hf import optim, with_optimizer
 from tests.adapters.foreign_words import check_answers, check_installed

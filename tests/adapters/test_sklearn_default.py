@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine, make_regression
-from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.linear_model import LinearRegression, Ridge, SGDRegressor
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import scale
 
@@ -52,6 +52,27 @@ def test_a_regressor_comes_near_to_least_squares(kind: str) -> None:
     best = LinearRegression().fit(X, y).score(held_out, answers)
     assert LinearRegressor(alpha=0.0, random_state=0).fit(X, y).score(held_out, answers) > best - 0.02
     assert LinearRegressor(random_state=0).fit(X, y).score(held_out, answers) > best - 0.1
+
+
+#: (rows, features) of made-up regressions, besides diabetes.
+SIZES = [(500, 10), (2000, 30), (300, 100), (20_000, 20)]
+
+
+@pytest.mark.parametrize("size", [None, *SIZES], ids=str)
+@pytest.mark.parametrize("noise", [1.0, 100.0])
+def test_a_regressor_scores_no_less_than_that_of_scikit_learn(size: tuple[int, int] | None, noise: float) -> None:
+    """On scaled features and targets as they are, both with their defaults."""
+    X, y = diabetes() if size is None else make_regression(*size, noise=noise, random_state=0)
+    X, held_out, y, answers = train_test_split(scale(X), y, random_state=0)
+    ours, theirs = LinearRegressor(random_state=0).fit(X, y), SGDRegressor(random_state=0).fit(X, y)
+    assert ours.score(held_out, answers) > theirs.score(held_out, answers) - 2e-3
+    assert ours.score(X, y) > theirs.score(X, y) - 2e-3
+
+
+def test_a_batch_grows_with_the_rows() -> None:
+    for rows, steps in [(50, 1), (640, 10), (12_800, 100), (200_000, 196)]:
+        made = LinearRegressor(max_iter=1).fit(np.arange(rows)[:, np.newaxis] / rows, np.arange(rows) % 2.0)
+        assert made.optimizer_.steps == steps
 
 
 #: Held-out accuracy of logistic regression on scaled features is 0.97, 0.97, 0.97 and 1.0.

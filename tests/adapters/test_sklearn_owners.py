@@ -86,10 +86,10 @@ def overflows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient of the first of every three batches has no value."""
     calls, step = itertools.count(), Stepper.step
 
-    def broken(self: Stepper, params: Any, grads: Any, *layout: Any) -> None:
+    def broken(self: Stepper, params: Any, grads: Any, *layout: Any, **options: Any) -> None:
         with np.errstate(all="ignore"):
             wrong = {k: g * np.inf for k, g in grads.items()}
-        step(self, params, grads if next(calls) % 3 else wrong, *layout)
+        step(self, params, grads if next(calls) % 3 else wrong, *layout, **options)
 
     monkeypatch.setattr(Stepper, "step", broken)
 

@@ -20,11 +20,11 @@ Graph = dict[str, set[str]]
 
 #: The layers of an adapter, lowest first. `test_adapters.py` says what each file is for.
 ADAPTER_LAYERS = (
-    ("argument_names", "optax_states", "rates"),
+    ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-    ("state",),
-    ("dispatch", "executors", "gradients", "fit", "network", "backprop", "callbacks", "deepspeed"),
-    ("optimizer", "transform", "estimators", "trainer"),
+    ("state", "grouping", "losses", "penalties", "averages"),
+    ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks", "monitor"),
+    ("optimizer", "transform", "estimators", "linear", "trainer"),
     ("__init__",),
 )
 #: Adapters that build on another adapter, and so lie above it.

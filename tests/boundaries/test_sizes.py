@@ -22,7 +22,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2309,
+    "core": 2335,
     "core/program": 637,
     "core/step": 271,
     "core/cpu": 1692,
@@ -31,12 +31,7 @@ LARGEST = {
 }
 
 #: file, or file::function -> (limit, reason).
-EXCEPTIONS: dict[str, tuple[int, str]] = {
-    "scirs2_adapters/adapters/sklearn/fit.py::__init__": (
-        36,
-        "scikit-learn asks that a constructor stores each parameter under its name, and these are seventeen",
-    ),
-}
+EXCEPTIONS: dict[str, tuple[int, str]] = {}
 
 FILES = python_files(*(ROOT / name for name in ("scirs2_adapters", "tests", "docs", "examples", "benchmarks")))
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,18 +16,39 @@ from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 
 from .cells import Cell, Gap, gap, history, option_rows, table
+from .problem import STEPS
 from .walk import values
+
+#: The mathematics of coefficients as a trace has it: in float32.
+NARROW = SimpleNamespace(**{name: getattr(np, name) for name in vars(HOST_SCALARS)})
 
 
 def computed(rule: str) -> bool:
-    """Whether a rule computes numbers in every step: coefficients that change, or what follows from sums."""
-    made = scirs2_adapters.get(rule)()
-    first, second = ({**made.scalars(HOST_SCALARS, t), DITHER: 0.0} for t in (1, 2))
-    return first != second or record(made, Leaf((2, 3))).levels > 0
+    """Whether a rule computes numbers in every step: coefficients that change and that float32 rounds, or what follows
+    from sums.
+    """
+    sums = record(scirs2_adapters.get(rule)(), Leaf((2, 3))).levels > 0
+    return sums or (changing(rule) and rounded(rule))
+
+
+def changing(rule: str) -> bool:
+    """Whether a rule's coefficients change from step to step."""
+    return coefficients(rule, 1) != coefficients(rule, 2)
+
+
+def rounded(rule: str) -> bool:
+    """Whether some coefficient of the walk is another number where it is computed in float32."""
+    pairs = [(coefficients(rule, t), coefficients(rule, np.float32(t), NARROW)) for t in range(1, STEPS + 1)]
+    return any(np.float32(wide[name]) != np.float32(narrow[name]) for wide, narrow in pairs for name in wide)
+
+
+def coefficients(rule: str, t: float, math: SimpleNamespace = HOST_SCALARS) -> dict[str, float]:
+    """Those of a step, but for the random number of its rounding."""
+    return {**scirs2_adapters.get(rule)().scalars(math, t), DITHER: 0.0}
 
 
 def multiplied(rule: str) -> bool:
-    """Whether a rule's coefficients have the product of rate and decay in them, and never change."""
+    """Whether a rule's coefficients have the product of rate and decay in them, and none that is computed."""
     made = scirs2_adapters.get(rule)().replace(learning_rate=0.5, weight_decay=0.125)
     return not computed(rule) and 0.5 * 0.125 in made.scalars(HOST_SCALARS, 1).values()
 

@@ -1,25 +1,25 @@
 """How the Trainer spells the core's arguments: as torch does, and some as fields of `TrainingArguments`.
 
-Stated here are which values come from the arguments of a run, which of them the Trainer writes into every parameter
-group, and how `optim_args` is read. That string is flat, `k=v,k=v`, and cannot hold a tuple, so it has the members of
-torch's tuples under the core's names: `beta1=0.9,beta2=0.99` for `betas`.
+Stated here are which values come from the arguments of a run, and which of them the Trainer writes into every parameter
+group.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, SupportsFloat, TypeAlias
 
 from transformers import TrainingArguments
 
 from scirs2_adapters.adapters.torch.argument_names import TORCH
+from scirs2_adapters.adapters.torch.grouping import ByName, by_name
 from scirs2_adapters.core import Rule, get, names
-from scirs2_adapters.core.errors import ArgumentTypeError, bad_type, bad_value
+from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.registry import is_listed
-from scirs2_adapters.core.synonyms import unknown_argument
+
+from .presets import ADAM, Preset, served, unserved
 
 #: Keywords of a torch optimizer, under torch's names.
 Keywords: TypeAlias = dict[str, Any]
@@ -29,10 +29,10 @@ Keywords: TypeAlias = dict[str, Any]
 FROM_ARGS = {"learning_rate": "learning_rate", "weight_decay": "weight_decay"}
 
 #: The same for one optimizer, as the Trainer's own `optim="adamw_torch"` has it; all others keep their own defaults.
-_ADAM = {"beta1": "adam_beta1", "beta2": "adam_beta2", "eps": "adam_epsilon"}
-FROM_ARGS_OF = {"adam": _ADAM, "adamw": _ADAM}
+FROM_ARGS_OF = {"adam": ADAM, "adamw": ADAM}
 
-_CONSTANTS = {"true": True, "false": False, "none": None}
+#: Arguments with a value for each pattern of parameter names -> the key of a group that has it.
+BY_NAME = {"lr_by": "lr", "weight_decay_by": "weight_decay"}
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,14 @@ class OptimizerRequest:
 
     call: str
     rule: type[Rule]
-    values: Mapping[str, object]
-    keywords: Keywords
+    #: What its name says besides.
+    named: Preset
+    values: Mapping[str, object] = field(default_factory=dict)
+    keywords: Keywords = field(default_factory=dict)
     #: The rule that stood in place of a name.
     instance: Rule | None = None
+    #: Values by patterns of parameter names.
+    patterns: Mapping[str, ByName] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Field]:
         return self.rule.fields_with(self.keywords.get("base"))
@@ -56,10 +60,14 @@ class OptimizerRequest:
 
     def words_of_args(self) -> dict[str, str]:
         """Core name -> the field of `TrainingArguments` that holds it, for this optimizer."""
-        return FROM_ARGS | FROM_ARGS_OF.get(self.rule.name, {})
+        return FROM_ARGS | dict(self.named.from_args)
 
     def with_keywords(self, keywords: Keywords) -> OptimizerRequest:
-        return replace(self, keywords=self.keywords | keywords)
+        """With these too. Values by pattern are checked and kept apart."""
+        given = [k for k in BY_NAME if keywords.get(k) is not None]
+        patterns = {k: by for k in given if (by := by_name(self.call, k, BY_NAME[k], keywords[k])).choices}
+        others = {k: v for k, v in keywords.items() if k not in BY_NAME}
+        return replace(self, keywords=self.keywords | others, patterns={**self.patterns, **patterns})
 
 
 def request(call: str, optimizer: object, keywords: Keywords) -> OptimizerRequest:
@@ -69,18 +77,26 @@ def request(call: str, optimizer: object, keywords: Keywords) -> OptimizerReques
     given.
     """
     if not isinstance(optimizer, Rule):
-        return OptimizerRequest(call, _named(call, optimizer), {}, keywords)
+        known = served().get(optimizer.casefold()) if isinstance(optimizer, str) else None
+        rule = _named(call, optimizer if known is None else known.rule)
+        return OptimizerRequest(call, rule, known or _only(rule)).with_keywords(keywords)
     rule = type(optimizer)
     _refuse(call, rule)
     if not is_listed(rule):  # type: ignore[arg-type]  # classes are hashable
         worded = f"must be an optimizer with a name ({', '.join(names())})"
         raise bad_value(call, "name", worded, optimizer, "Offer it by an entry point `scirs2.optimizers`.")
     static = {"base": optimizer.base} if hasattr(optimizer, "base") else {"match": optimizer.match}
-    plain = OptimizerRequest(call, rule, {}, {k: v for k, v in static.items() if v is not None}, optimizer)
+    keywords_of_rule = {k: v for k, v in static.items() if v is not None}
+    plain = OptimizerRequest(call, rule, _only(rule), {}, keywords_of_rule, optimizer)
     preset = plain.preset()
     values = {k: getattr(optimizer, k) for k in rule.fields if k not in FROM_ARGS}
     changed = {k: value for k, value in values.items() if value != getattr(preset, k)}
     return replace(plain, values=changed).with_keywords(keywords)
+
+
+def _only(rule: type[Rule]) -> Preset:
+    """What the name of a rule says: nothing else."""
+    return Preset(rule.name, {}, FROM_ARGS_OF.get(rule.name, {}))
 
 
 def _named(call: str, name: object) -> type[Rule]:
@@ -88,6 +104,8 @@ def _named(call: str, name: object) -> type[Rule]:
         known = str(getattr(name, "__name__", type(name).__name__)).casefold()
         way_out = f'Write `"{known}"`.' if known in names() else ""
         raise bad_type(call, "name", "must be the name of an optimizer, or a rule such as AdamW()", name, way_out)
+    if name.casefold() not in names() and (error := unserved(call, str.__str__(name).casefold())):
+        raise error
     rule = get(name)
     _refuse(call, rule)
     return rule
@@ -109,8 +127,8 @@ def trainer_obstacle(rule: type[Rule]) -> str:
 
 
 def offered() -> list[str]:
-    """The names of the optimizers that a Trainer can step."""
-    return [name for name in names() if not trainer_obstacle(get(name))]
+    """The names of the optimizers that a Trainer can step; those of transformers that they serve come last."""
+    return [name for name in names() if not trainer_obstacle(get(name))] + list(served())
 
 
 def settle(request: OptimizerRequest, args: TrainingArguments) -> Keywords:
@@ -119,14 +137,25 @@ def settle(request: OptimizerRequest, args: TrainingArguments) -> Keywords:
     """
     fields, values = request.fields(), dict[str, object]()
     for core, word in request.words_of_args().items():
-        values[core] = fields[core].check("TrainingArguments", word, getattr(args, word))
+        values[core] = fields[core].check("TrainingArguments", word, _of_args(args, word))
     for core, argument in FROM_ARGS.items():
         for call, word, value in _stated(request, core, fields):
             if not _same(value, values[core]):
                 left = f"must be left to `args.{argument}`, {values[core]!r} here, which the Trainer puts in its place"
                 raise bad_value(call, word, left, value, f"Use `TrainingArguments({argument}={value!r})`.")
     complete = _complete_tuples(values | dict(request.values), request.preset(), fields)
-    return TORCH.to_framework(complete, fields) | request.keywords
+    return TORCH.to_framework(complete, fields) | dict(request.named.keywords) | request.keywords
+
+
+def _of_args(args: TrainingArguments, word: str) -> object:
+    """A value of the run's arguments; warm-up is counted in steps, whatever the arguments count it in."""
+    value = getattr(args, word)
+    if word != "warmup_steps" or value >= 1:
+        return int(value) if word == "warmup_steps" else value
+    if value > 0 and args.max_steps <= 0:
+        worded = "must be a number of steps if `max_steps` is not given, for the optimizer makes its own warm-up"
+        raise bad_value("TrainingArguments", word, worded, value)
+    return args.get_warmup_steps(max(args.max_steps, 0))
 
 
 def _stated(request: OptimizerRequest, core: str, fields: Mapping[str, Field]) -> Iterator[tuple[str, str, object]]:
@@ -154,58 +183,3 @@ def _complete_tuples(values: Mapping[str, object], preset: Rule, fields: Mapping
         if values.keys() & set(members) and fields.keys() >= set(members):
             complete |= {member: getattr(preset, member) for member in members if member not in values}
     return complete
-
-
-def read(call: str, name: str, cls: type, text: Mapping[str, str]) -> OptimizerRequest:
-    """The request in a name and the pairs of strings in `optim_args`, under torch's names."""
-    rule = get(name)
-    fields = rule.fields_with(get(text["base"]) if "base" in text else None)
-    places = {(word if place is None else core): core for core, word, place in TORCH.places(fields)}
-    names = {core: core for core in FROM_ARGS} | places
-    options = set(inspect.signature(cls).parameters) - set(TORCH.parameters(fields)) - {"params", "base_hyper"}
-    values: dict[str, object] = {}
-    keywords: Keywords = {}
-    for word, value in text.items():
-        if word in names:
-            field = fields[names[word]]
-            values[names[word]] = field.check(call, word, _value(call, word, field, value))
-        elif word in options:
-            keywords[word] = _option(value)
-        else:
-            spelled = {core: word for word, core in names.items()} | {word: word for word in options}
-            raise _unknown(call, word, rule, spelled)
-    stated = {TORCH.spell(core, fields): values.pop(core) for core in FROM_ARGS if core in values}
-    return OptimizerRequest(call, rule, values, keywords | stated)
-
-
-def _option(text: str) -> bool | float | str | None:
-    """An option's value: a constant, a number, or the text itself."""
-    if text.lower() in _CONSTANTS:
-        return _CONSTANTS[text.lower()]
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _value(call: str, word: str, field: Field, text: str) -> object:
-    """The text as a value of the field's type; a text that is no such value is refused."""
-    if isinstance(field.kind, tuple):
-        raise bad_value(call, word, "cannot be a string of `optim_args`", text, "Use `with_optimizer`.")
-    if field.kind is str or (field.optional and text.lower() == "none"):
-        return None if field.optional and text.lower() == "none" else text
-    if field.kind is bool:
-        return _CONSTANTS.get(text.lower(), text)
-    try:
-        return field.kind(text)
-    except ValueError:
-        way_out = "It stands in `TrainingArguments(optim_args=...)`."
-        raise bad_type(call, word, field.requirement, text, way_out) from None
-
-
-def _unknown(call: str, word: str, rule: type[Rule], spelled: Mapping[str, str]) -> ArgumentTypeError:
-    """The error for an argument that the optimizer has not. For a tuple's name it lists the members."""
-    if word in TORCH.tuples:
-        pairs = ",".join(f"{m}=..." for m in TORCH.tuples[word])
-        return ArgumentTypeError(f"`{call}` reads a flat `optim_args`, which cannot hold `{word}`. Use `{pairs}`.")
-    return unknown_argument(call, word, rule.name, spelled, spelled.values(), " for `optim_args`")

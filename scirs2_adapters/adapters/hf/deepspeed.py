@@ -10,23 +10,22 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
-from scirs2_adapters.core import Rule
+from scirs2_adapters.adapters.torch.state.protocols import Group
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.program.recorded import needs_whole
 
-from .argument_names import Keywords
-from .state import Group, name_parameters
+from .argument_names import Keywords, OptimizerRequest
+from .callbacks import ClearGradients, EvaluatedWeights, replace_callback
+from .state import Params, grouped, name_parameters
 
 Optimizer = torch.optim.Optimizer
-#: What an optimizer takes first: parameters, pairs of name and parameter, or groups.
-Params: TypeAlias = Iterable[torch.Tensor] | Iterable[tuple[str, torch.Tensor]] | Iterable[Group]
 #: The method of a Trainer that answers with a class and keywords.
 Hook = Callable[[TrainingArguments, torch.nn.Module | None], tuple[type[Optimizer], Keywords]]
 #: Where some of the Trainer's hooks hand over parameters of their own choice. The Trainer takes the last of them.
@@ -59,25 +58,34 @@ def built_by(cls: type[Optimizer], build: Callable[[Params, Keywords], Optimizer
     return type(cls.__name__, (cls,), {"__new__": new, **shown})
 
 
-def completing(rule: Rule, cls: type[Optimizer]) -> type[Optimizer]:
+def completing(wanted: OptimizerRequest, cls: type[Optimizer]) -> type[Optimizer]:
     """What a hook answers: the class, or one that adds to the optimizer what the Trainer does not pass on."""
-    if calling_trainer() == (None, None) and not rule.routes:
+    if calling_trainer() == (None, None) and not wanted.preset().routes and not wanted.patterns:
         return cls
-    return built_by(cls, lambda params, keywords: complete(rule, cls(params, **keywords)))
+    return built_by(cls, lambda params, keywords: complete(wanted, cls, params, keywords))
 
 
-def complete(rule: Rule, optimizer: Optimizer) -> Optimizer:
-    """The optimizer with the parameters of the Trainer's loss, and with names for a rule that asks for them."""
+def complete(wanted: OptimizerRequest, cls: type[Optimizer], params: Params, keywords: Keywords) -> Optimizer:
+    """The optimizer, in groups by the names of parameters where that is asked for, with the parameters of the Trainer's
+    loss, and with names for a rule that asks for them.
+    """
     trainer, model = calling_trainer()
+    if wanted.patterns:
+        decayed = trainer.get_decay_parameter_names(model) if trainer is not None and model is not None else ()
+        params = grouped([*wanted.patterns.values()], params, keywords["lr"], model, decayed)
+    optimizer = cls(params, **keywords)
     if trainer is None or model is None:
         return optimizer
     listed = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for group in _groups_of_loss(trainer, model):
         if not listed & {id(p) for p in group["params"]}:
             optimizer.add_param_group(group)
-    if rule.routes:  # by name, perhaps
+    if wanted.preset().routes:  # by name, perhaps
         name_parameters(optimizer, model)
-    _clear_gradients(trainer, model, optimizer)
+    known = {id(p) for p in model.parameters()}
+    outside = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in known]
+    replace_callback(trainer, ClearGradients, outside)
+    replace_callback(trainer, EvaluatedWeights, hasattr(optimizer, "eval"))
     return optimizer
 
 
@@ -116,25 +124,6 @@ def _groups_of_loss(trainer: Trainer, model: torch.nn.Module) -> Iterator[Group]
         params = [p for name, p in trained.items() if (name in decayed) is with_decay]
         if params:
             yield {"params": params, "weight_decay": decay}
-
-
-class _ClearGradients(TrainerCallback):
-    """Clears, after each step, the gradients that the Trainer does not: it clears those of the model alone."""
-
-    def __init__(self, params: list[torch.Tensor]) -> None:
-        self.params = params
-
-    def on_step_end(self, args: object, state: object, control: object, **_: object) -> None:
-        for p in self.params:
-            p.grad = None
-
-
-def _clear_gradients(trainer: Trainer, model: torch.nn.Module, optimizer: Optimizer) -> None:
-    known = {id(p) for p in model.parameters()}
-    outside = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in known]
-    trainer.pop_callback(_ClearGradients)
-    if outside:
-        trainer.add_callback(_ClearGradients(outside))
 
 
 def refuse_replacement(call: str, args: TrainingArguments) -> None:

@@ -1,5 +1,5 @@
-"""Names of parameters in the optimizer's groups. All other state is the torch adapter's: the Trainer calls
-`state_dict()`.
+"""Names of parameters in the optimizer's groups, and groups by these names. All other state is the torch adapter's: the
+Trainer calls `state_dict()`.
 
 The Trainer passes tensors without their names, which a rule needs that treats embeddings and heads apart. torch keeps
 names in `group["param_names"]`, and in checkpoints. It refuses a group without names beside named ones, so a group that
@@ -9,13 +9,19 @@ the user adds later is named here too.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
+from typing import TypeAlias, cast
 
 import torch
 
-#: A parameter group of torch.
-Group: TypeAlias = dict[str, Any]
+from scirs2_adapters.adapters.torch.grouping import OTHERS, ByName, divided, names_of
+from scirs2_adapters.adapters.torch.state.protocols import Group
+from scirs2_adapters.adapters.torch.state.tensors import bare
+from scirs2_adapters.core.errors import bad_value
+
+#: What an optimizer takes first: parameters, pairs of name and parameter, or groups.
+Params: TypeAlias = Iterable[torch.Tensor] | Iterable[tuple[str, torch.Tensor]] | Iterable[Group]
 
 
 def name_parameters(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:
@@ -38,3 +44,50 @@ def _add(optimizer: torch.optim.Optimizer, model: torch.nn.Module, param_group: 
         if not any(isinstance(p, tuple) for p in listed):
             _name(param_group, model)
     type(optimizer).add_param_group(optimizer, param_group)
+
+
+def grouped(
+    patterns: Sequence[ByName], params: Params, lr: float, model: torch.nn.Module | None, decayed: Collection[str]
+) -> list[Group]:
+    """The groups divided by patterns of names: the model's, or without one those that come with the parameters.
+
+    The weight decay is only changed of what is decayed; that is everything where there is no model. The groups that no
+    pattern matches come first: the Trainer logs the first group's learning rate.
+    """
+    groups = _listed(params)
+    names, others = _names(groups, model)
+    if not names:
+        way_out = "Give the optimizer `model.named_parameters()`."
+        raise bad_value(patterns[0].call, patterns[0].argument, "needs the names of parameters", None, way_out)
+    kept = {bare(name) for name in decayed} if model is not None else {*names.values()}
+    still = {name: "is not decayed by the Trainer" for name in names.values() if name not in kept}
+    assigned = {}
+    for by in patterns:
+        known, unknown = (kept, others | still) if by.word == "weight_decay" else (names.values(), others)
+        assigned[by.word] = by.assign([name for name in names.values() if name in known], lr, unknown)
+    made = divided(groups, names, assigned)
+    for group in made:
+        if group["params"] and not any(names.get(id(p)) in kept for p in group["params"]):
+            group["name"] += ", no decay"
+    return sorted(made, key=lambda group: group["name"] not in (OTHERS, f"{OTHERS}, no decay"))
+
+
+def _listed(params: Params) -> list[Group]:
+    """Groups with lists of parameters, and of their names where these came along."""
+    items = list(params)
+    groups: list[Group] = []
+    given_groups = cast("list[Group]", items) if items and isinstance(items[0], dict) else [{"params": items}]
+    for group in given_groups:
+        given = group["params"]
+        listed = [given] if isinstance(given, torch.Tensor) else list(given)
+        named = {"param_names": [n for n, _ in listed]} if listed and isinstance(listed[0], tuple) else {}
+        groups.append({**group, "params": [p for _, p in listed] if named else listed, **named})
+    return groups
+
+
+def _names(groups: Iterable[Group], model: torch.nn.Module | None) -> tuple[dict[int, str], dict[str, str]]:
+    """The name of each parameter by its `id`; other names that tied parameters have, and why they do not count."""
+    if model is None:
+        pairs = [zip(group["params"], group.get("param_names", ()), strict=False) for group in groups]
+        return {id(p): name for p, name in chain.from_iterable(pairs)}, {}
+    return names_of(model)

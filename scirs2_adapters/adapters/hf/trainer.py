@@ -23,8 +23,10 @@ from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
 from scirs2_adapters.core.synonyms import similar_name
 
 from . import deepspeed
-from .argument_names import FROM_ARGS, Keywords, OptimizerRequest, offered, read, request, settle, trainer_obstacle
-from .deepspeed import HOOK, Hook, Optimizer, Params, chosen_by
+from .argument_names import FROM_ARGS, Keywords, OptimizerRequest, offered, request, settle, trainer_obstacle
+from .deepspeed import HOOK, Hook, Optimizer, chosen_by
+from .optim_args import pairs, reading
+from .state import Params
 
 PREFIX = "scirs2_"
 #: transformers' enumeration behind `TrainingArguments(optim=...)`, of which `register` changes private parts.
@@ -52,11 +54,12 @@ def optim(name: str | Rule, args: TrainingArguments, **hyper: Any) -> ClassAndKe
         """With the arguments of now, and what the user has changed in the dict since."""
         trainer, model = deepspeed.calling_trainer()
         changed = {k: v for k, v in passed.items() if k not in at_first or not _unchanged(v, at_first[k])}
-        _, settled = pair(wanted.with_keywords(changed), _arguments(wanted, args, trainer))
+        now, request_now = _arguments(wanted, args, trainer), wanted.with_keywords(changed)
+        _, settled = pair(request_now, now)
         if trainer is not None and (trainer.optimizer_cls_and_kwargs or [None])[0] is built_cls:
             chosen = chosen_by(getattr(trainer, HOOK), trainer.args, model)
             params = [params, *chosen.values()][-1]
-        return deepspeed.complete(wanted.preset(), cls(params, **settled))
+        return deepspeed.complete(with_optim_args(request_now, now), cls, params, settled)
 
     built_cls = deepspeed.built_by(cls, build)
     return built_cls, keywords
@@ -84,9 +87,14 @@ def pair(wanted: OptimizerRequest, args: TrainingArguments) -> ClassAndKeywords:
     if not isinstance(args, TrainingArguments):
         raise bad_type(wanted.call, "args", "must be the `TrainingArguments` of the run", args)
     deepspeed.refuse_replacement(wanted.call, args)
-    settled = settle(wanted, args)
+    settled = settle(with_optim_args(wanted, args), args)
     deepspeed.refuse_flat(wanted.call, args, try_out(wanted, settled))
     return torch_class(wanted.rule), settled
+
+
+def with_optim_args(wanted: OptimizerRequest, args: TrainingArguments) -> OptimizerRequest:
+    """The request with what `optim_args` says where the user has said nothing."""
+    return reading(wanted, torch_class(wanted.rule), pairs(args.optim_args))
 
 
 def torch_class(rule: type[Rule]) -> type[Optimizer]:
@@ -111,7 +119,8 @@ def with_optimizer(trainer: type, name: str | Rule, **hyper: Any) -> type:
     if not (isinstance(trainer, type) and issubclass(trainer, Trainer)):
         raise bad_type("with_optimizer", "trainer", "must be `transformers.Trainer` or a subclass of it", trainer)
     wanted = request("with_optimizer", name, hyper)
-    try_out(wanted, {k: v for k, v in wanted.keywords.items() if k not in ("lr", *FROM_ARGS)})
+    given = {**wanted.named.keywords, **wanted.keywords}
+    try_out(wanted, {k: v for k, v in given.items() if k not in ("lr", *FROM_ARGS)})
     members = {
         HOOK: _hook(trainer, wanted),
         "create_optimizer": _checked(trainer, torch_class(wanted.rule)),
@@ -127,7 +136,7 @@ def _hook(trainer: type[Trainer], wanted: OptimizerRequest) -> Hook | staticmeth
 
     def answer(hook: Hook, args: TrainingArguments, model: torch.nn.Module | None) -> ClassAndKeywords:
         cls, settled = pair(wanted, args)
-        return deepspeed.completing(wanted.preset(), cls), settled | chosen_by(hook, args, model)
+        return deepspeed.completing(with_optim_args(wanted, args), cls), settled | chosen_by(hook, args, model)
 
     @functools.wraps(getattr(trainer, HOOK))
     def static(args: TrainingArguments, model: torch.nn.Module | None = None) -> ClassAndKeywords:
@@ -235,6 +244,6 @@ def _explain_missing(enumeration: NameEnum) -> None:
 
 def _handle(name: str, context: Any) -> ClassAndKeywords:
     """What the Trainer's table of handlers calls for one of our names."""
-    wanted = read(PREFIX + name, name, torch_class(get(name)), context.optim_args or {})
+    wanted = request(PREFIX + name, name, {})
     cls, settled = pair(wanted, context.args)
-    return deepspeed.completing(wanted.preset(), cls), settled
+    return deepspeed.completing(with_optim_args(wanted, context.args), cls), settled

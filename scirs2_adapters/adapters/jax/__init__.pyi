@@ -11,6 +11,7 @@ from .transform.fused import explain, step
 from .transform.memory_report import memory
 
 __all__ = [
+    "adabelief",
     "adadelta",
     "adafactor",
     "adagrad",
@@ -31,12 +32,31 @@ __all__ = [
     "schedulefreeadamw",
     "sgd",
     "sparseadam",
+    "yogi",
     "evaluation_params",
     "explain",
     "memory",
     "step",
 ]
 
+def adabelief(
+    learning_rate: optax.ScalarOrSchedule = 0.001,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-16,
+    eps_root: float = 1e-16,
+    *,
+    nesterov: bool = False,
+    weight_decay: float | None = None,
+    maximize: bool = False,
+    mask: Any = None,
+    kernel: str = "auto",
+    state_dtype: Any = None,
+    rounding: Any = "nearest",
+    axis_name: Any = None,
+    skip_nonfinite: bool = False,
+    match: str | None = None,
+) -> optax.GradientTransformationExtraArgs: ...
 def adadelta(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     rho: float = 0.9,
@@ -412,6 +432,24 @@ def sparseadam(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
+    weight_decay: float | None = None,
+    maximize: bool = False,
+    mask: Any = None,
+    kernel: str = "auto",
+    state_dtype: Any = None,
+    rounding: Any = "nearest",
+    axis_name: Any = None,
+    skip_nonfinite: bool = False,
+    match: str | None = None,
+) -> optax.GradientTransformationExtraArgs: ...
+def yogi(
+    learning_rate: optax.ScalarOrSchedule = 0.01,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 0.001,
+    *,
+    eps_root: float = 0.0,
+    initial_accumulator_value: float = 1e-6,
     weight_decay: float | None = None,
     maximize: bool = False,
     mask: Any = None,

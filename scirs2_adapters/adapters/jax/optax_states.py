@@ -127,7 +127,7 @@ def _declared(name: str) -> Chain | None:
     state = cls.optax_state
     if state is None:
         return None
-    made = getattr(optax, state.name, None)
+    made = getattr(optax, state.name, getattr(contrib, state.name, None))
     if made is None or not set(state.fields) <= set(getattr(made, "_fields", ())):
         raise bad_value(f"{cls.__name__}.optax_state", "", "must name a state class of optax and its fields", state)
     place = (Place(made, state.fields),)

@@ -52,7 +52,8 @@ def chosen_rule(estimator: BaseEstimator) -> Rule | None:
             _refuse_options(call, estimator)
         return None
     _check_optimizer(call, optimizer)
-    _refuse_solvers_only(call, estimator)
+    if hasattr(estimator, "solver"):
+        _refuse_solvers_only(call, estimator)
     rule = get(optimizer)() if isinstance(optimizer, str) else optimizer
     check_state_dtype(call, estimator.state_dtype, rule.all_slots())
     if isinstance(optimizer, str):
@@ -74,6 +75,12 @@ class StepOptions(NamedTuple):
 def step_options(estimator: BaseEstimator, groups: Groups = ()) -> StepOptions:
     """What an estimator's steps have besides a rule."""
     return StepOptions(bool(estimator.skip_nonfinite), estimator.state_dtype, groups)
+
+
+def intercept_group(rule: Rule) -> Groups:
+    """The parameter groups of a linear estimator: decay leaves the intercept alone."""
+    spared = without_decay(rule)
+    return ({"params": ["intercept_"], **spared},) if spared else ()
 
 
 def layer_groups(estimator: BaseEstimator, rule: Rule) -> Groups:

@@ -17,49 +17,53 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.step.options import StateDtype
+from scirs2_adapters.core.schedules import InverseSqrt
 
-from .argument_names import Restored, chosen_rule, merge_nested, step_options
+from .argument_names import Restored, chosen_rule, intercept_group, merge_nested, step_options
+from .averages import Averages
 from .callbacks import FitCallbacks
-from .rates import CONSTRAINTS, course
-from .state import Data, Pair, Stepper, Units, appended, writeable
+from .penalties import PENALTIES, check_rule_for_l1, strengths
+from .rates import CONSTRAINTS, Course, course
+from .state import Data, Pair, Stepper, appended, writeable
+from .steps import Steps
 
 #: What `optimizer=None` means to a linear estimator: Adam in standardized units, with a step that suits them. Along a
 #: column that does not vary, or an intercept that is right, a derivative is rounding error. With the usual epsilon Adam
 #: would take steps of the full size there.
 DEFAULT_ADAM = {"learning_rate": 0.01, "eps": 1e-3}
+#: Its rate falls: at a constant one coefficients would go on moving by the noise of the batches.
+DEFAULT_RATES = InverseSqrt(0.01, timescale=300)
 
 FLOATS = (np.float64, np.float32)
 #: Features, targets and weights.
 Rows = tuple[Data, np.ndarray, np.ndarray]
 
 
-class Linear(Restored, FitCallbacks, BaseEstimator):
+class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
     """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
 
-    optimizer_: Stepper
     loss_curve_: list[float]
     validation_scores_: list[float] | None
     validation_loss_curve_: list[float] | None
     _best_arrays: Pair
-    _params: Pair
     _numeric: bool
     _targets: Callable[..., tuple[np.ndarray, tuple[int, ...]]]
-    _loss: Callable[[np.ndarray, np.ndarray], Pair]
+    _weighted: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
     _score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
-    _units: Units | None
-    _auto_batch = 64
     _parameter_constraints = {
         **CONSTRAINTS,
         "optimizer": "no_validation",
         "skip_nonfinite": ["boolean"],
         "state_dtype": "no_validation",
+        "penalty": [StrOptions(set(PENALTIES)), None],
         "alpha": [Interval(Real, 0, None, closed="left")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+        "fit_intercept": ["boolean"],
+        "average": ["boolean", Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
@@ -71,42 +75,10 @@ class Linear(Restored, FitCallbacks, BaseEstimator):
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     }
 
-    def __init__(
-        self,
-        optimizer: Rule | str | None = None,
-        *,
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        max_iter: int = 1000,
-        tol: float | None = 1e-4,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        warm_start: bool = False,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: float = 10,
-        skip_nonfinite: bool = False,
-        state_dtype: StateDtype = None,
-        learning_rate: str | Callable[[int], float] = "constant",
-        power_t: float = 0.5,
-        warmup: float = 0.0,
-    ) -> None:
-        self.optimizer = optimizer
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.skip_nonfinite = skip_nonfinite
-        self.state_dtype = state_dtype
-        self.learning_rate = learning_rate
-        self.power_t = power_t
-        self.warmup = warmup
+    @staticmethod
+    def _auto_batch(rows: int) -> int:
+        """What `batch_size="auto"` is for so many rows: a hundredth, within bounds."""
+        return min(max(64, rows // 100), 1024)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -133,19 +105,14 @@ class Linear(Restored, FitCallbacks, BaseEstimator):
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
         y, outputs = self._targets(y, X.dtype, known=partial or not first)
         X, y, weights = _without_weightless(X, y, weights)
+        weights = self._weighted(y, weights, partial)
+        self._check_rule(rule, (*outputs, X.shape[1]), X.dtype.name)
         rates = course(self, rule, X.shape[0], partial)
+        if standardize and rates.kind == "constant" and rates.schedule is None:
+            rates = rates._replace(kind="default", schedule=DEFAULT_RATES)
         if first:
             self._start(outputs, X)
-        if first or standardize != (getattr(self, "_units", None) is not None):  # memory belongs to its units
-            self._units = Units(X, y if self._numeric else None, weights) if standardize else None
-            self.optimizer_ = Stepper(rule, step_options(self))
-        if first and self._units is not None:
-            self.intercept_[...] = self._units.target_mean
-        if first or (self.validation_scores_ is None) == self.early_stopping:
-            self.validation_scores_ = [] if self.early_stopping else None
-            self.validation_loss_curve_ = [] if self.early_stopping else None
-            self._best, self._without_progress = -np.inf, 0
-        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, step_options(self), rates)
+        self._begin(rule, (X, y, weights), first, standardize, rates)
         with self._calling_back(*given, 1 if partial else self.max_iter):
             converged = self._descend(X, y, weights, partial)
         self._refuse_not_finite()
@@ -159,7 +126,35 @@ class Linear(Restored, FitCallbacks, BaseEstimator):
             way_out = "Scale the data, or lower the learning rate."
             raise ValueError(f"`{type(self).__name__}` ended with coefficients that are not finite. {way_out}")
 
+    def _begin(self, rule: Rule, rows: Rows, first: bool, standardize: bool, rates: Course) -> None:
+        """Units, optimizer and averages: new ones, or those that go on."""
+        options = step_options(self, intercept_group(rule))
+        if first or not self._keeps_units(standardize):
+            self._units = self._new_units(*rows) if standardize else None
+            self.optimizer_, self._averages = Stepper(rule, options), None
+        self._begin_intercept(first)
+        if first or (self.validation_scores_ is None) == self.early_stopping:
+            self.validation_scores_ = [] if self.early_stopping else None
+            self.validation_loss_curve_ = [] if self.early_stopping else None
+            self._best, self._without_progress = -np.inf, 0
+        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, options, rates)
+
+    def _check_rule(self, rule: Rule, shape: tuple[int, ...], dtype: str) -> None:
+        """Refuse a rule that goes neither with the penalty nor with `average`."""
+        call = type(self).__name__
+        if strengths(self.penalty, self.alpha, self.l1_ratio).l1:
+            check_rule_for_l1(call, rule, shape, dtype)
+        if self.average and rule.evaluation is not None:
+            worded = "must be False beside an optimizer that has averages of its own to evaluate"
+            raise bad_value(call, "average", worded, self.average)
+
     def _checked_rows(self, X: Data, y: Data, sample_weight: Data, first: bool) -> Rows:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+        if not self._numeric and len(shape) == 2 and shape[1] > 1:
+            raise ValueError(
+                f"`{type(self).__name__}.fit` takes one class for each row. Received: `y` of shape {shape}. For more "
+                "labels use `OneVsRestClassifier` or `MultiOutputClassifier` around it."
+            )
         checks = {"multi_output": self._numeric, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
         X, y = validate_data(self, X, y, reset=first, **checks)
         weights = _check_sample_weight(sample_weight, X, dtype=X.dtype)
@@ -190,9 +185,9 @@ class Linear(Restored, FitCallbacks, BaseEstimator):
         epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
         while self.n_iter_ < epochs and not converged:
             self._epoch_begins()
-            self.optimizer_.resume(self._params)
+            self._show_trained()
             stepped_loss, self.loss_ = self._epoch((X, y, weights), random)
-            self.optimizer_.show()
+            self._show_evaluated()
             self.n_iter_ += 1
             self.t_ += X.shape[0]
             self.loss_curve_.append(self.loss_)
@@ -211,7 +206,7 @@ class Linear(Restored, FitCallbacks, BaseEstimator):
         batch of all rows needs no shuffling.
         """
         count = rows[0].shape[0]
-        size = min(count, self._auto_batch if self.batch_size == "auto" else self.batch_size)
+        size = min(count, self._auto_batch(count) if self.batch_size == "auto" else self.batch_size)
         order = random.permutation(count) if self.shuffle and size < count else None
         sums = np.zeros(3)
         for batch in gen_batches(count, size):
@@ -219,29 +214,12 @@ class Linear(Restored, FitCallbacks, BaseEstimator):
             skipped = self.optimizer_.skipped_steps
             losses = self._learn(X, y, weights)
             if self.optimizer_.skipped_steps == skipped:
-                sums += np.array([*losses, 1.0]) * weights.sum(dtype=np.float64)
+                sums += np.array([*losses, 1.0]) * len(weights)
+                if self.average and self.t_ + batch.stop >= self.average:
+                    self._averages = getattr(self, "_averages", None) or Averages()
+                    self._averages.add(self._params)
         stepped_loss, loss = sums[:2] / sums[2] if sums[2] else (np.nan, np.nan)
         return float(stepped_loss), float(loss)
-
-    def _learn(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-        """Take one step on these rows. Return the loss before it, in the units of the step and in the user's."""
-        share = weights / weights.sum()
-        row_losses, residual = self._loss(self._scores(X), y)
-        residual *= share[:, np.newaxis]
-        slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + self.alpha * self.coef_
-        grads = slope, residual.sum(axis=0)
-        decay = 0.5 * self.alpha * np.sum(np.atleast_2d(self.coef_) ** 2, axis=1)
-        losses = row_losses.T @ share
-        losses = losses + (decay if decay.shape == losses.shape else decay.sum())
-        names, units = ("coef_", "intercept_"), self._units
-        if units is not None:
-            grads = units.gradients(*grads)
-        self.optimizer_.step(dict(zip(names, self._params, strict=True)), dict(zip(names, grads, strict=True)))
-        loss = float(np.sum(losses))
-        if units is None:
-            return loss, loss
-        self.coef_, self.intercept_ = units.outside(*self._params)
-        return float(np.sum(losses / units.target_scale**2)), loss
 
     def _stalls(self, stepped_loss: float, held_out: Rows | None) -> bool:
         """Whether `n_iter_no_change` epochs in a row were not better than the best by `tol`. NaN is not better."""
@@ -267,16 +245,14 @@ class Linear(Restored, FitCallbacks, BaseEstimator):
         shown = self._best_arrays if self.early_stopping else (self.coef_, self.intercept_)
         return {"coef_": shown[0].copy(), "intercept_": shown[1].copy()}
 
-    def _scores(self, X: Data) -> np.ndarray:
-        """One column for each output."""
-        return safe_sparse_dot(X, np.atleast_2d(self.coef_).T, dense_output=True) + self.intercept_
-
     def _checked_scores(self, X: Data) -> np.ndarray:
         check_is_fitted(self)
         return self._scores(validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False))
 
 
 def _without_weightless(X: Data, y: np.ndarray, weights: np.ndarray) -> Rows:
-    """The rows whose weight is not 0; the others shall fill no place in a batch or in a held-out set."""
+    """The rows whose weight is not 0, with weights of mean 1; others shall fill no place in a batch or held-out set."""
     positive = weights > 0
-    return (X, y, weights) if positive.all() else (X[positive], y[positive], weights[positive])
+    if not positive.all():
+        X, y, weights = X[positive], y[positive], weights[positive]
+    return X, y, (weights / weights.mean(dtype=np.float64)).astype(weights.dtype)

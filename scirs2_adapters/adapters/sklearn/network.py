@@ -69,7 +69,7 @@ class Network(Restored, FitCallbacks):
     _best_intercepts: list[np.ndarray]
     _label_binarizer: Data
     _forward_pass_fast: Callable[..., np.ndarray]
-    _auto_batch = 200
+    _auto_batch = staticmethod(lambda rows: 200)
 
     def set_params(self, **params: object) -> Self:
         """Set parameters, those of the optimizer as `optimizer__learning_rate`."""

@@ -74,5 +74,5 @@ def _steps(estimator: BaseEstimator, rows: int) -> int:
     """The steps of `max_iter` epochs."""
     if estimator.early_stopping:
         rows -= math.ceil(estimator.validation_fraction * rows)
-    size = estimator._auto_batch if estimator.batch_size == "auto" else estimator.batch_size
+    size = estimator._auto_batch(rows) if estimator.batch_size == "auto" else estimator.batch_size
     return int(estimator.max_iter) * math.ceil(rows / max(1, min(size, rows)))

@@ -21,11 +21,13 @@ from scirs2_adapters.core import HostOptimizer, Rule
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.memory import Memory
+from scirs2_adapters.core.numpy_columns import step_columns
 from scirs2_adapters.core.numpy_evaluation import evaluation_params
 from scirs2_adapters.core.numpy_state import weighed
 from scirs2_adapters.core.schedules import rate_at
 
 from .argument_names import PUBLIC, StepOptions
+from .losses import RegressorLoss
 from .rates import DIVISOR, SMALLEST, Course
 
 #: What `HostOptimizer.state_dict` gives.
@@ -158,6 +160,20 @@ class Stepper:
         """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones.
         Coefficients of linear models have a row for each output; `layout` says otherwise.
         """
+        self._bound(params, layout).step({k: np.asarray(g, dtype=params[k].dtype) for k, g in grads.items()})
+
+    def step_columns(self, params: Arrays, columns: np.ndarray, grads: Arrays) -> None:
+        """One step, of whose first gradient only these columns are given; where the rule allows it."""
+        host, (name, *others) = self._bound(params, OUTPUTS_FIRST), grads
+        if self.options.skip_nonfinite and not all(np.isfinite(g).all() for g in grads.values()):
+            host.skipped_steps += 1
+            return
+        step_columns(host, name, columns, grads[name].astype(params[name].dtype, copy=False))
+        host.step({k: np.asarray(grads[k], dtype=params[k].dtype) for k in others})
+        host.step_count += not others
+
+    def _bound(self, params: Arrays, layout: str) -> HostOptimizer:
+        """What steps these arrays, at the learning rate of the next step."""
         host, granted = self._host, threads()
         if host is None or host.threads != granted or any(host.params[name] is not p for name, p in params.items()):
             host = HostOptimizer(self.rule, params, threads=granted, layout=layout, **self.options._asdict())
@@ -166,7 +182,7 @@ class Stepper:
             self._host, self._saved = host, None
         if (rate := self._rate(host.step_count)) != host.rule.learning_rate:
             host.set_learning_rate(rate)
-        host.step({name: np.asarray(g, dtype=params[name].dtype) for name, g in grads.items()})
+        return host
 
     def update_params(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
         """One step of a network's weights, then biases, as scikit-learn lists them."""
@@ -213,17 +229,24 @@ class Units:
 
     coef = s_y / s_x * w    intercept = s_y * b + m_y - coef . m_x
 
-    and an optimizer steps w and b, along the derivative of loss / s_y^2. No copy of the data is made, so sparse ones
-    stay sparse. One rate then suits any data, where a coefficient of 500 would otherwise take 50,000 steps of 0.01.
+    and an optimizer steps w and b, along the derivative of loss / l; l is s_y^2 for squared errors. No copy of the data
+    is made, so sparse ones stay sparse. One rate then suits any data, where a coefficient of 500 would otherwise take
+    50,000 steps of 0.01. Without an intercept the means are 0. `form` is what of the estimator the units depend on.
     """
 
     __module__ = PUBLIC
+    form: tuple[object, ...] | None = None
 
-    def __init__(self, X: Data, y: np.ndarray | None, weights: np.ndarray) -> None:
-        self.mean, self.scale = _moments(X, weights)
-        self.target_mean, self.target_scale = np.zeros(1), np.ones(1)
-        if y is not None:
-            self.target_mean, self.target_scale = _moments(y, weights)
+    def __init__(self, X: Data, weights: np.ndarray, centred: bool, form: tuple[object, ...]) -> None:
+        self.mean, self.scale = _moments(X, weights, centred)
+        self.target_mean, self.target_scale, self.loss_scale = np.zeros(1), np.ones(1), np.ones(1)
+        self.form = form
+
+    def of_targets(self, y: np.ndarray, weights: np.ndarray, loss: RegressorLoss, parameter: float) -> None:
+        """Take the units of these targets, too."""
+        centred = bool(self.form and self.form[-1])
+        units = loss.units(*_moments(y, weights, centred), parameter)
+        self.target_mean, self.target_scale, self.loss_scale = units._replace(mean=units.mean * centred)
 
     def inside(self, coef: np.ndarray, intercept: np.ndarray) -> Pair:
         """What is stepped, from what the estimator shows."""
@@ -240,12 +263,22 @@ class Units:
     def gradients(self, coef: np.ndarray, intercept: np.ndarray) -> Pair:
         """Derivatives by what is stepped, from those by what the estimator shows."""
         inner = np.atleast_2d(coef) - intercept[:, np.newaxis] * self.mean
-        inner = inner / self.scale / self.target_scale[:, np.newaxis]
-        return inner.reshape(coef.shape), intercept / self.target_scale
+        size = self.target_scale / self.loss_scale
+        return (inner / self.scale * size[:, np.newaxis]).reshape(coef.shape), intercept * size
+
+    def l1(self, strength: float, shape: tuple[int, ...]) -> np.ndarray:
+        """What multiplies absolute values of what is stepped, from what multiplies those of coefficients."""
+        size = strength * self.target_scale / self.loss_scale
+        return (np.ones(shape).reshape(-1, shape[-1]) * size[:, np.newaxis] / self.scale).reshape(shape)
+
+    def __setstate__(self, state: Saved) -> None:
+        vars(self).update({"loss_scale": state["target_scale"] ** 2} | state)
 
 
-def _moments(x: Data, weights: np.ndarray) -> Pair:
-    """Mean and spread of each column by weight. The unit of a column that does not vary is its absolute value."""
+def _moments(x: Data, weights: np.ndarray, centred: bool) -> Pair:
+    """Mean and spread of each column by weight; the spread is around 0 if not `centred`, and the mean then 0. The unit
+    of a column that does not vary is its absolute value.
+    """
     weights = weights.astype(np.float64)
     if not isinstance(x, np.ndarray):
         mean, variance = mean_variance_axis(x.astype(np.float64), axis=0, weights=weights)
@@ -255,6 +288,8 @@ def _moments(x: Data, weights: np.ndarray) -> Pair:
             mean = np.average(x, axis=0, weights=weights)
             variance = np.average((x - mean) ** 2, axis=0, weights=weights)
     with np.errstate(all="ignore"):
+        if not centred:
+            mean, variance = np.zeros_like(mean), variance + mean**2
         spread = np.sqrt(variance)
         varies = np.isfinite(spread) & (spread > 1e-7 * np.abs(mean))
         size = np.where(np.isfinite(mean) & (mean != 0), np.abs(mean), 1.0)

@@ -12,6 +12,7 @@ from .optimizer.rules import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
     "ASGD",
+    "AdaBelief",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -33,6 +34,7 @@ __all__ = [
     "SGD",
     "ScheduleFreeAdamW",
     "SparseAdam",
+    "Yogi",
 ]
 
 class ASGD(_RuleOptimizer):
@@ -43,6 +45,34 @@ class ASGD(_RuleOptimizer):
         lambd: float = 0.0001,
         alpha: float = 0.75,
         t0: float = 1000000.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        clipnorm: Any = None,
+        clipvalue: Any = None,
+        global_clipnorm: Any = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: Any = None,
+        loss_scale_factor: Any = None,
+        gradient_accumulation_steps: Any = None,
+        name: Any = None,
+        kernel: str = "auto",
+        match: str | None = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+    ) -> None: ...
+
+class AdaBelief(_RuleOptimizer):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any] = 0.001,
+        *,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-16,
+        epsilon_root: float = 1e-16,
+        nesterov: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         clipnorm: Any = None,
@@ -603,6 +633,34 @@ class SparseAdam(_RuleOptimizer):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        clipnorm: Any = None,
+        clipvalue: Any = None,
+        global_clipnorm: Any = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: Any = None,
+        loss_scale_factor: Any = None,
+        gradient_accumulation_steps: Any = None,
+        name: Any = None,
+        kernel: str = "auto",
+        match: str | None = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+    ) -> None: ...
+
+class Yogi(_RuleOptimizer):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any] = 0.01,
+        *,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 0.001,
+        epsilon_root: float = 0.0,
+        initial_accumulator_value: float = 1e-6,
         weight_decay: float = 0.0,
         maximize: bool = False,
         clipnorm: Any = None,

@@ -6,9 +6,10 @@ require("torch", {"torch": ("PyTorch", "2.6")})
 
 from scirs2_adapters.core.registry import built_in, get, names, with_closure  # noqa: E402
 
+from .grouping import LayerDecay, param_groups  # noqa: E402
 from .optimizer import optimizer  # noqa: E402
 
-__all__ = sorted(get(name).__name__ for name in (*built_in(), *with_closure()))
+__all__ = [*sorted(get(name).__name__ for name in (*built_in(), *with_closure())), "LayerDecay", "param_groups"]
 
 
 def __getattr__(name: str) -> object:

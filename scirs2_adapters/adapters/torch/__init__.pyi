@@ -7,6 +7,7 @@ import torch
 
 from scirs2_adapters.core.rule import Rule
 
+from .grouping import LayerDecay, param_groups
 from .optimizer.closures import AroundOptimizer as _AroundOptimizer
 from .optimizer.closures import SearchOptimizer as _SearchOptimizer
 from .optimizer.evaluation import EvaluatingOptimizer as _EvaluatingOptimizer
@@ -14,6 +15,7 @@ from .optimizer.rules import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
     "ASGD",
+    "AdaBelief",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -35,6 +37,9 @@ __all__ = [
     "SGD",
     "ScheduleFreeAdamW",
     "SparseAdam",
+    "Yogi",
+    "LayerDecay",
+    "param_groups",
 ]
 
 class ASGD(_RuleOptimizer):
@@ -52,6 +57,31 @@ class ASGD(_RuleOptimizer):
         capturable: bool = False,
         *,
         fused: Any = None,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class AdaBelief(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 1e-16,
+        eps_root: float = 1e-16,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
         max_grad_norm: Any = None,
         skip_nonfinite: bool = False,
         state_dtype: str | Mapping[str, str] | None = None,
@@ -589,6 +619,31 @@ class SparseAdam(_RuleOptimizer):
         maximize: bool = False,
         *,
         weight_decay: float = 0.0,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class Yogi(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.01,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 0.001,
+        eps_root: float = 0.0,
+        initial_accumulator_value: float = 1e-6,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
         foreach: Any = None,
         fused: Any = None,
         capturable: bool = False,

@@ -44,7 +44,7 @@ def scales(optimizer: RuleOptimizerLike, grads: Sequence[Tensor | None]) -> list
     overflown = found_inf is not None and bool(found_inf.item() != 0)
     numbers = [] if overflown else [g for g in grads if g is not None]
     inverse = 1.0 if grad_scale is None else 1.0 / grad_scale.item()
-    norm = _norm(numbers) * inverse if any(limits) and numbers else None
+    norm = total_norm(numbers) * inverse if any(limits) and numbers else None
     if skips:
         check_skipping(type(optimizer).__name__, groups)
         overflown = _anywhere(overflown or not _finite(norm, numbers), groups)
@@ -121,7 +121,7 @@ def _anywhere(here: bool, groups: Groups) -> bool:
     return here
 
 
-def _norm(grads: list[Tensor]) -> float | Tensor:
+def total_norm(grads: list[Tensor]) -> float | Tensor:
     """The norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` takes it."""
     # What is spread over different meshes has no common norm in torch.
     norms = list(map(_norm_together, grouped(grads, lambda g: getattr(g, "device_mesh", None)).values()))

@@ -1,0 +1,124 @@
+"""How `TrainingArguments(optim_args=...)` is read.
+
+The string is flat, `k=v,k=v`. A tuple is written with semicolons, `betas=(0.9;0.99)`, or as its members under the
+core's names, `beta1=0.9,beta2=0.99`; `lr_by` and `weight_decay_by` have `pattern:number;pattern:number`. Where
+transformers does not read the string first, which it does for registered names, a tuple may have commas.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from scirs2_adapters.adapters.torch.argument_names import TORCH
+from scirs2_adapters.adapters.torch.grouping import LayerDecay
+from scirs2_adapters.core import get
+from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.synonyms import unknown_argument
+
+from .argument_names import BY_NAME, FROM_ARGS, Keywords, OptimizerRequest, request
+
+_CONSTANTS = {"true": True, "false": False, "none": None}
+
+
+def reading(request: OptimizerRequest, cls: type, text: Mapping[str, str]) -> OptimizerRequest:
+    """The request with the pairs of strings in `optim_args`, under torch's names. What it has already wins."""
+    call, rule, preset = request.call, request.rule, request.named
+    fields = rule.fields_with(request.keywords.get("base", get(text["base"]) if "base" in text else None))
+    places = {(word if place is None else core): core for core, word, place in TORCH.places(fields)}
+    names = {core: core for core in FROM_ARGS} | places
+    tuples = {word: members for word, members in TORCH.tuples.items() if fields.keys() >= set(members)}
+    options = set(inspect.signature(cls).parameters) - set(TORCH.parameters(fields)) - {"params", "base_hyper"}
+    values: dict[str, object] = {}
+    keywords: Keywords = {}
+    for word, value in text.items():
+        if word in names or word in tuples:
+            for core, part in _parts(call, word, value, tuples).items():
+                typed = fields[names.get(core, core)]
+                values[names.get(core, core)] = typed.check(call, word, _value(call, word, typed, part))
+        elif word in BY_NAME:
+            keywords[word] = _by_pattern(call, word, value)
+        elif word in preset.words:
+            keywords |= preset.words[word](value, {**preset.keywords, **keywords})
+        elif word in options:
+            keywords[word] = _option(value)
+        else:
+            spelled = {core: word for word, core in names.items()} | {word: word for word in (*options, *BY_NAME)}
+            raise unknown_argument(call, word, rule.name, spelled, spelled.values(), " for `optim_args`")
+    stated = {TORCH.spell(core, fields): values.pop(core) for core in FROM_ARGS if core in values}
+    plain = replace(request, values=values | dict(request.values), keywords={}, patterns={})
+    read = plain.with_keywords(keywords | stated | request.keywords)
+    return replace(read, patterns={**read.patterns, **request.patterns})
+
+
+def read(call: str, name: str, cls: type, text: Mapping[str, str]) -> OptimizerRequest:
+    """The request in a name and the pairs of strings in `optim_args`."""
+    return reading(request(call, name, {}), cls, text)
+
+
+def pairs(text: object) -> dict[str, str]:
+    """The pairs in `optim_args`, as transformers reads them; a comma in parentheses parts no pairs here."""
+    if not isinstance(text, str | None):
+        raise bad_type("TrainingArguments", "optim_args", "must be a string of pairs, `k=v,k=v`", text)
+    found: dict[str, str] = {}
+    for pair in re.split(r",(?![^()]*\))", text.replace(" ", "")) if text else ():
+        word, equals, value = pair.partition("=")
+        if not (word and equals):
+            raise bad_value("TrainingArguments", "optim_args", "must be pairs, `k=v,k=v`", pair)
+        found[word] = value
+    return found
+
+
+def _parts(call: str, word: str, text: str, tuples: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The text of each value in a pair: of one, or of the members of a tuple."""
+    if word not in tuples:
+        return {word: text}
+    parts = re.split("[,;]", text.strip("()"))
+    if len(parts) != len(tuples[word]):
+        members = ",".join(f"{m}=..." for m in tuples[word])
+        worded = f"must be `({';'.join(['...'] * len(tuples[word]))})` in `optim_args`, or `{members}` in its place"
+        raise bad_value(call, word, worded, text)
+    return dict(zip(tuples[word], parts, strict=True))
+
+
+def _by_pattern(call: str, word: str, text: str) -> dict[str, object]:
+    """Values by pattern, of a text such as `embed.*:1e-4;layers.(\\d+):LayerDecay(0.9)`."""
+    found: dict[str, object] = {}
+    for pair in text.split(";"):
+        pattern, _, value = pair.rpartition(":")
+        decay = re.fullmatch(r"LayerDecay\((.+)\)", value)
+        number = _option(decay[1] if decay else value)
+        if not pattern or not isinstance(number, float):
+            worded = "must be `pattern:number;pattern:number` in `optim_args`"
+            ways = r"A number may be a `LayerDecay(0.9)` after `layers.(\d+)`." if word == "lr_by" else ""
+            raise bad_value(call, word, worded, pair, ways)
+        found[pattern] = LayerDecay(number) if decay else number
+    return found
+
+
+def _option(text: str) -> bool | float | str | None:
+    """An option's value: a constant, a number, or the text itself."""
+    if text.lower() in _CONSTANTS:
+        return _CONSTANTS[text.lower()]
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _value(call: str, word: str, field: Field, text: str) -> object:
+    """The text as a value of the field's type; a text that is no such value is refused."""
+    if isinstance(field.kind, tuple):
+        raise bad_value(call, word, "cannot be a string of `optim_args`", text, "Use `with_optimizer`.")
+    if field.kind is str or (field.optional and text.lower() == "none"):
+        return None if field.optional and text.lower() == "none" else text
+    if field.kind is bool:
+        return _CONSTANTS.get(text.lower(), text)
+    try:
+        return field.kind(text)
+    except ValueError:
+        way_out = "It stands in `TrainingArguments(optim_args=...)`."
+        raise bad_type(call, word, field.requirement, text, way_out) from None

@@ -1,0 +1,111 @@
+"""The names of transformers' `OptimizerNames`, as data: which rule serves each, and what the name says besides.
+
+A name of 8 bits is `state_dtype="int8"`, one of 32 bits or of bitsandbytes without bits `state_dtype="float32"`; a
+paged one is the same without paging. The fields of `TrainingArguments` that transformers reads for a name are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from scirs2_adapters.core import names
+from scirs2_adapters.core.errors import ArgumentValueError, bad_value
+
+BETAS = {"beta1": "adam_beta1", "beta2": "adam_beta2"}
+ADAM = {**BETAS, "eps": "adam_epsilon"}
+INT8, FLOAT32 = {"state_dtype": "int8"}, {"state_dtype": "float32"}
+#: What a word of `optim_args` stands for: it adds to the keywords so far.
+Translation = Callable[[str, Mapping[str, object]], Mapping[str, object]]
+
+
+def _is_true(text: str) -> bool:
+    return text.casefold() in ("true", "1", "yes", "y", "t", "on")
+
+
+def _rounding(choice: str) -> Translation:
+    return lambda text, _: {"rounding": choice} if _is_true(text) else {}
+
+
+def _stored(slot: str) -> Translation:
+    def translate(text: str, so_far: Mapping[str, object]) -> Mapping[str, object]:
+        stored = so_far["state_dtype"]
+        both = stored if isinstance(stored, Mapping) else dict.fromkeys(("exp_avg", "exp_avg_sq"), stored)
+        return {"state_dtype": {**both, slot: text}}
+
+    return translate
+
+
+def _block(text: str, _: Mapping[str, object]) -> Mapping[str, object]:
+    if text != "256":
+        raise bad_value("TrainingArguments", "optim_args", "must have block_size=256 or none", f"block_size={text}")
+    return {}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a name stands for: a rule, keywords of the torch adapter, fields of `TrainingArguments` by core name, and
+    words of `optim_args` that are not the torch adapter's.
+    """
+
+    rule: str
+    keywords: Mapping[str, object] = field(default_factory=dict)
+    from_args: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, Translation] = field(default_factory=dict)
+
+
+_ANYPRECISION = {
+    "momentum_dtype": _stored("exp_avg"),
+    "variance_dtype": _stored("exp_avg_sq"),
+    "use_kahan_summation": _rounding("compensated"),
+}
+_TORCHAO = {"bf16_stochastic_round": _rounding("stochastic"), "block_size": _block}
+_ADAMW, _ADAMW_8BIT, _ADAMW_32BIT = (Preset("adamw", k, ADAM) for k in ({}, INT8, FLOAT32))
+_LION_8BIT, _LION_32BIT = (Preset("lion", k, BETAS) for k in (INT8, FLOAT32))
+_ADEMAMIX_8BIT, _ADEMAMIX_32BIT = (Preset("ademamix", k, ADAM) for k in (INT8, FLOAT32))
+
+#: Names that a rule of ours has too (adafactor, adagrad, rmsprop, sgd) are that rule, and stand nowhere here.
+PRESETS: dict[str, Preset] = {
+    **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused"), _ADAMW),
+    **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"), _ADAMW_8BIT),
+    "paged_adamw_32bit": _ADAMW_32BIT,
+    "adamw_torch_8bit": Preset("adamw", INT8, ADAM, _TORCHAO),
+    "adamw_anyprecision": Preset("adamw", FLOAT32, ADAM, _ANYPRECISION),
+    **dict.fromkeys(("lion_8bit", "paged_lion_8bit"), _LION_8BIT),
+    **dict.fromkeys(("lion_32bit", "paged_lion_32bit"), _LION_32BIT),
+    **dict.fromkeys(("ademamix_8bit", "paged_ademamix_8bit"), _ADEMAMIX_8BIT),
+    **dict.fromkeys(("ademamix", "paged_ademamix_32bit"), _ADEMAMIX_32BIT),
+    **dict.fromkeys(("rmsprop_bnb", "rmsprop_bnb_32bit"), Preset("rmsprop", FLOAT32)),
+    "rmsprop_bnb_8bit": Preset("rmsprop", INT8),
+    "schedule_free_adamw": Preset("schedulefreeadamw", {}, {**ADAM, "warmup_steps": "warmup_steps"}),
+}
+
+#: Which package has what no rule here is, by the beginning of the names.
+PACKAGES = {
+    "adamw_torch_4bit": "torchao",
+    "ademamix": "bitsandbytes",
+    "paged_ademamix": "bitsandbytes",
+    "galore": "galore-torch",
+    "apollo": "apollo-torch",
+    "lomo": "lomo-optim",
+    "adalomo": "lomo-optim",
+    "grokadamw": "grokadamw",
+    "schedule_free": "schedulefree",
+    "stable_adamw": "torch-optimi",
+}
+
+
+def served() -> dict[str, Preset]:
+    """The names of transformers that a rule of ours serves."""
+    known = names()
+    return {name: preset for name, preset in PRESETS.items() if preset.rule in known and name not in known}
+
+
+def unserved(call: str, name: str) -> ArgumentValueError | None:
+    """The error for a name of transformers that no rule here serves; None for others."""
+    package = next((package for begin, package in PACKAGES.items() if name.startswith(begin)), None)
+    if package is None:
+        return None
+    worded = f"must be an optimizer that is here; `{name}` is one of the package {package}"
+    way_out = f'Train with `TrainingArguments(optim="{name}")`, with {package} installed and without this adapter.'
+    return bad_value(call, "name", worded, name, way_out)

@@ -1,0 +1,140 @@
+"""The steps of the linear estimators: from a batch to a gradient, and what is stepped in its place: standardized units,
+averages.
+
+The step itself is the core's `HostOptimizer`: the compiled kernel, or numpy where nothing can be compiled. All
+arithmetic is done in the dtype of `X`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.utils.extmath import safe_sparse_dot
+
+from scirs2_adapters.core.numpy_columns import can_step_columns
+from scirs2_adapters.core.slots import Leaf
+
+from .averages import Averages
+from .losses import RegressorLoss
+from .penalties import is_proximal, step_with_l1, strengths
+from .state import Data, Pair, Stepper, Units
+
+
+class Steps:
+    """What a linear estimator does with one batch, and with its coefficients around an epoch."""
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    optimizer_: Stepper
+    loss: str
+    penalty: str | None
+    alpha: float
+    l1_ratio: float
+    fit_intercept: bool
+    average: bool | int
+    _params: Pair
+    _units: Units | None
+    _averages: Averages | None
+    _loss: Callable[[np.ndarray, np.ndarray], Pair]
+    _loss_of_targets: Callable[[], tuple[RegressorLoss, float]] | None
+
+    def _keeps_units(self, standardize: bool) -> bool:
+        """Whether training can go on in the units that it had, to which the optimizer's memory belongs."""
+        units, form = getattr(self, "_units", None), (self.loss, self.fit_intercept)
+        return standardize == (units is not None) and (units is None or units.form in (None, form))
+
+    def _new_units(self, X: Data, y: np.ndarray, weights: np.ndarray) -> Units:
+        units = Units(X, weights, self.fit_intercept, (self.loss, self.fit_intercept))
+        if self._loss_of_targets is not None:
+            units.of_targets(y, weights, *self._loss_of_targets())
+        return units
+
+    def _begin_intercept(self, first: bool) -> None:
+        """Begin at the mean of the targets where it is known, and at 0 where there is to be no intercept."""
+        if first and self._units is not None:
+            self.intercept_[...] = self._units.target_mean
+        if not self.fit_intercept and self.intercept_.any():
+            self.intercept_ = np.zeros_like(self.intercept_)
+
+    def _show_trained(self) -> None:
+        """Let coefficients be those that are trained, while they are."""
+        self.optimizer_.resume(self._params)
+        if (averages := getattr(self, "_averages", None)) is not None:
+            averages.resume(self._params)
+            self._show_params()
+
+    def _show_evaluated(self) -> None:
+        """Let coefficients be those to evaluate: averages, where there are any."""
+        self.optimizer_.show()
+        if self.average and self._averages is not None:
+            self._averages.show(self._params)
+            self._show_params()
+
+    def _show_params(self) -> None:
+        """Let coefficients be those of what is stepped."""
+        if self._units is not None:
+            self.coef_, self.intercept_ = self._units.outside(*self._params)
+
+    def _learn(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+        """Take one step on these rows. Return the loss before it, in the units of the step and in the user's."""
+        if not isinstance(X, np.ndarray) and self._steps_columns():
+            return self._learn_columns(X, y, weights)
+        share = weights / len(weights)
+        row_losses, residual = self._loss(self._scores(X), y)
+        residual *= share[:, np.newaxis]
+        penalty = strengths(self.penalty, self.alpha, self.l1_ratio)
+        slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + penalty.l2 * self.coef_
+        losses, penalised = row_losses.T @ share, penalty.of(self.coef_)
+        losses = losses + (penalised if penalised.shape == losses.shape else penalised.sum())
+        self._step(slope, residual.sum(axis=0), penalty.l1)
+        loss = float(np.sum(losses))
+        return (loss, loss) if self._units is None else (float(np.sum(losses / self._units.loss_scale)), loss)
+
+    def _steps_columns(self) -> bool:
+        """Whether a step leaves alone the coefficients of features that are 0 in all rows of a batch."""
+        if self._units is not None or self.average or self.optimizer_.options.state_dtype is not None:
+            return False
+        leaf = Leaf(self.coef_.shape, self.coef_.dtype.name, "coef_")
+        return not any(strengths(self.penalty, self.alpha, self.l1_ratio)) and can_step_columns(
+            self.optimizer_.rule, leaf
+        )
+
+    def _learn_columns(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+        """What `_learn` does, at the cost of the non-zeros of the batch."""
+        share, (columns, places) = weights / len(weights), np.unique(X.indices, return_inverse=True)
+        X = type(X)((X.data, places.astype(X.indptr.dtype), X.indptr), shape=(X.shape[0], len(columns)))
+        coef = self.coef_[..., columns]
+        row_losses, residual = self._loss(X @ np.atleast_2d(coef).T + self.intercept_, y)
+        residual *= share[:, np.newaxis]
+        grads = {"coef_": (X.T @ residual).T.reshape(coef.shape)}
+        if self.fit_intercept:
+            grads["intercept_"] = residual.sum(axis=0)
+        self.optimizer_.step_columns({"coef_": self.coef_, "intercept_": self.intercept_}, columns, grads)
+        loss = float(np.sum(row_losses.T @ share))
+        return loss, loss
+
+    def _step(self, slope: np.ndarray, intercept_slope: np.ndarray, l1: float) -> None:
+        """Step by the derivatives of the loss without l1, which is taken care of here."""
+        (coef, intercept), units, strength = self._params, self._units, np.asarray(l1)
+        if units is not None:
+            slope, intercept_slope = units.gradients(slope, intercept_slope)
+            strength = units.l1(l1, coef.shape) if l1 else strength
+        params, others = {"coef_": coef, "intercept_": intercept}, {"intercept_": intercept_slope}
+
+        def step(slope: np.ndarray) -> bool:
+            skipped = self.optimizer_.skipped_steps
+            grads = {"coef_": slope, **(others if self.fit_intercept else {})}
+            self.optimizer_.step(params, grads)
+            return self.optimizer_.skipped_steps == skipped
+
+        if l1:
+            rate = self.optimizer_.learning_rate if is_proximal(self.optimizer_.rule) else None
+            step_with_l1(rate, strength, coef, slope, step)
+        else:
+            step(slope)
+        self._show_params()
+
+    def _scores(self, X: Data) -> np.ndarray:
+        """One column for each output."""
+        return safe_sparse_dot(X, np.atleast_2d(self.coef_).T, dense_output=True) + self.intercept_

@@ -1,0 +1,173 @@
+"""Names that configurations for transformers use: each is served by a rule of ours, or the error says who has it."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import Adafactor, Trainer, trainer_optimizer
+from transformers.training_args import OptimizerNames
+
+import scirs2_adapters as s2
+import scirs2_adapters.torch as adapter
+from scirs2_adapters.adapters.hf.presets import served
+from scirs2_adapters.hf import optim, register, with_optimizer
+from tests.adapters.hf_support import NAMES, arguments, gpt2, trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+THEIRS = sorted(name.value for name in OptimizerNames if not name.value.startswith("scirs2_"))
+SERVED = sorted(served())
+each_served = pytest.mark.parametrize("name", SERVED)
+
+
+def chosen(way: str, name: str, folder: Path, **changes: Any) -> tuple[type, dict[str, Any]]:
+    """Class and keywords by one of our ways."""
+    if way == "optim":
+        return optim(name, arguments(folder, **changes))
+    if way == "register":
+        register()
+        return Trainer.get_optimizer_cls_and_kwargs(arguments(folder, optim=f"scirs2_{name}", **changes))
+    return with_optimizer(Trainer, name).get_optimizer_cls_and_kwargs(arguments(folder, **changes))
+
+
+each_way = pytest.mark.parametrize("way", ["optim", "register", "with_optimizer"])
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_every_name_is_served_or_the_error_says_by_whom(name: str, tmp_path: Path) -> None:
+    if name in SERVED or name in NAMES:
+        cls, keywords = optim(name, arguments(tmp_path))
+        assert issubclass(cls, getattr(adapter, s2.get(served()[name].rule if name in SERVED else name).__name__))
+        assert isinstance(cls([torch.zeros(2, requires_grad=True)], **keywords), torch.optim.Optimizer)
+        return
+    for call, make in (("optim", lambda: optim(name, arguments(tmp_path))), ("with_optimizer", _subclass(name))):
+        with pytest.raises(ValueError, match=rf"`{call}\(name=...\)`.*`{name}` is one of the package [\w-]+\..*optim="):
+            make()
+
+
+def _subclass(name: str) -> Any:
+    return lambda: with_optimizer(Trainer, name)
+
+
+@each_way
+@each_served
+def test_a_name_says_how_memory_is_stored(name: str, way: str, tmp_path: Path) -> None:
+    stored = chosen(way, name, tmp_path)[1].get("state_dtype")
+    bits = "int8" if "8bit" in name else None if name.startswith(("adamw_torch", "schedule")) else "float32"
+    assert stored == bits
+
+
+def test_a_member_of_the_enumeration_is_its_name(tmp_path: Path) -> None:
+    args = arguments(tmp_path, optim="adamw_8bit")
+    assert optim(args.optim, args)[1] == optim("adamw_8bit", args)[1]
+
+
+def their_keywords(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
+    """What transformers itself would pass to the package of this name; the packages are empty ones."""
+    classes = dict.fromkeys(("AdamW", "Lion", "RMSprop", "AdamWScheduleFree", "SGDScheduleFree"), torch.optim.SGD)
+    for package in ("bitsandbytes", "bitsandbytes.optim", "schedulefree"):
+        monkeypatch.setitem(sys.modules, package, SimpleNamespace(**classes))
+    for word in ("is_bitsandbytes_available", "is_schedulefree_available"):
+        monkeypatch.setattr(trainer_optimizer, word, lambda *_: True)
+    return Trainer.get_optimizer_cls_and_kwargs(arguments(folder, optim=name, **changes))[1]
+
+
+@each_way
+@pytest.mark.parametrize("name", [n for n in SERVED if n in THEIRS and not n.endswith(("4bit", "xla", "npu_fused"))])
+def test_values_come_from_where_transformers_takes_them(
+    name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-5, "warmup_steps": 3, "weight_decay": 0.1}
+    if name not in ("adamw_torch_8bit", "adamw_anyprecision"):  # which look for a package in other ways
+        theirs = their_keywords(name, tmp_path, monkeypatch, **changes)
+    else:
+        theirs = {"betas": (0.8, 0.95), "eps": 1e-5, "lr": 4e-3}
+    ours = chosen(way, name, tmp_path, **changes)[1]
+    cls = chosen(way, name, tmp_path, **changes)[0]
+    group = cls([torch.zeros(2, requires_grad=True)], **ours).param_groups[0]
+    shared = theirs.keys() & group.keys() - {"fused"}
+    assert "lr" in shared
+    assert {word: group.get(word, ours.get(word)) for word in shared} == {word: theirs[word] for word in shared}
+
+
+@each_way
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("adamw_torch_8bit", "bf16_stochastic_round=True,block_size=256", {"rounding": "stochastic"}),
+        ("adamw_torch_8bit", "bf16_stochastic_round=False", {"state_dtype": "int8"}),
+        (
+            "adamw_anyprecision",
+            "use_kahan_summation=True,momentum_dtype=bfloat16",
+            {"rounding": "compensated", "state_dtype": {"exp_avg": "bfloat16", "exp_avg_sq": "float32"}},
+        ),
+        ("rmsprop_bnb", "alpha=0.9,momentum=0.5", {"alpha": 0.9, "momentum": 0.5}),
+        ("schedule_free_adamw", "r=1.0,weight_lr_power=1.5", {"r": 1.0, "weight_lr_power": 1.5}),
+        ("adamw_8bit", "state_dtype=bfloat16", {"state_dtype": "bfloat16"}),
+        ("adamw", "betas=(0.8;0.95)", {"betas": (0.8, 0.95)}),
+        ("lion_8bit", "betas=0.8;0.95", {"betas": (0.8, 0.95)}),
+        ("rprop", "etas=(0.4;1.1)", {"etas": (0.4, 1.1)}),
+    ],
+)
+def test_optim_args_are_read(name: str, text: str, expected: dict[str, Any], way: str, tmp_path: Path) -> None:
+    given = chosen(way, name, tmp_path, optim_args=text)[1]
+    assert {word: given.get(word) for word in expected} == expected
+
+
+@pytest.mark.parametrize("text", ["betas=(0.8,0.95)", "betas=(0.8, 0.95), eps=1e-5"])
+def test_a_tuple_with_commas_is_read_where_transformers_lets_it_through(text: str, tmp_path: Path) -> None:
+    for way in ("optim", "with_optimizer"):
+        assert chosen(way, "adamw", tmp_path, optim_args=text)[1]["betas"] == (0.8, 0.95)
+    with pytest.raises(ValueError, match="not enough values to unpack"):  # which reads the text first
+        chosen("register", "adamw", tmp_path, optim_args=text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("adamw", "beta3=0.9", r"`optim` has no argument `beta3` for `optim_args`"),
+        ("adamw", "rank=4", r"`optim` has no argument `rank`"),
+        ("adamw", "nonsense", r"`TrainingArguments\(optim_args=...\)` must be pairs.*Received: 'nonsense'"),
+        ("adamw_torch_8bit", "block_size=64", r"must have block_size=256 or none. Received: 'block_size=64'"),
+        ("adamw_8bit", "bf16_stochastic_round=1", r"has no argument `bf16_stochastic_round`"),
+        ("schedule_free_adamw", "r=fast", r"`optim\(r=...\)` must be a finite number >= 0. Received: 'fast'"),
+    ],
+)
+def test_bad_optim_args_are_refused_by_every_way(name: str, text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        optim(name, arguments(tmp_path, optim_args=text))
+
+
+def test_warm_up_is_counted_in_steps(tmp_path: Path) -> None:
+    for given, steps in ((3, 3), (3.0, 3), (0.5, 2), (0, 0)):
+        assert chosen("optim", "schedule_free_adamw", tmp_path, warmup_steps=given)[1]["warmup_steps"] == steps
+    with pytest.raises(ValueError, match=r"warmup_steps=...\)` must be a number of steps.*Received: 0.5"):
+        chosen("optim", "schedule_free_adamw", tmp_path, warmup_steps=0.5, max_steps=-1)
+
+
+def test_eight_bits_are_what_a_run_stores(tmp_path: Path) -> None:
+    model = gpt2()
+    model.resize_token_embeddings(4096 // model.config.n_embd)
+    made = trainer(model, arguments(tmp_path), with_optimizer(Trainer, "paged_lion_8bit"))
+    made.train()
+    stored = {state["exp_avg"].dtype for state in made.optimizer.state.values()}
+    assert stored == {torch.int8, torch.float32}
+
+
+def test_adafactor_can_be_that_of_transformers() -> None:
+    """As docs/hf.md says: the name is that of our rule, whose defaults are torch's."""
+    torch.manual_seed(0)
+    start = [torch.randn(8, 6), torch.randn(6)]
+    params, others = ([torch.nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    words = {"lr": 1e-2, "relative_step": False, "scale_parameter": False, "eps": (1e-30, 1e-3), "weight_decay": 0.1}
+    ours, theirs = adapter.Adafactor(params, **words), Adafactor(others, **words)
+    for _ in range(4):
+        for p, q in zip(params, others, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        ours.step()
+        theirs.step()
+    for p, q, before in zip(params, others, start, strict=True):
+        torch.testing.assert_close(p - before, q - before, rtol=1e-4, atol=1e-6)

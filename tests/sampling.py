@@ -1,0 +1,94 @@
+"""With `--sample`, a test that runs over all optimizers runs over some: of each kind of formula at least one, others
+each day. Without it, or with `-k`, it runs over all. What holds formulas to their twins and peers is never sampled.
+
+A kind is read from the formula: whether it takes norms, works on rows or matrices, keeps numbers for a tensor or for
+the model, begins with a copy, and so on. Of n optimizers of one kind a test takes the square root of n, rounded up,
+chosen by the seed and the test's name: so a day's run takes each optimizer through many tests, and all days together
+through all.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from scirs2_adapters.core import get, names
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.wrapper import Wrapper
+
+#: The seed of a run; the processes that a run starts inherit it.
+SEED = "SCIRS2_TEST_SEED"
+#: Folders and files whose tests take every optimizer in any case: they hold formulas to their twins and peers.
+PROOFS = {"conformance", "peers", "boundaries", "test_jax_optax_suite.py", "test_tf_keras_suite.py"}
+TESTS = Path(__file__).parent
+
+
+def add_option(parser: pytest.Parser) -> None:
+    parser.addoption("--sample", action="store_true", help="some optimizers of each kind, others each day")
+
+
+def settle_seed() -> None:
+    """The date, unless a seed is set."""
+    os.environ.setdefault(SEED, date.today().isoformat())
+
+
+def samples(config: pytest.Config) -> bool:
+    """Whether this run leaves optimizers out."""
+    return bool(config.getoption("--sample")) and not config.getoption("keyword")
+
+
+@functools.cache
+def kind(name: str) -> Hashable:
+    """What the formula of an optimizer has in common with others."""
+    rule, leaf = get(name)(), Leaf((8, 4), "float32", "weight")
+    program, slots = record(rule, leaf), rule.slots(leaf)
+    extents = frozenset(s.extent for s in slots), frozenset(n.extent for n in program.nodes if n.reduces)
+    matrix = any(n.op == "matrix" for n in program.nodes)
+    copies = any(s.initial == "parameter" for s in slots)
+    return isinstance(rule, Wrapper), bool(rule.routes), rule.sparse, extents, matrix, copies
+
+
+def optimizers_in(item: pytest.Item) -> tuple[str, ...]:
+    """The optimizers that a case is about, by the values of its parameters."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    flat = (x for value in values for x in (value if isinstance(value, tuple) else (value,)))
+    return tuple(dict.fromkeys(x for x in flat if isinstance(x, str) and x in known()))
+
+
+@functools.cache
+def known() -> frozenset[str]:
+    return frozenset(names())
+
+
+def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str) -> set[tuple[str, ...]]:
+    """Of the optimizers that a test runs over, or of pairs of them, those that it takes."""
+    by_kind: dict[Hashable, set[tuple[str, ...]]] = defaultdict(set)
+    for members in optimizers:
+        by_kind[tuple(map(kind, members))].add(members)
+    taken: set[tuple[str, ...]] = set()
+    for group in by_kind.values():
+        drawn = sorted(group, key=lambda members: (zlib.crc32(f"{seed} {test} {members}".encode()), members))
+        taken.update(drawn[: math.ceil(math.sqrt(len(drawn)))])
+    return taken
+
+
+def left_out(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The cases that a sampled run leaves out."""
+    tests: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if not PROOFS & set(item.path.relative_to(TESTS).parts) and optimizers_in(item):
+            tests[item.nodeid.partition("[")[0]].append(item)
+    out = []
+    for test, cases in tests.items():
+        taken = chosen(test, map(optimizers_in, cases), os.environ[SEED])
+        out += [case for case in cases if optimizers_in(case) not in taken]
+    return out
