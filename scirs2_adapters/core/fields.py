@@ -105,7 +105,9 @@ class Field:
         """What a rule keeps of a value: Python's numbers, and tuples of them; a tuple that is one stays the same."""
         if not isinstance(self.kind, tuple):
             return plain_number(value)
-        found = members_of(value, len(self.default) or (len(value) if isinstance(value, (tuple, list)) else -1))
+        several = isinstance(value, Sequence) or bool(getattr(value, "shape", None))
+        count = len(value) if several and not isinstance(value, (str, bytes)) else -1
+        found = members_of(value, len(self.default) or count)
         return value if found is None or (type(value) is tuple and all(map(is_, value, found))) else found
 
     def present(self, value: Value) -> bool:

@@ -36,7 +36,8 @@ class Muon(MatrixRule, time_dependence="none"):
         "optax": {"eps": 1e-8, "weight_decay": 0.0, "adamw_weight_decay": 0.0, "time_dependence": "step",
                   "by_name": "none", "early": True, "layout": "inputs_first", "kernels": False, "ratio": 1.0},
         "keras": {"adjust": "match_rms_adamw", "weight_decay": 4e-3, "adamw_weight_decay": 4e-3, "adamw_eps": 1e-7,
-                  "by_name": "embedding", "kernels": False, "ratio": 1.0, "whole_decay": True},
+                  "by_name": "embedding", "kernels": False, "ratio": 1.0, "whole_decay": True,
+                  "adamw_ratio": 1.0},
     }  # fmt: skip
 
     def coefficients(self, math, t):
