@@ -12,10 +12,10 @@ import numpy as np
 
 from .numpy_executors import NumpyExecutor
 from .numpy_optimizer import HostOptimizer
-from .numpy_rules import without_decay
 from .ops import HOST_SCALARS
 from .program.recorded import record
 from .program.zero_gradient import zero_gradient_is_noop
+from .routing import without_decay
 from .rule import Rule
 from .slots import Leaf
 

@@ -83,12 +83,6 @@ def _changed(rule: Rule, changes: Mapping[str, Value], factor: float) -> Rule:
     return changed.replace_unchecked({k: x * factor for k, x in rates.items() if x is not None})
 
 
-def without_decay(rule: Rule) -> dict[str, float]:
-    """The changes by which a rule leaves parameters without decay."""
-    decays = [k for k, field in rule.fields.items() if k.endswith("weight_decay") and field.kind is float]
-    return {k: 0.0 for k in decays if getattr(rule, k)}
-
-
 class Routed:
     """Parameters, the rule and program that step each one, and the path: what `HostOptimizer` decides before a step."""
 

@@ -1,4 +1,6 @@
-"""Which rule steps which parameter, in words: what `explain` prints, and what is logged when memory is made."""
+"""Which rule steps which parameter, in words: what `explain` prints, and what is logged when memory is made. And what a
+rule is for parameters that do not decay.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,12 @@ from .rule import Rule, name_of
 from .slots import Leaf
 
 log = logging.getLogger("scirs2")
+
+
+def without_decay(rule: Rule) -> dict[str, float]:
+    """The changes by which a rule leaves parameters without decay."""
+    decays = [k for k, field in rule.fields.items() if k.endswith("weight_decay") and field.kind is float]
+    return {k: 0.0 for k in decays if getattr(rule, k)}
 
 
 def explained(pairs: Sequence[tuple[Rule, Leaf]]) -> list[str]:

@@ -18,7 +18,8 @@ from sklearn.base import BaseEstimator
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
-from scirs2_adapters.core.numpy_rules import FACTOR, Groups, without_decay
+from scirs2_adapters.core.numpy_rules import FACTOR, Groups
+from scirs2_adapters.core.routing import without_decay
 from scirs2_adapters.core.schedules import RATE as FACTORS
 from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
 from scirs2_adapters.core.synonyms import similar_name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from scirs2_adapters.core.argument_names import Values
+from scirs2_adapters.core.routing import without_decay
 from scirs2_adapters.core.rule import Rule
 
 from ..state import RuleState, VariableEntry
@@ -13,9 +14,7 @@ from ..state import RuleState, VariableEntry
 def rule_now(optimizer: RuleState, entry: VariableEntry, decays: bool, values: Values = MappingProxyType({})) -> Rule:
     """The rule that steps a variable, with the weight decay of now, which is none of any kind if it does not decay."""
     rule = optimizer.rule
-    decay = {"weight_decay": optimizer.weight_decay or 0.0}
-    if not decays:
-        decay = {name: 0.0 for name in rule.fields if name.endswith("weight_decay")}
+    decay = {"weight_decay": optimizer.weight_decay or 0.0} if decays else without_decay(rule)
     return rule.replace_unchecked({**decay, **values}).route(entry.leaf)
 
 

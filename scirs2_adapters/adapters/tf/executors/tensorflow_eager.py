@@ -55,7 +55,14 @@ def _step_as_graph(optimizer: RuleState, updates: Sequence[Update], take: Take) 
         {name: number(u.coefficients[name], u.entry.compute) for name in (*u.entry.program.scalars, "zero")}
         for u in updates
     ]
-    graphs[key]([update.gradient for update in updates], rows)
+    graphs[key]([_plain(update.gradient) for update in updates], rows)
+
+
+def _plain(gradient: Tensor) -> Tensor:
+    """A gradient that a graph takes: what slices are made of need not be tensors; their shape is the variable's."""
+    if not is_slices(gradient):
+        return gradient
+    return tf.IndexedSlices(tf.convert_to_tensor(gradient.values), tf.convert_to_tensor(gradient.indices))
 
 
 def _graph(optimizer: RuleState, updates: Sequence[Update], take: Take) -> Callable[..., None]:
