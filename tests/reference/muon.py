@@ -85,9 +85,9 @@ def on_matrix(
 
 def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: float, own: dict) -> tuple[Array, Slots]:
     """A step of anything else."""
-    if unknown := [k for k in own if not k.startswith("adamw_")]:
+    if unknown := [k for k in own if not k.startswith(("adamw_", "exclude_"))]:  # by names, which arrays have not
         raise TypeError(f"no hyperparameters: {unknown}")
-    own = {k.removeprefix("adamw_"): v for k, v in own.items()}
+    own = {k.removeprefix("adamw_"): v for k, v in own.items() if k.startswith("adamw_")}
     decay = given(own.pop("weight_decay", None), decay)
     return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
 
@@ -113,11 +113,8 @@ def step(
     route_all: bool = False,
     layout: str | None = None,
     batch_axes: int = 0,
-    exclude_layers: object = None,
-    exclude_embeddings: bool = True,
     **adamw_own: float,
 ) -> tuple[Array, Slots]:
-    del exclude_layers, exclude_embeddings  # they go by names, which these arrays have not
     batch = batch_axes * (x.ndim >= batch_axes + 2)
     if route_all or not is_matrix(x.shape[batch:], layout):
         rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)
