@@ -8,6 +8,7 @@ learning_rate=...)` and the estimators of scikit-learn take one, and any other f
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
@@ -34,7 +35,7 @@ RATE = PARAMETERS["value"]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(ABC):
     """A learning rate as a function of the number of steps taken before."""
 
     known: ClassVar[dict[str, type[Schedule]]] = {}
@@ -46,9 +47,9 @@ class Schedule:
         for name in (f.name for f in fields(self) if f.name in PARAMETERS):
             vars(self)[name] = PARAMETERS[name].check(type(self).__name__, name, getattr(self, name))
 
+    @abstractmethod
     def __call__(self, count: float) -> float:
         """The learning rate of the step before which `count` steps were taken."""
-        raise NotImplementedError
 
     def get_config(self) -> dict[str, Value]:
         """The schedule as plain data, for JSON: `from_config` makes an equal one."""
