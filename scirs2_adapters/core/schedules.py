@@ -41,7 +41,8 @@ class Schedule(ABC):
     known: ClassVar[dict[str, type[Schedule]]] = {}
 
     def __init_subclass__(cls) -> None:
-        cls.known[cls.__name__] = cls
+        if not cls.__name__.startswith("_"):
+            cls.known[cls.__name__] = cls
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self) if f.name in PARAMETERS):
@@ -97,12 +98,16 @@ class Constant(Schedule):
 
 
 @dataclass(frozen=True)
-class Polynomial(Schedule):
-    """From `init_value` to `end_value` in `steps` steps, by (1 - count / steps) to the `power`; then `end_value`."""
-
+class _Ramp(Schedule):
     init_value: float
     steps: int
     end_value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Polynomial(_Ramp):
+    """From `init_value` to `end_value` in `steps` steps, by (1 - count / steps) to the `power`; then `end_value`."""
+
     power: float = 1.0
 
     def __call__(self, count: float) -> float:
@@ -111,24 +116,16 @@ class Polynomial(Schedule):
 
 
 @dataclass(frozen=True)
-class Linear(Schedule):
+class Linear(_Ramp):
     """From `init_value` to `end_value` on a straight line of `steps` steps; then `end_value`."""
-
-    init_value: float
-    steps: int
-    end_value: float = 0.0
 
     def __call__(self, count: float) -> float:
         return self.init_value + (self.end_value - self.init_value) * _share(count, self.steps)
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(_Ramp):
     """From `init_value` to `end_value` along half a cosine of `steps` steps; then `end_value`."""
-
-    init_value: float
-    steps: int
-    end_value: float = 0.0
 
     def __call__(self, count: float) -> float:
         return _cosine(self.init_value, self.end_value, _share(count, self.steps))
