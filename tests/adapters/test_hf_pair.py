@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from scirs2_adapters.core import get
 from scirs2_adapters.hf import optim
 from tests.adapters.hf_support import NAMES, arguments, gpt2, trainer
 
@@ -86,6 +87,19 @@ def test_options_of_the_torch_adapter_are_passed_on(args: TrainingArguments) -> 
     made.train()
     state = next(iter(made.optimizer.state.values()))
     assert state["exp_avg"].dtype == torch.float32
+
+
+MATCHES = [(name, match) for name in NAMES for match in (None, *get(name).matches)]
+
+
+@pytest.mark.parametrize(("name", "match"), MATCHES)
+def test_what_the_trainer_does_not_decay_has_no_decay_of_any_kind(
+    name: str, match: str | None, args: TrainingArguments
+) -> None:
+    """A match may bring a decay of its own for a part of an optimizer, which no argument of the run has asked for."""
+    for group in optimizer(args, name, match=match).param_groups:
+        others = {k: v for k, v in group.items() if k.endswith("_weight_decay") and not isinstance(v, bool)}
+        assert set(others.values()) <= {None}, others
 
 
 @each_name

@@ -143,7 +143,9 @@ def settle(request: OptimizerRequest, args: TrainingArguments) -> Keywords:
             if not _same(value, values[core]):
                 left = f"must be left to `args.{argument}`, {values[core]!r} here, which the Trainer puts in its place"
                 raise bad_value(call, word, left, value, f"Use `TrainingArguments({argument}={value!r})`.")
-    complete = _complete_tuples(values | dict(request.values), request.preset(), fields)
+    # The decay of Muon's AdamW part follows that of its group, which the Trainer splits, unless the user states one.
+    following = {k: None for k, field in fields.items() if k.endswith("weight_decay") and field.optional}
+    complete = _complete_tuples(following | values | dict(request.values), request.preset(), fields)
     return TORCH.to_framework(complete, fields) | dict(request.named.keywords) | request.keywords
 
 
