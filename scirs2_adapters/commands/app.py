@@ -73,7 +73,7 @@ def export(
         made = write(name, output, [d.strip() for d in dtypes.split(",") if d.strip()], target)
     except (ValueError, OSError) as error:
         raise _exit(str(error)) from error
-    for path in (made.header, made.source, *made.objects, *([made.library] if made.library else [])):
+    for path in filter(None, (made.header, made.source, *made.objects, made.library, made.script)):
         console.print(str(path), soft_wrap=True)
 
 

@@ -17,6 +17,8 @@ from scirs2_adapters.core.rule import Rule
 from .interface import Interface
 from .kernels import kernels_of
 from .objects import TARGETS, object_code
+from .script import script
+from .wasm import module
 
 #: C compilers, as they are looked for on PATH.
 COMPILERS = ("cc", "gcc", "clang")
@@ -26,17 +28,21 @@ FLAGS = ("-std=c99", "-O2", "-ffp-contract=off", "-fPIC", "-shared")
 
 @dataclass(frozen=True)
 class Exported:
-    """The files that were written. `library` is None where no C compiler is, and for other machines than this."""
+    """The files that were written. For C, `library` is a shared library, or None where no C compiler is and for other
+    machines than this; for WebAssembly it is the module, and `script` the JavaScript that calls it.
+    """
 
     header: Path
     source: Path
     objects: tuple[Path, ...]
     library: Path | None
+    script: Path | None = None
 
 
 def export(rule: Rule | str, folder: str | Path, dtypes: Sequence[str] = (), target: str = "native") -> Exported:
     """Writes the kernel of an optimizer as object files with a header and a source file in C, and, for this machine and
-    where a C compiler is, a shared library of both. A program that uses them needs neither python nor numba.
+    where a C compiler is, a shared library of both; for WebAssembly a module and its interface in JavaScript. A program
+    that uses them needs neither python nor numba.
 
     :param rule: the name of an optimizer, or an optimizer; its hyperparameters are the header's defaults, and those
         that make another formula (amsgrad, maximize) are settled
@@ -44,7 +50,8 @@ def export(rule: Rule | str, folder: str | Path, dtypes: Sequence[str] = (), tar
     :param dtypes: how parameters, gradients and each slot are stored: float64, float32, float16 or bfloat16; all
         float32 by default
     :param target: "native", this machine with all its instructions, or "x86_64", "aarch64", "wasm32"
-    :raises ValueError: for an optimizer that takes norms, rows or matrices, and for unknown dtypes and targets
+    :raises ValueError: for an optimizer that takes norms, rows or matrices, for unknown dtypes and targets, and, for
+        WebAssembly, for numbers of 16 bits and for slots of one number
 
     >>> import tempfile
     >>> from scirs2_adapters.export import export
@@ -56,19 +63,24 @@ def export(rule: Rule | str, folder: str | Path, dtypes: Sequence[str] = (), tar
         raise bad_value("export", "target", f"must be one of {', '.join(TARGETS)}", target)
     if obstacle := compiler_obstacle():
         raise bad_value("export", "rule", f"cannot be compiled here: {obstacle}", rule.name)
-    kernels = kernels_of(rule, dtypes)
+    kernels, machine = kernels_of(rule, dtypes), TARGETS[target]
     interface, place = Interface(kernels, __version__), Path(folder)
-    texts = {".h": interface.header(), ".c": interface.source()}
-    codes = {name: object_code(kernels.text(k, name), TARGETS[target]) for name, k in interface.passes().items()}
+    name = interface.name
+    written = {f"{name}.h": interface.header(), f"{name}.c": interface.source()}
+    if target == "wasm32":
+        written[f"{name}.mjs"] = script(kernels, name, __version__, interface.fields)
+    codes = {symbol: object_code(kernels.text(k, symbol), machine) for symbol, k in interface.passes().items()}
+    binary = {f"{symbol}.o": code for symbol, code in codes.items()}
+    if target == "wasm32":
+        binary[f"{name}.wasm"] = module(codes[f"{name}_kernel"], f"{name}_kernel")
     place.mkdir(parents=True, exist_ok=True)
-    files = {suffix: place / (interface.name + suffix) for suffix in texts}
-    for suffix, text in texts.items():
-        files[suffix].write_text(text, encoding="ascii")
-    objects = tuple(place / f"{name}.o" for name in codes)
-    for path, code in zip(objects, codes.values(), strict=True):
-        path.write_bytes(code)
-    library = _linked(files[".c"], objects) if target == "native" else None
-    return Exported(files[".h"], files[".c"], objects, library)
+    for file, data in (binary | {file: text.encode() for file, text in written.items()}).items():
+        (place / file).write_bytes(data)
+    header, source = place / f"{name}.h", place / f"{name}.c"
+    objects = tuple(place / f"{symbol}.o" for symbol in codes)
+    if target == "wasm32":
+        return Exported(header, source, objects, place / f"{name}.wasm", place / f"{name}.mjs")
+    return Exported(header, source, objects, _linked(source, objects) if target == "native" else None)
 
 
 def _linked(source: Path, objects: Sequence[Path]) -> Path | None:

@@ -14,7 +14,7 @@ from scirs2_adapters.core.program.passes import Operand, Pass
 from scirs2_adapters.core.slots import Extent, Slot
 
 from .kernels import Kernels
-from .scalars import Lines, Symbol, literal, spelled
+from .scalars import Lines, Symbol, literal
 
 C_TYPES = {"float64": "double", "float32": "float", "float16": "uint16_t", "bfloat16": "uint16_t"}
 
@@ -133,7 +133,7 @@ class Interface:
         """A step: coefficients in float64, then the passes."""
         kernels, lines, made, compute = self.kernels, Lines(), self.name, C_TYPES[self.kernels.compute]
         scalars = self._coefficients(lines)
-        numbers = [spelled(scalars[name]) for name in kernels.coefficients()]
+        numbers = [lines.spelled(scalars[name]) for name in kernels.coefficients()]
         body = lines.needed_for(numbers)
         if kernels.before is None:
             narrow = numbers if compute == "double" else [f"(float){number}" for number in numbers]

@@ -115,7 +115,7 @@ def test_memory_of_16_bits(half: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_object_code_is_of_the_machine_that_was_asked_for(target: str, tmp_path: Path) -> None:
-    made = export("nadam", tmp_path / "new" / "folder", target=target)
+    made = export("lion", tmp_path / "new" / "folder", target=target)
     starts = {"wasm32": b"\0asm"}
     machines = {"native": None, "x86_64": 62, "aarch64": 183}  # by the ELF standard
     for path in made.objects:
@@ -123,8 +123,7 @@ def test_object_code_is_of_the_machine_that_was_asked_for(target: str, tmp_path:
         assert code.startswith(starts.get(target, b"\x7fELF"))
         if machines.get(target):
             assert int.from_bytes(code[18:20], "little") == machines[target]
-    assert len(made.objects) == 2
-    assert (made.library is not None) == (target == "native")
+    assert (made.library is not None) == (target in ("native", "wasm32"))
 
 
 def test_the_example_learns_without_python(tmp_path: Path) -> None:
@@ -147,5 +146,5 @@ def test_a_wrong_target_and_wrong_dtypes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be 4 of float64"):
         export("adamw", tmp_path, ["float32"] * 3 + ["int8"])
     with pytest.raises(ValueError, match=r"must be float32 or float64 for a slot that does not begin with zeros"):
-        export("rprop", tmp_path, ["float32", "float32", "float32", "bfloat16"])
+        export("ftrl", tmp_path, ["float32", "float32", "bfloat16", "float32"])
     assert not list(tmp_path.iterdir())
