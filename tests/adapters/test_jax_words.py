@@ -30,6 +30,6 @@ def test_the_words_of_optax_are_those_installed(name: str) -> None:
 def test_the_core_knows_what_each_word_of_this_framework_means(name: str) -> None:
     fields, words = s2.get(name).fields_with(), argument_names(s2.get(name))
     for core, host, _ in words.places(fields):
-        members = words.tuples.get(host, (core,)) if host != core else (core,)
+        members = words.tuples_of(fields).get(host, (core,)) if host != core else (core,)
         answer = meant(host, name, {k: k for k in fields})
         assert host in fields or all(f"`{m}`" in answer for m in members)

@@ -181,7 +181,7 @@ def _same(a: object, b: object) -> bool:
 def _complete_tuples(values: Mapping[str, object], preset: Rule, fields: Mapping[str, Field]) -> dict[str, object]:
     """The values with the missing members of torch's tuples added, since torch takes all members or none."""
     complete = dict(values)
-    for members in TORCH.tuples.values():
-        if values.keys() & set(members) and fields.keys() >= set(members):
+    for members in TORCH.tuples_of(fields).values():
+        if values.keys() & set(members):
             complete |= {member: getattr(preset, member) for member in members if member not in values}
     return complete
