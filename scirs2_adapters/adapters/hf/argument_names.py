@@ -29,7 +29,7 @@ Keywords: TypeAlias = dict[str, Any]
 FROM_ARGS = {"learning_rate": "learning_rate", "weight_decay": "weight_decay"}
 
 #: The same for one optimizer, as the Trainer's own `optim="adamw_torch"` has it; all others keep their own defaults.
-FROM_ARGS_OF = {"adam": ADAM, "adamw": ADAM}
+FROM_ARGS_OF = {"adam": ADAM, "adamw": ADAM, "ademamix": ADAM}
 
 #: Arguments with a value for each pattern of parameter names -> the key of a group that has it.
 BY_NAME = {"lr_by": "lr", "weight_decay_by": "weight_decay"}

@@ -122,7 +122,8 @@ SENTENCES_OF: dict[str, dict[str, str]] = {
 #: Other libraries' names of optimizers, without what `similar_name` takes off.
 NAMES = {
     **dict.fromkeys(("momentum", "nag", "nesterov", "nesterovmomentum", "sgdm", "sgdmomentum", "sgdw"), "sgd"),
-    **dict.fromkeys(("adamwithamsgrad", "amsgrad", "adaptivemomentestimation"), "adam"),
+    "adamwithamsgrad": "amsgrad",
+    "adaptivemomentestimation": "adam",
     **dict.fromkeys(("sharpnessawareminimization", "gsam", "asam"), "sam"),
     "stochasticgradientdescent": "sgd",
     "averagedsgd": "asgd",
