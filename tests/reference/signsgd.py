@@ -1,4 +1,7 @@
-"""SignSGD: Bernstein et al., arXiv 1802.04434, Algorithm 1. Differs from the paper: weight decay, decoupled."""
+"""SignSGD: Bernstein et al., arXiv 1802.04434, Algorithm 1. Differs from the paper: weight decay, decoupled.
+
+Walks with pytorch_optimizer 4.1's, whose momentum must be 0, to the last bit.
+"""
 
 import numpy as np
 

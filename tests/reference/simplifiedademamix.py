@@ -1,6 +1,7 @@
 """SimplifiedAdEMAMix: Morwani et al., arXiv 2502.02431, Algorithm 1.
 
-Differs from the paper as optax does: v is corrected for its beginning, and eps_root added under the root.
+Differs from the paper as its authors' code does: v is corrected for its beginning. eps_root is optax's.
+pytorch_optimizer 4.1's walks elsewhere: it averages gradients and divides twice by the root of v's correction.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ from ._walk import as_is, walk
 
 
 def step(
-    t, x, g, slots, *, learning_rate=1e-4, beta1=0.99, beta2=0.95, alpha=0.0, eps=1e-8, eps_root=0.0, weight_decay=0.0
+    t, x, g, slots, *, learning_rate=1e-3, beta1=0.99, beta2=0.95, alpha=0.0, eps=1e-8, eps_root=0.0, weight_decay=0.0
 ):
     m = beta1 * slots.get("momentum_buffer", 0.0) + g
     v = beta2 * slots.get("exp_avg_sq", 0.0) + (1.0 - beta2) * g**2

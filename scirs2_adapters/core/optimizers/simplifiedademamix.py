@@ -1,6 +1,6 @@
 """SimplifiedAdEMAMix."""
 
-from ..fields import fraction, nonnegative, rate
+from ..fields import fraction, nonnegative
 from ..formulas import adam_coefficients, ema, heavy_ball
 from ..match import OptaxState
 from ..slots import NONNEGATIVE
@@ -15,10 +15,10 @@ class SimplifiedAdEMAMix(Moments):
     p = p - lr * ((m + alpha * g) / (sqrt(v / (1 - beta2^t) + eps_root) + eps) + weight_decay * p)
 
     Paper: Morwani, Vyas, Zhang, Kakade 2025, arXiv 2502.02431.
-    Differs from the paper: v is corrected for its beginning, as in optax.
+    Differs from the paper: v is corrected for its beginning, as in its authors' code and optax. That code can let beta1
+    grow as well.
     """
 
-    learning_rate = rate(1e-4)
     beta1 = fraction(0.99, "decay rate of the sum of gradients")
     beta2 = fraction(0.95, "decay rate of the mean of squared gradients")
     alpha = nonnegative(0.0, "weight of the newest gradient beside the sum")
