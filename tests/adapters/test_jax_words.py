@@ -2,15 +2,14 @@
 
 import inspect
 
-import optax
 import pytest
-from optax import contrib
 
 import scirs2_adapters as s2
 import scirs2_adapters.jax as adapter
 from scirs2_adapters.adapters.jax.argument_names import argument_names
 from scirs2_adapters.core.synonyms import meant
 from tests.adapters.foreign_words import WORDS, check_answers, check_installed
+from tests.adapters.jax_support import theirs
 
 each_name = pytest.mark.parametrize("name", s2.names())
 
@@ -23,7 +22,7 @@ def test_every_foreign_word_is_taken_or_answered(name: str) -> None:
 
 @pytest.mark.parametrize("name", WORDS["optax"])
 def test_the_words_of_optax_are_those_installed(name: str) -> None:
-    check_installed("optax", name, getattr(optax, name, None) or getattr(contrib, name))
+    check_installed("optax", name, theirs(name))
 
 
 @each_name

@@ -4,7 +4,7 @@ from . import adamax
 from ._walk import as_is, walk
 
 
-def step(t, x, g, slots, *, learning_rate=2e-3, weight_decay=1e-2, **hyper):
+def step(t, x, g, slots, *, learning_rate=2e-3, weight_decay=1e-4, **hyper):
     stepped, slots = adamax.step(t, x, g, slots, learning_rate=learning_rate, **hyper)
     return stepped - learning_rate * weight_decay * x, slots
 

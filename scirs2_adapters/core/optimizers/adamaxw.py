@@ -14,9 +14,10 @@ class AdamaxW(Adamax, decay="decoupled"):
     p = p - (lr * weight_decay * p + lr / (1 - beta1^t) * m / u)
 
     Paper: Kingma, Ba 2014, arXiv 1412.6980, algorithm 2; weight decay: Loshchilov, Hutter 2017, arXiv 1711.05101.
-    Differs from the paper: eps, which it does not have, is inside the maximum; the decay is times the learning rate.
+    Differs from the paper: eps, which it does not have, is inside the maximum; the decay is times the learning rate
+    and as large as in optax.
     """
 
-    weight_decay = nonnegative(1e-2, "weight decay, times the learning rate")
-    matches = {"optax": {"weight_decay": 1e-4}}
+    weight_decay = nonnegative(1e-4, "weight decay, times the learning rate")
+    matches = {"optax": {}}
     optax_state = replace(Adamax.optax_state, decays="after")
