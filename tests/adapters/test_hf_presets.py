@@ -55,7 +55,7 @@ def _subclass(name: str) -> Any:
 @each_served
 def test_a_name_says_how_memory_is_stored(name: str, way: str, tmp_path: Path) -> None:
     stored = chosen(way, name, tmp_path)[1].get("state_dtype")
-    bits = "int8" if "8bit" in name else None if name.startswith(("adamw_torch", "schedule")) else "float32"
+    bits = "int8" if "8bit" in name else None if name.startswith(("adamw_torch", "schedule", "stable")) else "float32"
     assert stored == bits
 
 
@@ -66,10 +66,11 @@ def test_a_member_of_the_enumeration_is_its_name(tmp_path: Path) -> None:
 
 def their_keywords(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
     """What transformers itself would pass to the package of this name; the packages are empty ones."""
-    classes = dict.fromkeys(("AdamW", "Lion", "RMSprop", "AdamWScheduleFree", "SGDScheduleFree"), torch.optim.SGD)
-    for package in ("bitsandbytes", "bitsandbytes.optim", "schedulefree"):
+    names = ("AdamW", "Lion", "RMSprop", "AdamWScheduleFree", "SGDScheduleFree", "StableAdamW")
+    classes = dict.fromkeys(names, torch.optim.SGD)
+    for package in ("bitsandbytes", "bitsandbytes.optim", "schedulefree", "optimi"):
         monkeypatch.setitem(sys.modules, package, SimpleNamespace(**classes))
-    for word in ("is_bitsandbytes_available", "is_schedulefree_available"):
+    for word in ("is_bitsandbytes_available", "is_schedulefree_available", "is_torch_optimi_available"):
         monkeypatch.setattr(trainer_optimizer, word, lambda *_: True)
     return Trainer.get_optimizer_cls_and_kwargs(arguments(folder, optim=name, **changes))[1]
 
@@ -105,6 +106,7 @@ def test_values_come_from_where_transformers_takes_them(
         ),
         ("rmsprop_bnb", "alpha=0.9,momentum=0.5", {"alpha": 0.9, "momentum": 0.5}),
         ("schedule_free_adamw", "r=1.0,weight_lr_power=1.5", {"r": 1.0, "weight_lr_power": 1.5}),
+        ("stable_adamw", "kahan_sum=True", {"rounding": "compensated"}),
         ("adamw_8bit", "state_dtype=bfloat16", {"state_dtype": "bfloat16"}),
         ("adamw", "betas=(0.8;0.95)", {"betas": (0.8, 0.95)}),
         ("lion_8bit", "betas=0.8;0.95", {"betas": (0.8, 0.95)}),
