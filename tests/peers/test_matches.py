@@ -30,6 +30,7 @@ from .matches import DIFFERENT, HALVED, Hyper, Walk, arguments, gap, gradients, 
 SAME = 1e-9
 #: Peers that compute a part of it in float32, how near they are, and what part.
 COARSE: dict[tuple[str, str], tuple[float, str]] = {
+    ("madgrad", "optax"): (1e-7, "the root of the step's number"),
     ("adafactor", "optax"): (1e-6, "the decay rate"),
     ("adafactor", "keras"): (1e-6, "the decay rate and the relative step"),
 }
