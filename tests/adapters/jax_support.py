@@ -13,7 +13,7 @@ from optax import contrib
 
 import scirs2_adapters
 from scirs2_adapters import jax as adapter
-from scirs2_adapters.adapters.jax.argument_names import argument_names
+from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
 from tests.conformance.options import brisk
 
 Tree = Any
@@ -54,7 +54,7 @@ CASES = [(name, kwargs) for name, variants in PEERS.items() for kwargs in varian
 
 def theirs(name: str) -> Callable[..., optax.GradientTransformation]:
     """optax's own function of this name."""
-    return getattr(optax, name, None) or getattr(contrib, name)
+    return getattr(optax, factory_name(name), None) or getattr(contrib, factory_name(name))
 
 
 def tree(seed: int, dtype: Any = jnp.float32) -> Tree:

@@ -19,7 +19,7 @@ import optax
 import pytest
 import torch
 
-from scirs2_adapters.adapters.jax.argument_names import argument_names
+from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core import match as conventions
@@ -73,7 +73,7 @@ def torch_walk(rule: Rule, given: Hyper) -> Walk:
 
 
 def optax_function(name: str) -> Callable[..., optax.GradientTransformation]:
-    return getattr(optax, name, None) or getattr(optax.contrib, name)
+    return getattr(optax, factory_name(name), None) or getattr(optax.contrib, factory_name(name))
 
 
 def optax_walk(rule: Rule, given: Hyper) -> Walk:
