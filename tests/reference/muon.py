@@ -119,29 +119,12 @@ def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: floa
 
 
 def step(
-    t: int,
-    x: Array,
-    g: Array,
-    slots: Slots,
-    *,
-    matrix_dtype: type,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.1,
-    momentum: float = 0.95,
-    nesterov: bool = True,
-    ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
-    ns_steps: int = 5,
-    ns_schedule: str = "constant",
-    eps: float = 1e-7,
-    adjust: str = "original",
-    rms_rate: float = 0.2,
-    adamw_learning_rate: float | None = None,
-    adamw_ratio: float | None = None,
-    route_all: bool = False,
-    layout: str | None = None,
-    batch_axes: int = 0,
-    **adamw_own: float,
-) -> tuple[Array, Slots]:
+    t: int, x: Array, g: Array, slots: Slots, *, matrix_dtype: type, learning_rate: float = 1e-3, weight_decay: float
+    = 0.1, momentum: float = 0.95, nesterov: bool = True, ns_coefficients: tuple[float, float, float] = (3.4445,
+    -4.7750, 2.0315), ns_steps: int = 5, ns_schedule: str = "constant", eps: float = 1e-7, adjust: str = "original",
+    rms_rate: float = 0.2, adamw_learning_rate: float | None = None, adamw_ratio: float | None = None, route_all: bool
+    = False, layout: str | None = None, batch_axes: int = 0, **adamw_own: float,
+) -> tuple[Array, Slots]:  # fmt: skip
     batch = batch_axes * (x.ndim >= batch_axes + 2)
     if route_all or not is_matrix(x.shape[batch:], layout):
         rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)

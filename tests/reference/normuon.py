@@ -4,8 +4,8 @@ Follows the library dion's `normuon.py`: means of squares along inputs, sqrt(V) 
 Frobenius norm that it had; `neurons="longer"` is `train_gpt.py` of modded-nanogpt and `optim.py` of nanochat: means
 along the shorter side, 1 / sqrt(max(V, 1e-10)). Differs from the paper: scale and iteration are those of dion's code,
 sqrt(outputs / inputs) and Polar Express; the buffer is an average, as in this package's Muon. Leaves of more than two
-axes are matrices over the last two where `batch_axes` says so, and else AdamW's. Walks with pytorch_optimizer 4.1's, where both
-have Muon's scale and iteration in float64, to 9e-9: its eps is another.
+axes are matrices over the last two where `batch_axes` says so, and else AdamW's. Walks with
+pytorch_optimizer 4.1's, where both have Muon's scale and iteration in float64, to 9e-9: its eps is another.
 """
 
 from __future__ import annotations
@@ -51,32 +51,13 @@ def on_matrix(
 
 
 def step(
-    t: int,
-    x: Array,
-    g: Array,
-    slots: Slots,
-    *,
-    matrix_dtype: type,
-    learning_rate: float = 0.01,
-    weight_decay: float = 0.01,
-    momentum: float = 0.95,
-    nesterov: bool = False,
-    ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
-    ns_steps: int = 5,
-    ns_schedule: str = "polar_express",
-    eps: float = 1e-7,
-    adjust: str = "spectral_norm",
-    rms_rate: float = 0.2,
-    beta2: float = 0.95,
-    variance_eps: float = 1e-8,
-    neurons: str = "outputs",
-    adamw_learning_rate: float | None = None,
-    adamw_ratio: float | None = None,
-    route_all: bool = False,
-    layout: str | None = None,
-    batch_axes: int = 0,
-    **adamw_own: float,
-) -> tuple[Array, Slots]:
+    t: int, x: Array, g: Array, slots: Slots, *, matrix_dtype: type, learning_rate: float = 0.01, weight_decay: float
+    = 0.01, momentum: float = 0.95, nesterov: bool = False, ns_coefficients: tuple[float, float, float] = (3.4445,
+    -4.7750, 2.0315), ns_steps: int = 5, ns_schedule: str = "polar_express", eps: float = 1e-7, adjust: str =
+    "spectral_norm", rms_rate: float = 0.2, beta2: float = 0.95, variance_eps: float = 1e-8, neurons: str = "outputs",
+    adamw_learning_rate: float | None = None, adamw_ratio: float | None = None, route_all: bool = False, layout: str |
+    None = None, batch_axes: int = 0, **adamw_own: float,
+) -> tuple[Array, Slots]:  # fmt: skip
     if route_all or x.ndim < 2 or x.ndim != 2 + batch_axes * (x.ndim > 2):
         rate = muon.given(adamw_learning_rate, muon.given(adamw_ratio, muon.RATIOS[adjust]) * learning_rate)
         return muon.on_others(t, x, g, slots, rate, weight_decay, adamw_own)
