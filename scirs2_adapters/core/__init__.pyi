@@ -20,17 +20,24 @@ __all__ = [
     "with_closure",
     "Moments",
     "AdaBelief",
+    "AdaBound",
     "Adadelta",
     "Factored",
     "Adafactor",
     "Adagrad",
     "Adam",
     "Adamax",
+    "AdamaxW",
     "AdamW",
+    "Adan",
+    "AdEMAMix",
+    "ADOPT",
+    "AMSGrad",
     "ASGD",
     "Regularized",
     "Ftrl",
     "LAMB",
+    "LaProp",
     "Lion",
     "Lookahead",
     "MatrixRule",
@@ -38,6 +45,7 @@ __all__ = [
     "DecoupledMoments",
     "NAdam",
     "Prodigy",
+    "QHAdam",
     "RAdam",
     "MeanSquare",
     "RMSprop",
@@ -45,7 +53,11 @@ __all__ = [
     "ScheduleFree",
     "ScheduleFreeAdamW",
     "SGD",
+    "SignSGD",
+    "Signum",
+    "SimplifiedAdEMAMix",
     "SparseAdam",
+    "Tiger",
     "Yogi",
     "LBFGS",
     "SAM",
@@ -81,6 +93,26 @@ class AdaBelief(Moments):
         eps: float = 1e-16,
         eps_root: float = 1e-16,
         nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AdaBound(Moments):
+    final_ratio: float
+    gamma: float
+    amsbound: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        final_ratio: float = 100.0,
+        gamma: float = 0.001,
+        amsbound: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -208,6 +240,20 @@ class Adamax(Rule):
         match: str | None = None,
     ) -> None: ...
 
+class AdamaxW(Adamax):
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.002,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0001,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class AdamW(Adam):
     weight_decay: float
     def __init__(
@@ -220,6 +266,83 @@ class AdamW(Adam):
         amsgrad: bool = False,
         nesterov: bool = False,
         weight_decay: float = 0.01,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Adan(Moments):
+    beta1: float
+    beta2: float
+    beta3: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.98,
+        beta2: float = 0.92,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        beta3: float = 0.99,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AdEMAMix(Moments):
+    beta3: float
+    alpha: float
+    t_alpha: int
+    t_beta3: int
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        beta3: float = 0.9999,
+        alpha: float = 5.0,
+        t_alpha: int = 0,
+        t_beta3: int = 0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class ADOPT(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    nesterov: bool
+    use_clipping: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.9999,
+        eps: float = 1e-6,
+        nesterov: bool = False,
+        use_clipping: bool = True,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AMSGrad(Adam):
+    amsgrad: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        amsgrad: bool = True,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
         maximize: bool = False,
         *,
         match: str | None = None,
@@ -288,6 +411,22 @@ class LAMB(Moments):
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-6,
+        eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class LaProp(Moments):
+    learning_rate: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 0.0004,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-15,
         eps_root: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
@@ -459,6 +598,25 @@ class Prodigy(Rule):
         match: str | None = None,
     ) -> None: ...
 
+class QHAdam(Moments):
+    beta1: float
+    nu1: float
+    nu2: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.995,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nu1: float = 0.7,
+        nu2: float = 1.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class RAdam(DecoupledMoments):
     threshold: float
     def __init__(
@@ -593,6 +751,48 @@ class SGD(Rule):
         match: str | None = None,
     ) -> None: ...
 
+class SignSGD(Rule):
+    learning_rate: float
+    def __init__(
+        self,
+        learning_rate: float = 0.0001,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Signum(Rule):
+    learning_rate: float
+    momentum: float
+    def __init__(
+        self,
+        learning_rate: float = 0.0001,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class SimplifiedAdEMAMix(Moments):
+    beta1: float
+    beta2: float
+    alpha: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.99,
+        beta2: float = 0.95,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        alpha: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class SparseAdam(Rule):
     beta1: float
     beta2: float
@@ -604,6 +804,20 @@ class SparseAdam(Rule):
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Tiger(Signum):
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        momentum: float = 0.965,
+        weight_decay: float = 0.01,
         maximize: bool = False,
         *,
         match: str | None = None,

@@ -14,7 +14,7 @@ from optax import contrib
 import scirs2_adapters
 from scirs2_adapters import jax as adapter
 from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
-from tests.conformance.options import brisk
+from tests.conformance.options import brisk, still_steps
 
 Tree = Any
 STEPS = 6
@@ -109,6 +109,14 @@ def walk(step: Callable[..., Any], state: Tree, params: Tree, grads: Sequence[Tr
     for g in grads:
         params, state = jitted(g, state, params)
     return params, state
+
+
+def begun(name: str, tx: Any, params: Tree, grads: Tree) -> Tree:
+    """The state from which the next step is one that moves."""
+    state = tx.init(params)
+    for _ in range(still_steps(name)):
+        _, state = tx.update(grads, state, params)
+    return state
 
 
 def flat(x: Tree) -> np.ndarray:

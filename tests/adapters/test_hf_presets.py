@@ -66,8 +66,8 @@ def test_a_member_of_the_enumeration_is_its_name(tmp_path: Path) -> None:
 
 def their_keywords(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
     """What transformers itself would pass to the package of this name; the packages are empty ones."""
-    names = ("AdamW", "Lion", "RMSprop", "AdamWScheduleFree", "SGDScheduleFree", "StableAdamW")
-    classes = dict.fromkeys(names, torch.optim.SGD)
+    made = ("AdEMAMix", "AdamW", "Lion", "RMSprop", "AdamWScheduleFree", "SGDScheduleFree", "StableAdamW")
+    classes = dict.fromkeys(made, torch.optim.SGD)
     for package in ("bitsandbytes", "bitsandbytes.optim", "schedulefree", "optimi"):
         monkeypatch.setitem(sys.modules, package, SimpleNamespace(**classes))
     for word in ("is_bitsandbytes_available", "is_schedulefree_available", "is_torch_optimi_available"):
@@ -76,7 +76,9 @@ def their_keywords(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **c
 
 
 @each_way
-@pytest.mark.parametrize("name", [n for n in SERVED if n in THEIRS and not n.endswith(("4bit", "xla", "npu_fused"))])
+@pytest.mark.parametrize(
+    "name", ["ademamix"] + [n for n in SERVED if n in THEIRS and not n.endswith(("4bit", "xla", "npu_fused"))]
+)
 def test_values_come_from_where_transformers_takes_them(
     name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +112,12 @@ def test_values_come_from_where_transformers_takes_them(
         ("adamw_8bit", "state_dtype=bfloat16", {"state_dtype": "bfloat16"}),
         ("adamw", "betas=(0.8;0.95)", {"betas": (0.8, 0.95)}),
         ("lion_8bit", "betas=0.8;0.95", {"betas": (0.8, 0.95)}),
+        ("ademamix", "betas=(0.8;0.95;0.99),t_alpha=10", {"betas": (0.8, 0.95, 0.99), "t_alpha": 10}),
+        (
+            "ademamix_8bit",
+            "beta3=0.99,alpha=3.0,t_beta3=20",
+            {"betas": (0.9, 0.999, 0.99), "alpha": 3.0, "t_beta3": 20},
+        ),
         ("rprop", "etas=(0.4;1.1)", {"etas": (0.4, 1.1)}),
     ],
 )

@@ -240,6 +240,8 @@ def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) 
 
 #: What optax's take and ours do not, and why.
 LACKING: dict[str, tuple[set[str], str]] = {
+    "adopt": ({"clip_value_fn"}, "the bound is the paper's"),
+    "amsgrad": ({"bias_correction_mu", "bias_correction_nu"}, "as in the paper; PyTorch's Adam corrects both"),
     "lookahead": ({"fast_optimizer", "reset_state"}, "optax's wraps a transformation, ours a rule"),
     "muon": (
         {"adam_eps_root", "adaptive", "consistent_rms", "preconditioning"},

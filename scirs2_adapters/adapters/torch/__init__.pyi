@@ -14,33 +14,96 @@ from .optimizer.evaluation import EvaluatingOptimizer as _EvaluatingOptimizer
 from .optimizer.rules import RuleOptimizer as _RuleOptimizer
 
 __all__ = [
+    "ADOPT",
+    "AMSGrad",
     "ASGD",
+    "AdEMAMix",
     "AdaBelief",
+    "AdaBound",
     "Adadelta",
     "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "AdamaxW",
+    "Adan",
     "Ftrl",
     "LAMB",
     "LBFGS",
+    "LaProp",
     "Lion",
     "Lookahead",
     "Muon",
     "NAdam",
     "Prodigy",
+    "QHAdam",
     "RAdam",
     "RMSprop",
     "Rprop",
     "SAM",
     "SGD",
     "ScheduleFreeAdamW",
+    "SignSGD",
+    "Signum",
+    "SimplifiedAdEMAMix",
     "SparseAdam",
+    "Tiger",
     "Yogi",
     "LayerDecay",
     "param_groups",
 ]
+
+class ADOPT(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.9, 0.9999),
+        eps: float = 1e-6,
+        nesterov: bool = False,
+        use_clipping: bool = True,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class AMSGrad(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        amsgrad: bool = True,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
 
 class ASGD(_RuleOptimizer):
     def __init__(
@@ -66,6 +129,33 @@ class ASGD(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
+class AdEMAMix(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.9, 0.999, 0.9999),
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        alpha: float = 5.0,
+        t_alpha: int = 0,
+        t_beta3: int = 0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
 class AdaBelief(_RuleOptimizer):
     def __init__(
         self,
@@ -75,6 +165,33 @@ class AdaBelief(_RuleOptimizer):
         eps: float = 1e-16,
         eps_root: float = 1e-16,
         nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class AdaBound(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        final_ratio: float = 100.0,
+        gamma: float = 0.001,
+        amsbound: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -244,6 +361,53 @@ class Adamax(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
+class AdamaxW(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.002,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0001,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class Adan(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.98, 0.92, 0.99),
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
 class Ftrl(_RuleOptimizer):
     def __init__(
         self,
@@ -306,6 +470,30 @@ class LBFGS(_SearchOptimizer):
         tolerance_change: float = 1e-9,
         history_size: int = 100,
         line_search_fn: str | None = None,
+    ) -> None: ...
+
+class LaProp(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.0004,
+        betas: tuple[float, ...] = (0.9, 0.999),
+        eps: float = 1e-15,
+        eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
     ) -> None: ...
 
 class Lion(_RuleOptimizer):
@@ -437,6 +625,31 @@ class Prodigy(_RuleOptimizer):
         growth_rate: float = float("inf"),
         use_bias_correction: bool = False,
         safeguard_warmup: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class QHAdam(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.995, 0.999),
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nus: tuple[float, ...] = (0.7, 1.0),
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -609,6 +822,74 @@ class ScheduleFreeAdamW(_EvaluatingOptimizer):
         match: str | None = None,
     ) -> None: ...
 
+class SignSGD(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.0001,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class Signum(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.0001,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class SimplifiedAdEMAMix(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        betas: tuple[float, ...] = (0.99, 0.95),
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        alpha: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
 class SparseAdam(_RuleOptimizer):
     def __init__(
         self,
@@ -619,6 +900,28 @@ class SparseAdam(_RuleOptimizer):
         maximize: bool = False,
         *,
         weight_decay: float = 0.0,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class Tiger(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        momentum: float = 0.965,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        *,
         foreach: Any = None,
         fused: Any = None,
         capturable: bool = False,
