@@ -19,7 +19,8 @@ each_estimator = pytest.mark.parametrize("cls", LINEAR)
 
 #: Rules that do not step each number by itself, or whose memory is computed from parameters. Muon steps no vectors.
 REFUSED = {"adafactor", "asgd", "ftrl", "lamb", "lookahead", "prodigy", "schedulefreeadamw"}
-RATES = {"adadelta": 1.0, "adagrad": 0.2, "lion": 1e-3, "rprop": 0.01, "rmsprop": 1e-3, "muon": 0.2}
+RATES = {"adadelta": 1.0, "adagrad": 0.2, "rprop": 0.01, "muon": 0.2, "simplifiedademamix": 2e-4}
+RATES |= dict.fromkeys(("adabound", "lion", "rmsprop", "signsgd", "signum", "tiger"), 1e-3)
 
 
 def sparse_truth(targets: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -93,7 +93,7 @@ def test_the_generated_kernel_steps_as_numpy_does_bit_for_bit(
 ) -> None:
     found, expected = stepped(name, *STORAGES[storage])
     assert interpreted
-    assert all(len(others) > 1 for others in expected), "a rule without memory shows little"
+    assert all(len(others) > 1 for others in expected) or not get(name)().all_slots(), "without memory little shows"
     for ours_, others in zip(found, expected, strict=True):
         for key, x in others.items():
             np.testing.assert_array_equal(bits(ours_[key]), bits(x), key)
