@@ -77,6 +77,7 @@ PRESETS: dict[str, Preset] = {
     "paged_ademamix_32bit": _ADEMAMIX_32BIT,
     **dict.fromkeys(("rmsprop_bnb", "rmsprop_bnb_32bit"), Preset("rmsprop", FLOAT32)),
     "rmsprop_bnb_8bit": Preset("rmsprop", INT8),
+    "stable_adamw": Preset("stableadamw", {}, ADAM, {"kahan_sum": _rounding("compensated")}),
     "schedule_free_adamw": Preset("schedulefreeadamw", {}, {**ADAM, "warmup_steps": "warmup_steps"}),
 }
 
@@ -89,7 +90,6 @@ PACKAGES = {
     "adalomo": "lomo-optim",
     "grokadamw": "grokadamw",
     "schedule_free": "schedulefree",
-    "stable_adamw": "torch-optimi",
 }
 
 
