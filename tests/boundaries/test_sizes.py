@@ -22,12 +22,12 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2392,
-    "core/program": 637,
+    "core": 2405,
+    "core/program": 638,
     "core/step": 271,
     "core/cpu": 1698,
     "core/closures": 422,
-    "core/synonyms": 163,
+    "core/synonyms": 173,
 }
 
 #: file, or file::function -> (limit, reason).
