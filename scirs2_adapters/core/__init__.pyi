@@ -19,6 +19,7 @@ __all__ = [
     "names",
     "with_closure",
     "Moments",
+    "ACProp",
     "AdaBelief",
     "AdaBound",
     "Adadelta",
@@ -28,22 +29,31 @@ __all__ = [
     "Adam",
     "Adamax",
     "AdamaxW",
+    "MatrixRule",
+    "AdaMuon",
     "AdamW",
     "Adan",
     "AdEMAMix",
     "ADOPT",
     "AMSGrad",
     "ASGD",
+    "COCOB",
     "Regularized",
     "Ftrl",
     "LAMB",
     "LaProp",
     "Lion",
     "Lookahead",
-    "MatrixRule",
+    "MADGRAD",
     "Muon",
     "DecoupledMoments",
     "NAdam",
+    "NorMuon",
+    "NovoGrad",
+    "OptimisticMoments",
+    "OptimisticAdam",
+    "OptimisticAdamV2",
+    "OptimisticGradientDescent",
     "Prodigy",
     "QHAdam",
     "RAdam",
@@ -52,11 +62,13 @@ __all__ = [
     "Rprop",
     "ScheduleFree",
     "ScheduleFreeAdamW",
+    "Scion",
     "SGD",
     "SignSGD",
     "Signum",
     "SimplifiedAdEMAMix",
     "SparseAdam",
+    "StableAdamW",
     "Tiger",
     "Yogi",
     "LBFGS",
@@ -75,6 +87,22 @@ class Moments(Rule):
         beta2: float = 0.999,
         eps: float = 1e-8,
         eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class ACProp(Moments):
+    eps: float
+    eps_root: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-16,
+        eps_root: float = 1e-16,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -254,6 +282,93 @@ class AdamaxW(Adamax):
         match: str | None = None,
     ) -> None: ...
 
+class MatrixRule(Rule):
+    momentum: float
+    nesterov: bool
+    ns_coefficients: tuple[float, ...]
+    ns_steps: int
+    ns_schedule: Literal["constant", "quintic", "polar_express"]
+    eps: float
+    adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"]
+    rms_rate: float
+    adamw_learning_rate: float | None
+    adamw_beta1: float
+    adamw_beta2: float
+    adamw_eps: float
+    adamw_weight_decay: float | None
+    route_all: bool
+    exclude_layers: tuple[float, ...]
+    exclude_embeddings: bool
+    adamw_ratio: float | None
+    layout: Literal["outputs_first", "inputs_first"] | None
+    batch_axes: int
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "constant",
+        eps: float = 1e-7,
+        adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"] = "original",
+        rms_rate: float = 0.2,
+        adamw_learning_rate: float | None = None,
+        adamw_beta1: float = 0.9,
+        adamw_beta2: float = 0.999,
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
+        adamw_ratio: float | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        weight_decay: float = 0.1,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AdaMuon(MatrixRule):
+    learning_rate: float
+    adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"]
+    beta2: float
+    variance_eps: float
+    signed: bool
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.02,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "constant",
+        eps: float = 1e-7,
+        adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"] = "match_rms_adamw",
+        rms_rate: float = 0.2,
+        adamw_learning_rate: float | None = None,
+        adamw_beta1: float = 0.9,
+        adamw_beta2: float = 0.999,
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
+        adamw_ratio: float | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        beta2: float = 0.95,
+        variance_eps: float = 1e-8,
+        signed: bool = True,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class AdamW(Adam):
     weight_decay: float
     def __init__(
@@ -365,6 +480,21 @@ class ASGD(Rule):
         match: str | None = None,
     ) -> None: ...
 
+class COCOB(Rule):
+    learning_rate: float
+    alpha: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        alpha: float = 100.0,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class Regularized(Rule):
     learning_rate_power: float
     initial_accumulator_value: float
@@ -460,54 +590,24 @@ class Lookahead(Wrapper):
         **base_hyper: Any,
     ) -> None: ...
 
-class MatrixRule(Rule):
+class MADGRAD(Rule):
+    learning_rate: float
     momentum: float
-    nesterov: bool
-    ns_coefficients: tuple[float, ...]
-    ns_steps: int
     eps: float
-    adjust: Literal["original", "match_rms_adamw", "none"]
-    rms_rate: float
-    adamw_learning_rate: float | None
-    adamw_beta1: float
-    adamw_beta2: float
-    adamw_eps: float
-    adamw_weight_decay: float | None
-    route_all: bool
-    exclude_layers: tuple[float, ...]
-    exclude_embeddings: bool
-    adamw_ratio: float | None
-    layout: Literal["outputs_first", "inputs_first"] | None
-    batch_axes: int
-    weight_decay: float
     def __init__(
         self,
-        learning_rate: float = 0.001,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
-        ns_steps: int = 5,
-        eps: float = 1e-7,
-        adjust: Literal["original", "match_rms_adamw", "none"] = "original",
-        rms_rate: float = 0.2,
-        adamw_learning_rate: float | None = None,
-        adamw_beta1: float = 0.9,
-        adamw_beta2: float = 0.999,
-        adamw_eps: float = 1e-8,
-        adamw_weight_decay: float | None = None,
-        route_all: bool = False,
-        exclude_layers: tuple[float, ...] = (),
-        exclude_embeddings: bool = True,
-        adamw_ratio: float | None = None,
-        layout: Literal["outputs_first", "inputs_first"] | None = None,
-        batch_axes: int = 0,
-        weight_decay: float = 0.1,
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
         maximize: bool = False,
         *,
         match: str | None = None,
     ) -> None: ...
 
 class Muon(MatrixRule):
+    split_outputs: int
+    split_layers: tuple[float, ...]
     def __init__(
         self,
         learning_rate: float = 0.001,
@@ -515,8 +615,9 @@ class Muon(MatrixRule):
         nesterov: bool = True,
         ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
         ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "constant",
         eps: float = 1e-7,
-        adjust: Literal["original", "match_rms_adamw", "none"] = "original",
+        adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"] = "original",
         rms_rate: float = 0.2,
         adamw_learning_rate: float | None = None,
         adamw_beta1: float = 0.9,
@@ -529,6 +630,8 @@ class Muon(MatrixRule):
         adamw_ratio: float | None = None,
         layout: Literal["outputs_first", "inputs_first"] | None = None,
         batch_axes: int = 0,
+        split_outputs: int = 3,
+        split_layers: tuple[float, ...] = (),
         weight_decay: float = 0.1,
         maximize: bool = False,
         *,
@@ -563,6 +666,130 @@ class NAdam(DecoupledMoments):
         eps_root: float = 0.0,
         decoupled_weight_decay: bool = False,
         momentum_decay: float = 0.004,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class NorMuon(MatrixRule):
+    learning_rate: float
+    nesterov: bool
+    ns_schedule: Literal["constant", "quintic", "polar_express"]
+    adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"]
+    beta2: float
+    variance_eps: float
+    neurons: Literal["outputs", "longer"]
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.95,
+        nesterov: bool = False,
+        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "polar_express",
+        eps: float = 1e-7,
+        adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"] = "spectral_norm",
+        rms_rate: float = 0.2,
+        adamw_learning_rate: float | None = None,
+        adamw_beta1: float = 0.9,
+        adamw_beta2: float = 0.999,
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
+        adamw_ratio: float | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        beta2: float = 0.95,
+        variance_eps: float = 1e-8,
+        neurons: Literal["outputs", "longer"] = "outputs",
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class NovoGrad(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    eps_root: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.95,
+        beta2: float = 0.98,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class OptimisticMoments(Moments):
+    nesterov: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class OptimisticAdam(OptimisticMoments):
+    optimism: float | None
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nesterov: bool = False,
+        optimism: float | None = None,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class OptimisticAdamV2(OptimisticMoments):
+    alpha: float
+    beta: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nesterov: bool = False,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class OptimisticGradientDescent(Rule):
+    alpha: float
+    beta: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        alpha: float = 1.0,
+        beta: float = 1.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -735,6 +962,35 @@ class ScheduleFreeAdamW(ScheduleFree):
         match: str | None = None,
     ) -> None: ...
 
+class Scion(Rule):
+    momentum: float
+    radius: float
+    norm: Literal["spectral", "sign"]
+    ns_coefficients: tuple[float, ...]
+    ns_steps: int
+    ns_schedule: Literal["constant", "quintic", "polar_express"]
+    eps: float
+    layout: Literal["outputs_first", "inputs_first"] | None
+    batch_axes: int
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        momentum: float = 0.9,
+        radius: float = 1.0,
+        norm: Literal["spectral", "sign"] = "spectral",
+        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "constant",
+        eps: float = 1e-7,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        weight_decay: float = 1.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class SGD(Rule):
     momentum: float
     dampening: float
@@ -804,6 +1060,23 @@ class SparseAdam(Rule):
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class StableAdamW(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
         maximize: bool = False,
         *,
         match: str | None = None,

@@ -94,7 +94,7 @@ def test_the_generated_kernel_steps_as_numpy_does_bit_for_bit(
     """But for powers, of which devices have no exact ones: what follows from them is near."""
     found, expected = stepped(name, *STORAGES[storage])
     assert interpreted
-    assert all(len(others) > 1 for others in expected), "a rule without memory shows little"
+    assert all(len(others) > 1 for others in expected) or not get(name)().all_slots(), "without memory little shows"
     near = {"p", "rounding_error"} if any(n.op == "power" for program in interpreted for n in program.nodes) else set()
     for ours_, others in zip(found, expected, strict=True):
         for key in others.keys() - near:
