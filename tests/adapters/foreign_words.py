@@ -42,6 +42,7 @@ WORDS: dict[str, dict[str, str]] = {
         "lbfgs": "max_iter max_eval tolerance_grad tolerance_change history_size line_search_fn",
     },
     "optax": {
+        "acprop": "b1 b2 eps eps_root weight_decay mask",
         "adadelta": "rho eps weight_decay weight_decay_mask",
         "adafactor": (
             "min_dim_size_to_factor decay_rate decay_offset multiply_by_parameter_scale clipping_threshold "
@@ -56,16 +57,22 @@ WORDS: dict[str, dict[str, str]] = {
         "ademamix": "b1 b2 b3 alpha eps eps_root mu_dtype weight_decay mask",
         "adopt": "b1 b2 eps mu_dtype nesterov use_clipping clip_value_fn",
         "amsgrad": "b1 b2 eps eps_root mu_dtype bias_correction_mu bias_correction_nu",
+        "cocob": "alpha eps weight_decay mask",
         "lamb": "b1 b2 eps eps_root weight_decay mask",
         "lbfgs": "memory_size scale_init_precond linesearch",
         "lion": "b1 b2 mu_dtype weight_decay mask",
         "lookahead": "fast_optimizer sync_period slow_step_size reset_state",
+        "madgrad": "momentum weight_decay eps",
         "muon": (
             "ns_coeffs ns_steps beta eps weight_decay weight_decay_mask mu_dtype nesterov adaptive "
             "preconditioning adam_b1 adam_b2 adam_eps_root adam_weight_decay adam_learning_rate "
             "muon_weight_dimension_numbers consistent_rms"
         ),
         "nadam": "b1 b2 eps eps_root mu_dtype nesterov",
+        "novograd": "b1 b2 eps eps_root weight_decay",
+        "optimisticadam": "optimism b1 b2 eps eps_root mu_dtype nesterov",
+        "optimisticadamv2": "alpha beta b1 b2 eps eps_root mu_dtype nesterov",
+        "optimisticgradientdescent": "alpha beta",
         "prodigy": "betas beta3 eps estim_lr0 estim_lr_coef weight_decay safeguard_warmup",
         "radam": "b1 b2 eps eps_root threshold nesterov",
         "rmsprop": "decay eps initial_scale eps_in_sqrt centered momentum nesterov bias_correction",

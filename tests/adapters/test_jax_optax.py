@@ -19,7 +19,10 @@ from scirs2_adapters.adapters.jax.argument_names import factory_name
 
 from .jax_support import CASES, PATHS, PEERS, gap, gradients, kinds, theirs, tree, two_calls, walk
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = [
+    pytest.mark.usefixtures("older_emitters"),
+    pytest.mark.filterwarnings("ignore:`optimistic_adam` is deprecated:DeprecationWarning"),  # and is an optimizer yet
+]
 each_path = pytest.mark.parametrize("path", PATHS)
 each_case = pytest.mark.parametrize(("name", "kwargs"), CASES, ids=[f"{n}{i}" for i, (n, _) in enumerate(CASES)])
 #: Every rule that optax has too, by the arguments that it is compared with; Muon's own comparison is below.

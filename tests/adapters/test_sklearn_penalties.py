@@ -18,7 +18,7 @@ from tests.adapters.sklearn_support import LINEAR, assert_close, assert_same_bit
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 each_estimator = pytest.mark.parametrize("cls", LINEAR)
 
-RATES = {"adadelta": 1.0, "adagrad": 0.2, "rprop": 0.01, "muon": 0.2}
+RATES = {"acprop": 5e-3, "adadelta": 1.0, "adagrad": 0.2, "rprop": 0.01, "muon": 0.2}
 RATES |= dict.fromkeys(("adabound", "lion", "rmsprop", "signsgd", "signum", "simplifiedademamix", "tiger"), 1e-3)
 #: A sum of a hundred gradients swings about the end for longer than the test.
 OPTIONS = {"simplifiedademamix": {"beta1": 0.9}}
@@ -37,18 +37,18 @@ def test_strengths_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(Strengths(2.0, 3.0).of(np.array([[1.0, -2.0], [0.0, 0.5]])), [14.0, 1.75])
 
 
-def ends(rule: Rule, start: tuple[float, float], gradient: tuple[float, float]) -> tuple[float, dict[str, np.ndarray]]:
-    """The first of two numbers after three steps, and all memory."""
+def ends(rule: Rule, start: tuple[float, float], growth: float) -> tuple[float, dict[str, np.ndarray]]:
+    """The first of two numbers after three steps, and all memory; `growth` is that of the second one's gradients."""
     optimizer = HostOptimizer(rule, {"w": np.array(start)}, kernel="traced")
-    for _ in range(3):
-        optimizer.step({"w": np.array(gradient)})
+    for t in range(3):
+        optimizer.step({"w": np.array([0.3 * 10.0**t, growth ** (t + 1)])})
     return float(optimizer.params["w"][0]), optimizer.state["w"]
 
 
 def holds_zeros(rule: Rule) -> bool:
     """Whether each number is stepped by itself, and memory is the same wherever parameters are: what l1 needs."""
-    (one, memory), (same, _) = ends(rule, (0.5, 1.0), (0.3, 0.4)), ends(rule, (0.5, 3.0), (0.3, -2.0))
-    elsewhere = ends(rule, (0.7, 1.5), (0.3, 0.4))[1]
+    (one, memory), (same, _) = ends(rule, (0.5, 1.0), 0.4), ends(rule, (0.5, 3.0), -2.0)
+    elsewhere = ends(rule, (0.7, 1.5), 0.4)[1]
     return one == same and all(np.array_equal(held, elsewhere[slot]) for slot, held in memory.items())
 
 

@@ -49,8 +49,8 @@ def has_kernel(name: str) -> bool:
     return cuda.formula_obstacle(program) is None and get(name).sparse != "rows"
 
 
-#: What gives a rule memory that it has only if it is asked.
-OPTIONS = {"sgd": {"momentum": 0.9}, "rmsprop": {"momentum": 0.9}, "adam": {"amsgrad": True}}
+#: What gives a rule memory that it has only if it is asked, and first steps that float16 holds.
+OPTIONS = {"acprop": {"eps": 0.01}, "sgd": {"momentum": 0.9}, "rmsprop": {"momentum": 0.9}, "adam": {"amsgrad": True}}
 RULES = [name for name in names() if not get(name).needs_closure and has_kernel(name)]
 
 

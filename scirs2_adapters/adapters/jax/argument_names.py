@@ -79,6 +79,7 @@ NAMES_OF = {
 #: The argument by which optax chooses the dtype of first moments: optimizer -> (argument, slots).
 DTYPES = {
     **dict.fromkeys(("adam", "adamw", "adopt", "amsgrad", "lion", "nadam"), ("mu_dtype", "exp_avg")),
+    **dict.fromkeys(("optimisticadam", "optimisticadamv2"), ("mu_dtype", "exp_avg")),
     "ademamix": ("mu_dtype", "exp_avg", "exp_avg_slow", "exp_avg_sq"),
     "adafactor": ("dtype_momentum", "exp_avg"),
     "muon": ("mu_dtype", "momentum_buffer", "exp_avg"),
