@@ -68,6 +68,8 @@ MUON = {
     "dimensions": "muon_weight_dimension_numbers",
 }  # fmt: skip
 NAMES_OF = {
+    "dadaptadamw": Words(names={"d0": "estim_lr0"}, tuples={"betas": ("beta1", "beta2")}),
+    "dog": Words(tuples={"init_step": ("init_step_type", "init_step_value")}),
     "adadelta": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
     "muon": Words(names=WORDS | MUON),

@@ -84,7 +84,12 @@ _PRODIGY = Place(contrib.ProdigyState, {
     "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq", "grad_sum": "s", "params0": "p0", "estim_lr": "d",
     "numerator_weighted": "d_numerator", "count": "count",
 })  # fmt: skip
+_DADAPT = Place(contrib.DAdaptAdamWState, {
+    "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq", "grad_sum": "s", "estim_lr": "d",
+    "numerator_weighted": "numerator_weighted", "count": "count",
+})  # fmt: skip
 EMPTY = Place(optax.EmptyState)
+_MASKED = Place(functools.partial(optax.MaskedState, optax.EmptyState()))
 _FACTORED = _COUNT | {"v_row": "row_var", "v_col": "col_var", "v": "variance"}
 _ADAFACTOR = (
     (Place(optax.FactoredState, _FACTORED, sparse=True),), (Place(optax.EmptyState, present_if="clips"),), "rate?",
@@ -103,7 +108,9 @@ CHAINS = {
     "adafactor:optax": Chain(_ADAFACTOR),
     "adam": Chain((_ADAM, "rate")),
     "adamw": Chain((_ADAM, "decay", "rate")),
+    "dadaptadamw": Chain(((_DADAPT,),), unless=("growth_rate",), bare=True),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
+    "lars": Chain(("decay", (_MASKED,), "rate", _trace("-momentum_buffer"))),
     "nadam": Chain((_ADAM[:1], "rate")),
     "prodigy": Chain(((_PRODIGY,),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True),
     "radam": Chain((_ADAM[:1], "rate")),
