@@ -17,7 +17,7 @@ from scirs2_adapters.adapters.torch.grouping import ByName, by_name
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field
-from scirs2_adapters.core.registry import is_listed
+from scirs2_adapters.core.registry import is_listed, plain
 
 from .presets import ADAM, Preset, served, unserved
 
@@ -104,7 +104,7 @@ def _named(call: str, name: object) -> type[Rule]:
         known = str(getattr(name, "__name__", type(name).__name__)).casefold()
         way_out = f'Write `"{known}"`.' if known in names() else ""
         raise bad_type(call, "name", "must be the name of an optimizer, or a rule such as AdamW()", name, way_out)
-    if name.casefold() not in names() and (error := unserved(call, str.__str__(name).casefold())):
+    if plain(name) not in names() and (error := unserved(call, str.__str__(name).casefold())):
         raise error
     rule = get(name)
     _refuse(call, rule)

@@ -5,6 +5,7 @@ name only. An argument of which optax knows nothing has the default None where N
 `inject_hyperparams` turns every number it sees into a traced array, and must see only those that it is given.
 """
 
+import functools
 import inspect
 import itertools
 import math
@@ -17,7 +18,7 @@ from optax import contrib
 
 from scirs2_adapters.core.argument_names import ArgumentNames, Values, merge_arguments, signature
 from scirs2_adapters.core.fields import Field, Value
-from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.registry import get, plain
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.synonyms import unknown_argument
 from scirs2_adapters.core.wrapper import Wrapper
@@ -171,9 +172,21 @@ def of_matrices(rule: type[Rule]) -> bool:
     return rule.view is not Rule.view and not issubclass(rule, Wrapper)
 
 
+@functools.cache
+def _optax_spellings() -> dict[str, str]:
+    """The public names of optax by the names that ours would have."""
+    return {plain(name): name for module in (contrib, optax) for name in dir(module) if not name.startswith("_")}
+
+
+def factory_name(name: str) -> str:
+    """What the factory of an optimizer is called: as in optax, where that has it, as `schedule_free_adamw`."""
+    return _optax_spellings().get(name, name)
+
+
 def _optax(name: str) -> dict[str, inspect.Parameter]:
     """What optax's own function of this name takes by position, in order."""
-    theirs = getattr(optax, name, None) or getattr(contrib, name, None)
+    spelled = factory_name(name)
+    theirs = getattr(optax, spelled, None) or getattr(contrib, spelled, None)
     found = inspect.signature(theirs).parameters if theirs else {}
     return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
 
