@@ -79,11 +79,12 @@ class ArgumentNames:
         return result
 
     def to_framework(self, values: Values, fields: Mapping[str, Field]) -> dict[str, Value]:
-        """Core values under the framework's words."""
+        """Core values under the framework's words; a member of a tuple that has none has its default."""
         result: dict[str, Value] = {}
         for core, value in values.items():
             word, position = self.place(core, fields)
-            result[word] = value if position is None else tuple(values[m] for m in self.tuples[word])
+            members = () if position is None else self.tuples[word]
+            result[word] = tuple(values.get(m, fields[m].default) for m in members) if members else value
         return result
 
     def to_core(self, arguments: Values, fields: Mapping[str, Field], call: str) -> dict[str, Value]:

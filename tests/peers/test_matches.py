@@ -19,7 +19,7 @@ import optax
 import pytest
 import torch
 
-from scirs2_adapters.adapters.jax.argument_names import argument_names
+from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core import match as conventions
@@ -72,7 +72,8 @@ def torch_walk(rule: Rule, given: Hyper) -> Walk:
 
 
 def optax_function(name: str) -> Callable[..., optax.GradientTransformation]:
-    return getattr(optax, name, None) or getattr(optax.contrib, name)
+    spelled = factory_name(name)
+    return getattr(optax, spelled, None) or getattr(optax.contrib, spelled)
 
 
 def optax_walk(rule: Rule, given: Hyper) -> Walk:

@@ -2,7 +2,7 @@
 
 The first distance is the package's `reps_rel` times 1 + |x0| ("heuristic"), a number ("distance", optax's), or there is
 none, and a first learning rate in its place ("learning_rate", the package's `init_eta`). Weight decay is L2. Walks with
-dog-optimizer 1.0.3's to 1e-15.
+dog-optimizer 1.0.3's to 1e-14.
 """
 
 from __future__ import annotations

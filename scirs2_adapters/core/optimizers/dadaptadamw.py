@@ -9,7 +9,7 @@ from ._dadapt import DAdapted, grown
 class DAdaptAdamW(DAdapted, decay="inside", first_step="d0"):
     """AdamW that finds its own learning rate: d estimates the distance to the solution; leave learning_rate at 1.
 
-    k = d * lr                                         (times sqrt(1 - beta2^t) / (1 - beta1^t) with use_bias_correction)
+    k = d * lr                                        (times sqrt(1 - beta2^t) / (1 - beta1^t) with use_bias_correction)
     r = c * r + (1 - c) * k * <g, s / (sqrt(v) + eps)>              (over all parameters; c = sqrt(beta2))
     m = beta1 * m + k * (1 - beta1) * g;   v = beta2 * v + (1 - beta2) * g * g;   s = c * s + k * (1 - c) * g
     p = p - (weight_decay * k * p + m / (sqrt(v) + eps))

@@ -17,8 +17,8 @@ class DAdaptLion(DAdapted, decay="inside", time_dependence="none", first_step="d
     d = max(d, min(r / ((1 - c) * |s|_1), d * growth_rate))         (for the next step)
 
     Paper: Defazio, Mishchenko 2023, arXiv 2301.07733, which has no Lion.
-    Differs from the paper: as its authors' package dadaptation has it, where m is scaled by d and the gradient beside it
-    in u is not; growth_rate is that of the other rules.
+    Differs from the paper: as its authors' package dadaptation has it, where m is scaled by d and the gradient beside
+    it in u is not; growth_rate is that of the other rules.
     """
 
     beta1 = fraction(0.9, "weight of the momentum in the direction")

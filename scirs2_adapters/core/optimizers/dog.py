@@ -27,19 +27,15 @@ class DoG(Rule, decay="l2", time_dependence="none", first_step="init_step_value"
     matches = {"optax": {}}
 
     def coefficients(self, math, t):
-        return {}
+        kinds = {"heuristic": "relative", "distance": "start", "learning_rate": "first_rate"}
+        return dict.fromkeys(kinds.values(), 0.0) | {kinds[self.init_step_type]: self.init_step_value}
 
     def update(self, xp, p, g, p0: COPY, max_dist: model(), sum_sq_norm_grads: model(), /,
-               learning_rate, init_step_value, eps, zero, one):  # fmt: skip
+               learning_rate, relative, start, first_rate, eps, zero, one):  # fmt: skip
         way = p - p0
-        max_dist = xp.maximum(max_dist, xp.sqrt(xp.total(way * way)))
-        if self.init_step_type != "learning_rate":
-            heuristic = self.init_step_type == "heuristic"
-            start = init_step_value * (one + xp.sqrt(xp.total(p0 * p0))) if heuristic else init_step_value
-            max_dist = xp.maximum(max_dist, start)
+        start = start + relative * (one + xp.sqrt(xp.total(p0 * p0)))
+        max_dist = xp.maximum(xp.maximum(max_dist, start), xp.sqrt(xp.total(way * way)))
         sum_sq_norm_grads = sum_sq_norm_grads + xp.total(g * g)
         divisor = xp.sqrt(sum_sq_norm_grads + eps)
-        eta = max_dist / xp.where(divisor <= zero, one, divisor)
-        if self.init_step_type == "learning_rate":
-            eta = xp.where(max_dist <= zero, init_step_value, eta)
+        eta = xp.where(max_dist <= zero, first_rate, max_dist / xp.where(divisor <= zero, one, divisor))
         return learning_rate * eta * g, p0, max_dist, sum_sq_norm_grads
