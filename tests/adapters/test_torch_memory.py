@@ -11,8 +11,11 @@ import pytest
 import torch
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from scirs2_adapters import get
 from scirs2_adapters import torch as adapter
+from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.core.memory import OPERATIONS, PARTS
+from tests.conformance import options as sets
 
 from .torch_support import EVERY, Optimizer, each_path, each_variant, ours, params_of, walk
 
@@ -29,7 +32,7 @@ def parameters(options: dict[str, Any], device: str = "cpu") -> list[torch.nn.Pa
 
 
 def learned(name: str) -> dict[str, Any]:
-    return {"d0": 0.1} if name == "Prodigy" else {}
+    return TORCH.to_framework(sets.learned(get(name)), get(name).fields_with())
 
 
 def tensors(value: object) -> list[torch.Tensor]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import scirs2_adapters
+from scirs2_adapters.core import Rule, Wrapper
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Extent, Leaf
 
@@ -73,6 +74,16 @@ def by_rows(rule: str) -> bool:
     leaves = [Leaf(shape) for shape in LEAVES.values()]
     nodes = [node for leaf in leaves for node in record(made.route(leaf), leaf).nodes]
     return any(node.op == "matrix" or node.extent in (Extent.ROW, Extent.COLUMN, Extent.BATCH) for node in nodes)
+
+
+def elementwise(rule: type[Rule]) -> bool:
+    """Whether every variant of the rule is one pass over arrays like the parameter."""
+    if issubclass(rule, Wrapper):
+        return False
+    variants = [rule(), rule(**brisk(rule)), rule(**turned(rule))]
+    leaves = [Leaf((4, 3)), Leaf((4,)), Leaf(())]
+    routed = any(rule.route(leaf) is not rule for rule in variants for leaf in leaves)
+    return not routed and all(record(rule, leaf).levels == 0 for rule in variants for leaf in leaves)
 
 
 def only_rows(rule: str) -> bool:

@@ -1,7 +1,7 @@
 """D-Adapted SGD: Defazio and Mishchenko, arXiv 2301.07733, Algorithm 4, as their package dadaptation runs it.
 
-Walks with dadaptation 3.2's DAdaptSGD to 3e-13 (d0 1e-2) without weight decay. With it the package's first norm is that of the
-gradient alone: it adds the decay to a copy that it drops.
+Walks with dadaptation 3.2's DAdaptSGD to 3e-13 (d0 1e-2) without weight decay. With it the package's first norm is that
+of the gradient alone: it adds the decay to a copy that it drops.
 """
 
 from __future__ import annotations

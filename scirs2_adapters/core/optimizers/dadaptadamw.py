@@ -1,7 +1,7 @@
 """D-Adaptation of AdamW."""
 
 from ..fields import flag, fraction, nonnegative
-from ..formulas import one_minus_power
+from ..formulas import ema, one_minus_power
 from ..slots import NONNEGATIVE, model
 from ._dadapt import DAdapted, grown
 
@@ -29,24 +29,19 @@ class DAdaptAdamW(DAdapted, decay="inside", first_step="d0"):
 
     def coefficients(self, math, t):
         correction = math.sqrt(one_minus_power(math, self.beta2, t)) / one_minus_power(math, self.beta1, t)
-        c = math.sqrt(self.beta2)
         return self.growth(math) | {
             "step_size": self.learning_rate * (correction if self.use_bias_correction else 1),
             "one_minus_beta1": 1 - self.beta1,
             "one_minus_beta2": 1 - self.beta2,
-            "c": c,
-            "one_minus_c": (1 - self.beta2) / (1 + c),
+            "one_minus_c": (1 - self.beta2) / (1 + math.sqrt(self.beta2)),
         }
 
     def update(self, xp, p, g, s, exp_avg, exp_avg_sq: NONNEGATIVE, d: model("d0"), numerator_weighted: model(), /,
-               step_size, weight_decay, beta1, beta2, c, one_minus_beta1, one_minus_beta2, one_minus_c,
-               eps, limited, growth, zero, one):  # fmt: skip
+               step_size, weight_decay, one_minus_beta1, one_minus_beta2, one_minus_c, eps, limited, growth, zero, one):  # fmt: skip
         k = d * step_size
         ahead = k * xp.total(g * s / (xp.sqrt(exp_avg_sq) + eps))
-        numerator_weighted = c * numerator_weighted + one_minus_c * ahead
-        s = c * s + k * one_minus_c * g
+        numerator_weighted, s = ema(numerator_weighted, ahead, one_minus_c), ema(s, k * g, one_minus_c)
         d = grown(xp, d, numerator_weighted, one_minus_c * xp.total(xp.abs(s)), limited, growth, zero, one)
-        exp_avg = beta1 * exp_avg + k * one_minus_beta1 * g
-        exp_avg_sq = beta2 * exp_avg_sq + one_minus_beta2 * (g * g)
+        exp_avg, exp_avg_sq = ema(exp_avg, k * g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         u = weight_decay * k * p + exp_avg / (xp.sqrt(exp_avg_sq) + eps)
         return u, s, exp_avg, exp_avg_sq, d, numerator_weighted

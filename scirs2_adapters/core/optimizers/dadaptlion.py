@@ -25,17 +25,16 @@ class DAdaptLion(DAdapted, decay="inside", time_dependence="none", first_step="d
     beta2 = fraction(0.99, "decay rate of the momentum; its root is that of the estimate")
 
     def coefficients(self, math, t):
-        c = math.sqrt(self.beta2)
-        ones = {"one_minus_beta1": 1 - self.beta1, "one_minus_beta2": 1 - self.beta2}
-        return self.growth(math) | ones | {"c": c, "one_minus_c": (1 - self.beta2) / (1 + c)}
+        one_minus_c = (1 - self.beta2) / (1 + math.sqrt(self.beta2))
+        ones = {"one_minus_beta1": 1 - self.beta1, "one_minus_beta2": 1 - self.beta2, "one_minus_c": one_minus_c}
+        return self.growth(math) | ones
 
     def update(self, xp, p, g, s, exp_avg, d: model("d0"), numerator_weighted: model(), /,
-               learning_rate, weight_decay, beta2, c, one_minus_beta1, one_minus_beta2, one_minus_c,
+               learning_rate, weight_decay, one_minus_beta1, one_minus_beta2, one_minus_c,
                limited, growth, zero, one):  # fmt: skip
         k = d * learning_rate
         u = xp.sign(ema(exp_avg, g, one_minus_beta1))
-        numerator_weighted = c * numerator_weighted + one_minus_c * (k * xp.total(u * s))
-        s = c * s + k * one_minus_c * u
+        numerator_weighted = ema(numerator_weighted, k * xp.total(u * s), one_minus_c)
+        s = ema(s, k * u, one_minus_c)
         d = grown(xp, d, numerator_weighted, one_minus_c * xp.total(xp.abs(s)), limited, growth, zero, one)
-        exp_avg = beta2 * exp_avg + k * one_minus_beta2 * g
-        return weight_decay * k * p + k * u, s, exp_avg, d, numerator_weighted
+        return weight_decay * k * p + k * u, s, ema(exp_avg, k * g, one_minus_beta2), d, numerator_weighted
