@@ -8,7 +8,7 @@ from optax import contrib
 
 import scirs2_adapters as s2
 import scirs2_adapters.jax as adapter
-from scirs2_adapters.adapters.jax.argument_names import argument_names
+from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
 from scirs2_adapters.core.synonyms import meant
 from tests.adapters.foreign_words import WORDS, check_answers, check_installed
 
@@ -23,7 +23,8 @@ def test_every_foreign_word_is_taken_or_answered(name: str) -> None:
 
 @pytest.mark.parametrize("name", WORDS["optax"])
 def test_the_words_of_optax_are_those_installed(name: str) -> None:
-    check_installed("optax", name, getattr(optax, name, None) or getattr(contrib, name))
+    spelled = factory_name(name)
+    check_installed("optax", name, getattr(optax, spelled, None) or getattr(contrib, spelled))
 
 
 @each_name

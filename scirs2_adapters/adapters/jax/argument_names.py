@@ -73,6 +73,7 @@ NAMES_OF = {
     "dog": Words(tuples={"init_step": ("init_step_type", "init_step_value")}),
     "adadelta": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
+    "lars": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "muon": Words(names=WORDS | MUON),
     "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
 }

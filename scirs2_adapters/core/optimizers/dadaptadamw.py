@@ -37,7 +37,8 @@ class DAdaptAdamW(DAdapted, decay="inside", first_step="d0"):
         }
 
     def update(self, xp, p, g, s, exp_avg, exp_avg_sq: NONNEGATIVE, d: model("d0"), numerator_weighted: model(), /,
-               step_size, weight_decay, one_minus_beta1, one_minus_beta2, one_minus_c, eps, limited, growth, zero, one):  # fmt: skip
+               step_size, weight_decay, one_minus_beta1, one_minus_beta2, one_minus_c, eps,
+               limited, growth, zero, one):  # fmt: skip
         k = d * step_size
         ahead = k * xp.total(g * s / (xp.sqrt(exp_avg_sq) + eps))
         numerator_weighted, s = ema(numerator_weighted, ahead, one_minus_c), ema(s, k * g, one_minus_c)
