@@ -135,11 +135,11 @@ def _state_dtypes(rule: Rule, options: Options, layout: Layout) -> StateDtype:
     """The dtypes of memory, where users of JAX write dtypes and optax's names of slots, checked."""
     named = _named(options.state_dtype, layout)
     known = possible_slots(rule).values()
-    check_state_dtype(rule.name, named, list(known))
+    check_state_dtype(factory_name(rule.name), named, list(known))
     argument, *moments = DTYPES.get(rule.name, ("",))
     if options.first_moments is None:
         return named
-    dtype = _floating(rule.name, argument, options.first_moments)
+    dtype = _floating(factory_name(rule.name), argument, options.first_moments)
     of_rest = {s.name: named for s in known if s.initial is None} if isinstance(named, str) else named or {}
     return {**of_rest, **dict.fromkeys(moments, dtype)}
 
