@@ -1,8 +1,8 @@
 """Adam-mini: Zhang et al., arXiv 2406.16793, Algorithm 1, with a block for each output of a matrix.
 
-Heads, which are the paper's blocks of queries and keys, are in no array, and gains of normalizations are vectors as
-biases are: both have finer blocks here, which the paper allows. Of more than two axes the outputs are the first and the
-inputs the second, or, where inputs come first, the last and the one before. Walks with adam-mini 1.1.1's (matrices in
+Heads, which are the paper's blocks of queries and keys, are in no array, gains of normalizations are vectors as biases
+are, and what has more than two axes is no layer of the paper's: all have finer blocks here, which the paper allows. The
+outputs of a matrix are its rows, or, where inputs come first, its columns. Walks with adam-mini 1.1.1's (matrices in
 layers called mlp or embed, biases) to 1e-14.
 """
 
@@ -20,8 +20,8 @@ def step(
     t: int, x: Array, g: Array, slots: Slots, *, learning_rate: float = 1e-3, beta1: float = 0.9,
     beta2: float = 0.999, eps: float = 1e-8, layout: str | None = None, weight_decay: float = 0.0,
 ) -> tuple[Array, Slots]:  # fmt: skip
-    inputs = -2 if layout == "inputs_first" else 1
-    name, square = ("vmean", mean(g**2, axis=inputs)) if g.ndim > 1 else ("exp_avg_sq", g**2)
+    inputs, name = (-2, "col_var") if layout == "inputs_first" else (-1, "row_var")
+    name, square = (name, mean(g**2, axis=inputs)) if g.ndim == 2 else ("exp_avg_sq", g**2)
     m = beta1 * slots.get("exp_avg", 0.0) + (1.0 - beta1) * g
     v = beta2 * slots.get(name, 0.0) + (1.0 - beta2) * square
     m_hat, v_hat = m / (1.0 - beta1**t), v / (1.0 - beta2**t)

@@ -200,6 +200,6 @@ def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], gi
         words, fields = argument_names(get(call)), get(call).fields_with(given.get("base"))
         spelled = words.spelled(fields) | {k: words.names.get(k, k) for k in OURS}
         spelled |= {"base": "base"} if "base" in known.parameters else {}
-        raise unknown_argument(call, min(unknown), call, spelled, known.parameters)
+        raise unknown_argument(call, min(unknown), get(call).name, spelled, known.parameters)
     merged = merge_arguments(call, known, args, given, none_is_default=known.parameters.keys() - NONE.keys())
     return {k: NONE[k] if v is None else v for k, v in merged.items()}

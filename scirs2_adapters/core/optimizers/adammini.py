@@ -4,7 +4,7 @@ from ..fields import choice, fraction, nonnegative
 from ..formulas import adam_coefficients, ema
 from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from ..rule import Rule
-from ..slots import row, slot
+from ..slots import column, row, slot
 from . import _muon_names as names
 
 
@@ -15,8 +15,8 @@ class AdamMini(Rule):
     v = v + (1 - beta2) * (mean over inputs of g * g - v)
     p = p - (lr * weight_decay * p + lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps))
 
-    Vectors and single numbers, such as biases and gains, are stepped by AdamW. Kernels of convolutions have a v for
-    each output and position.
+    Vectors and single numbers, such as biases and gains, are stepped by AdamW, and so are kernels of more than two
+    axes, but for those of layers called experts, which are batches of matrices over the last two.
 
     Paper: Zhang et al. 2024, arXiv 2406.16793.
     Differs from the paper: queries and keys have a v for each output, which is finer than one for each head, since
@@ -30,24 +30,26 @@ class AdamMini(Rule):
     eps_root = 0.0
     coefficients = adam_coefficients
 
-    def by_outputs(self, leaf):
-        return len(leaf.shape) > 1
+    def by_rows(self, leaf):
+        """Whether outputs are rows. Those of an embedding are tokens in every framework."""
+        first = (self.layout or leaf.layout) == OUTPUTS_FIRST or names.is_a(names.EMBEDDING, leaf.name)
+        return first and not self.whole(leaf)
+
+    def by_columns(self, leaf):
+        return not self.by_rows(leaf) and not self.whole(leaf)
 
     def whole(self, leaf):
-        return not self.by_outputs(leaf)
+        axes = len(leaf.shape)
+        return axes < 2 or (axes > 2 and not names.is_a(names.STACK, leaf.name))
 
-    def axes(self, leaf):
-        """Outputs and inputs. The rows of an embedding are tokens in every framework."""
-        if (self.layout or leaf.layout) == INPUTS_FIRST and not names.is_a(names.EMBEDDING, leaf.name):
-            return -1, -2
-        count = max(2, len(leaf.shape))
-        return (-2, -1) if names.is_a(names.STACK, leaf.name) else (-count, 1 - count)
-
-    def update(self, xp, p, g, exp_avg, vmean: row("by_outputs"), exp_avg_sq: slot("whole", block_dtype="uint8"), /,
+    def update(self, xp, p, g, exp_avg, row_var: row("by_rows"), col_var: column("by_columns"),
+               exp_avg_sq: slot("whole", block_dtype="uint8"), /,
                step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps):  # fmt: skip
         exp_avg = ema(exp_avg, g, one_minus_beta1)
-        if exp_avg_sq is None:
-            vmean = v = ema(vmean, xp.mean(g * g, -1), one_minus_beta2)
+        if row_var is not None:
+            row_var = v = ema(row_var, xp.mean(g * g, -1), one_minus_beta2)
+        elif col_var is not None:
+            col_var = v = ema(col_var, xp.mean(g * g, -2), one_minus_beta2)
         else:
             exp_avg_sq = v = ema(exp_avg_sq, g * g, one_minus_beta2)
-        return step_size * exp_avg / (xp.sqrt(v * inv_bias_correction2) + eps), exp_avg, vmean, exp_avg_sq
+        return step_size * exp_avg / (xp.sqrt(v * inv_bias_correction2) + eps), exp_avg, row_var, col_var, exp_avg_sq
