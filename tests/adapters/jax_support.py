@@ -15,7 +15,7 @@ import scirs2_adapters
 from scirs2_adapters import jax as adapter
 from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
 from tests.conformance.cells import by_rows
-from tests.conformance.options import brisk
+from tests.conformance.options import brisk, still_steps
 
 Tree = Any
 STEPS = 6
@@ -55,8 +55,7 @@ CASES = [(name, kwargs) for name, variants in PEERS.items() for kwargs in varian
 
 def theirs(name: str) -> Callable[..., optax.GradientTransformation]:
     """optax's own function of this name."""
-    spelled = factory_name(name)
-    return getattr(optax, spelled, None) or getattr(contrib, spelled)
+    return getattr(optax, factory_name(name), None) or getattr(contrib, factory_name(name))
 
 
 def tree(seed: int, dtype: Any = jnp.float32) -> Tree:
@@ -111,6 +110,14 @@ def walk(step: Callable[..., Any], state: Tree, params: Tree, grads: Sequence[Tr
     for g in grads:
         params, state = jitted(g, state, params)
     return params, state
+
+
+def begun(name: str, tx: Any, params: Tree, grads: Tree) -> Tree:
+    """The state from which the next step is one that moves."""
+    state = tx.init(params)
+    for _ in range(still_steps(name)):
+        _, state = tx.update(grads, state, params)
+    return state
 
 
 def flat(x: Tree) -> np.ndarray:

@@ -22,8 +22,7 @@ def members(state: Any) -> list[type]:
 
 def optaxs(name: str) -> Any:
     """Of optax, or of its contributions."""
-    spelled = factory_name(name)
-    return getattr(optax, spelled, None) or getattr(optax.contrib, spelled)
+    return getattr(optax, factory_name(name), None) or getattr(optax.contrib, factory_name(name))
 
 
 @pytest.mark.parametrize("name", DECLARED)

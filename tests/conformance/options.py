@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 import scirs2_adapters
-from scirs2_adapters.core import Rule, Wrapper
+from scirs2_adapters.core import HostOptimizer, Rule, Wrapper
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
 from scirs2_adapters.core.slots import Leaf
@@ -45,6 +48,18 @@ def learned(rule: type[Rule]) -> Hyper:
     rounds.
     """
     return {rule.first_step: 2.0**-4} if rule.first_step else {}
+
+
+@functools.cache
+def still_steps(name: str) -> int:
+    """How many steps of a rule go by before one moves a parameter: ADOPT's first one only looks at the gradient."""
+    rule, params = scirs2_adapters.get(name), [np.ones((3, 2))]
+    optimizer = HostOptimizer(rule(**brisk(rule)), params, kernel="traced")
+    for count in range(10):
+        optimizer.step([np.ones((3, 2))])
+        if np.any(params[0] != 1.0):
+            return count
+    raise AssertionError(f"{name} never moves")
 
 
 def turned(rule: type[Rule]) -> Hyper:

@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 
 import scirs2_adapters
+from scirs2_adapters.core import Rule, Wrapper
 from scirs2_adapters.core.ops import FORMULA_NAMES
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.test_sizes import code_lines
 from tests.reference import reference
 
-from .cells import elementwise
+from .options import brisk, turned
 
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 FRAMEWORKS = {"torch", "jax", "optax", "keras", "tensorflow", "sklearn", "transformers", "numba", "numpy"}
@@ -39,6 +42,16 @@ def file(name: str) -> Path:
 def formulas(name: str) -> list[ast.FunctionDef]:
     """The functions of the file that see arrays."""
     return [f for f in ast.walk(tree(name)) if isinstance(f, ast.FunctionDef) and f.name in ("update", "wrap")]
+
+
+def elementwise(rule: type[Rule]) -> bool:
+    """Whether every variant of the rule is one pass over arrays like the parameter."""
+    if issubclass(rule, Wrapper):
+        return False
+    variants = [rule(), rule(**brisk(rule)), rule(**turned(rule))]
+    leaves = [Leaf((4, 3)), Leaf((4,)), Leaf(())]
+    routed = any(rule.route(leaf) is not rule for rule in variants for leaf in leaves)
+    return not routed and all(record(rule, leaf).levels == 0 for rule in variants for leaf in leaves)
 
 
 @each_rule

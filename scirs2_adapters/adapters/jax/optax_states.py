@@ -106,7 +106,7 @@ def _trace(slot: str) -> tuple[Place, ...]:
 #: by optimizer and match where that has another: optax's own RMSprop sums steps, which point downhill.
 CHAINS = {
     "adafactor:optax": Chain(_ADAFACTOR),
-    "adam": Chain((_ADAM, "rate")),
+    **dict.fromkeys(("adam", "amsgrad"), Chain((_ADAM, "rate"))),
     "adamw": Chain((_ADAM, "decay", "rate")),
     "dadaptadamw": Chain(((_DADAPT,),), unless=("growth_rate",), bare=True),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
@@ -118,6 +118,7 @@ CHAINS = {
     "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
     "rprop": Chain((_RPROP, "rate")),
     "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
+    "signum": Chain(((Place(optax.EmaState, _COUNT | {"ema": "exp_avg"}),), (EMPTY,), "rate")),
 }
 
 
