@@ -28,6 +28,7 @@ class AdamMini(Rule):
     eps = nonnegative(1e-8, "added to the root")
     layout = choice(None, "how kernels lie; None is as the framework's layers have them", OUTPUTS_FIRST, INPUTS_FIRST)
     eps_root = 0.0
+    looks_at_names = True
     coefficients = adam_coefficients
 
     def by_rows(self, leaf):
