@@ -94,8 +94,7 @@ class ArgumentNames:
         result, tuples = dict[str, Value](), self.tuples_of(fields)
         for core, value in values.items():
             word, position = self.place(core, fields)
-            members = () if position is None else tuples[word]
-            result[word] = tuple(values.get(m, fields[m].default) for m in members) if members else value
+            result[word] = value if position is None else tuple(values.get(m, fields[m].default) for m in tuples[word])
         return result
 
     def to_core(self, arguments: Values, fields: Mapping[str, Field], call: str) -> dict[str, Value]:

@@ -65,9 +65,7 @@ class KernelStep(TracedStep):
             results = [jax.ShapeDtypeStruct((len(shapes), len(parts.sums)), self.group.compute)]
         name = np.int64(ffi.publish(self.batch, level, self.rows))
         arrays = itertools.chain.from_iterable(self._arrays[n] for n in read)
-        if (
-            self._sums is not None
-        ):  # adds nothing: a pass that has no use for the sums must not write before they are read
+        if self._sums is not None:  # adds nothing, but no pass may write before the sums of what was there are made
             coefficients += jnp.where(self._sums[0, 0] > 0, 0.0, -0.0).astype(coefficients.dtype)
         call = jax.ffi.ffi_call(TARGET, results, input_output_aliases=_aliases(read, stored, len(shapes)))
         out = call(coefficients, *arrays, plan=name)
