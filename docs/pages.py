@@ -43,6 +43,7 @@ TRAITS = {
 
 TRAIT_WORDS = {
     ("decay", "decoupled"): "decoupled weight decay",
+    ("decay", "l2"): "weight decay is added to the gradient before all else",
     ("decay", "before"): "the parameter decays before the step",
     ("decay", "absolute"): "weight decay is not multiplied by the learning rate",
     ("eps_place", "hat"): "eps is added to the root of the uncorrected moment",

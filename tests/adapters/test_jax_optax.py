@@ -245,6 +245,7 @@ def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) 
 LACKING: dict[str, tuple[set[str], str]] = {
     "adopt": ({"clip_value_fn"}, "the bound is the paper's"),
     "amsgrad": ({"bias_correction_mu", "bias_correction_nu"}, "as in the paper; PyTorch's Adam corrects both"),
+    "lars": ({"trust_ratio_mask"}, "`adapt_vectors` leaves out what is left out: biases and gains"),
     "lookahead": ({"fast_optimizer", "reset_state"}, "optax's wraps a transformation, ours a rule"),
     "muon": (
         {"adam_eps_root", "adaptive", "consistent_rms", "preconditioning"},

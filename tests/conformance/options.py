@@ -37,11 +37,17 @@ def other(field: Field) -> Any:
 
 
 def brisk(rule: type[Rule]) -> Hyper:
-    """The defaults, but with a learning rate, and first values of what a rule learns of the model, that show."""
-    learned = {s.initial: PACE for s in rule().model_slots() if s.initial}
+    """The defaults, but with a learning rate, and first steps of a rule that learns from them, that show."""
     fields = rule.fields_with()
     alike = {"layout": OUTPUTS_FIRST} if "layout" in fields else {}  # frameworks lay kernels in two ways
-    return {"learning_rate": max(PACE, fields["learning_rate"].default), **learned, **alike}
+    return {"learning_rate": max(PACE, fields["learning_rate"].default), **learned(rule), **alike}
+
+
+def learned(rule: type[Rule]) -> Hyper:
+    """First steps that parameters of 16 bits show, of a rule that learns from where they lead: a size that no dtype
+    rounds.
+    """
+    return {rule.first_step: 2.0**-4} if rule.first_step else {}
 
 
 @functools.cache

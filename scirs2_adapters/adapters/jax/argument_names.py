@@ -69,8 +69,11 @@ MUON = {
     "dimensions": "muon_weight_dimension_numbers",
 }  # fmt: skip
 NAMES_OF = {
+    "dadaptadamw": Words(names={"d0": "estim_lr0"}, tuples={"betas": ("beta1", "beta2")}),
+    "dog": Words(tuples={"init_step": ("init_step_type", "init_step_value")}),
     "adadelta": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
+    "lars": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "muon": Words(names=WORDS | MUON),
     "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
     "signum": Words(names={"momentum": "beta"}),
@@ -201,6 +204,6 @@ def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], gi
         words, fields = argument_names(get(call)), get(call).fields_with(given.get("base"))
         spelled = words.spelled(fields) | {k: words.names.get(k, k) for k in OURS}
         spelled |= {"base": "base"} if "base" in known.parameters else {}
-        raise unknown_argument(call, min(unknown), call, spelled, known.parameters)
+        raise unknown_argument(call, min(unknown), get(call).name, spelled, known.parameters)
     merged = merge_arguments(call, known, args, given, none_is_default=known.parameters.keys() - NONE.keys())
     return {k: NONE[k] if v is None else v for k, v in merged.items()}
