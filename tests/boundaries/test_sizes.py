@@ -23,11 +23,11 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
     "core": 2525,
-    "core/program": 637,
+    "core/program": 638,
     "core/step": 272,
     "core/cpu": 1698,
     "core/closures": 422,
-    "core/synonyms": 163,
+    "core/synonyms": 173,
 }
 
 #: file, or file::function -> (limit, reason).
