@@ -50,7 +50,8 @@ class Slot:
     `initial` is None for zeros, "parameter" for a copy of the parameter, else a number or the field that holds it.
     `axis`, counted from the end, is the one that a row or a column lacks. `block_dtype` is how its numbers are coded
     where 8 bits each are asked for: "int8" with a sign, "uint8" where none is negative, None for a slot that would lose
-    what it is for, as it does if the field `wide_if` of the rule says so.
+    what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32 bits: an
+    average moves by less than what 16 bits round away.
     """
 
     extent: Extent = Extent.FULL
@@ -60,6 +61,7 @@ class Slot:
     axis: int = 0
     block_dtype: str | None = "int8"
     wide_if: str | None = None
+    accurate: bool = False
 
     def initial_value(self, rule: object) -> Value:
         """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
@@ -145,6 +147,8 @@ def model(initial: str | None = None) -> Slot:
 
 #: A copy of the parameter as it was before the first step.
 COPY = Slot(initial="parameter")
+#: An average of the parameter over many steps.
+AVERAGE = Slot(initial="parameter", block_dtype=None, accurate=True)
 #: Squares, or other numbers of which none is negative.
 NONNEGATIVE = Slot(block_dtype="uint8")
 

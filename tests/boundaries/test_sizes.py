@@ -22,9 +22,9 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2405,
+    "core": 2525,
     "core/program": 638,
-    "core/step": 271,
+    "core/step": 272,
     "core/cpu": 1698,
     "core/closures": 422,
     "core/synonyms": 198,

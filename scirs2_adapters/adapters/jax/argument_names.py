@@ -9,7 +9,7 @@ import functools
 import inspect
 import itertools
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
@@ -109,13 +109,15 @@ class Signature(inspect.Signature):
 
     def bind(self, /, *args: Value, **given: Value) -> inspect.BoundArguments:
         """The arguments by name, with the defaults that belong to them; a base brings its own."""
+        if (theirs := optax_wrapper(self.rule, (*args, *given.values()))) is not None:
+            return inspect.signature(theirs).bind(*args, **given)
         takes = self if given.get("base") is None else factory_signature(self.rule, given["base"])
         bound = inspect.Signature.bind(takes, *args, **given)
         defaults = {k: p.default for k, p in takes.parameters.items()}
         match, base = (bound.arguments.get(k, defaults.get(k)) for k in ("match", "base"))
-        theirs, plain = _defaults(self.rule, match, base), _defaults(self.rule, None, base)
-        changed = {k for k, value in theirs.items() if value != plain[k] and defaults.get(k) == plain[k]}
-        filled = [p.replace(default=theirs[k]) if k in changed else p for k, p in takes.parameters.items()]
+        matched, plain = _defaults(self.rule, match, base), _defaults(self.rule, None, base)
+        changed = {k for k, value in matched.items() if value != plain[k] and defaults.get(k) == plain[k]}
+        filled = [p.replace(default=matched[k]) if k in changed else p for k, p in takes.parameters.items()]
         return inspect.BoundArguments(takes.replace(parameters=filled), bound.arguments)
 
 
@@ -188,10 +190,21 @@ def factory_name(name: str) -> str:
     return _optax_spellings().get(name, name)
 
 
+def optax_function(name: str) -> Callable[..., Value] | None:
+    """optax's own function of this name, if it has one."""
+    spelled = factory_name(name)
+    return getattr(optax, spelled, None) or getattr(contrib, spelled, None)
+
+
+def optax_wrapper(rule: type[Rule], given: Iterable[Value]) -> Callable[..., Value] | None:
+    """optax's own wrapper of this name, where it is given a transformation to wrap; ours goes around rules."""
+    wraps = issubclass(rule, Wrapper) and any(isinstance(x, optax.GradientTransformation) for x in given)
+    return optax_function(rule.name) if wraps else None
+
+
 def _optax(name: str) -> dict[str, inspect.Parameter]:
     """What optax's own function of this name takes by position, in order."""
-    spelled = factory_name(name)
-    theirs = getattr(optax, spelled, None) or getattr(contrib, spelled, None)
+    theirs = optax_function(name)
     found = inspect.signature(theirs).parameters if theirs else {}
     return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
 

@@ -74,18 +74,12 @@ DIFFERS = (
         "common_test.py",
         ("test_optimizers",),
         _EVALUATED,
-        lambda c: c.name == "schedule_free_adamw" and "float32" in c.words,
+        lambda c: c.name in ("schedule_free_adamw", "schedule_free_sgd") and "float32" in c.words,
     ),
     Reason(
         "combin",
         ("test_extra_args",),
         "The parameters of the test are integers, which a step would be cut to; here that is an error.",
-    ),
-    Reason(
-        "lookahead_test.py",
-        ("test_lookahead", "test_lookahead_state_reset", "test_lookahead_edge_cases"),
-        "optax's wraps a transformation, and parameters in two copies. Ours is a rule with another rule as its base,"
-        " and keeps the slow weights in its state. (`optax.lookahead` wraps our other rules as it does its own.)",
     ),
     Reason(
         "common_test.py",
