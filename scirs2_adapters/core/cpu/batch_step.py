@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..formats import DITHER
-from ..ops import Scalars
+from ..ops import Array, Scalars
 from ..program.passes import Operand
 from ..slots import Extent, Slot
 from ..step.levels import LevelValues
@@ -152,7 +152,7 @@ class KernelStep:
         else:
             self.values[index] = made
 
-    def _argument(self, index: int, tensor: int) -> np.ndarray | float:
+    def _argument(self, index: int, tensor: int) -> Array:
         """What a function of matrices takes of a tensor: an array like it, a square, or a number."""
         extent = self.batch.program.nodes[index].extent
         if extent is Extent.FULL:
