@@ -15,10 +15,19 @@ from .fields import is_number
 from .ops import Array, Scalar
 
 
+def log_of(scalar_math: SimpleNamespace, beta: Scalar) -> Scalar:
+    """The logarithm of a decay rate; that of 0 is -inf."""
+    return (math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else scalar_math.log(beta)
+
+
 def one_minus_power(scalar_math: SimpleNamespace, beta: Scalar, t: Scalar) -> Scalar:
     """1 - beta**t, to full precision at every t >= 1."""
-    log = (math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else scalar_math.log(beta)
-    return -scalar_math.expm1(t * log)
+    return -scalar_math.expm1(t * log_of(scalar_math, beta))
+
+
+def ramp(scalar_math: SimpleNamespace, t: Scalar, steps: Scalar) -> Scalar:
+    """What grows linearly to 1 over so many steps; 1 where these are 0."""
+    return scalar_math.minimum(1.0, t / scalar_math.maximum(steps, 1.0))
 
 
 def ema(old: Array, new: Array, gain: Array) -> Array:

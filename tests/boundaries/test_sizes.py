@@ -22,10 +22,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2461,
-    "core/program": 643,
+    "core": 2474,
+    "core/program": 644,
     "core/step": 276,
-    "core/cpu": 1730,
+    "core/cpu": 1736,
     "core/closures": 422,
     "core/synonyms": 163,
 }

@@ -157,15 +157,17 @@ class Distance:
 
 
 def distance(seen: dict[str, np.ndarray], expected: dict[str, np.ndarray], dtype: str) -> Distance:
-    """Compares two walks value by value; a slot that one of them lacks is an error, and so is NaN. What memory wider
-    than the dtype keeps, and the dtype does not show, is no difference.
+    """Compares two walks value by value; a slot that one of them lacks is an error, and so is NaN, or an infinity that
+    one of them lacks: steps that a dtype cannot hold are infinite in both. What memory wider than the dtype keeps, and
+    the dtype does not show, is no difference.
     """
     assert seen.keys() == expected.keys(), f"slots differ: {sorted(seen.keys() ^ expected.keys())}"
     worst, where, differing, numbers = 0.0, "", 0, 0
     for name, right in expected.items():
         assert seen[name].shape == right.shape, f"{name}: shape {seen[name].shape[1:]}, not {right.shape[1:]}"
-        off = np.abs(seen[name] - right)
-        error = float(np.max(off, initial=0.0) / max(np.max(np.abs(right), initial=0.0), np.finfo(float).tiny))
+        off = np.abs(np.subtract(seen[name], right, where=seen[name] != right, out=np.zeros_like(right)))
+        size = np.max(np.abs(right), initial=np.finfo(float).tiny, where=np.isfinite(right))
+        error = float(np.max(off, initial=0.0) / size)
         if not error <= worst:
             worst, where = error, name
         differing, numbers = differing + np.count_nonzero(off > EPSILON[dtype] / 4 * np.abs(right)), numbers + off.size
