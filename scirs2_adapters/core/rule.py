@@ -176,7 +176,7 @@ class Rule(Modes):
         present = [s for s in self.all_slots() if not s.present_if or self._wants(s.present_if, leaf)]
         wide = [s.name for s in present if s.wide_if and self._wants(s.wide_if, leaf)]
         slots = (replace(s, block_dtype=None) if s.name in wide else s for s in present)
-        return without_blocks(tuple(s.along(self.axes(leaf)) for s in slots), leaf.shape)
+        return without_blocks(tuple(s.along(self.axes(leaf), self.view(leaf)) for s in slots), leaf.shape)
 
     def _wants(self, present_if: str, leaf: Leaf) -> bool:
         if present_if in self.fields:

@@ -261,7 +261,7 @@ def _first(slot: Slot, value: float, p: Tree, dtype: np.dtype | str) -> Array:
     shape = slot.shape(jnp.shape(p))
     if str(dtype) in BLOCK_DTYPES:
         return _codes(slot, value, p, str(dtype))[0]
-    if slot.extent is not Extent.FULL and not shape:
+    if slot.side or (slot.extent is not Extent.FULL and not shape):
         return jnp.full(shape, value, dtype)
     if slot.extent is not Extent.FULL:  # like a sum that is not carried out: it knows how its result would be sharded
         axes = [i for i, size in enumerate(shape) if size != jnp.shape(p)[i]]
