@@ -1,7 +1,7 @@
 """Hugging Face: whole steps of the Trainer with our AdamW, against its own `optim="adamw_torch_fused"`.
 
-A step is all that the Trainer does from one step's end to the next one's: the batch, the model, clipping, the optimizer,
-the schedule, the gradients' end. Two Trainers take turns, ten steps each.
+A step is all that the Trainer does from the end of one to the end of the next: the batch, the model, clipping, the
+optimizer, the schedule, `zero_grad`. Two Trainers take turns, ten steps each.
 """
 
 from __future__ import annotations

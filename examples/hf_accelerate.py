@@ -30,7 +30,10 @@ def trained(folder: Path, resume: bool) -> tuple[torch.Tensor, list[float]]:
     """All parameters after a run, from its beginning or from its middle, and the losses."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=64, vocab_size=256, n_positions=CONTEXT))
+    config = GPT2Config(
+        n_layer=2, n_head=2, n_embd=64, vocab_size=256, n_positions=CONTEXT, bos_token_id=0, eos_token_id=0
+    )
+    model = GPT2LMHeadModel(config)
     groups = param_groups(model, lr=3e-3, lr_by={"wte|wpe": 1e-3}, weight_decay_by={r"ln_|bias": 0.0})
     optimizer = AdamW(groups, lr=3e-3, weight_decay=0.1, state_dtype="int8")
     schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=2, num_training_steps=24)

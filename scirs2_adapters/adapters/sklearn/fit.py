@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -20,7 +21,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from scirs2_adapters.core import Rule, get
-from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.schedules import InverseSqrt
 
 from .argument_names import Restored, chosen_rule, intercept_group, merge_nested, step_options
@@ -157,6 +158,9 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
             )
         checks = {"multi_output": self._numeric, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
         X, y = validate_data(self, X, y, reset=first, **checks)
+        if not (isinstance(X, np.ndarray) or issparse(X)):
+            way_out = "Fit outside `array_api_dispatch`, which makes a numpy array of it."
+            raise bad_type(f"{type(self).__name__}.fit", "X", "must become a numpy array or a sparse one", X, way_out)
         weights = _check_sample_weight(sample_weight, X, dtype=X.dtype)
         if np.any(weights < 0) or not np.any(weights):
             worded = "must be at least 0, and not 0 everywhere"
