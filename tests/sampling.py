@@ -1,10 +1,11 @@
 """With `--sample`, a test that runs over all optimizers runs over some: of each kind of formula at least one, others
-each day. Without it, or with `-k`, it runs over all. What holds formulas to their twins and peers is never sampled.
+each day. Without it, or with `-k`, it runs over all. Never sampled is what holds formulas to their twins and peers:
+every option of every formula beside its twin, and beside the framework's own optimizer.
 
-A kind is read from the formula: whether it takes norms, works on rows or matrices, keeps numbers for a tensor or for
-the model, begins with a copy, and so on. Of n optimizers of one kind a test takes the square root of n, rounded up,
-chosen by the seed and the test's name: so a day's run takes each optimizer through many tests, and all days together
-through all.
+A kind is read from the formula: whether it wraps another, works on matrices, takes gradients of rows, keeps numbers
+for the whole model or for a tensor, or knows single elements only. Of n optimizers of one kind a test takes the cube
+root of n, rounded up, chosen by the seed and the test's name: so a day's run takes each optimizer through many tests,
+and all days together through all, and an optimizer more costs hardly any time.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ import pytest
 
 from scirs2_adapters.core import get, names
 from scirs2_adapters.core.program.recorded import record
-from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.wrapper import Wrapper
 
 #: The seed of a run; the processes that a run starts inherit it.
 SEED = "SCIRS2_TEST_SEED"
-#: Folders and files whose tests take every optimizer in any case: they hold formulas to their twins and peers.
-PROOFS = {"conformance", "peers", "boundaries", "test_jax_optax_suite.py", "test_tf_keras_suite.py"}
+#: Folders and files whose tests take every optimizer in any case.
+PROOFS = {"peers", "boundaries", "test_jax_optax_suite.py", "test_tf_keras_suite.py"}
+PROOFS |= {"test_lint.py", "test_reference.py", "test_complex.py", "test_one_file.py", "test_layouts.py"}
 TESTS = Path(__file__).parent
 
 
@@ -47,14 +49,19 @@ def samples(config: pytest.Config) -> bool:
 
 
 @functools.cache
-def kind(name: str) -> Hashable:
+def kind(name: str) -> str:
     """What the formula of an optimizer has in common with others."""
     rule, leaf = get(name)(), Leaf((8, 4), "float32", "weight")
     program, slots = record(rule, leaf), rule.slots(leaf)
-    extents = frozenset(s.extent for s in slots), frozenset(n.extent for n in program.nodes if n.reduces)
-    matrix = any(n.op == "matrix" for n in program.nodes)
-    copies = any(s.initial == "parameter" for s in slots)
-    return isinstance(rule, Wrapper), bool(rule.routes), rule.sparse, extents, matrix, copies
+    extents = {s.extent for s in slots} | {n.extent for n in program.nodes if n.reduces}
+    signs = {
+        "wrapper": isinstance(rule, Wrapper),
+        "matrix": any(n.op == "matrix" for n in program.nodes),
+        "rows": rule.sparse == "rows",
+        "model": Extent.MODEL in extents,
+        "tensor": bool(extents - {Extent.FULL}),
+    }
+    return next((sign for sign, seen in signs.items() if seen), "elements")
 
 
 def optimizers_in(item: pytest.Item) -> tuple[str, ...]:
@@ -77,7 +84,7 @@ def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str) -> set[t
     taken: set[tuple[str, ...]] = set()
     for group in by_kind.values():
         drawn = sorted(group, key=lambda members: (zlib.crc32(f"{seed} {test} {members}".encode()), members))
-        taken.update(drawn[: math.ceil(math.sqrt(len(drawn)))])
+        taken.update(drawn[: math.ceil(math.cbrt(len(drawn)))])
     return taken
 
 

@@ -29,7 +29,7 @@ class Hyperparameters:
 
     def __init_subclass__(cls) -> None:
         cls.fields = cls._declared()
-        cls.name = cls.__name__.lower()
+        cls.name = cls.__name__.lower().replace("_", "")
         cls.__signature__ = cls._constructor()
 
     @classmethod

@@ -18,6 +18,7 @@ from .synonyms import similar_name
 
 GROUP = "scirs2.optimizers"
 _lock = threading.Lock()
+_IGNORED = str.maketrans("", "", "_-")
 
 
 @functools.cache
@@ -42,7 +43,7 @@ def _offered() -> dict[str, EntryPoint]:
     """Third parties' entry points, read once; a name that two distributions claim is an error that names both."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
-        name = point.name.casefold()
+        name = plain(point.name)
         ours = name in built_in() or name in with_closure()
         other = "scirs2" if ours else _owner(found[name]) if name in found else None
         if other is not None and (ours or found[name].value != point.value):
@@ -63,8 +64,13 @@ def names() -> list[str]:
     return sorted({*built_in(), *_offered()})
 
 
+def plain(name: str) -> str:
+    """A name as `names` has it: others write `schedule_free_adamw` or `schedule-free-adamw`."""
+    return name.casefold().translate(_IGNORED)
+
+
 def get(name: str) -> type[Rule]:
-    """The rule class of this name.
+    """The rule class of this name, in any capitalization, with or without `_` and `-`.
 
     >>> get("adamw")().learning_rate
     0.001
@@ -73,11 +79,11 @@ def get(name: str) -> type[Rule]:
         raise ArgumentTypeError(
             f"`get` takes the name of an optimizer as a string. Received: {name!r} ({type(name).__name__})."
         )
-    return _load(name.casefold())
+    return _load(plain(name), name)
 
 
 @functools.cache
-def _load(name: str) -> type[Rule]:
+def _load(name: str, typed: str) -> type[Rule]:
     if name in built_in():
         return rule_in(f"{__package__}.optimizers.{name}")
     if name in with_closure():
@@ -86,7 +92,7 @@ def _load(name: str) -> type[Rule]:
     if name not in offered:
         known = [*names(), *with_closure()]
         raise ArgumentValueError(
-            f"No optimizer is named `{name}`.{similar_name(name, known)} There are: {', '.join(known)}."
+            f"No optimizer is named `{typed}`.{similar_name(name, known)} There are: {', '.join(known)}."
         )
     with _lock:
         rule = offered[name].load()

@@ -20,6 +20,11 @@ from .jax_support import SMALL, gap, lively_arguments, one_call, same_bits, smal
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 
 
+def called(name: str) -> str:
+    """What errors call the optimizer."""
+    return getattr(adapter, name).__name__
+
+
 @each_rule
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # of 1e6 to float16, by optax
@@ -28,7 +33,9 @@ def test_hyperparameters_rounded_to_16_bits_are_refused_with_the_way_out(name: s
     params = jax.tree.map(lambda x: x.astype(dtype), SMALL)
     rounded = optax.inject_hyperparams(getattr(adapter, name))(1e-2)
     for trace in (lambda: rounded.init(params), lambda: jax.eval_shape(rounded.init, params)):
-        with pytest.raises(TypeError, match=rf"`{name}\(.*\)` must be .* 32 bits.*hyperparam_dtype=jnp.float32"):
+        with pytest.raises(
+            TypeError, match=rf"`{called(name)}\(.*\)` must be .* 32 bits.*hyperparam_dtype=jnp.float32"
+        ):
             trace()
     tx = optax.inject_hyperparams(getattr(adapter, name), hyperparam_dtype=jnp.float32)(1e-2, **lively_arguments(name))
     new, _ = jax.jit(one_call(tx))(params, tx.init(params), params)
@@ -76,7 +83,9 @@ def test_a_mask_that_can_be_called_is_a_mask_if_it_is_a_tree_of_bools(name: str)
         found.append(jax.tree.leaves(tx.update(grads, tx.init(params), params)[0]))
     assert all(same_bits(found[0], other) for other in found[1:])
     tx = getattr(adapter, name)(**decay, **{word: Callable(w=True, b=jax.nn.relu, f=None)})
-    with pytest.raises(TypeError, match=rf"`{name}\({word}=\.\.\.\)` must have True or False for every parameter"):
+    with pytest.raises(
+        TypeError, match=rf"`{called(name)}\({word}=\.\.\.\)` must have True or False for every parameter"
+    ):
         tx.update(grads, tx.init(params), params)
 
 
@@ -92,5 +101,5 @@ def test_a_learning_rate_that_can_be_called_is_a_schedule_unless_it_is_a_class(n
         found.append(tx.update(small(1), tx.init(SMALL), SMALL)[0])
     assert all(gap(x, found[0], jax.tree.map(jnp.zeros_like, SMALL)) < 1e-6 for x in found)
     for wrong in (float, jnp.bfloat16, Rate):
-        with pytest.raises(TypeError, match=rf"`{name}\(learning_rate=\.\.\.\)` must be a finite number >= 0"):
+        with pytest.raises(TypeError, match=rf"`{called(name)}\(learning_rate=\.\.\.\)` must be a finite number >= 0"):
             getattr(adapter, name)(wrong)

@@ -49,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     *(tuple(f"adapters/{a}/{n}" for a in UPPER_ADAPTERS for n in names) for names in ADAPTER_LAYERS),
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
+    ("export/",),
     ("demo/", "commands/", "cli.py"),
 )
 

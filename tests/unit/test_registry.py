@@ -64,11 +64,11 @@ def test_every_name_leads_to_a_rule_of_that_name(name: str) -> None:
     rule = get(name)
     assert issubclass(rule, Rule)
     assert rule.name == name
-    assert get(name.upper()) is get(rule.__name__) is rule
+    assert get(name.upper()) is get(rule.__name__) is get("_".join(name)) is get("-".join(name)) is rule
     assert is_listed(rule)
 
 
-@pytest.mark.parametrize(("name", "guess"), [("adamm", "adam"), ("lionn", "lion"), ("rms_prop", "rmsprop")])
+@pytest.mark.parametrize(("name", "guess"), [("adamm", "adam"), ("lionn", "lion"), ("rmsprp", "rmsprop")])
 def test_an_unknown_name_is_refused_with_a_guess_and_the_list(name: str, guess: str) -> None:
     words = f"No optimizer is named `{name}`. Did you mean `{guess}`? There are: {', '.join(names()[:3])}, "
     with pytest.raises(ValueError, match=re.escape(words)):

@@ -17,7 +17,7 @@ from scirs2_adapters.adapters.torch.grouping import ByName, by_name
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field
-from scirs2_adapters.core.registry import is_listed
+from scirs2_adapters.core.registry import is_listed, plain
 
 from .presets import ADAM, Preset, served, unserved
 
@@ -29,7 +29,7 @@ Keywords: TypeAlias = dict[str, Any]
 FROM_ARGS = {"learning_rate": "learning_rate", "weight_decay": "weight_decay"}
 
 #: The same for one optimizer, as the Trainer's own `optim="adamw_torch"` has it; all others keep their own defaults.
-FROM_ARGS_OF = {"adam": ADAM, "adamw": ADAM}
+FROM_ARGS_OF = {"adam": ADAM, "adamw": ADAM, "ademamix": ADAM}
 
 #: Arguments with a value for each pattern of parameter names -> the key of a group that has it.
 BY_NAME = {"lr_by": "lr", "weight_decay_by": "weight_decay"}
@@ -104,7 +104,7 @@ def _named(call: str, name: object) -> type[Rule]:
         known = str(getattr(name, "__name__", type(name).__name__)).casefold()
         way_out = f'Write `"{known}"`.' if known in names() else ""
         raise bad_type(call, "name", "must be the name of an optimizer, or a rule such as AdamW()", name, way_out)
-    if name.casefold() not in names() and (error := unserved(call, str.__str__(name).casefold())):
+    if plain(name) not in names() and (error := unserved(call, str.__str__(name).casefold())):
         raise error
     rule = get(name)
     _refuse(call, rule)
@@ -181,7 +181,7 @@ def _same(a: object, b: object) -> bool:
 def _complete_tuples(values: Mapping[str, object], preset: Rule, fields: Mapping[str, Field]) -> dict[str, object]:
     """The values with the missing members of torch's tuples added, since torch takes all members or none."""
     complete = dict(values)
-    for members in TORCH.tuples.values():
-        if values.keys() & set(members) and fields.keys() >= set(members):
+    for members in TORCH.tuples_of(fields).values():
+        if values.keys() & set(members):
             complete |= {member: getattr(preset, member) for member in members if member not in values}
     return complete

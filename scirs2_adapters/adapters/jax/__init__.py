@@ -4,20 +4,21 @@ from scirs2_adapters.core.errors import require
 
 require("jax", {"jax": ("JAX", "0.5.0"), "optax": ("optax", "0.2.4")})
 
-from scirs2_adapters.core.registry import names  # noqa: E402
+from scirs2_adapters.core.registry import names, plain  # noqa: E402
 
+from .argument_names import factory_name  # noqa: E402
 from .transform.evaluation import evaluation_params  # noqa: E402
 from .transform.factory import explain, factory, memory, step  # noqa: E402
 
-__all__ = [*names(), "evaluation_params", "explain", "memory", "step"]
+__all__ = [*map(factory_name, names()), "evaluation_params", "explain", "memory", "step"]
 
 
 def __getattr__(name: str) -> object:
     """The factory of an optimizer, made when it is asked for."""
-    if not name.startswith("_") and name in names():
-        return factory(name)
+    if name.islower() and not name.startswith("_") and plain(name) in names():
+        return factory(plain(name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *names()})
+    return sorted({*globals(), *map(factory_name, names())})

@@ -5,6 +5,7 @@ name only. An argument of which optax knows nothing has the default None where N
 `inject_hyperparams` turns every number it sees into a traced array, and must see only those that it is given.
 """
 
+import functools
 import inspect
 import itertools
 import math
@@ -17,7 +18,7 @@ from optax import contrib
 
 from scirs2_adapters.core.argument_names import ArgumentNames, Values, merge_arguments, signature
 from scirs2_adapters.core.fields import Field, Value
-from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.registry import get, plain
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.synonyms import unknown_argument
 from scirs2_adapters.core.wrapper import Wrapper
@@ -55,7 +56,7 @@ def _turned(core: str, field: Field) -> Field:
     return replace(field, default=-field.default, requirement=worded, means=means, accepts=lambda v: accepts(-v))
 
 
-WORDS = {"beta1": "b1", "beta2": "b2", "rho": "decay", "decay_rate": "rho"}
+WORDS = {"beta1": "b1", "beta2": "b2", "beta3": "b3", "rho": "decay", "decay_rate": "rho"}
 ADAFACTOR = {
     "beta2_decay": "decay_rate", "eps1": "eps", "eps2": "min_scale", "clip_threshold": "clipping_threshold",
     "beta1": "momentum", "scale_parameter": "multiply_by_parameter_scale", "weight_decay": "weight_decay_rate",
@@ -72,14 +73,17 @@ NAMES_OF = {
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
     "muon": Words(names=WORDS | MUON),
     "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
+    "signum": Words(names={"momentum": "beta"}),
 }
 
 #: The argument by which optax chooses the dtype of first moments: optimizer -> (argument, slots).
 DTYPES = {
-    **dict.fromkeys(("adam", "adamw", "lion", "nadam"), ("mu_dtype", "exp_avg")),
+    **dict.fromkeys(("adam", "adamw", "adopt", "amsgrad", "lion", "nadam"), ("mu_dtype", "exp_avg")),
+    "ademamix": ("mu_dtype", "exp_avg", "exp_avg_slow", "exp_avg_sq"),
     "adafactor": ("dtype_momentum", "exp_avg"),
     "muon": ("mu_dtype", "momentum_buffer", "exp_avg"),
     "sgd": ("accumulator_dtype", "momentum_buffer"),
+    "signum": ("accumulator_dtype", "exp_avg"),
 }
 #: Arguments that every factory has besides a rule's own.
 OURS = {
@@ -169,9 +173,21 @@ def of_matrices(rule: type[Rule]) -> bool:
     return rule.view is not Rule.view and not issubclass(rule, Wrapper)
 
 
+@functools.cache
+def _optax_spellings() -> dict[str, str]:
+    """The public names of optax by the names that ours would have."""
+    return {plain(name): name for module in (contrib, optax) for name in dir(module) if not name.startswith("_")}
+
+
+def factory_name(name: str) -> str:
+    """What the factory of an optimizer is called: as in optax, where that has it, as `schedule_free_adamw`."""
+    return _optax_spellings().get(name, name)
+
+
 def _optax(name: str) -> dict[str, inspect.Parameter]:
     """What optax's own function of this name takes by position, in order."""
-    theirs = getattr(optax, name, None) or getattr(contrib, name, None)
+    spelled = factory_name(name)
+    theirs = getattr(optax, spelled, None) or getattr(contrib, spelled, None)
     found = inspect.signature(theirs).parameters if theirs else {}
     return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
 

@@ -84,6 +84,8 @@ _PRODIGY = Place(contrib.ProdigyState, {
     "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq", "grad_sum": "s", "params0": "p0", "estim_lr": "d",
     "numerator_weighted": "d_numerator", "count": "count",
 })  # fmt: skip
+_COCOB = Place(contrib.COCOBState, {name: name for name in contrib.COCOBState._fields})
+_MADGRAD = Place(contrib.MadgradState, _COUNT | {"grad_sum_sq": "grad_sum_sq", "s": "s", "x0": "x0"})
 EMPTY = Place(optax.EmptyState)
 _FACTORED = _COUNT | {"v_row": "row_var", "v_col": "col_var", "v": "variance"}
 _ADAFACTOR = (
@@ -101,9 +103,11 @@ def _trace(slot: str) -> tuple[Place, ...]:
 #: by optimizer and match where that has another: optax's own RMSprop sums steps, which point downhill.
 CHAINS = {
     "adafactor:optax": Chain(_ADAFACTOR),
-    "adam": Chain((_ADAM, "rate")),
+    **dict.fromkeys(("adam", "amsgrad"), Chain((_ADAM, "rate"))),
     "adamw": Chain((_ADAM, "decay", "rate")),
+    "cocob": Chain(("decay", "rate", (_COCOB,))),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
+    "madgrad": Chain(("decay", (_MADGRAD,))),
     "nadam": Chain((_ADAM[:1], "rate")),
     "prodigy": Chain(((_PRODIGY,),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True),
     "radam": Chain((_ADAM[:1], "rate")),
@@ -111,6 +115,7 @@ CHAINS = {
     "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
     "rprop": Chain((_RPROP, "rate")),
     "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
+    "signum": Chain(((Place(optax.EmaState, _COUNT | {"ema": "exp_avg"}),), (EMPTY,), "rate")),
 }
 
 

@@ -19,6 +19,7 @@ from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
 from scirs2_adapters.core.numpy_rules import FACTOR, Groups
+from scirs2_adapters.core.registry import plain
 from scirs2_adapters.core.routing import without_decay
 from scirs2_adapters.core.schedules import RATE as FACTORS
 from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
@@ -117,7 +118,7 @@ def _refuse_options(call: str, estimator: BaseEstimator) -> None:
 def _check_optimizer(call: str, optimizer: object) -> None:
     worded = "must be None, the name of an optimizer, or an optimizer such as AdamW(learning_rate=0.001)"
     if isinstance(optimizer, str):
-        if optimizer.casefold() not in names():
+        if plain(optimizer) not in names():
             way_out = f"{similar_name(optimizer, names())} There are: {', '.join(names())}."
             raise bad_value(call, "optimizer", worded, optimizer, way_out)
     elif not isinstance(optimizer, Rule):
@@ -147,7 +148,7 @@ def merge_nested(estimator: BaseEstimator, params: Params) -> dict[str, object]:
         return dict(params)
     if not isinstance(optimizer, Rule):
         word, value = next(iter(nested.items()))
-        named = get(optimizer).__name__ if isinstance(optimizer, str) and optimizer.casefold() in names() else "AdamW"
+        named = get(optimizer).__name__ if isinstance(optimizer, str) and plain(optimizer) in names() else "AdamW"
         worded = f"must be an optimizer object for `optimizer__{word}` to be set"
         way_out = f"Write it so: `optimizer={named}({word}={value!r})`."
         raise bad_value(type(estimator).__name__, "optimizer", worded, optimizer, way_out)

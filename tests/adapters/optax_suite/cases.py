@@ -28,7 +28,7 @@ GRIDS = ("_src/alias_test.py", "contrib/_common_test.py")
 #: In optax's tests, what is not the name of an optimizer.
 NICKNAMES = {"sgd_mom": "sgd"}
 #: How optax's tests read an optimizer from a module: by its name, or by one that is an argument of the test.
-READ = re.compile(rf"\b(?:alias|contrib|_muon|lookahead|optax)\.({'|'.join(NAMES)})\b")
+READ = re.compile(rf"\b(?:alias|contrib|_\w+|lookahead|optax)\.({'|'.join(NAMES)})\b")
 READ_BY_NAME = re.compile(r"getattr\((?:alias|contrib), \w*opt_name\)")
 _WRAPPER = ("wrapper_name", "wrapper_kwargs")
 #: Arguments of a test that make no difference to the optimizer: a case that differs from another in them alone is left

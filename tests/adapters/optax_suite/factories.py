@@ -17,15 +17,17 @@ from optax import contrib
 
 import scirs2_adapters
 from scirs2_adapters import jax as adapter
+from scirs2_adapters.adapters.jax.argument_names import factory_name
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 
 #: What optax has under a name of its own and we as an argument: optax's name -> (rule, arguments).
 UNDER_ANOTHER_NAME: dict[str, tuple[str, dict[str, Any]]] = {
-    "amsgrad": ("adam", {"amsgrad": True}),
     "nadamw": ("adamw", {"nesterov": True}),
 }
-NAMES = (*scirs2_adapters.names(), *UNDER_ANOTHER_NAME)
+#: The optimizers that we have, by optax's spelling where it has them.
+LISTED = tuple(map(factory_name, scirs2_adapters.names()))
+NAMES = (*LISTED, *UNDER_ANOTHER_NAME)
 
 
 def meant(name: str) -> tuple[str, dict[str, Any]]:
@@ -36,7 +38,7 @@ def meant(name: str) -> tuple[str, dict[str, Any]]:
 def ours(name: str, match: str | None) -> Factory:
     """Our factory for a name of optax's."""
     rule, given = meant(name)
-    given = given | ({"match": match} if match else {})
+    given = given | ({"match": match} if match in scirs2_adapters.get(rule).matches else {})
     made = getattr(adapter, rule)
     return functools.partial(made, **given) if given else made
 
@@ -49,12 +51,12 @@ def matches(name: str) -> tuple[str | None, ...]:
 
 def factories() -> dict[tuple[str, str | None], Factory]:
     """Every factory of ours as it runs, those that optax has not among them."""
-    return {(name, match): ours(name, match) for name in scirs2_adapters.names() for match in matches(name)}
+    return {(name, match): ours(name, match) for name in LISTED for match in matches(name)}
 
 
 def optaxs() -> dict[tuple[str, str | None], Factory]:
     """optax's own factories of the same names; its Lookahead is not one, but a wrapper."""
-    found = {name: getattr(optax, name, None) or getattr(contrib, name, None) for name in scirs2_adapters.names()}
+    found = {name: getattr(optax, name, None) or getattr(contrib, name, None) for name in LISTED}
     return {(name, None): make for name, make in found.items() if make is not None and name != "lookahead"}
 
 

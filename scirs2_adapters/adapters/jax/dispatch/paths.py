@@ -42,7 +42,7 @@ def choose(config: StepConfig, rule: Rule, parts: Sequence[Part], leaves: Leaves
     for (group, _), obstacle in zip(parts, obstacles, strict=True):
         _report_path(config, group, obstacle)
     _report_routes(config, rule, leaves)
-    return [takes_host(config.rule.name, config.kernel, obstacle) for obstacle in obstacles]
+    return [takes_host(config.call, config.kernel, obstacle) for obstacle in obstacles]
 
 
 class Lines(list[str]):
@@ -74,7 +74,7 @@ def _report_path(config: StepConfig, group: LeafGroup, obstacle: str | None) -> 
     size = sum(math.prod(s) for s in group.shapes)
     reason = 'asked for by kernel="traced"' if config.kernel == "traced" else obstacle
     path = f"traced: {reason}" if reason else "the host kernel on the CPU, traced elsewhere"
-    line = f"{config.rule.name}: {leaves} ({size:,} numbers): {path}"
+    line = f"{config.call}: {leaves} ({size:,} numbers): {path}"
     log.debug(line)
     if (report := report_lines.get()) is not None:
         report.append(line)

@@ -24,6 +24,8 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.plan import ParamEntry, coefficient_rows, grouped, param_entry
 
+from ..argument_names import factory_name
+
 
 @dataclass(frozen=True, eq=False)
 class StepConfig:
@@ -44,6 +46,11 @@ class StepConfig:
     names: tuple[str, ...] = ()
     matrices: tuple[Matrix | None, ...] = ()
     decays: tuple[bool, ...] = ()
+
+    @property
+    def call(self) -> str:
+        """What errors call the optimizer."""
+        return factory_name(self.rule.name)
 
     def leaf(self, i: int, arrays: LeafArrays) -> Leaf:
         """Leaf `i` as a rule sees it."""
@@ -106,7 +113,7 @@ def _entries(
             routes[route] = routed, {**routed.scalars(SCALARS, t), **numbers}
         routed, shared = routes[route]
         own = routed.leaf_coefficients(leaf)
-        entries.append(param_entry(i, routed, leaf, scaled=config.scaled, call=config.rule.name))
+        entries.append(param_entry(i, routed, leaf, scaled=config.scaled, call=config.call))
         coefficients.append({**shared, **own})
         keys.append((route, *((n, _identity(value)) for n, value in own.items())))
     return entries, coefficients, keys
@@ -118,7 +125,7 @@ def _mapped_axes(config: StepConfig, program: Program) -> AxisName:
     if config.axis_name is not None and extents:
         worded = "must be None for a rule of rows, columns or matrices"
         way_out = "Step such parameters under `jit` with a sharding, where XLA completes the sums."
-        raise bad_value(config.rule.name, "axis_name", worded, config.axis_name, way_out)
+        raise bad_value(config.call, "axis_name", worded, config.axis_name, way_out)
     return config.axis_name if program.levels else None
 
 

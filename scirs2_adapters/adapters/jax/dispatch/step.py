@@ -73,7 +73,7 @@ def _run(
             continue
         groups, rows = zip(*chosen, strict=True)
         arrays = [{n: [leaves[i][n] for i in g.members] for n in (*g.dtypes, *g.companions.values())} for g in groups]
-        outputs, new = bind(config.rule.name, config.kernel, groups, Operands(arrays, rows, new), kernel)
+        outputs, new = bind(config.call, config.kernel, groups, Operands(arrays, rows, new), kernel)
         for group, output in zip(groups, outputs, strict=True):
             for n, values in output.items():
                 for i, x in zip(group.members, values, strict=True):
@@ -92,7 +92,7 @@ compiled = jax.jit(advance, static_argnums=0, inline=True)
 
 def _load(config: StepConfig, rule: Rule, grads: list[Array], params: list[Array | None], held: Memory) -> Leaves:
     """The arrays of each leaf by name, checked; `rule` has the hyperparameters of this step."""
-    leaves, call = [], config.rule.name
+    leaves, call = [], config.call
     for i, (g, p) in enumerate(zip(grads, params, strict=True)):
         memory = {n: x[i] for n, x in held.slots.items()}
         memory = {n: x for n, x in memory.items() if x is not None and not isinstance(x, optax.MaskedNode)}

@@ -20,7 +20,16 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import HALVES, StateDtype, check_path, check_rounding, check_state_dtype
 
-from ..argument_names import DTYPES, OURS, argument_names, dtype_default, factory_signature, given_by_name, of_matrices
+from ..argument_names import (
+    DTYPES,
+    OURS,
+    argument_names,
+    dtype_default,
+    factory_name,
+    factory_signature,
+    given_by_name,
+    of_matrices,
+)
 from ..state import Layout, layout, possible_slots
 from .fused import explain, step
 from .memory_report import memory
@@ -39,7 +48,7 @@ class Given(np.ndarray):
 
 def transformation(cls: type[Rule], arguments: Mapping[str, Value]) -> optax.GradientTransformationExtraArgs:
     """The transformation of a rule with these arguments, by optax's names."""
-    call, rest = cls.name, dict(arguments)
+    call, rest = factory_name(cls.name), dict(arguments)
     fields, names = cls.fields_with(rest.get("base")), argument_names(cls)
     options = _parse_options(cls, rest)
     hyper = _parse_hyperparameters(cls, rest)
@@ -61,20 +70,20 @@ def transformation(cls: type[Rule], arguments: Mapping[str, Value]) -> optax.Gra
 def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """The factory of an optimizer, with optax's argument names."""
     cls = get(name)
-    known, names, fields = factory_signature(cls), argument_names(cls), cls.fields_with()
+    called, known, names, fields = factory_name(name), factory_signature(cls), argument_names(cls), cls.fields_with()
 
     def make(*args: Value, **keywords: Value) -> optax.GradientTransformationExtraArgs:
         accepted = factory_signature(cls, keywords["base"]) if keywords.get("base") is not None else known
-        return transformation(cls, given_by_name(cls.name, accepted, args, keywords))
+        return transformation(cls, given_by_name(called, accepted, args, keywords))
 
-    make.__name__ = make.__qualname__ = cls.name
+    make.__name__ = make.__qualname__ = called
     make.__module__ = ADAPTER
     make.__signature__ = known  # type: ignore[attr-defined]
     moments = {"moment_dtype": DTYPES[cls.name][0]} if cls.name in DTYPES else {}
     options = ("mask", "kernel", "state_dtype", "rounding", *moments, "axis_name", "skip_nonfinite")
     also = (*cls.options, *options, *(["dimensions"] if of_matrices(cls) else []))
     spell = lambda k: moments.get(k) or names.spell(k, fields)  # noqa: E731
-    make.__doc__ = document(cls.text, names.seen(fields), _example(cls.name), spell, also)
+    make.__doc__ = document(cls.text, names.seen(fields), _example(called), spell, also)
     return make
 
 
@@ -89,7 +98,7 @@ def _example(name: str) -> list[str]:
 
 def _parse_options(cls: type[Rule], arguments: dict[str, Value]) -> Options:
     """Takes the options out of the arguments."""
-    call, names = cls.name, argument_names(cls).names
+    call, names = factory_name(cls.name), argument_names(cls).names
     given = {k: arguments.pop(names.get(k, k), default) for k, default in {**OURS, "dimensions": None}.items()}
     given["skip_nonfinite"] = bool(flag(False, "").check(call, "skip_nonfinite", given["skip_nonfinite"]))
     given["axis_name"] = _axis_name(call, given["axis_name"])
@@ -99,7 +108,7 @@ def _parse_options(cls: type[Rule], arguments: dict[str, Value]) -> Options:
 
 def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hyperparameters:
     """Sorts the other arguments, by optax's names, and spells them in the core's."""
-    call, names = cls.name, argument_names(cls)
+    call, names = factory_name(cls.name), argument_names(cls)
     plain: dict[str, Value] = {"base": arguments.pop("base")} if "base" in arguments else {}
     fields = cls.fields_with(plain.get("base"))
     scheduled = {names.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
@@ -126,11 +135,11 @@ def _state_dtypes(rule: Rule, options: Options, layout: Layout) -> StateDtype:
     """The dtypes of memory, where users of JAX write dtypes and optax's names of slots, checked."""
     named = _named(options.state_dtype, layout)
     known = possible_slots(rule).values()
-    check_state_dtype(rule.name, named, list(known))
+    check_state_dtype(factory_name(rule.name), named, list(known))
     argument, *moments = DTYPES.get(rule.name, ("",))
     if options.first_moments is None:
         return named
-    dtype = _floating(rule.name, argument, options.first_moments)
+    dtype = _floating(factory_name(rule.name), argument, options.first_moments)
     of_rest = {s.name: named for s in known if s.initial is None} if isinstance(named, str) else named or {}
     return {**of_rest, **dict.fromkeys(moments, dtype)}
 

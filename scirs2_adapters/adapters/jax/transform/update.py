@@ -28,7 +28,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 from scirs2_adapters.core.step.options import StateDtype, check_rounding, slot_dtype
 
-from ..argument_names import argument_names
+from ..argument_names import argument_names, factory_name
 from ..dispatch.paths import report_lines
 from ..dispatch.plan import StepConfig, leaf_of, step_config
 from ..dispatch.step import NO_PARAMS, MissingParameterError, advance, as_array, check_pair, compiled
@@ -77,15 +77,20 @@ class Update:
     options: Options
     state_dtype: StateDtype
 
+    @property
+    def call(self) -> str:
+        """What errors call the optimizer."""
+        return factory_name(self.rule.name)
+
     def init(self, params: Tree) -> Tree:
         """The state before the first step. Which rule steps which leaf is settled here, and said once."""
-        call, rule = self.rule.name, self.rule.replace(**self.hyper.traced)
+        call, rule = self.call, self.rule.replace(**self.hyper.traced)
         known = matrices(call, self.options.dimensions, params)
 
         def leaf(path: Path, p: Tree) -> Leaf:
             place = keystr(path)
             array = as_array(call, f"params{place}", p)
-            return leaf_of(array, name_of(path) if rule.routes else "", known.get(place))
+            return leaf_of(array, name_of(path) if rule.looks_at_names else "", known.get(place))
 
         leaves = [leaf(path, p) for path, p in jax.tree_util.tree_flatten_with_path(params)[0]]
         if leaves:
@@ -109,7 +114,7 @@ class Update:
         try:
             memory = self.layout.read(state)
         except AttributeError as error:
-            raise bad_type(self.rule.name, "state", "must be as `init` makes it", state) from error
+            raise bad_type(self.call, "state", "must be as `init` makes it", state) from error
         tree = GradientTree(grads)
         p, held = tree.flatten(params), (memory.slots, memory.companions)
         slots, companions = ({n: tree.flatten(x) for n, x in trees.items()} for trees in held)
@@ -138,19 +143,19 @@ class Update:
         and whether they decay.
         """
         rule, layout, options, like = self.rule, self.layout, self.options, grads if params is None else params
-        asked = rule.routes or options.dimensions is not None
+        asked = rule.looks_at_names or options.dimensions is not None
         paths = [path for path, g in with_paths(grads) if g is not None] if asked else []
-        names = tuple(map(name_of, paths)) if rule.routes else ()
-        known = {} if options.dimensions is None else matrices(rule.name, options.dimensions, like)
+        names = tuple(map(name_of, paths)) if rule.looks_at_names else ()
+        known = {} if options.dimensions is None else matrices(self.call, options.dimensions, like)
         of_leaves = tuple(known.get(keystr(path)) for path in paths) if known else ()
-        decay = () if options.mask is None else decays(rule.name, self._word("mask"), options.mask, like, tree)
+        decay = () if options.mask is None else decays(self.call, self._word("mask"), options.mask, like, tree)
         fixed = rule, emit, options.kernel, layout.negative, layout.sparse, scaled, options.axis_name
         return step_config(*fixed, names, of_leaves, decay)
 
     def _check_leaves(self, grads: Tree, params: list[Tree]) -> None:
         """Refuse a wrong leaf by its path. A step that is compiled sees neither paths nor values."""
         for (path, g), p in zip(with_paths(grads), params, strict=True):
-            place, call = keystr(path), self.rule.name
+            place, call = keystr(path), self.call
             if g is not None:
                 gradient = as_array(call, f"updates{place}", g)
                 if p is not None:
@@ -167,7 +172,7 @@ class Update:
             numbers[n] = value = schedule(memory.counts[-1] if memory.counts else None)
             if not (is_number(value) or is_traced(value)):
                 worded = "must be a number, or a function of the count that returns one"
-                raise bad_type(self.rule.name, self._word(n), worded, value)
+                raise bad_type(self.call, self._word(n), worded, value)
         if scale is not None:
             numbers[SCALE] = scale
         # What is no array of JAX's may be of a class that `jit` does not take.
@@ -211,7 +216,7 @@ class Skipping:
     def _inner(self, state: Tree) -> Tree:
         if not isinstance(state, optax.ApplyIfFiniteState):
             worded = "must be as `init` makes it: `skip_nonfinite=True` counts"
-            raise bad_type(self.inner.rule.name, "state", worded, state)
+            raise bad_type(self.inner.call, "state", worded, state)
         return state.inner_state
 
     def _either(self, grads: Tree, state: optax.ApplyIfFiniteState, *branches: Callable[[], Tree]) -> Stepped:
