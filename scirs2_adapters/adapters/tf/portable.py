@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 import keras
-import ml_dtypes
 import numpy as np
 from keras import ops
 
+from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.matrix import INPUTS_FIRST
 from scirs2_adapters.core.portable.file import Array
@@ -90,8 +90,11 @@ def _array(variable: KerasVariable) -> Array:
 def _read(variable: KerasVariable) -> np.ndarray:
     with outside_graphs():
         numbers = np.asarray(ops.convert_to_numpy(variable))
-    return numbers.view(np.uint16) if numbers.dtype.name == "bfloat16" else numbers
+    if keras.backend.standardize_dtype(variable.dtype) != "bfloat16":
+        return numbers
+    return numbers.view(np.uint16) if numbers.dtype.name == "bfloat16" else storage.store(numbers, "bfloat16")
 
 
 def _numbers(x: Array) -> np.ndarray:
-    return np.asarray(x.read()).view(ml_dtypes.bfloat16) if x.dtype == "bfloat16" else x.read()
+    """What a variable is assigned; of bfloat16 the float32 numbers, which it holds exactly."""
+    return storage.load(x.read(), x.dtype) if x.dtype == "bfloat16" else x.read()

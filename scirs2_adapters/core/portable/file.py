@@ -133,11 +133,11 @@ class File:
 
     def _read_header(self) -> None:
         start = self._file.read(8)
-        if start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
-            way_out = "`scirs2 state convert` reads torch's files without running what is in them."
-            raise self._refused("this one is a pickle or an archive, which may run code and is never loaded", way_out)
         self._length = int.from_bytes(start, "little")
         if len(start) < 8 or self._length > min(_LONGEST, self._size - 8):
+            if start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
+                way_out = "`scirs2 state convert` reads torch's files without running what is in them."
+                raise self._refused("this one is a pickle or an archive, which may run code and is never loaded", way_out)
             raise self._refused("this one is of another format, or was cut short")
         self._header = self._file.read(self._length)
         try:
