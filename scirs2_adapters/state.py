@@ -91,7 +91,9 @@ def load(
     with portable.loaded("state.load", Path(path)) as saved:
         check_scales("state.load", saved)
         asked = Asked("state.load", strict, rename or {}, layout)
-        result: Report | tuple[object, Report] = _adapter("state.load", optimizer).load(optimizer, saved, asked, **options)
+        result: Report | tuple[object, Report] = _adapter("state.load", optimizer).load(
+            optimizer, saved, asked, **options
+        )
         return result
 
 

@@ -42,7 +42,9 @@ Members = dict[type, Mapping[str, str]]
 Each = Callable[[str, Tree], Tree]
 SKIPPED = "skipped_steps"
 _INJECTED = tuple(
-    getattr(optax, name) for name in ("InjectHyperparamsState", "InjectStatefulHyperparamsState") if hasattr(optax, name)
+    getattr(optax, name)
+    for name in ("InjectHyperparamsState", "InjectStatefulHyperparamsState")
+    if hasattr(optax, name)
 )
 
 
@@ -141,7 +143,9 @@ def _visited(tree: Tree, members: Members, each: Each) -> Tree:
     def change(x: Tree) -> Tree:
         if isinstance(x, RuleState):
             slots = {name: each(name, part) for name, part in x.slots.items()}
-            return RuleState(each(COUNT, x.count), slots, {name: each(name, number) for name, number in x.model.items()})
+            return RuleState(
+                each(COUNT, x.count), slots, {name: each(name, number) for name, number in x.model.items()}
+            )
         if isinstance(x, CodedState):
             others = {word: each(_core(word, members), part) for word, part in x.companions.items()}
             return CodedState(each(COUNT, x.count), others, inner(x.inner_state))
@@ -150,7 +154,9 @@ def _visited(tree: Tree, members: Members, each: Each) -> Tree:
         if isinstance(x, _INJECTED):
             return x._replace(count=each(COUNT, x.count), inner_state=inner(x.inner_state))
         fields = members.get(type(x))
-        return x if fields is None else x._replace(**{f: _signed(each, name, getattr(x, f)) for f, name in fields.items()})
+        return (
+            x if fields is None else x._replace(**{f: _signed(each, name, getattr(x, f)) for f, name in fields.items()})
+        )
 
     inner = functools.partial(jax.tree.map, change, is_leaf=lambda x: isinstance(x, (*around, *members)))
     return inner(tree)

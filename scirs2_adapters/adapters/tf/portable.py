@@ -14,6 +14,7 @@ from scirs2_adapters.core.matrix import INPUTS_FIRST
 from scirs2_adapters.core.portable.file import Array
 from scirs2_adapters.core.portable.fit import Asked, Report, fitted, one_count
 from scirs2_adapters.core.portable.state import ParameterState, State, described
+from scirs2_adapters.core.rule import Rule
 
 from .optimizer.rules import RuleOptimizer
 from .state.keras_types import KerasVariable
@@ -28,9 +29,10 @@ def read(optimizer: keras.optimizers.Optimizer, call: str = "state.save") -> Sta
         if entry is not None:
             slots = {slot: _array(variable) for slot, variable in entry.slots.items()}
             parameters[name] = ParameterState(slots, steps, entry.leaf.shape, entry.leaf.dtype)
+    numbers = {name: float(ops.convert_to_numpy(v)) for name, v in memory.model.items()}
     return described(
-        _rule(optimizer), parameters, numbers={name: float(ops.convert_to_numpy(v)) for name, v in memory.model.items()},
-        step_count=steps, skipped_steps=int(ops.convert_to_numpy(optimizer.skipped_steps)), layout=INPUTS_FIRST,
+        _rule(optimizer), parameters, numbers=numbers, step_count=steps, layout=INPUTS_FIRST,
+        skipped_steps=int(ops.convert_to_numpy(optimizer.skipped_steps)),
         source={"framework": "keras", "keras": keras.__version__, "backend": keras.backend.backend()},
     )  # fmt: skip
 
@@ -64,7 +66,7 @@ def _memory(call: str, optimizer: keras.optimizers.Optimizer) -> Memory:
     return optimizer.slots
 
 
-def _rule(optimizer: RuleOptimizer) -> object:
+def _rule(optimizer: RuleOptimizer) -> Rule:
     """The rule at the learning rate of now."""
     rate = optimizer.rule.learning_rate if optimizer._rate is None else optimizer._rate
     return optimizer.rule.replace_unchecked({"learning_rate": rate, "weight_decay": optimizer.weight_decay or 0.0})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -45,12 +46,13 @@ def read(optimizer: torch.optim.Optimizer, names: Named = None, call: str = "sta
     if not all(group.get(TRAIN_MODE, True) for group in groups):
         worded = "must train: after `eval()` the model has other parameters"
         raise bad_value(call, "optimizer", worded, "train_mode=False", "Call `optimizer.train()` first.")
-    held = {name: _parameter(call, name, p, optimizer.state.get(p) or {}) for name, p, _ in _members(call, optimizer, names)}
+    members = _members(call, optimizer, names)
+    held = {name: _parameter(call, name, p, optimizer.state.get(p) or {}) for name, p, _ in members}
     numbers = {s.name: float(groups[0][s.name]) for s in rule.model_slots()}
     return described(
         rule, held, numbers=numbers, step_count=max((p.steps or 0 for p in held.values()), default=0),
         skipped_steps=int(groups[0].get("skipped_steps", 0)), layout=OUTPUTS_FIRST,
-        source={"framework": "torch", "torch": torch.__version__, "class": f"{type(optimizer).__module__}.{type(optimizer).__name__}"},
+        source={"framework": "torch", "torch": str(torch.__version__), "class": type(optimizer).__qualname__},
     )  # fmt: skip
 
 
@@ -132,6 +134,12 @@ def _parameter(call: str, name: str, p: Tensor, memory: ParamState) -> Parameter
     if is_dtensor(p):
         way_out = "Use `torch.distributed.checkpoint`, or gather a full state dict."
         raise bad_value(call, "optimizer", "must hold whole tensors", f"a part of {name}", way_out)
+    leaf = leaf_of(p)
+    return replace(parameter_of(call, name, memory), shape=leaf.shape, dtype=leaf.dtype, complex=leaf.complex)
+
+
+def parameter_of(call: str, name: str, memory: ParamState) -> ParameterState:
+    """What is remembered of one parameter."""
     slots = {}
     for slot, x in memory.items():
         if slot == "step":
@@ -140,9 +148,8 @@ def _parameter(call: str, name: str, p: Tensor, memory: ParamState) -> Parameter
             raise bad_type(call, f"optimizer.state[{name!r}][{slot!r}]", "must be a tensor of numbers", x)
         real = torch.view_as_real(x.detach()) if x.is_complex() else x.detach()
         slots[slot] = Array(dtype_name(real.dtype), tuple(real.shape), functools.partial(numbers_of, real))
-    leaf = leaf_of(p)
     steps = int(memory["step"]) if memory.get("step") is not None else None if slots else 0
-    return ParameterState(slots, steps, leaf.shape, leaf.dtype, leaf.complex)
+    return ParameterState(slots, steps)
 
 
 def numbers_of(x: Tensor) -> np.ndarray:
@@ -159,7 +166,7 @@ def tensor_of(x: Array) -> Tensor:
     return torch.from_numpy(numbers)
 
 
-def _wanted(optimizer: torch.optim.Optimizer, rule: Rule, name: str, p: Tensor, group: Group) -> ParameterState:
+def _wanted(optimizer: torch.optim.Optimizer, rule: Rule, name: str, p: Tensor, group: GroupValues) -> ParameterState:
     leaf = leaf_of(p, name, optimizer.state.get(p) or ())
     if isinstance(optimizer, RuleOptimizer):
         index = next(i for i, other in enumerate(optimizer.param_groups) if other is group)

@@ -8,6 +8,7 @@ is small, is written here. The checksum is SHA-256 of the whole file with zeros 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -16,7 +17,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -61,7 +62,9 @@ def held(x: np.ndarray, dtype: str) -> Array:
 
 def refused(call: str, path: object, why: str, way_out: str = "") -> ArgumentValueError:
     """The error for a file that cannot be taken, to be raised before anything is changed."""
-    return bad_value(call, "path", f"must be an optimizer state that `scirs2_adapters.state` saved; {why}", path, way_out)
+    return bad_value(
+        call, "path", f"must be an optimizer state that `scirs2_adapters.state` saved; {why}", path, way_out
+    )
 
 
 def write(path: Path, text: str, arrays: Mapping[str, Array], told: Progress = lambda _: None) -> None:
@@ -114,7 +117,7 @@ def _bytes(name: str, x: Array) -> memoryview:
     numbers = np.ascontiguousarray(x.read(), dtype=DTYPES[x.dtype][1])
     if numbers.nbytes != x.nbytes:
         raise bad_value("state.save", name, f"must have the shape {x.shape}", numbers)
-    return memoryview(numbers.reshape(-1).view(np.uint8))
+    return numbers.reshape(-1).view(np.uint8).data
 
 
 class File:
@@ -137,12 +140,13 @@ class File:
         if len(start) < 8 or self._length > min(_LONGEST, self._size - 8):
             if start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
                 way_out = "`scirs2 state convert` reads torch's files without running what is in them."
-                raise self._refused("this one is a pickle or an archive, which may run code and is never loaded", way_out)
+                raise self._refused(
+                    "this one is a pickle or an archive, which may run code and is never loaded", way_out
+                )
             raise self._refused("this one is of another format, or was cut short")
         self._header = self._file.read(self._length)
         try:
-            entries = json.loads(self._header, object_pairs_hook=_once)
-            self._take(entries)
+            self._take(json.loads(self._header, object_pairs_hook=_once))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if isinstance(error, ArgumentValueError):
                 raise
@@ -153,22 +157,25 @@ class File:
         if not isinstance(metadata.get(TEXT), str) or self._header.count(_MARK) != 1:
             raise self._refused("this one holds arrays of something else, such as a model's weights")
         self.text, self.arrays, end = str(metadata[TEXT]), {}, 0
-        for name, entry in sorted(entries.items(), key=_start):
-            start, stop = entry["data_offsets"]  # type: ignore[misc]  # what is not a pair is a ValueError
-            dtype, shape = _NAMES[str(entry["dtype"])], tuple(map(_count, entry["shape"]))  # type: ignore[call-overload]
-            array = Array(dtype, shape, lambda dtype=dtype, shape=shape, at=start: self._numbers(dtype, shape, at))
-            if start != end or stop - start != array.nbytes:
+        places = {name: _place(**entry) for name, entry in entries.items()}
+        for name, place in sorted(places.items(), key=lambda item: item[1].data_offsets):
+            array = Array(place.dtype, place.shape, functools.partial(self._numbers, place))
+            if place.data_offsets != (end, end + array.nbytes):
                 raise ValueError(f"{name} is not where it should be")
-            self.arrays[name], end = array, stop
+            self.arrays[name], end = array, end + array.nbytes
         if end != self._size - 8 - self._length:
             raise self._refused("this one was cut short, or has more in it than it says")
 
-    def _numbers(self, dtype: str, shape: tuple[int, ...], start: int) -> np.ndarray:
-        numbers = np.empty(math.prod(shape), DTYPES[dtype][1])
-        self._file.seek(8 + self._length + start)
-        if self._file.readinto(numbers.view(np.uint8)) != numbers.nbytes:  # type: ignore[attr-defined]
-            raise self._refused("this one has become shorter while it was read")
-        return numbers.reshape(shape)
+    def _numbers(self, place: _Place) -> np.ndarray:
+        numbers = np.empty(math.prod(place.shape), DTYPES[place.dtype][1])
+        self._file.seek(8 + self._length + place.data_offsets[0])
+        view = memoryview(numbers.view(np.uint8).data)
+        while len(view):
+            count = self._file.readinto(view)  # type: ignore[attr-defined]
+            if not count:
+                raise self._refused("this one has become shorter while it was read")
+            view = view[count:]
+        return numbers.reshape(place.shape)
 
     def check(self, told: Progress = lambda _: None) -> None:
         """Refuse a file of which a single bit is not as it was written."""
@@ -202,9 +209,17 @@ def _once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _start(item: tuple[str, dict[str, object]]) -> tuple[int, int]:
-    start, stop = item[1]["data_offsets"]  # type: ignore[misc]
-    return _count(start), _count(stop)
+class _Place(NamedTuple):
+    """Where an array lies in a file, behind its header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+def _place(dtype: str, shape: list[object], data_offsets: list[object]) -> _Place:
+    start, stop = map(_count, data_offsets)
+    return _Place(_NAMES[dtype], tuple(map(_count, shape)), (start, stop))
 
 
 def _count(n: object) -> int:

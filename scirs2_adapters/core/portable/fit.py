@@ -6,6 +6,7 @@ alike, and are converted where they do not. Nothing here changes an optimizer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from ..numpy_state import same_memory
 from ..rounding import ROUNDING_ERROR, ROUNDING_SEED
 from ..rule import Rule
 from .file import Array, held
-from .layouts import Shape, layout_of, transposed, turned, turns
+from .layouts import OTHER, Shape, layout_of, transposed, turned, turns
 from .state import ParameterState, State, described
 
 #: What an optimizer may have or not without being another: it begins at 0.
@@ -79,13 +80,18 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
     report = Report(hyperparameters=_differing(saved, described(rule, {})))
     pairs = {name: (parameters[name], p) for name, p in here.parameters.items() if name in parameters}
     there = layout_of(asked.call, asked.layout) or saved.layout
-    lies = here.layout or ({"outputs_first": "inputs_first", "inputs_first": "outputs_first"}[there] if asked.layout else "")
-    shapes = {name: pair for name, (a, b) in pairs.items() if (pair := (_shape(a), _shape(b))) and None not in pair}
-    axes = turns(asked.call, shapes, names, there, lies)  # type: ignore[arg-type]
+    lies = here.layout or (OTHER[there] if asked.layout else "")
+    shapes = {
+        name: (a, b)
+        for name, pair in pairs.items()
+        for a, b in [map(shape_of, pair)]
+        if a is not None and b is not None
+    }
+    axes = turns(asked.call, shapes, names, there, lies)
     taken = {name: _fitted(name, *pair, axes.get(name), report) for name, pair in pairs.items()}
-    absent = [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
-    report.missing += absent
-    report.left_over += [name for name in parameters if name not in pairs and (parameters[name].slots or here.parameters)]
+    report.missing += [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
+    others = [name for name in parameters if name not in pairs]
+    report.left_over += [name for name in others if parameters[name].slots or here.parameters]
     if asked.strict and (faults := report.faults()):
         worded = "must be of the parameters, slots and shapes of this optimizer; " + "; ".join(faults)
         received = f"{len(saved.parameters)} parameters in the file, {len(here.parameters)} here"
@@ -107,8 +113,8 @@ def _check_rule(call: str, saved: State, rule: Rule) -> None:
 
 
 def _differing(saved: State, here: State) -> dict[str, tuple[object, object]]:
-    both = here.config.keys() & saved.config.keys()
-    return {k: (saved.config[k], here.config[k]) for k in here.config if k in both and saved.config[k] != here.config[k]}
+    both = [(k, saved.config[k], now) for k, now in here.config.items() if k in saved.config]
+    return {k: (then, now) for k, then, now in both if then != now}
 
 
 def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, ParameterState], dict[str, str]]:
@@ -125,8 +131,8 @@ def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, Paramet
     return {name: saved.parameters[there] for name, there in names.items()}, names
 
 
-def _shape(p: ParameterState) -> Shape | None:
-    """The shape of a parameter: what is said of it, or that of its largest array; None of a complex one, which stays."""
+def shape_of(p: ParameterState) -> Shape | None:
+    """A parameter's shape: what is said of it, or that of its largest array; None of a complex one, which stays."""
     if p.complex:
         return None
     if p.shape is not None:
@@ -134,7 +140,9 @@ def _shape(p: ParameterState) -> Shape | None:
     return max((x.shape for name, x in p.slots.items() if not name.endswith("_scale")), key=len, default=None)
 
 
-def _fitted(name: str, saved: ParameterState, here: ParameterState, axes: Shape | None, report: Report) -> ParameterState:
+def _fitted(
+    name: str, saved: ParameterState, here: ParameterState, axes: Shape | None, report: Report
+) -> ParameterState:
     """What of one parameter is taken."""
     if not saved.slots and saved.steps == 0:  # not stepped yet
         return ParameterState()
@@ -159,39 +167,48 @@ def _fitted(name: str, saved: ParameterState, here: ParameterState, axes: Shape 
 
 def _counterpart(slot: str, saved: ParameterState, here: ParameterState, axes: Shape | None) -> str:
     """The slot in the file that holds what this one does: of a parameter that was turned, rows are columns."""
-    form, shape = here.slots[slot], _shape(here)
+    form, shape = here.slots[slot], shape_of(here)
     if axes is None or shape is None or form.shape == shape or len(form.shape) != len(shape):
         return slot
     lines = {name: turned(x.shape, axes) for name, x in saved.slots.items() if len(x.shape) == len(axes)}
-    return next((name for name, lies in lines.items() if lies == form.shape and _line(lies, shape)), slot)
+    return next((name for name, lies in lines.items() if lies == form.shape), slot)
 
 
-def _line(lies: Shape, shape: Shape) -> bool:
-    return lies != shape
+def moved(x: Array, axes: Shape | None) -> Array:
+    """The array with other axes, as it is stored."""
+    return x if axes is None else Array(x.dtype, turned(x.shape, axes), lambda: transposed(x.read(), axes))
+
+
+def restored(x: Array, scales: Array | None, dtype: str, axes: Shape | None) -> tuple[Array, ...]:
+    """The numbers of an array in another storage and with other axes, made when they are read; and scales of codes."""
+    if dtype == x.dtype and dtype not in BLOCK_DTYPES:
+        return (moved(x, axes),)
+
+    def parts() -> tuple[np.ndarray, ...]:
+        other = scales.read() if scales is not None and x.dtype in BLOCK_DTYPES else None
+        numbers = storage.load(x.read(), x.dtype, other)
+        return storage.store_parts(numbers if axes is None else transposed(numbers, axes), dtype)
+
+    shape = turned(x.shape, axes)
+    stored = Array(dtype, shape, lambda: parts()[0])
+    if dtype not in BLOCK_DTYPES:
+        return (stored,)
+    return stored, Array("float32", (blocks(math.prod(shape)),), lambda: parts()[1])
 
 
 def _converted(
     place: str, there: str, slot: str, saved: ParameterState, form: Array, axes: Shape | None, report: Report
 ) -> dict[str, Array]:
     """One slot, with its scales, in the storage that it has here."""
-    x = saved.slots[there]
+    x, other = saved.slots[there], f"{slot}_scale"
     axes = axes if len(x.shape) > 1 else None
     scales = saved.slots.get(f"{there}_scale")
     if x.dtype == form.dtype and axes is None:
         report.taken.append(place)
-        return {slot: x} | ({f"{slot}_scale": scales} if scales and x.dtype in BLOCK_DTYPES else {})
+        return {slot: x} | ({other: scales} if scales and x.dtype in BLOCK_DTYPES else {})
     changes = [f"{x.dtype} to {form.dtype}"] * (x.dtype != form.dtype) + [f"axes {axes}"] * (axes is not None)
     report.converted[place] = ", ".join(changes)
-    if x.dtype == form.dtype and x.dtype not in BLOCK_DTYPES:
-        return {slot: _turned(x, axes or ())}
-    numbers = storage.load(x.read(), x.dtype, scales.read() if scales and x.dtype in BLOCK_DTYPES else None)
-    parts = storage.store_parts(numbers if axes is None else transposed(numbers, axes), form.dtype)
-    made = {slot: held(parts[0], form.dtype)}
-    return made | ({f"{slot}_scale": held(parts[1], "float32")} if len(parts) > 1 else {})
-
-
-def _turned(x: Array, axes: Shape) -> Array:
-    return Array(x.dtype, turned(x.shape, axes), lambda: transposed(x.read(), axes))
+    return dict(zip((slot, other), restored(x, scales, form.dtype, axes), strict=False))
 
 
 def _rounding(
@@ -206,7 +223,7 @@ def _rounding(
         alike = x is not None and x.dtype == form.dtype and saved.dtype in (here.dtype, "")
         if x is not None and alike and turned(x.shape, axes if x.shape else None) == form.shape:
             report.taken.append(f"{name}/{slot}")
-            found[slot] = x if axes is None or not x.shape else _turned(x, axes)
+            found[slot] = moved(x, axes if x.shape else None)
         elif slot == ROUNDING_ERROR:
             report.converted[f"{name}/{slot}"] = "begins at 0"
             found[slot] = held(np.zeros(form.shape, form.dtype), form.dtype)

@@ -9,6 +9,7 @@ names or with the others; what nobody can tell is refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ WORDS = {
     "torch": OUTPUTS_FIRST, "keras": INPUTS_FIRST, "flax": INPUTS_FIRST,
     OUTPUTS_FIRST: OUTPUTS_FIRST, INPUTS_FIRST: INPUTS_FIRST,
 }  # fmt: skip
+OTHER = {OUTPUTS_FIRST: INPUTS_FIRST, INPUTS_FIRST: OUTPUTS_FIRST}
 Shape = tuple[int, ...]
 #: How the axes of a kernel of so many axes are put, to lie in this layout.
 TURNS: Mapping[str, Mapping[int, Shape]] = {
@@ -61,15 +63,40 @@ def turns(
     if there and there == here:
         return {}
     possible = {name: _fitting(names[name], *pair, there, here) for name, pair in shapes.items()}
-    known = bool(there and here)
-    certain = [axes for name, (straight, axes) in possible.items() if len(shapes[name][1]) > 1 and not (straight and axes)]
+    tables = {name for name in shapes if is_embedding(name) or is_embedding(names[name]) or len(shapes[name][1]) < 2}
+    certain = [axes for name, (straight, axes) in possible.items() if name not in tables and not (straight and axes)]
     turn, stay = any(axes for axes in certain), any(axes is None for axes in certain)
+    seen = Seen(bool(there and here), bool(there or here), turn, stay)
     found: dict[str, Shape] = {}
     for name, (straight, axes) in possible.items():
-        if axes is None or (straight and not _undecided(call, names[name], name, known, turn, stay, bool(there or here))):
-            continue
-        found[name] = axes
+        if axes is not None and name not in tables and (not straight or seen.turns(call, names[name], name)):
+            found[name] = axes
     return found
+
+
+class Seen(NamedTuple):
+    """What is known of all kernels together: the layouts of both sides, or of one, and whether there are kernels that
+    fit only when they are turned, or only as they are.
+    """
+
+    both: bool
+    one: bool
+    turn: bool
+    stay: bool
+
+    def turns(self, call: str, there: str, here: str) -> bool:
+        """Whether a kernel that fits both ways, as a square one does, is turned."""
+        kernels = [name.rpartition(".")[2].rpartition("/")[2] == "kernel" for name in (there, here)]
+        if kernels[0] != kernels[1]:
+            return True
+        if all(kernels):
+            return False
+        if self.turn != self.stay:
+            return self.turn
+        if not self.turn and (self.both or not self.one):
+            return self.both
+        worded = f"must say how kernels lie in the file: {here} has the same shape either way"
+        raise bad_value(call, "layout", worded, None, 'Give "torch" (outputs first) or "keras" (inputs first).')
 
 
 def _fitting(name: str, shape: Shape, wanted: Shape, there: str, here: str) -> tuple[bool, Shape | None]:
@@ -77,21 +104,6 @@ def _fitting(name: str, shape: Shape, wanted: Shape, there: str, here: str) -> t
     others = [here] if here else [layout for layout in TURNS if layout != there]
     all_axes = [turned_to(layout, name, len(shape)) for layout in others]
     return shape == wanted, next((a for a in all_axes if a and turned(shape, a) == wanted), None)
-
-
-def _undecided(call: str, there: str, here: str, known: bool, turn: bool, stay: bool, half: bool) -> bool:
-    """Whether a kernel that fits both ways, as a square one does, is turned."""
-    kernels = [name.rpartition(".")[2].rpartition("/")[2] == "kernel" for name in (there, here)]
-    if is_embedding(here):
-        return False
-    if known or kernels[0] != kernels[1]:
-        return True
-    if all(kernels) or turn != stay:
-        return turn and not all(kernels)
-    if not half and not turn:
-        return False
-    worded = f"must say how kernels lie in the file: {here} has the same shape either way"
-    raise bad_value(call, "layout", worded, None, 'Give "torch" (outputs first) or "keras" (inputs first).')
 
 
 def transposed(x: np.ndarray, axes: Iterable[int]) -> np.ndarray:

@@ -89,7 +89,9 @@ def _meaning(slot: str, dtype: str, extents: Mapping[str, Extent]) -> str:
         return _MEANINGS[slot]
     if slot not in extents:
         return f"the scales of the blocks of {slot.removesuffix('_scale')}"
-    extent = {Extent.TENSOR: "one number", Extent.FULL: "like the parameter"}.get(extents[slot], "one number for a line")
+    extent = {Extent.TENSOR: "one number", Extent.FULL: "like the parameter"}.get(
+        extents[slot], "one number for a line"
+    )
     return f"{extent}, {_STORED[dtype]}" if dtype in BLOCK_DTYPES else extent
 
 
@@ -100,7 +102,7 @@ def _plain(value: Value) -> Value:
     if isinstance(value, (tuple, list)):
         return [_plain(x) for x in value]
     if isinstance(value, abc_numbers.Number) or (hasattr(value, "item") and np.size(value) == 1):
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
     return str(getattr(value, "name", getattr(value, "__name__", type(value).__name__)))
 
 
@@ -123,7 +125,9 @@ def loaded(call: str, path: Path, told: Progress = lambda _: None) -> Iterator[S
     """The state in a file; arrays can be read inside the block."""
     with opened(call, path, told) as file:
         try:
-            state = _state(json.loads(file.text), file.arrays, lambda why: refused(call, str(path), why, "Update scirs2."))
+            state = _state(
+                json.loads(file.text), file.arrays, lambda why: refused(call, str(path), why, "Update scirs2.")
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise refused(call, str(path), f"its description is not complete ({error!r})") from None
         yield state
