@@ -141,8 +141,11 @@ def _bytes(slots: tuple[Slot, ...]) -> str:
 def memory(rule: type[Rule]) -> str:
     """Memory for one float32 parameter: in a matrix, and in a vector where that differs."""
     made = rule()
+    kept = {s.name for s in made.slots(MATRIX)}
     both = [_bytes(made.route(leaf).slots(leaf)) for leaf in (MATRIX, VECTOR)]
-    optional = sum(s.extent is Extent.FULL and s.present_if in rule.fields for s in made.all_slots())
+    optional = sum(
+        s.extent is Extent.FULL and s.present_if in rule.fields for s in made.all_slots() if s.name not in kept
+    )
     return (
         both[0]
         + (f" (vectors {both[1]})" if both[0] != both[1] else "")

@@ -63,6 +63,24 @@ def list_() -> None:
 
 
 @app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="An optimizer, as `scirs2 list` names it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")],
+    dtypes: Annotated[str, typer.Option(help="Of p, g and each slot, by comma. All float32 by default.")] = "",
+    target: Annotated[str, typer.Option(help="native, x86_64, aarch64 or wasm32.")] = "native",
+) -> None:
+    """Write an optimizer as object files with a C interface, for programs without Python."""
+    from scirs2_adapters.export import export as write
+
+    try:
+        made = write(name, output, [d.strip() for d in dtypes.split(",") if d.strip()], target)
+    except (ValueError, OSError) as error:
+        raise _exit(str(error)) from error
+    for path in filter(None, (made.header, made.source, *made.objects, made.library, made.script)):
+        console.print(str(path), soft_wrap=True)
+
+
+@app.command()
 def doctor() -> None:
     """Say what is installed, which adapters and paths work here, and why not."""
     from scirs2_adapters.adapters import adapters

@@ -19,33 +19,57 @@ __all__ = [
     "names",
     "with_closure",
     "Moments",
+    "ACProp",
     "AdaBelief",
+    "AdaBound",
     "Adadelta",
     "Factored",
     "Adafactor",
     "Adagrad",
     "Adam",
     "Adamax",
+    "AdamaxW",
+    "MatrixRule",
+    "AdaMuon",
     "AdamW",
+    "Adan",
+    "AdEMAMix",
+    "ADOPT",
+    "AMSGrad",
     "ASGD",
+    "COCOB",
     "Regularized",
     "Ftrl",
     "LAMB",
+    "LaProp",
     "Lion",
     "Lookahead",
-    "MatrixRule",
+    "MADGRAD",
     "Muon",
     "DecoupledMoments",
     "NAdam",
+    "NorMuon",
+    "NovoGrad",
+    "OptimisticMoments",
+    "OptimisticAdam",
+    "OptimisticAdamV2",
+    "OptimisticGradientDescent",
     "Prodigy",
+    "QHAdam",
     "RAdam",
     "MeanSquare",
     "RMSprop",
     "Rprop",
     "ScheduleFree",
     "ScheduleFreeAdamW",
+    "Scion",
     "SGD",
+    "SignSGD",
+    "Signum",
+    "SimplifiedAdEMAMix",
     "SparseAdam",
+    "StableAdamW",
+    "Tiger",
     "Yogi",
     "LBFGS",
     "SAM",
@@ -69,6 +93,22 @@ class Moments(Rule):
         match: str | None = None,
     ) -> None: ...
 
+class ACProp(Moments):
+    eps: float
+    eps_root: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-16,
+        eps_root: float = 1e-16,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class AdaBelief(Moments):
     eps: float
     eps_root: float
@@ -81,6 +121,26 @@ class AdaBelief(Moments):
         eps: float = 1e-16,
         eps_root: float = 1e-16,
         nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AdaBound(Moments):
+    final_ratio: float
+    gamma: float
+    amsbound: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        final_ratio: float = 100.0,
+        gamma: float = 0.001,
+        amsbound: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -208,6 +268,107 @@ class Adamax(Rule):
         match: str | None = None,
     ) -> None: ...
 
+class AdamaxW(Adamax):
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.002,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0001,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class MatrixRule(Rule):
+    momentum: float
+    nesterov: bool
+    ns_coefficients: tuple[float, ...]
+    ns_steps: int
+    ns_schedule: Literal["constant", "quintic", "polar_express"]
+    eps: float
+    adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"]
+    rms_rate: float
+    adamw_learning_rate: float | None
+    adamw_beta1: float
+    adamw_beta2: float
+    adamw_eps: float
+    adamw_weight_decay: float | None
+    route_all: bool
+    exclude_layers: tuple[float, ...]
+    exclude_embeddings: bool
+    adamw_ratio: float | None
+    layout: Literal["outputs_first", "inputs_first"] | None
+    batch_axes: int
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "constant",
+        eps: float = 1e-7,
+        adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"] = "original",
+        rms_rate: float = 0.2,
+        adamw_learning_rate: float | None = None,
+        adamw_beta1: float = 0.9,
+        adamw_beta2: float = 0.999,
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
+        adamw_ratio: float | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        weight_decay: float = 0.1,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AdaMuon(MatrixRule):
+    learning_rate: float
+    adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"]
+    beta2: float
+    variance_eps: float
+    signed: bool
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.02,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "constant",
+        eps: float = 1e-7,
+        adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"] = "match_rms_adamw",
+        rms_rate: float = 0.2,
+        adamw_learning_rate: float | None = None,
+        adamw_beta1: float = 0.9,
+        adamw_beta2: float = 0.999,
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
+        adamw_ratio: float | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        beta2: float = 0.95,
+        variance_eps: float = 1e-8,
+        signed: bool = True,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class AdamW(Adam):
     weight_decay: float
     def __init__(
@@ -225,6 +386,83 @@ class AdamW(Adam):
         match: str | None = None,
     ) -> None: ...
 
+class Adan(Moments):
+    beta1: float
+    beta2: float
+    beta3: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.98,
+        beta2: float = 0.92,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        beta3: float = 0.99,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AdEMAMix(Moments):
+    beta3: float
+    alpha: float
+    t_alpha: int
+    t_beta3: int
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        beta3: float = 0.9999,
+        alpha: float = 5.0,
+        t_alpha: int = 0,
+        t_beta3: int = 0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class ADOPT(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    nesterov: bool
+    use_clipping: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.9999,
+        eps: float = 1e-6,
+        nesterov: bool = False,
+        use_clipping: bool = True,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AMSGrad(Adam):
+    amsgrad: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        amsgrad: bool = True,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class ASGD(Rule):
     learning_rate: float
     lambd: float
@@ -236,6 +474,21 @@ class ASGD(Rule):
         lambd: float = 0.0001,
         alpha: float = 0.75,
         t0: float = 1000000.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class COCOB(Rule):
+    learning_rate: float
+    alpha: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        alpha: float = 100.0,
+        eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -295,6 +548,22 @@ class LAMB(Moments):
         match: str | None = None,
     ) -> None: ...
 
+class LaProp(Moments):
+    learning_rate: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 0.0004,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-15,
+        eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class Lion(Rule):
     learning_rate: float
     beta1: float
@@ -321,54 +590,24 @@ class Lookahead(Wrapper):
         **base_hyper: Any,
     ) -> None: ...
 
-class MatrixRule(Rule):
+class MADGRAD(Rule):
+    learning_rate: float
     momentum: float
-    nesterov: bool
-    ns_coefficients: tuple[float, ...]
-    ns_steps: int
     eps: float
-    adjust: Literal["original", "match_rms_adamw", "none"]
-    rms_rate: float
-    adamw_learning_rate: float | None
-    adamw_beta1: float
-    adamw_beta2: float
-    adamw_eps: float
-    adamw_weight_decay: float | None
-    route_all: bool
-    exclude_layers: tuple[float, ...]
-    exclude_embeddings: bool
-    adamw_ratio: float | None
-    layout: Literal["outputs_first", "inputs_first"] | None
-    batch_axes: int
-    weight_decay: float
     def __init__(
         self,
-        learning_rate: float = 0.001,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
-        ns_steps: int = 5,
-        eps: float = 1e-7,
-        adjust: Literal["original", "match_rms_adamw", "none"] = "original",
-        rms_rate: float = 0.2,
-        adamw_learning_rate: float | None = None,
-        adamw_beta1: float = 0.9,
-        adamw_beta2: float = 0.999,
-        adamw_eps: float = 1e-8,
-        adamw_weight_decay: float | None = None,
-        route_all: bool = False,
-        exclude_layers: tuple[float, ...] = (),
-        exclude_embeddings: bool = True,
-        adamw_ratio: float | None = None,
-        layout: Literal["outputs_first", "inputs_first"] | None = None,
-        batch_axes: int = 0,
-        weight_decay: float = 0.1,
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
         maximize: bool = False,
         *,
         match: str | None = None,
     ) -> None: ...
 
 class Muon(MatrixRule):
+    split_outputs: int
+    split_layers: tuple[float, ...]
     def __init__(
         self,
         learning_rate: float = 0.001,
@@ -376,8 +615,9 @@ class Muon(MatrixRule):
         nesterov: bool = True,
         ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
         ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "constant",
         eps: float = 1e-7,
-        adjust: Literal["original", "match_rms_adamw", "none"] = "original",
+        adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"] = "original",
         rms_rate: float = 0.2,
         adamw_learning_rate: float | None = None,
         adamw_beta1: float = 0.9,
@@ -390,6 +630,8 @@ class Muon(MatrixRule):
         adamw_ratio: float | None = None,
         layout: Literal["outputs_first", "inputs_first"] | None = None,
         batch_axes: int = 0,
+        split_outputs: int = 3,
+        split_layers: tuple[float, ...] = (),
         weight_decay: float = 0.1,
         maximize: bool = False,
         *,
@@ -430,6 +672,130 @@ class NAdam(DecoupledMoments):
         match: str | None = None,
     ) -> None: ...
 
+class NorMuon(MatrixRule):
+    learning_rate: float
+    nesterov: bool
+    ns_schedule: Literal["constant", "quintic", "polar_express"]
+    adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"]
+    beta2: float
+    variance_eps: float
+    neurons: Literal["outputs", "longer"]
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.95,
+        nesterov: bool = False,
+        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "polar_express",
+        eps: float = 1e-7,
+        adjust: Literal["original", "match_rms_adamw", "spectral_norm", "none"] = "spectral_norm",
+        rms_rate: float = 0.2,
+        adamw_learning_rate: float | None = None,
+        adamw_beta1: float = 0.9,
+        adamw_beta2: float = 0.999,
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
+        adamw_ratio: float | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        beta2: float = 0.95,
+        variance_eps: float = 1e-8,
+        neurons: Literal["outputs", "longer"] = "outputs",
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class NovoGrad(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    eps_root: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.95,
+        beta2: float = 0.98,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class OptimisticMoments(Moments):
+    nesterov: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class OptimisticAdam(OptimisticMoments):
+    optimism: float | None
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nesterov: bool = False,
+        optimism: float | None = None,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class OptimisticAdamV2(OptimisticMoments):
+    alpha: float
+    beta: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nesterov: bool = False,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class OptimisticGradientDescent(Rule):
+    alpha: float
+    beta: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class Prodigy(Rule):
     learning_rate: float
     beta1: float
@@ -453,6 +819,25 @@ class Prodigy(Rule):
         growth_rate: float = float("inf"),
         use_bias_correction: bool = False,
         safeguard_warmup: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class QHAdam(Moments):
+    beta1: float
+    nu1: float
+    nu2: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.995,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nu1: float = 0.7,
+        nu2: float = 1.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -577,6 +962,35 @@ class ScheduleFreeAdamW(ScheduleFree):
         match: str | None = None,
     ) -> None: ...
 
+class Scion(Rule):
+    momentum: float
+    radius: float
+    norm: Literal["spectral", "sign"]
+    ns_coefficients: tuple[float, ...]
+    ns_steps: int
+    ns_schedule: Literal["constant", "quintic", "polar_express"]
+    eps: float
+    layout: Literal["outputs_first", "inputs_first"] | None
+    batch_axes: int
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        momentum: float = 0.9,
+        radius: float = 1.0,
+        norm: Literal["spectral", "sign"] = "spectral",
+        ns_coefficients: tuple[float, ...] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        ns_schedule: Literal["constant", "quintic", "polar_express"] = "constant",
+        eps: float = 1e-7,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        weight_decay: float = 1.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class SGD(Rule):
     momentum: float
     dampening: float
@@ -587,6 +1001,48 @@ class SGD(Rule):
         momentum: float = 0.0,
         dampening: float = 0.0,
         nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class SignSGD(Rule):
+    learning_rate: float
+    def __init__(
+        self,
+        learning_rate: float = 0.0001,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Signum(Rule):
+    learning_rate: float
+    momentum: float
+    def __init__(
+        self,
+        learning_rate: float = 0.0001,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class SimplifiedAdEMAMix(Moments):
+    beta1: float
+    beta2: float
+    alpha: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.99,
+        beta2: float = 0.95,
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        alpha: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
         *,
@@ -604,6 +1060,37 @@ class SparseAdam(Rule):
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class StableAdamW(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Tiger(Signum):
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        momentum: float = 0.965,
+        weight_decay: float = 0.01,
         maximize: bool = False,
         *,
         match: str | None = None,

@@ -41,16 +41,26 @@ Built = TypeVar("Built", bound=Buildable)
 @dataclass(frozen=True)
 class ArgumentNames:
     """`names` maps core words to the framework's; `tuples` maps a word of the framework's to the core words it holds,
-    where a rule has them all.
+    as far as a rule has them.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
     tuples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def tuples_of(self, fields: Mapping[str, Field]) -> dict[str, tuple[str, ...]]:
+        """The framework's tuples for these fields, with those members that there are: the first two, and more if there
+        are more. A third one that may be None stands by itself.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for word, (first, second, *more) in self.tuples.items():
+            if first in fields and second in fields:
+                found[word] = (first, second, *(m for m in more if m in fields and not fields[m].optional))
+        return found
+
     def place(self, core: str, fields: Mapping[str, Field]) -> tuple[str, int | None]:
         """Where the framework keeps a field: its word, and the position in its tuple or None."""
-        for word, members in self.tuples.items():
-            if core in members and fields.keys() >= set(members):
+        for word, members in self.tuples_of(fields).items():
+            if core in members:
                 return word, members.index(core)
         return self.names.get(core, core), None
 
@@ -70,8 +80,9 @@ class ArgumentNames:
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
         """The framework's parameters for these fields, in their order, with their defaults."""
         kind, result = inspect.Parameter.POSITIONAL_OR_KEYWORD, dict[str, inspect.Parameter]()
+        tuples = self.tuples_of(fields)
         for (_, word, position), f in zip(self.places(fields), fields.values(), strict=True):
-            default = f.default if position is None else tuple(fields[m].default for m in self.tuples[word])
+            default = f.default if position is None else tuple(fields[m].default for m in tuples[word])
             annotation = "tuple[float, ...]" if position is not None or isinstance(f.kind, tuple) else f.kind.__name__
             annotation = "tuple[str, ...]" if f.default == () else annotation
             annotation += " | None" if f.optional else ""
@@ -80,29 +91,22 @@ class ArgumentNames:
 
     def to_framework(self, values: Values, fields: Mapping[str, Field]) -> dict[str, Value]:
         """Core values under the framework's words."""
-        result: dict[str, Value] = {}
+        result, tuples = dict[str, Value](), self.tuples_of(fields)
         for core, value in values.items():
             word, position = self.place(core, fields)
-            result[word] = value if position is None else tuple(values[m] for m in self.tuples[word])
+            result[word] = value if position is None else tuple(values[m] for m in tuples[word])
         return result
 
     def to_core(self, arguments: Values, fields: Mapping[str, Field], call: str) -> dict[str, Value]:
         """The framework's arguments, all known, under the core's words; a tuple of another length is refused."""
         back = {word: core for core, word, position in self.places(fields) if position is None}
-        result: dict[str, Value] = {}
+        result, tuples = dict[str, Value](), self.tuples_of(fields)
         for word, value in arguments.items():
             if word in back:
                 result[back[word]] = value
             else:
-                result.update(zip(self.tuples[word], self.members(call, word, value), strict=True))
+                result.update(members_by_name(call, word, value, tuples[word]))
         return result
-
-    def members(self, call: str, word: str, value: Value) -> tuple[Value, ...]:
-        """The numbers in a tuple of the framework's."""
-        count = len(self.tuples[word])
-        if (numbers := members_of(value, count)) is None:
-            raise bad_type(call, word, f"must be a tuple of {count} numbers", value)
-        return numbers
 
     def rule(
         self, cls: type[Built], arguments: Values, *, match: str | None = None, call: str, also: Iterable[str] = ()
@@ -120,6 +124,13 @@ class ArgumentNames:
             raise unknown_argument(call, unknown[0], cls.name, spelled, [*self.parameters(fields), *others])
         typed = {core: word if place is None else f"{word}[{place}]" for core, word, place in places}
         return cls.build(base | self.to_core(hyper, fields, call), match=match, spell=typed.__getitem__, call=call)
+
+
+def members_by_name(call: str, word: str, value: Value, members: Sequence[str]) -> dict[str, Value]:
+    """The numbers in a tuple of a framework's, by the core's names."""
+    if (numbers := members_of(value, len(members))) is None:
+        raise bad_type(call, word, f"must be a tuple of {len(members)} numbers", value)
+    return dict(zip(members, numbers, strict=True))
 
 
 def signature(

@@ -12,14 +12,22 @@ from types import SimpleNamespace
 from typing import Any
 
 from .fields import is_number
-from .matrix import LAST_AXES, Matrix
 from .ops import Array, Scalar
+
+
+def log_of(scalar_math: SimpleNamespace, beta: Scalar) -> Scalar:
+    """The logarithm of a decay rate; that of 0 is -inf."""
+    return (math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else scalar_math.log(beta)
 
 
 def one_minus_power(scalar_math: SimpleNamespace, beta: Scalar, t: Scalar) -> Scalar:
     """1 - beta**t, to full precision at every t >= 1."""
-    log = (math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else scalar_math.log(beta)
-    return -scalar_math.expm1(t * log)
+    return -scalar_math.expm1(t * log_of(scalar_math, beta))
+
+
+def ramp(scalar_math: SimpleNamespace, t: Scalar, steps: Scalar) -> Scalar:
+    """What grows linearly to 1 over so many steps; 1 where these are 0."""
+    return scalar_math.minimum(1.0, t / scalar_math.maximum(steps, 1.0))
 
 
 def ema(old: Array, new: Array, gain: Array) -> Array:
@@ -72,30 +80,3 @@ def places(rule: Any) -> dict[str, Scalar]:
 def heavy_ball(buffer: Array | None, mu: Array, x: Array) -> Array:
     """The buffer with x added to what is left of the past; x itself where there is no buffer."""
     return x if buffer is None else mu * buffer + x
-
-
-def orthogonalize(
-    xp: Array, x: Array, eps: Array, a: Array, b: Array, c: Array, *, steps: int, matrix: Matrix | None = None
-) -> Array:
-    """Newton-Schulz iteration of odd degree 5: x with its singular values moved towards 1 (Jordan et al. 2024).
-
-    Works on the wide form, where the Gram matrix is the smaller one. `matrix` says which axes are the matrix's where
-    the last two are not all there are; each matrix of a batch is divided by its own norm.
-    """
-    whole, x = x.shape, x if matrix is None else matrix.flat(xp, x)
-    tall = x.shape[-2] > x.shape[-1]
-    x = xp.transpose(x) if tall else x
-    many = matrix is not None and len(x.shape) > 2
-    square = xp.sum(xp.sum(x * x, -1), -2) if many else xp.sum(x * x, None)
-    x = x / xp.maximum(xp.sqrt(square), eps)
-    for _ in range(steps):
-        gram = xp.matmul(x, xp.transpose(x))
-        x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
-    x = xp.transpose(x) if tall else x
-    return x if matrix is None else matrix.whole(xp, x, tuple(whole))
-
-
-def orthogonalize_numbers(shape: tuple[int, ...], matrix: Matrix = LAST_AXES) -> int:
-    """The most numbers that this iteration holds at a time: x, two terms of the next x, and two Gram matrices."""
-    small, large = sorted(matrix.sides(shape))
-    return math.prod(shape) * (3 * large + 2 * small) // max(1, large)

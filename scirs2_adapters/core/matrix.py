@@ -19,26 +19,30 @@ LAYOUT: Field = choice(OUTPUTS_FIRST, "how kernels lie", OUTPUTS_FIRST, INPUTS_F
 
 
 class Matrix(NamedTuple):
-    """The axes of inputs and those of outputs. Without any, the parameter is no matrix."""
+    """The axes of inputs and those of outputs. Without any, the parameter is no matrix. With `parts` it is so many
+    matrices, each of an equal part of the outputs, as fused layers are.
+    """
 
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
+    parts: int = 1
 
     def sides(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """How many inputs and how many outputs."""
-        return math.prod(shape[a] for a in self.inputs), math.prod(shape[a] for a in self.outputs)
+        return math.prod(shape[a] for a in self.inputs), math.prod(shape[a] for a in self.outputs) // self.parts
 
     def told(self, shape: tuple[int, ...]) -> str:
         """The matrix in words."""
         inputs, outputs = self.sides(shape)
         many = math.prod(shape) // max(1, inputs * outputs)
-        which = "a matrix" if len(self.inputs) + len(self.outputs) == len(shape) else f"{many} matrices"
+        alone = len(self.inputs) + len(self.outputs) == len(shape) and self.parts == 1
+        which = "a matrix" if alone else f"{many} matrices"
         return f"as {which} of {inputs} inputs and {outputs} outputs"
 
     @property
     def lies_so(self) -> bool:
         """Whether two axes are the matrix as it lies, with nothing to rearrange."""
-        return sorted((self.inputs, self.outputs)) == [(-2,), (-1,)]
+        return sorted((self.inputs, self.outputs)) == [(-2,), (-1,)] and self.parts == 1
 
     def flat(self, xp: Array, x: Array) -> Array:
         """A parameter as a matrix or a batch of them; of the two sides the one that lies first comes first."""
@@ -46,13 +50,31 @@ class Matrix(NamedTuple):
         order = self._order(len(x.shape))
         batch = order[: len(order) - len(first) - len(second)]
         sizes = [math.prod(x.shape[a] for a in axes) for axes in (batch, first, second)]
-        return xp.reshape(xp.permute(x, order), tuple(sizes if batch else sizes[1:]))
+        flat = xp.reshape(xp.permute(x, order), tuple(sizes if batch or self.parts > 1 else sizes[1:]))
+        return self._divided(xp, flat) if self.parts > 1 else flat
 
     def whole(self, xp: Array, flat: Array, shape: tuple[int, ...]) -> Array:
         """The way back, to a parameter of this shape."""
         order = self._order(len(shape))
+        flat = self._joined(xp, flat) if self.parts > 1 else flat
         back = sorted(range(len(order)), key=order.__getitem__)
         return xp.permute(xp.reshape(flat, tuple(shape[a] for a in order)), tuple(back))
+
+    def _divided(self, xp: Array, x: Array) -> Array:
+        """A batch of matrices as a longer one of parts of them."""
+        count, rows, columns = x.shape
+        if self.outputs < self.inputs:  # the rows are outputs: the parts follow each other as they lie
+            return xp.reshape(x, (count * self.parts, rows // self.parts, columns))
+        apart = xp.permute(xp.reshape(x, (count, rows, self.parts, columns // self.parts)), (0, 2, 1, 3))
+        return xp.reshape(apart, (count * self.parts, rows, columns // self.parts))
+
+    def _joined(self, xp: Array, x: Array) -> Array:
+        """The way back. Where rows are outputs there is nothing to do."""
+        if self.outputs < self.inputs:
+            return x
+        many, rows, columns = x.shape
+        apart = xp.reshape(x, (many // self.parts, self.parts, rows, columns))
+        return xp.permute(apart, (0, 2, 1, 3))
 
     def _order(self, axes: int) -> tuple[int, ...]:
         """All axes, counted from the front: the batch, then the two sides."""

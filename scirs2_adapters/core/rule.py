@@ -231,6 +231,11 @@ class Rule(Hyperparameters):
         return type(self).other is not Rule.other
 
     @property
+    def looks_at_names(self) -> bool:
+        """Whether a parameter's name may matter: to which rule steps it, or to what matrix it is."""
+        return self.routes or type(self).view is not Rule.view
+
+    @property
     def per_parameter(self) -> bool:
         """Whether a parameter's shape, dtype or name matters to its scalars; if not, they are the same for all."""
         return self.routes or type(self).leaf_coefficients is not Rule.leaf_coefficients

@@ -124,7 +124,7 @@ def slot(
 
 
 def scalar(initial: float = 0.0, present_if: str | None = None) -> Slot:
-    """One number for each parameter, which follows from numbers alone and not from arrays."""
+    """One number for each parameter."""
     return Slot(Extent.TENSOR, present_if, initial)
 
 

@@ -92,6 +92,10 @@ class Wrapper(Rule):
         return self.base.routes
 
     @property
+    def looks_at_names(self) -> bool:
+        return self.base.looks_at_names
+
+    @property
     def per_parameter(self) -> bool:
         return self.base.per_parameter
 

@@ -13,8 +13,8 @@ from optax import contrib
 
 import scirs2_adapters
 from scirs2_adapters import jax as adapter
-from scirs2_adapters.adapters.jax.argument_names import argument_names
-from tests.conformance.options import brisk
+from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
+from tests.conformance.options import brisk, still_steps
 
 Tree = Any
 STEPS = 6
@@ -54,7 +54,7 @@ CASES = [(name, kwargs) for name, variants in PEERS.items() for kwargs in varian
 
 def theirs(name: str) -> Callable[..., optax.GradientTransformation]:
     """optax's own function of this name."""
-    return getattr(optax, name, None) or getattr(contrib, name)
+    return getattr(optax, factory_name(name), None) or getattr(contrib, factory_name(name))
 
 
 def tree(seed: int, dtype: Any = jnp.float32) -> Tree:
@@ -109,6 +109,14 @@ def walk(step: Callable[..., Any], state: Tree, params: Tree, grads: Sequence[Tr
     for g in grads:
         params, state = jitted(g, state, params)
     return params, state
+
+
+def begun(name: str, tx: Any, params: Tree, grads: Tree) -> Tree:
+    """The state from which the next step is one that moves."""
+    state = tx.init(params)
+    for _ in range(still_steps(name)):
+        _, state = tx.update(grads, state, params)
+    return state
 
 
 def flat(x: Tree) -> np.ndarray:

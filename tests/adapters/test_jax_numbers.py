@@ -19,7 +19,7 @@ from scirs2_adapters.adapters.jax.argument_names import argument_names
 from scirs2_adapters.core import HostOptimizer
 from tests.conformance.options import brisk, other, turned
 
-from .jax_support import PATHS, SMALL, gap, one_call, same_bits, small, two_calls
+from .jax_support import PATHS, SMALL, begun, gap, one_call, same_bits, small, two_calls
 
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
@@ -36,7 +36,7 @@ def numbers(name: str) -> Hyper:
 def made(name: str, hyper: Hyper, **options: Any) -> optax.GradientTransformationExtraArgs:
     """The transformation with these arguments, by the core's names."""
     fields, words = scirs2_adapters.get(name).fields_with(), argument_names(scirs2_adapters.get(name))
-    tuples = [m for m in words.tuples.values() if hyper.keys() & {*m}]
+    tuples = [m for m in words.tuples_of(fields).values() if hyper.keys() & {*m}]
     whole = {k: fields[k].default for members in tuples for k in members} | hyper
     return getattr(adapter, name)(**words.to_framework(whole, fields), **options)
 
@@ -117,9 +117,10 @@ def test_counts_stop_at_the_largest_and_the_step_stays_finite(name: str) -> None
 def test_a_rule_descends_by_its_defaults_and_lets_unknown_arguments_pass(name: str) -> None:
     """optax's Adadelta without a learning rate goes uphill."""
     tx = getattr(adapter, name)()
-    updates, _ = tx.update(small(1), tx.init(SMALL), SMALL, value=1.0, value_fn=None, nonsense="")
+    state = begun(name, tx, SMALL, small(1))
+    updates, _ = tx.update(small(1), state, SMALL, value=1.0, value_fn=None, nonsense="")
     assert float(optax.tree.vdot(updates, small(1))) < 0
-    assert same_bits(updates, tx.update(small(1), tx.init(SMALL), SMALL)[0])
+    assert same_bits(updates, tx.update(small(1), state, SMALL)[0])
 
 
 @each_rule

@@ -9,6 +9,7 @@ import pytest
 
 from scirs2_adapters import get, names
 from scirs2_adapters import jax as adapter
+from scirs2_adapters.adapters.jax.argument_names import factory_name
 from scirs2_adapters.adapters.jax.optax_states import _declared
 from scirs2_adapters.core.errors import ArgumentValueError
 
@@ -21,7 +22,7 @@ def members(state: Any) -> list[type]:
 
 def optaxs(name: str) -> Any:
     """Of optax, or of its contributions."""
-    return getattr(optax, name, None) or getattr(optax.contrib, name)
+    return getattr(optax, factory_name(name), None) or getattr(optax.contrib, factory_name(name))
 
 
 @pytest.mark.parametrize("name", DECLARED)

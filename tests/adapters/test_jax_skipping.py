@@ -14,7 +14,20 @@ import scirs2_adapters
 from scirs2_adapters import jax as adapter
 from tests.boundaries.support import fresh
 
-from .jax_support import KERNEL, PATHS, SMALL, gap, lively, one_call, same_bits, shapes, small, steps_alike, two_calls
+from .jax_support import (
+    KERNEL,
+    PATHS,
+    SMALL,
+    begun,
+    gap,
+    lively,
+    one_call,
+    same_bits,
+    shapes,
+    small,
+    steps_alike,
+    two_calls,
+)
 
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
@@ -74,7 +87,7 @@ def test_a_batch_of_steps_leaves_out_those_that_are_not_finite(name: str) -> Non
     trees[1]["b"] = trees[1]["b"] * jnp.nan
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *trees)
     step = jax.jit(jax.vmap(one_call(tx), in_axes=(0, None, None)))
-    params, state = step(stacked, tx.init(SMALL), SMALL)
+    params, state = step(stacked, begun(name, tx, SMALL, trees[0]), SMALL)
     assert state.total_notfinite.tolist() == [0, 1]
     assert same_bits(jax.tree.map(lambda x: x[1], params), SMALL)
     assert not same_bits(jax.tree.map(lambda x: x[0], params), SMALL)

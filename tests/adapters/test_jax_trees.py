@@ -16,7 +16,7 @@ from scirs2_adapters.adapters.jax.argument_names import DTYPES, argument_names
 from scirs2_adapters.core.slots import Extent, Leaf
 from tests.conformance.options import turned
 
-from .jax_support import SMALL, lively, one_call, same_bits, shapes, small, steps_alike, tree
+from .jax_support import SMALL, begun, lively, one_call, same_bits, shapes, small, steps_alike, tree
 
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
@@ -49,7 +49,8 @@ def test_every_dtype_stays_what_it_is(name: str) -> None:
 def test_half_precision_and_complex_steps_are_finite_where_squares_underflow(name: str) -> None:
     """In float16 the square of 1e-4 is 0 and so is an epsilon of 1e-8."""
     tx, start = lively(name), {k: x["w"] for k, x in mixed(jnp.float16, jnp.complex64).items()}
-    params, _ = one_call(tx)(jax.tree.map(lambda x: x * 1e-4, start), tx.init(start), start)
+    grads = jax.tree.map(lambda x: x * 1e-4, start)
+    params, _ = one_call(tx)(grads, begun(name, tx, start, grads), start)
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(params))
     assert not same_bits(params["complex64"], start["complex64"])
 
@@ -104,7 +105,7 @@ def test_a_hole_in_the_gradients_freezes_parameter_and_memory(name: str) -> None
     tx = getattr(adapter, name)()
     params = {**SMALL, "hole": None, "frozen": {"m": jnp.ones((3, 2))}}
     grads = {**small(1), "hole": None, "frozen": {"m": None}}
-    state = tx.init(params)
+    state = begun(name, tx, params, grads)
     new, after = one_call(tx)(grads, state, params)
     assert jax.tree.structure((new, after)) == jax.tree.structure((params, state))
     assert same_bits(new["frozen"], params["frozen"])

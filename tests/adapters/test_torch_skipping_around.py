@@ -14,7 +14,7 @@ from torch import distributed
 from scirs2_adapters.adapters.torch.dispatch import scaling
 
 from .torch_compile import compile_step, forgotten
-from .torch_scaling import OVERFLOWS, STEPS, Run, backward, scaler_of
+from .torch_scaling import OVERFLOWS, Run, backward, moving, scaler_of
 from .torch_skipping import bits, each_name, give, made
 from .torch_support import distance, each_optimizer, each_peer, ours, params_of, plain, plain_for, same, theirs
 
@@ -29,7 +29,7 @@ def test_a_scaler_and_the_option_agree(name: str, fused: bool | None) -> None:
     assert run.seen() == Run(ours(name)(plain_for(name), fused=fused), scaler_of()).seen()
     # without `fused` the scaler does not call the step at all
     assert run.optimizer.param_groups[0]["skipped_steps"] == (len(OVERFLOWS) if fused else 0)
-    assert sum(run.moved) == STEPS - len(OVERFLOWS)
+    assert sum(run.moved) == len(moving(name))
 
 
 def test_gradients_that_are_spoilt_after_unscaling_are_found_too() -> None:

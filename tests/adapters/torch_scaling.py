@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from tests.conformance.options import still_steps
+
 from .torch_support import ALL, Optimizer, ours, params_of, plain_for, theirs
 
 #: The steps at which the loss overflows.
@@ -35,6 +37,11 @@ def backward(params: Sequence[torch.Tensor], step: int, scaler: Any = None, over
     loss = loss * (float("inf") if step in overflows else 1.0)
     (loss if scaler is None else scaler.scale(loss)).backward()
     return loss
+
+
+def moving(name: str) -> list[int]:
+    """The steps that move parameters: those that do not overflow, but for the first ones of a rule that only looks."""
+    return [step for step in range(STEPS) if step not in OVERFLOWS][still_steps(name) :]
 
 
 class Run:

@@ -1,14 +1,13 @@
 """Every code block of README and docs runs, every docstring's example too, and generated files are what they would be.
 
 A block is ```` ```python ````. The blocks of a page run in order, those of each adapter in a process of their own, as
-two frameworks in one process get in each other's way. `python file=path` is written to that path in a copy of the
-package, in which the page's other blocks then run. `python no-run` is not run, and its first line says why.
+two frameworks in one process get in each other's way. `python file=path` is the text of that file. `python no-run` is
+not run, and its first line says why.
 """
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,32 +56,20 @@ def blocks(page: Path) -> list[Block]:
 CASES = [(page, adapter) for page in PAGES for adapter in dict.fromkeys(b.adapter for b in blocks(page) if not b.info)]
 
 
-def tree_with(files: list[Block], where: Path) -> Path:
-    """A copy of the package in which a page's files are."""
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "scirs2_adapters", where / "scirs2_adapters", ignore=ignore)
-    shutil.copytree(ROOT / "tests/reference", where / "tests/reference", ignore=ignore)
-    (where / "tests/__init__.py").touch()
-    for block in files:
-        target = where / block.info.removeprefix("file=")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(block.code)
-    return where
+def test_a_file_that_a_page_shows_is_that_file() -> None:
+    files = [b for page in PAGES for b in blocks(page) if b.info.startswith("file=")]
+    shown = {b.info.removeprefix("file="): b.code for b in files}
+    assert shown == {path: (ROOT / path).read_text() for path in shown} != {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "adapter"), CASES, ids=[f"{p.relative_to(ROOT)}-{adapter}" for p, adapter in CASES])
 def test_every_code_block_runs(page: Path, adapter: str, tmp_path: Path) -> None:
-    found = blocks(page)
-    files = [b for b in found if b.info.startswith("file=")]
-    tree = tree_with(files, tmp_path / "tree") if files else ROOT
-    work = tmp_path / "work"
-    work.mkdir()
-    given = json.dumps([page.name, [(b.line, b.code) for b in found if not b.info and b.adapter == adapter]])
-    environment = {**os.environ, **QUIET, "PYTHONPATH": str(tree)}
+    given = json.dumps([page.name, [(b.line, b.code) for b in blocks(page) if not b.info and b.adapter == adapter]])
+    environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", RUNNER]
     done = subprocess.run(
-        command, input=given, capture_output=True, text=True, env=environment, cwd=work, timeout=300, check=False
+        command, input=given, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -22,10 +22,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2337,
+    "core": 2392,
     "core/program": 637,
     "core/step": 271,
-    "core/cpu": 1692,
+    "core/cpu": 1698,
     "core/closures": 422,
     "core/synonyms": 163,
 }

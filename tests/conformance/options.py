@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 import scirs2_adapters
-from scirs2_adapters.core import Rule, Wrapper
+from scirs2_adapters.core import HostOptimizer, Rule, Wrapper
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
 from scirs2_adapters.core.slots import Leaf
@@ -39,6 +42,18 @@ def brisk(rule: type[Rule]) -> Hyper:
     fields = rule.fields_with()
     alike = {"layout": OUTPUTS_FIRST} if "layout" in fields else {}  # frameworks lay kernels in two ways
     return {"learning_rate": max(PACE, fields["learning_rate"].default), **learned, **alike}
+
+
+@functools.cache
+def still_steps(name: str) -> int:
+    """How many steps of a rule go by before one moves a parameter: ADOPT's first one only looks at the gradient."""
+    rule, params = scirs2_adapters.get(name), [np.ones((3, 2))]
+    optimizer = HostOptimizer(rule(**brisk(rule)), params, kernel="traced")
+    for count in range(10):
+        optimizer.step([np.ones((3, 2))])
+        if np.any(params[0] != 1.0):
+            return count
+    raise AssertionError(f"{name} never moves")
 
 
 def turned(rule: type[Rule]) -> Hyper:

@@ -10,6 +10,7 @@ import functools
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import optax
 import pytest
 import torch
 
-from scirs2_adapters.adapters.jax.argument_names import argument_names
+from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core import match as conventions
@@ -30,6 +31,7 @@ from .matches import DIFFERENT, HALVED, Hyper, Walk, arguments, gap, gradients, 
 SAME = 1e-9
 #: Peers that compute a part of it in float32, how near they are, and what part.
 COARSE: dict[tuple[str, str], tuple[float, str]] = {
+    ("madgrad", "optax"): (1e-7, "the root of the step's number"),
     ("adafactor", "optax"): (1e-6, "the decay rate"),
     ("adafactor", "keras"): (1e-6, "the decay rate and the relative step"),
 }
@@ -50,7 +52,10 @@ SILENT: dict[tuple[str, str], str] = {
     ("keras", "eps1"): "too small to show; defaults are compared in tests/adapters/test_tf_rules.py",
 }
 #: Functions of optax's that take no schedule.
-UNSCHEDULED = {"rprop": "its learning rate is the first size of steps"}
+UNSCHEDULED = {
+    "optimisticadam": "optax prefers its second version, which does; it warns of that",
+    "rprop": "its learning rate is the first size of steps",
+}
 FRAMEWORKS = ("torch", "optax", "keras")
 CASES = [(f, rule.name) for f in FRAMEWORKS for rule in matched(f) if (rule.name, f) not in ELSEWHERE]
 
@@ -72,16 +77,19 @@ def torch_walk(rule: Rule, given: Hyper) -> Walk:
 
 
 def optax_function(name: str) -> Callable[..., optax.GradientTransformation]:
-    return getattr(optax, name, None) or getattr(optax.contrib, name)
+    return getattr(optax, factory_name(name), None) or getattr(optax.contrib, factory_name(name))
 
 
 def optax_walk(rule: Rule, given: Hyper) -> Walk:
     rate, function = rule.learning_rate, optax_function(rule.name)
     halved = lambda count: jax.numpy.where(count < HALVED, rate, rate / 2)  # noqa: E731
-    transform = function(**given, learning_rate=rate if rule.name in UNSCHEDULED else halved)
+    rates = (rate, rate / 2) if rule.name in UNSCHEDULED else (halved,)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        transforms = [function(**given, learning_rate=rate) for rate in rates]
     params, path = [jax.numpy.asarray(p) for p in parameters()], []
-    state, update = transform.init(params), jax.jit(transform.update)
-    for grads in gradients():
+    state, updates_of = transforms[0].init(params), [jax.jit(transform.update) for transform in transforms]
+    for t, grads in enumerate(gradients()):
+        update = updates_of[0 if t < HALVED else -1]
         updates, state = update([jax.numpy.asarray(g) for g in grads], state, params)
         params = optax.apply_updates(params, updates)
         path.append([np.asarray(p) for p in params])

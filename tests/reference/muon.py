@@ -25,16 +25,40 @@ from . import adamw
 from ._walk import Array, History, Slots, Store, as_is, walk
 
 #: AdamW's rate for Muon's.
-RATIOS = {"original": 3e-4 / 0.02, "match_rms_adamw": 1.0, "none": 3e-4 / 0.02}
+RATIOS = {"original": 3e-4 / 0.02, "match_rms_adamw": 1.0, "spectral_norm": 3e-4 / 0.02, "none": 3e-4 / 0.02}
+#: You, in modded-nanogpt; and Amsel et al., arXiv 2505.16932, Algorithm 1, with its 16 digits.
+QUINTIC = [
+    (4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037), (2.8769, -3.1427, 1.2046),
+    (2.8366, -3.0525, 1.2012),
+]  # fmt: skip
+POLAR_EXPRESS = [
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+    (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+    (1.875, -1.25, 0.375),
+]
 
 
-def newton_schulz(u: Array, coefficients: tuple[float, float, float], steps: int, eps: float, dtype: type) -> Array:
-    """Push the singular values s of u towards 1 by a s + b s^3 + c s^5, on the side with the smaller Gram matrix."""
-    a, b, c = coefficients
-    tall = u.shape[0] > u.shape[1]
+def polynomials(schedule: str, coefficients: tuple, steps: int) -> list[tuple[float, float, float]]:
+    """The coefficients of each step."""
+    named = {"quintic": QUINTIC, "polar_express": POLAR_EXPRESS}.get(schedule, [coefficients])
+    return [named[min(k, len(named) - 1)] for k in range(steps)]
+
+
+def newton_schulz(u: Array, schedule: str, coefficients: tuple, steps: int, eps: float, dtype: type) -> Array:
+    """Push the singular values s of u towards 1 by a s + b s^3 + c s^5, on the side with the smaller Gram matrix.
+
+    Polar Express makes what enters each of its polynomials but the last a 1.01th smaller, and u itself once more.
+    """
+    tall, safety = u.shape[0] > u.shape[1], 1.01 if schedule == "polar_express" else 1.0
     y = (u.T if tall else u).astype(dtype)
-    y = (y / max(math.sqrt(np.sum(y**2)), eps)).astype(dtype)
-    for _ in range(steps):
+    y = (y / max(math.sqrt(np.sum(y**2)), eps) / safety).astype(dtype)
+    for a, b, c in polynomials(schedule, coefficients, steps):
+        y = y if (a, b, c) == POLAR_EXPRESS[-1] else (y / safety).astype(dtype)
         gram = y @ y.T
         y = (a * y + (b * gram + c * gram @ gram) @ y).astype(dtype)
     return (y.T if tall else y).astype(float)
@@ -44,8 +68,8 @@ def scale(outputs: int, inputs: int, adjust: str, rms_rate: float) -> float:
     """The factor on the learning rate that makes steps of differently shaped matrices comparable."""
     if adjust == "match_rms_adamw":
         return rms_rate * math.sqrt(max(outputs, inputs))
-    if adjust == "none":
-        return 1.0
+    if adjust in ("none", "spectral_norm"):
+        return 1.0 if adjust == "none" else math.sqrt(max(outputs, 1) / max(inputs, 1))
     return math.sqrt(max(1.0, outputs / max(inputs, 1)))
 
 
@@ -72,7 +96,7 @@ def on_matrix(
     x: Array, g: Array, slots: Slots, *, matrix_dtype: type, rate: float, decay: float, momentum: float, nesterov: bool,
     ns: tuple, adjust: tuple, layout: str | None, batch: int,
 ) -> tuple[Array, Slots]:  # fmt: skip
-    """A step of a matrix, a kernel, or a batch of them; `ns` are coefficients, steps and eps."""
+    """A step of a matrix, a kernel, or a batch of them; `ns` are schedule, coefficients, steps and eps."""
     b = momentum * slots.get("momentum_buffer", 0.0) + (1.0 - momentum) * g
     u = momentum * b + (1.0 - momentum) * g if nesterov else b
     o = np.zeros(x.shape)
@@ -85,7 +109,9 @@ def on_matrix(
 
 def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: float, own: dict) -> tuple[Array, Slots]:
     """A step of anything else."""
-    if unknown := [k for k in own if not k.startswith(("adamw_", "exclude_"))]:  # by names, which arrays have not
+    if unknown := [
+        k for k in own if not k.startswith(("adamw_", "exclude_", "split_"))
+    ]:  # by names, which arrays have not
         raise TypeError(f"no hyperparameters: {unknown}")
     own = {k.removeprefix("adamw_"): v for k, v in own.items() if k.startswith("adamw_")}
     decay = given(own.pop("weight_decay", None), decay)
@@ -93,34 +119,18 @@ def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: floa
 
 
 def step(
-    t: int,
-    x: Array,
-    g: Array,
-    slots: Slots,
-    *,
-    matrix_dtype: type,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.1,
-    momentum: float = 0.95,
-    nesterov: bool = True,
-    ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
-    ns_steps: int = 5,
-    eps: float = 1e-7,
-    adjust: str = "original",
-    rms_rate: float = 0.2,
-    adamw_learning_rate: float | None = None,
-    adamw_ratio: float | None = None,
-    route_all: bool = False,
-    layout: str | None = None,
-    batch_axes: int = 0,
-    **adamw_own: float,
-) -> tuple[Array, Slots]:
+    t: int, x: Array, g: Array, slots: Slots, *, matrix_dtype: type, learning_rate: float = 1e-3, weight_decay: float
+    = 0.1, momentum: float = 0.95, nesterov: bool = True, ns_coefficients: tuple[float, float, float] = (3.4445,
+    -4.7750, 2.0315), ns_steps: int = 5, ns_schedule: str = "constant", eps: float = 1e-7, adjust: str = "original",
+    rms_rate: float = 0.2, adamw_learning_rate: float | None = None, adamw_ratio: float | None = None, route_all: bool
+    = False, layout: str | None = None, batch_axes: int = 0, **adamw_own: float,
+) -> tuple[Array, Slots]:  # fmt: skip
     batch = batch_axes * (x.ndim >= batch_axes + 2)
     if route_all or not is_matrix(x.shape[batch:], layout):
         rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)
         return on_others(t, x, g, slots, rate, weight_decay, adamw_own)
     own = {"momentum": momentum, "nesterov": nesterov, "adjust": (adjust, rms_rate), "layout": layout, "batch": batch}
-    own |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_coefficients, ns_steps, eps)}
+    own |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_schedule, ns_coefficients, ns_steps, eps)}
     return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **own)
 
 

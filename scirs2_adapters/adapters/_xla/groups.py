@@ -44,7 +44,7 @@ class LeafGroup:
     def stored(self) -> list[str]:
         """What a step returns: the parameter or its change, and every slot that it changes."""
         slots = [s.name for s in self.program.slots if s.extent is not Extent.MODEL]
-        return [self.emit, *(n for n in slots if self.program.nodes[self.program.outputs[n]].op != "input")]
+        return [self.emit, *(n for n in slots if n not in self.program.kept)]
 
     @functools.cached_property
     def results(self) -> list[str]:

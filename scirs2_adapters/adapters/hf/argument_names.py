@@ -29,7 +29,7 @@ Keywords: TypeAlias = dict[str, Any]
 FROM_ARGS = {"learning_rate": "learning_rate", "weight_decay": "weight_decay"}
 
 #: The same for one optimizer, as the Trainer's own `optim="adamw_torch"` has it; all others keep their own defaults.
-FROM_ARGS_OF = {"adam": ADAM, "adamw": ADAM}
+FROM_ARGS_OF = {"adam": ADAM, "adamw": ADAM, "ademamix": ADAM}
 
 #: Arguments with a value for each pattern of parameter names -> the key of a group that has it.
 BY_NAME = {"lr_by": "lr", "weight_decay_by": "weight_decay"}
@@ -181,7 +181,7 @@ def _same(a: object, b: object) -> bool:
 def _complete_tuples(values: Mapping[str, object], preset: Rule, fields: Mapping[str, Field]) -> dict[str, object]:
     """The values with the missing members of torch's tuples added, since torch takes all members or none."""
     complete = dict(values)
-    for members in TORCH.tuples.values():
-        if values.keys() & set(members) and fields.keys() >= set(members):
+    for members in TORCH.tuples_of(fields).values():
+        if values.keys() & set(members):
             complete |= {member: getattr(preset, member) for member in members if member not in values}
     return complete

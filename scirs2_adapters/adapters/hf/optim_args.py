@@ -30,7 +30,7 @@ def reading(request: OptimizerRequest, cls: type, text: Mapping[str, str]) -> Op
     fields = rule.fields_with(request.keywords.get("base", get(text["base"]) if "base" in text else None))
     places = {(word if place is None else core): core for core, word, place in TORCH.places(fields)}
     names = {core: core for core in FROM_ARGS} | places
-    tuples = {word: members for word, members in TORCH.tuples.items() if fields.keys() >= set(members)}
+    tuples = TORCH.tuples_of(fields)
     options = set(inspect.signature(cls).parameters) - set(TORCH.parameters(fields)) - {"params", "base_hyper"}
     values: dict[str, object] = {}
     keywords: Keywords = {}

@@ -64,7 +64,7 @@ _ADAMW, _ADAMW_8BIT, _ADAMW_32BIT = (Preset("adamw", k, ADAM) for k in ({}, INT8
 _LION_8BIT, _LION_32BIT = (Preset("lion", k, BETAS) for k in (INT8, FLOAT32))
 _ADEMAMIX_8BIT, _ADEMAMIX_32BIT = (Preset("ademamix", k, ADAM) for k in (INT8, FLOAT32))
 
-#: Names that a rule of ours has too (adafactor, adagrad, rmsprop, sgd) are that rule, and stand nowhere here.
+#: Names that a rule of ours has too (adafactor, adagrad, ademamix, rmsprop, sgd) are that rule, and stand nowhere here.
 PRESETS: dict[str, Preset] = {
     **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused"), _ADAMW),
     **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"), _ADAMW_8BIT),
@@ -74,24 +74,22 @@ PRESETS: dict[str, Preset] = {
     **dict.fromkeys(("lion_8bit", "paged_lion_8bit"), _LION_8BIT),
     **dict.fromkeys(("lion_32bit", "paged_lion_32bit"), _LION_32BIT),
     **dict.fromkeys(("ademamix_8bit", "paged_ademamix_8bit"), _ADEMAMIX_8BIT),
-    **dict.fromkeys(("ademamix", "paged_ademamix_32bit"), _ADEMAMIX_32BIT),
+    "paged_ademamix_32bit": _ADEMAMIX_32BIT,
     **dict.fromkeys(("rmsprop_bnb", "rmsprop_bnb_32bit"), Preset("rmsprop", FLOAT32)),
     "rmsprop_bnb_8bit": Preset("rmsprop", INT8),
+    "stable_adamw": Preset("stableadamw", {}, ADAM, {"kahan_sum": _rounding("compensated")}),
     "schedule_free_adamw": Preset("schedulefreeadamw", {}, {**ADAM, "warmup_steps": "warmup_steps"}),
 }
 
 #: Which package has what no rule here is, by the beginning of the names.
 PACKAGES = {
     "adamw_torch_4bit": "torchao",
-    "ademamix": "bitsandbytes",
-    "paged_ademamix": "bitsandbytes",
     "galore": "galore-torch",
     "apollo": "apollo-torch",
     "lomo": "lomo-optim",
     "adalomo": "lomo-optim",
     "grokadamw": "grokadamw",
     "schedule_free": "schedulefree",
-    "stable_adamw": "torch-optimi",
 }
 
 

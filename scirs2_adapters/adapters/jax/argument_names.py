@@ -56,7 +56,7 @@ def _turned(core: str, field: Field) -> Field:
     return replace(field, default=-field.default, requirement=worded, means=means, accepts=lambda v: accepts(-v))
 
 
-WORDS = {"beta1": "b1", "beta2": "b2", "rho": "decay", "decay_rate": "rho"}
+WORDS = {"beta1": "b1", "beta2": "b2", "beta3": "b3", "rho": "decay", "decay_rate": "rho"}
 ADAFACTOR = {
     "beta2_decay": "decay_rate", "eps1": "eps", "eps2": "min_scale", "clip_threshold": "clipping_threshold",
     "beta1": "momentum", "scale_parameter": "multiply_by_parameter_scale", "weight_decay": "weight_decay_rate",
@@ -73,14 +73,17 @@ NAMES_OF = {
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
     "muon": Words(names=WORDS | MUON),
     "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
+    "signum": Words(names={"momentum": "beta"}),
 }
 
 #: The argument by which optax chooses the dtype of first moments: optimizer -> (argument, slots).
 DTYPES = {
-    **dict.fromkeys(("adam", "adamw", "lion", "nadam"), ("mu_dtype", "exp_avg")),
+    **dict.fromkeys(("adam", "adamw", "adopt", "amsgrad", "lion", "nadam"), ("mu_dtype", "exp_avg")),
+    "ademamix": ("mu_dtype", "exp_avg", "exp_avg_slow", "exp_avg_sq"),
     "adafactor": ("dtype_momentum", "exp_avg"),
     "muon": ("mu_dtype", "momentum_buffer", "exp_avg"),
     "sgd": ("accumulator_dtype", "momentum_buffer"),
+    "signum": ("accumulator_dtype", "exp_avg"),
 }
 #: Arguments that every factory has besides a rule's own.
 OURS = {

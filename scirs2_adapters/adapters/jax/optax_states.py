@@ -101,7 +101,7 @@ def _trace(slot: str) -> tuple[Place, ...]:
 #: by optimizer and match where that has another: optax's own RMSprop sums steps, which point downhill.
 CHAINS = {
     "adafactor:optax": Chain(_ADAFACTOR),
-    "adam": Chain((_ADAM, "rate")),
+    **dict.fromkeys(("adam", "amsgrad"), Chain((_ADAM, "rate"))),
     "adamw": Chain((_ADAM, "decay", "rate")),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
     "nadam": Chain((_ADAM[:1], "rate")),
@@ -111,6 +111,7 @@ CHAINS = {
     "rmsprop:optax": Chain((_RMS, "rate", _trace("-momentum_buffer"))),
     "rprop": Chain((_RPROP, "rate")),
     "sgd": Chain((_trace("momentum_buffer"), "rate"), unless=("dampening",)),
+    "signum": Chain(((Place(optax.EmaState, _COUNT | {"ema": "exp_avg"}),), (EMPTY,), "rate")),
 }
 
 

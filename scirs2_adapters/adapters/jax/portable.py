@@ -210,7 +210,7 @@ def _found(call: str, tree: Tree, rule: Rule) -> _Found:
 
     _visited(tree, _members(call, rule), each)
     always = {s.name for s in rule.all_slots() if s.present_if is None} - model
-    if always and not always & {*seen}:
+    if always and not {s.name for each_rule in (rule, rule.other()) for s in each_rule.all_slots()} & {*seen}:
         raise bad_type(call, "optimizer", f"must hold the state of {rule.name}", tree)
     alias = chain.alias if (chain := chain_of(rule.name, rule.match)) else {}
     found.numbers |= {n: found.numbers[same] for n, same in alias.items() if same in found.numbers}

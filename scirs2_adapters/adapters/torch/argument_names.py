@@ -31,8 +31,9 @@ TORCH = ArgumentNames(
         "adamw_learning_rate": "adamw_lr",
     },
     tuples={
-        "betas": ("beta1", "beta2"),
+        "betas": ("beta1", "beta2", "beta3"),
         "eps": ("eps1", "eps2"),
+        "nus": ("nu1", "nu2"),
         "etas": ("eta_minus", "eta_plus"),
         "step_sizes": ("min_step_size", "max_step_size"),
         "adamw_betas": ("adamw_beta1", "adamw_beta2"),
@@ -135,8 +136,9 @@ def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], ke
 
 def _places(rule: type[Rule], base: str | type | None) -> Places:
     """The fields that each key of a group holds, remembered for each class and base."""
-    named = TORCH.places(rule.fields_with(base))
-    return {key: field if place is None else TORCH.tuples[key] for field, key, place in named}
+    fields = rule.fields_with(base)
+    tuples = TORCH.tuples_of(fields)
+    return {key: field if place is None else tuples[key] for field, key, place in TORCH.places(fields)}
 
 
 places = cast("Callable[[type[Rule], str | type | None], Places]", functools.cache(_places))
@@ -168,11 +170,11 @@ def build(rule: type[Rule], arguments: Values, match: str | None) -> Rule:
 
 
 def tensors(arguments: Values) -> list[tuple[str, torch.Tensor]]:
-    """Those of `lr` and the two `betas` that are tensors, each as torch names it."""
+    """Those of `lr` and the `betas` that are tensors, each as torch names it."""
     betas = arguments.get("betas")
     numbers = [("lr", arguments.get("lr"))]
-    if isinstance(betas, (tuple, list)) and len(betas) == 2:
-        numbers += [("betas[0]", betas[0]), ("betas[1]", betas[1])]
+    if isinstance(betas, (tuple, list)):
+        numbers += [(f"betas[{i}]", beta) for i, beta in enumerate(betas)]
     return [(word, value) for word, value in numbers if isinstance(value, torch.Tensor)]
 
 

@@ -70,7 +70,7 @@ def load(optimizer: torch.optim.Optimizer, saved: State, asked: Asked, names: Na
         entry = state.parameters.get(name)
         if entry is None and not state.parameters and state.step_count:  # nothing but the count was saved
             entry = ParameterState(steps=state.step_count)
-        if entry is not None and (new := _memory(optimizer, rule, entry, p, memory.get(index) or {})):
+        if entry is not None and (new := _memory(optimizer, rule, name, entry, p, memory.get(index) or {})):
             memory[index] = new
         elif entry is not None:
             memory.pop(index, None)
@@ -175,14 +175,18 @@ def _wanted(optimizer: torch.optim.Optimizer, rule: Rule, name: str, p: Tensor, 
     return ParameterState(found, 0, leaf.shape, leaf.dtype, leaf.complex)
 
 
-def _memory(optimizer: torch.optim.Optimizer, rule: Rule, entry: ParameterState, p: Tensor, before: Group) -> Group:
+def _memory(
+    optimizer: torch.optim.Optimizer, rule: Rule, name: str, entry: ParameterState, p: Tensor, before: Group
+) -> Group:
     """What a state dict has of one parameter: nothing before its first step."""
     if not entry.slots and not entry.steps:
         return {}
     counts = type(optimizer).__name__ not in UNCOUNTED
     if isinstance(optimizer, RuleOptimizer):
-        counts = rule.time_dependence == "step" or ROUNDING_SEED in entry.slots
-    step = {"step": torch.tensor(float(entry.steps or 0), dtype=count_dtype())} if counts else {}
+        routed = rule.route(leaf_of(p, name, entry.slots))
+        counts = routed.time_dependence == "step" or ROUNDING_SEED in entry.slots
+    steps = before.get("step", 0.0) if entry.steps is None else entry.steps
+    step = {"step": torch.tensor(float(steps), dtype=count_dtype())} if counts else {}
     return {**before, **step, **{slot: _like(p, tensor_of(x)) for slot, x in entry.slots.items()}}
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..formats import BLOCK_DTYPES, DITHER
-from ..formulas import orthogonalize_numbers
 from ..matrix import LAST_AXES
+from ..newton_schulz import orthogonalize_numbers
 from ..program.recorded import Program
 from ..slots import Extent
 from ..step.plan import array_names

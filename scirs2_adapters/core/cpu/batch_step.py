@@ -49,9 +49,9 @@ class KernelStep:
         self._computed: dict[str, list[np.ndarray]] = {}  # memory of computed arrays, alive until the step ends
 
     def _scalars(self, scalars: Sequence[Scalars], rows: np.ndarray) -> list[Scalars]:
-        if self.batch.by_rows:
-            return [{n: np.float64(x) for n, x in scalars[row].items()} for row in rows]
         names = self.batch.program.scalars
+        if self.batch.by_rows:
+            return [{n: np.float64(scalars[row][n]) for n in names} for row in rows]
         return [{n: np.array([s[n] for s in scalars], dtype=np.float64)[rows] for n in names}]
 
     def _leaves(self, model: Model) -> list[dict[str, np.ndarray]]:

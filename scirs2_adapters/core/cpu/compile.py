@@ -149,19 +149,25 @@ def _warn_once(directory: str, error: str) -> None:
     )  # fmt: skip
 
 
-def native(function: object, signature: str, reorder: bool, symbol: str) -> bytes:
-    """Object code of a python function by numba.
+def llvm_text(function: object, signature: str, reorder: bool, symbol: str) -> str:
+    """LLVM's text of a python function by numba, for this processor.
 
     numba numbers its functions anew in each process, so that files of two processes have different functions under
     one name; here the symbol says what is in it, for the loader and for profilers.
     """
-    import llvmlite.binding as llvm
     import numba
 
     flags = {"contract", "reassoc", "nsz"} if reorder else {"contract"}
     compiled = numba.cfunc(signature, nopython=True, error_model="numpy", fastmath=flags, forceinline=True)(function)
-    text = compiled.inspect_llvm().replace(compiled.native_name.removeprefix("cfunc."), symbol)
-    return bytes(_target_machine().emit_object(llvm.parse_assembly(text)))
+    return str(compiled.inspect_llvm().replace(compiled.native_name.removeprefix("cfunc."), symbol))
+
+
+def native(function: object, signature: str, reorder: bool, symbol: str) -> bytes:
+    """Object code of a python function."""
+    import llvmlite.binding as llvm
+
+    module = llvm.parse_assembly(llvm_text(function, signature, reorder, symbol))
+    return bytes(_target_machine().emit_object(module))
 
 
 def address_of(module: str, name: str, arguments: int = 1) -> int:

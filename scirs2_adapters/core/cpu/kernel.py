@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import linecache
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
 
@@ -17,6 +17,8 @@ from .compile import compiler_obstacle, load, native, sources
 from .emit import dithered, source
 from .storage import FLOATS, STORAGES, compute_dtype
 
+#: Addresses of the arrays' addresses, of the work item, of the coefficients and of the sums.
+SIGNATURE = "void(intp, intp, intp, intp)"
 _WAY_OUT = 'Use kernel="traced" or "auto".'
 
 
@@ -97,6 +99,16 @@ def _compiled_pass(program: Program, this: Pass, stored: Mapping[str, str], comp
 
 
 def _build(text: str, memory: list[str], compute: str, this: Pass, symbol: str) -> bytes:
+    return native(python_function(text, memory, compute, symbol), SIGNATURE, reorders(this), symbol)
+
+
+def reorders(this: Pass) -> bool:
+    """Whether additions of a pass may be reordered, as they may where nothing is stored."""
+    return not any(this.arrays[k].name[0] != "%" for k in this.stores)
+
+
+def python_function(text: str, memory: Sequence[str], compute: str, symbol: str) -> object:
+    """The pass as a function for numba."""
     import numpy as np
 
     from . import coded
@@ -125,8 +137,7 @@ def _build(text: str, memory: list[str], compute: str, this: Pass, symbol: str) 
         functions = coded.functions(dtype, compute, k, other, arrays)
         names |= {f"{name}{k}": function for name, function in functions.items()}
     exec(compile_source(text, symbol), names)  # our own declarations only: no user text reaches it
-    reorder = not any(this.arrays[k].name[0] != "%" for k in this.stores)
-    return native(names["kernel"], "void(intp, intp, intp, intp)", reorder, symbol)
+    return names["kernel"]
 
 
 def compile_source(text: str, name: str) -> CodeType:

@@ -3,8 +3,8 @@
 import math
 from types import SimpleNamespace
 
-from ..fields import flag, fraction, is_number, nonnegative
-from ..formulas import adam_coefficients, one_minus_power
+from ..fields import flag, fraction, nonnegative
+from ..formulas import adam_coefficients, log_of, one_minus_power, ramp
 from ..ops import Array, Scalar
 from ..rule import Rule
 
@@ -51,12 +51,42 @@ def growing_momentum(rule, scalar_math, t):
     return {"c": c, "c_next": c_next, "rest": 1 - c, "k": 1 - one_minus_power(scalar_math, rule.beta1, t)}
 
 
+def slow_average(rule, scalar_math, t):
+    """AdEMAMix's weight of the slow mean times the learning rate, and what that mean takes of a gradient, at step t."""
+    first, last = (-1 / log_of(scalar_math, beta) for beta in (rule.beta1, rule.beta3))  # half-lives, but for a factor
+    life = first + ramp(scalar_math, t, rule.t_beta3) * (last - first)
+    weight = rule.alpha * ramp(scalar_math, t, rule.t_alpha)
+    return {
+        "slow_step_size": rule.learning_rate * weight,
+        "one_minus_beta3": -scalar_math.expm1(
+            -1 / scalar_math.maximum(life, 1e-3)
+        ),  # of less than that nothing is left
+    }
+
+
+def difference_coefficients(rule, scalar_math, t):
+    """The scalars of Adan's means of gradients, of differences and of squares, and of its decay."""
+    found, inside = adam_coefficients(rule, scalar_math, t), rule.decay == "inside"
+    weight = found["one_minus_beta2"] if rule.weighs_rest else rule.beta2
+    shrink = rule.learning_rate * rule.weight_decay if inside else 0.0
+    kept = 1 / (1 + shrink)  # of the parameter and of the step
+    return found | {
+        "later": scalar_math.where(t > 1, 1.0, 0.0),
+        "weight": weight,
+        "step_size": kept * found["step_size"],
+        "diff_step_size": kept * rule.learning_rate * weight * found["inv_bias_correction2"],
+        "one_minus_beta3": 1 - rule.beta3,
+        "inv_bias_correction3": 1 / one_minus_power(scalar_math, rule.beta3, t),
+        "shrink": kept * shrink,
+    }
+
+
 def rectifier(scalar_math, beta, t, threshold):
     """RAdam's r at step t, or 0 where the running mean stands for no more than `threshold` gradients.
 
     That number is at first a small difference of large ones, which float32, under a trace, cannot hold: a series then.
     """
-    rate = -(math.log(beta) if beta > 0 else -math.inf) if is_number(beta) else -scalar_math.log(beta)
+    rate = -log_of(scalar_math, beta)
     new, most = one_minus_power(scalar_math, beta, t), 2 / (1 - beta) - 1
     early = t - (_head((t * rate) ** 2) - _head(rate**2)) / rate
     many = scalar_math.where(t * rate < _EARLY, early, most - 2 * t * (1 - new) / new)

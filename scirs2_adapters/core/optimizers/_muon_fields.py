@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 from ..errors import bad_value
 from ..fields import choice, count, flag, fraction, is_number, nonnegative, numbers_tuple, patterns, positive
+from ..formulas import ema, nesterov_mix
 from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST, Matrix
+from ..newton_schulz import SCHEDULES, orthogonalize
+from ..ops import Array, Scalar
 from ..rule import Rule
 from ..slots import Leaf
 from . import _muon_names as names
@@ -13,6 +17,10 @@ from .adamw import AdamW
 
 #: AdamW's learning rate for Muon's, as its author has them: 3e-4 beside 0.02.
 RATIO = 0.015
+#: The polynomials by name.
+NAMED = ("constant", *SCHEDULES)
+#: How a step is scaled by the matrix's shape.
+ADJUST = ("original", "match_rms_adamw", "spectral_norm", "none")
 UNNAMED = (
     "cannot be told apart: pass named parameters, or give embeddings and heads a group with route_all=True; "
     "of hidden matrices alone nothing is wrong"
@@ -27,8 +35,11 @@ class MatrixRule(Rule, time_dependence="none"):
     nesterov = flag(True, "look ahead along the average")
     ns_coefficients = numbers_tuple((3.4445, -4.7750, 2.0315), "polynomial of the Newton-Schulz iteration")
     ns_steps = count(5, "number of Newton-Schulz iterations", static=True)
+    ns_schedule = choice(
+        "constant", "polynomials of the iterations: ns_coefficients for all, or others by name", *NAMED
+    )
     eps = positive(1e-7, "least norm by which the iteration divides")
-    adjust = choice("original", "scale of the step by the matrix's shape", "original", "match_rms_adamw", "none")
+    adjust = choice("original", "scale of the step by the matrix's shape", *ADJUST)
     rms_rate = nonnegative(0.2, "size of a step of match_rms_adamw; 0.2 is that of AdamW's")
     adamw_learning_rate = nonnegative(None, "learning rate of the AdamW part; None is adamw_ratio * learning_rate")
     adamw_beta1 = fraction(0.9, "beta1 of the AdamW part")
@@ -44,6 +55,8 @@ class MatrixRule(Rule, time_dependence="none"):
     )
     layout = choice(None, "how kernels lie; None is as the framework's layers have them", OUTPUTS_FIRST, INPUTS_FIRST)
     batch_axes = count(0, "so many first axes of a parameter of at least two more count matrices", static=True, least=0)
+    #: Whether the look-ahead corrects the young average.
+    early = False
     #: Whether names are looked at: those of a parameter's "layer", "embedding" anywhere in its path, or "none".
     by_name = "layer"
     #: Whether parameters of more axes than two are matrices.
@@ -117,13 +130,35 @@ class MatrixRule(Rule, time_dependence="none"):
         matrix = self.matrix(leaf)
         return None if len(leaf.shape) == 2 and matrix.lies_so else matrix
 
+    def coefficients(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
+        mix = {"mix": nesterov_mix(math, self.momentum, t) if self.early else self.momentum}
+        return mix | {"gain": 1 - self.momentum, **dict(zip("abc", self.ns_coefficients, strict=True))}
+
+    def averaged(self, g: Array, buffer: Array, gain: Array, mix: Array) -> tuple[Array, Array]:
+        """What is made orthogonal, and the average of gradients."""
+        buffer = ema(buffer, g, gain)
+        return ema(g, buffer, mix) if self.nesterov else buffer, buffer
+
+    def orthogonal(self, xp: Array, u: Array, eps: Array, a: Array, b: Array, c: Array) -> Array:
+        """The matrix u, made orthogonal."""
+        return xp.matrix(orthogonalize, u, eps, a, b, c, steps=self.ns_steps, schedule=self.ns_schedule)
+
+    def leaf_coefficients(self, leaf: Leaf) -> dict[str, float]:
+        inputs, outputs = (max(1, side) for side in self.matrix(leaf).sides(leaf.shape))  # a matrix may be empty
+        scales = {
+            "original": max(1.0, outputs / inputs) ** 0.5,
+            "match_rms_adamw": self.rms_rate * max(inputs, outputs) ** 0.5,
+            "spectral_norm": (outputs / inputs) ** 0.5,
+            "none": 1.0,
+        }
+        return {"scale": scales[self.adjust]}
+
     def doubts(self, leaves: Sequence[Leaf]) -> list[str]:
         mine = [leaf for leaf in leaves if not self.reason(leaf)]
         unnamed = self.by_name != "none" and sum(not leaf.name and len(leaf.shape) == 2 for leaf in mine)
         unsure = [leaf for leaf in mine if self._unsure(leaf)]
         left = [leaf for leaf in leaves if self.reason(leaf) == "more than two axes"]
-        unmatched = [p for p in self.exclude_layers if not any(re.search(p, leaf.name) for leaf in leaves)]
-        found = [f"exclude_layers has {pattern!r}, which is in no name" for pattern in unmatched]
+        found = self._unmatched("exclude_layers", leaves)
         if unnamed:
             found.append(f"{unnamed} matrices have no names, so embeddings and heads among them {UNNAMED}")
         if unsure:
@@ -131,6 +166,10 @@ class MatrixRule(Rule, time_dependence="none"):
         if left:
             found.append(f"{_some(left)} would be matrices, were it not for match={self.match!r}")
         return found
+
+    def _unmatched(self, field: str, leaves: Sequence[Leaf]) -> list[str]:
+        unmatched = [p for p in getattr(self, field) if not any(re.search(p, leaf.name) for leaf in leaves)]
+        return [f"{field} has {pattern!r}, which is in no name" for pattern in unmatched]
 
     def _unsure(self, leaf: Leaf) -> bool:
         """Whether a parameter of three axes may be a stack of matrices, and nothing says that it is none."""

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 from ..fields import count, is_number, nonnegative, number
+from ..formulas import ramp
 from ..ops import Array, Scalar
 from ..rule import Rule
 from ..slots import Leaf, slot
@@ -25,7 +26,7 @@ class ScheduleFree(Rule):
 
     def averaging(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
         """The learning rate of this step, its weight, and what the weights before it count now."""
-        lr = self.learning_rate * math.minimum(1.0, t / math.maximum(self.warmup_steps, 1.0))
+        lr = self.learning_rate * ramp(math, t, self.warmup_steps)
         weights = {"weight": lr**self.weight_lr_power, "older": ((t - 1) / t) ** self.r, "alike": 1 / t}
         decay = self.weight_decay if self.decay == "inside" else 0.0
         return {"lr": lr, "inner_decay": decay, "outward": 1 - 1 / self.beta1, **weights}

@@ -1,6 +1,8 @@
 """Muon, with AdamW for what is not a hidden matrix."""
 
-from ..formulas import ema, nesterov_mix, orthogonalize
+import re
+
+from ..fields import count, patterns
 from ._muon_fields import MatrixRule
 
 
@@ -11,7 +13,7 @@ class Muon(MatrixRule, time_dependence="none"):
     u = g + momentum * (b - g) if nesterov else b
     p = p - (lr * weight_decay * p + lr * scale * orthogonalize(u))
     scale = sqrt(max(1, outputs / inputs)) for "original", rms_rate * sqrt(max(outputs, inputs)) for "match_rms_adamw",
-        1 for "none"
+        sqrt(outputs / inputs) for "spectral_norm", 1 for "none"
 
     Kernels of more than two axes are matrices of their outputs by all else; with batch_axes, or in a layer called
     experts, first axes count matrices, each of which is made orthogonal by itself. Embeddings, heads, biases, gains and
@@ -19,6 +21,12 @@ class Muon(MatrixRule, time_dependence="none"):
     a head by its own name or its layer's (embed, wte, head, classifier, logits, score, …), never by that of a container
     further up, when exclude_layers finds something in the whole name, or when `route_all` is set; what has the memory
     of one of the two rules stays with it.
+
+    The outputs of the layers named in split_layers are split_outputs matrices of equal size, each made orthogonal and
+    scaled by itself: 3 for fused queries, keys and values, 3 * heads for each head of them. ns_schedule="polar_express"
+    has the numbers of Amsel et al. 2025 in full, with that paper's division by 1.01 before each iteration; "quintic"
+    has those that optax calls "dion". With fewer steps than polynomials the first ones are taken, with more the last
+    one is repeated.
 
     The AdamW part has 0.015 times the learning rate, 3e-4 for 0.02 as its author has them, and with "match_rms_adamw",
     which makes steps as large as AdamW's, the learning rate itself; both follow a schedule, and stop at 0. An
@@ -29,8 +37,8 @@ class Muon(MatrixRule, time_dependence="none"):
     bfloat16; a kernel's scale is that of its matrix, and not of its last two axes.
     """
 
-    #: Whether the look-ahead corrects the young average.
-    early = False
+    split_outputs = count(3, "so many equal parts of the outputs of split_layers are matrices", static=True)
+    split_layers = patterns("what has a match of one of these in its name is split by outputs: fused layers")
     matches = {
         "torch": {"by_name": "none", "kernels": False},
         "optax": {"eps": 1e-8, "weight_decay": 0.0, "adamw_weight_decay": 0.0, "time_dependence": "step",
@@ -40,17 +48,20 @@ class Muon(MatrixRule, time_dependence="none"):
                   "adamw_ratio": 1.0},
     }  # fmt: skip
 
-    def coefficients(self, math, t):
-        mix = {"mix": nesterov_mix(math, self.momentum, t) if self.early else self.momentum}
-        return mix | {"gain": 1 - self.momentum, **dict(zip("abc", self.ns_coefficients, strict=True))}
+    def matrix(self, leaf):
+        whole = super().matrix(leaf)
+        fused = any(re.search(pattern, leaf.name) for pattern in self.split_layers)
+        return whole._replace(parts=self.split_outputs) if fused else whole
 
-    def leaf_coefficients(self, leaf):
-        inputs, outputs = self.matrix(leaf).sides(leaf.shape)
-        tallness = max(1, outputs / max(1, inputs)) ** 0.5  # a matrix may be empty
-        scales = {"original": tallness, "match_rms_adamw": self.rms_rate * max(inputs, outputs) ** 0.5, "none": 1.0}
-        return {"scale": scales[self.adjust]}
+    def refuses(self, leaf):
+        matrix = self.matrix(leaf)
+        _, outputs = matrix._replace(parts=1).sides(leaf.shape)
+        worded = f"must have outputs that make {matrix.parts} equal parts, not {outputs}, in split_layers ({leaf.name})"
+        return worded if outputs % matrix.parts else super().refuses(leaf)
+
+    def doubts(self, leaves):
+        return super().doubts(leaves) + self._unmatched("split_layers", leaves)
 
     def update(self, xp, p, g, momentum_buffer, /, learning_rate, gain, mix, a, b, c, eps, scale):
-        momentum_buffer = ema(momentum_buffer, g, gain)
-        u = ema(g, momentum_buffer, mix) if self.nesterov else momentum_buffer
-        return learning_rate * scale * xp.matrix(orthogonalize, u, eps, a, b, c, steps=self.ns_steps), momentum_buffer
+        u, momentum_buffer = self.averaged(g, momentum_buffer, gain, mix)
+        return learning_rate * scale * self.orthogonal(xp, u, eps, a, b, c), momentum_buffer

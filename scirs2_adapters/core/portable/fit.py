@@ -89,6 +89,8 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
     }
     axes = turns(asked.call, shapes, names, there, lies)
     taken = {name: _fitted(name, *pair, axes.get(name), report) for name, pair in pairs.items()}
+    if rule.time_dependence == "step" and any(p.steps is None for p in taken.values()):
+        report.converted["steps"] = "not counted in the file, those here stay"
     report.missing += [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
     others = [name for name in parameters if name not in pairs]
     report.left_over += [name for name in others if parameters[name].slots or here.parameters]

@@ -88,7 +88,7 @@ def numbers(program: Program, following: Pass) -> Pass | None:
     arrays = tuple(Operand(name, Extent.FULL, names.get(name, -1)) for name in slots)
     scalars = tuple(i for i in body if program.nodes[i].op == "scalar")
     inner = tuple(i for i in body if program.nodes[i].op not in ("input", "scalar"))
-    stores = {k: new[name] for k, name in enumerate(slots) if program.nodes[new[name]].op != "input"}
+    stores = {k: new[name] for k, name in enumerate(slots) if name not in program.kept}
     return Pass(0, arrays, scalars, inner, following.coefficients, (), {}, stores)
 
 
@@ -118,7 +118,7 @@ def _stores(program: Program, emit: str) -> dict[str, int]:
     """What the last pass writes, by the name of the array; a slot that does not change is not written."""
     full = {s.name: program.outputs[s.name] for s in program.slots if s.extent is Extent.FULL}
     written = {emit: program.outputs["p" if emit == "p" else "delta"]} | full
-    return {name: i for name, i in written.items() if program.nodes[i].op != "input"}
+    return {name: i for name, i in written.items() if name not in program.kept}
 
 
 def _position(arrays: list[Operand], wanted: Operand) -> int:

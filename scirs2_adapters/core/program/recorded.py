@@ -94,6 +94,12 @@ class Program:
             if found == (found := {name for name in found if real[self.outputs[name]]}):
                 return frozenset(found)
 
+    @functools.cached_property
+    def kept(self) -> frozenset[str]:
+        """Which outputs are the arrays as they were. A slot that takes the gradient as it is has a new value."""
+        ends = {name: self.nodes[i] for name, i in self.outputs.items()}
+        return frozenset(name for name, node in ends.items() if (node.op, node.name) == ("input", name))
+
     @property
     def kernel_obstacle(self) -> str | None:
         """Why no kernel can walk it row by row through memory, or None."""

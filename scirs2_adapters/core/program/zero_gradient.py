@@ -26,13 +26,7 @@ def kept_by_zero_gradient(program: Program) -> frozenset[str]:
     """Which of the parameter, "p", and the slots keep their value in an element whose gradient is zero, weight decay
     aside, whatever becomes of the others.
     """
-    return kept(_with_zeros(program, ("g", *DECAY)))
-
-
-def kept(program: Program) -> frozenset[str]:
-    """Which outputs are the arrays as they were."""
-    ends = {name: program.nodes[i] for name, i in program.outputs.items()}
-    return frozenset(name for name, node in ends.items() if (node.op, node.name) == ("input", name))
+    return _with_zeros(program, ("g", *DECAY)).kept
 
 
 def zero_gradient_is_noop(program: Program) -> bool:

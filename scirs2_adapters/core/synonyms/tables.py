@@ -9,7 +9,7 @@ from __future__ import annotations
 #: are meant together.
 WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr", "learning_rate_init", "eta", "eta0", "step_size", "rate"), ("learning_rate",)),
-    "betas": ("beta1 beta2",),
+    "betas": ("beta1 beta2 beta3", "beta1 beta2"),
     **dict.fromkeys(("b1", "beta_1", "adam_beta1", "momentum"), ("beta1",)),
     **dict.fromkeys(("b2", "beta_2", "adam_beta2"), ("beta2",)),
     **dict.fromkeys(("b3", "beta_3"), ("beta3",)),
@@ -56,6 +56,12 @@ WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("max_grad_norm", "global_clipnorm", "clip_grad_norm"), ("max_grad_norm", "global_clipnorm")),
     **dict.fromkeys(("mask", "weight_decay_mask"), ("mask",)),
     "centred": ("centered",),
+    "alpha_warmup": ("t_alpha",),
+    "beta3_warmup": ("t_beta3",),
+    "t_alpha_beta3": ("t_alpha t_beta3",),
+    "nus": ("nu1 nu2",),
+    "final_lr": ("final_ratio",),
+    **dict.fromkeys(("ams_bound", "amsgrad"), ("amsbound",)),
 }
 
 _CLIP = (
@@ -77,6 +83,8 @@ SENTENCES: dict[str, str] = {
     **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), _AROUND),
     **dict.fromkeys(("loss_scale_factor", "gradient_accumulation_steps"), _AROUND),
     **dict.fromkeys(("decoupled_weight_decay", "weight_decouple", "decoupled_decay", "decouple"), _DECAY),
+    **dict.fromkeys(("decouple_weight_decay", "no_prox"), _DECAY),
+    **dict.fromkeys(("bias_correction_mu", "bias_correction_nu"), "The moments are always corrected."),
     "adam_w_mode": _DECAY,
     **dict.fromkeys(("mask", "weight_decay_mask"), "Give what does not decay a group, or an optimizer, without decay."),
     **dict.fromkeys(("optim_bits", "block_wise", "min_8bit_size", "percentile_clipping", "is_paged"), _STORED),
@@ -93,9 +101,12 @@ SENTENCES: dict[str, str] = {
 
 #: The same for one optimizer.
 SENTENCES_OF: dict[str, dict[str, str]] = {
+    "adabound": {"final_lr": "It is a multiple of the learning rate."},
     "adafactor": {
         "decay_rate": "It is negative, as in Transformers; optax gives it the other sign.",
     },
+    "adopt": {"clip_value_fn": "The bound is the fourth root of the number of steps before."},
+    "laprop": dict.fromkeys(("amsgrad", "centered"), "It divides by the root of the mean of squares as it is."),
     "lbfgs": {"scale_init_precond": "The first direction is always scaled by the newest pair."},
     "lookahead": {"reset_state": _COPIES},
     "muon": {
@@ -122,7 +133,8 @@ SENTENCES_OF: dict[str, dict[str, str]] = {
 #: Other libraries' names of optimizers, without what `similar_name` takes off.
 NAMES = {
     **dict.fromkeys(("momentum", "nag", "nesterov", "nesterovmomentum", "sgdm", "sgdmomentum", "sgdw"), "sgd"),
-    **dict.fromkeys(("adamwithamsgrad", "amsgrad", "adaptivemomentestimation"), "adam"),
+    "adamwithamsgrad": "amsgrad",
+    "adaptivemomentestimation": "adam",
     **dict.fromkeys(("sharpnessawareminimization", "gsam", "asam"), "sam"),
     "stochasticgradientdescent": "sgd",
     "averagedsgd": "asgd",

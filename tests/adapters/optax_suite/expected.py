@@ -125,13 +125,19 @@ LEFT_OUT = (
         "alias_test.py",
         ("test_optimization", "test_state_shape_dtype_shard_stability"),
         "Complex parameters, which optax's do not support.",
-        lambda c: c.name in ("adadelta", "lion", "rprop") and _complex(c),
+        lambda c: c.name in ("adadelta", "adan", "lion", "rprop", "sign_sgd", "signum") and _complex(c),
     ),
     Reason(
         "alias_test.py",
         ("test_optimization",),
         "No learning rate, without which optax's do not get to the minimum.",
         lambda c: c.name in ("adadelta", "adafactor") and "learning_rate" not in c.given["opt_kwargs"],
+    ),
+    Reason(
+        "alias_test.py",
+        ("test_optimization",),
+        "The Rosenbrock function, whose minimum the sign of a gradient finds by a falling learning rate alone.",
+        lambda c: c.name in ("sign_sgd", "signum") and c.given["target"].__name__ == "_setup_rosenbrock",
     ),
     Reason(
         "common_test.py",

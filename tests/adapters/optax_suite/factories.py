@@ -23,7 +23,6 @@ Factory = Callable[..., optax.GradientTransformationExtraArgs]
 
 #: What optax has under a name of its own and we as an argument: optax's name -> (rule, arguments).
 UNDER_ANOTHER_NAME: dict[str, tuple[str, dict[str, Any]]] = {
-    "amsgrad": ("adam", {"amsgrad": True}),
     "nadamw": ("adamw", {"nesterov": True}),
 }
 #: The optimizers that we have, by optax's spelling where it has them.

@@ -41,15 +41,15 @@ class Optimizer:
 class Oracle(Optimizer):
     """Exact arithmetic, real memory: what an optimizer whose only error is that of storage would do."""
 
-    def __init__(self, rule: str, hyper: Hyper, problem: Problem) -> None:
+    def __init__(self, rule: str, hyper: Hyper, problem: Problem, nudge: float = 0.0) -> None:
         exact = replace(problem, dtype="float64")
         super().__init__(rule, resolved(rule, hyper, problem.dtype), "traced", exact)
-        self.kept = problem.dtype
+        self.kept, self.factor = problem.dtype, 1 + nudge
 
     def step(self, grads: Arrays) -> None:
         super().step(grads)
         for x in self.arrays.values():
-            x[...] = rounded(x, self.kept)
+            x[...] = self.factor * rounded(x, self.kept)
         dtypes = {s.name: slot_dtype(s, Leaf((), self.kept), None) for s in self.optimizer.rule.all_slots()}
         for name, x in (pair for slots in self.optimizer.state.values() for pair in slots.items()):
-            x[...] = rounded(x, dtypes.get(name, self.kept))
+            x[...] = self.factor * rounded(x, dtypes.get(name, self.kept))

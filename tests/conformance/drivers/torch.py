@@ -71,7 +71,7 @@ def whole(hyper: Hyper, rule: str) -> Hyper:
     cls = scirs2_adapters.get(rule)
     preset = cls(**{k: v for k, v in hyper.items() if k == "base"})
     found = {k: v for k, v in hyper.items() if k != "base"}
-    for members in TORCH.tuples.values():
-        if any(m in found for m in members) and all(m in preset.fields for m in members):
+    for members in TORCH.tuples_of(preset.fields).values():
+        if any(m in found for m in members):
             found = {m: getattr(preset, m) for m in members} | found
     return found

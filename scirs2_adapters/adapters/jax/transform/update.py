@@ -90,7 +90,7 @@ class Update:
         def leaf(path: Path, p: Tree) -> Leaf:
             place = keystr(path)
             array = as_array(call, f"params{place}", p)
-            return leaf_of(array, name_of(path) if rule.routes else "", known.get(place))
+            return leaf_of(array, name_of(path) if rule.looks_at_names else "", known.get(place))
 
         leaves = [leaf(path, p) for path, p in jax.tree_util.tree_flatten_with_path(params)[0]]
         if leaves:
@@ -143,9 +143,9 @@ class Update:
         and whether they decay.
         """
         rule, layout, options, like = self.rule, self.layout, self.options, grads if params is None else params
-        asked = rule.routes or options.dimensions is not None
+        asked = rule.looks_at_names or options.dimensions is not None
         paths = [path for path, g in with_paths(grads) if g is not None] if asked else []
-        names = tuple(map(name_of, paths)) if rule.routes else ()
+        names = tuple(map(name_of, paths)) if rule.looks_at_names else ()
         known = {} if options.dimensions is None else matrices(self.call, options.dimensions, like)
         of_leaves = tuple(known.get(keystr(path)) for path in paths) if known else ()
         decay = () if options.mask is None else decays(self.call, self._word("mask"), options.mask, like, tree)

@@ -16,7 +16,6 @@ from scirs2_adapters.core.formats import DITHER, companion
 from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.program.interpret import run
 from scirs2_adapters.core.program.recorded import Program
-from scirs2_adapters.core.program.zero_gradient import kept
 
 from ..gradients import touched_rows
 from ..ops import OPS, Tensor, detached
@@ -71,7 +70,7 @@ def _subtract(optimizer: RuleState, update: Update, part: Part) -> None:
 def _step_rest(optimizer: RuleState, update: Update, rest: Program) -> list[Tensor]:
     """Step all rows as if they had no gradient; what was assigned."""
     entry, whole = update.entry, Part(None)
-    changed = [name for name in ("p", *entry.slots) if name in rest.outputs.keys() - kept(rest)]
+    changed = [name for name in ("p", *entry.slots) if name in rest.outputs.keys() - rest.kept]
     if changed[:1] == ["p"] and "step" in rest.outputs and entry.storages["p"] == entry.compute:
         changed[0] = "step"  # subtracted in place
     read = {rest.nodes[i].name for i in rest.order([rest.outputs[name] for name in changed])}

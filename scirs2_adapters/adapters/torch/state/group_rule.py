@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from scirs2_adapters.core.argument_names import Values
+from scirs2_adapters.core.argument_names import Values, members_by_name
 from scirs2_adapters.core.fields import Value, positive
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import check_path
@@ -102,7 +102,7 @@ class GroupRule:
         if isinstance(names, str):
             return [(names, self.fields[names].default if value is None and key in NONE_IS_DEFAULT else _number(value))]
         usual = type(value) is tuple and len(value) == len(names)
-        members = value if usual else TORCH.members(call, key, value)
+        members = value if usual else members_by_name(call, key, value, names).values()
         return list(zip(names, map(_number, members), strict=True))
 
 

@@ -1,0 +1,71 @@
+"""The passes of a rule that C calls: which there are, and LLVM's text of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scirs2_adapters.core.cpu.compile import llvm_text
+from scirs2_adapters.core.cpu.emit import source
+from scirs2_adapters.core.cpu.kernel import SIGNATURE, python_function, reorders
+from scirs2_adapters.core.cpu.storage import FLOATS, compute_dtype
+from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.program.passes import Pass, numbers, split_passes
+from scirs2_adapters.core.program.recorded import Program, record
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.slots import Extent, Leaf, Slot
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A formula for elements: `step` moves them, and `before`, where there are slots of one number for the tensor,
+    moves those and makes the coefficients of `step`. `dtypes` are those of "p", "g" and each slot.
+    """
+
+    rule: Rule
+    program: Program
+    dtypes: Mapping[str, str]
+    step: Pass
+    before: Pass | None
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots in the order of the formula."""
+        return self.program.slots
+
+    @property
+    def compute(self) -> str:
+        """The dtype of the arithmetic."""
+        return compute_dtype(self.dtypes["p"])
+
+    def coefficients(self) -> tuple[str, ...]:
+        """The numbers that the first pass takes, by name."""
+        first = self.before or self.step
+        return tuple(self.program.nodes[i].name for i in first.coefficients)
+
+    def text(self, this: Pass, symbol: str) -> str:
+        """LLVM's text of one of the two passes, as a function of this name."""
+        memory = [self.dtypes[a.name] for a in this.arrays]
+        compute = "float64" if this is self.before else self.compute
+        function = python_function(source(self.program, this, memory), memory, compute, symbol)
+        text = llvm_text(function, SIGNATURE, reorders(this), symbol)
+        # numba's wrapper is what C calls; the function that it calls is nobody else's
+        inner = text.replace(f"@{symbol}(", f"@{symbol}_inner(").replace(f"@cfunc.{symbol}(", f"@{symbol}(")
+        return inner.replace(f"define noundef i32 @{symbol}_inner(", f"define internal i32 @{symbol}_inner(")
+
+
+def kernels_of(rule: Rule, dtypes: Sequence[str]) -> Kernels:
+    """The kernels of a rule for these storage dtypes: p, g, slots. What needs a whole tensor is refused."""
+    leaf = Leaf((2, 2), dtypes[0] if dtypes else "float32")
+    program = record(rule, leaf)
+    names = ("p", "g", *(slot.name for slot in program.slots))
+    extents = {slot.extent for slot in program.slots} - {Extent.FULL, Extent.TENSOR}
+    if program.levels or extents or rule.per_parameter or rule.sparse == "rows":
+        worded = "must be an optimizer whose formula knows single elements: this one works on norms, rows or matrices"
+        raise bad_value("export", "rule", worded, rule.name, "Adam, AdamW, Lion, SGD and their like can be exported.")
+    stored = dict(zip(names, dtypes or ("float32",) * len(names), strict=False))
+    if len(dtypes) not in (0, len(names)) or not {*stored.values()} <= {*FLOATS}:
+        worded = f"must be {len(names)} of {', '.join(FLOATS)}, for {', '.join(names)}"
+        raise bad_value("export", "dtypes", worded, ",".join(dtypes))
+    (step,) = split_passes(program, "p")
+    return Kernels(rule, program, stored, step, numbers(program, step))

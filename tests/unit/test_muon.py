@@ -1,0 +1,60 @@
+"""Muon's options beyond its twin's, which knows no names: layers that are split, and polynomials by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scirs2_adapters.core import HostOptimizer, Muon
+from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST, Matrix
+from scirs2_adapters.core.newton_schulz import SCHEDULES, orthogonalize
+from scirs2_adapters.core.step.reference import NUMPY
+
+PARTS = [
+    (Matrix((-1,), (-2,), 3), (6, 4)),
+    (Matrix((-2,), (-1,), 3), (4, 6)),
+    (Matrix((-2, -1), (-3,), 2), (4, 3, 5)),
+    (Matrix((-3, -2), (-1,), 2), (3, 5, 4)),
+    (Matrix((-2,), (-1,), 2), (7, 3, 4)),
+    (Matrix((-1,), (-2,), 2), (7, 4, 3)),
+]
+
+
+@pytest.mark.parametrize(("matrix", "shape"), PARTS)
+def test_parts_are_so_many_matrices_and_come_back_in_place(matrix: Matrix, shape: tuple[int, ...]) -> None:
+    x = np.arange(float(np.prod(shape))).reshape(shape)
+    flat = matrix.flat(NUMPY, x)
+    assert sorted(flat.shape[1:]) == sorted(matrix.sides(shape))
+    np.testing.assert_array_equal(matrix.whole(NUMPY, flat, shape), x)
+
+
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+@pytest.mark.parametrize("layout", [OUTPUTS_FIRST, INPUTS_FIRST])
+@pytest.mark.parametrize("options", [{}, {"adjust": "match_rms_adamw"}, {"ns_schedule": "polar_express"}], ids=str)
+def test_a_fused_layer_is_stepped_as_its_parts_are(kernel: str, layout: str, options: dict[str, Any]) -> None:
+    rng, axis = np.random.default_rng(0), 0 if layout == OUTPUTS_FIRST else 1
+    start, gradient = (rng.standard_normal((6, 8) if axis else (8, 6)) for _ in range(2))
+    start, gradient = (np.concatenate([x, -x, 2 * x], axis=axis) for x in (start, gradient))
+    options = {**options, "layout": layout}
+    fused = {"h.0.c_attn.weight": start.copy()}
+    HostOptimizer(Muon(split_layers=("c_attn",), **options), fused, kernel=kernel).step({"h.0.c_attn.weight": gradient})
+    apart = dict(zip("abc", np.split(start, 3, axis=axis), strict=True))
+    apart = {k: x.copy() for k, x in apart.items()}
+    HostOptimizer(Muon(**options), apart, kernel=kernel).step(
+        dict(zip("abc", np.split(gradient, 3, axis=axis), strict=True))
+    )
+    np.testing.assert_allclose(fused["h.0.c_attn.weight"], np.concatenate([*apart.values()], axis=axis), atol=1e-15)
+
+
+def test_outputs_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="outputs that make 3 equal parts, not 8, in split_layers"):
+        HostOptimizer(Muon(split_layers=("qkv",), split_outputs=3), {"qkv": np.ones((8, 3))})
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_has_come_near_1_when_its_polynomials_are_used_up(schedule: str) -> None:
+    x = np.random.default_rng(0).standard_normal((16, 64))
+    made = orthogonalize(NUMPY, x, 1e-7, 0.0, 0.0, 0.0, steps=len(SCHEDULES[schedule]), schedule=schedule)
+    np.testing.assert_allclose(np.linalg.svd(made, compute_uv=False), 1.0, atol=0.05)
