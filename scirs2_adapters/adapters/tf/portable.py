@@ -6,7 +6,6 @@ import functools
 
 import keras
 import numpy as np
-from keras import ops
 
 from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.errors import bad_type, bad_value
@@ -29,10 +28,10 @@ def read(optimizer: keras.optimizers.Optimizer, call: str = "state.save") -> Sta
         if entry is not None:
             slots = {slot: _array(variable) for slot, variable in entry.slots.items()}
             parameters[name] = ParameterState(slots, steps, entry.leaf.shape, entry.leaf.dtype)
-    numbers = {name: float(ops.convert_to_numpy(v)) for name, v in memory.model.items()}
+    numbers = {name: float(np.asarray(v.numpy())) for name, v in memory.model.items()}
     return described(
         _rule(optimizer), parameters, numbers=numbers, step_count=steps, layout=INPUTS_FIRST,
-        skipped_steps=int(ops.convert_to_numpy(optimizer.skipped_steps)),
+        skipped_steps=0 if optimizer._skipped is None else int(optimizer._skipped.numpy()),
         source={"framework": "keras", "keras": keras.__version__, "backend": keras.backend.backend()},
     )  # fmt: skip
 
@@ -81,7 +80,7 @@ def _paths(call: str, optimizer: RuleOptimizer) -> list[str]:
 
 
 def _steps(optimizer: RuleOptimizer) -> int:
-    return int(ops.convert_to_numpy(optimizer._iterations)) // (optimizer.gradient_accumulation_steps or 1)
+    return int(optimizer._iterations.numpy()) // (optimizer.gradient_accumulation_steps or 1)
 
 
 def _array(variable: KerasVariable) -> Array:
@@ -91,7 +90,7 @@ def _array(variable: KerasVariable) -> Array:
 
 def _read(variable: KerasVariable) -> np.ndarray:
     with outside_graphs():
-        numbers = np.asarray(ops.convert_to_numpy(variable))
+        numbers = np.asarray(variable.numpy())
     if keras.backend.standardize_dtype(variable.dtype) != "bfloat16":
         return numbers
     return numbers.view(np.uint16) if numbers.dtype.name == "bfloat16" else storage.store(numbers, "bfloat16")

@@ -157,7 +157,7 @@ class File:
         if not isinstance(metadata.get(TEXT), str) or self._header.count(_MARK) != 1:
             raise self._refused("this one holds arrays of something else, such as a model's weights")
         self.text, self.arrays, end = str(metadata[TEXT]), {}, 0
-        places = {name: _place(**entry) for name, entry in entries.items()}
+        places = {name: _place(**entry) for name, entry in entries.items()}  # type: ignore[arg-type]  # it looks
         for name, place in sorted(places.items(), key=lambda item: item[1].data_offsets):
             array = Array(place.dtype, place.shape, functools.partial(self._numbers, place))
             if place.data_offsets != (end, end + array.nbytes):
