@@ -67,11 +67,14 @@ def same_again(optimizer: object, file: Path, again: Path) -> None:
     state.save(optimizer, again)
     with loaded("test", file) as one, loaded("test", again) as other:
         assert list(differences(bare(one), bare(other))) == []
+        assert {n: np.float32(x) for n, x in one.numbers.items()} == {
+            n: np.float32(x) for n, x in other.numbers.items()
+        }
         known = [(one.parameters[n].steps, p.steps) for n, p in other.parameters.items() if n in one.parameters]
         assert [(a, b) for a, b in known if None not in (a, b) and a != b] == []
 
 
 def bare(given: State) -> State:
-    """The slots and numbers alone."""
+    """The slots alone."""
     slots = {name: replace(p, steps=None) for name, p in given.parameters.items() if p.slots}
-    return replace(given, parameters=slots, config={}, match=None, step_count=0)
+    return replace(given, parameters=slots, config={}, match=None, step_count=0, numbers={})
