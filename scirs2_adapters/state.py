@@ -19,7 +19,7 @@ from types import ModuleType
 
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.portable import state as portable
-from scirs2_adapters.core.portable.fit import Asked, Report, check_scales
+from scirs2_adapters.core.portable.fit import Asked, Report
 from scirs2_adapters.core.portable.state import State
 
 __all__ = ["Report", "State", "describe", "load", "save"]
@@ -89,7 +89,6 @@ def load(
     fit.
     """
     with portable.loaded("state.load", Path(path)) as saved:
-        check_scales("state.load", saved)
         asked = Asked("state.load", strict, rename or {}, layout)
         result: Report | tuple[object, Report] = _adapter("state.load", optimizer).load(
             optimizer, saved, asked, **options

@@ -23,7 +23,7 @@ from .state.memory import Memory, outside_graphs, paths_of
 def read(optimizer: keras.optimizers.Optimizer, call: str = "state.save") -> State:
     """The state of an optimizer that was built; its variables are read one by one, when they are asked for."""
     memory = _memory(call, optimizer)
-    steps, parameters = _steps(optimizer), {}
+    steps, parameters = _steps(call, optimizer), {}
     for name, entry in zip(_paths(call, optimizer), memory.entries, strict=True):
         if entry is not None:
             slots = {slot: _array(variable) for slot, variable in entry.slots.items()}
@@ -79,8 +79,12 @@ def _paths(call: str, optimizer: RuleOptimizer) -> list[str]:
     return paths
 
 
-def _steps(optimizer: RuleOptimizer) -> int:
-    return int(optimizer._iterations.numpy()) // (optimizer.gradient_accumulation_steps or 1)
+def _steps(call: str, optimizer: RuleOptimizer) -> int:
+    at, count = int(optimizer._iterations.numpy()), optimizer.gradient_accumulation_steps or 1
+    if at % count:
+        way_out = "Save after a step."
+        raise bad_value(call, "optimizer", "must be between steps", f"{at % count} of {count} gradients", way_out)
+    return at // count
 
 
 def _array(variable: KerasVariable) -> Array:

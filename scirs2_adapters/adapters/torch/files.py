@@ -6,7 +6,6 @@ a time.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
-from scirs2_adapters.core.portable.file import refused
+from scirs2_adapters.core.portable.file import refused, replacing
 from scirs2_adapters.core.portable.state import State, described
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
@@ -22,7 +21,7 @@ from scirs2_adapters.core.rule import Rule
 from .argument_names import FLAGS, build, group_values, places
 from .portable import UNCOUNTED, parameter_of, tensor_of
 from .state.foreign import decoded
-from .state.origin import group_marks, likely_names
+from .state.origin import TRAIN_MODE, group_marks, likely_names
 from .state.protocols import Group, Saved
 from .state.tensors import saved_names
 
@@ -50,12 +49,16 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
 def _loaded(call: str, path: Path) -> Saved:
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise refused(call, str(path), f"torch does not read this one without running what is in it: {first}") from None
+    except OSError:
+        raise
+    except Exception:  # what is wrong with a file decides of which kind it is
+        why = "this one holds more than tensors and plain values, which torch reads without running code, or is damaged"
+        raise refused(call, str(path), why) from None
     parts = ("state", "param_groups")
     if not isinstance(saved, Mapping) or not all(part in saved for part in parts) or not saved["param_groups"]:
         raise refused(call, str(path), "this one holds no optimizer's `state_dict()`")
+    if not all(group.get(TRAIN_MODE, True) for group in saved["param_groups"]):
+        raise refused(call, str(path), "this one was saved after `eval()`", "Call `optimizer.train()` and save again.")
     return saved
 
 
@@ -93,4 +96,5 @@ def write(state: State, path: Path) -> None:
     names = list(state.parameters)
     values = {**FLAGS, **group_values(rule), **group_marks(rule), **state.numbers, "match": rule.match}
     group = {**values, "params": list(range(len(names))), "param_names": names}
-    torch.save({"state": memory, "param_groups": [group]}, path)
+    with replacing(path) as temporary:
+        torch.save({"state": memory, "param_groups": [group]}, temporary)

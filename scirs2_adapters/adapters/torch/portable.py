@@ -43,9 +43,6 @@ def read(optimizer: torch.optim.Optimizer, names: Named = None, call: str = "sta
     """The state of the optimizer; arrays are read from the device one by one, when they are asked for."""
     optimizer = inside(optimizer)
     rule, groups = rule_of(call, optimizer), optimizer.param_groups
-    if not all(group.get(TRAIN_MODE, True) for group in groups):
-        worded = "must train: after `eval()` the model has other parameters"
-        raise bad_value(call, "optimizer", worded, "train_mode=False", "Call `optimizer.train()` first.")
     members = _members(call, optimizer, names)
     held = {name: _parameter(call, name, p, optimizer.state.get(p) or {}) for name, p, _ in members}
     numbers = {s.name: float(groups[0][s.name]) for s in rule.model_slots()}
@@ -105,8 +102,14 @@ def rule_of(call: str, optimizer: torch.optim.Optimizer) -> Rule:
 def _members(call: str, optimizer: torch.optim.Optimizer, named: Named) -> Iterator[tuple[str, Tensor, GroupValues]]:
     """Name, parameter and group of each parameter, in the order of the optimizer."""
     groups = optimizer.param_groups
+    if not all(group.get(TRAIN_MODE, True) for group in groups):
+        worded = "must train: after `eval()` the model has other parameters"
+        raise bad_value(call, "optimizer", worded, "train_mode=False", "Call `optimizer.train()` first.")
     params = [(p, group) for group in groups for p in group["params"]]
     found = _names(call, optimizer, [p for p, _ in params], named)
+    if parts := [name for name, (p, _) in zip(found, params, strict=True) if is_dtensor(p)]:
+        way_out = "Use `torch.distributed.checkpoint`, or gather a full state dict."
+        raise bad_value(call, "optimizer", "must hold whole tensors", f"a part of {parts[0]}", way_out)
     if not all(found) or len(set(found)) < len(found):
         worded = "must have a name of its own for each parameter, by which another framework finds it"
         way_out = "Give `names=model`, or make the optimizer of `model.named_parameters()`."
@@ -131,9 +134,6 @@ def _names(call: str, optimizer: torch.optim.Optimizer, params: list[Tensor], na
 
 
 def _parameter(call: str, name: str, p: Tensor, memory: ParamState) -> ParameterState:
-    if is_dtensor(p):
-        way_out = "Use `torch.distributed.checkpoint`, or gather a full state dict."
-        raise bad_value(call, "optimizer", "must hold whole tensors", f"a part of {name}", way_out)
     leaf = leaf_of(p)
     return replace(parameter_of(call, name, memory), shape=leaf.shape, dtype=leaf.dtype, complex=leaf.complex)
 

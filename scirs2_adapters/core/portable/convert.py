@@ -13,9 +13,9 @@ from ..cpu import storage
 from ..errors import bad_value
 from ..formats import BLOCK_DTYPES
 from .file import Array
-from .fit import OPTIONAL, moved, restored, shape_of
+from .fit import moved, restored, shape_of
 from .layouts import turned, turned_to
-from .state import ParameterState, State
+from .state import OPTIONAL, ParameterState, State
 
 
 def in_layout(call: str, state: State, layout: str) -> State:

@@ -15,7 +15,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -47,7 +47,7 @@ class Array:
 
     dtype: str
     shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
+    read: Callable[[], np.ndarray] = field(repr=False)
 
     @property
     def nbytes(self) -> int:
@@ -67,29 +67,39 @@ def refused(call: str, path: object, why: str, way_out: str = "") -> ArgumentVal
     )
 
 
-def write(path: Path, text: str, arrays: Mapping[str, Array], told: Progress = lambda _: None) -> None:
-    """Write a whole file or none: beside the old one, and in its place once all of it is on the disk."""
-    order = sorted(arrays, key=lambda name: (-np.dtype(DTYPES[arrays[name].dtype][1]).itemsize, name))
-    header, digest = _header(text, {name: arrays[name] for name in order}), hashlib.sha256()
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, beside the file that is there: it takes that one's place at the end, if nothing is raised."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            for piece in (len(header).to_bytes(8, "little"), header):
-                file.write(piece)
-                digest.update(piece)
-            for name in order:
-                numbers = _bytes(name, arrays[name])
-                file.write(numbers)
-                digest.update(numbers)
-                told(arrays[name].nbytes)
-            file.seek(8 + header.index(_MARK) + len(_MARK))
-            file.write(digest.hexdigest().encode())
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     _settle(path.parent)
+
+
+def write(path: Path, text: str, arrays: Mapping[str, Array], told: Progress = lambda _: None) -> None:
+    """Write a whole file or none."""
+    for name, x in arrays.items():
+        if x.dtype not in DTYPES:
+            worded = "must be an array of one of the dtypes " + ", ".join(DTYPES)
+            raise bad_value("state.save", name, worded, x.dtype)
+    order = sorted(arrays, key=lambda name: (-np.dtype(DTYPES[arrays[name].dtype][1]).itemsize, name))
+    header, digest = _header(text, {name: arrays[name] for name in order}), hashlib.sha256()
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        for piece in (len(header).to_bytes(8, "little"), header):
+            file.write(piece)
+            digest.update(piece)
+        for name in order:
+            numbers = _bytes(name, arrays[name])
+            file.write(numbers)
+            digest.update(numbers)
+            told(arrays[name].nbytes)
+        file.seek(8 + header.index(_MARK) + len(_MARK))
+        file.write(digest.hexdigest().encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _settle(folder: Path) -> None:

@@ -15,16 +15,14 @@ import numpy as np
 
 from ..cpu import storage
 from ..errors import bad_value
-from ..formats import BLOCK_DTYPES, blocks, companion
+from ..formats import BLOCK_DTYPES, blocks
 from ..numpy_state import same_memory
-from ..rounding import ROUNDING_ERROR, ROUNDING_SEED
+from ..rounding import ROUNDING_ERROR
 from ..rule import Rule
 from .file import Array, held
 from .layouts import OTHER, Shape, layout_of, transposed, turned, turns
-from .state import ParameterState, State, described
+from .state import OPTIONAL, ParameterState, State, described
 
-#: What an optimizer may have or not without being another: it begins at 0.
-OPTIONAL = (ROUNDING_ERROR, ROUNDING_SEED)
 _MOST = 8
 
 
@@ -230,16 +228,6 @@ def _rounding(
             report.converted[f"{name}/{slot}"] = "begins at 0"
             found[slot] = held(np.zeros(form.shape, form.dtype), form.dtype)
     return found
-
-
-def check_scales(call: str, saved: State) -> None:
-    """Refuse codes without the scales of their blocks."""
-    for name, x in saved.arrays.items():
-        other = companion(name, x.dtype) if not name.endswith(f"/{ROUNDING_ERROR}") else None
-        if x.dtype in BLOCK_DTYPES and other is not None:
-            scales = saved.arrays.get(other)
-            if scales is None or scales.shape != (blocks(int(np.prod(x.shape))),) or scales.dtype != "float32":
-                raise bad_value(call, "path", f"must have the scales of {name}", scales and scales.shape)
 
 
 def one_count(call: str, state: State) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import numbers as abc_numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..argument_names import Values
 from ..fields import Value
-from ..formats import BLOCK, BLOCK_DTYPES
+from ..formats import BLOCK, BLOCK_DTYPES, blocks
 from ..rounding import ROUNDING_ERROR, ROUNDING_SEED
 from ..rule import Rule
 from ..slots import Extent
@@ -21,6 +22,8 @@ from .file import Array, Progress, opened, refused, write
 
 #: Of the files that are written.
 FORMAT_VERSION = 1
+#: What an optimizer may have or not without being another: it begins at 0.
+OPTIONAL = (ROUNDING_ERROR, ROUNDING_SEED)
 _STORED = {
     "int8": f"signed codes in blocks of {BLOCK}: x = scale * sign(q) * (q / 127)^2",
     "uint8": f"unsigned codes in blocks of {BLOCK}: x = scale * (q / 255)^4",
@@ -130,7 +133,17 @@ def loaded(call: str, path: Path, told: Progress = lambda _: None) -> Iterator[S
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise refused(call, str(path), f"its description is not complete ({error!r})") from None
+        if lacking := [name for name, p in state.parameters.items() for slot in p.slots if not _has_scales(p, slot)]:
+            raise refused(call, str(path), f"codes of {lacking[0]} have no scales")
         yield state
+
+
+def _has_scales(p: ParameterState, slot: str) -> bool:
+    """Whether there are scales for the codes in a slot, if it has any."""
+    x, scales = p.slots[slot], p.slots.get(f"{slot}_scale")
+    if x.dtype not in BLOCK_DTYPES or slot in OPTIONAL:
+        return True
+    return scales is not None and (scales.dtype, scales.shape) == ("float32", (blocks(math.prod(x.shape)),))
 
 
 def _state(facts: dict[str, object], arrays: Mapping[str, Array], newer: Callable[[str], Exception]) -> State:
@@ -144,7 +157,11 @@ def _state(facts: dict[str, object], arrays: Mapping[str, Array], newer: Callabl
     if not slots.keys() <= known.keys():
         raise KeyError(min(slots.keys() - known.keys()))
     parameters = {name: _parameter(slots.get(name, {}), **facts_of) for name, facts_of in known.items()}  # type: ignore[arg-type]
-    return State(parameters=parameters, **facts)  # type: ignore[arg-type]
+    state = State(parameters=parameters, **facts)  # type: ignore[arg-type]
+    counts = [state.step_count, state.skipped_steps, *(p.steps for p in parameters.values() if p.steps is not None)]
+    if not all(type(n) is int and n >= 0 for n in counts) or not all(type(x) is float for x in state.numbers.values()):
+        raise TypeError("its counts and numbers are none")
+    return state
 
 
 def _parameter(slots: Mapping[str, Array], shape: list[int] | None, **facts: object) -> ParameterState:
