@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint type gen docs bench clean
+.PHONY: help setup demo test test-all lint type gen docs site bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,9 +46,13 @@ gen: $(READY) ## write the generated stubs and tables anew
 docs: gen ## generate, then run every example and code block
 	$(BIN)/python -m pytest tests/boundaries/test_docs.py
 
+site: $(READY) ## build the documentation site in the folder site
+	$(PIP) --group site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet $(ARGS)
+
 bench: $(READY) ## measure steps against each framework's own optimizer, as ratios
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) build dist *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""QHAdam: Ma and Yarats, arXiv 1810.06801, Algorithm 2. The slots are the corrected means, as in the authors' code.
+"""QHAdam: Ma and Yarats, arXiv 1810.06801, Algorithm 2.
 
 Differs from the paper: weight decay, decoupled; eps_root, which is 0 in the paper.
 Walks with pytorch_optimizer 4.1's to 2e-8, as its weights are float32.
@@ -13,10 +13,10 @@ def step(
     t, x, g, slots, *, learning_rate=1e-3, beta1=0.995, beta2=0.999, nu1=0.7, nu2=1.0, eps=1e-8, eps_root=0.0,
     weight_decay=0.0,
 ):  # fmt: skip
-    old1, old2 = ((1.0 - beta ** (t - 1)) / (1.0 - beta**t) * beta for beta in (beta1, beta2))
-    m = old1 * slots.get("exp_avg", 0.0) + (1.0 - old1) * g
-    v = old2 * slots.get("exp_avg_sq", 0.0) + (1.0 - old2) * g**2
-    u = ((1.0 - nu1) * g + nu1 * m) / (np.sqrt((1.0 - nu2) * g**2 + nu2 * v + eps_root) + eps)
+    m = beta1 * slots.get("exp_avg", 0.0) + (1.0 - beta1) * g
+    v = beta2 * slots.get("exp_avg_sq", 0.0) + (1.0 - beta2) * g**2
+    mean, square = (1.0 - nu1) * g + nu1 * m / (1.0 - beta1**t), (1.0 - nu2) * g**2 + nu2 * v / (1.0 - beta2**t)
+    u = mean / (np.sqrt(square + eps_root) + eps)
     return x - learning_rate * (u + weight_decay * x), {"exp_avg": m, "exp_avg_sq": v}
 
 

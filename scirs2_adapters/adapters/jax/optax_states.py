@@ -84,6 +84,8 @@ _PRODIGY = Place(contrib.ProdigyState, {
     "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq", "grad_sum": "s", "params0": "p0", "estim_lr": "d",
     "numerator_weighted": "d_numerator", "count": "count",
 })  # fmt: skip
+_COCOB = Place(contrib.COCOBState, {name: name for name in contrib.COCOBState._fields})
+_MADGRAD = Place(contrib.MadgradState, _COUNT | {"grad_sum_sq": "grad_sum_sq", "s": "s", "x0": "x0"})
 EMPTY = Place(optax.EmptyState)
 _FACTORED = _COUNT | {"v_row": "row_var", "v_col": "col_var", "v": "variance"}
 _ADAFACTOR = (
@@ -103,7 +105,9 @@ CHAINS = {
     "adafactor:optax": Chain(_ADAFACTOR),
     **dict.fromkeys(("adam", "amsgrad"), Chain((_ADAM, "rate"))),
     "adamw": Chain((_ADAM, "decay", "rate")),
+    "cocob": Chain(("decay", "rate", (_COCOB,))),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
+    "madgrad": Chain(("decay", (_MADGRAD,))),
     "nadam": Chain((_ADAM[:1], "rate")),
     "prodigy": Chain(((_PRODIGY,),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True),
     "radam": Chain((_ADAM[:1], "rate")),

@@ -74,9 +74,9 @@ def difference_coefficients(rule, scalar_math, t):
         "later": scalar_math.where(t > 1, 1.0, 0.0),
         "weight": weight,
         "step_size": kept * found["step_size"],
-        "diff_step_size": kept * rule.learning_rate * weight * found["inv_bias_correction2"],
+        "diff_rate": kept * rule.learning_rate * weight * found["inv_bias_correction2"],
         "one_minus_beta3": 1 - rule.beta3,
-        "inv_bias_correction3": 1 / one_minus_power(scalar_math, rule.beta3, t),
+        "scale3": 1 / one_minus_power(scalar_math, rule.beta3, t),
         "shrink": kept * shrink,
     }
 

@@ -21,7 +21,8 @@ class ACProp(Moments):
     eps = nonnegative(1e-16, "added to the root; bounds the step where gradients do not vary")
     eps_root = nonnegative(1e-16, "added to the mean of squared deviations in each step")
     matches = {"optax": {}}
-    optax_state = OptaxState("ScaleByBeliefState", {"count": "count", "mu": "exp_avg", "nu": "exp_avg_var"})
+    optax_state = OptaxState("ScaleByBeliefState",
+        {"count": "count", "mu": "exp_avg", "nu": "exp_avg_var"}, decays="after")  # fmt: skip
 
     def coefficients(self, math, t):
         return adam_coefficients(self, math, math.maximum(t - 1, 1)) | {"first": math.where(t == 1, 1.0, 0.0)}

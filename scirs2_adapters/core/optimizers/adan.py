@@ -36,17 +36,11 @@ class Adan(Moments, decay="inside"):
     coefficients = difference_coefficients
 
     def update(self, xp, p, g, exp_avg, exp_avg_diff, exp_avg_sq: NONNEGATIVE, prev: slot(block_dtype=None), /,
-               later, weight, one_minus_beta1, one_minus_beta2, one_minus_beta3, step_size, diff_step_size,
-               inv_bias_correction3, eps, eps_root, shrink):  # fmt: skip
+               later, weight, one_minus_beta1, one_minus_beta2, one_minus_beta3, step_size, diff_rate,
+               scale3, eps, eps_root, shrink):  # fmt: skip
         diff = later * (g - prev)
         ahead = g + weight * diff
         exp_avg, exp_avg_diff = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_diff, diff, one_minus_beta2)
         exp_avg_sq = ema(exp_avg_sq, ahead * ahead, one_minus_beta3)
-        root = xp.sqrt(exp_avg_sq * inv_bias_correction3 + eps_root) + eps
-        return (
-            shrink * p + (step_size * exp_avg + diff_step_size * exp_avg_diff) / root,
-            exp_avg,
-            exp_avg_diff,
-            exp_avg_sq,
-            g,
-        )
+        u = (step_size * exp_avg + diff_rate * exp_avg_diff) / (xp.sqrt(exp_avg_sq * scale3 + eps_root) + eps)
+        return shrink * p + u, exp_avg, exp_avg_diff, exp_avg_sq, g

@@ -1,12 +1,11 @@
 """COCOB."""
 
 from ..fields import positive, rate
-from ..match import OptaxState
 from ..rule import Rule
 from ..slots import NONNEGATIVE, slot
 
 
-class COCOB(Rule, decay="l2", time_dependence="none"):
+class COCOB(Rule, decay="l2"):
     """Needs no learning rate: each element bets on its gradient, as much as it has won so far allows.
 
     g = lr * g                                    (g includes weight_decay * p, before)
@@ -22,9 +21,6 @@ class COCOB(Rule, decay="l2", time_dependence="none"):
     eps = positive(1e-8, "least size of gradients")
     #: optax compares complex numbers by their real parts.
     matches = {"optax": {"moduli": None}}
-    optax_state = OptaxState("COCOBState", {
-        "init_particles": "init_particles", "cumulative_gradients": "cumulative_gradients", "scale": "scale",
-        "subgradients": "subgradients", "reward": "reward"})  # fmt: skip
 
     def coefficients(self, math, t):
         return {}
@@ -34,7 +30,7 @@ class COCOB(Rule, decay="l2", time_dependence="none"):
                subgradients: NONNEGATIVE, reward: NONNEGATIVE, /, learning_rate, alpha, zero, one):  # fmt: skip
         g, away = learning_rate * g, p - init_particles
         scale, subgradients = xp.maximum(scale, xp.abs(g)), subgradients + xp.abs(g)
-        reward, cumulative_gradients = xp.maximum(zero, reward - g * away), cumulative_gradients - g
+        reward, cumulative_gradients = xp.maximum(reward - g * away, zero), cumulative_gradients - g
         largest = xp.where(scale <= zero, one, scale)  # eps may be 0 in 16 bits
         bet = cumulative_gradients / xp.maximum(subgradients + largest, alpha * largest) * (one + reward / largest)
         return away - bet, init_particles, cumulative_gradients, scale, subgradients, reward

@@ -1,7 +1,6 @@
 """MADGRAD."""
 
 from ..fields import fraction, nonnegative, rate
-from ..match import OptaxState
 from ..rule import Rule
 from ..slots import NONNEGATIVE, slot
 
@@ -22,7 +21,6 @@ class MADGRAD(Rule, decay="l2"):
     eps = nonnegative(1e-6, "added to the cube root and to the learning rate")
     #: optax takes no cube root of complex numbers.
     matches = {"optax": {"moduli": None}}
-    optax_state = OptaxState("MadgradState", {"count": "count", "grad_sum_sq": "grad_sum_sq", "s": "s", "x0": "x0"})
 
     def coefficients(self, math, t):
         lr = math.where(self.learning_rate > 0, self.learning_rate + self.eps, 0.0)

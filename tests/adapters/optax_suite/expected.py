@@ -47,6 +47,12 @@ _DECAY = (
 DIFFERS = (
     Reason(
         "alias_test.py",
+        (),
+        "The test asks for the warning that optax's own `optimistic_adam` is deprecated.",
+        lambda c: c.name == "optimistic_adam",
+    ),
+    Reason(
+        "alias_test.py",
         ("test_explicit_dtype",),
         "A moment is complex if its gradients are, whether or not `mu_dtype` is. optax keeps complex moments of real"
         " gradients, and of complex ones the real part alone.",
@@ -120,12 +126,14 @@ DIFFERS = (
         lambda c: c.name == "prodigy",
     ),
 )
+#: Optimizers of optax that take no complex parameters.
+_REAL = ("adadelta", "adan", "lion", "rprop", "sign_sgd", "signum", "optimistic_adam", "optimistic_gradient_descent")
 LEFT_OUT = (
     Reason(
         "alias_test.py",
         ("test_optimization", "test_state_shape_dtype_shard_stability"),
         "Complex parameters, which optax's do not support.",
-        lambda c: c.name in ("adadelta", "adan", "lion", "rprop", "sign_sgd", "signum") and _complex(c),
+        lambda c: c.name in _REAL and _complex(c),
     ),
     Reason(
         "alias_test.py",

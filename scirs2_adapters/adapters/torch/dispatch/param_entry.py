@@ -140,8 +140,10 @@ class TensorEntry(ParamEntry):
         return torch.float64 if self.leaf.dtype == "float64" else torch.float32
 
     def store(self, values: Mapping[str, Tensor], dither: Scalar = 0.5) -> None:
-        """Write new values into the parameter and its slots, rounded to their dtypes; `dither` is the step's."""
-        for name, x in zip(("p", *self.slots), self.written(), strict=True):
+        """Write new values into the slots and, last, the parameter, rounded to their dtypes; `dither` is the step's. A
+        slot may take the gradient as it is, whose memory may be the parameter's.
+        """
+        for name, x in reversed(list(zip(("p", *self.slots), self.written(), strict=True))):
             if self.companions:
                 coded.store(name, x, values[name], self.param_state or {}, dither)
             else:

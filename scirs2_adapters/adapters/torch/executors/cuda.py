@@ -274,7 +274,8 @@ def _operation(program: Program, index: int) -> str:
 
 def _helpers(root: str, quotient: str) -> list[str]:
     bodies = {"select(c, a, b)": "tl.where(c, a, b)", "sqrt_(x)": root, "abs_(x)": "tl.abs(x)", "div_(a, b)": quotient}
-    bodies["power_(x, a)"] = "tl.where(a == 0.0, 1.0, tl.exp2(a * tl.log2(x)))"
+    of_zero = "tl.where(a < 0.0, float('inf'), tl.where(a == 0.0, 1.0, 0.0))"
+    bodies["power_(x, a)"] = f"tl.where(x == 0.0, {of_zero}, tl.exp2(a * tl.log2(tl.where(x == 0.0, 1.0, x))))"
     functions = [f"@triton.jit\ndef {name}:\n    return {body}\n" for name, body in bodies.items()]
     return [*functions, "zero, one = tl.constexpr(0.0), tl.constexpr(1.0)"]
 

@@ -260,5 +260,5 @@ def _store(bundle: list[TensorEntry], values: Mapping[str, Array], dither: Scala
     if first.is_dtensor:  # what is written to are their parts
         increment_version([x for entry in bundle for x in (entry.p, *entry.memory())])
     columns = zip(*(entry.written() for entry in bundle), strict=True)
-    for name, targets in zip(("p", *first.slots), columns, strict=True):
+    for name, targets in reversed(list(zip(("p", *first.slots), columns, strict=True))):  # as `TensorEntry.store` does
         torch._foreach_copy_(list(targets), values[name].tensors)
