@@ -132,3 +132,15 @@ def test_skipped_steps_go_on(tmp_path: Path) -> None:
     assert state.describe(tmp_path / "s").skipped_steps == 1
     new, _ = state.load(tmp_path / "s", (tx, tx.init(PARAMS)))
     assert int(new.total_notfinite) == 1
+
+
+def test_rows_become_columns_where_a_kernel_is_turned(tmp_path: Path) -> None:
+    """Which has to be seen from the rows and columns themselves: a state does not say how a parameter is shaped."""
+    host = HostOptimizer("adafactor", {"weight": np.ones((2, 3), np.float32)}, kernel="traced")
+    host.step({"weight": np.arange(6, dtype=np.float32).reshape(2, 3)})
+    state.save(host, tmp_path / "s")
+    tx = adapter.adafactor()
+    fresh = tx.init({"kernel": jnp.ones((3, 2))})
+    new, _ = state.load(tmp_path / "s", (tx, fresh), rename={"weight": "kernel"})
+    assert np.array_equal(new.slots["row_var"]["kernel"], host.state["weight"]["col_var"].T)
+    assert np.array_equal(new.slots["col_var"]["kernel"], host.state["weight"]["row_var"].T)

@@ -179,3 +179,13 @@ def test_a_state_dict_of_torch_is_converted_and_back(tmp_path: Path, monkeypatch
     other.load_state_dict(torch.load("back.pt", weights_only=True))
     assert all(torch.equal(other.state[p][k], x) for p in net.parameters() for k, x in optimizer.state[p].items())
     assert run("diff", "s", "back.pt")[0] == 0
+
+
+def test_codes_of_bitsandbytes_are_shown_as_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = torch.load(Path(__file__).parent / "foreign_dicts/bitsandbytes-AdamW8bit.pt", weights_only=True)
+    monkeypatch.chdir(tmp_path)
+    torch.save(given["state_dict"], "optimizer.pt")
+    code, text = run("convert", "optimizer.pt", "s", "--to", "numpy", "--rule", "adamw")
+    assert code == 0, text
+    found = state.describe("s").parameters["0"]
+    assert {slot: x.dtype for slot, x in found.slots.items()} == {"exp_avg": "float32", "exp_avg_sq": "float32"}

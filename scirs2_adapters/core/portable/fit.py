@@ -132,12 +132,12 @@ def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, Paramet
 
 
 def shape_of(p: ParameterState) -> Shape | None:
-    """A parameter's shape: what is said of it, or that of its largest array; None of a complex one, which stays."""
-    if p.complex:
-        return None
-    if p.shape is not None:
-        return p.shape
-    return max((x.shape for name, x in p.slots.items() if not name.endswith("_scale")), key=len, default=None)
+    """A parameter's shape: what is said of it, or what its arrays span; None of a complex one, which stays."""
+    if p.complex or p.shape is not None:
+        return None if p.complex else p.shape
+    shapes = [x.shape for slot, x in p.slots.items() if not slot.endswith("_scale")]
+    axes = max(map(len, shapes), default=None)
+    return None if axes is None else tuple(map(max, zip(*(s for s in shapes if len(s) == axes), strict=True)))
 
 
 def _fitted(
