@@ -173,12 +173,12 @@ def _check_head(optimizer: Remembering, call: str, given: Saved) -> None:
     if given.get("rule") != rule.name:
         raise bad_value(call, "saved", f"must be of the optimizer {rule.name}", given.get("rule"))
     match = given.get("match", rule.match)
-    if match != rule.match and not _same_memory(rule, rule.replace(match=match)):
+    if match != rule.match and not same_memory(rule, rule.replace(match=match)):
         worded = f"must be {rule.match!r}, as here: the memory of the two formulas differs in meaning"
         raise bad_value(call, "saved['match']", worded, match, f"Load it into an optimizer with match={match!r}.")
 
 
-def _same_memory(one: Rule, other: Rule) -> bool:
+def same_memory(one: Rule, other: Rule) -> bool:
     """Whether both formulas remember the same of a first gradient."""
     a, b = (_remembered(rule.replace(weight_decay=0.0)) for rule in (one, other))
     return all(a[n].shape == b[n].shape and np.allclose(a[n], b[n], rtol=1e-9) for n in a.keys() & b.keys())

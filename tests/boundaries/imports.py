@@ -25,6 +25,8 @@ ADAPTER_LAYERS = (
     ("state", "grouping", "losses", "penalties", "averages"),
     ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks", "monitor"),
     ("optimizer", "transform", "estimators", "linear", "trainer"),
+    ("portable",),
+    ("files",),
     ("__init__",),
 )
 #: Adapters that build on another adapter, and so lie above it.
@@ -40,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/cpu/",),
     ("core/numpy_", "core/closures/"),
     ("core/execute/",),
+    ("core/portable/",),
     ("core/__init__.py", "adapters/_names.py"),
     ("adapters/_xla/",),
     ("__init__.py", "adapters/__init__.py"),
@@ -49,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     *(tuple(f"adapters/{a}/{n}" for a in UPPER_ADAPTERS for n in names) for names in ADAPTER_LAYERS),
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
-    ("export/",),
+    ("export/", "state.py"),
     ("demo/", "commands/", "cli.py"),
 )
 

@@ -29,6 +29,7 @@ COMMON = {
     "state": "memory in the framework's form, in and out by name",
     "dispatch": "which executor steps which parameter",
     "executors": "the ways to take a step",
+    "portable": "the state out of the framework and in, as core/portable has it",
     **dict.fromkeys(FRAMEWORK_CLASS, "what the framework calls an optimizer, made from a rule"),
 }
 #: Files that one adapter alone needs: (adapter, file) -> role.
@@ -39,6 +40,7 @@ EXTRA = {
     ("hf", "optim_args"): "how the flat string of hyperparameters is read",
     ("hf", "presets"): "the names of transformers' own list that our rules serve, as data",
     ("torch", "grouping"): "groups by patterns of parameter names",
+    ("torch", "files"): "state dicts in torch's files",
     ("jax", "optax_states"): "optax's own state classes, as data",
     ("tf", "gradients"): "TensorFlow's gradients of some rows, and whether a step is being compiled",
     ("sklearn", "fit"): "the fit loop of the linear estimators, whose counterparts in scikit-learn are compiled",

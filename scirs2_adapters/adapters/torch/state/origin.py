@@ -82,6 +82,16 @@ def differences(rule: Rule, group: Values, slots: set[str]) -> list[str]:
     return [*missing, *foreign, *wrong, *sorted((slots & all_slots) - every), *sorted(always - slots if slots else ())]
 
 
+def likely_names(group: Values, slots: set[str]) -> list[str]:
+    """The optimizers that a group and its slots fit best: one where the group says whose it is."""
+    if isinstance(name := group.get(NAME), str):
+        return [name.partition("(")[0].lower()]
+    counts = {name: len(differences(rule, group, slots)) for name, rule in _known().items()}
+    best = [name for name, count in counts.items() if count == min(counts.values())]
+    exact = [name for name in best if _exactly(_known()[name], group)]
+    return [name.lower() for name in exact or best]
+
+
 def refuse_foreign(call: str, rule: Rule, saved: Saved) -> None:
     """Refuse the dict of another optimizer, or of a later version of this package."""
     wanted = f"must be a state dict of {type(rule).__name__}"

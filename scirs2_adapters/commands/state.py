@@ -1,0 +1,156 @@
+"""The verbs of `scirs2 state`: what is in a file of an optimizer's state, another form of it, and two of them compared.
+
+They end with 0 if all is well or nothing differs, 1 if something differs, and 2 for input that cannot be used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
+from scirs2_adapters.core.portable import convert as converting
+from scirs2_adapters.core.portable.file import Progress as Told
+from scirs2_adapters.core.portable.layouts import layout_of
+from scirs2_adapters.core.portable.state import State, loaded
+from scirs2_adapters.core.portable.state import save as save_state
+
+app = typer.Typer(no_args_is_help=True, help="Optimizer state in files: show, convert, compare.")
+console = Console()
+
+#: How the kernels of each target lie; numpy's stay as they are.
+TARGETS = {"torch": OUTPUTS_FIRST, "optax": INPUTS_FIRST, "keras": INPUTS_FIRST, "numpy": ""}
+_BAD = 2
+Rule = Annotated[str, typer.Option(help="The optimizer of a file of torch's, where the file fits several.")]
+
+
+@app.command()
+def show(file: Path, rule: Rule = "") -> None:
+    """Print what is in a file: the optimizer and each slot with its shape, dtype and norm."""
+    with _reported(), _opened("scirs2 state show", file, rule) as state:
+        facts = Table.grid(padding=(0, 2))
+        for key, value in _facts(state).items():
+            facts.add_row(f"[bold]{key}[/bold]", escape(value))
+        table = Table("Parameter", "Slot", "Shape", "Dtype", "Norm", "Steps")
+        for name, p in state.parameters.items():
+            for slot, x in p.slots.items():
+                norm = f"{np.linalg.norm(converting.numbers_in(p, slot)):.6g}"
+                table.add_row(escape(name), slot, str(list(x.shape)).replace("[", "\\["), x.dtype, norm, str(p.steps))
+            if not p.slots:
+                table.add_row(escape(name), "", "", "", "", str(p.steps))
+        console.print(facts)
+        console.print(table)
+
+
+def _facts(state: State) -> dict[str, str]:
+    match = f", match={state.match!r}" if state.match else ""
+    config = {k: x for k, x in state.config.items() if k not in ("match", "base")}
+    return {
+        "optimizer": f"{state.full_name}{match}",
+        "hyperparameters": ", ".join(f"{k}={x!r}" for k, x in config.items()) or "not said",
+        "steps": f"{state.step_count}" + (f", {state.skipped_steps} skipped" if state.skipped_steps else ""),
+        "numbers": ", ".join(f"{k}={x!r}" for k, x in state.numbers.items()) or "-",
+        "kernels": state.layout.replace("_", " ") or "not said",
+        "written by": ", ".join(f"{k} {x}" for k, x in state.source.items()) or "-",
+    }
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A file of scirs2.state, or a state dict of torch's.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Ends in .pt for a state dict of torch's.")],
+    to: Annotated[str, typer.Option(help="torch, optax, keras or numpy.")],
+    names: Annotated[Path | None, typer.Option(help="JSON: names in IN to names in OUT.")] = None,
+    layout: Annotated[str, typer.Option(help="How kernels lie in IN, if IN does not say: torch, keras, flax.")] = "",
+    rule: Rule = "",
+) -> None:
+    """Write the state with kernels and names as another framework has them, one array at a time."""
+    call = "scirs2 state convert"
+    with _reported(), _opened(call, source, rule) as state:
+        if to not in TARGETS:
+            raise ValueError(f"`--to` must be one of {', '.join(TARGETS)}. Received: {to!r}.")
+        if target.suffix == ".pt" and to != "torch":
+            raise ValueError(f"`OUT` ends in .pt, which is torch's. Received: --to {to}.")
+        state = replace(state, layout=layout_of(call, layout or None) or state.layout)
+        state = converting.in_layout(call, state, TARGETS[to])
+        state = converting.renamed(call, state, _names(names))
+        if target.suffix == ".pt":
+            from scirs2_adapters.adapters.torch import files
+
+            files.write(state, target)
+            return
+        with _progress("writing", sum(x.nbytes for x in state.arrays.values())) as told:
+            save_state(state, target, told)
+
+
+@app.command()
+def diff(one: Path, other: Path, rule: Rule = "") -> None:
+    """Print where two files differ, by name and slot, with the largest difference; ends with 1 if they do."""
+    call, differing = "scirs2 state diff", 0
+    with _reported(), _opened(call, one, rule) as a, _opened(call, other, rule) as b:
+        table = Table("Where", "Largest difference")
+        for place, largest, what in converting.differences(a, b):
+            table.add_row(escape(place), escape(what) or f"{largest:.6g}")
+            differing += 1
+        if differing:
+            console.print(table)
+    if differing:
+        raise typer.Exit(1)
+
+
+def _names(path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    names = json.loads(path.read_text())
+    if not isinstance(names, dict) or not all(isinstance(x, str) for x in names.values()):
+        raise ValueError(f"`--names` must be a JSON object from name to name. Received: {str(path)!r}.")
+    return names
+
+
+@contextlib.contextmanager
+def _opened(call: str, path: Path, rule: str) -> Iterator[State]:
+    """The state in a file of ours or of torch's."""
+    if zipfile.is_zipfile(path):
+        from scirs2_adapters.adapters.torch import files
+
+        yield files.read(call, path, rule or None)
+        return
+    with contextlib.ExitStack() as stack:
+        with _progress("checking", os.path.getsize(path)) as told:
+            state = stack.enter_context(loaded(call, path, told))
+        yield state
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int) -> Iterator[Told]:
+    """A bar for files that take a while."""
+    with Progress(console=Console(stderr=True), transient=True, disable=total < 1 << 28) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.update(task, advance=count)
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """Errors of input as a sentence, and 2."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        _end(str(error))
+
+
+def _end(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(_BAD)

@@ -1,0 +1,122 @@
+"""A state as another framework lays and names it, and two states compared; one array at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..cpu import storage
+from ..errors import bad_value
+from ..formats import BLOCK_DTYPES
+from .file import Array
+from .fit import moved, restored, shape_of
+from .layouts import turned, turned_to
+from .state import OPTIONAL, ParameterState, State
+
+
+def in_layout(call: str, state: State, layout: str) -> State:
+    """The state with its kernels in this layout."""
+    if not layout or layout == state.layout:
+        return state
+    if not state.layout and any(len(shape_of(p) or ()) > 1 for p in state.parameters.values()):
+        worded = "must say how the kernels of the file lie, which it does not know"
+        raise bad_value(call, "layout", worded, None, 'Give "torch", "keras" or "flax".')
+    parameters = {name: _turned(call, name, p, layout) for name, p in state.parameters.items()}
+    return replace(state, parameters=parameters, layout=layout)
+
+
+def _turned(call: str, name: str, p: ParameterState, layout: str) -> ParameterState:
+    shape = shape_of(p)
+    axes = None if shape is None else turned_to(layout, name, len(shape))
+    if axes is None or shape is None:
+        return p
+    slots: dict[str, Array] = {}
+    lines = [slot for slot, x in p.slots.items() if x.shape != shape and len(x.shape) == len(shape)]
+    if lines and len(shape) > 2:
+        worded = (
+            "must have no rows and columns of kernels with more than two axes, which another layout counts otherwise"
+        )
+        raise bad_value(call, "path", worded, name)
+    others = dict(zip(lines, reversed(lines), strict=True))  # the rows of a matrix are columns when it is turned
+    for slot, x in p.slots.items():
+        if len(x.shape) == len(shape):
+            names = (others.get(slot, slot), f"{slot}_scale")
+            codes = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
+            made = restored(x, p.slots[names[1]], x.dtype, axes) if codes else (moved(x, axes),)
+            slots |= dict(zip(names, made, strict=False))
+        else:
+            slots.setdefault(slot, x)
+    return replace(p, slots=slots, shape=None if p.shape is None else turned(p.shape, axes))
+
+
+def renamed(call: str, state: State, names: Mapping[str, str]) -> State:
+    """The state with other names for some parameters."""
+    if unknown := [name for name in names if name not in state.parameters]:
+        shown = ", ".join(list(state.parameters)[:8])
+        raise bad_value(call, "names", "must map names that are in the file", unknown[0], f"There are {shown}.")
+    parameters = {names.get(name, name): p for name, p in state.parameters.items()}
+    if len(parameters) < len(state.parameters):
+        raise bad_value(call, "names", "must leave each parameter a name of its own", dict(names))
+    return replace(state, parameters=parameters)
+
+
+class Difference(NamedTuple):
+    """What two states say of one place: the largest difference of numbers, or what is otherwise unlike."""
+
+    place: str
+    largest: float
+    what: str = ""
+
+
+def numbers_in(p: ParameterState, slot: str) -> np.ndarray:
+    """The numbers of a slot, in float64."""
+    x = p.slots[slot]
+    coded = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
+    if x.dtype not in storage.STORAGES or (x.dtype in BLOCK_DTYPES and not coded):
+        return x.read().astype(np.float64)
+    scales = p.slots[f"{slot}_scale"].read() if coded else None
+    return storage.load(x.read(), x.dtype, scales).astype(np.float64)
+
+
+def differences(one: State, other: State) -> Iterator[Difference]:
+    """Where two states differ: facts, then slots by name."""
+    for key in ("full_name", "match", "step_count", "skipped_steps"):
+        a, b = getattr(one, key), getattr(other, key)
+        if a != b:
+            yield Difference(key, math.nan, f"{a!r} and {b!r}")
+    facts = [{**state.config, **state.numbers} for state in (one, other)]
+    for key in sorted((facts[0].keys() | facts[1].keys()) - {"match", "base"}):
+        a, b = (each.get(key) for each in facts)
+        if a != b:
+            yield Difference(key, math.nan, f"{a!r} and {b!r}")
+    for name in sorted({*one.parameters, *other.parameters}):
+        yield from _between(name, one.parameters.get(name), other.parameters.get(name))
+
+
+def _between(name: str, a: ParameterState | None, b: ParameterState | None) -> Iterator[Difference]:
+    if a is None or b is None:
+        yield Difference(name, math.nan, f"only in the {'second' if a is None else 'first'}")
+        return
+    if a.steps != b.steps:
+        yield Difference(f"{name} steps", math.nan, f"{a.steps} and {b.steps}")
+    for slot in sorted({*a.slots, *b.slots}):
+        place = f"{name}/{slot}"
+        if slot not in a.slots or slot not in b.slots:
+            if slot.removesuffix("_scale") == slot:
+                yield Difference(place, math.nan, f"only in the {'second' if slot not in a.slots else 'first'}")
+        elif a.slots[slot].shape != b.slots[slot].shape:
+            yield Difference(place, math.nan, f"shapes {a.slots[slot].shape} and {b.slots[slot].shape}")
+        elif (largest := _largest(numbers_in(a, slot), numbers_in(b, slot))) != 0:
+            yield Difference(place, largest)
+
+
+def _largest(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference; numbers that are the same infinity or NaN do not differ."""
+    alike = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(all="ignore"):
+        off = np.where(alike, 0.0, np.abs(a - b))
+    return float(np.nan_to_num(np.max(off, initial=0.0), nan=math.inf))

@@ -1,0 +1,239 @@
+"""A saved state in the form of the optimizer that takes it, and the report of what became of it.
+
+Slots are taken by the names of their parameter and their own. Numbers go over bit for bit where both sides store them
+alike, and are converted where they do not. Nothing here changes an optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..cpu import storage
+from ..errors import bad_value
+from ..formats import BLOCK_DTYPES, blocks
+from ..numpy_state import same_memory
+from ..rounding import ROUNDING_ERROR
+from ..rule import Rule
+from .file import Array, held
+from .layouts import OTHER, Shape, layout_of, transposed, turned, turns
+from .state import OPTIONAL, ParameterState, State, described
+
+_MOST = 8
+
+
+class Asked(NamedTuple):
+    """What the caller of `load` has asked for."""
+
+    call: str = "state.load"
+    strict: bool = True
+    rename: Mapping[str, str] = {}
+    layout: str | None = None
+
+
+@dataclass
+class Report:
+    """What `load` has done, by names such as "layers.0.weight/exp_avg".
+
+    `taken` went over bit for bit, `converted` says what was done to the others; `missing` is here and not in the file,
+    and stays as it was; `left_over` is in the file and not here; `misfits` are of another shape. `hyperparameters` that
+    differ are (in the file, here): those of the optimizer stay.
+    """
+
+    taken: list[str] = field(default_factory=list)
+    converted: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
+    misfits: dict[str, str] = field(default_factory=dict)
+    hyperparameters: dict[str, tuple[object, object]] = field(default_factory=dict)
+
+    def faults(self) -> list[str]:
+        """What a strict load refuses, in words."""
+        found = [f"here only: {_listed(self.missing)}"] * bool(self.missing)
+        found += [f"in the file only: {_listed(self.left_over)}"] * bool(self.left_over)
+        return found + [f"{name} {why}" for name, why in list(self.misfits.items())[:_MOST]]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.taken)} arrays taken as they are, {len(self.converted)} converted"]
+        lines += [f"  {name}: {how}" for name, how in self.converted.items()]
+        lines += self.faults()
+        lines += [f"{k} was {then!r} and is {now!r} here" for k, (then, now) in self.hyperparameters.items()]
+        return "\n".join(lines)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_MOST]) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
+
+
+def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, Report]:
+    """What of `saved` an optimizer of this rule takes, in the form of `here`, whose arrays are not read but for the
+    shapes and dtypes.
+    """
+    _check_rule(asked.call, saved, rule)
+    parameters, names = _renamed(asked, saved, here)
+    report = Report(hyperparameters=_differing(saved, described(rule, {})))
+    pairs = {name: (parameters[name], p) for name, p in here.parameters.items() if name in parameters}
+    there = layout_of(asked.call, asked.layout) or saved.layout
+    lies = here.layout or (OTHER[there] if asked.layout else "")
+    shapes = {
+        name: (a, b)
+        for name, pair in pairs.items()
+        for a, b in [map(shape_of, pair)]
+        if a is not None and b is not None
+    }
+    axes = turns(asked.call, shapes, names, there, lies)
+    taken = {name: _fitted(name, *pair, axes.get(name), report) for name, pair in pairs.items()}
+    if rule.time_dependence == "step" and any(p.steps is None for p in taken.values()):
+        report.converted["steps"] = "not counted in the file, those here stay"
+    report.missing += [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
+    others = [name for name in parameters if name not in pairs]
+    report.left_over += [name for name in others if parameters[name].slots or here.parameters]
+    if asked.strict and (faults := report.faults()):
+        worded = "must be of the parameters, slots and shapes of this optimizer; " + "; ".join(faults)
+        received = f"{len(saved.parameters)} parameters in the file, {len(here.parameters)} here"
+        way_out = "Use `rename={name in the file: name here}`, or `strict=False` to take what fits."
+        raise bad_value(asked.call, "optimizer", worded, received, way_out)
+    numbers = {name: saved.numbers.get(name, x) for name, x in here.numbers.items()}
+    return replace(saved, parameters=taken, numbers=numbers), report
+
+
+def _check_rule(call: str, saved: State, rule: Rule) -> None:
+    """Refuse a file of another optimizer, or of one whose formula remembers something else."""
+    name = described(rule, {}).full_name
+    if saved.full_name != name:
+        raise bad_value(call, "path", f"must hold the state of {name}", saved.full_name)
+    if saved.match != rule.match and not same_memory(rule, rule.replace(match=saved.match)):
+        worded = f"must be of the formula with match={rule.match!r}, as here: what the two remember differs in meaning"
+        way_out = f"Load it into an optimizer with match={saved.match!r}."
+        raise bad_value(call, "path", worded, f"match={saved.match!r}", way_out)
+
+
+def _differing(saved: State, here: State) -> dict[str, tuple[object, object]]:
+    both = [(k, saved.config[k], now) for k, now in here.config.items() if k in saved.config]
+    return {k: (then, now) for k, then, now in both if then != now}
+
+
+def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, ParameterState], dict[str, str]]:
+    """The saved parameters by the names that they have here, and their names in the file."""
+    wrong = [there for there in asked.rename if there not in saved.parameters]
+    wrong += [name for name in asked.rename.values() if name not in here.parameters]
+    if wrong:
+        worded = "must map names in the file to names of this optimizer's parameters"
+        known = f"The file has {_listed([*saved.parameters])}; here are {_listed([*here.parameters])}."
+        raise bad_value(asked.call, "rename", worded, wrong[0], known)
+    names = {asked.rename.get(there, there): there for there in saved.parameters}
+    if len(names) != len(saved.parameters):
+        raise bad_value(asked.call, "rename", "must leave each parameter a name of its own", dict(asked.rename))
+    return {name: saved.parameters[there] for name, there in names.items()}, names
+
+
+def shape_of(p: ParameterState) -> Shape | None:
+    """A parameter's shape: what is said of it, or what its arrays span; None of a complex one, which stays."""
+    if p.complex or p.shape is not None:
+        return None if p.complex else p.shape
+    shapes = [x.shape for slot, x in p.slots.items() if not slot.endswith("_scale")]
+    axes = max(map(len, shapes), default=None)
+    return None if axes is None else tuple(map(max, zip(*(s for s in shapes if len(s) == axes), strict=True)))
+
+
+def _fitted(
+    name: str, saved: ParameterState, here: ParameterState, axes: Shape | None, report: Report
+) -> ParameterState:
+    """What of one parameter is taken."""
+    if not saved.slots and saved.steps == 0:  # not stepped yet
+        return ParameterState()
+    slots: dict[str, Array] = {}
+    matched = {slot: _counterpart(slot, saved, here, axes) for slot in here.slots}
+    scales = {f"{slot}_scale" for p in (saved, here) for slot, x in p.slots.items() if x.dtype in BLOCK_DTYPES}
+    for slot, form in here.slots.items():
+        there, place = matched[slot], f"{name}/{slot}"
+        if slot in scales or slot in OPTIONAL:
+            continue
+        if there not in saved.slots:
+            report.missing.append(place)
+        elif turned(saved.slots[there].shape, axes if len(saved.slots[there].shape) > 1 else None) != form.shape:
+            report.misfits[place] = f"is of shape {saved.slots[there].shape} in the file and {form.shape} here"
+        else:
+            slots |= _converted(place, there, slot, saved, form, axes, report)
+    slots |= _rounding(name, saved, here, axes, report)
+    known = {*matched.values(), *scales, *OPTIONAL}
+    report.left_over += [f"{name}/{slot}" for slot in saved.slots if slot not in known]
+    return ParameterState(slots, saved.steps, here.shape, here.dtype, here.complex)
+
+
+def _counterpart(slot: str, saved: ParameterState, here: ParameterState, axes: Shape | None) -> str:
+    """The slot in the file that holds what this one does: of a parameter that was turned, rows are columns."""
+    form, shape = here.slots[slot], shape_of(here)
+    if axes is None or shape is None or form.shape == shape or len(form.shape) != len(shape):
+        return slot
+    lines = {name: turned(x.shape, axes) for name, x in saved.slots.items() if len(x.shape) == len(axes)}
+    return next((name for name, lies in lines.items() if lies == form.shape), slot)
+
+
+def moved(x: Array, axes: Shape | None) -> Array:
+    """The array with other axes, as it is stored."""
+    return x if axes is None else Array(x.dtype, turned(x.shape, axes), lambda: transposed(x.read(), axes))
+
+
+def restored(x: Array, scales: Array | None, dtype: str, axes: Shape | None) -> tuple[Array, ...]:
+    """The numbers of an array in another storage and with other axes, made when they are read; and scales of codes."""
+    if dtype == x.dtype and dtype not in BLOCK_DTYPES:
+        return (moved(x, axes),)
+
+    def parts() -> tuple[np.ndarray, ...]:
+        other = scales.read() if scales is not None and x.dtype in BLOCK_DTYPES else None
+        numbers = storage.load(x.read(), x.dtype, other)
+        return storage.store_parts(numbers if axes is None else transposed(numbers, axes), dtype)
+
+    shape = turned(x.shape, axes)
+    stored = Array(dtype, shape, lambda: parts()[0])
+    if dtype not in BLOCK_DTYPES:
+        return (stored,)
+    return stored, Array("float32", (blocks(math.prod(shape)),), lambda: parts()[1])
+
+
+def _converted(
+    place: str, there: str, slot: str, saved: ParameterState, form: Array, axes: Shape | None, report: Report
+) -> dict[str, Array]:
+    """One slot, with its scales, in the storage that it has here."""
+    x, other = saved.slots[there], f"{slot}_scale"
+    axes = axes if len(x.shape) > 1 else None
+    scales = saved.slots.get(f"{there}_scale")
+    if x.dtype == form.dtype and axes is None:
+        report.taken.append(place)
+        return {slot: x} | ({other: scales} if scales and x.dtype in BLOCK_DTYPES else {})
+    changes = [f"{x.dtype} to {form.dtype}"] * (x.dtype != form.dtype) + [f"axes {axes}"] * (axes is not None)
+    report.converted[place] = ", ".join(changes)
+    return dict(zip((slot, other), restored(x, scales, form.dtype, axes), strict=False))
+
+
+def _rounding(
+    name: str, saved: ParameterState, here: ParameterState, axes: Shape | None, report: Report
+) -> dict[str, Array]:
+    """What rounding keeps beside a parameter: as it was saved if it is of the same parameter, and else at its first
+    value.
+    """
+    found: dict[str, Array] = {}
+    for slot in (slot for slot in OPTIONAL if slot in here.slots):
+        x, form = saved.slots.get(slot), here.slots[slot]
+        alike = x is not None and x.dtype == form.dtype and saved.dtype in (here.dtype, "")
+        if x is not None and alike and turned(x.shape, axes if x.shape else None) == form.shape:
+            report.taken.append(f"{name}/{slot}")
+            found[slot] = moved(x, axes if x.shape else None)
+        elif slot == ROUNDING_ERROR:
+            report.converted[f"{name}/{slot}"] = "begins at 0"
+            found[slot] = held(np.zeros(form.shape, form.dtype), form.dtype)
+    return found
+
+
+def one_count(call: str, state: State) -> int:
+    """The count of steps where there is one for all parameters; what has taken several counts is refused."""
+    counts = {p.steps for p in state.parameters.values() if p.steps is not None}
+    if len(counts) > 1:
+        worded = "must have the same number of steps for all parameters: this framework counts once for all"
+        raise bad_value(call, "path", worded, sorted(counts))
+    return counts.pop() if counts else state.step_count

@@ -1,0 +1,111 @@
+"""How frameworks lay kernels: torch outputs first, Keras and flax inputs first. A state goes from one to the other by
+turning every array that is like a kernel as the kernel itself is turned.
+
+Dense kernels and those of convolutions are turned, embeddings and vectors are not. Where both sides are known to lie
+otherwise, as of torch and Keras, that is all. Where one is not, as in JAX, shapes tell, and square kernels by their
+names or with the others; what nobody can tell is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import bad_value, did_you_mean
+from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST
+
+#: What users call the layouts.
+WORDS = {
+    "torch": OUTPUTS_FIRST, "keras": INPUTS_FIRST, "flax": INPUTS_FIRST,
+    OUTPUTS_FIRST: OUTPUTS_FIRST, INPUTS_FIRST: INPUTS_FIRST,
+}  # fmt: skip
+OTHER = {OUTPUTS_FIRST: INPUTS_FIRST, INPUTS_FIRST: OUTPUTS_FIRST}
+Shape = tuple[int, ...]
+#: How the axes of a kernel of so many axes are put, to lie in this layout.
+TURNS: Mapping[str, Mapping[int, Shape]] = {
+    OUTPUTS_FIRST: {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1), 5: (4, 3, 0, 1, 2)},
+    INPUTS_FIRST: {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)},
+}
+_EMBEDDINGS = ("embed", "wte", "wpe")
+
+
+def layout_of(call: str, word: str | None) -> str:
+    """The layout that a user's word means; nothing for None."""
+    if word is not None and word not in WORDS:
+        worded = "must be None or one of " + ", ".join(map(repr, WORDS))
+        raise bad_value(call, "layout", worded, word, did_you_mean(str(word), WORDS))
+    return "" if word is None else WORDS[word]
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a parameter is a table of rows by its name, which no framework turns."""
+    return any(word in name.lower() for word in _EMBEDDINGS)
+
+
+def turned_to(layout: str, name: str, axes: int) -> Shape | None:
+    """How a parameter of this name is put to lie in this layout, from the other one; None where it stays."""
+    return None if is_embedding(name) else TURNS[layout].get(axes)
+
+
+def turned(shape: Shape, axes: Shape | None) -> Shape:
+    """The shape of what was turned."""
+    return shape if axes is None else tuple(shape[i] for i in axes)
+
+
+def turns(
+    call: str, shapes: Mapping[str, tuple[Shape, Shape]], names: Mapping[str, str], there: str, here: str
+) -> dict[str, Shape]:
+    """The axes of each parameter that is turned, by its name here. `shapes` are those there and here, `names` those
+    there; the layouts are empty where they are not known.
+    """
+    if there and there == here:
+        return {}
+    possible = {name: _fitting(names[name], *pair, there, here) for name, pair in shapes.items()}
+    tables = {name for name in shapes if is_embedding(name) or is_embedding(names[name]) or len(shapes[name][1]) < 2}
+    certain = [axes for name, (straight, axes) in possible.items() if name not in tables and not (straight and axes)]
+    turn, stay = any(axes for axes in certain), any(axes is None for axes in certain)
+    seen = Seen(bool(there and here), bool(there or here), turn, stay)
+    found: dict[str, Shape] = {}
+    for name, (straight, axes) in possible.items():
+        if axes is not None and name not in tables and (not straight or seen.turns(call, names[name], name)):
+            found[name] = axes
+    return found
+
+
+class Seen(NamedTuple):
+    """What is known of all kernels together: the layouts of both sides, or of one, and whether there are kernels that
+    fit only when they are turned, or only as they are.
+    """
+
+    both: bool
+    one: bool
+    turn: bool
+    stay: bool
+
+    def turns(self, call: str, there: str, here: str) -> bool:
+        """Whether a kernel that fits both ways, as a square one does, is turned."""
+        kernels = [name.rpartition(".")[2].rpartition("/")[2] == "kernel" for name in (there, here)]
+        if kernels[0] != kernels[1]:
+            return True
+        if all(kernels):
+            return False
+        if self.turn != self.stay:
+            return self.turn
+        if not self.turn and (self.both or not self.one):
+            return self.both
+        worded = f"must say how kernels lie in the file: {here} has the same shape either way"
+        raise bad_value(call, "layout", worded, None, 'Give "torch" (outputs first) or "keras" (inputs first).')
+
+
+def _fitting(name: str, shape: Shape, wanted: Shape, there: str, here: str) -> tuple[bool, Shape | None]:
+    """Whether a parameter fits as it is, and the axes by which it fits when it is turned."""
+    others = [here] if here else [layout for layout in TURNS if layout != there]
+    all_axes = [turned_to(layout, name, len(shape)) for layout in others]
+    return shape == wanted, next((a for a in all_axes if a and turned(shape, a) == wanted), None)
+
+
+def transposed(x: np.ndarray, axes: Iterable[int]) -> np.ndarray:
+    """The array with its axes put so, in memory of its own order."""
+    return np.ascontiguousarray(np.transpose(x, tuple(axes)))

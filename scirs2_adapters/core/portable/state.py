@@ -1,0 +1,168 @@
+"""A state as it is outside of every framework: arrays by parameter and slot, counts, and what the optimizer was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import numbers as abc_numbers
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..argument_names import Values
+from ..fields import Value
+from ..formats import BLOCK, BLOCK_DTYPES, blocks
+from ..rounding import ROUNDING_ERROR, ROUNDING_SEED
+from ..rule import Rule
+from ..slots import Extent
+from .file import Array, Progress, opened, refused, write
+
+#: Of the files that are written.
+FORMAT_VERSION = 1
+#: What an optimizer may have or not without being another: it begins at 0.
+OPTIONAL = (ROUNDING_ERROR, ROUNDING_SEED)
+_STORED = {
+    "int8": f"signed codes in blocks of {BLOCK}: x = scale * sign(q) * (q / 127)^2",
+    "uint8": f"unsigned codes in blocks of {BLOCK}: x = scale * (q / 255)^4",
+}
+_MEANINGS = {
+    ROUNDING_ERROR: "what rounding took from the parameter, in parts of its last place",
+    ROUNDING_SEED: "the seed of the parameter's stochastic rounding",
+}
+
+
+@dataclass(frozen=True)
+class ParameterState:
+    """What is remembered of one parameter: its slots with their companions, and how many steps it has taken, None
+    where nobody has counted. The shape and dtype are the parameter's own, where they are known; a complex one is a real
+    one with an axis more.
+    """
+
+    slots: Mapping[str, Array] = field(default_factory=dict)
+    steps: int | None = 0
+    shape: tuple[int, ...] | None = None
+    dtype: str = ""
+    complex: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """A state out of any framework.
+
+    `config` are the hyperparameters under the core's names, a wrapper's `base` among them. `numbers` are those of the
+    whole model. `layout` says how kernels lie, "outputs_first" or "inputs_first", and is empty where nobody can know.
+    """
+
+    rule: str
+    match: str | None
+    config: Values
+    parameters: Mapping[str, ParameterState]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    step_count: int = 0
+    skipped_steps: int = 0
+    layout: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        """The optimizer's name, of a wrapper with its base: `lookahead(adamw)`."""
+        return f"{self.rule}({self.config['base']})" if self.config.get("base") else self.rule
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """All arrays by name: `layers.0.weight/exp_avg`."""
+        return {f"{name}/{slot}": x for name, p in self.parameters.items() for slot, x in p.slots.items()}
+
+
+def described(rule: Rule, parameters: Mapping[str, ParameterState], **others: object) -> State:
+    """The state of an optimizer of this rule."""
+    config = {key: _plain(value) for key, value in rule.get_config().items()}
+    extents = {s.name: s.extent for s in rule.all_slots()} | {s.name: s.extent for s in rule.other().all_slots()}
+    state = State(rule.name, rule.match, config, parameters, **others)  # type: ignore[arg-type]
+    stored = {slot: x.dtype for p in parameters.values() for slot, x in p.slots.items()}
+    return replace(state, meanings={slot: _meaning(slot, dtype, extents) for slot, dtype in stored.items()})
+
+
+def _meaning(slot: str, dtype: str, extents: Mapping[str, Extent]) -> str:
+    if slot in _MEANINGS:
+        return _MEANINGS[slot]
+    if slot not in extents:
+        return f"the scales of the blocks of {slot.removesuffix('_scale')}"
+    extent = {Extent.TENSOR: "one number", Extent.FULL: "like the parameter"}.get(
+        extents[slot], "one number for a line"
+    )
+    return f"{extent}, {_STORED[dtype]}" if dtype in BLOCK_DTYPES else extent
+
+
+def _plain(value: Value) -> Value:
+    """A hyperparameter as JSON has it: arrays of one number as the number, classes and functions by name."""
+    if value is None or isinstance(value, (bool, str, int, float)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(x) for x in value]
+    if isinstance(value, abc_numbers.Number) or (hasattr(value, "item") and np.size(value) == 1):
+        return float(value)
+    return str(getattr(value, "name", getattr(value, "__name__", type(value).__name__)))
+
+
+def save(state: State, path: Path, told: Progress = lambda _: None) -> None:
+    """Write the file."""
+    facts = {
+        "format_version": FORMAT_VERSION,
+        **{k: v for k, v in vars(state).items() if k != "parameters"},
+        "parameters": {name: _facts(p) for name, p in state.parameters.items()},
+    }
+    write(path, json.dumps(facts), state.arrays, told)
+
+
+def _facts(p: ParameterState) -> dict[str, object]:
+    return {"shape": p.shape, "dtype": p.dtype, "steps": p.steps, "complex": p.complex}
+
+
+@contextlib.contextmanager
+def loaded(call: str, path: Path, told: Progress = lambda _: None) -> Iterator[State]:
+    """The state in a file; arrays can be read inside the block."""
+    with opened(call, path, told) as file:
+        try:
+            state = _state(
+                json.loads(file.text), file.arrays, lambda why: refused(call, str(path), why, "Update scirs2.")
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise refused(call, str(path), f"its description is not complete ({error!r})") from None
+        if lacking := [name for name, p in state.parameters.items() for slot in p.slots if not _has_scales(p, slot)]:
+            raise refused(call, str(path), f"codes of {lacking[0]} have no scales")
+        yield state
+
+
+def _has_scales(p: ParameterState, slot: str) -> bool:
+    """Whether there are scales for the codes in a slot, if it has any."""
+    x, scales = p.slots[slot], p.slots.get(f"{slot}_scale")
+    if x.dtype not in BLOCK_DTYPES or slot in OPTIONAL:
+        return True
+    return scales is not None and (scales.dtype, scales.shape) == ("float32", (blocks(math.prod(x.shape)),))
+
+
+def _state(facts: dict[str, object], arrays: Mapping[str, Array], newer: Callable[[str], Exception]) -> State:
+    if facts.pop("format_version") != FORMAT_VERSION:
+        raise newer("this one was written by a newer version, in another format")
+    slots: dict[str, dict[str, Array]] = {}
+    for name, x in arrays.items():
+        parameter, _, slot = name.rpartition("/")
+        slots.setdefault(parameter, {})[slot] = x
+    known: dict[str, dict[str, object]] = facts.pop("parameters")  # type: ignore[assignment]
+    if not slots.keys() <= known.keys():
+        raise KeyError(min(slots.keys() - known.keys()))
+    parameters = {name: _parameter(slots.get(name, {}), **facts_of) for name, facts_of in known.items()}  # type: ignore[arg-type]
+    state = State(parameters=parameters, **facts)  # type: ignore[arg-type]
+    counts = [state.step_count, state.skipped_steps, *(p.steps for p in parameters.values() if p.steps is not None)]
+    if not all(type(n) is int and n >= 0 for n in counts) or not all(type(x) is float for x in state.numbers.values()):
+        raise TypeError("its counts and numbers are none")
+    return state
+
+
+def _parameter(slots: Mapping[str, Array], shape: list[int] | None, **facts: object) -> ParameterState:
+    return ParameterState(slots, shape=None if shape is None else tuple(shape), **facts)  # type: ignore[arg-type]

@@ -1,0 +1,191 @@
+"""torch optimizers in `scirs2_adapters.state`: names, torch's own classes, and files of torch's."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from scirs2_adapters import state
+from scirs2_adapters import torch as adapter
+from scirs2_adapters.commands.app import app
+from tests.adapters.torch_support import PEERS, ids
+
+Optimizer = torch.optim.Optimizer
+Make = Callable[..., Optimizer]
+
+
+def model(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.Flatten(), torch.nn.Linear(12, 4))
+
+
+def train(net: torch.nn.Module, optimizer: Optimizer, steps: int = 3, seed: int = 1) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        net(torch.randn(5, 2, 4, 4, generator=generator)).square().mean().backward()
+        optimizer.step()
+
+
+def copied(net: torch.nn.Module) -> torch.nn.Module:
+    new = model()
+    new.load_state_dict(net.state_dict())
+    return new
+
+
+@pytest.mark.parametrize(("name", "options"), PEERS, ids=ids)
+def test_a_run_of_torch_goes_on_in_ours_and_back(name: str, options: dict[str, object], tmp_path: Path) -> None:
+    """To the tolerance of three steps, which is none where both step alike."""
+    native: Make = functools.partial(getattr(torch.optim, name), **options)
+    ours: Make = functools.partial(getattr(adapter, name), **options)
+    net = model()
+    optimizer = native(net.parameters())
+    train(net, optimizer)
+    state.save(optimizer, tmp_path / "s", names=net)
+    for make in (ours, native):
+        new = copied(net)
+        other = make(new.named_parameters())
+        report = state.load(tmp_path / "s", other)
+        assert [*report.missing, *report.left_over, *report.hyperparameters.keys() - {"match"}] == []
+        straight = copied(net)
+        same = native(straight.parameters())
+        same.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        train(new, other)
+        train(straight, same)
+        for a, b in zip(new.parameters(), straight.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-6)
+
+
+def test_names_come_from_the_optimizer_or_the_caller(tmp_path: Path) -> None:
+    net = model()
+    known = [name for name, _ in net.named_parameters()]
+    plain = adapter.AdamW(net.parameters())
+    for names in (net, dict(net.named_parameters()), known):
+        state.save(plain, tmp_path / "s", names=names)
+        assert list(state.describe(tmp_path / "s").parameters) == known
+    state.save(adapter.AdamW(net.named_parameters()), tmp_path / "s")
+    assert list(state.describe(tmp_path / "s").parameters) == known
+    (tmp_path / "s").unlink()
+    for names in (None, {}, torch.nn.Linear(1, 1)):
+        with pytest.raises(ValueError, match="names=model"):
+            state.save(plain, tmp_path / "s", names=names)
+    for names in (3, "abcd", known[:2]):
+        with pytest.raises(TypeError, match="must be a model"):
+            state.save(plain, tmp_path / "s", names=names)
+    assert not (tmp_path / "s").exists()
+
+
+def test_memory_lies_as_the_parameter_does(tmp_path: Path) -> None:
+    net = model()
+    optimizer = adapter.AdamW(net.named_parameters())
+    train(net, optimizer)
+    state.save(optimizer, tmp_path / "s")
+    new = copied(net).to(memory_format=torch.channels_last)
+    other = adapter.AdamW(new.named_parameters())
+    state.load(tmp_path / "s", other)
+    assert other.state[new[0].weight]["exp_avg"].stride() == new[0].weight.stride()
+    assert torch.equal(other.state[new[0].weight]["exp_avg"], optimizer.state[net[0].weight]["exp_avg"])
+
+
+def test_complex_numbers_and_parameters_without_a_step(tmp_path: Path) -> None:
+    z, still = (torch.nn.Parameter(torch.ones(3, dtype=torch.complex64)) for _ in range(2))
+    optimizer = adapter.Adam([("z", z), ("still", still)])
+    z.grad = torch.full_like(z, 1 + 2j)
+    optimizer.step()
+    state.save(optimizer, tmp_path / "s")
+    other = adapter.Adam([("z", z), ("still", still)])
+    still.grad = torch.ones_like(still)
+    other.step()
+    assert state.load(tmp_path / "s", other).missing == []
+    assert torch.equal(other.state[z]["exp_avg"], optimizer.state[z]["exp_avg"])
+    assert still not in other.state
+
+
+def test_what_fails_changes_nothing(tmp_path: Path) -> None:
+    net = model()
+    optimizer = adapter.AdamW(net.named_parameters())
+    train(net, optimizer)
+    state.save(optimizer, tmp_path / "s")
+    other = adapter.AdamW(torch.nn.Linear(12, 5).named_parameters(prefix="2"))
+    for strict, match in ((True, "in the file only"), (False, None)):
+        if match:
+            with pytest.raises(ValueError, match=match):
+                state.load(tmp_path / "s", other, strict=strict)
+            assert not other.state
+        else:
+            assert state.load(tmp_path / "s", other, strict=strict).misfits.keys() >= {"2.weight/exp_avg"}
+
+
+def test_what_cannot_be_named_by_parameter_is_refused(tmp_path: Path) -> None:
+    net = model()
+    for refused in (torch.optim.LBFGS(net.parameters()), adapter.LBFGS(net.named_parameters())):
+        with pytest.raises(TypeError, match="keeps memory for each parameter"):
+            state.save(refused, tmp_path / "s")
+    averaged = adapter.ScheduleFreeAdamW(net.named_parameters())
+    train(net, averaged)
+    averaged.eval()
+    with pytest.raises(ValueError, match=r"train\(\)"):
+        state.save(averaged, tmp_path / "s")
+
+
+class Evil:
+    """A pickle that would write a file."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (Path("ran"),)
+
+
+def run(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["state", *map(str, words)], env={"COLUMNS": "200"})
+    return done.exit_code, done.output
+
+
+def test_a_file_of_torch_is_read_without_running_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state": {}, "param_groups": [Evil()]}, "evil.pt")
+    Path("evil.bin").write_bytes(pickle.dumps(Evil()))
+    torch.save(model().state_dict(), "weights.pt")
+    for name in ("evil.pt", "evil.bin", "weights.pt"):
+        code, text = run("show", name)
+        assert (code, "must be an optimizer state" in text) == (2, True), text
+    assert not Path("ran").exists()
+
+
+def test_a_state_dict_of_torch_is_converted_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the Trainer writes `optimizer.pt`: parameters by number, groups with a schedule's `initial_lr`."""
+    monkeypatch.chdir(tmp_path)
+    net = model()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    train(net, optimizer)
+    optimizer.param_groups[0]["initial_lr"] = 1e-2
+    torch.save(optimizer.state_dict(), "optimizer.pt")
+    names = {str(i): name for i, (name, _) in enumerate(net.named_parameters())}
+    Path("map.json").write_text(str(names).replace("'", '"'))
+    code, text = run("convert", "optimizer.pt", "s", "--to", "torch", "--names", "map.json")
+    assert code == 0, text
+    ours = adapter.AdamW(net.named_parameters(), lr=1e-2)
+    state.load("s", ours)
+    for p in net.parameters():
+        assert all(torch.equal(ours.state[p][k], x) for k, x in optimizer.state[p].items())
+    assert run("convert", "s", "back.pt", "--to", "torch")[0] == 0
+    other = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    other.load_state_dict(torch.load("back.pt", weights_only=True))
+    assert all(torch.equal(other.state[p][k], x) for p in net.parameters() for k, x in optimizer.state[p].items())
+    assert run("diff", "s", "back.pt")[0] == 0
+
+
+def test_codes_of_bitsandbytes_are_shown_as_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = torch.load(Path(__file__).parent / "foreign_dicts/bitsandbytes-AdamW8bit.pt", weights_only=True)
+    monkeypatch.chdir(tmp_path)
+    torch.save(given["state_dict"], "optimizer.pt")
+    code, text = run("convert", "optimizer.pt", "s", "--to", "numpy", "--rule", "adamw")
+    assert code == 0, text
+    found = state.describe("s").parameters["0"]
+    assert {slot: x.dtype for slot, x in found.slots.items()} == {"exp_avg": "float32", "exp_avg_sq": "float32"}

@@ -1,0 +1,158 @@
+"""The verbs of `scirs2 state`: what they print, and how they end: 0, 1 where two files differ, 2 for bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from scirs2_adapters import state
+from scirs2_adapters.commands.app import app
+from scirs2_adapters.core import HostOptimizer, get
+
+SHAPES = {"dense.kernel": (3, 4), "embedding": (5, 4), "conv.kernel": (3, 3, 2, 4), "bias": (4,)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["state", *words], env={"COLUMNS": "200"})
+    return done.exit_code, done.output
+
+
+def saved(path: str, rule: str = "adamw", steps: int = 2, **options: object) -> HostOptimizer:
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    optimizer = HostOptimizer(rule, params, kernel="traced", **options)
+    for _ in range(steps):
+        optimizer.step({name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()})
+    state.save(optimizer, path)
+    return optimizer
+
+
+def arrays(path: str) -> dict[str, np.ndarray]:
+    import safetensors.numpy
+
+    return safetensors.numpy.load_file(path)
+
+
+def test_show_prints_the_optimizer_and_every_slot(folder: Path) -> None:
+    optimizer = saved("s")
+    code, text = run("show", "s")
+    assert code == 0, text
+    norm = f"{np.linalg.norm(optimizer.state['bias']['exp_avg'].astype(float)):.6g}"
+    for word in ("adamw", "beta2=0.999", "[3, 4]", "dense.kernel", "exp_avg_sq", "float32", norm):
+        assert word in text
+
+
+def test_diff_ends_with_1_where_something_differs(folder: Path) -> None:
+    saved("a")
+    saved("b")
+    assert run("diff", "a", "b") == (0, "")
+    saved("c", steps=3)
+    code, text = run("diff", "a", "c")
+    assert code == 1
+    off = np.max(np.abs(arrays("a")["bias/exp_avg"].astype(float) - arrays("c")["bias/exp_avg"]))
+    assert f"{off:.6g}" in text
+    assert "bias steps" in text
+    saved("d", rule="adam")
+    assert "'adamw' and 'adam'" in run("diff", "a", "d")[1]
+    saved("e", state_dtype="bfloat16")
+    assert "bias/exp_avg" in run("diff", "a", "e")[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"state_dtype": "bfloat16"}], ids=str)
+def test_convert_turns_kernels_and_nothing_else(folder: Path, options: dict[str, str]) -> None:
+    optimizer = saved("s", **options)
+    code, text = run("convert", "s", "t", "--to", "torch")
+    assert code == 2
+    assert "how the kernels of the file lie" in text
+    assert not Path("t").exists()
+    assert run("convert", "s", "t", "--to", "torch", "--layout", "flax")[0] == 0
+    turned = {"dense.kernel": (1, 0), "conv.kernel": (3, 2, 0, 1)}
+    given = {
+        n: np.zeros(np.transpose(p, turned.get(n, range(p.ndim))).shape, np.float32)
+        for n, p in optimizer.params.items()
+    }
+    other = HostOptimizer("adamw", given, **options)
+    state.load("t", other)
+    for name, slots in optimizer.state.items():
+        for slot, x in slots.items():
+            assert np.array_equal(other.state[name][slot], np.transpose(x, turned.get(name, range(x.ndim))))
+    assert run("convert", "t", "back", "--to", "optax")[0] == 0
+    assert run("diff", "s", "back")[0] == 0
+
+
+def test_convert_turns_rows_into_columns(folder: Path) -> None:
+    params = {"kernel": np.ones((3, 4), np.float32)}
+    optimizer = HostOptimizer("adafactor", params)
+    optimizer.step({"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)})
+    state.save(optimizer, "s")
+    assert run("convert", "s", "t", "--to", "torch", "--layout", "keras")[0] == 0
+    other = HostOptimizer("adafactor", {"kernel": params["kernel"].T.copy()})
+    state.load("t", other)
+    other.step({"kernel": np.ones((4, 3), np.float32)})
+    optimizer.step({"kernel": np.ones((3, 4), np.float32)})
+    assert np.allclose(other.params["kernel"], params["kernel"].T, rtol=1e-6)
+    third = HostOptimizer("adafactor", {"kernel": np.ones((4, 3), np.float32)})
+    state.load("s", third, layout="keras")
+    with_file = arrays("t")
+    assert all(np.array_equal(with_file[f"kernel/{slot}"], x) for slot, x in third.state["kernel"].items())
+
+
+def test_convert_gives_names(folder: Path) -> None:
+    saved("s")
+    Path("map.json").write_text(json.dumps({"bias": "head.bias"}))
+    assert run("convert", "s", "t", "--to", "numpy", "--names", "map.json")[0] == 0
+    assert {name.rpartition("/")[0] for name in arrays("t")} == {
+        "dense.kernel",
+        "embedding",
+        "conv.kernel",
+        "head.bias",
+    }
+    Path("map.json").write_text(json.dumps({"none": "x"}))
+    assert run("convert", "s", "u", "--to", "numpy", "--names", "map.json")[0] == 2
+    assert not Path("u").exists()
+
+
+BAD = [
+    ("show", "absent"), ("show", "text"), ("show", "."), ("diff", "s", "text"), ("diff", "s", "absent"),
+    ("convert", "text", "t", "--to", "numpy"), ("convert", "s", "t", "--to", "caffe"), ("convert", "s", "t"),
+    ("convert", "s", "t.pt", "--to", "keras"), ("convert", "s", "t", "--to", "torch", "--layout", "up"),
+    ("convert", "s", "t", "--to", "numpy", "--names", "text"), ("convert", "s", "no/t", "--to", "numpy"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", BAD, ids=" ".join)
+def test_bad_input_ends_with_2_and_a_sentence(folder: Path, words: tuple[str, ...]) -> None:
+    saved("s")
+    Path("text").write_text("no state")
+    code, text = run(*words)
+    assert code == 2
+    assert text.strip()
+    assert "Traceback" not in text
+    assert sorted(x.name for x in folder.iterdir()) == ["s", "text"]
+
+
+def test_a_square_kernel_is_turned_only_where_someone_says_so(tmp_path: Path) -> None:
+    """Numpy does not know how kernels lie, and a square one fits both ways."""
+    params = {"kernel": np.ones((3, 3)), "embedding": np.ones((3, 3))}
+    was = HostOptimizer("lion", params)
+    was.step({name: np.arange(9.0).reshape(3, 3) for name in params})
+    state.save(was, tmp_path / "s")
+    moment = was.state["kernel"]["exp_avg"]
+    for layout, expected in ((None, moment), ("keras", moment.T), ("torch", moment.T)):
+        new = HostOptimizer(get("lion")(), {name: np.ones((3, 3)) for name in ("w", "embedding")})
+        state.load(tmp_path / "s", new, layout=layout, rename={"kernel": "w"})
+        assert np.array_equal(new.state["embedding"]["exp_avg"], moment)
+        if layout:
+            assert np.array_equal(new.state["w"]["exp_avg"], expected)
+    with pytest.raises(ValueError, match="must be None or one of"):
+        state.load(tmp_path / "s", was, layout="sideways")
