@@ -636,7 +636,7 @@ def dadaptsgd(
 ) -> optax.GradientTransformationExtraArgs: ...
 def dog(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    init_step: tuple[float, ...] = ("heuristic", 1e-6),
+    init_step: tuple[str, float] = ("heuristic", 1e-6),
     eps: float = 1e-8,
     weight_decay: float | None = None,
     mask: Any = None,
