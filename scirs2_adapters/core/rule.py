@@ -100,7 +100,7 @@ class Rule(Modes):
     def refuses(self, leaf: Leaf) -> str | None:
         """What a parameter must be that this one is not, or None: real, or of numbers fine enough for first steps."""
         if leaf.complex and self.moduli is None:
-            return "must have real parameters under this `match`"
+            return "must have real parameters" + (" under this `match`" if type(self).moduli is not None else "")
         first_step, least = getattr(self, self.first_step, None), EPSILON.get(leaf.dtype, 0.0) / 2**leaf.error_bits
         if leaf.dtype in ("float16", "bfloat16") and isinstance(first_step, (int, float)) and first_step < least:
             return (

@@ -16,6 +16,7 @@ from scirs2_adapters import get
 from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Leaf
+from tests.conformance.options import still_steps
 
 from .torch_support import (
     distance,
@@ -125,7 +126,7 @@ def test_neighbors_in_the_same_memory_stay_as_they_are(name: str, layout: Layout
     for p, storage in zip(params, held, strict=True):
         p.data.fill_(1.0)
         storage.data[storage != 1.0] = 9.0
-    walk(optimizer, steps=3)  # an odd number: two steps of one size can cancel one another
+    walk(optimizer, steps=3 + 2 * still_steps(name))  # an odd number: two steps of one size can cancel one another
     for p, storage in zip(params, held, strict=True):
         assert int((storage == 9.0).sum()) == storage.numel() - p.numel()
         assert not (p == 1.0).any()
@@ -143,8 +144,8 @@ def test_parameters_and_gradients_may_be_views_of_two_flat_buffers(name: str, ke
     mine = ours(name)([piece.view(shape).requires_grad_() for piece, shape in pieces], kernel=kernel)
     held = dict(zip(params_of(mine), grads.split(sizes), strict=True))
     walk(mine, straight, steps=4, lay=lambda g, p: held[p].copy_(g.flatten()).view_as(p) if p in held else g)
-    assert same(mine, straight)
-    assert torch.equal(values, torch.cat([p.detach().flatten() for p in params_of(straight)]))
+    assert near(name, mine, straight)
+    torch.testing.assert_close(values, torch.cat([p.detach().flatten() for p in params_of(straight)]))
 
 
 @each_path
@@ -243,8 +244,9 @@ def test_a_gradient_of_more_digits_than_the_parameter_is_not_rounded_first(name:
         p.grad_dtype = torch.float32
     for optimizer in (wide, narrow):
         walk(optimizer, steps=2, lay=lambda g, p: (g.float() * 1.003).to(getattr(p, "grad_dtype", None) or p.dtype))
-    held = [x for p in params_of(wide) for k, x in wide.state.get(p, {}).items() if k != "step"]
-    assert not held or not same(wide, narrow)
+    slots = [x for p in params_of(wide) for k, x in wide.state.get(p, {}).items() if k != "step"]
+    accurate = [x for x in slots if x.ndim and x.dtype == torch.float32]
+    assert not accurate or not same(wide, narrow)
 
 
 def tilted(g: Tensor, p: Tensor) -> Tensor:
@@ -258,6 +260,10 @@ def test_a_complex_parameter_is_two_real_ones_or_refused(name: str) -> None:
     mine = ours(name)(plain(torch.complex64, ((3, 2), (4,))))
     real = ours(name)([torch.view_as_real(p.detach()).clone().requires_grad_() for p in params_of(mine)])
     rule = get(name)()
+    if rule.moduli is None:
+        with pytest.raises(ValueError, match=r"must have real parameters"):
+            walk(mine, real, steps=1, lay=tilted)
+        return
     if any(by_axes(record(rule.route(leaf), leaf)) for leaf in (Leaf((3, 2, 2)), Leaf((4, 2)))):
         with pytest.raises(RuntimeError, match="does not support complex"):
             walk(mine, real, steps=1, lay=tilted)
