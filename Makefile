@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint type gen docs site bench clean
+.PHONY: help setup demo test test-all test-trainers test-sklearn lint type gen docs site bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with every framework and tool, pinned by constraints.txt
 
@@ -32,6 +32,17 @@ test: $(READY) ## run the test suite, with some optimizers of each kind, others 
 
 test-all: $(READY) ## run every test with every optimizer
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests $(ARGS)
+
+test-trainers: $(READY) ## add TRL, PEFT and sentence-transformers (230 MB) and run the tests that need them
+	$(PIP) --group trainers
+	$(BIN)/python -m pytest -n 2 tests/adapters/test_hf_trainers.py $(ARGS)
+
+test-sklearn: ## run the scikit-learn adapter's tests with the oldest version that is supported and the newest
+	for versions in "scikit-learn==1.6.0 scipy<1.16" scikit-learn; do \
+	  $(PYTHON) -m venv --clear $(VENV)-sklearn && \
+	  $(VENV)-sklearn/bin/python -m pip install --quiet numpy numba pytest pytest-xdist hypothesis $$versions && \
+	  $(VENV)-sklearn/bin/python -m pytest -n 2 --adapters sklearn tests/adapters/test_sklearn_*.py $(ARGS) || exit 1; \
+	done
 
 lint: $(READY) ## check style and formatting, change nothing
 	$(BIN)/ruff check .
@@ -54,5 +65,5 @@ bench: $(READY) ## measure steps against each framework's own optimizer, as rati
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) build dist site *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-sklearn build dist site *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,6 +28,7 @@ MODULES = {
     "keras fit": "keras_fit",
     "keras jax": "keras_fit",
     "keras torch": "keras_fit",
+    "hf": "hf_steps",
     "sklearn": "sklearn_steps",
     "sklearn linear": "sklearn_linear",
     "first step": "first_step",

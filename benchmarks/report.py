@@ -24,6 +24,7 @@ TITLES = {
     "keras fit": "Keras on TensorFlow, training",
     "keras jax": "Keras on JAX",
     "keras torch": "Keras on PyTorch",
+    "hf": "Hugging Face, whole steps of the Trainer",
     "sklearn": "scikit-learn",
     "sklearn linear": "scikit-learn, whole fits of linear classifiers",
     "first step": "The first step of a fresh process",

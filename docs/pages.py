@@ -19,7 +19,12 @@ MATRIX, VECTOR = Leaf((8, 4)), Leaf((8,))
 SPELLINGS = {"torch": "torch, hf", "tf": "Keras", "jax": "optax"}
 
 #: How the slots of each extent are counted for one float32 parameter.
-SIZES = {Extent.ROW: "4 B a row", Extent.COLUMN: "4 B a column", Extent.MODEL: ""}
+SIZES = {
+    Extent.SQUARE: "4 B a pair of rows or columns",
+    Extent.ROW: "4 B a row",
+    Extent.COLUMN: "4 B a column",
+    Extent.MODEL: "",
+}
 
 DECAYS = {
     "l2": "added to the gradient as `weight_decay * p` (L2)",
@@ -43,6 +48,7 @@ TRAITS = {
 
 TRAIT_WORDS = {
     ("decay", "decoupled"): "decoupled weight decay",
+    ("decay", "l2"): "weight decay is added to the gradient before all else",
     ("decay", "before"): "the parameter decays before the step",
     ("decay", "absolute"): "weight decay is not multiplied by the learning rate",
     ("eps_place", "hat"): "eps is added to the root of the uncorrected moment",

@@ -44,6 +44,7 @@ def _row(name: str) -> Row:
 def _memory(slots: tuple[Slot, ...]) -> str:
     """How many numbers the slots of an n x m matrix hold."""
     size_of = {Extent.FULL: "nm", Extent.ROW: "n", Extent.COLUMN: "m", Extent.TENSOR: "1", Extent.BATCH: "1"}
-    sizes = [size_of[s.extent] for s in slots if s.extent is not Extent.MODEL]
+    squares = {-2: "nn", -1: "mm"}
+    sizes = [squares.get(s.side) or size_of[s.extent] for s in slots if s.extent is not Extent.MODEL]
     terms = [f"{sizes.count(size)} {size}" if sizes.count(size) > 1 else size for size in dict.fromkeys(sizes)]
     return " + ".join(terms) or "0"

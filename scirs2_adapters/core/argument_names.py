@@ -90,11 +90,11 @@ class ArgumentNames:
         return result
 
     def to_framework(self, values: Values, fields: Mapping[str, Field]) -> dict[str, Value]:
-        """Core values under the framework's words."""
+        """Core values under the framework's words; a member of a tuple that has none has its default."""
         result, tuples = dict[str, Value](), self.tuples_of(fields)
         for core, value in values.items():
             word, position = self.place(core, fields)
-            result[word] = value if position is None else tuple(values[m] for m in tuples[word])
+            result[word] = value if position is None else tuple(values.get(m, fields[m].default) for m in tuples[word])
         return result
 
     def to_core(self, arguments: Values, fields: Mapping[str, Field], call: str) -> dict[str, Value]:

@@ -92,10 +92,14 @@ def check_class(cls: RuleClass, base: RuleClass, line: Iterable[str]) -> None:
             _check_slot(f"{call}.update({slot.name}: ...)", slot, cls.fields, [*constants], methods)
         slots = [s.name for s in cls.roles()[0]]
         _check_optax_state(cls, slots)
-        for slot in cls.roles("evaluation")[0] if cls.evaluation else ():
-            _known(f"{call}.evaluation({slot.name}: ...)", slot.name, slots, "a slot of `update`")
-    if hasattr(cls, "wrap"):
-        cls.roles("wrap")
+        _check_evaluation(cls, slots)
+    for formula in filter(cls.__dict__.__contains__, ("wrap_gradient", "wrap_step", "wrap")):
+        cls.roles(formula)
+
+
+def _check_evaluation(cls: RuleClass, slots: Collection[str]) -> None:
+    for slot in cls.roles("evaluation")[0] if cls.evaluation else ():
+        _known(f"{cls.__name__}.evaluation({slot.name}: ...)", slot.name, slots, "a slot of `update`")
 
 
 def _known(place: str, name: object, choices: Collection[str], role: str) -> None:

@@ -15,6 +15,9 @@ from .fields import Field, Value
 from .match import CONVENTIONS
 from .synonyms import unknown_argument
 
+#: The fields of every rule that change what becomes of its step and its decay.
+MODES = ("cautious", "cautious_decay", "peak_rate")
+
 
 class Hyperparameters:
     """The fields of a rule and their values."""
@@ -22,6 +25,8 @@ class Hyperparameters:
     #: The framework whose formula was asked for, or None for the default one.
     match: str | None
     name: ClassVar[str]
+    #: How a configuration names it: a wrapper with its base, as "lookahead(lion)".
+    label: str
     fields: ClassVar[dict[str, Field]]
     __signature__: ClassVar[inspect.Signature]
     #: For each framework with an optimizer of this name, the defaults and traits that give its formula.
@@ -29,7 +34,7 @@ class Hyperparameters:
 
     def __init_subclass__(cls) -> None:
         cls.fields = cls._declared()
-        cls.name = cls.__name__.lower().replace("_", "")
+        cls.name = cls.label = cls.__name__.lower().replace("_", "")
         cls.__signature__ = cls._constructor()
 
     @classmethod
@@ -38,7 +43,7 @@ class Hyperparameters:
         declared: dict[str, Field] = {}
         for base in reversed(cls.__mro__):
             declared |= {k: v for k, v in vars(base).items() if isinstance(v, Field)}
-        last = ("weight_decay", "maximize")
+        last = ("weight_decay", "maximize", *MODES)
         order = ["learning_rate", *(k for k in declared if k not in ("learning_rate", *last)), *last]
         return {k: declared[k] for k in order if k in declared}
 
@@ -131,5 +136,6 @@ class Hyperparameters:
         return functools.partial(type(self), **self.get_config()), ()
 
     def __repr__(self) -> str:
-        config = {k: v for k, v in self.get_config().items() if k != "match" or v is not None}
+        unsaid = ("match", *MODES)
+        config = {k: v for k, v in self.get_config().items() if k not in unsaid or v not in (None, False)}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in config.items())})"

@@ -97,8 +97,8 @@ class NumpyExecutor:
 
     def _store(self, i: int, arrays: ParamArrays, result: Mapping[str, np.ndarray], dither: float) -> None:
         dtypes, named = self._dtypes[i], dict(zip(self._names[i], arrays, strict=True))
-        slots = (named.keys() & dtypes.keys()) - {"p", "g"}
-        for name in (*slots, "p"):  # last: a slot may take the gradient as it is, which may be the parameter itself
+        # The parameter is last: a slot may take the gradient as it is, which may be the parameter itself.
+        for name in (*((named.keys() & dtypes.keys()) - {"p", "g"}), "p"):
             before = named.get(companion(name, dtypes[name]) or "")
             stored, *other = storage.store_parts(np.asarray(result[name]), dtypes[name], dither, before)
             named[name][...] = stored

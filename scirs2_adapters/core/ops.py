@@ -1,6 +1,6 @@
 """The array operations of a formula: the closed list of operations a formula may use besides + - * / and comparisons.
 
-An adapter binds these twelve names to its framework and is done: `Ops(sqrt=torch.sqrt, ...)`. A formula that needs
+An adapter binds these names to its framework and is done: `Ops(sqrt=torch.sqrt, ...)`. A formula that needs
 another asks for it here first, once, for every path. Reductions keep the reduced axes (`axis=-1` gives (..., n, 1),
 `axis=None` gives a 0-d number), so that every result broadcasts against the parameter again. NaN passes through all of
 them: `maximum` and `sign` propagate it.
@@ -40,7 +40,9 @@ class Ops:
     """The array operations of one framework. `square` is that of the modulus of complex numbers, whose parts lie along
     an axis of their own, which is kept with length 1; no formula calls it, and who has no complex arrays binds none.
     `power` is Python's, `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they need
-    no binding.
+    no binding. From `matmul` on they are for such functions: `eigenvectors` of a symmetric matrix, the smallest value
+    first; `orthonormal` is the whole Q of a QR decomposition; `order` is where the largest, the second largest … of a
+    list of numbers is; `cond(number, f, g)` is f() if the number is not 0, else g().
     """
 
     sqrt: Callable[[Array], Array]
@@ -55,6 +57,11 @@ class Ops:
     transpose: Callable[[Array], Array]
     reshape: Callable[[Array, tuple[int, ...]], Array]
     permute: Callable[[Array, tuple[int, ...]], Array]
+    eigenvectors: Callable[[Array], Array]
+    orthonormal: Callable[[Array], Array]
+    order: Callable[[Array], Array]
+    take: Callable[[Array, Array, int], Array]
+    cond: Callable[[Scalar, Callable[[], Array], Callable[[], Array]], Array]
     square: Callable[[Array], Array] = _no_square
     power: Callable[[Array, Array], Array] = operator.pow
     total: Callable[[Sequence[Array]], Array] = _total

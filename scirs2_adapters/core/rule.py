@@ -2,8 +2,7 @@
 
 A rule says only what is its own: `update` returns the step `u` to subtract and the new slots. L2 and decoupled weight
 decay and `maximize` are the same for all and applied here, decay as `p - (lr*wd*p + u)`: one subtraction from p. The
-usual form, p times `1 - lr*wd`, rounds the factor to the parameter's precision and drifts by 18 times what float32
-storage costs.
+usual form, p times `1 - lr*wd`, rounds the factor to the precision of p and drifts by 18 times what float32 costs.
 """
 
 from __future__ import annotations
@@ -14,14 +13,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar, Literal
 
+from .argument_names import Spell, Values
 from .declaration import Roles, check_class, numbers_of, roles_of
 from .document import document, numpy_example
 from .errors import bad_type
 from .fields import Field, flag, nonnegative, rate
 from .formats import DITHER, dither
-from .hyperparameters import Hyperparameters
+from .hyperparameters import MODES
 from .match import OptaxState
 from .matrix import Matrix
+from .modes import Modes
 from .ops import Array, Scalar, Scalars
 from .program.explain import explained
 from .slots import EPSILON, LAST, Axes, Extent, Leaf, Slot, without_blocks
@@ -34,7 +35,7 @@ class _Explain:
         return functools.partial(explained, cls() if rule is None else rule)
 
 
-class Rule(Hyperparameters):
+class Rule(Modes):
     """Base of all optimizers. Subclasses are final: to vary one, change a field, add a `matches` row, or wrap it."""
 
     learning_rate = rate(1e-3)
@@ -75,7 +76,7 @@ class Rule(Hyperparameters):
         super().__init_subclass__()
         check_class(cls, Rule, traits)
         cls.text = vars(cls).get("__doc__")
-        if hasattr(cls, "update") or hasattr(cls, "wrap") or cls.needs_closure:
+        if hasattr(cls, "update") or hasattr(cls, "default_base") or cls.needs_closure:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
 
     #: Where optax has an optimizer of this name: the class of its state, if that is one class.
@@ -86,9 +87,7 @@ class Rule(Hyperparameters):
     # -- what a rule states
 
     def coefficients(self, math: SimpleNamespace, t: Scalar) -> Scalars:
-        """Scalars of step `t` (from 1), in float64 on the host; `math` holds sqrt, exp, log, expm1, maximum, minimum,
-        where.
-        """
+        """Scalars of step `t` (from 1), in float64 on the host; `math` has sqrt exp log expm1 maximum minimum where."""
         raise bad_type(type(self).__name__, "coefficients", "must be defined by the rule", None)
 
     #: The formula for one array: `update(self, xp, p, g, *slots, /, *coefficients)`.
@@ -99,9 +98,7 @@ class Rule(Hyperparameters):
     evaluation: ClassVar[Callable[..., Array] | None] = None
 
     def refuses(self, leaf: Leaf) -> str | None:
-        """What a parameter must be that this one is not, or None: real, where complex numbers have no meaning, and of
-        numbers fine enough for first steps of this size.
-        """
+        """What a parameter must be that this one is not, or None: real, or of numbers fine enough for first steps."""
         if leaf.complex and self.moduli is None:
             return "must have real parameters under this `match`"
         first_step, least = getattr(self, self.first_step, None), EPSILON.get(leaf.dtype, 0.0) / 2**leaf.error_bits
@@ -146,13 +143,29 @@ class Rule(Hyperparameters):
 
     # -- derived
 
+    def rest(self) -> Rule:
+        """The rule that steps what this one leaves, with the same modes."""
+        kept = {k: getattr(self, k) for k in MODES if k != "peak_rate"}
+        return self.corrected().other().replace_unchecked(kept)
+
+    def _fill(self, values: Values, match: str | None, spell: Spell, call: str) -> None:
+        super()._fill(values, match, spell, call)
+        self.check_modes(spell, call)
+
     @classmethod
     @functools.cache
     def roles(cls, formula: str = "update") -> Roles:
-        """What the signature of `update` or `wrap` says. The first arrays are the parameter and, in `update`, the
-        gradient; the others are slots.
+        """What the signature of a formula says. The first arrays are the parameter and, in all formulas but `wrap` and
+        `evaluation`, a gradient or a step; the others are slots.
         """
-        return roles_of(f"{cls.__name__}.{formula}", getattr(cls, formula), 4 if formula == "update" else 3)
+        return roles_of(
+            f"{cls.__name__}.{formula}", getattr(cls, formula), 3 if formula in ("wrap", "evaluation") else 4
+        )
+
+    @classmethod
+    def needs(cls, formula: str) -> dict[str, str]:
+        """The coefficients that a formula takes, and their names among all scalars."""
+        return dict(zip(names := cls.roles(formula)[1], names, strict=True))
 
     def all_slots(self) -> tuple[Slot, ...]:
         """Every slot the rule may have, in the order of its formula."""
@@ -163,7 +176,7 @@ class Rule(Hyperparameters):
         present = [s for s in self.all_slots() if not s.present_if or self._wants(s.present_if, leaf)]
         wide = [s.name for s in present if s.wide_if and self._wants(s.wide_if, leaf)]
         slots = (replace(s, block_dtype=None) if s.name in wide else s for s in present)
-        return without_blocks(tuple(s.along(self.axes(leaf)) for s in slots), leaf.shape)
+        return without_blocks(tuple(s.along(self.axes(leaf), self.view(leaf)) for s in slots), leaf.shape)
 
     def _wants(self, present_if: str, leaf: Leaf) -> bool:
         if present_if in self.fields:
@@ -172,7 +185,9 @@ class Rule(Hyperparameters):
 
     def scalars(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
         """All coefficients of step `t`: those of `coefficients`, the fields, and those of weight decay."""
-        fields = {k: getattr(self, k) for k in self.fields}
+        if self.peak_rate is not None:
+            return self.corrected().scalars(math, t)
+        fields = {k: getattr(self, k) for k in self.fields if k not in MODES}
         coefficients = numbers_of(self, self.coefficients, math, t)
         scalars = {"zero": 0.0, "one": 1.0, DITHER: dither(t), **fields, **coefficients}
         if self.decay == "l2":
@@ -182,33 +197,50 @@ class Rule(Hyperparameters):
         return scalars
 
     def apply(
-        self, xp: Array, p: Array, g: Array, slots: Mapping[str, Array], scalars: Scalars
+        self, xp: Array, p: Array, g: Array, slots: Mapping[str, Array], scalars: Scalars, around: Sequence[Rule] = ()
     ) -> tuple[Array, dict[str, Array]]:
-        """One step of one parameter, with the symbols of a recorder: the new parameter and the new slots."""
-        if self.maximize:
-            g = -g
+        """One step of one parameter, with the symbols of a recorder: the new parameter and the new slots. Of the
+        wrappers `around` this rule the first one is the first to see the gradient and the last to see the step.
+        """
+        new: dict[str, Array] = {}
+        g = self._through(around, "wrap_gradient", xp, (-g if self.maximize else g, p), slots, scalars, new)
         if self.decay == "l2":
             g = g + scalars["l2"] * p
         if self.decay == "before":
             p = p - scalars["decay"] * p
-        u, new = self._evaluate("update", xp, (p, g), slots, scalars)
+        u, own = self._evaluate("update", xp, (p, g), slots, scalars)
+        u = self.masked(xp, u, g, scalars["zero"], scalars["one"])
         if self.decay in ("decoupled", "absolute"):
-            u = scalars["decay"] * p + u
-        return p - u, new
+            u = scalars["decay"] * self.decaying(xp, p, u, scalars["zero"]) + u
+        u = self._through(around[::-1], "wrap_step", xp, (u, p), slots, scalars, new)
+        return self._through(around[::-1], "wrap", xp, (p - u,), slots, scalars, new), own | new
+
+    @staticmethod
+    def _through(
+        around: Sequence[Rule], formula: str, xp: Array, given: Sequence[Array], slots: Mapping[str, Array],
+        scalars: Scalars, new: dict[str, Array],
+    ) -> Array:  # fmt: skip
+        """The first of the arrays after this formula of all wrappers that have one; their new slots go into `new`."""
+        first, *rest = given
+        for wrapper in around:
+            if hasattr(wrapper, formula):
+                first, kept = wrapper._evaluate(formula, xp, (first, *rest), slots, scalars)
+                new |= kept
+        return first
 
     def evaluated(self, xp: Array, p: Array, slots: Mapping[str, Array], scalars: Scalars) -> Array:
         """The parameter to evaluate, by `evaluation`, in the operations and arrays of any framework."""
         assert self.evaluation is not None
-        declared, names = self.roles("evaluation")
-        return self.evaluation(xp, p, *(slots[s.name] for s in declared), **{n: scalars[n] for n in names})
+        coefficients = {n: scalars[key] for n, key in self.needs("evaluation").items()}
+        return self.evaluation(xp, p, *(slots[s.name] for s in self.roles("evaluation")[0]), **coefficients)
 
     def _evaluate(
         self, formula: str, xp: Array, arrays: tuple[Array, ...], slots: Mapping[str, Array], scalars: Scalars
     ) -> tuple[Array, dict[str, Array]]:
-        """The first value that `update` or `wrap` returns, and the new slots."""
-        declared, names = self.roles(formula)
+        """The first value that a formula returns, and the new slots."""
+        declared = self.roles(formula)[0]
         xp.formula = f"{type(self).__name__}.{formula}"
-        coefficients = {n: scalars[n] for n in names}
+        coefficients = {n: scalars[key] for n, key in self.needs(formula).items()}
         result = getattr(self, formula)(xp, *arrays, *(slots.get(s.name) for s in declared), **coefficients)
         first, *new = xp.returned(result, [s.name for s in declared])
         return first, {s.name: value for s, value in zip(declared, new, strict=True) if s.name in slots}
@@ -241,8 +273,8 @@ class Rule(Hyperparameters):
         return self.routes or type(self).leaf_coefficients is not Rule.leaf_coefficients
 
     def route(self, leaf: Leaf) -> Rule:
-        """The rule that steps this parameter: another one where this one does not fit (vectors under Muon)."""
-        return self.other() if self.routes and self.reason(leaf) else self
+        """The rule that steps this parameter, which is another one where this one does not fit (vectors under Muon)."""
+        return self.rest() if self.routes and self.reason(leaf) else self
 
     def reason(self, leaf: Leaf) -> str:
         """Why the other rule steps this parameter; empty where this one does."""
@@ -258,6 +290,11 @@ class Rule(Hyperparameters):
         return why
 
 
+def innermost(rule: Rule) -> Rule:
+    """The rule inside all wrappers."""
+    return innermost(rule.base) if hasattr(rule, "base") else rule
+
+
 def name_of(rule: Rule) -> str:
     """The name of a rule, or of the base of a wrapper."""
-    return str(getattr(rule, "base", rule).name)
+    return innermost(rule).name

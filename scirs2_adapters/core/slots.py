@@ -23,7 +23,8 @@ LAST: Axes = (-2, -1)
 
 class Extent(enum.IntEnum):
     """How far a value extends: over the model, over a tensor, or over all of its axes but one or two. Of the two that a
-    rule looks along, a row lacks the later one and a column the earlier one: (..., n, 1) and (..., 1, m).
+    rule looks along, a row lacks the later one and a column the earlier one: (..., n, 1) and (..., 1, m). Or over pairs
+    of numbers along one side of a matrix: (n, n) or (m, m).
     """
 
     MODEL = 0
@@ -32,6 +33,7 @@ class Extent(enum.IntEnum):
     ROW = 3
     COLUMN = 4
     FULL = 5
+    SQUARE = 6
 
     def join(self, other: Extent) -> Extent:
         """The extent of a result computed from both, by broadcasting."""
@@ -50,7 +52,9 @@ class Slot:
     `initial` is None for zeros, "parameter" for a copy of the parameter, else a number or the field that holds it.
     `axis`, counted from the end, is the one that a row or a column lacks. `block_dtype` is how its numbers are coded
     where 8 bits each are asked for: "int8" with a sign, "uint8" where none is negative, None for a slot that would lose
-    what it is for, as it does if the field `wide_if` of the rule says so.
+    what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32 bits: an
+    average moves by less than what 16 bits round away. `side` is that of the matrix whose pairs a square is of, -2 for
+    the one that lies first and -1 for the other, and `axes` are its axes.
     """
 
     extent: Extent = Extent.FULL
@@ -60,6 +64,9 @@ class Slot:
     axis: int = 0
     block_dtype: str | None = "int8"
     wide_if: str | None = None
+    accurate: bool = False
+    side: int = 0
+    axes: tuple[int, ...] = ()
 
     def initial_value(self, rule: object) -> Value:
         """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
@@ -70,13 +77,20 @@ class Slot:
         """Whether 8 bits a number can hold it."""
         return self.extent is Extent.FULL and self.block_dtype is not None
 
-    def along(self, axes: Axes) -> Self:
-        """The slot where a row is what lies along the second of these axes, and a column along the first."""
+    def along(self, axes: Axes, matrix: Matrix | None) -> Self:
+        """The slot where a row is what lies along the second of these axes, and a column along the first; where the
+        sides of a matrix are those of `matrix`, or the last two axes.
+        """
+        if self.side:
+            sides = ((-2,), (-1,)) if matrix is None else sorted((matrix.inputs, matrix.outputs))
+            return replace(self, axes=sides[self.side])
         gone = axes[self.axis] if self.axis else 0
         return replace(self, axis=gone, extent=Extent.without(gone, axes)) if gone else self
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The slot's shape for a parameter of this shape."""
+        if self.side:
+            return (math.prod(shape[a] for a in self.axes),) * 2
         if self.axis:
             gone = len(shape) + self.axis
             return (*shape[:gone], 1, *shape[gone + 1 :])
@@ -138,6 +152,13 @@ def column(present_if: str | None = None) -> Slot:
     return Slot(Extent.COLUMN, present_if, axis=-2)
 
 
+def square(side: int, present_if: str | None = None) -> Slot:
+    """A square matrix of one side of the parameter's matrix, which only functions of matrices take: of the side that
+    lies first, -2, or of the other, -1.
+    """
+    return Slot(Extent.SQUARE, present_if, side=side)
+
+
 def model(initial: str | None = None) -> Slot:
     """One number for all parameters together, first 0 or the value of the field `initial`."""
     return Slot(Extent.MODEL, None, initial)
@@ -145,6 +166,8 @@ def model(initial: str | None = None) -> Slot:
 
 #: A copy of the parameter as it was before the first step.
 COPY = Slot(initial="parameter")
+#: An average of the parameter over many steps.
+AVERAGE = Slot(initial="parameter", block_dtype=None, accurate=True)
 #: Squares, or other numbers of which none is negative.
 NONNEGATIVE = Slot(block_dtype="uint8")
 

@@ -1,5 +1,5 @@
-"""Optimizers around optimizers: a wrapper sees the parameter that its base has stepped, and keeps slots of its own
-beside the base's.
+"""Optimizers around optimizers: a wrapper changes the gradient that its base sees or the step that its base takes, or
+sees the parameter that its base has stepped, and keeps slots of its own beside the base's.
 
 The base's hyperparameters are the wrapper's too, under the same names, so that a schedule that rewrites the learning
 rate, a parameter group or a config needs to know nothing of the nesting.
@@ -8,84 +8,131 @@ rate, a parameter group or a config needs to know nothing of the nesting.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar, Self
 
 from .argument_names import ArgumentNames, Spell, Values, signature
 from .declaration import numbers_of
-from .errors import bad_type
+from .errors import bad_type, bad_value
 from .fields import Field, Value
 from .matrix import Matrix
 from .ops import Array, Scalar, Scalars
 from .registry import get, is_listed
-from .rule import Rule
+from .rule import Rule, innermost
 from .slots import Axes, Leaf, Slot
 from .synonyms import unknown_argument
 
-_BASE = "must be the name of an optimizer that wraps no other nor needs a closure, or such a rule as AdamW()"
+_BASE = "must be the name of an optimizer that needs no closure, or such a rule as AdamW()"
+#: The formulas that a wrapper may have, in the order in which a step comes to them.
+PLACES = ("wrap_gradient", "wrap_step", "wrap")
 
 
 class Wrapper(Rule):
-    """A rule made of another. Subclasses state `wrap_coefficients` and `wrap`, which returns the new parameter and
-    slots.
+    """A rule made of another. Subclasses state `wrap_coefficients` and one of the formulas below, which returns what
+    takes the place of its first array, and the new slots.
     """
 
     base: Rule
     default_base: ClassVar[str] = "adamw"
-    #: The formula for one array: `wrap(self, xp, p, *slots, /, *coefficients)`.
-    wrap: Callable[..., tuple[Array, ...]]
+    #: The gradient that the base sees: `wrap_gradient(self, xp, g, p, *slots, /, *coefficients)`.
+    wrap_gradient: Callable[..., Array | tuple[Array, ...]]
+    #: The step, weight decay in it, that is subtracted: `wrap_step(self, xp, u, p, *slots, /, *coefficients)`.
+    wrap_step: Callable[..., Array | tuple[Array, ...]]
+    #: The new parameter: `wrap(self, xp, p, *slots, /, *coefficients)`.
+    wrap: Callable[..., Array | tuple[Array, ...]]
+    #: Values of the base's that the wrapper stands for.
+    presets: ClassVar[Values] = {}
     options: ClassVar[tuple[str, ...]] = ("base", "match")
 
     @classmethod
     def _declared(cls) -> dict[str, Field]:
-        return {k: f for k, f in super()._declared().items() if k not in vars(Rule)}
+        return {k: f for k, f in super()._declared().items() if k not in Rule.fields}
 
     @classmethod
     def _constructor(cls) -> inspect.Signature:
         order = ("base", *cls.fields)
         return signature(cls.fields, ArgumentNames(), order=order, options={}, base=cls.default_base)
 
+    @classmethod
+    def _formulas(cls) -> list[str]:
+        return [formula for formula in PLACES if hasattr(cls, formula)]
+
     def _fill(self, values: Values, match: str | None, spell: Spell, call: str) -> None:
         names = type(self).fields
         base_values = {k: v for k, v in values.items() if k not in (*names, "base", "match")}
-        base = self._base(values.get("base"), call)
+        base, inner = self._base(values.get("base"), call)
         for key, field in names.items():
             vars(self)[key] = field.check(call, spell(key), values.get(key, field.default))
-        if unknown := base_values.keys() - base.fields.keys():
-            spelled = {k: spell(k) for k in (*names, *base.fields)} | {"base": "base"}
+        fields = base.fields_with(inner) if isinstance(base, type) else base.fields
+        if unknown := base_values.keys() - fields.keys():
+            spelled = {k: spell(k) for k in (*names, *fields)} | {"base": "base"}
             raise unknown_argument(call, min(unknown), self.name, spelled, spelled.values())
         if isinstance(base, Rule):
             changes = base_values | ({"match": match} if match or "match" in values else {})
-            base = base.replace(**changes) if changes else base
+            base = base.replace(**{**self.presets, **changes}) if changes or self.presets else base
         else:
-            base = base.build(base_values, match=match, spell=spell, call=call)
-        # taken over are the hyperparameters of the base, and those of its traits that are the same around it
+            inside = {} if inner is None else {"base": inner}
+            base = base.build({**self.presets, **inside, **base_values}, match=match, spell=spell, call=call)
+        for key, value in self.presets.items():
+            if getattr(base, key) != value:
+                raise bad_value(
+                    call, spell(key), f"must be {value!r}, for that is what the wrapper is", getattr(base, key)
+                )
+        self._take_over(base, call)
+        self.check(spell, call)
+
+    def _take_over(self, base: Rule, call: str) -> None:
+        """The hyperparameters of the base, and those of its traits that are the same around it."""
+        own = [s.name for s in self._own_slots()]
+        if twice := {*type(self).fields, *own} & {*base.fields, *(s.name for s in base.all_slots())}:
+            worded = f"must be an optimizer that has no `{min(twice)}` of its own"
+            raise bad_value(call, "base", worded, base.label)
+        if base.evaluation is not None:
+            worded = "must be an optimizer that evaluates what it trains; a wrapper of averages is the outermost"
+            raise bad_value(call, "base", worded, base.label)
         vars(self).update({k: getattr(base, k) for k in base.fields})
-        vars(self).update(base=base, match=base.match, fields={**type(self).fields, **base.fields})
+        vars(self).update(base=base, match=base.match, fields=self._with_own(base.fields))
         sparse = base.sparse if base.sparse == "exact" else None
         vars(self).update(decay="inside", time_dependence="step", sparse=sparse, moduli=base.moduli)
-        self.check(spell, call)
+        vars(self).update(label=f"{self.name}({base.label})")
 
     @classmethod
     def fields_with(cls, base: object = None) -> dict[str, Field]:
-        return {**cls.fields, **cls._base(base, cls.__name__).fields}
+        kind, inner = cls._base(base, cls.__name__)
+        return cls._with_own(kind.fields_with(inner) if isinstance(kind, type) else kind.fields)
 
     @classmethod
-    def _base(cls, base: object, call: str) -> Rule | type[Rule]:
-        """The class or rule meant by `base`, or the default one for None. One wrapper in another would have the slots
-        of both under one name.
+    def _with_own(cls, fields: Mapping[str, Field]) -> dict[str, Field]:
+        """The wrapper's own fields and these of its base, with the defaults that it stands for."""
+        preset = {k: replace(fields[k], default=value) for k, value in cls.presets.items()}
+        return {**cls.fields, **fields, **preset}
+
+    @classmethod
+    def _base(cls, base: object, call: str) -> tuple[Rule | type[Rule], str | None]:
+        """The class or rule meant by `base`, or the default one for None; and the base of that: "lookahead(lion)" is
+        Lookahead around Lion.
         """
-        base = cls.default_base if base is None else base
-        base = get(base) if isinstance(base, str) else base
+        given = base = cls.default_base if base is None else base
+        inner = None
+        if isinstance(base, str):
+            nested = re.fullmatch(r"\s*([^()]+?)\s*\((.+)\)\s*", base)
+            base, inner = (get(nested[1]), nested[2]) if nested else (get(base.strip()), None)
         kind = base if isinstance(base, type) else type(base)
-        if not issubclass(kind, Rule) or issubclass(kind, Wrapper) or kind.needs_closure:
-            raise bad_type(call, "base", _BASE, base)
-        return base  # type: ignore[return-value]  # by `kind`
+        if not issubclass(kind, Rule) or kind.needs_closure or (inner is not None and not issubclass(kind, Wrapper)):
+            raise bad_type(call, "base", _BASE, given)
+        return base, inner  # type: ignore[return-value]  # by `kind`
 
     def wrap_coefficients(self, math: SimpleNamespace, t: Scalar) -> Scalars:
-        """The scalars of `wrap` at step `t`."""
-        raise bad_type(type(self).__name__, "wrap_coefficients", "must be defined by the wrapper", None)
+        """The scalars of the formulas at step `t`."""
+        return {}
+
+    @classmethod
+    def needs(cls, formula: str) -> dict[str, str]:
+        """A wrapper's own coefficients have its name before theirs, which may be the base's too."""
+        return {n: n if n in ("zero", "one", *Rule.fields) else f"{cls.name}_{n}" for n in cls.roles(formula)[1]}
 
     @property
     def routes(self) -> bool:
@@ -101,7 +148,16 @@ class Wrapper(Rule):
 
     def other(self) -> Rule:
         """The wrapper around the rule that steps what its base leaves."""
-        return type(self)(self.base.other(), **{k: getattr(self, k) for k in type(self).fields})
+        return self._around(self.base.rest())
+
+    rest = other
+
+    def _around(self, base: Rule) -> Self:
+        """The same wrapper around a rule that is known to fit."""
+        new = object.__new__(type(self))
+        vars(new).update({k: getattr(self, k) for k in type(self).fields})
+        new._take_over(base, type(self).__name__)
+        return new
 
     def misfit(self, leaf: Leaf) -> str:
         return self.base.misfit(leaf)
@@ -115,15 +171,20 @@ class Wrapper(Rule):
     def view(self, leaf: Leaf) -> Matrix | None:
         return self.base.view(leaf)
 
+    @classmethod
+    def _own_slots(cls) -> tuple[Slot, ...]:
+        return tuple(slot for formula in cls._formulas() for slot in cls.roles(formula)[0])
+
     def all_slots(self) -> tuple[Slot, ...]:
-        return (*self.base.all_slots(), *self.roles("wrap")[0])
+        return (*self.base.all_slots(), *self._own_slots())
 
     def _wants(self, present_if: str, leaf: Leaf) -> bool:
         own = present_if in type(self).fields or hasattr(type(self), present_if)
         return super()._wants(present_if, leaf) if own else self.base._wants(present_if, leaf)
 
     def scalars(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
-        return {**self.base.scalars(math, t), **numbers_of(self, self.wrap_coefficients, math, t)}
+        own = {**{k: getattr(self, k) for k in type(self).fields}, **numbers_of(self, self.wrap_coefficients, math, t)}
+        return {**self.base.scalars(math, t), **{f"{self.name}_{k}": x for k, x in own.items()}}
 
     def refuses(self, leaf: Leaf) -> str | None:
         return self.base.refuses(leaf)
@@ -135,27 +196,30 @@ class Wrapper(Rule):
         return self.base.leaf_coefficients(leaf)
 
     def apply(
-        self, xp: Array, p: Array, g: Array, slots: Mapping[str, Array], scalars: Scalars
+        self, xp: Array, p: Array, g: Array, slots: Mapping[str, Array], scalars: Scalars, around: Sequence[Rule] = ()
     ) -> tuple[Array, dict[str, Array]]:
-        names = {s.name for s in self.roles("wrap")[0]}
-        p, base_slots = self.base.apply(xp, p, g, {k: v for k, v in slots.items() if k not in names}, scalars)
-        p, new = self._evaluate("wrap", xp, (p,), slots, scalars)
-        return p, base_slots | new
+        return self.base.apply(xp, p, g, slots, scalars, (*around, self))
 
     def kernel_key(self) -> tuple[object, ...]:
         return (*self._structure(type(self).fields), self.base.kernel_key())
 
     def get_config(self) -> dict[str, Value]:
         own = {k: getattr(self, k) for k in type(self).fields}
-        base = type(self.base)
-        named = is_listed(base)  # type: ignore[arg-type]  # classes are hashable
-        return {"base": base.name if named else base, **own, **self.base.get_config()}
+        inside = {k: value for k, value in self.base.get_config().items() if k != "base"}
+        return {"base": self._named_base(), **own, **inside}
+
+    def _named_base(self) -> str | type[Rule] | Rule:
+        """The base as a configuration has it: by name where it has one, else its class, or a wrapper itself."""
+        kind, kinds = type(self.base), (type(self.base), type(innermost(self)))
+        if all(is_listed(known) for known in kinds):  # type: ignore[arg-type]  # classes are hashable
+            return self.base.label
+        return self.base if isinstance(self.base, Wrapper) else kind
 
     def replace(self, **changes: Value) -> Self:
         """A wrapper with its own or its base's hyperparameters changed; a new `base` brings its own."""
         own = {k: changes.pop(k, getattr(self, k)) for k in type(self).fields}
         base = changes.pop("base", None)
-        return type(self)(self.base if base in (None, self.base.name, type(self.base)) else base, **own, **changes)
+        return type(self)(self.base if base in (None, self.base.label, type(self.base)) else base, **own, **changes)
 
     def replace_unchecked(self, values: Values) -> Self:
         """The same wrapper with other values of its own or its base's fields, unchecked."""

@@ -42,6 +42,7 @@ WORDS: dict[str, dict[str, str]] = {
         "lbfgs": "max_iter max_eval tolerance_grad tolerance_change history_size line_search_fn",
     },
     "optax": {
+        "acprop": "b1 b2 eps eps_root weight_decay mask",
         "adadelta": "rho eps weight_decay weight_decay_mask",
         "adafactor": (
             "min_dim_size_to_factor decay_rate decay_offset multiply_by_parameter_scale clipping_threshold "
@@ -56,16 +57,27 @@ WORDS: dict[str, dict[str, str]] = {
         "ademamix": "b1 b2 b3 alpha eps eps_root mu_dtype weight_decay mask",
         "adopt": "b1 b2 eps mu_dtype nesterov use_clipping clip_value_fn",
         "amsgrad": "b1 b2 eps eps_root mu_dtype bias_correction_mu bias_correction_nu",
+        "cocob": "alpha eps weight_decay mask",
+        "dadaptadamw": "betas eps estim_lr0 weight_decay",
+        "dog": "init_step eps weight_decay mask",
+        "dowg": "init_estim_sq_dist eps weight_decay mask",
+        "fromage": "min_norm",
         "lamb": "b1 b2 eps eps_root weight_decay mask",
+        "lars": "weight_decay weight_decay_mask trust_coefficient eps trust_ratio_mask momentum nesterov",
         "lbfgs": "memory_size scale_init_precond linesearch",
         "lion": "b1 b2 mu_dtype weight_decay mask",
         "lookahead": "fast_optimizer sync_period slow_step_size reset_state",
+        "madgrad": "momentum weight_decay eps",
         "muon": (
             "ns_coeffs ns_steps beta eps weight_decay weight_decay_mask mu_dtype nesterov adaptive "
             "preconditioning adam_b1 adam_b2 adam_eps_root adam_weight_decay adam_learning_rate "
             "muon_weight_dimension_numbers consistent_rms"
         ),
         "nadam": "b1 b2 eps eps_root mu_dtype nesterov",
+        "novograd": "b1 b2 eps eps_root weight_decay",
+        "optimisticadam": "optimism b1 b2 eps eps_root mu_dtype nesterov",
+        "optimisticadamv2": "alpha beta b1 b2 eps eps_root mu_dtype nesterov",
+        "optimisticgradientdescent": "alpha beta",
         "prodigy": "betas beta3 eps estim_lr0 estim_lr_coef weight_decay safeguard_warmup",
         "radam": "b1 b2 eps eps_root threshold nesterov",
         "rmsprop": "decay eps initial_scale eps_in_sqrt centered momentum nesterov bias_correction",
@@ -98,10 +110,17 @@ WORDS: dict[str, dict[str, str]] = {
     "elsewhere": {
         "adabound": "final_lr gamma amsbound ams_bound",
         "adam": "correct_bias weight_decouple decoupled_decay adam_w_mode optim_bits percentile_clipping block_wise",
+        "adammini": "named_parameters dim n_heads n_kv_heads",
         "adamw": "correct_bias no_deprecation_warning is_paged min_8bit_size",
         "adan": "betas no_prox",
         "ademamix": "alpha_warmup beta3_warmup t_alpha_beta3 optim_bits is_paged",
+        "dadaptadamw": "decouple layer_scale fsdp_in_use log_every",
+        "dadaptlion": "fsdp_in_use log_every",
+        "dadaptsgd": "fsdp_in_use log_every",
+        "dog": "reps_rel init_eta",
+        "fromage": "p_bound",
         "laprop": "betas amsgrad centered",
+        "lars": "trust_coeff trust_clip always_adapt dampening",
         "lion": "use_triton decoupled_weight_decay",
         "lookahead": "k alpha base_optimizer optimizer",
         "muon": "adam_lr adam_betas adam_eps",

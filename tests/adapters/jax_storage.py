@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import scirs2_adapters
+from scirs2_adapters import get
 
 from .jax_support import PATHS, Tree
 
@@ -50,6 +51,6 @@ def memory_of(tx: Any, state: Tree) -> dict[str, Tree]:
     return {**memory.slots, **memory.companions}
 
 
-def skip_prodigy(name: str, options: dict[str, Any]) -> None:
-    if name == "prodigy" and options is not INT8:
-        pytest.skip("Prodigy refuses parameters of 16 bits: its first steps would be lost")
+def skip_small_steps(name: str, options: dict[str, Any]) -> None:
+    if get(name).first_step and options is not INT8:
+        pytest.skip("refuses parameters of 16 bits: its first steps would be lost")

@@ -14,6 +14,7 @@ from optax import contrib
 import scirs2_adapters
 from scirs2_adapters import jax as adapter
 from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
+from tests.conformance.cells import by_rows
 from tests.conformance.options import brisk, still_steps
 
 Tree = Any
@@ -21,7 +22,7 @@ STEPS = 6
 SHAPES = {"w": (8, 5), "b": (7,), "s": (), "t": {"c": (2, 3, 4)}, "e": (0, 3)}
 PATHS = ("traced", "host")
 #: Rules of which a host kernel can do every step; the others mix rows, columns or matrices in.
-KERNEL = [n for n in scirs2_adapters.names() if n not in ("adafactor", "muon")]
+KERNEL = [n for n in scirs2_adapters.names() if not by_rows(n)]
 #: What optax has: rule -> arguments that both take, in the variants worth comparing.
 PEERS: dict[str, list[dict[str, Any]]] = {
     "adadelta": [{"learning_rate": 0.5}, {"learning_rate": 0.5, "rho": 0.7, "eps": 1e-4, "weight_decay": 0.1}],

@@ -60,7 +60,7 @@ def test_the_trainer() -> None:
 @pytest.mark.slow
 def test_the_trainers_of_hugging_face() -> None:
     pytest.importorskip("transformers")
-    names = ("hf_gpt2", "hf_bert", "hf_yaml", "hf_resume")
+    names = ("hf_gpt2", "hf_bert", "hf_yaml", "hf_resume", "hf_accelerate")
     typed = [[str(ROOT / "examples" / f"{name}.py")] for name in names]
     lines = printed("-c", ALL.format(typed), HF_HUB_OFFLINE="1").splitlines()
     found = {name: [line.split() for line in lines if line.startswith(f"{name}:")] for name in names}
@@ -68,7 +68,8 @@ def test_the_trainers_of_hugging_face() -> None:
         first, _, last = found[name][0][2:]
         assert float(last) < 0.8 * float(first)
     assert float(found["hf_bert"][0][-1]) > 0.7
-    assert found["hf_resume"][0][1] == "0"
+    assert found["hf_resume"][0][1] == found["hf_accelerate"][0][5] == "0"
+    assert float(found["hf_accelerate"][0][4].strip(",")) < 0.8 * float(found["hf_accelerate"][0][2])
     assert [line for line in lines if line.startswith("  wte wpe ") and line.endswith("kernel")]
 
 

@@ -44,3 +44,10 @@ def test_sharding_changes_nothing(kind: str, name: str, found: dict[str, dict[st
     # Gradients of gathered weights differ in their last bits, which a first step of Adam's kind makes larger.
     gap = found[name][f"{kind} gap"]
     assert gap is None if kind == "divided" and get(name)().model_slots() else gap <= 1e-3
+
+
+def test_the_trainers_fsdp_steps_shards_and_resumes_exactly(found: dict[str, dict[str, Any]]) -> None:
+    report = found["fsdp"]
+    assert report["kinds"] == ["DTensor"]
+    assert report["gap"] <= 1e-3
+    assert report["resume is exact"]

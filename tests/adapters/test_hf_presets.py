@@ -66,7 +66,8 @@ def test_a_member_of_the_enumeration_is_its_name(tmp_path: Path) -> None:
 
 def their_keywords(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
     """What transformers itself would pass to the package of this name; the packages are empty ones."""
-    made = ("AdEMAMix", "AdamW", "Lion", "RMSprop", "AdamWScheduleFree", "SGDScheduleFree", "StableAdamW")
+    free = ("AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree")
+    made = ("AdEMAMix", "AdamW", "Lion", "RMSprop", "StableAdamW", *free)
     classes = dict.fromkeys(made, torch.optim.SGD)
     for package in ("bitsandbytes", "bitsandbytes.optim", "schedulefree", "optimi"):
         monkeypatch.setitem(sys.modules, package, SimpleNamespace(**classes))

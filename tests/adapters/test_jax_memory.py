@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from scirs2_adapters import get, names
 from scirs2_adapters import jax as adapter
-from scirs2_adapters import names
+from scirs2_adapters.adapters.jax.argument_names import argument_names
 from scirs2_adapters.core import Memory
+from tests.conformance.options import learned
 
 PARAMS = {"w": jnp.ones((300, 200)), "b": jnp.ones(7, jnp.bfloat16), "stack": jnp.ones((3, 16, 32))}
 OPTIONS: list[dict[str, Any]] = [{}, {"state_dtype": "bfloat16"}, {"state_dtype": "float32"}, {"skip_nonfinite": True}]
@@ -34,7 +36,8 @@ def in_state(memory: Memory) -> int:
 @pytest.mark.parametrize("options", [*OPTIONS, *NARROW], ids=str)
 @pytest.mark.parametrize("name", names())
 def test_the_report_is_what_is_allocated(name: str, options: dict[str, Any]) -> None:
-    first = {"estim_lr0": 0.1} if name == "prodigy" and "rounding" in options else {}
+    cls = get(name)
+    first = argument_names(cls).to_framework(learned(cls), cls.fields_with()) if "rounding" in options else {}
     tx = getattr(adapter, name)(**first, **options)
     shapes = jax.eval_shape(lambda p: p, PARAMS)
     memory = adapter.memory(tx, shapes, shapes)

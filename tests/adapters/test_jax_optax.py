@@ -19,7 +19,10 @@ from scirs2_adapters.adapters.jax.argument_names import factory_name
 
 from .jax_support import CASES, PATHS, PEERS, gap, gradients, kinds, theirs, tree, two_calls, walk
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = [
+    pytest.mark.usefixtures("older_emitters"),
+    pytest.mark.filterwarnings("ignore:`optimistic_adam` is deprecated:DeprecationWarning"),  # and is an optimizer yet
+]
 each_path = pytest.mark.parametrize("path", PATHS)
 each_case = pytest.mark.parametrize(("name", "kwargs"), CASES, ids=[f"{n}{i}" for i, (n, _) in enumerate(CASES)])
 #: Every rule that optax has too, by the arguments that it is compared with; Muon's own comparison is below.
@@ -242,6 +245,7 @@ def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) 
 LACKING: dict[str, tuple[set[str], str]] = {
     "adopt": ({"clip_value_fn"}, "the bound is the paper's"),
     "amsgrad": ({"bias_correction_mu", "bias_correction_nu"}, "as in the paper; PyTorch's Adam corrects both"),
+    "lars": ({"trust_ratio_mask"}, "`adapt_vectors` leaves out what is left out: biases and gains"),
     "lookahead": ({"fast_optimizer", "reset_state"}, "optax's wraps a transformation, ours a rule"),
     "muon": (
         {"adam_eps_root", "adaptive", "consistent_rms", "preconditioning"},

@@ -43,6 +43,41 @@ def test_scikit_learns_own_network_takes_the_same(cls: Any, dtype: str) -> None:
     np.testing.assert_array_equal(ours.predict(tensor), theirs.predict(tensor), strict=True)
 
 
+@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_an_array_of_jax_is_the_array_that_scikit_learn_makes_of_it(cls: Any, dtype: str) -> None:
+    jnp = pytest.importorskip("jax.numpy", reason="its arrays are the data")
+    X, y = data(cls)
+    given = (4 * X).astype(dtype)
+    kept = np.float32 if dtype == "float32" else np.float64  # as of numpy's own integers
+    ours, same = (estimator(cls, optimizer="adamw").fit(x, y) for x in (jnp.asarray(given), given))
+    assert_same_bits(ours, same)
+    assert {w.dtype for w in weights(ours)} == {np.dtype(kept)}
+    np.testing.assert_array_equal(ours.predict(jnp.asarray(given)), same.predict(given), strict=True)
+
+
+LINEAR_UNDER_DISPATCH = """
+import jax.numpy as jnp, numpy as np, sklearn, torch
+from scirs2_adapters.sklearn import LinearClassifier, LinearRegressor
+X, y = np.eye(8, dtype="float32"), [0, 1] * 4
+for ours in (LinearClassifier(), LinearRegressor(), LinearClassifier("adamw")):
+    for x in (torch.as_tensor(X), jnp.asarray(X)):
+        with sklearn.config_context(array_api_dispatch=True):
+            try:
+                ours.fit(x, y)
+            except TypeError as error:
+                assert not hasattr(ours, "coef_"), error
+            else:
+                raise AssertionError(x)
+    assert ours.fit(X, y).coef_.dtype == "float32"
+"""
+
+
+def test_under_dispatch_linear_estimators_refuse_other_arrays_as_sgd_classifier_does() -> None:
+    pytest.importorskip("jax", reason="its arrays are the data")
+    fresh(LINEAR_UNDER_DISPATCH, SCIPY_ARRAY_API="1")
+
+
 UNDER_DISPATCH = """
 import sklearn, torch
 from sklearn import neural_network

@@ -8,6 +8,8 @@ import pytest
 from sklearn.base import is_classifier
 
 from scirs2_adapters import get, names
+from scirs2_adapters.core.ops import HOST_SCALARS
+from scirs2_adapters.core.step.reference import NUMPY
 from tests.adapters.sklearn_support import ESTIMATORS, assert_same_bits, data, estimator, memory, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -40,12 +42,15 @@ def test_what_is_shown_is_the_mean_of_all_plain_steps(cls: type) -> None:
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_fit_ends_with_what_is_to_be_evaluated(cls: type, name: str, early_stopping: bool) -> None:
     X, y = data(cls)
-    rule = get(name)(0.05)
-    made = estimator(cls, optimizer=rule, max_iter=1, early_stopping=early_stopping).fit(X, y)
-    plain = [x for slot, x in memory(made).items() if slot.endswith("/z")]
-    for found, trained, z in zip(weights(made), made.optimizer_._trained, plain, strict=True):
+    rule = get(name)(learning_rate=0.05)
+    made = estimator(cls, optimizer=rule, max_iter=1, batch_size=4, early_stopping=early_stopping).fit(X, y)
+    names = [slot.name for slot in rule.roles("evaluation")[0]]
+    columns = [[x for slot, x in memory(made).items() if slot.endswith(f"/{name}")] for name in names]
+    for found, trained, *held in zip(weights(made), made.optimizer_._trained, *columns, strict=True):
         assert np.any(found != trained)
-        np.testing.assert_allclose(found, trained + (1 - 1 / rule.beta1) * (z - trained), rtol=1e-10, atol=1e-12)
+        slots = dict(zip(names, held, strict=True))
+        averaged = rule.evaluated(NUMPY, trained, slots, rule.scalars(HOST_SCALARS, 1))
+        np.testing.assert_allclose(found, averaged, rtol=1e-10, atol=1e-12)
 
 
 @each_estimator
@@ -53,7 +58,7 @@ def test_a_fit_ends_with_what_is_to_be_evaluated(cls: type, name: str, early_sto
 def test_training_goes_on_from_what_is_trained(cls: type, name: str) -> None:
     """Epochs by one fit, by `partial_fit`, by fits that go on, and by way of a pickle are the same epochs."""
     X, y = data(cls)
-    given: dict[str, Any] = {"optimizer": get(name)(0.05), "shuffle": False}
+    given: dict[str, Any] = {"optimizer": get(name)(learning_rate=0.05), "shuffle": False}
     whole = estimator(cls, max_iter=3, **given).fit(X, y)
     parts, warm = begun(estimator(cls, **given), X, y), estimator(cls, max_iter=1, warm_start=True, **given)
     for _ in range(2):
@@ -68,7 +73,7 @@ def test_training_goes_on_from_what_is_trained(cls: type, name: str) -> None:
 @each_averaging
 def test_another_optimizer_starts_from_what_was_shown(cls: type, name: str) -> None:
     X, y = data(cls)
-    made = begun(estimator(cls, optimizer=get(name)(0.05)), X, y)
+    made = begun(estimator(cls, optimizer=get(name)(learning_rate=0.05)), X, y)
     before = [np.copy(x) for x in weights(made)]
     made.set_params(optimizer=get("sgd")(0.0)).partial_fit(X, y)
     for x, old in zip(weights(made), before, strict=True):

@@ -1,6 +1,7 @@
 """Penalties, intercepts, class weights and averages of the linear estimators."""
 
 import pickle
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
 from scirs2_adapters import get, names
 from scirs2_adapters.adapters.sklearn.penalties import Strengths, strengths
 from scirs2_adapters.core import HostOptimizer, Rule
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.sklearn import SGD, Adagrad, Adam, AdamW, LinearClassifier, LinearRegressor, ScheduleFreeAdamW
 from tests.adapters.sklearn_support import LINEAR, assert_close, assert_same_bits, data, estimator, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 each_estimator = pytest.mark.parametrize("cls", LINEAR)
 
-RATES = {"adadelta": 1.0, "adagrad": 0.2, "rprop": 0.01, "muon": 0.2}
+RATES = {"acprop": 5e-3, "adadelta": 1.0, "adagrad": 0.2, "rprop": 0.01, "muon": 0.2}
 RATES |= dict.fromkeys(("adabound", "lion", "rmsprop", "signsgd", "signum", "simplifiedademamix", "tiger"), 1e-3)
 #: A sum of a hundred gradients swings about the end for longer than the test.
 OPTIONS = {"simplifiedademamix": {"beta1": 0.9}}
@@ -37,18 +40,21 @@ def test_strengths_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(Strengths(2.0, 3.0).of(np.array([[1.0, -2.0], [0.0, 0.5]])), [14.0, 1.75])
 
 
-def ends(rule: Rule, start: tuple[float, float], gradient: tuple[float, float]) -> tuple[float, dict[str, np.ndarray]]:
-    """The first of two numbers after three steps, and all memory."""
+def ends(rule: Rule, start: tuple[float, float], growth: float) -> tuple[float, dict[str, np.ndarray]]:
+    """The first of two numbers after three steps, and all memory; `growth` is that of the second one's gradients."""
     optimizer = HostOptimizer(rule, {"w": np.array(start)}, kernel="traced")
-    for _ in range(3):
-        optimizer.step({"w": np.array(gradient)})
+    for t in range(3):
+        optimizer.step({"w": np.array([0.3 * 10.0**t, growth ** (t + 1)])})
     return float(optimizer.params["w"][0]), optimizer.state["w"]
 
 
 def holds_zeros(rule: Rule) -> bool:
     """Whether each number is stepped by itself, and memory is the same wherever parameters are: what l1 needs."""
-    (one, memory), (same, _) = ends(rule, (0.5, 1.0), (0.3, 0.4)), ends(rule, (0.5, 3.0), (0.3, -2.0))
-    elsewhere = ends(rule, (0.7, 1.5), (0.3, 0.4))[1]
+    (one, memory), (same, _) = ends(rule, (0.5, 1.0), 0.4), ends(rule, (0.5, 3.0), -2.0)
+    elsewhere = ends(rule, (0.7, 1.5), 0.4)[1]
+    leaf = Leaf((2,))
+    if record(rule.route(leaf), leaf).levels:  # a sum over the tensor, which may make no difference in a few steps
+        return False
     return one == same and all(np.array_equal(held, elsewhere[slot]) for slot, held in memory.items())
 
 
@@ -99,12 +105,18 @@ def test_gradient_descent_is_followed_by_soft_thresholding() -> None:
     assert not np.signbit(made.coef_[made.coef_ == 0]).any()
 
 
+#: What scikit-learn calls l1: until version 1.7, and since.
+BY_NAME = signature(LogisticRegression).parameters["penalty"].default == "l2"
+LASSO: dict[str, Any] = {"penalty": "l1"} if BY_NAME else {"l1_ratio": 1.0}
+
+
 @pytest.mark.parametrize("optimizer", [None, SGD(learning_rate=0.05), Adagrad(learning_rate=0.3)], ids=str)
 def test_classes_and_several_targets_are_made_sparse_too(optimizer: Any) -> None:
     X, y = data(LinearClassifier)
     X = np.c_[X, np.random.default_rng(0).normal(size=(len(y), 3))]
     sparse = LinearClassifier(optimizer, penalty="l1", alpha=0.1, batch_size=len(y), max_iter=1500, tol=None).fit(X, y)
-    best = LogisticRegression(l1_ratio=1.0, C=1 / (0.1 * len(y)), solver="saga", max_iter=5000, tol=1e-8).fit(X, y)
+    options = {"C": 1 / (0.1 * len(y)), "solver": "saga", "max_iter": 5000, "tol": 1e-8}
+    best = LogisticRegression(**LASSO, **options).fit(X, y)
     assert (sparse.coef_ == 0).tolist() == (best.coef_ == 0).tolist()
     X, targets = sparse_truth(2)
     two = LinearRegressor(optimizer, penalty="l1", alpha=0.1, batch_size=120, max_iter=1500, tol=None).fit(X, targets)
@@ -134,7 +146,7 @@ def test_weight_decay_leaves_the_intercept_alone(cls: Any, name: str) -> None:
         rule = get(name)(weight_decay=decay)
         made = estimator(cls, optimizer=rule, penalty=None, max_iter=3).fit(0 * X, y + 1)
         ways.append(made.intercept_)
-    if name != "prodigy":  # which measures how far all parameters have come together
+    if not rule.model_slots():  # which measures how far all parameters have come together
         np.testing.assert_array_equal(*ways)
     assert ways[0].any()
 
@@ -251,8 +263,11 @@ def test_averages_go_on_after_a_pickle_and_a_warm_start(cls: Any, optimizer: Any
     assert_same_bits(copied, half)
     assert_close(clone(half).fit(X, y), estimator(cls, max_iter=3, **options).fit(X, y), 0.0)
     last = estimator(cls, max_iter=6, **{**options, "average": False}).fit(X, y)
-    assert_close(half.set_params(average=False, max_iter=1).fit(X, y), last.set_params(max_iter=1, warm_start=True)
-                 .fit(X, y), 1e-12)  # fmt: skip
+    half.set_params(average=False, max_iter=1).fit(X, y)
+    last.set_params(max_iter=1, warm_start=True).fit(X, y)
+    np.testing.assert_allclose(half.loss_curve_, last.loss_curve_, rtol=1e-12)  # of what is trained
+    if last._averages is None:
+        assert_close(half, last, 1e-12)
 
 
 def test_a_rule_with_averages_of_its_own_is_not_averaged_again() -> None:
@@ -265,7 +280,7 @@ def test_a_rule_with_averages_of_its_own_is_not_averaged_again() -> None:
 @pytest.mark.parametrize("optimizer", [None, "adamw"], ids=str)
 def test_a_pickle_from_before_these_arguments_loads_and_goes_on(cls: Any, optimizer: Any) -> None:
     X, y = data(cls)
-    made = estimator(cls, optimizer=optimizer, warm_start=True, shuffle=False).fit(X, y)
+    made = estimator(cls, optimizer=optimizer, warm_start=True, batch_size=len(y)).fit(X, y)
     old = pickle.loads(pickle.dumps(made))
     for name in ("loss", "penalty", "l1_ratio", "fit_intercept", "average", "class_weight", "epsilon", "quantile"):
         vars(old).pop(name, None)

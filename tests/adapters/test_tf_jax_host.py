@@ -41,7 +41,7 @@ FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 #: Of each rule one format, another than its neighbours': each case is a program to compile.
 CASES = [(name, *FORMATS[i % len(FORMATS)]) for i, name in enumerate(STEPPED)]
-CASES = [case for case in CASES if case[0] != "prodigy" or case[1] == "float32"]  # which refuses 16 bits
+CASES = [case for case in CASES if not s2.get(case[0]).first_step or case[1] == "float32"]  # which refuses 16 bits
 
 
 def made(name: str, kernel: str = "host", **options: object) -> keras.Optimizer:

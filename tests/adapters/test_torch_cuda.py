@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from scirs2_adapters import get
+
 from .torch_support import EVERY, each_optimizer, ours
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -63,8 +65,8 @@ def test_sixteen_bits_compute_in_float32(name: str) -> None:
 @each_optimizer
 def test_memory_of_fewer_bits_walks_as_on_the_host(name: str, rounding: str) -> None:
     """Rules without a kernel of their own there do so in torch's operations."""
-    if name == "Prodigy" and rounding != "nearest":
-        pytest.skip("Prodigy refuses parameters of 16 bits: its first steps would be lost")
+    if get(name).first_step and rounding != "nearest":
+        pytest.skip("refuses parameters of 16 bits: its first steps would be lost")
     dtype = torch.float32 if rounding == "nearest" else torch.bfloat16
     optimizers = [
         made(name, parameters(device, dtype), state_dtype="int8", rounding=rounding) for device in ("cuda", "cpu")

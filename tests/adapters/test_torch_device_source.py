@@ -45,12 +45,12 @@ STORAGES: dict[str, tuple[torch.dtype, dict[str, Any]]] = {
 
 def has_kernel(name: str) -> bool:
     """Whether the device's kernel steps parameters by this rule."""
-    program = record(get(name)(), Leaf((3,), "float32"))
-    return cuda.formula_obstacle(program) is None and get(name).sparse != "rows"
+    programs = [record(get(name)(), Leaf(shape, "float32")) for shape in ((3,), (3, 3))]
+    return not any(map(cuda.formula_obstacle, programs)) and get(name).sparse != "rows"
 
 
-#: What gives a rule memory that it has only if it is asked.
-OPTIONS = {"sgd": {"momentum": 0.9}, "rmsprop": {"momentum": 0.9}, "adam": {"amsgrad": True}}
+#: What gives a rule memory that it has only if it is asked, and first steps that float16 holds.
+OPTIONS = {"acprop": {"eps": 0.01}, "sgd": {"momentum": 0.9}, "rmsprop": {"momentum": 0.9}, "adam": {"amsgrad": True}}
 RULES = [name for name in names() if not get(name).needs_closure and has_kernel(name)]
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from scirs2_adapters.core.hyperparameters import MODES
 from tests.boundaries.support import ROOT
 
 from .torch_differences import NAMES, PROBES, answers, arguments, differences
@@ -14,7 +15,7 @@ from .torch_support import ours, theirs
 pytestmark = pytest.mark.usefixtures("one_thread")
 PAGE = (ROOT / "docs/what-changes-in-torch.md").read_text()
 #: What every class takes here by name.
-EVERYWHERE = {"kernel", "match", "max_grad_norm", "offload", "rounding", "skip_nonfinite", "state_dtype"}
+EVERYWHERE = {"kernel", "match", "max_grad_norm", "offload", "rounding", "skip_nonfinite", "state_dtype"} | set(MODES)
 
 
 def table(name: str) -> list[list[str]]:

@@ -12,6 +12,7 @@ import torch
 import scirs2_adapters as s2
 from scirs2_adapters import torch as adapter
 from scirs2_adapters.core import HostOptimizer, evaluation_params, get
+from tests.conformance.options import still_steps
 
 AVERAGING = [name for name in s2.names() if get(name).evaluation is not None]
 each_name = pytest.mark.parametrize("name", AVERAGING)
@@ -55,7 +56,7 @@ def test_the_model_has_the_average_that_the_core_has(name: str) -> None:
     host = HostOptimizer(get(name)(learning_rate=0.05), params)
     tensors = [torch.nn.Parameter(torch.tensor(p)) for p in params]
     optimizer = getattr(adapter, get(name).__name__)(tensors, lr=0.05)
-    for i in range(6):
+    for i in range(6 + 5 * still_steps(name)):
         grads = [np.cos(i + np.arange(p.size, dtype=float)).reshape(p.shape) for p in params]
         host.step(grads)
         for p, g in zip(tensors, grads, strict=True):
@@ -64,7 +65,7 @@ def test_the_model_has_the_average_that_the_core_has(name: str) -> None:
     optimizer.eval()
     for p, x, y in zip(tensors, evaluation_params(host).values(), params, strict=True):
         np.testing.assert_allclose(p.detach().numpy(), x, atol=1e-14)
-        assert np.abs(x - y).max() > 1e-3
+        assert np.abs(x - y).max() > 1e-4
 
 
 @each_name

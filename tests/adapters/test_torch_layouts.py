@@ -120,7 +120,7 @@ def test_the_layout_of_parameters_and_gradients_does_not_matter(
 @each_optimizer
 def test_neighbors_in_the_same_memory_stay_as_they_are(name: str, layout: Layout, kernel: str) -> None:
     params = laid(layout)
-    optimizer = ours(name)(params, kernel=kernel)
+    optimizer = ours(name)(params, kernel=kernel, **learned(name))
     held = [torch.as_strided(p.detach(), (p.untyped_storage().nbytes() // 4,), (1,), 0) for p in params]
     for p, storage in zip(params, held, strict=True):
         p.data.fill_(1.0)

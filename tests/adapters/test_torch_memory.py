@@ -14,7 +14,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from scirs2_adapters import torch as adapter
 from scirs2_adapters.core.memory import OPERATIONS, PARTS
 
-from .torch_support import EVERY, Optimizer, each_path, each_variant, ours, params_of, walk
+from .torch_support import EVERY, Optimizer, each_path, each_variant, learned, ours, params_of, walk
 
 FORMATS: list[dict[str, Any]] = [{"state_dtype": x} for x in (None, "float64", "float32", "bfloat16", "int8")]
 FORMATS += [{"state_dtype": x, "rounding": "compensated"} for x in (None, "bfloat16", "int8")]
@@ -26,10 +26,6 @@ SHAPES = ((96, 64), (80,), (8, 16, 3, 3), (), (0, 3))
 def parameters(options: dict[str, Any], device: str = "cpu") -> list[torch.nn.Parameter]:
     dtype = torch.bfloat16 if options.get("rounding") else torch.float32
     return [torch.nn.Parameter(torch.ones(s, dtype=dtype, device=device)) for s in SHAPES]
-
-
-def learned(name: str) -> dict[str, Any]:
-    return {"d0": 0.1} if name == "Prodigy" else {}
 
 
 def tensors(value: object) -> list[torch.Tensor]:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from scirs2_adapters import get
+
 from .test_torch_storage import BOTH, INT8, RANDOM, RULES, made, parameters, walk
 
 each_rule = pytest.mark.parametrize("name", RULES)
@@ -23,7 +25,7 @@ each_format = pytest.mark.parametrize("form", FORMATS)
 
 def stepped(name: str, options: dict[str, Any], steps: int = 3) -> Any:
     """An optimizer that has stepped parameters of the dtype that its options are for."""
-    if name == "prodigy" and options in (BOTH, RANDOM):  # too coarse for its first steps
+    if get(name).first_step and options in (BOTH, RANDOM):  # too coarse for its first steps
         options = FORMATS["errors of 16 bits"]
     params = parameters(torch.bfloat16 if "rounding" in options else torch.float32)
     optimizer = made(name, params, **options)

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
-from torch.distributed.tensor import DTensor, Partial
+from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
 from scirs2_adapters.adapters.torch.state.tensors import local
@@ -55,6 +55,12 @@ def broadcast(name: str, folder: Path) -> float:
     return max(gap(other, one[0], Model(None, torch.float32)), memory_gap(other, fresh, *one))
 
 
+def wanted(x: torch.Tensor, p: torch.Tensor) -> object:
+    """How memory lies: as its parameter, or on every rank where it is a square of one side."""
+    placements = getattr(p, "placements", None)
+    return placements if x.shape == p.shape or placements is None else tuple(Replicate() for _ in placements)
+
+
 def laid_out(name: str, folder: Path) -> dict[str, Any]:
     """Each layout against one process, and who has stepped."""
     one, found = alone(name), {}
@@ -63,7 +69,7 @@ def laid_out(name: str, folder: Path) -> dict[str, Any]:
         walk(model, optimizer, layout)
         placed = all(
             type(x) is (DTensor if isinstance(p, DTensor) and x.ndim else torch.Tensor)
-            and (1 in x.shape or x.ndim == 0 or getattr(x, "placements", None) == getattr(p, "placements", None))
+            and (1 in x.shape or x.ndim == 0 or getattr(x, "placements", None) == wanted(x, p))
             for p, held in optimizer.state.items()
             for key, x in held.items()
             if key != "step"

@@ -15,7 +15,10 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
-VERBS = ("help", "setup", "demo", "test", "test-all", "lint", "type", "gen", "docs", "bench", "clean")
+VERBS = (
+    "help", "setup", "demo", "test", "test-all", "test-trainers", "test-sklearn", "lint", "type", "gen", "docs", "site",
+    "bench", "clean",
+)  # fmt: skip
 BARE_INSTALL = re.compile(
     r"""(?:pip|uv|pipx|poetry)\s+(?:pip\s+)?(?:install|add)\s[^`\n]*?["']?\bscirs2\b(?!_|-\d)(?!(?:\[[\w,]*\])? @)"""
 )

@@ -23,13 +23,13 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2392,
-    "core/program": 637,
-    "core/step": 271,
-    "core/cpu": 1698,
+    "core": 2610,
+    "core/program": 644,
+    "core/step": 277,
+    "core/cpu": 1742,
     "core/closures": 422,
     "core/portable": 693,
-    "core/synonyms": 163,
+    "core/synonyms": 198,
 }
 
 #: file, or file::function -> (limit, reason).

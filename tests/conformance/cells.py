@@ -130,7 +130,9 @@ def _magnified(rule: str, dtype: str, row: int) -> float:
     """
     hyper = option_rows(Cell(rule, "core", "traced", dtype))[row]
     given = problem(dtype)
-    return distance(values(walk(Oracle(rule, hyper, given, EPSILON[dtype]), given)), _expected(rule, dtype)[row]).error
+    return distance(
+        values(walk(Oracle(rule, hyper, given, EPSILON[dtype]), given)), _expected(rule, dtype)[row], dtype
+    ).error
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,10 @@ class Distance:
         return near and self.differing <= FLIPPED.get(dtype, 1.0)
 
 
-def distance(seen: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> Distance:
+def distance(seen: dict[str, np.ndarray], expected: dict[str, np.ndarray], dtype: str) -> Distance:
     """Compares two walks value by value; a slot that one of them lacks is an error, and so is NaN, or an infinity that
-    one of them lacks: steps that a dtype cannot hold are infinite in both.
+    one of them lacks: steps that a dtype cannot hold are infinite in both. What memory wider than the dtype keeps, and
+    the dtype does not show, is no difference.
     """
     assert seen.keys() == expected.keys(), f"slots differ: {sorted(seen.keys() ^ expected.keys())}"
     worst, where, differing, numbers = 0.0, "", 0, 0
@@ -167,14 +170,14 @@ def distance(seen: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> Di
         error = float(np.max(off, initial=0.0) / size)
         if not error <= worst:
             worst, where = error, name
-        differing, numbers = differing + np.count_nonzero(off), numbers + off.size
+        differing, numbers = differing + np.count_nonzero(off > EPSILON[dtype] / 4 * np.abs(right)), numbers + off.size
     return Distance(worst, where, differing / numbers)
 
 
 def measure(cell: Cell) -> list[Distance]:
     """The cell's distance from the oracle for each row of options."""
     pairs = zip(option_rows(cell), _expected(cell.rule, cell.dtype), strict=True)
-    found = [distance(values(history(cell, hyper)), expected) for hyper, expected in pairs]
+    found = [distance(values(history(cell, hyper)), expected, cell.dtype) for hyper, expected in pairs]
     return [
         replace(one, magnified=functools.partial(_magnified, cell.rule, cell.dtype, row))
         for row, one in enumerate(found)

@@ -26,9 +26,13 @@ TIMES = 4
 
 
 def hyper(rule: str, dtype: str) -> Hyper:
-    """The defaults at a learning rate of 1e-3; a rule whose rate is 1 finds its own and keeps it."""
-    rate = scirs2_adapters.get(rule).fields_with()["learning_rate"].default
-    alike = {k: v for k, v in brisk(scirs2_adapters.get(rule)).items() if k == "layout"}
+    """The defaults at a learning rate of 1e-3; a rule whose rate is 1 finds its own and keeps it, after first steps
+    that are not so small that the rounding of memory is much of them. Where growth has a limit there is none: from
+    gradients that lead nowhere it would learn the errors that are made on the way.
+    """
+    fields = scirs2_adapters.get(rule).fields_with()
+    rate, slow = fields["learning_rate"].default, {"growth_rate": 1.0} if "growth_rate" in fields else {}
+    alike = {k: v for k, v in brisk(scirs2_adapters.get(rule)).items() if k != "learning_rate"} | slow
     return resolved(rule, alike if rate == 1.0 else {"learning_rate": 1e-3, **alike}, dtype)
 
 

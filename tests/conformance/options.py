@@ -12,6 +12,7 @@ import numpy as np
 import scirs2_adapters
 from scirs2_adapters.core import HostOptimizer, Rule, Wrapper
 from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.hyperparameters import MODES
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
 from scirs2_adapters.core.slots import Leaf
 
@@ -37,11 +38,17 @@ def other(field: Field) -> Any:
 
 
 def brisk(rule: type[Rule]) -> Hyper:
-    """The defaults, but with a learning rate, and first values of what a rule learns of the model, that show."""
-    learned = {s.initial: PACE for s in rule().model_slots() if s.initial}
+    """The defaults, but with a learning rate, and first steps of a rule that learns from them, that show."""
     fields = rule.fields_with()
     alike = {"layout": OUTPUTS_FIRST} if "layout" in fields else {}  # frameworks lay kernels in two ways
-    return {"learning_rate": max(PACE, fields["learning_rate"].default), **learned, **alike}
+    return {"learning_rate": max(PACE, fields["learning_rate"].default), **learned(rule), **alike}
+
+
+def learned(rule: type[Rule]) -> Hyper:
+    """First steps that parameters of 16 bits show, of a rule that learns from where they lead: a size that no dtype
+    rounds.
+    """
+    return {rule.first_step: 2.0**-4} if rule.first_step else {}
 
 
 @functools.cache
@@ -58,14 +65,14 @@ def still_steps(name: str) -> int:
 
 def turned(rule: type[Rule]) -> Hyper:
     """All that is structural the other way round, and weight decay: what the defaults leave out."""
-    found = {k: other(f) for k, f in rule.fields_with().items() if f.structural}
+    found = {k: other(f) for k, f in rule.fields_with().items() if f.structural and k not in MODES}
     return {**brisk(rule), **found, "weight_decay": 0.1}
 
 
 def option_sets(name: str) -> Iterator[Hyper]:
     """All combinations of structural fields; each other field changed, over the defaults and over structure turned."""
     rule = scirs2_adapters.get(name)
-    fields = rule.fields_with()
+    fields = {k: f for k, f in rule.fields_with().items() if k not in MODES}
     structural = {k: other(f) for k, f in fields.items() if f.structural}
     sizes = range(len(structural) + 1)
     for chosen in itertools.chain.from_iterable(itertools.combinations(structural, n) for n in sizes):
@@ -75,8 +82,23 @@ def option_sets(name: str) -> Iterator[Hyper]:
             yield {key: other(field)}
             yield {**structural, key: other(field)}
     if issubclass(rule, Wrapper):
-        bases = [n for n in scirs2_adapters.names() if not issubclass(scirs2_adapters.get(n), Wrapper)]
-        yield from ({"base": base} for base in bases)
+        yield from ({"base": base, **decaying(base)} for base in bases_of(rule))
+
+
+def decaying(name: str) -> Hyper:
+    """A learning rate that shows and is that of all parameters, and weight decay where it acts beside their step."""
+    rule = scirs2_adapters.get(name)()
+    beside = rule.decay == "decoupled" and not rule.routes and "weight_decay" in rule.fields
+    one_rate = {"adamw_ratio": 1.0} if "adamw_ratio" in rule.fields else {}
+    return {"learning_rate": max(PACE, rule.learning_rate), "weight_decay": 0.1 if beside else 0.0, **one_rate}
+
+
+def bases_of(wrapper: type[Wrapper]) -> list[str]:
+    """The optimizers that a wrapper goes around: none that evaluates an average, and of other wrappers none."""
+    rules = [(n, scirs2_adapters.get(n)) for n in scirs2_adapters.names()]
+    plain = [(n, r) for n, r in rules if not issubclass(r, Wrapper) and r.evaluation is None]
+    beside = "cautious_decay" in wrapper.presets
+    return [n for n, r in plain if not beside or r().decay in ("decoupled", "absolute")]
 
 
 def resolved(name: str, hyper: Hyper, dtype: str) -> Hyper:

@@ -22,13 +22,13 @@ STEPS = 8
 HALVED = 4
 #: Values that show, and that the frameworks take.
 CHOSEN = {"weight_decay": 0.1, "eps": 0.01, "eps1": 0.01, "eps2": 0.01, "clip_threshold": 1.1}
-#: The longest axes of the last one are not its last ones.
-SHAPES = ((4, 3), (3, 6), (5,), (), (4, 2, 3))
+#: The first one is nothing but zeros at first. The longest axes of the last one are not its last ones.
+SHAPES = ((2,), (4, 3), (3, 6), (5,), (), (4, 2, 3))
 
 
 def parameters() -> list[np.ndarray]:
     rng = np.random.default_rng(3)
-    return [np.asarray(rng.normal(size=shape)) for shape in SHAPES]
+    return [np.zeros(SHAPES[0]), *(np.asarray(rng.normal(size=shape)) for shape in SHAPES[1:])]
 
 
 def gradients() -> list[list[np.ndarray]]:

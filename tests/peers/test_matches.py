@@ -33,7 +33,7 @@ SAME = 1e-9
 COARSE: dict[tuple[str, str], tuple[float, str]] = {
     ("madgrad", "optax"): (1e-7, "the root of the step's number"),
     ("adafactor", "optax"): (1e-6, "the decay rate"),
-    ("adafactor", "keras"): (1e-6, "the decay rate and the relative step"),
+    ("adafactor", "keras"): (4e-6, "the decay rate and the relative step"),
 }
 
 #: Rules whose peer walks otherwise in float64, and where they are compared instead.

@@ -20,7 +20,7 @@ array}}. `matrix_dtype` is the type of matrix iterations (Muon).
 `store(role, x)` returns what memory would keep of x: the test passes a rounding to float32 or bfloat16 and so
 learns the error that no implementation can avoid. It is called once for each parameter at each step, leaf after
 leaf, with role "param"; with ("slot", name) for slots, and ("model", name) for scalars of the whole model. Within a
-step nothing is rounded. Lookahead relies on that order.
+step nothing is rounded. Wrappers rely on that order (`_around.py`).
 
 Optimizers that evaluate the model (lbfgs.py, sam.py) have no list of gradients: their `trajectory` takes a function
 instead, and is compared in tests/unit/test_closures.py.
@@ -31,10 +31,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+from ._around import with_modes
+
 
 def reference(name: str) -> Callable:
     """The `trajectory` of the twin in `tests/reference/<name>.py`."""
     try:
-        return importlib.import_module(f"{__name__}.{name}").trajectory
+        return with_modes(importlib.import_module(f"{__name__}.{name}").trajectory)
     except ModuleNotFoundError as error:
         raise LookupError(f"{name!r} has no slow twin: write tests/reference/{name}.py.") from error

@@ -39,3 +39,31 @@ def walk(params: Sequence, grads: Sequence, step: Callable, *, hyper: dict, stor
             params_history.append(list(xs))
             state_history.append({"leaves": list(leaves), "model": {}})
     return params_history, state_history
+
+
+def walk_together(
+    params: Sequence, grads: Sequence, step: Callable, *, hyper: dict, store: Store, copied: bool = True
+) -> History:
+    """As `walk`, of a step that sees all leaves: `step(t, xs, gs, leaves, model, **hyper)` returns the new xs, the new
+    slots of each leaf and the new numbers of the model. Each leaf has a copy of its start, `p0`, if `copied`.
+    """
+    hyper = dict(hyper)
+    sign = -1.0 if hyper.pop("maximize", False) else 1.0
+    xs, model = [np.array(p, dtype=float) for p in params], Slots()
+    leaves = [{"p0": kept(store, ("slot", "p0"), x)} if copied else Slots() for x in xs]
+    params_history, state_history = [], []
+    with np.errstate(all="ignore"):
+        for t, gs in enumerate(grads, start=1):
+            gs = [sign * np.asarray(g, dtype=float) for g in gs]
+            xs, leaves, model = step(t, xs, gs, leaves, model, **hyper)
+            xs = [kept(store, "param", x) for x in xs]
+            leaves = [{k: kept(store, ("slot", k), v) for k, v in slots.items()} for slots in leaves]
+            model = {k: kept(store, ("model", k), v) for k, v in model.items()}
+            params_history.append(xs)
+            state_history.append({"leaves": leaves, "model": model})
+    return params_history, state_history
+
+
+def total(xs: Sequence[Array]) -> float:
+    """The sum of all elements of all leaves."""
+    return float(sum(np.sum(x) for x in xs))

@@ -33,7 +33,7 @@ def test_a_gradient_alone_is_refused_with_the_way_out(name: str) -> None:
 @pytest.mark.parametrize("base", ["lbfgs", LBFGS(), "sam"], ids=str)
 def test_a_wrapper_takes_none_of_them_as_base(base: Any) -> None:
     for wrapper in (SAM, Lookahead):
-        with pytest.raises(TypeError, match=r"base=\.\.\.\)` must be .* nor needs a closure"):
+        with pytest.raises(TypeError, match=r"base=\.\.\.\)` must be .* that needs no closure"):
             wrapper(base)
 
 

@@ -73,9 +73,8 @@ def test_other_optimizers_are_evaluated_as_they_are_trained() -> None:
 @pytest.mark.parametrize("name", AVERAGING)
 def test_its_coefficients_are_those_of_the_rule(name: str) -> None:
     rule = get(name)()
-    slots, names = rule.roles("evaluation")
-    assert {s.name for s in slots} <= {s.name for s in rule.all_slots()}
-    assert set(names) <= set(rule.scalars(HOST_SCALARS, 1))
+    assert {s.name for s in rule.roles("evaluation")[0]} <= {s.name for s in rule.all_slots()}
+    assert set(rule.needs("evaluation").values()) <= set(rule.scalars(HOST_SCALARS, 1))
 
 
 def test_a_slot_that_update_does_not_have_is_refused() -> None:

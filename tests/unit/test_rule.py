@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import SGD, Adam, AdamW, HostOptimizer, Lion, Lookahead, Muon, Rule, with_closure
+from scirs2_adapters.core.matrix import LAST_AXES
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf, slot
@@ -224,7 +225,8 @@ def test_slots_have_shapes_that_belong_to_the_parameter(rule: Rule) -> None:
     for shape in ((), (3,), (2, 3), (4, 2, 3)):
         leaf = Leaf(shape)
         for s in rule.route(leaf).slots(leaf):
-            assert s.shape(shape) in (shape, (), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:]))
+            sides = [(side, side) for m in [rule.route(leaf).view(leaf) or LAST_AXES] for side in m.sides(shape)]
+            assert s.shape(shape) in (shape, (), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:]), *sides)
 
 
 @each_rule

@@ -52,7 +52,6 @@ def test_every_sentence_is_one_and_of_an_optimizer_there_is() -> None:
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("adam_w", "adamw"),
         ("AdamW8bit", "adamw"),
         ("sgdm", "sgd"),
         ("adamwscale", "adamw"),
@@ -64,7 +63,6 @@ def test_every_sentence_is_one_and_of_an_optimizer_there_is() -> None:
         ("rmsprop_bnb_8bit", "rmsprop"),
         ("DeepSpeedCPUAdam", "adam"),
         ("NesterovMomentum", "sgd"),
-        ("L-BFGS", "lbfgs"),
         ("lino", "lion"),
     ],
 )

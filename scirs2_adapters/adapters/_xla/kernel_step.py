@@ -49,6 +49,7 @@ class KernelStep(TracedStep):
 
     def __init__(self, group: LeafGroup, arrays: Arrays, rows: Sequence[Row], model: Model) -> None:
         self.group, self.stored = group, dict[str, Sequence[Array]]()
+        self._sums: Array | None = None
         self._arrays, self._written = arrays, "p" if group.emit == "p" else "u"
         batch = Batch(
             group.program, group.shapes, {**group.dtypes, self._written: group.dtype(group.emit)}, self._written
@@ -64,11 +65,14 @@ class KernelStep(TracedStep):
             results = [jax.ShapeDtypeStruct((len(shapes), len(parts.sums)), self.group.compute)]
         name = np.int64(ffi.publish(self.batch, level, self.rows))
         arrays = itertools.chain.from_iterable(self._arrays[n] for n in read)
+        if self._sums is not None:  # adds nothing, but no pass may write before the sums of what was there are made
+            coefficients += jnp.where(self._sums[0, 0] > 0, 0.0, -0.0).astype(coefficients.dtype)
         call = jax.ffi.ffi_call(TARGET, results, input_output_aliases=_aliases(read, stored, len(shapes)))
         out = call(coefficients, *arrays, plan=name)
         for place, written in enumerate(stored):
             column = out[place * len(shapes) : (place + 1) * len(shapes)]
             self.stored[self.group.emit if written == self._written else written] = column
+        self._sums = out[0]
         return out[0]
 
     def _types(self, name: str) -> list[jax.ShapeDtypeStruct]:

@@ -64,12 +64,21 @@ def _sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     return root, jnp.where(zero, 0, tangents[0] / (2 * jnp.where(zero, 1, root)))
 
 
+def _cond(number: Number, f: Callable[[], Array], g: Callable[[], Array]) -> Array:
+    if is_number(number):
+        return f() if number else g()
+    return jax.lax.cond(number != 0, f, g)
+
+
 OPS: Ops = Ops(
     sqrt=sqrt, abs=jnp.abs, sign=jnp.sign, maximum=jnp.maximum, minimum=jnp.minimum, where=jnp.where,
     sum=lambda x, axis: jnp.sum(x, axis, keepdims=axis is not None),
     mean=lambda x, axis: OPS.sum(x, axis) / max(1, x.size if axis is None else x.shape[axis]),
     matmul=partial(jnp.matmul, precision="highest"), transpose=lambda x: jnp.swapaxes(x, -1, -2),
-    reshape=jnp.reshape, permute=jnp.transpose, square=lambda x: jnp.sum(x * x, 0, keepdims=True),
+    reshape=jnp.reshape, permute=jnp.transpose, eigenvectors=lambda x: jnp.linalg.eigh(x)[1],
+    orthonormal=lambda x: jnp.linalg.qr(x, mode="complete")[0], order=lambda x: jnp.argsort(-x),
+    take=lambda x, indices, axis: jnp.take(x, indices, axis=axis), cond=_cond,
+    square=lambda x: jnp.sum(x * x, 0, keepdims=True),
 )  # fmt: skip
 
 

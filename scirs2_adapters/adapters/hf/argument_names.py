@@ -18,6 +18,7 @@ from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.registry import is_listed, plain
+from scirs2_adapters.core.rule import innermost
 
 from .presets import ADAM, Preset, served, unserved
 
@@ -166,8 +167,8 @@ def _stated(request: OptimizerRequest, core: str, fields: Mapping[str, Field]) -
         if word in request.keywords:
             yield request.call, word, request.keywords[word]
     for rule in (request.instance, request.keywords.get("base")):
-        inner = getattr(rule, "base", rule)
-        if isinstance(inner, Rule):
+        if isinstance(rule, Rule):
+            inner = innermost(rule)
             value = getattr(inner, core)
             if value != getattr(type(inner).build({}, match=inner.match), core):
                 yield type(inner).__name__, core, value

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.adapters.torch.grouping import LayerDecay
-from scirs2_adapters.core import get
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.synonyms import unknown_argument
@@ -27,7 +26,7 @@ _CONSTANTS = {"true": True, "false": False, "none": None}
 def reading(request: OptimizerRequest, cls: type, text: Mapping[str, str]) -> OptimizerRequest:
     """The request with the pairs of strings in `optim_args`, under torch's names. What it has already wins."""
     call, rule, preset = request.call, request.rule, request.named
-    fields = rule.fields_with(request.keywords.get("base", get(text["base"]) if "base" in text else None))
+    fields = rule.fields_with(request.keywords.get("base", text.get("base")))
     places = {(word if place is None else core): core for core, word, place in TORCH.places(fields)}
     names = {core: core for core in FROM_ARGS} | places
     tuples = TORCH.tuples_of(fields)

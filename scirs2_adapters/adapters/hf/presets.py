@@ -79,6 +79,8 @@ PRESETS: dict[str, Preset] = {
     "rmsprop_bnb_8bit": Preset("rmsprop", INT8),
     "stable_adamw": Preset("stableadamw", {}, ADAM, {"kahan_sum": _rounding("compensated")}),
     "schedule_free_adamw": Preset("schedulefreeadamw", {}, {**ADAM, "warmup_steps": "warmup_steps"}),
+    "schedule_free_radam": Preset("schedulefreeradam", {}, ADAM),
+    "schedule_free_sgd": Preset("schedulefreesgd", {}, {"warmup_steps": "warmup_steps"}),
 }
 
 #: Which package has what no rule here is, by the beginning of the names.

@@ -4,13 +4,15 @@ from scirs2_adapters.core.errors import require
 
 require("jax", {"jax": ("JAX", "0.5.0"), "optax": ("optax", "0.2.4")})
 
+from optax.contrib import sam  # noqa: E402  # optax's own, which wraps our transformations as it does all others
+
 from scirs2_adapters.core.registry import names, plain  # noqa: E402
 
 from .argument_names import factory_name  # noqa: E402
 from .transform.evaluation import evaluation_params  # noqa: E402
 from .transform.factory import explain, factory, memory, step  # noqa: E402
 
-__all__ = [*map(factory_name, names()), "evaluation_params", "explain", "memory", "step"]
+__all__ = [*map(factory_name, names()), "evaluation_params", "explain", "memory", "sam", "step"]
 
 
 def __getattr__(name: str) -> object:

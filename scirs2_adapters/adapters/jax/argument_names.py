@@ -9,7 +9,7 @@ import functools
 import inspect
 import itertools
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
@@ -69,8 +69,11 @@ MUON = {
     "dimensions": "muon_weight_dimension_numbers",
 }  # fmt: skip
 NAMES_OF = {
+    "dadaptadamw": Words(names={"d0": "estim_lr0"}, tuples={"betas": ("beta1", "beta2")}),
+    "dog": Words(tuples={"init_step": ("init_step_type", "init_step_value")}),
     "adadelta": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
+    "lars": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "muon": Words(names=WORDS | MUON),
     "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
     "signum": Words(names={"momentum": "beta"}),
@@ -79,6 +82,7 @@ NAMES_OF = {
 #: The argument by which optax chooses the dtype of first moments: optimizer -> (argument, slots).
 DTYPES = {
     **dict.fromkeys(("adam", "adamw", "adopt", "amsgrad", "lion", "nadam"), ("mu_dtype", "exp_avg")),
+    **dict.fromkeys(("optimisticadam", "optimisticadamv2"), ("mu_dtype", "exp_avg")),
     "ademamix": ("mu_dtype", "exp_avg", "exp_avg_slow", "exp_avg_sq"),
     "adafactor": ("dtype_momentum", "exp_avg"),
     "muon": ("mu_dtype", "momentum_buffer", "exp_avg"),
@@ -105,13 +109,15 @@ class Signature(inspect.Signature):
 
     def bind(self, /, *args: Value, **given: Value) -> inspect.BoundArguments:
         """The arguments by name, with the defaults that belong to them; a base brings its own."""
+        if (theirs := optax_wrapper(self.rule, (*args, *given.values()))) is not None:
+            return inspect.signature(theirs).bind(*args, **given)
         takes = self if given.get("base") is None else factory_signature(self.rule, given["base"])
         bound = inspect.Signature.bind(takes, *args, **given)
         defaults = {k: p.default for k, p in takes.parameters.items()}
         match, base = (bound.arguments.get(k, defaults.get(k)) for k in ("match", "base"))
-        theirs, plain = _defaults(self.rule, match, base), _defaults(self.rule, None, base)
-        changed = {k for k, value in theirs.items() if value != plain[k] and defaults.get(k) == plain[k]}
-        filled = [p.replace(default=theirs[k]) if k in changed else p for k, p in takes.parameters.items()]
+        matched, plain = _defaults(self.rule, match, base), _defaults(self.rule, None, base)
+        changed = {k for k, value in matched.items() if value != plain[k] and defaults.get(k) == plain[k]}
+        filled = [p.replace(default=matched[k]) if k in changed else p for k, p in takes.parameters.items()]
         return inspect.BoundArguments(takes.replace(parameters=filled), bound.arguments)
 
 
@@ -184,10 +190,21 @@ def factory_name(name: str) -> str:
     return _optax_spellings().get(name, name)
 
 
+def optax_function(name: str) -> Callable[..., Value] | None:
+    """optax's own function of this name, if it has one."""
+    spelled = factory_name(name)
+    return getattr(optax, spelled, None) or getattr(contrib, spelled, None)
+
+
+def optax_wrapper(rule: type[Rule], given: Iterable[Value]) -> Callable[..., Value] | None:
+    """optax's own wrapper of this name, where it is given a transformation to wrap; ours goes around rules."""
+    wraps = issubclass(rule, Wrapper) and any(isinstance(x, optax.GradientTransformation) for x in given)
+    return optax_function(rule.name) if wraps else None
+
+
 def _optax(name: str) -> dict[str, inspect.Parameter]:
     """What optax's own function of this name takes by position, in order."""
-    spelled = factory_name(name)
-    theirs = getattr(optax, spelled, None) or getattr(contrib, spelled, None)
+    theirs = optax_function(name)
     found = inspect.signature(theirs).parameters if theirs else {}
     return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
 
@@ -200,6 +217,6 @@ def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], gi
         words, fields = argument_names(get(call)), get(call).fields_with(given.get("base"))
         spelled = words.spelled(fields) | {k: words.names.get(k, k) for k in OURS}
         spelled |= {"base": "base"} if "base" in known.parameters else {}
-        raise unknown_argument(call, min(unknown), call, spelled, known.parameters)
+        raise unknown_argument(call, min(unknown), get(call).name, spelled, known.parameters)
     merged = merge_arguments(call, known, args, given, none_is_default=known.parameters.keys() - NONE.keys())
     return {k: NONE[k] if v is None else v for k, v in merged.items()}

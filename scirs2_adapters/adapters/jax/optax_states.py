@@ -84,9 +84,14 @@ _PRODIGY = Place(contrib.ProdigyState, {
     "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq", "grad_sum": "s", "params0": "p0", "estim_lr": "d",
     "numerator_weighted": "d_numerator", "count": "count",
 })  # fmt: skip
+_DADAPT = Place(contrib.DAdaptAdamWState, {
+    "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq", "grad_sum": "s", "estim_lr": "d",
+    "numerator_weighted": "numerator_weighted", "count": "count",
+})  # fmt: skip
 _COCOB = Place(contrib.COCOBState, {name: name for name in contrib.COCOBState._fields})
 _MADGRAD = Place(contrib.MadgradState, _COUNT | {"grad_sum_sq": "grad_sum_sq", "s": "s", "x0": "x0"})
 EMPTY = Place(optax.EmptyState)
+_MASKED = Place(functools.partial(optax.MaskedState, optax.EmptyState()))
 _FACTORED = _COUNT | {"v_row": "row_var", "v_col": "col_var", "v": "variance"}
 _ADAFACTOR = (
     (Place(optax.FactoredState, _FACTORED, sparse=True),), (Place(optax.EmptyState, present_if="clips"),), "rate?",
@@ -106,7 +111,9 @@ CHAINS = {
     **dict.fromkeys(("adam", "amsgrad"), Chain((_ADAM, "rate"))),
     "adamw": Chain((_ADAM, "decay", "rate")),
     "cocob": Chain(("decay", "rate", (_COCOB,))),
+    "dadaptadamw": Chain(((_DADAPT,),), unless=("growth_rate",), bare=True),
     "lamb": Chain((_ADAM, "decay", (EMPTY,), "rate")),
+    "lars": Chain(("decay", (_MASKED,), "rate", _trace("-momentum_buffer"))),
     "madgrad": Chain(("decay", (_MADGRAD,))),
     "nadam": Chain((_ADAM[:1], "rate")),
     "prodigy": Chain(((_PRODIGY,),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True),

@@ -22,6 +22,7 @@ import optax
 from scirs2_adapters.adapters._xla import coded
 from scirs2_adapters.adapters._xla.ops import Array, Path, Tree
 from scirs2_adapters.core.formats import BLOCK_DTYPES, blocks, companion
+from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
@@ -81,7 +82,8 @@ class Memory(NamedTuple):
 
 def possible_slots(rule: Rule) -> dict[str, Slot]:
     """Every slot that some parameter may have under this rule, whatever the parameter: asked of one of each kind."""
-    leaves = [Leaf((length,) * axes) for axes in range(4) for length in (1, 1 << 62)]
+    kinds = itertools.product(range(4), (1, 1 << 62), (OUTPUTS_FIRST, INPUTS_FIRST))
+    leaves = [Leaf((length,) * axes, layout=layout) for axes, length, layout in kinds]
     return {s.name: s for leaf in leaves for s in rule.route(leaf).slots(leaf)}
 
 
@@ -259,7 +261,7 @@ def _first(slot: Slot, value: float, p: Tree, dtype: np.dtype | str) -> Array:
     shape = slot.shape(jnp.shape(p))
     if str(dtype) in BLOCK_DTYPES:
         return _codes(slot, value, p, str(dtype))[0]
-    if slot.extent is not Extent.FULL and not shape:
+    if slot.side or (slot.extent is not Extent.FULL and not shape):
         return jnp.full(shape, value, dtype)
     if slot.extent is not Extent.FULL:  # like a sum that is not carried out: it knows how its result would be sharded
         axes = [i for i, size in enumerate(shape) if size != jnp.shape(p)[i]]

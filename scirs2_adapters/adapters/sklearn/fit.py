@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -20,13 +21,12 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from scirs2_adapters.core import Rule, get
-from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.schedules import InverseSqrt
 
 from .argument_names import Restored, chosen_rule, intercept_group, merge_nested, step_options
-from .averages import Averages
 from .callbacks import FitCallbacks
-from .penalties import PENALTIES, check_rule_for_l1, strengths
+from .penalties import PENALTIES, check_rule_for_l1
 from .rates import CONSTRAINTS, Course, course
 from .state import Data, Pair, Stepper, appended, writeable
 from .steps import Steps
@@ -37,6 +37,8 @@ from .steps import Steps
 DEFAULT_ADAM = {"learning_rate": 0.01, "eps": 1e-3}
 #: Its rate falls: at a constant one coefficients would go on moving by the noise of the batches.
 DEFAULT_RATES = InverseSqrt(0.01, timescale=300)
+#: A regression takes so many steps, or half of `max_iter`, before it ends: in an epoch of few steps little changes.
+DEFAULT_STEPS = 1000
 
 FLOATS = (np.float64, np.float32)
 #: Features, targets and weights.
@@ -50,7 +52,6 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
     validation_scores_: list[float] | None
     validation_loss_curve_: list[float] | None
     _best_arrays: Pair
-    _numeric: bool
     _targets: Callable[..., tuple[np.ndarray, tuple[int, ...]]]
     _weighted: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
     _score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
@@ -142,7 +143,7 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
     def _check_rule(self, rule: Rule, shape: tuple[int, ...], dtype: str) -> None:
         """Refuse a rule that goes neither with the penalty nor with `average`."""
         call = type(self).__name__
-        if strengths(self.penalty, self.alpha, self.l1_ratio).l1:
+        if self._strengths.l1:
             check_rule_for_l1(call, rule, shape, dtype)
         if self.average and rule.evaluation is not None:
             worded = "must be False beside an optimizer that has averages of its own to evaluate"
@@ -157,6 +158,9 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
             )
         checks = {"multi_output": self._numeric, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
         X, y = validate_data(self, X, y, reset=first, **checks)
+        if not (isinstance(X, np.ndarray) or issparse(X)):
+            way_out = "Fit outside `array_api_dispatch`, which makes a numpy array of it."
+            raise bad_type(f"{type(self).__name__}.fit", "X", "must become a numpy array or a sparse one", X, way_out)
         weights = _check_sample_weight(sample_weight, X, dtype=X.dtype)
         if np.any(weights < 0) or not np.any(weights):
             worded = "must be at least 0, and not 0 everywhere"
@@ -215,9 +219,7 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
             losses = self._learn(X, y, weights)
             if self.optimizer_.skipped_steps == skipped:
                 sums += np.array([*losses, 1.0]) * len(weights)
-                if self.average and self.t_ + batch.stop >= self.average:
-                    self._averages = getattr(self, "_averages", None) or Averages()
-                    self._averages.add(self._params)
+                self._add_to_mean(self.t_ + batch.stop, noisy=size < count)
         stepped_loss, loss = sums[:2] / sums[2] if sums[2] else (np.nan, np.nan)
         return float(stepped_loss), float(loss)
 
@@ -238,7 +240,13 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
         improved = value >= self._best + (-np.inf if self.tol is None else self.tol)
         self._without_progress = 0 if improved else self._without_progress + 1
         self._best = max(self._best, value)
-        return bool(self._without_progress > self.n_iter_no_change)
+        return bool(self._without_progress > self.n_iter_no_change) and self._has_stepped(held_out is not None)
+
+    def _has_stepped(self, early_stopping: bool) -> bool:
+        """Whether the steps are taken that a regression by default takes at least."""
+        if self._units is None or early_stopping or not self._numeric:
+            return True
+        return self.optimizer_.steps >= DEFAULT_STEPS or self.n_iter_ > self.max_iter // 2
 
     def _shown(self) -> dict[str, np.ndarray]:
         """The coefficients that a fit would end with if it ended now, for a callback to keep."""

@@ -201,7 +201,9 @@ class LinearRegressor(RegressorMixin, MultiOutputMixin, Linear):
       "poisson"                      exp(s) - y s, with s = X coef_^T + intercept_; `predict` gives exp(s)
 
     Most optimizers move a coefficient by about the learning rate in a step, however large it is to become: beside an
-    optimizer of yours, scale `X` and `y` or choose a learning rate to match. `optimizer=None` does it by itself.
+    optimizer of yours, scale `X` and `y` or choose a learning rate to match. `optimizer=None` does it by itself; its
+    coefficients are a mean over all steps in which later ones count more, and it takes 1000 steps or half of `max_iter`
+    at least.
 
     Arguments:
       loss: one of those above. The targets of "poisson" are at least 0.

@@ -17,8 +17,12 @@ from scirs2_adapters.core.slots import Leaf
 
 from .averages import Averages
 from .losses import RegressorLoss
-from .penalties import is_proximal, step_with_l1, strengths
+from .penalties import Strengths, is_proximal, step_with_l1, strengths
 from .state import Data, Pair, Stepper, Units
+
+#: In a regression by default, the weight of a step in their mean grows as its number to this power: the last third of
+#: the steps has 70 %.
+DEFAULT_GROWTH = 2
 
 
 class Steps:
@@ -36,6 +40,7 @@ class Steps:
     _params: Pair
     _units: Units | None
     _averages: Averages | None
+    _numeric: bool
     _loss: Callable[[np.ndarray, np.ndarray], Pair]
     _loss_of_targets: Callable[[], tuple[RegressorLoss, float]] | None
 
@@ -57,18 +62,43 @@ class Steps:
         if not self.fit_intercept and self.intercept_.any():
             self.intercept_ = np.zeros_like(self.intercept_)
 
+    @property
+    def _growth(self) -> int | None:
+        """How the weight of steps grows in the mean to evaluate; None where the last step is evaluated. That of a
+        regression by default grows, but with l1, which makes zeros. The loss of classes often has its minimum far away,
+        and a mean lags behind.
+        """
+        by_default = self._numeric and self._units is not None and not self._strengths.l1
+        return 0 if self.average else DEFAULT_GROWTH if by_default else None
+
+    @property
+    def _strengths(self) -> Strengths:
+        return strengths(self.penalty, self.alpha, self.l1_ratio)
+
     def _show_trained(self) -> None:
         """Let coefficients be those that are trained, while they are."""
         self.optimizer_.resume(self._params)
         if (averages := getattr(self, "_averages", None)) is not None:
             averages.resume(self._params)
             self._show_params()
+            if averages.growth != self._growth:
+                self._averages = None
+
+    def _add_to_mean(self, seen: int, noisy: bool) -> None:
+        """Take in a step, after so many rows. Where the default sees all rows in each, there is no noise to average."""
+        growth, averages = self._growth, getattr(self, "_averages", None)
+        if growth is None or seen < self.average:
+            return
+        if averages is None and (noisy or self.average):
+            averages = self._averages = Averages(growth)
+        if averages is not None:
+            averages.add(self._params)
 
     def _show_evaluated(self) -> None:
         """Let coefficients be those to evaluate: averages, where there are any."""
         self.optimizer_.show()
-        if self.average and self._averages is not None:
-            self._averages.show(self._params)
+        if (averages := getattr(self, "_averages", None)) is not None:
+            averages.show(self._params)
             self._show_params()
 
     def _show_params(self) -> None:
@@ -83,7 +113,7 @@ class Steps:
         share = weights / len(weights)
         row_losses, residual = self._loss(self._scores(X), y)
         residual *= share[:, np.newaxis]
-        penalty = strengths(self.penalty, self.alpha, self.l1_ratio)
+        penalty = self._strengths
         slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + penalty.l2 * self.coef_
         losses, penalised = row_losses.T @ share, penalty.of(self.coef_)
         losses = losses + (penalised if penalised.shape == losses.shape else penalised.sum())
@@ -96,9 +126,7 @@ class Steps:
         if self._units is not None or self.average or self.optimizer_.options.state_dtype is not None:
             return False
         leaf = Leaf(self.coef_.shape, self.coef_.dtype.name, "coef_")
-        return not any(strengths(self.penalty, self.alpha, self.l1_ratio)) and can_step_columns(
-            self.optimizer_.rule, leaf
-        )
+        return not any(self._strengths) and can_step_columns(self.optimizer_.rule, leaf)
 
     def _learn_columns(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
         """What `_learn` does, at the cost of the non-zeros of the batch."""

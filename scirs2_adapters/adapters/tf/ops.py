@@ -53,6 +53,12 @@ def _sign_of_numbers(x: Tensor) -> Tensor:
     return ops.where(ops.equal(x, x), ops.sign(x), x)
 
 
+def _cond(number: Tensor, f: Callable[[], Tensor], g: Callable[[], Tensor]) -> Tensor:
+    if is_number(number):
+        return f() if number else g()
+    return ops.cond(ops.not_equal(number, 0), f, g)
+
+
 def _count(x: Tensor, axis: int | None) -> int:
     return max(1, math.prod(x.shape) if axis is None else x.shape[axis])
 
@@ -70,6 +76,11 @@ OPS = Ops(
     transpose=lambda x: ops.swapaxes(x, -1, -2),
     reshape=ops.reshape,
     permute=ops.transpose,
+    eigenvectors=lambda x: ops.linalg.eigh(x)[1],
+    orthonormal=lambda x: ops.linalg.qr(x, mode="complete")[0],
+    order=lambda x: ops.argsort(-x),
+    take=lambda x, indices, axis: ops.take(x, indices, axis=axis),
+    cond=_cond,
 )
 
 

@@ -147,13 +147,18 @@ places = cast("Callable[[type[Rule], str | type | None], Places]", functools.cac
 def group_values(rule: Rule) -> dict[str, Value]:
     """A rule's hyperparameters as a group holds them."""
     base = getattr(rule, "base", None)
-    values: dict[str, Value] = {} if base is None else {"base": base.name}
-    for key, fields in places(type(rule), base and type(base)).items():
+    values: dict[str, Value] = {} if base is None else {"base": base.label}
+    for key, fields in places(type(rule), base and _named(base)).items():
         if isinstance(fields, str):
             values[key] = getattr(rule, fields)
         else:
             values[key] = tuple([getattr(rule, name) for name in fields])
     return values
+
+
+def _named(base: Rule) -> str | type:
+    """The base as `fields_with` takes it."""
+    return base.label if hasattr(base, "base") else type(base)
 
 
 def build(rule: type[Rule], arguments: Values, match: str | None) -> Rule:

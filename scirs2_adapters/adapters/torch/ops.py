@@ -40,6 +40,11 @@ def _sum(x: Tensor, axis: int | None) -> Tensor:
     return torch.sum(x) if axis is None else torch.sum(x, dim=axis, keepdim=True)
 
 
+def _cond(number: Scalar, f: Callable[[], Tensor], g: Callable[[], Tensor]) -> Tensor:
+    """By the number where Python knows it; of a tensor's both values are computed, as a captured graph needs them."""
+    return torch.where(number != 0, f(), g()) if isinstance(number, Tensor) else f() if number else g()
+
+
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
     """In its own dtype, also where the step is made under autocast."""
     kind = a.device.type
@@ -62,6 +67,11 @@ OPS = Ops(
     transpose=lambda x: x.transpose(-1, -2),
     reshape=torch.reshape,
     permute=torch.permute,
+    eigenvectors=lambda x: torch.linalg.eigh(x)[1],
+    orthonormal=lambda x: torch.linalg.qr(x, mode="complete")[0],
+    order=lambda x: torch.argsort(x, descending=True, stable=True),
+    take=lambda x, indices, axis: torch.index_select(x, axis, indices),
+    cond=_cond,
     square=lambda x: _sum(x * x, -1),
 )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Never
 
 from ..fields import Field, choice, count, nonnegative, rate
+from ..hyperparameters import MODES
 from ..rule import Rule
 from ..slots import Slot
 from . import _wolfe
@@ -49,7 +50,7 @@ class LBFGS(Rule, needs_closure=True):
 
     @classmethod
     def _declared(cls) -> dict[str, Field]:
-        return {k: f for k, f in super()._declared().items() if k not in ("weight_decay", "maximize")}
+        return {k: f for k, f in super()._declared().items() if k not in ("weight_decay", "maximize", *MODES)}
 
     @property
     def most_evaluations(self) -> int:

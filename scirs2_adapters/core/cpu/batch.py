@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ..eigenbases import gram_numbers, moved_gram
 from ..formats import BLOCK_DTYPES, DITHER
 from ..matrix import LAST_AXES
-from ..newton_schulz import orthogonalize_numbers
+from ..newton_schulz import orthogonalize, orthogonalize_numbers
+from ..ops import Array
 from ..program.recorded import Program
 from ..slots import Extent
 from ..step.plan import array_names
@@ -46,6 +49,13 @@ class Launch:
     items: np.ndarray
     sums: int
     work: ctypes.Array[ctypes.c_int64]
+
+
+#: How many numbers a function of matrices holds at a time, for a tensor of this shape.
+_HELD: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any]], int]] = {
+    orthogonalize: lambda shape, options: orthogonalize_numbers(shape, options.get("matrix", LAST_AXES)),
+    moved_gram: lambda shape, options: gram_numbers(shape, options["side"], options.get("matrix", LAST_AXES)),
+}
 
 
 def _along(extent: Extent, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -105,12 +115,22 @@ class Batch:
         kept = sum(x.nbytes for x in (self.items, self.every_tensor, *(launch.items for launch in launches)))
         kept += sum(ctypes.sizeof(launch.work) for launch in launches) + (first.allocated if first else 0)
         sums = WORD_BYTES * max((launch.sums for launch in launches), default=0)
-        computed = {a.name: a.extent for p in self.kernel.passes for a in p.parts.arrays if a.computed}
+        computed = {a.name: a.extent for p in self.kernel.passes for a in p.parts.arrays if a.computed and a.node >= 0}
         small = [node.extent for node in self.program.nodes if Extent.TENSOR < node.extent < Extent.FULL]
-        views = [dict(node.static[1]).get("matrix", LAST_AXES) for node in self.program.nodes if node.op == "matrix"]
-        iteration = max((orthogonalize_numbers(shape, view) for view in views for shape in self.shapes), default=0)
-        numbers = np.dtype(self.kernel.compute).itemsize * (self._numbers(computed.values()) + iteration)
+        of_matrices = self._numbers_of_matrices()
+        numbers = np.dtype(self.kernel.compute).itemsize * (self._numbers(computed.values()) + of_matrices)
         return kept + sums + numbers + WORD_BYTES * self._numbers(small)
+
+    def _numbers_of_matrices(self) -> int:
+        """How many numbers functions of matrices make: the most that one holds, and the squares that all return."""
+        most, squares = 0, 0
+        for node in self.program.nodes:
+            function, options = node.static if node.op == "matrix" else (None, ())
+            if function in _HELD:
+                held = [_HELD[function](shape, dict(options)) for shape in self.shapes]
+                most = max(most, *held)
+                squares += sum(held) if node.extent is Extent.SQUARE else 0
+        return most + squares
 
     def _numbers(self, extents: Iterable[Extent]) -> int:
         """How many numbers arrays of these extents have, for all tensors."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..formats import DITHER
-from ..ops import Scalars
+from ..ops import Array, Scalars
 from ..program.passes import Operand
 from ..slots import Extent, Slot
 from ..step.levels import LevelValues
@@ -21,8 +21,10 @@ from .batch import Batch, address
 from .layout import Item
 from .storage import STORAGES, load, store
 
+#: In place of an array that nothing takes any more.
+_NOTHING = np.zeros(0)
 #: Slots that no pass stores.
-SMALL = (Extent.TENSOR, Extent.ROW, Extent.COLUMN)
+SMALL = (Extent.TENSOR, Extent.ROW, Extent.COLUMN, Extent.SQUARE)
 
 
 class KernelStep:
@@ -63,7 +65,8 @@ class KernelStep:
         return [numbers | {s.name: np.array([leaf[s.name] for leaf in leaves]) for s in self._small}]
 
     def _wide(self, slot: Slot, tensor: int) -> np.ndarray:
-        return load(self._memory(slot, tensor), self.batch.kernel.dtypes[slot.name]).astype(np.float64)
+        x = load(self._memory(slot, tensor), self.batch.kernel.dtypes[slot.name])
+        return x.astype(self.batch.kernel.compute if slot.side else np.float64, copy=False)
 
     def _memory(self, slot: Slot, tensor: int) -> np.ndarray:
         """A slot of a tensor as an array of the carrier dtype."""
@@ -75,23 +78,29 @@ class KernelStep:
 
     def run_pass(self, level: int) -> None:
         """Runs one pass and takes its sums, its rows and its matrices."""
-        for a in self.batch.kernel.passes[level].parts.arrays:
+        parts = self.batch.kernel.passes[level].parts
+        made = {*parts.stores, *parts.rows.values()}
+        for k, a in enumerate(parts.arrays):
             if a.computed and a.name not in self._computed:
-                self._computed[a.name] = self._new_arrays(a, level)
+                self._computed[a.name] = self._new_arrays(a, made=k in made)
         table = self.batch.table(level, self._addresses, self._computed)
         coefficients, rows = self._coefficients(level), self.batch.every_tensor
         out, items = self.batch.run_pass(level, table, address(coefficients), rows, self._threads)
         self._take_sums(level, out, items)
-        for i in self.batch.kernel.passes[level].parts.rows:
+        for i in parts.rows:
             arrays = self._computed.pop(f"%{i}")
             self.values[i] = [x.reshape(*x.shape, 1).astype(np.float64) for x in arrays]
-        for i in self._matrices(level):
-            self._run_matrix(i)
+        nodes = self.batch.program.nodes
+        matrices = [i for i, node in enumerate(nodes) if node.op == "matrix" and node.level == level + 1]
+        for k, i in enumerate(matrices):
+            needed = {arg for later in matrices[k + 1 :] for arg in nodes[later].args}
+            taken = {arg for arg in nodes[i].args if nodes[arg].op != "matrix"}
+            self._run_matrix(i, {f"%{arg}" for arg in taken - needed})
 
-    def _new_arrays(self, a: Operand, level: int) -> list[np.ndarray]:
+    def _new_arrays(self, a: Operand, made: bool) -> list[np.ndarray]:
         """Memory for a computed array: to be filled by this pass, or holding what was computed before it."""
         compute = self.batch.kernel.compute
-        if a.node not in self.batch.kernel.passes[level].parts.rows and a.node not in self._matrices(level):
+        if not made:
             return [np.ascontiguousarray(v, dtype=compute) for v in self.values[a.node]]
         shapes = [s if a.extent is Extent.FULL else s[:-1] for s in self.batch.shapes]
         return [np.zeros(s, dtype=compute) for s in shapes]  # no pass visits the rows of a tensor without columns
@@ -106,9 +115,6 @@ class KernelStep:
         if this.dithered:
             coefficients[:, -1] = self._dither
         return coefficients
-
-    def _matrices(self, level: int) -> list[int]:
-        return [i for i, n in enumerate(self.batch.program.nodes) if n.op == "matrix" and n.level == level + 1]
 
     def _take_sums(self, level: int, out: np.ndarray, items: np.ndarray) -> None:
         parts = self.batch.kernel.passes[level].parts
@@ -126,15 +132,36 @@ class KernelStep:
             sums[item[Item.BATCH]] += out[start : start + shape[-1]]
         return (sums / max(1, shape[-2])).reshape(*shape[:-2], 1, shape[-1])
 
-    def _run_matrix(self, index: int) -> None:
-        """Calls a function of matrices, by BLAS, in the arithmetic's dtype."""
+    def _run_matrix(self, index: int, last: set[str]) -> None:
+        """Calls a function of matrices, by BLAS, in the arithmetic's dtype; what it is the `last` to take is dropped,
+        array by array.
+        """
         node = self.batch.program.nodes[index]
         function, options = node.static
-        for t, x in enumerate(self._computed[f"%{index}"]):
-            args = [self.values[a][0 if len(self.values[a]) == 1 else t] for a in node.args[1:]]
-            numbers = [float(a if np.ndim(a) == 0 else a[t]) for a in args]
-            if x.size:
-                x[...] = function(NUMPY, x, *numbers, **dict(options))
+        made = []
+        for t in self._tensors:
+            args = [self._argument(a, t) for a in node.args]
+            x = function(NUMPY, *args, **dict(options)) if args[0].size else args[0]
+            made.append(np.ascontiguousarray(x))
+            for name in last & self._computed.keys():
+                self._computed[name][t] = _NOTHING
+        for name in last & self._computed.keys():
+            del self._computed[name]
+        if node.extent is Extent.FULL:
+            self._computed[f"%{index}"] = made
+        else:
+            self.values[index] = made
+
+    def _argument(self, index: int, tensor: int) -> Array:
+        """What a function of matrices takes of a tensor: an array like it, a square, or a number."""
+        extent = self.batch.program.nodes[index].extent
+        if extent is Extent.FULL:
+            return self._computed[f"%{index}"][tensor]
+        values = self.values[index]
+        value = values[0 if len(values) == 1 else tensor]
+        if extent is Extent.SQUARE:
+            return value
+        return float(value if np.ndim(value) == 0 else value[tensor])
 
     def store(self) -> None:
         """Stores the new values of the slots that are smaller than a tensor."""

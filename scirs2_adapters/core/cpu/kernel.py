@@ -148,5 +148,5 @@ def compile_source(text: str, name: str) -> CodeType:
 
 
 def uses_rows(program: Program) -> bool:
-    """Whether anything in the program is smaller than a tensor and larger than a number."""
-    return any(n.extent in (Extent.ROW, Extent.COLUMN, Extent.BATCH) for n in program.nodes)
+    """Whether anything in the program is neither a number nor like the tensor."""
+    return any(n.extent > Extent.TENSOR and n.extent is not Extent.FULL for n in program.nodes)

@@ -3,7 +3,7 @@
 from math import inf
 
 from ..fields import flag, fraction, nonnegative, number, positive, rate
-from ..formulas import one_minus_power
+from ..formulas import ema, one_minus_power
 from ..rule import Rule
 from ..slots import COPY, NONNEGATIVE, model
 
@@ -37,11 +37,12 @@ class Prodigy(Rule, decay="inside", first_step="d0"):
 
     def coefficients(self, math, t):
         correction = math.sqrt(one_minus_power(math, self.beta2, t)) / one_minus_power(math, self.beta1, t)
+        root = math.sqrt(self.beta2)
         limited = self.growth_rate < inf  # infinity times 0 would be the derivative
         return {
             "one_minus_beta1": 1 - self.beta1,
             "one_minus_beta2": 1 - self.beta2,
-            "beta3": self.beta2**0.5 if self.beta3 is None else self.beta3,
+            "one_minus_beta3": (1 - self.beta2) / (1 + root) if self.beta3 is None else 1 - self.beta3,
             "limited": math.where(limited, 1.0, 0.0),
             "growth": math.where(limited, self.growth_rate, 1.0),
             "step_size": self.learning_rate * (correction if self.use_bias_correction else 1),
@@ -49,18 +50,17 @@ class Prodigy(Rule, decay="inside", first_step="d0"):
 
     def update(self, xp, p, g, s, p0: COPY, exp_avg, exp_avg_sq: NONNEGATIVE,
                d: model("d0"), d_max: model("d0"), d_numerator: model(), /,
-               step_size, weight_decay, beta1, beta2, beta3, one_minus_beta1, one_minus_beta2,
+               step_size, weight_decay, one_minus_beta1, one_minus_beta2, one_minus_beta3,
                d_coef, eps, d0, limited, growth, zero, one):  # fmt: skip
         k, reach = d * step_size, d / d0
-        d_numerator = beta3 * d_numerator + xp.total(reach * k * g * (p0 - p))
-        s = beta3 * s + reach * (d if self.safeguard_warmup else k) * g
+        d_numerator = d_numerator + (xp.total(reach * k * g * (p0 - p)) - one_minus_beta3 * d_numerator)
+        s = s + (reach * (d if self.safeguard_warmup else k) * g - one_minus_beta3 * s)
         s_norm = xp.total(xp.abs(s))
         divisor = xp.where(s_norm > zero, s_norm, one)
         estimate = xp.where(s_norm > zero, d_coef * d_numerator / divisor, d)
         first = xp.where(d <= d0, xp.maximum(d, estimate), d)
         d_max = xp.maximum(d_max, estimate)
         d_new = xp.where(limited > zero, xp.minimum(d_max, first * growth), d_max)
-        exp_avg = beta1 * exp_avg + d * one_minus_beta1 * g
-        exp_avg_sq = beta2 * exp_avg_sq + d * d * one_minus_beta2 * (g * g)
+        exp_avg, exp_avg_sq = ema(exp_avg, d * g, one_minus_beta1), ema(exp_avg_sq, d * d * (g * g), one_minus_beta2)
         u = weight_decay * k * p + k * exp_avg / (xp.sqrt(exp_avg_sq) + d_new * eps)
         return u, s, p0, exp_avg, exp_avg_sq, d_new, d_max, d_numerator

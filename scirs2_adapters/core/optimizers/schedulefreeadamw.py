@@ -1,12 +1,12 @@
 """Schedule-Free AdamW."""
 
 from ..fields import fraction, nonnegative, rate
-from ..formulas import ema, one_minus_power
-from ..slots import NONNEGATIVE, scalar
-from ._schedule_free import BASE_SEQUENCE, ScheduleFree, share_of_step
+from ..formulas import ema
+from ..slots import NONNEGATIVE
+from ._schedule_free import BASE_SEQUENCE, WEIGHT, Averaged, WarmedUp, averaged, squares
 
 
-class ScheduleFreeAdamW(ScheduleFree, decay="inside"):
+class ScheduleFreeAdamW(Averaged, WarmedUp, decay="inside"):
     """AdamW with an average of all steps in the place of a falling learning rate. What is trained is y; what is to be
     evaluated is the average x, which is not stored.
 
@@ -27,13 +27,13 @@ class ScheduleFreeAdamW(ScheduleFree, decay="inside"):
     matches = {"keras": {"eps": 1e-8, "weight_lr_power": 0.0, "decay": "before"}}
 
     def coefficients(self, math, t):
-        corrected = {"gain": 1 - self.beta2, "inverse": 1 / one_minus_power(math, self.beta2, t)}
-        return self.averaging(math, t) | corrected
+        return self.averaging(t, self.warmed_up(math, t)) | squares(self, math, t)
 
-    def update(self, xp, p, g, z: BASE_SEQUENCE, exp_avg_sq: NONNEGATIVE, steps_averaged: scalar(0.0, "weighted"),
-               weight_max: scalar(0.0, "weighted"), /,
+    def update(self, xp, p, g, z: BASE_SEQUENCE, exp_avg_sq: NONNEGATIVE, steps_averaged: WEIGHT,
+               weight_max: WEIGHT, /,
                lr, gain, inverse, eps, inner_decay, beta1, weight, older, alike, zero, one):  # fmt: skip
         exp_avg_sq = ema(exp_avg_sq, g * g, gain)
         u = lr * (g / (xp.sqrt(exp_avg_sq * inverse) + eps) + inner_decay * p)
-        share, steps, largest = share_of_step(xp, steps_averaged, weight_max, weight, older, alike, zero, one)
-        return share * (p - z) + (one - beta1 * (one - share)) * u, z - u, exp_avg_sq, steps, largest
+        weights = steps_averaged, weight_max, beta1, weight, older, alike, zero, one
+        u, z, *weights = averaged(xp, p, u, z, *weights)
+        return u, z, exp_avg_sq, *weights

@@ -96,22 +96,28 @@ def _pass(program: Program, level: int, emit: str) -> Pass:
     nodes = program.nodes
     stores = _stores(program, emit) if level == program.levels else {}
     ends = [i for i, n in enumerate(nodes) if n.reduces and n.level == level + 1]
-    reductions = [i for i in ends if nodes[i].op == "matrix" or nodes[nodes[i].args[0]].extent is Extent.FULL]
-    body = program.order([*stores.values(), *(nodes[i].args[0] for i in reductions)], _boundary(program, level))
+    reductions = [i for i in ends if nodes[i].op != "matrix" and nodes[nodes[i].args[0]].extent is Extent.FULL]
+    whole = _of_matrices(nodes, [i for i in ends if nodes[i].op == "matrix"])
+    targets = [*stores.values(), *(nodes[i].args[0] for i in reductions), *whole]
+    body = program.order(targets, _boundary(program, level))
     ready = [i for i in body if _ready(nodes[i], level)]
     small = tuple(i for i in ready if nodes[i].extent in (Extent.TENSOR, Extent.MODEL))
     arrays = [_operand(nodes, i) for i in ready if i not in small]
     outputs = {_position(arrays, Operand(name, Extent.FULL, -1)): i for name, i in stores.items()}
-    rows = {}
-    for i in reductions:  # row means and the operands of matrix functions go to arrays of their own
-        if nodes[i].op == "matrix":
-            outputs[_position(arrays, Operand(f"%{i}", Extent.FULL, i))] = nodes[i].args[0]
-        elif nodes[i].extent is Extent.ROW:
-            rows[i] = _position(arrays, Operand(f"%{i}", Extent.ROW, i))
+    # what functions of matrices take, and row means, go to arrays of their own
+    outputs |= {_position(arrays, Operand(f"%{i}", Extent.FULL, -1)): i for i in whole}
+    of_rows = [i for i in reductions if nodes[i].extent is Extent.ROW]
+    rows = {i: _position(arrays, Operand(f"%{i}", Extent.ROW, i)) for i in of_rows}
     sums = tuple(i for i in reductions if nodes[i].extent in (Extent.TENSOR, Extent.MODEL))
     columns = tuple(i for i in reductions if nodes[i].extent is Extent.COLUMN)
     inner = tuple(i for i in body if i not in ready)
     return Pass(level, tuple(arrays), small, inner, sums, columns, rows, outputs)
+
+
+def _of_matrices(nodes: tuple[Node, ...], matrices: list[int]) -> list[int]:
+    """The arrays like the parameter that these functions take, but for those that are results of others."""
+    taken = dict.fromkeys(arg for i in matrices for arg in nodes[i].args)
+    return [i for i in taken if nodes[i].extent is Extent.FULL and nodes[i].op != "matrix"]
 
 
 def _stores(program: Program, emit: str) -> dict[str, int]:

@@ -120,6 +120,10 @@ class Recorder:
                 return self.put(Node("square", (args[0].index,), nodes[0].extent, nodes[0].level))
             if op in ("abs", "sign"):
                 return self._modulus(*args) if op == "abs" else self._direction(*args)
+        if any(n.extent is Extent.SQUARE for n in nodes):
+            raise refused(
+                self.formula, f"has a square matrix in `{op}`", "Write a function of matrices for `xp.matrix`."
+            )
         extent = functools.reduce(Extent.join, (n.extent for n in nodes))
         return self.put(Node(op, tuple(a.index for a in args), extent, max(n.level for n in nodes)))
 
@@ -174,15 +178,15 @@ class Recorder:
         """The sum over all elements of all parameters."""
         return self._reduce("total", x, Extent.MODEL)
 
-    def matrix(self, function: Callable[..., Array], x: Symbol, *scalars: Symbol, **options: object) -> Symbol:
-        """`function(xp, x, *scalars, **options)` of whole matrices, written in these operations with matmul and
-        transpose. Which axes are the matrix's, where the last two are not all, the option `matrix` says: the rule's
-        `view`.
+    def matrix(self, function: Callable[..., Array], x: Symbol, *others: Symbol, **options: object) -> Symbol:
+        """`function(xp, x, *others, **options)` of whole matrices, squares and numbers, written in these operations and
+        those that `Ops` has for matrices. Its result is of the extent of x. Which axes are the matrix's, where the last
+        two are not all, the option `matrix` says: the rule's `view`.
         """
-        level = max(self._node("matrix", a).level for a in (x, *scalars)) + 1
+        nodes = [self._node("matrix", a) for a in (x, *others)]
         options |= {} if self.view is None else {"matrix": self.view}
-        static = function, tuple(sorted(options.items()))
-        return self.put(Node("matrix", tuple(a.index for a in (x, *scalars)), Extent.FULL, level, static=static))
+        static, level = (function, tuple(sorted(options.items()))), max(n.level for n in nodes) + 1
+        return self.put(Node("matrix", tuple(a.index for a in (x, *others)), nodes[0].extent, level, static=static))
 
 
 class Coefficients(dict[str, Symbol]):

@@ -46,9 +46,9 @@ class LevelValues:
         self._values[node] = value
 
     def _is_sum(self, index: int) -> bool:
-        """Whether a pass computes it, from the elements of a tensor."""
+        """Whether a pass computes it, from the elements of a tensor, or a function of matrices."""
         node = self.program.nodes[index]
-        return node.reduces and self.program.nodes[node.args[0]].extent is Extent.FULL
+        return node.op == "matrix" or (node.reduces and self.program.nodes[node.args[0]].extent is Extent.FULL)
 
     def evaluate(self, level: int) -> None:
         """Computes every value of this level that no pass computes."""

@@ -61,16 +61,18 @@ def slot_dtype(slot: Slot, leaf: Leaf, state_dtype: StateDtype) -> str:
     """The storage of a slot: what is asked for, else the parameter's dtype.
 
     A copy of the parameter (Lookahead's slow weights, Prodigy's starting point) keeps the parameter's dtype unless it
-    is asked for by name, and single numbers are at least float32: to round those is to change the method. What blocks
-    of 8 bits cannot hold, or would save nothing, is kept in the dtype of the arithmetic.
+    is asked for by name. Single numbers and squares are at least float32, and so are averages of parameters unless
+    others are asked for by name: to round those is to change the method. What blocks of 8 bits cannot hold, or would
+    save nothing, is kept in the dtype of the arithmetic.
     """
     wide = "float64" if leaf.dtype == "float64" else "float32"
-    if slot.extent <= Extent.TENSOR:
+    if slot.extent <= Extent.TENSOR or slot.side:
         return wide
+    usual = wide if slot.accurate else leaf.dtype
     if isinstance(state_dtype, Mapping):
-        wanted = state_dtype.get(slot.name, leaf.dtype)
+        wanted = state_dtype.get(slot.name, usual)
     else:
-        wanted = leaf.dtype if state_dtype is None or slot.initial == "parameter" else state_dtype
+        wanted = usual if state_dtype is None or slot.initial == "parameter" else state_dtype
     if wanted != "int8":
         return wanted
     in_blocks = slot.may_be_blocks and math.prod(leaf.shape) >= SMALLEST and not leaf.complex

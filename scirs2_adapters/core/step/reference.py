@@ -27,6 +27,11 @@ NUMPY = Ops(
     transpose=lambda x: np.swapaxes(x, -1, -2),
     reshape=np.reshape,
     permute=np.transpose,
+    eigenvectors=lambda x: np.linalg.eigh(x)[1],
+    orthonormal=lambda x: np.linalg.qr(x, "complete")[0],
+    order=lambda x: np.argsort(-x, kind="stable"),
+    take=lambda x, indices, axis: np.take(x, indices, axis=axis),
+    cond=lambda number, f, g: f() if number else g(),
 )
 
 

@@ -56,6 +56,10 @@ WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("max_grad_norm", "global_clipnorm", "clip_grad_norm"), ("max_grad_norm", "global_clipnorm")),
     **dict.fromkeys(("mask", "weight_decay_mask"), ("mask",)),
     "centred": ("centered",),
+    "trust_coeff": ("trust_coefficient",),
+    **dict.fromkeys(("always_adapt", "trust_ratio_mask"), ("adapt_vectors",)),
+    "init_step": ("init_step_type init_step_value",),
+    **dict.fromkeys(("reps_rel", "init_eta"), ("init_step_value",)),
     "alpha_warmup": ("t_alpha",),
     "beta3_warmup": ("t_beta3",),
     "t_alpha_beta3": ("t_alpha t_beta3",),
@@ -75,6 +79,8 @@ _DECAY = "Where weight decay acts is the optimizer's own: `adamw` decouples it, 
 _STORED = 'Say how memory is stored by `state_dtype`, "bfloat16" for one.'
 _DTYPE = "Memory is kept by what steps the rule: HostOptimizer(rule, params, state_dtype=...)."
 _COPIES = "The copies are set equal after every period and nothing else is reset."
+
+_MEASURED = {"fsdp_in_use": "Sharded parameters are seen as such.", "log_every": "The state holds what is learned."}
 
 #: What to do about a word that no argument stands for; beside an argument, how its meaning differs there.
 SENTENCES: dict[str, str] = {
@@ -105,6 +111,24 @@ SENTENCES_OF: dict[str, dict[str, str]] = {
     "adafactor": {
         "decay_rate": "It is negative, as in Transformers; optax gives it the other sign.",
     },
+    "adammini": {
+        **dict.fromkeys(("dim", "n_heads", "n_kv_heads"), "Queries and keys have a second moment for each output."),
+        "named_parameters": "Parameters are told apart by their shapes.",
+    },
+    "dadaptadamw": {"layer_scale": "All parameters have the same rate.", **_MEASURED},
+    "dadaptlion": _MEASURED,
+    "dadaptsgd": _MEASURED,
+    "dog": {
+        "reps_rel": 'That is what "heuristic" as init_step_type says.',
+        "init_eta": 'That is what "learning_rate" as init_step_type says.',
+    },
+    "fromage": {"p_bound": "Parameters are not bounded; they shrink in every step."},
+    "lars": {
+        "always_adapt": "It asks for the number of axes, and not for weight decay.",
+        "trust_ratio_mask": "It asks for the number of axes alone.",
+        "trust_clip": "The ratio has no bound.",
+        "dampening": "The buffer takes all of each step.",
+    },
     "adopt": {"clip_value_fn": "The bound is the fourth root of the number of steps before."},
     "laprop": dict.fromkeys(("amsgrad", "centered"), "It divides by the root of the mean of squares as it is."),
     "lbfgs": {"scale_init_precond": "The first direction is always scaled by the newest pair."},
@@ -120,7 +144,7 @@ SENTENCES_OF: dict[str, dict[str, str]] = {
     },
     "nadam": {"nesterov": "NAdam always looks ahead."},
     "radam": {"nesterov": "RAdam never looks ahead; NAdam and Adam can."},
-    "prodigy": {"slice_p": "All elements are measured.", "fsdp_in_use": "Sharded parameters are seen as such."},
+    "prodigy": {"slice_p": "All elements are measured.", **_MEASURED},
     "sam": {
         "sync_period": "Every step seeks the worst point.",
         "reset_state": "The base keeps its memory from step to step.",
@@ -138,6 +162,8 @@ NAMES = {
     **dict.fromkeys(("sharpnessawareminimization", "gsam", "asam"), "sam"),
     "stochasticgradientdescent": "sgd",
     "averagedsgd": "asgd",
+    "dadaptadam": "dadaptadamw",
+    "larc": "lars",
     "nadamw": "nadam",
     "galoreadafactor": "adafactor",
     "ranger": "lookahead",

@@ -18,6 +18,7 @@ from optax import contrib
 import scirs2_adapters
 from scirs2_adapters import jax as adapter
 from scirs2_adapters.adapters.jax.argument_names import factory_name
+from scirs2_adapters.core import Wrapper
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 
@@ -55,9 +56,10 @@ def factories() -> dict[tuple[str, str | None], Factory]:
 
 
 def optaxs() -> dict[tuple[str, str | None], Factory]:
-    """optax's own factories of the same names; its Lookahead is not one, but a wrapper."""
-    found = {name: getattr(optax, name, None) or getattr(contrib, name, None) for name in LISTED}
-    return {(name, None): make for name, make in found.items() if make is not None and name != "lookahead"}
+    """optax's own factories of the same names; its wrappers are none, and make nothing without a transformation."""
+    rules = [name for name in LISTED if not issubclass(scirs2_adapters.get(name), Wrapper)]
+    found = {name: getattr(optax, name, None) or getattr(contrib, name, None) for name in rules}
+    return {(name, None): make for name, make in found.items() if make is not None}
 
 
 class Ours:

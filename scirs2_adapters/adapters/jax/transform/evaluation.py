@@ -45,7 +45,7 @@ def evaluation_params(tx: optax.GradientTransformation, state: Tree, params: Tre
             return p
         wide = jnp.promote_types(p.dtype, jnp.float32)
         arrays = {name: x.astype(wide) for name, x in zip(names, slots, strict=True)}
-        row = {n: number(x, wide.name) for n, x in scalars.items() if n in rule.roles("evaluation")[1]}
+        row = {n: number(scalars[n], wide.name) for n in rule.needs("evaluation").values()}
         return rule.evaluated(OPS, p.astype(wide), arrays, row).astype(p.dtype)
 
     return jax.tree.map(averaged, params, *(memory.slots[name] for name in names))

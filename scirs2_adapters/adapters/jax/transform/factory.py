@@ -29,6 +29,7 @@ from ..argument_names import (
     factory_signature,
     given_by_name,
     of_matrices,
+    optax_wrapper,
 )
 from ..state import Layout, layout, possible_slots
 from .fused import explain, step
@@ -73,6 +74,8 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     called, known, names, fields = factory_name(name), factory_signature(cls), argument_names(cls), cls.fields_with()
 
     def make(*args: Value, **keywords: Value) -> optax.GradientTransformationExtraArgs:
+        if (theirs := optax_wrapper(cls, (*args, *keywords.values()))) is not None:
+            return theirs(*args, **keywords)
         accepted = factory_signature(cls, keywords["base"]) if keywords.get("base") is not None else known
         return transformation(cls, given_by_name(called, accepted, args, keywords))
 

@@ -16,6 +16,7 @@ from tensorflow.python.ops import control_flow_util
 from scirs2_adapters.core.cpu import tf_calls
 from scirs2_adapters.core.cpu.compile import compiler_obstacle
 from scirs2_adapters.core.cpu.kernel import kernel_obstacle, uses_rows
+from scirs2_adapters.core.fields import is_number, is_traced
 
 from ..gradients import is_slices
 from ..ops import Tensor, number
@@ -101,7 +102,8 @@ def step(
         return
     rows, index = rows_of(updates)
     compute = {i: update.entry.compute for i, update in zip(index, updates, strict=True)}
-    tensors = [{n: number(x, compute[i]) for n, x in row.items()} for i, row in enumerate(rows)]
+    numbers = [{n: x for n, x in row.items() if is_number(x) or is_traced(x)} for row in rows]
+    tensors = [{n: number(x, compute[i]) for n, x in row.items()} for i, row in enumerate(numbers)]
     key = (*((id(u.entry), id(u.variable), u.gradient.dtype) for u in updates), *index)
     if key not in native.graphs:
         native.graphs[key] = _graph(optimizer, native.memory, updates, index, model)

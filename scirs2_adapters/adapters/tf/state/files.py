@@ -16,6 +16,8 @@ from typing import TypeAlias
 import keras
 import numpy as np
 
+from scirs2_adapters.core.rule import innermost
+
 from . import conversion, keras_classes
 from .keras_types import Store
 from .memory import OPTIONAL, Facts, RuleState, Saved, StateKey, named, outside_graphs, paths_of, refusal, state_keys
@@ -30,13 +32,12 @@ NAMES, LONGEST = "scirs2", 60_000
 def facts_of(optimizer: RuleState) -> Facts:
     """What has to be known of an optimizer to read what it wrote."""
     rule = optimizer.rule
-    inner = getattr(rule, "base", None)
     return {
         "version": VERSION,
-        "rule": rule.name if inner is None else f"{rule.name}({inner.name})",
+        "rule": rule.label,
         "match": rule.match,
         "rate_in_buffer": keras_classes.rate_in_buffer(optimizer),
-        "largest_corrected": bool(getattr(inner or rule, "max_corrected", False)),
+        "largest_corrected": bool(getattr(innermost(rule), "max_corrected", False)),
         "accumulation": optimizer.gradient_accumulation_steps or 1,
     }
 

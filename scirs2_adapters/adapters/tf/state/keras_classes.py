@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from scirs2_adapters.core.registry import get, names
-from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.rule import Rule, innermost
 
 from ..argument_names import KERAS, spelling
 from ..ops import Tensor
@@ -61,7 +61,7 @@ AVERAGED = ("Muon",)
 
 def rate_in_buffer(optimizer: RuleState) -> bool:
     """Whether momentum buffers of ours hold steps already multiplied by the learning rate."""
-    rule = getattr(optimizer.rule, "base", optimizer.rule)
+    rule = innermost(optimizer.rule)
     return bool(rule.lr_in_buffer) and "inside" in rule.roles()[1]
 
 
@@ -192,7 +192,7 @@ def in_our_meaning(optimizer: RuleState, saved: Saved, values: Values) -> dict[S
     if "momentum_buffer" in slots:
         factor = _factor(optimizer, saved)
         new |= {e: np.asarray(v) * factor for e, v in values.items() if e.slot == "momentum_buffer" and factor != 1.0}
-    rule = getattr(optimizer.rule, "base", optimizer.rule)
+    rule = innermost(optimizer.rule)
     corrected = saved.facts.get("largest_corrected", False)
     if "max_exp_avg_sq" in slots and corrected != bool(getattr(rule, "max_corrected", False)):
         why = "its largest mean of squares is of raw means and here of corrected ones, or the reverse"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -43,6 +43,8 @@ class DTensorLayout:
 
     def of_slot(self, slot: Slot) -> DTensorLayout:
         """How a slot of these parameters is spread: an axis that it does not have is on every rank."""
+        if slot.side:
+            return DTensorLayout(self.mesh, (None,) * len(self.axes), self.params)
         ndim = self.params[0].ndim
         kept = [a for a, n in enumerate(slot.shape((2,) * ndim)) if n == 2]
         return DTensorLayout(self.mesh, tuple(a if a in kept else None for a in self.axes), self.params)
@@ -78,19 +80,26 @@ class DTensorLayout:
         over = range(x.ndim) if axis is None else [axis % x.ndim]
         return math.prod(self.params[at].shape[a] if a in self.axes else x.shape[a] for a in over)
 
-    def matrix(
-        self, function: Callable[..., Tensor], tensors: Sequence[Tensor], others: Sequence[Sequence[object]]
-    ) -> list[Tensor]:
-        """A function of whole matrices: each is gathered, and of the result every rank keeps its part."""
+    @property
+    def spread(self) -> bool:
+        """Whether a rank has a part only."""
+        return any(a is not None for a in self.axes)
+
+    def gathered(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The wholes of what is spread as the parameters are."""
         from torch.distributed.tensor import Replicate
 
         replicate = [Replicate()] * len(self.axes)
-        results = []
-        for p, x, arguments in zip(self.params, tensors, others, strict=True):
-            gathered = _like(p, x, p.placements).redistribute(placements=replicate)
-            result = function(local(gathered), *arguments)
-            results.append(local(_like(p, result, replicate).redistribute(placements=p.placements)))
-        return results
+        pairs = zip(self.params, tensors, strict=True)
+        return [local(_like(p, x, p.placements).redistribute(placements=replicate)) for p, x in pairs]
+
+    def divided(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Of such wholes, the part that every rank keeps."""
+        from torch.distributed.tensor import Replicate
+
+        replicate = [Replicate()] * len(self.axes)
+        pairs = zip(self.params, tensors, strict=True)
+        return [local(_like(p, x, replicate).redistribute(placements=p.placements)) for p, x in pairs]
 
 
 def _like(p: DTensor, x: Tensor, placements: Sequence[Placement]) -> DTensor:

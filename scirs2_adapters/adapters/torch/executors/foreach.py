@@ -139,14 +139,19 @@ def _reduced(name: str) -> Operation:
 
 
 def _matrix(function: Operation, ops: Ops, args: Sequence[Array], options: Mapping[str, object]) -> Array:
-    """A function of whole matrices, called of one after another."""
+    """A function of whole matrices, called of one after another. What is spread over ranks is gathered, and of the
+    result every rank keeps its part.
+    """
     del ops
-    one = functools.partial(function, OPS, **options)
-    first, *others = args
-    if not isinstance(first, TensorList) or first.layout is None:
+    one, layout = functools.partial(function, OPS, **options), _joined(args)
+    if layout is None:
         return _together(one, *args)
-    columns = [x.tensors if isinstance(x, TensorList) else [x] * len(first.tensors) for x in others]
-    return TensorList(first.layout.matrix(one, first.tensors, list(zip(*columns, strict=True))), first.layout)
+    whole = [
+        TensorList(x.layout.gathered(x.tensors)) if isinstance(x, TensorList) and x.layout and x.layout.spread else x
+        for x in args
+    ]
+    made, kept = _together(one, *whole).tensors, args[0].layout
+    return TensorList(layout.divided(made) if kept.spread else made, kept)
 
 
 #: `OPS` for lists of tensors, each name for many tensors at once.

@@ -60,7 +60,7 @@ class GroupRule:
     @functools.cached_property
     def other(self) -> Rule:
         """The rule of what this one does not step."""
-        return self.rule.other()
+        return self.rule.rest()
 
     def _changed(self, group: Values, keys: Sequence[str], values: list[Value]) -> GroupRule:
         new = object.__new__(GroupRule)

@@ -139,7 +139,7 @@ def _initial(rule: Rule, slot: Slot, p: Tensor, leaf: Leaf, state_dtype: StateDt
 def _small(slot: Slot, p: Tensor, dtype: torch.dtype) -> Tensor:
     """Zeros, spread as the parameter is over the axes that the slot has."""
     here = local(p.detach())
-    zeros = here.new_zeros(slot.shape(tuple(here.shape)), dtype=dtype)
+    zeros = here.new_zeros(slot.shape(tuple(p.shape if slot.side else here.shape)), dtype=dtype)
     layout = _slot_placements(slot, p)
     if layout is None or not is_dtensor(p):
         return zeros
@@ -153,6 +153,8 @@ def _slot_placements(slot: Slot, p: Tensor) -> Spread | None:
         return None
     from torch.distributed.tensor import Replicate
 
+    if slot.side:  # every rank has the whole of it
+        return p.device_mesh, tuple(Replicate() for _ in p.placements)
     axes = (*slot.shape((2,) * p.ndim), 2)  # the last for what has no axis: on every rank
     return p.device_mesh, tuple(x if axes[getattr(x, "dim", -1)] == 2 else Replicate() for x in p.placements)
 

@@ -1,0 +1,101 @@
+"""Functions of matrices for rules that look along the eigenvectors of Gram matrices, g @ g.T and g.T @ g."""
+
+from __future__ import annotations
+
+import math
+
+from .matrix import LAST_AXES, Matrix
+from .ops import Array
+
+
+def moved_gram(xp: Array, mean: Array, x: Array, gain: Array, *, side: int, matrix: Matrix | None = None) -> Array:
+    """The running mean of Gram matrices of one side, -2 or -1, moved by `gain` towards that of x."""
+    x = _along(xp, x, side, matrix)
+    return mean + gain * (xp.matmul(x, xp.transpose(x)) - mean)
+
+
+def gram_numbers(shape: tuple[int, ...], side: int, matrix: Matrix = LAST_AXES) -> int:
+    """How many numbers the Gram matrix of a side has."""
+    return math.prod(shape[a] for a in sorted((matrix.inputs, matrix.outputs))[side]) ** 2
+
+
+def turned(
+    xp: Array, x: Array, *bases: Array, sides: tuple[int, ...], back: bool, matrix: Matrix | None = None
+) -> Array:
+    """x in the coordinates of these bases, whose columns are orthonormal, or `back` from them: left.T @ x @ right.
+    There is one basis for each of the sides; along another side x stays as it is.
+    """
+    whole, x = x.shape, x if matrix is None else matrix.flat(xp, x)
+    for side, basis in zip(sides, bases, strict=True):
+        if side == -2:
+            x = xp.matmul(basis if back else xp.transpose(basis), x)
+        else:
+            x = xp.matmul(x, xp.transpose(basis) if back else basis)
+    return x if matrix is None else matrix.whole(xp, x, tuple(whole))
+
+
+def rebased(
+    xp: Array, x: Array, due: Array, *bases: Array, sides: tuple[int, ...], matrix: Matrix | None = None
+) -> Array:
+    """x in the coordinates of the second half of these bases, from those of the first, if they have changed."""
+    old, new = bases[: len(sides)], bases[len(sides) :]
+
+    def moved() -> Array:
+        whole = turned(xp, x, *old, sides=sides, back=True, matrix=matrix)
+        return turned(xp, whole, *new, sides=sides, back=False, matrix=matrix)
+
+    return xp.cond(due, moved, lambda: x)
+
+
+def eigenbasis(
+    xp: Array, basis: Array, gram: Array, other: Array, x: Array, first: Array, due: Array, *, side: int,
+    matrix: Matrix | None = None,
+) -> Array:  # fmt: skip
+    """The eigenvectors of a Gram matrix of one side: found from nothing if this is the `first` step, when x is all that
+    the Gram matrices are of; moved by one step of the power iteration if that is `due`; else as they were.
+
+    A Gram matrix of the longer side has many eigenvectors of the value 0 then, of which each LAPACK finds others. So
+    they are found from those of the shorter side, `other`, and completed by reflections, which are the same everywhere.
+    """
+    x = _along(xp, x, side, matrix)
+    longer = x.shape[0] > x.shape[1]
+
+    def found() -> Array:
+        vectors = _leading(xp, other if longer else gram)
+        return _upright(xp, xp.orthonormal(xp.matmul(x, vectors)) if longer else vectors)
+
+    return xp.cond(first, found, lambda: xp.cond(due, lambda: _iterated(xp, basis, gram), lambda: basis))
+
+
+def _along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:
+    """x as a matrix whose rows are of this side."""
+    x = x if matrix is None else matrix.flat(xp, x)
+    return x if side == -2 else xp.transpose(x)
+
+
+def _leading(xp: Array, gram: Array) -> Array:
+    """Eigenvectors, that of the largest value first; NaN where the matrix is not finite, of which LAPACK has none."""
+    nothing = gram - gram
+    vectors = xp.eigenvectors(xp.where(nothing >= 0, gram, 0.0)) + xp.sum(nothing, None)
+    return xp.take(vectors, xp.order(_lengths(xp, vectors, xp.matmul(gram, vectors))), 1)
+
+
+def _lengths(xp: Array, basis: Array, product: Array) -> Array:
+    """What the matrix that made this product does to each column of the basis, as a list of numbers."""
+    return xp.reshape(xp.sum(basis * product, -2), (-1,))
+
+
+def _iterated(xp: Array, basis: Array, gram: Array) -> Array:
+    """One step of the power iteration. Columns are made orthonormal in the order of their lengths, and keep their
+    places, so that what is measured along them keeps its meaning.
+    """
+    product = xp.matmul(gram, basis)
+    order = xp.order(_lengths(xp, basis, product))
+    vectors = xp.orthonormal(xp.take(product, order, 1))
+    return _upright(xp, xp.take(vectors, xp.order(-order), 1))
+
+
+def _upright(xp: Array, basis: Array) -> Array:
+    """The columns with signs by which their sums are not negative: eigenvectors have none."""
+    total = xp.sum(basis, -2)
+    return xp.where(total < 0, -basis, basis)

@@ -1,0 +1,41 @@
+"""D-Adapted AdamW: Defazio and Mishchenko, arXiv 2301.07733, Algorithm 5, as their package dadaptation runs its Adam.
+
+Walks with dadaptation 3.2's DAdaptAdam(decouple=True) to 2e-14.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ._dadapt import grown
+from ._walk import Array, History, Slots, Store, as_is, total, walk_together
+
+
+def step(
+    t: int, xs: list[Array], gs: list[Array], leaves: list[Slots], model: Slots, *, learning_rate: float = 1.0,
+    beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0, d0: float = 1e-6,
+    growth_rate: float = math.inf, use_bias_correction: bool = False,
+) -> tuple[list[Array], list[Slots], Slots]:  # fmt: skip
+    d, c = model.get("d", d0), math.sqrt(beta2)
+    k = d * learning_rate * (math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t) if use_bias_correction else 1.0)
+    ahead, new, moved = [], [], []
+    for x, g, slots in zip(xs, gs, leaves, strict=True):
+        s, m, v = (slots.get(name, np.zeros_like(x)) for name in ("s", "exp_avg", "exp_avg_sq"))
+        ahead.append(g * s / (np.sqrt(v) + eps))
+        m, v = beta1 * m + (1.0 - beta1) * k * g, beta2 * v + (1.0 - beta2) * g**2
+        new.append({"s": c * s + (1.0 - c) * k * g, "exp_avg": m, "exp_avg_sq": v})
+        moved.append(x - weight_decay * k * x - m / (np.sqrt(v) + eps))
+    r = c * model.get("numerator_weighted", 0.0) + (1.0 - c) * k * total(ahead)
+    size = total([np.abs(slots["s"]) for slots in new])
+    return moved, new, {"d": grown(d, r, (1.0 - c) * size, growth_rate), "numerator_weighted": r}
+
+
+def trajectory(
+    params: Sequence, grads: Sequence, *, hyper: dict, matrix_dtype: type = float, store: Store = as_is
+) -> History:
+    """Parameters and state after each step; see the package's docstring."""
+    del matrix_dtype
+    return walk_together(params, grads, step, hyper=hyper, store=store, copied=False)
