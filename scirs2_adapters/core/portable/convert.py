@@ -32,16 +32,14 @@ def in_layout(call: str, state: State, layout: str) -> State:
     return replace(state, parameters=parameters, layout=layout)
 
 
-def _turned(call: str, name: str, p: ParameterState, layout: str, exchange: Mapping[str, str]) -> ParameterState:
+def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) -> ParameterState:
     shape = shape_of(p)
     axes = None if shape is None else turned_to(layout, name, len(shape))
     if axes is None or shape is None:
         return p
     slots: dict[str, Array] = {}
     if len(shape) > 2 and lines.every & p.slots.keys():
-        worded = (
-            "must have no rows and columns of kernels with more than two axes, which another layout counts otherwise"
-        )
+        worded = "must have no rows and columns of kernels of more than two axes, which lie otherwise there"
         raise bad_value(call, "path", worded, name)
     for slot, x in p.slots.items():
         if len(x.shape) == len(shape):
