@@ -14,7 +14,7 @@ from ..errors import bad_value
 from ..formats import BLOCK_DTYPES
 from ..registry import get
 from .file import Array
-from .fit import lines_of, moved, restored, shape_of
+from .fit import Lines, lines_of, moved, restored, shape_of
 from .layouts import turned, turned_to
 from .state import OPTIONAL, ParameterState, State
 
