@@ -160,14 +160,10 @@ def _fitted(
             continue
         if there not in saved.slots:
             report.missing.append(place)
-            continue
-        x = saved.slots[there]
-        turn = lines.axes(slot, x, axes)
-        if axes and len(axes) > 2 and slot in lines.every:
-            report.misfits[place] = "is of rows and columns of axes that lie otherwise here"
-        elif turned(x.shape, turn) != form.shape:
-            report.misfits[place] = f"is of shape {x.shape} in the file and {form.shape} here"
+        elif why := lines.misfit(slot, saved.slots[there], form, axes):
+            report.misfits[place] = why
         else:
+            turn = lines.axes(slot, saved.slots[there], axes)
             slots |= _converted(place, there, slot, saved, form, turn, report)
     slots |= _rounding(name, saved, here, axes, report)
     known = {*matched.values(), *scales, *OPTIONAL}
@@ -187,6 +183,13 @@ class Lines(NamedTuple):
     def axes(self, slot: str, x: Array, axes: Shape | None) -> Shape | None:
         """How a slot of a parameter that is turned so is turned itself."""
         return None if slot in self.whole or len(x.shape) < 2 else axes
+
+    def misfit(self, slot: str, x: Array, form: Array, axes: Shape | None) -> str:
+        """Why an array cannot be this slot; empty if it can."""
+        if axes and len(axes) > 2 and slot in self.every:
+            return "is of rows and columns of axes that lie otherwise here"
+        fits = turned(x.shape, self.axes(slot, x, axes)) == form.shape
+        return "" if fits else f"is of shape {x.shape} in the file and {form.shape} here"
 
 
 def lines_of(rule: Rule) -> Lines:
