@@ -130,6 +130,8 @@ class Stub:
         found = self.annotation(parameter.annotation, made)
         if isinstance(parameter.default, tuple) and None in parameter.default:
             return "tuple[float | None, ...]"
+        if isinstance(parameter.default, tuple) and str in map(type, parameter.default):
+            return f"tuple[{', '.join(type(x).__name__ for x in parameter.default)}]"
         return f"{found} | None" if parameter.default is None and found != "Any" and "None" not in found else found
 
     def annotation(self, given: Any, made: Any) -> str:

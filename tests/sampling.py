@@ -1,11 +1,11 @@
 """With `--sample`, a test that runs over all optimizers runs over some: of each kind of formula at least one, others
-each day. Without it, or with `-k`, it runs over all. Never sampled is what holds formulas to their twins and peers:
+each week. Without it, or with `-k`, it runs over all. Never sampled is what holds formulas to their twins and peers:
 every option of every formula beside its twin, and beside the framework's own optimizer.
 
 A kind is read from the formula: whether it wraps another, works on matrices, takes gradients of rows, keeps numbers
 for the whole model or for a tensor, or knows single elements only. Of n optimizers of one kind a test takes the cube
-root of n, rounded up, chosen by the seed and the test's name: so a day's run takes each optimizer through many tests,
-and all days together through all, and an optimizer more costs hardly any time.
+root of n, rounded up, chosen by the seed and the test's name: so a week's run takes each optimizer through many tests,
+and all weeks together through all, and an optimizer more costs hardly any time.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ TESTS = Path(__file__).parent
 
 
 def add_option(parser: pytest.Parser) -> None:
-    parser.addoption("--sample", action="store_true", help="some optimizers of each kind, others each day")
+    parser.addoption("--sample", action="store_true", help="some optimizers of each kind, others each week")
 
 
 def settle_seed() -> None:
-    """The date, unless a seed is set."""
-    os.environ.setdefault(SEED, date.today().isoformat())
+    """The week, unless a seed is set."""
+    year, week, _ = date.today().isocalendar()
+    os.environ.setdefault(SEED, f"{year}-W{week:02}")
 
 
 def samples(config: pytest.Config) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "Adam",
     "Adamax",
     "AdamaxW",
+    "AdamMini",
     "MatrixRule",
     "AdaMuon",
     "AdamW",
@@ -37,14 +38,27 @@ __all__ = [
     "ADOPT",
     "AMSGrad",
     "ASGD",
+    "CAME",
+    "Cautious",
+    "CautiousDecay",
+    "ClipRMS",
     "COCOB",
+    "DAdapted",
+    "DAdaptAdamW",
+    "DAdaptLion",
+    "DAdaptSGD",
+    "DoG",
+    "DoWG",
+    "Fromage",
     "Regularized",
     "Ftrl",
     "LAMB",
     "LaProp",
+    "LARS",
     "Lion",
     "Lookahead",
     "MADGRAD",
+    "MARS",
     "Muon",
     "DecoupledMoments",
     "NAdam",
@@ -61,15 +75,24 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "ScheduleFree",
+    "Interpolated",
+    "WarmedUp",
+    "Averaged",
     "ScheduleFreeAdamW",
+    "ScheduleFreeRAdam",
+    "ScheduleFreeSGD",
     "Scion",
     "SGD",
     "SignSGD",
     "Signum",
     "SimplifiedAdEMAMix",
+    "GramRule",
+    "SOAP",
     "SparseAdam",
     "StableAdamW",
+    "SWA",
     "Tiger",
+    "WeightEMA",
     "Yogi",
     "LBFGS",
     "SAM",
@@ -89,6 +112,9 @@ class Moments(Rule):
         eps_root: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -105,6 +131,9 @@ class ACProp(Moments):
         eps_root: float = 1e-16,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -123,6 +152,9 @@ class AdaBelief(Moments):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -143,6 +175,9 @@ class AdaBound(Moments):
         amsbound: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -158,6 +193,9 @@ class Adadelta(Rule):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -191,6 +229,9 @@ class Factored(Rule):
         warmup_init: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -212,6 +253,9 @@ class Adafactor(Factored):
         warmup_init: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -229,6 +273,9 @@ class Adagrad(Rule):
         eps: float = 1e-10,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -247,6 +294,9 @@ class Adam(Moments):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -264,6 +314,9 @@ class Adamax(Rule):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -278,6 +331,30 @@ class AdamaxW(Adamax):
         eps: float = 1e-8,
         weight_decay: float = 0.0001,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AdamMini(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    layout: Literal["outputs_first", "inputs_first"] | None
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -327,6 +404,9 @@ class MatrixRule(Rule):
         batch_axes: int = 0,
         weight_decay: float = 0.1,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -365,6 +445,9 @@ class AdaMuon(MatrixRule):
         signed: bool = True,
         weight_decay: float = 0.01,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -382,6 +465,9 @@ class AdamW(Adam):
         nesterov: bool = False,
         weight_decay: float = 0.01,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -400,6 +486,9 @@ class Adan(Moments):
         beta3: float = 0.99,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -422,6 +511,9 @@ class AdEMAMix(Moments):
         t_beta3: int = 0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -442,6 +534,9 @@ class ADOPT(Rule):
         use_clipping: bool = True,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -459,6 +554,9 @@ class AMSGrad(Adam):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -476,8 +574,60 @@ class ASGD(Rule):
         t0: float = 1000000.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
+    ) -> None: ...
+
+class CAME(Rule):
+    learning_rate: float
+    beta1: float
+    beta2: float
+    beta3: float
+    eps1: float
+    eps2: float
+    clip_threshold: float
+    def __init__(
+        self,
+        learning_rate: float = 0.0002,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        beta3: float = 0.9999,
+        eps1: float = 1e-30,
+        eps2: float = 1e-16,
+        clip_threshold: float = 1.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Cautious(Wrapper):
+    def __init__(
+        self,
+        base: str | Rule = "adamw",
+        **base_hyper: Any,
+    ) -> None: ...
+
+class CautiousDecay(Wrapper):
+    def __init__(
+        self,
+        base: str | Rule = "adamw",
+        **base_hyper: Any,
+    ) -> None: ...
+
+class ClipRMS(Wrapper):
+    max_rms: float
+    def __init__(
+        self,
+        base: str | Rule = "adamw",
+        max_rms: float = 1.0,
+        **base_hyper: Any,
     ) -> None: ...
 
 class COCOB(Rule):
@@ -491,6 +641,140 @@ class COCOB(Rule):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class DAdapted(Rule):
+    learning_rate: float
+    d0: float
+    growth_rate: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        d0: float = 1e-6,
+        growth_rate: float = float("inf"),
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class DAdaptAdamW(DAdapted):
+    beta1: float
+    beta2: float
+    eps: float
+    use_bias_correction: bool
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        d0: float = 1e-6,
+        growth_rate: float = float("inf"),
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        use_bias_correction: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class DAdaptLion(DAdapted):
+    beta1: float
+    beta2: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        d0: float = 1e-6,
+        growth_rate: float = float("inf"),
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class DAdaptSGD(DAdapted):
+    momentum: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        d0: float = 1e-6,
+        growth_rate: float = float("inf"),
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class DoG(Rule):
+    learning_rate: float
+    init_step_type: Literal["heuristic", "distance", "learning_rate"]
+    init_step_value: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        init_step_type: Literal["heuristic", "distance", "learning_rate"] = "heuristic",
+        init_step_value: float = 1e-6,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class DoWG(Rule):
+    learning_rate: float
+    init_estim_sq_dist: float | None
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        init_estim_sq_dist: float | None = 0.0001,
+        eps: float = 0.0001,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Fromage(Rule):
+    learning_rate: float
+    min_norm: float
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        min_norm: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -513,6 +797,9 @@ class Regularized(Rule):
         beta: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -529,6 +816,9 @@ class Ftrl(Regularized):
         beta: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -544,6 +834,9 @@ class LAMB(Moments):
         eps_root: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -560,6 +853,33 @@ class LaProp(Moments):
         eps_root: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class LARS(Rule):
+    learning_rate: float
+    momentum: float
+    nesterov: bool
+    trust_coefficient: float
+    eps: float
+    adapt_vectors: bool
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        trust_coefficient: float = 0.001,
+        eps: float = 0.0,
+        adapt_vectors: bool = True,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -575,6 +895,9 @@ class Lion(Rule):
         beta2: float = 0.99,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -601,8 +924,22 @@ class MADGRAD(Rule):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
+    ) -> None: ...
+
+class MARS(Wrapper):
+    mars_gamma: float
+    mars_beta: float
+    def __init__(
+        self,
+        base: str | Rule = "adamw",
+        mars_gamma: float = 0.025,
+        mars_beta: float = 0.95,
+        **base_hyper: Any,
     ) -> None: ...
 
 class Muon(MatrixRule):
@@ -634,6 +971,9 @@ class Muon(MatrixRule):
         split_layers: tuple[float, ...] = (),
         weight_decay: float = 0.1,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -650,6 +990,9 @@ class DecoupledMoments(Moments):
         decoupled_weight_decay: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -668,6 +1011,9 @@ class NAdam(DecoupledMoments):
         momentum_decay: float = 0.004,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -708,6 +1054,9 @@ class NorMuon(MatrixRule):
         neurons: Literal["outputs", "longer"] = "outputs",
         weight_decay: float = 0.01,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -726,6 +1075,9 @@ class NovoGrad(Rule):
         eps_root: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -742,6 +1094,9 @@ class OptimisticMoments(Moments):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -759,6 +1114,9 @@ class OptimisticAdam(OptimisticMoments):
         optimism: float | None = None,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -778,6 +1136,9 @@ class OptimisticAdamV2(OptimisticMoments):
         beta: float = 1.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -792,6 +1153,9 @@ class OptimisticGradientDescent(Rule):
         beta: float = 1.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -821,6 +1185,9 @@ class Prodigy(Rule):
         safeguard_warmup: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -840,6 +1207,9 @@ class QHAdam(Moments):
         nu2: float = 1.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -857,6 +1227,9 @@ class RAdam(DecoupledMoments):
         threshold: float = 5.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -884,6 +1257,9 @@ class MeanSquare(Rule):
         bias_correction: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -902,6 +1278,9 @@ class RMSprop(MeanSquare):
         bias_correction: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -921,29 +1300,76 @@ class Rprop(Rule):
         max_step_size: float = 50.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
 
-class ScheduleFree(Rule):
+class ScheduleFree(Wrapper):
+    interpolation: float
+    r: float
+    weight_lr_power: float
+    def __init__(
+        self,
+        base: str | Rule = "sgd",
+        interpolation: float = 0.9,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        **base_hyper: Any,
+    ) -> None: ...
+
+class Interpolated(Rule):
     beta1: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class WarmedUp(Interpolated):
     warmup_steps: int
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        warmup_steps: int = 0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Averaged(Interpolated):
     r: float
     weight_lr_power: float
     def __init__(
         self,
         learning_rate: float = 0.001,
         beta1: float = 0.9,
-        warmup_steps: int = 0,
         r: float = 0.0,
         weight_lr_power: float = 2.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
 
-class ScheduleFreeAdamW(ScheduleFree):
+class ScheduleFreeAdamW(Averaged):
     learning_rate: float
     beta2: float
     eps: float
@@ -958,6 +1384,50 @@ class ScheduleFreeAdamW(ScheduleFree):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class ScheduleFreeRAdam(Averaged):
+    learning_rate: float
+    beta2: float
+    eps: float
+    silent_sgd_phase: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.0025,
+        beta1: float = 0.9,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        silent_sgd_phase: bool = True,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class ScheduleFreeSGD(Averaged):
+    learning_rate: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        beta1: float = 0.9,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -987,6 +1457,9 @@ class Scion(Rule):
         batch_axes: int = 0,
         weight_decay: float = 1.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -1003,6 +1476,9 @@ class SGD(Rule):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -1014,6 +1490,9 @@ class SignSGD(Rule):
         learning_rate: float = 0.0001,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -1027,6 +1506,9 @@ class Signum(Rule):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -1045,6 +1527,53 @@ class SimplifiedAdEMAMix(Moments):
         alpha: float = 0.0,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class GramRule(Rule):
+    max_precond_dim: int
+    layout: Literal["outputs_first", "inputs_first"] | None
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        max_precond_dim: int = 10000,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class SOAP(GramRule):
+    learning_rate: float
+    beta1: float
+    beta2: float
+    shampoo_beta: float | None
+    eps: float
+    precondition_frequency: int
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.003,
+        max_precond_dim: int = 10000,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        beta1: float = 0.95,
+        beta2: float = 0.95,
+        shampoo_beta: float | None = None,
+        eps: float = 1e-8,
+        precondition_frequency: int = 10,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -1061,6 +1590,9 @@ class SparseAdam(Rule):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
@@ -1078,8 +1610,22 @@ class StableAdamW(Rule):
         eps: float = 1e-6,
         weight_decay: float = 0.01,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
+    ) -> None: ...
+
+class SWA(Wrapper):
+    swa_start: int
+    swa_period: int
+    def __init__(
+        self,
+        base: str | Rule = "adamw",
+        swa_start: int = 1,
+        swa_period: int = 1,
+        **base_hyper: Any,
     ) -> None: ...
 
 class Tiger(Signum):
@@ -1092,8 +1638,20 @@ class Tiger(Signum):
         momentum: float = 0.965,
         weight_decay: float = 0.01,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
+    ) -> None: ...
+
+class WeightEMA(Wrapper):
+    ema_decay: float
+    def __init__(
+        self,
+        base: str | Rule = "adamw",
+        ema_decay: float = 0.999,
+        **base_hyper: Any,
     ) -> None: ...
 
 class Yogi(Moments):
@@ -1110,6 +1668,9 @@ class Yogi(Moments):
         initial_accumulator_value: float = 1e-6,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
         *,
         match: str | None = None,
     ) -> None: ...
