@@ -66,12 +66,13 @@ def load(
 ) -> tuple[Tree, Report]:
     """The state with what was saved in it, and the report."""
     tree, known, _ = _taken_apart(asked.call, optimizer, rule)
-    state, report = fitted(asked, saved, read(optimizer, rule, asked.call), known)
-    steps, counted = one_count(asked.call, state), any(p.steps is not None for p in state.parameters.values())
+    here = read(optimizer, rule, asked.call)
+    state, report = fitted(asked, saved, here, known)
+    steps = one_count(asked.call, state, here.step_count)
 
     def each(name: str, x: Tree) -> Tree:
         if name == COUNT:
-            return _like(x, np.asarray(steps)) if counted or not state.parameters else x
+            return _like(x, np.asarray(steps))
         if name == SKIPPED:
             return _like(x, np.asarray(state.skipped_steps))
         if name in state.numbers:

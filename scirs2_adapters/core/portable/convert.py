@@ -12,8 +12,9 @@ import numpy as np
 from ..cpu import storage
 from ..errors import bad_value
 from ..formats import BLOCK_DTYPES
+from ..registry import get
 from .file import Array
-from .fit import moved, restored, shape_of
+from .fit import Lines, lines_of, moved, restored, shape_of
 from .layouts import turned, turned_to
 from .state import OPTIONAL, ParameterState, State
 
@@ -25,28 +26,26 @@ def in_layout(call: str, state: State, layout: str) -> State:
     if not state.layout and any(len(shape_of(p) or ()) > 1 for p in state.parameters.values()):
         worded = "must say how the kernels of the file lie, which it does not know"
         raise bad_value(call, "layout", worded, None, 'Give "torch", "keras" or "flax".')
-    parameters = {name: _turned(call, name, p, layout) for name, p in state.parameters.items()}
+    rule, base = get(state.rule), state.config.get("base")
+    lines = lines_of(rule(base=base) if base else rule())
+    parameters = {name: _turned(call, name, p, layout, lines) for name, p in state.parameters.items()}
     return replace(state, parameters=parameters, layout=layout)
 
 
-def _turned(call: str, name: str, p: ParameterState, layout: str) -> ParameterState:
+def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) -> ParameterState:
     shape = shape_of(p)
     axes = None if shape is None else turned_to(layout, name, len(shape))
     if axes is None or shape is None:
         return p
     slots: dict[str, Array] = {}
-    lines = [slot for slot, x in p.slots.items() if x.shape != shape and len(x.shape) == len(shape)]
-    if lines and len(shape) > 2:
-        worded = (
-            "must have no rows and columns of kernels with more than two axes, which another layout counts otherwise"
-        )
+    if len(shape) > 2 and lines.every & p.slots.keys():
+        worded = "must have no rows and columns of kernels of more than two axes, which lie otherwise there"
         raise bad_value(call, "path", worded, name)
-    others = dict(zip(lines, reversed(lines), strict=True))  # the rows of a matrix are columns when it is turned
     for slot, x in p.slots.items():
         if len(x.shape) == len(shape):
-            names = (others.get(slot, slot), f"{slot}_scale")
+            names = (lines.exchanged.get(slot, slot), f"{slot}_scale")
             codes = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
-            made = restored(x, p.slots[names[1]], x.dtype, axes) if codes else (moved(x, axes),)
+            made = restored(x, p.slots[names[1]], x.dtype, axes) if codes else (moved(x, lines.axes(slot, x, axes)),)
             slots |= dict(zip(names, made, strict=False))
         else:
             slots.setdefault(slot, x)

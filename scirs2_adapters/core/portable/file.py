@@ -1,8 +1,8 @@
 """Files in the safetensors format, written and read one array at a time, with a checksum over all of it.
 
 A file is 8 bytes with the length of a header, the header as JSON, and the numbers of all arrays one after another. The
-library of that name writes from memory that holds every array, and reads no bfloat16 into numpy; so the format, which
-is small, is written here. The checksum is SHA-256 of the whole file with zeros in its own place.
+library of that name writes from memory that holds every array, and numpy alone does not know its bfloat16; so the
+format, which is small, is written here. The checksum is SHA-256 of the whole file with zeros in its own place.
 """
 
 from __future__ import annotations

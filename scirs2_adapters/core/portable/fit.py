@@ -86,7 +86,7 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
         if a is not None and b is not None
     }
     axes = turns(asked.call, shapes, names, there, lies)
-    taken = {name: _fitted(name, *pair, axes.get(name), report) for name, pair in pairs.items()}
+    taken = {name: _fitted(name, *pair, axes.get(name), lines_of(rule), report) for name, pair in pairs.items()}
     if rule.time_dependence == "step" and any(p.steps is None for p in taken.values()):
         report.converted["steps"] = "not counted in the file, those here stay"
     report.missing += [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
@@ -141,13 +141,18 @@ def shape_of(p: ParameterState) -> Shape | None:
 
 
 def _fitted(
-    name: str, saved: ParameterState, here: ParameterState, axes: Shape | None, report: Report
+    name: str,
+    saved: ParameterState,
+    here: ParameterState,
+    axes: Shape | None,
+    lines: Lines,
+    report: Report,
 ) -> ParameterState:
-    """What of one parameter is taken."""
+    """What of one parameter is taken; `lines` are the slots of rows and columns."""
     if not saved.slots and saved.steps == 0:  # not stepped yet
         return ParameterState()
     slots: dict[str, Array] = {}
-    matched = {slot: _counterpart(slot, saved, here, axes) for slot in here.slots}
+    matched = {slot: lines.exchanged.get(slot, slot) if axes else slot for slot in here.slots}
     scales = {f"{slot}_scale" for p in (saved, here) for slot, x in p.slots.items() if x.dtype in BLOCK_DTYPES}
     for slot, form in here.slots.items():
         there, place = matched[slot], f"{name}/{slot}"
@@ -155,23 +160,48 @@ def _fitted(
             continue
         if there not in saved.slots:
             report.missing.append(place)
-        elif turned(saved.slots[there].shape, axes if len(saved.slots[there].shape) > 1 else None) != form.shape:
-            report.misfits[place] = f"is of shape {saved.slots[there].shape} in the file and {form.shape} here"
+        elif why := lines.misfit(slot, saved.slots[there], form, axes):
+            report.misfits[place] = why
         else:
-            slots |= _converted(place, there, slot, saved, form, axes, report)
+            turn = lines.axes(slot, saved.slots[there], axes)
+            slots |= _converted(place, there, slot, saved, form, turn, report)
     slots |= _rounding(name, saved, here, axes, report)
     known = {*matched.values(), *scales, *OPTIONAL}
     report.left_over += [f"{name}/{slot}" for slot in saved.slots if slot not in known]
     return ParameterState(slots, saved.steps, here.shape, here.dtype, here.complex)
 
 
-def _counterpart(slot: str, saved: ParameterState, here: ParameterState, axes: Shape | None) -> str:
-    """The slot in the file that holds what this one does: of a parameter that was turned, rows are columns."""
-    form, shape = here.slots[slot], shape_of(here)
-    if axes is None or shape is None or form.shape == shape or len(form.shape) != len(shape):
-        return slot
-    lines = {name: turned(x.shape, axes) for name, x in saved.slots.items() if len(x.shape) == len(axes)}
-    return next((name for name, lies in lines.items() if lies == form.shape), slot)
+class Lines(NamedTuple):
+    """The slots that are of the rows, columns or sides of a matrix: `exchanged` says what each becomes where the matrix
+    is turned, and `whole` are those of sides, which are not turned themselves.
+    """
+
+    every: frozenset[str]
+    exchanged: Mapping[str, str]
+    whole: frozenset[str]
+
+    def axes(self, slot: str, x: Array, axes: Shape | None) -> Shape | None:
+        """How a slot of a parameter that is turned so is turned itself."""
+        return None if slot in self.whole or len(x.shape) < 2 else axes
+
+    def misfit(self, slot: str, x: Array, form: Array, axes: Shape | None) -> str:
+        """Why an array cannot be this slot; empty if it can."""
+        if axes and len(axes) > 2 and slot in self.every:
+            return "is of rows and columns of axes that lie otherwise here"
+        fits = turned(x.shape, self.axes(slot, x, axes)) == form.shape
+        return "" if fits else f"is of shape {x.shape} in the file and {form.shape} here"
+
+
+def lines_of(rule: Rule) -> Lines:
+    """The slots of lines, in the order of the formula: the first of rows belongs with the first of columns."""
+    slots = rule.all_slots()
+    rows, columns = ([s.name for s in slots if at in (s.axis, s.side)] for at in (-1, -2))
+    pairs = list(zip(rows, columns, strict=False))
+    return Lines(
+        frozenset({*rows, *columns}),
+        dict(pairs) | {column: row for row, column in pairs},
+        frozenset(s.name for s in slots if s.side),
+    )
 
 
 def moved(x: Array, axes: Shape | None) -> Array:
@@ -201,7 +231,6 @@ def _converted(
 ) -> dict[str, Array]:
     """One slot, with its scales, in the storage that it has here."""
     x, other = saved.slots[there], f"{slot}_scale"
-    axes = axes if len(x.shape) > 1 else None
     scales = saved.slots.get(f"{there}_scale")
     if x.dtype == form.dtype and axes is None:
         report.taken.append(place)
@@ -230,10 +259,14 @@ def _rounding(
     return found
 
 
-def one_count(call: str, state: State) -> int:
-    """The count of steps where there is one for all parameters; what has taken several counts is refused."""
+def one_count(call: str, state: State, here: int) -> int:
+    """The count of steps where there is one for all parameters; what has taken several counts is refused. Where the
+    file has slots and no count it is that of now, and at least 1: the first step has been.
+    """
     counts = {p.steps for p in state.parameters.values() if p.steps is not None}
     if len(counts) > 1:
         worded = "must have the same number of steps for all parameters: this framework counts once for all"
         raise bad_value(call, "path", worded, sorted(counts))
-    return counts.pop() if counts else state.step_count
+    if counts or not state.parameters:
+        return counts.pop() if counts else state.step_count
+    return max(here, 1)

@@ -54,6 +54,8 @@ def as_dict(optimizer: HostOptimizer, state: State) -> Saved:
     keys: Mapping[str, Hashable] = _named(optimizer)
     slots = {keys[name]: {slot: x.read() for slot, x in p.slots.items()} for name, p in state.parameters.items()}
     steps = {keys[name]: p.steps for name, p in state.parameters.items() if p.steps is not None}
+    uncounted = {keys[name] for name, p in state.parameters.items() if p.steps is None}
+    steps |= {key: max(optimizer.steps[key], 1) for key in uncounted}
     untouched = {key: x for key, x in optimizer.state.items() if key not in slots}
     full = {key: optimizer.state.get(key, {}) | new for key, new in slots.items() if new or steps.get(key)}
     everywhere = dict.fromkeys(optimizer.params, state.step_count) if not state.parameters else optimizer.steps
