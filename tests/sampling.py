@@ -23,6 +23,7 @@ import pytest
 
 from scirs2_adapters.core import get, names
 from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.registry import plain
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.wrapper import Wrapper
 
@@ -32,6 +33,8 @@ SEED = "SCIRS2_TEST_SEED"
 PROOFS = {"peers", "boundaries", "test_jax_optax_suite.py", "test_tf_keras_suite.py"}
 PROOFS |= {"test_lint.py", "test_reference.py", "test_complex.py", "test_one_file.py", "test_layouts.py"}
 TESTS = Path(__file__).parent
+#: The mark of a file that runs optimizers together, in processes of their own: its tests take the same ones.
+TOGETHER = "sampled_together"
 
 
 def add_option(parser: pytest.Parser) -> None:
@@ -66,10 +69,14 @@ def kind(name: str) -> str:
 
 
 def optimizers_in(item: pytest.Item) -> tuple[str, ...]:
-    """The optimizers that a case is about, by the values of its parameters."""
+    """The optimizers that a case is about, by the values of its parameters: names of rules or of classes, or what has
+    such a name as its `rule`.
+    """
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    values = [getattr(value, "rule", value) for value in values]
     flat = (x for value in values for x in (value if isinstance(value, tuple) else (value,)))
-    return tuple(dict.fromkeys(x for x in flat if isinstance(x, str) and x in known()))
+    named = (plain(x) for x in flat if isinstance(x, str))
+    return tuple(dict.fromkeys(x for x in named if x in known()))
 
 
 @functools.cache
@@ -94,9 +101,17 @@ def left_out(items: list[pytest.Item]) -> list[pytest.Item]:
     tests: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         if not PROOFS & set(item.path.relative_to(TESTS).parts) and optimizers_in(item):
-            tests[item.nodeid.partition("[")[0]].append(item)
+            together = item.get_closest_marker(TOGETHER) is not None
+            tests[item.nodeid.partition("::" if together else "[")[0]].append(item)
     out = []
     for test, cases in tests.items():
         taken = chosen(test, map(optimizers_in, cases), os.environ[SEED])
         out += [case for case in cases if optimizers_in(case) not in taken]
     return out
+
+
+def asked_for(request: pytest.FixtureRequest, names: Iterable[str]) -> list[str]:
+    """Of these optimizers, those that some case of a fixture's file is about."""
+    cases = [item for item in request.session.items if item.path == request.path]
+    wanted = {x for case in cases for x in optimizers_in(case)}
+    return [name for name in names if plain(name) in wanted]

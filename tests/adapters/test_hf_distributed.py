@@ -11,17 +11,18 @@ import pytest
 from scirs2_adapters.core import get
 from tests.adapters.hf_support import NAMES
 from tests.boundaries.support import ROOT
+from tests.sampling import asked_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sampled_together]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def found(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
     """What both ranks report, by optimizer; all of them in one launch, since a launch takes seconds."""
     folder = tmp_path_factory.mktemp("ranks")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [*launch, str(ROOT / "tests/adapters/hf_ranks.py"), str(folder), *NAMES]
+    command = [*launch, str(ROOT / "tests/adapters/hf_ranks.py"), str(folder), *asked_for(request, NAMES)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))

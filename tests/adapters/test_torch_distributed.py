@@ -14,6 +14,9 @@ from scirs2_adapters.core.slots import Leaf
 from tests.adapters.torch_spread import LAYOUTS, SHAPES, alone, made, memory_gap, walk
 from tests.adapters.torch_support import ALL, ours
 from tests.adapters.two_ranks import reports
+from tests.sampling import asked_for
+
+pytestmark = pytest.mark.sampled_together
 
 #: torch spreads no sparse gradients, and makes fresh memory by dense ones.
 DENSE = [name for name in ALL if get(name.casefold()).sparse != "rows"]
@@ -23,9 +26,9 @@ Found = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+def found(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Found:
     """What the first rank reports, by optimizer and check; the second must report the same."""
-    first, second = reports("tests.adapters.torch_ranks", tmp_path_factory.mktemp("ranks"), DENSE)
+    first, second = reports("tests.adapters.torch_ranks", tmp_path_factory.mktemp("ranks"), asked_for(request, DENSE))
     assert _shared(first) == _shared(second)
     return first
 

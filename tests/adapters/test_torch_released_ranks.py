@@ -7,14 +7,20 @@ import pytest
 from scirs2_adapters.core import get
 from tests.adapters.torch_support import ALL
 from tests.adapters.two_ranks import reports
+from tests.sampling import asked_for
 
 NAMES = [name for name in ALL if not get(name)().model_slots()]
 
 
+pytestmark = pytest.mark.sampled_together
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def found(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, Any]:
     """What both ranks report."""
-    first, second = reports("tests.adapters.torch_released_ranks", tmp_path_factory.mktemp("ranks"), NAMES)
+    first, second = reports(
+        "tests.adapters.torch_released_ranks", tmp_path_factory.mktemp("ranks"), asked_for(request, NAMES)
+    )
     assert first == second
     return first
 
