@@ -53,7 +53,7 @@ def learned(rule: type[Rule]) -> Hyper:
 
 @functools.cache
 def still_steps(name: str) -> int:
-    """How many steps of a rule go by before one moves a parameter: ADOPT's first one only looks at the gradient."""
+    """How many steps of a rule go by before one moves a parameter, as where a first one only looks at the gradient."""
     rule, params = scirs2_adapters.get(name), [np.ones((3, 2))]
     optimizer = HostOptimizer(rule(**brisk(rule)), params, kernel="traced")
     for count in range(10):
