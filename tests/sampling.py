@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from scirs2_adapters.core import get, names
+from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.registry import plain
 from scirs2_adapters.core.slots import Extent, Leaf
@@ -69,14 +69,18 @@ def kind(name: str) -> str:
 
 
 def optimizers_in(item: pytest.Item) -> tuple[str, ...]:
-    """The optimizers that a case is about, by the values of its parameters: names of rules or of classes, or what has
-    such a name as its `rule`.
+    """The optimizers that a case is about, by the values of its parameters: rules, names of rules or of classes, or what
+    has such a name as its `rule`.
     """
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    values = [getattr(value, "rule", value) for value in values]
+    values = [value.name if _is_rule(value) else getattr(value, "rule", value) for value in values]
     flat = (x for value in values for x in (value if isinstance(value, tuple) else (value,)))
     named = (plain(x) for x in flat if isinstance(x, str))
     return tuple(dict.fromkeys(x for x in named if x in known()))
+
+
+def _is_rule(value: object) -> bool:
+    return isinstance(value, Rule) or (isinstance(value, type) and issubclass(value, Rule))
 
 
 @functools.cache

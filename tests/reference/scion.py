@@ -19,6 +19,8 @@ from ._walk import Array, History, Slots, Store, as_is, walk
 
 def direction(b: Array, norm: str, ns: tuple, layout: str | None, batch: int, dtype: type) -> Array:
     """The step of length 1 in this norm; that of a vector is its root mean square."""
+    if b.size == 0:
+        return b
     if b.ndim < 2 and norm == "spectral":
         return b / max(math.sqrt(np.mean(b**2)), ns[-1] / math.sqrt(b.size))
     u = np.zeros(b.shape)
