@@ -69,8 +69,8 @@ def kind(name: str) -> str:
 
 
 def optimizers_in(item: pytest.Item) -> tuple[str, ...]:
-    """The optimizers that a case is about, by the values of its parameters: rules, names of rules or of classes, or what
-    has such a name as its `rule`.
+    """The optimizers that a case is about, by the values of its parameters: rules, names of rules or of classes, or
+    what has such a name as its `rule`.
     """
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
     values = [value.name if _is_rule(value) else getattr(value, "rule", value) for value in values]
