@@ -21,6 +21,7 @@ import optax
 
 from scirs2_adapters.adapters._xla import coded
 from scirs2_adapters.adapters._xla.ops import Array, Path, Tree
+from scirs2_adapters.core.fields import is_traced
 from scirs2_adapters.core.formats import BLOCK_DTYPES, blocks, companion
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
@@ -81,7 +82,11 @@ class Memory(NamedTuple):
 
 
 def possible_slots(rule: Rule) -> dict[str, Slot]:
-    """Every slot that some parameter may have under this rule, whatever the parameter: asked of one of each kind."""
+    """Every slot that some parameter may have under this rule, whatever the parameter: asked of one of each kind.
+    Traced numbers are left out, for what another rule makes of them would be computed.
+    """
+    traced = {k: f.default for k, f in rule.fields.items() if is_traced(getattr(rule, k)) and not f.structural}
+    rule = rule.replace_unchecked(traced)
     kinds = itertools.product(range(4), (1, 1 << 62), (OUTPUTS_FIRST, INPUTS_FIRST))
     leaves = [Leaf((length,) * axes, layout=layout) for axes, length, layout in kinds]
     return {s.name: s for leaf in leaves for s in rule.route(leaf).slots(leaf)}
