@@ -73,9 +73,13 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Pat
     np.testing.assert_allclose(fit(loaded, x, y), fit(model, x, y), rtol=1e-6)
 
 
+#: Divided by a mean of squares that has seen no gradient, a first step is beyond what 16 bits hold.
+NOT_TOO_FAR = {"acprop": {"epsilon": 0.1}}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_computed_in_single_precision(name: str) -> None:
-    made, xs = keras_class(name)(**brisk(s2.get(name))), variables("float16")
+    made, xs = keras_class(name)(**brisk(s2.get(name)), **NOT_TOO_FAR.get(name, {})), variables("float16")
     moved = apply(made, xs)
     assert all(np.isfinite(m).all() for m in moved)
     assert all(np.any(m != p.astype("float16")) for m, p in zip(moved, PARAMS, strict=True) if p.size)

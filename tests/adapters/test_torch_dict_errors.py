@@ -12,6 +12,8 @@ import torch
 import scirs2_adapters.torch as ours
 from scirs2_adapters.core.formats import BLOCK_DTYPES
 from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.step.options import slot_dtype
 
 from .test_torch_storage import BOTH, INT8, RULES, made, parameters, walk
 from .torch_dicts import assert_equal, own, params_of, stepped, twin
@@ -30,7 +32,9 @@ def refused(optimizer: Any, saved: Any, words: str) -> None:
     )
 
 
-CODED = [name for name in RULES if any(s.may_be_blocks for s in get(name)().all_slots()) and name != "sgd"]
+LEAF = Leaf((64, 64), "float32", "weight")
+#: The optimizers of which some slot is codes where 8 bits are asked for.
+CODED = [name for name in RULES if {slot_dtype(s, LEAF, "int8") for s in get(name)().slots(LEAF)} & {*BLOCK_DTYPES}]
 
 
 @pytest.mark.parametrize("wrong", ["the other codes", "int16", "bool", "float8", "shape"])
