@@ -18,15 +18,17 @@ from torch.distributed.tensor import DTensor, Shard, init_device_mesh
 from scirs2_adapters.adapters.torch.dispatch.offload import WIDTH, bits
 from tests.adapters.torch_support import ALL, ids, ours, plain, walk
 from tests.boundaries.support import ROOT
+from tests.sampling import samples
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_on_a_device() -> None:
+def test_on_a_device(request: pytest.FixtureRequest) -> None:
     """The tests of these files; a device is registered for a whole process."""
     files = [str(HERE / f"torch_offload_{name}.py") for name in ("steps", "around", "dicts")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--adapters", "torch", *files]
+    command += ["--sample"] if samples(request.config) else []
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
 

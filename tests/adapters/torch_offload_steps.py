@@ -28,6 +28,7 @@ from tests.adapters.torch_offload import (
     train,
 )
 from tests.adapters.torch_support import ALL, EVERY, ids, learned, ours
+from tests.conformance.options import still_steps
 
 __all__ = ["copies", "in_parts"]
 pytestmark = pytest.mark.usefixtures("one_thread", "in_parts")
@@ -60,7 +61,8 @@ def test_a_step_is_that_of_the_cpu(name: str, options: dict[str, Any]) -> None:
     train(a, here)
     train(b, there)
     assert_same(a, here, b, there)
-    assert not any(torch.equal(p, start) for p, start in zip(here, starts, strict=True) if p.numel() > 2)
+    stood_still = [torch.equal(p, start) for p, start in zip(here, starts, strict=True) if p.numel() > 2]
+    assert still_steps(name) > 2 or not any(stood_still)
 
 
 @pytest.mark.parametrize("options", [{}, *ROUNDINGS], ids=ids)
