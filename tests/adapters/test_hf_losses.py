@@ -13,6 +13,7 @@ import scirs2_adapters.torch as adapter
 from scirs2_adapters.core import get
 from scirs2_adapters.hf import optim, register, with_optimizer
 from tests.adapters.hf_support import NAMES, arguments, gpt2, trainer, weights
+from tests.conformance.options import still_steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -79,7 +80,7 @@ def test_a_loss_with_parameters_trains(way: Way, name: str, tmp_path: Path) -> N
     made = way(name, tmp_path, compute_loss_func=loss)
     made.train()
     moved = {n for n, p in loss.named_parameters() if not torch.equal(before[n], p)}
-    assert moved == {"mix.weight", "mix.bias"}
+    assert moved == ({"mix.weight", "mix.bias"} if still_steps(name) < 2 else set())
     groups = made.optimizer.param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups[2:]] == [(1, 0.1), (1, 0.0)]
     assert loss.left == [False] * 2
@@ -127,7 +128,7 @@ def test_a_loss_with_parameters_is_refused_where_nothing_averages_its_gradients(
 def test_parameters_that_a_hook_chooses_train(way: Way, name: str, tmp_path: Path) -> None:
     made = way(name, tmp_path, Chosen)
     made.train()
-    assert made.scale.item() != 1.0
+    assert still_steps(name) > 1 or made.scale.item() != 1.0
     assert made.left == [False] * 2
 
 
@@ -151,7 +152,8 @@ def test_a_trainer_may_add_groups(way: Way, name: str, tmp_path: Path) -> None:
     made = way(name, tmp_path, Adds)
     made.train()
     assert len(made.optimizer.param_groups) == 4
-    assert all(not torch.equal(p, torch.ones_like(p)) for p in [*made.added, made.one])
+    moved = [not torch.equal(p, torch.ones_like(p)) for p in [*made.added, made.one]]
+    assert still_steps(name) > 1 or all(moved)
 
 
 def test_a_parameter_that_is_already_there_is_still_refused(tmp_path: Path) -> None:
