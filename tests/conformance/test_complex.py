@@ -9,6 +9,7 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters.core import Rule
+from scirs2_adapters.core.hyperparameters import MODES
 from scirs2_adapters.core.match import CONVENTIONS
 from scirs2_adapters.core.program.node import Node, expression
 from scirs2_adapters.core.program.recorded import Program, record
@@ -76,7 +77,7 @@ CASES = [(name, rule) for name in scirs2_adapters.names() for rule in of_moduli(
 @pytest.mark.parametrize("turned", [False, True], ids=["defaults", "structure turned"])
 @pytest.mark.parametrize(("name", "rule"), CASES, ids=[f"{n}-{r.match}" for n, r in CASES])
 def test_steps_and_memory_turn_with_complex_numbers(name: str, rule: Rule, turned: bool) -> None:
-    variant = {k: other(f) for k, f in rule.fields.items() if f.structural and k != "maximize"} if turned else {}
+    variant = {k: other(f) for k, f in rule.fields.items() if f.structural and k not in MODES} if turned else {}
     program = record(rule.replace(**variant).route(LEAF), LEAF)
     turns = turns_of(name, program)
     for output, index in program.outputs.items():
