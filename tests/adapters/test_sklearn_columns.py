@@ -23,7 +23,7 @@ ABLE = [name for name in names() if can_step_columns(get(name)(weight_decay=0.0)
 
 
 def test_the_rules_are_those_whose_step_is_a_function_of_present_and_past_gradients_alone() -> None:
-    assert ABLE == ["adagrad", "sgd"]
+    assert ABLE == ["adagrad", "sgd", "signsgd"]
     assert not can_step_columns(SGD(momentum=0.9), LEAF)
     assert not can_step_columns(SGD(weight_decay=0.1), LEAF)
 

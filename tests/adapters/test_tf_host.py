@@ -16,12 +16,13 @@ from scirs2_adapters import tf as adapter
 from scirs2_adapters.adapters.tf.executors import tensorflow_host
 from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.core.cpu.layout import Block, Cell, Owner
+from tests.conformance.cells import by_rows, only_rows
 
 from .tf_support import GRADS, KERAS_READS, NAMES, PARAMS, apply, close, keras_class, oracle, values, variables
 
 pytestmark = [KERAS_READS, pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it is TensorFlow's op")]
 #: Rules whose arrays the kernel steps; the others work on rows, columns or matrices.
-STEPPED = [name for name in NAMES if name not in ("adafactor", "muon", "sparseadam")]
+STEPPED = [name for name in NAMES if not by_rows(name) and not only_rows(name)]
 
 
 def stepper(optimizer: keras.Optimizer, xs: list[keras.Variable], mode: str) -> Callable[[list[np.ndarray]], None]:

@@ -23,7 +23,12 @@ from scirs2_adapters import tf as keras_adapter
 from scirs2_adapters import torch as torch_adapter
 from scirs2_adapters.core import HostOptimizer
 
-NAMES = [n for n in scirs2_adapters.names() if "layout" in scirs2_adapters.get(n).fields_with()]
+#: Eigenvectors of a matrix without its full rank, as a kernel's larger side has it not, follow the order of its rows.
+NAMES = [
+    name
+    for name, rule in ((n, scirs2_adapters.get(n)) for n in scirs2_adapters.names())
+    if "layout" in rule.fields_with() and not any(slot.side for slot in rule().all_slots())
+]
 #: name -> shape in torch's layout, axes in the order of the other. No two lengths are the same.
 NETWORK: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "conv/kernel": ((7, 3, 2, 5), (2, 3, 1, 0)),
