@@ -172,8 +172,8 @@ def test_memory_keeps_its_dtype_through_a_checkpoint() -> None:
     [
         ({"rho": -1.0}, r"`SAM\(rho=...\)` must be a finite number >= 0"),
         ({"lr": -1.0}, "Invalid learning rate: -1"),
-        ({"base": "lbfgs"}, r"`SAM\(base=...\)` must be .* nor needs a closure"),
-        ({"base": "lookahead"}, r"`SAM\(base=...\)` must be .* wraps no other"),
+        ({"base": "lbfgs"}, r"`SAM\(base=...\)` must be .* needs no closure"),
+        ({"base": "swa"}, r"`SAM\(base=...\)` must be an optimizer that evaluates what it trains"),
         ({"base": "adadelta"}, r"`SAM\(base=...\)` must have no argument `rho`, for SAM has one"),
         ({"nesterov_": True}, "has no argument `nesterov_`"),
     ],
