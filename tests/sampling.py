@@ -3,15 +3,14 @@ each week. Without it, or with `-k`, it runs over all. Never sampled is what hol
 every option of every formula beside its twin, and beside the framework's own optimizer.
 
 A kind is read from the formula: whether it wraps another, works on matrices, takes gradients of rows, keeps numbers
-for the whole model or for a tensor, or knows single elements only. Of n optimizers of one kind a test takes the cube
-root of n, rounded up, chosen by the seed and the test's name: so a week's run takes each optimizer through many tests,
-and all weeks together through all, and an optimizer more costs hardly any time.
+for the whole model or for a tensor, or knows single elements only. Of each kind a test takes one optimizer, of a large
+kind two, chosen by the seed and the test's name: so a week's run takes each optimizer through many tests, and all weeks
+together through all, and an optimizer more costs hardly any time.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import os
 import zlib
 from collections import defaultdict
@@ -33,6 +32,8 @@ SEED = "SCIRS2_TEST_SEED"
 PROOFS = {"peers", "boundaries", "test_jax_optax_suite.py", "test_tf_keras_suite.py"}
 PROOFS |= {"test_lint.py", "test_reference.py", "test_complex.py", "test_one_file.py", "test_layouts.py"}
 TESTS = Path(__file__).parent
+#: Of a kind with more optimizers than this a test takes two, else one.
+MANY = 10
 #: The mark of a file that runs optimizers together, in processes of their own: its tests take the same ones.
 TOGETHER = "sampled_together"
 
@@ -96,7 +97,7 @@ def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str) -> set[t
     taken: set[tuple[str, ...]] = set()
     for group in by_kind.values():
         drawn = sorted(group, key=lambda members: (zlib.crc32(f"{seed} {test} {members}".encode()), members))
-        taken.update(drawn[: math.ceil(math.cbrt(len(drawn)))])
+        taken.update(drawn[: 1 + (len(drawn) > MANY)])
     return taken
 
 
