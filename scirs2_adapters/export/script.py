@@ -44,7 +44,8 @@ export async function load(bytes) {
     const memory = new WebAssembly.Memory({initial: 4});
     // the first page is the stack, which grows down, and then the words of a call
     const stack = new WebAssembly.Global({value: "i32", mutable: true}, PAGE);
-    const env = {__linear_memory: memory, __stack_pointer: stack};
+    const power = {pow: (x, y) => x ** y, powf: (x, y) => Math.fround(x ** y)};
+    const env = {__linear_memory: memory, __stack_pointer: stack, ...power};
     const {instance} = await WebAssembly.instantiate(bytes, {env});
     const kernel = instance.exports["$kernel"];
     let free = 2 * PAGE;
