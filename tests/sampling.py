@@ -74,6 +74,7 @@ def optimizers_in(item: pytest.Item) -> tuple[str, ...]:
     what has such a name as its `rule`.
     """
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    values = [value.get("base") if isinstance(value, dict) else value for value in values]
     values = [value.name if _is_rule(value) else getattr(value, "rule", value) for value in values]
     flat = (x for value in values for x in (value if isinstance(value, tuple) else (value,)))
     named = (plain(x) for x in flat if isinstance(x, str))
@@ -113,6 +114,13 @@ def left_out(items: list[pytest.Item]) -> list[pytest.Item]:
         taken = chosen(test, map(optimizers_in, cases), os.environ[SEED])
         out += [case for case in cases if optimizers_in(case) not in taken]
     return out
+
+
+def taken(request: pytest.FixtureRequest, names: Iterable[str]) -> list[str]:
+    """Of these optimizers, those that a test takes which goes over them by itself."""
+    cases = [(name,) for name in names]
+    wanted = chosen(request.node.nodeid, cases, os.environ[SEED]) if samples(request.config) else cases
+    return sorted(name for (name,) in wanted)
 
 
 def asked_for(request: pytest.FixtureRequest, names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ import scirs2_adapters
 from scirs2_adapters import jax as adapter
 from tests.boundaries.support import fresh
 from tests.conformance.options import still_steps
-from tests.sampling import kind
+from tests.sampling import taken
 
 from .jax_support import (
     KERNEL,
@@ -216,6 +216,6 @@ for name in NAMES:
 
 
 @pytest.mark.slow
-def test_on_several_devices_all_leave_out_the_same_steps() -> None:
-    kinds = {kind(name): name for name in scirs2_adapters.names() if not still_steps(name)}
-    fresh(f"NAMES = {sorted(kinds.values())}\n{DEVICES}")
+def test_on_several_devices_all_leave_out_the_same_steps(request: pytest.FixtureRequest) -> None:
+    moving = [name for name in scirs2_adapters.names() if not still_steps(name)]
+    fresh(f"NAMES = {taken(request, moving)}\n{DEVICES}")

@@ -185,7 +185,8 @@ def test_every_slot_that_may_be_in_blocks_is() -> None:
             if slot.extent is Extent.FULL and slot.initial != "parameter":
                 wanted = slot.block_dtype or "float32"
                 assert memory.slots[slot.name]["matrix"].dtype == wanted, (name, slot.name)
-                assert slot.block_dtype is None or f"{slot.name}_scale" in memory.companions
+                coded = {str(x.dtype) for x in jax.tree.leaves(memory.slots[slot.name])} & {"int8", "uint8"}
+                assert (f"{slot.name}_scale" in memory.companions) == bool(coded)
                 seen += 1
     assert seen >= len([n for n in RULES if get(n)().all_slots()])
 

@@ -17,6 +17,7 @@ from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Leaf
 from tests.conformance.options import still_steps
+from tests.sampling import kind
 
 from .torch_support import (
     distance,
@@ -144,7 +145,8 @@ def test_parameters_and_gradients_may_be_views_of_two_flat_buffers(name: str, ke
     mine = ours(name)([piece.view(shape).requires_grad_() for piece, shape in pieces], kernel=kernel)
     held = dict(zip(params_of(mine), grads.split(sizes), strict=True))
     walk(mine, straight, steps=4, lay=lambda g, p: held[p].copy_(g.flatten()).view_as(p) if p in held else g)
-    assert near(name, mine, straight)
+    exact = kind(get(name).name) != "matrix"  # the last bits of a product follow from where its operands lie
+    assert same(mine, straight) if exact else distance(mine, straight) < 1e-5
     torch.testing.assert_close(values, torch.cat([p.detach().flatten() for p in params_of(straight)]))
 
 
