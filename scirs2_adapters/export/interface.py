@@ -14,7 +14,7 @@ from scirs2_adapters.core.program.passes import Operand, Pass
 from scirs2_adapters.core.slots import Extent, Slot
 
 from .kernels import Kernels
-from .scalars import Lines, Symbol, literal
+from .scalars import Lines, literal
 
 C_TYPES = {"float64": "double", "float32": "float", "float16": "uint16_t", "bfloat16": "uint16_t"}
 
@@ -132,8 +132,7 @@ class Interface:
     def _body(self) -> list[str]:
         """A step: coefficients in float64, then the passes."""
         kernels, lines, made, compute = self.kernels, Lines(), self.name, C_TYPES[self.kernels.compute]
-        scalars = self._coefficients(lines)
-        numbers = [lines.spelled(scalars[name]) for name in kernels.coefficients()]
+        numbers = kernels.numbers(lines, self.fields, "hyper->", "(double)step")
         body = lines.needed_for(numbers)
         if kernels.before is None:
             narrow = numbers if compute == "double" else [f"(float){number}" for number in numbers]
@@ -146,11 +145,6 @@ class Interface:
             body.append(f"{compute} coefficients[{width}];")
             body.append(f"for (int k = 0; k < {width}; k++) coefficients[k] = ({compute})made[k];")
         return body + _call(f"{made}_kernel", kernels.step.arrays, "n", "coefficients", "0")
-
-    def _coefficients(self, lines: Lines) -> dict[str, Symbol | float]:
-        """The coefficients of a step, by the rule's arithmetic on the C program's numbers."""
-        symbols = {k: lines.symbol(f"hyper->{k}") for k in self.fields}
-        return self.rule.replace_unchecked(symbols).scalars(lines.math(), lines.symbol("(double)step"))
 
     def _begun(self, slot: Slot) -> str:
         """The loop that gives a slot its first value. Numbers of 16 bits begin with 0, or as a copy of 16 bits."""

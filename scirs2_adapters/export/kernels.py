@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scirs2_adapters.core.cpu.compile import llvm_text
@@ -14,6 +14,8 @@ from scirs2_adapters.core.program.passes import Pass, numbers, split_passes
 from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
+
+from .scalars import Lines
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,14 @@ class Kernels:
         """The numbers that the first pass takes, by name."""
         first = self.before or self.step
         return tuple(self.program.nodes[i].name for i in first.coefficients)
+
+    def numbers(self, lines: Lines, names: Iterable[str], hyper: str, step: str) -> list[str]:
+        """The coefficients in the language of `lines`, by the rule's arithmetic: `hyper` stands before the name of a
+        hyperparameter, and `step` is the count.
+        """
+        traced = self.rule.replace_unchecked({k: lines.symbol(hyper + k) for k in names})
+        scalars = traced.scalars(lines.math(), lines.symbol(step))
+        return [lines.spelled(scalars[name]) for name in self.coefficients()]
 
     def text(self, this: Pass, symbol: str) -> str:
         """LLVM's text of one of the two passes, as a function of this name."""

@@ -104,9 +104,7 @@ def script(kernels: Kernels, name: str, version: str, fields: dict[str, Field]) 
     if kernels.before or not {*kernels.dtypes.values()} <= VIEWS.keys():
         worded = "must be an optimizer without numbers for a whole tensor, in float32 or float64, for WebAssembly"
         raise bad_value("export", "rule", worded, rule.name)
-    traced = rule.replace_unchecked({k: lines.symbol(f"hyper.{k}") for k in fields})
-    scalars = traced.scalars(lines.math(), lines.symbol("step"))
-    numbers = [lines.spelled(scalars[k]) for k in kernels.coefficients()]
+    numbers = kernels.numbers(lines, fields, "hyper.", "step")
     body = [*lines.needed_for(numbers), f"return [{', '.join(numbers)}];"]
     words = {Item.ROWS: "1n", Item.COLUMNS: "BigInt(columns)"}
     return SCRIPT.substitute(
