@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.boundaries.support import ROOT, fresh
+from tests.sampling import samples
 
 HERE = Path(__file__).parent
 FILES = (
@@ -35,7 +36,7 @@ OTHERS = ("jax", "torch")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", OTHERS)
-def test_the_adapter_behaves_alike_on(backend: str) -> None:
+def test_the_adapter_behaves_alike_on(backend: str, request: pytest.FixtureRequest) -> None:
     command = [
         sys.executable,
         "-m",
@@ -45,6 +46,7 @@ def test_the_adapter_behaves_alike_on(backend: str) -> None:
         "not slow",
         "--adapters",
         "tf",
+        *(["--sample"] if samples(request.config) else []),
         *(str(HERE / name) for name in (*FILES, *ALSO.get(backend, ()))),
     ]
     environment = {**os.environ, "KERAS_BACKEND": backend}

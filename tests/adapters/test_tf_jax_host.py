@@ -18,6 +18,7 @@ import scirs2_adapters as s2
 from scirs2_adapters import tf as adapter
 from scirs2_adapters.adapters.tf.argument_names import KERAS
 from scirs2_adapters.core import HostOptimizer
+from tests.conformance.cells import by_rows, only_rows
 from tests.conformance.options import brisk
 
 from .tf_format_support import BOTH, FINE, INT8, number
@@ -29,7 +30,7 @@ jax = pytest.importorskip("jax")
 pytestmark = KERAS_READS
 
 #: Rules whose arrays the kernel steps; the others work on rows, columns or matrices.
-STEPPED = [name for name in NAMES if name not in ("adafactor", "muon", "sparseadam")]
+STEPPED = [name for name in NAMES if not (by_rows(name) or only_rows(name))]
 FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("float32", {"state_dtype": "bfloat16"}),
     ("float32", INT8),
