@@ -53,7 +53,7 @@ class Slot:
     `axis`, counted from the end, is the one that a row or a column lacks. `block_dtype` is how its numbers are coded
     where 8 bits each are asked for: "int8" with a sign, "uint8" where none is negative, None for a slot that would lose
     what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32 bits: an
-    average moves by less than what 16 bits round away. `side` is that of the matrix whose pairs a square is of, -2 for
+    average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of the matrix whose pairs a square is of, -2 for
     the one that lies first and -1 for the other, and `axes` are its axes.
     """
 
@@ -129,12 +129,13 @@ def slot(
     initial: str | float | None = None,
     block_dtype: str | None = "int8",
     wide_if: str | None = None,
+    accurate: bool = False,
 ) -> Slot:
     """A slot like the parameter that exists only when the structural field or the method `present_if` of the rule says
-    so, and is full of the number `initial`, or of the value of the field of that name, at first; `block_dtype` and
-    `wide_if` as `Slot` has them.
+    so, and is full of the number `initial`, or of the value of the field of that name, at first; `block_dtype`,
+    `wide_if` and `accurate` as `Slot` has them.
     """
-    return Slot(present_if=present_if, initial=initial, block_dtype=block_dtype, wide_if=wide_if)
+    return Slot(present_if=present_if, initial=initial, block_dtype=block_dtype, wide_if=wide_if, accurate=accurate)
 
 
 def scalar(initial: float = 0.0, present_if: str | None = None) -> Slot:

@@ -27,7 +27,7 @@ class ACProp(Moments):
     def coefficients(self, math, t):
         return adam_coefficients(self, math, math.maximum(t - 1, 1)) | {"first": math.where(t == 1, 1.0, 0.0)}
 
-    def update(self, xp, p, g, exp_avg, exp_avg_var: slot(block_dtype=None), /,
+    def update(self, xp, p, g, exp_avg, exp_avg_var: slot(block_dtype=None, accurate=True), /,
                learning_rate, one_minus_beta1, one_minus_beta2, inv_bias_correction2,
                first, eps, eps_root):  # fmt: skip
         u = learning_rate * g / (xp.sqrt(exp_avg_var * inv_bias_correction2 + first) + eps)

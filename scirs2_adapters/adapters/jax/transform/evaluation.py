@@ -46,6 +46,7 @@ def evaluation_params(tx: optax.GradientTransformation, state: Tree, params: Tre
         wide = jnp.promote_types(p.dtype, jnp.float32)
         arrays = {name: x.astype(wide) for name, x in zip(names, slots, strict=True)}
         row = {n: number(scalars[n], wide.name) for n in rule.needs("evaluation").values()}
-        return rule.evaluated(OPS, p.astype(wide), arrays, row).astype(p.dtype)
+        weights = rule.evaluated(OPS, p.astype(wide), arrays, row)
+        return jnp.array(weights, p.dtype, copy=True)  # of a slot, whose memory a program may be given
 
     return jax.tree.map(averaged, params, *(memory.slots[name] for name in names))

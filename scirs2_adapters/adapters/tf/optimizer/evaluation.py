@@ -57,7 +57,7 @@ class EvaluatingOptimizer(RuleOptimizer):
         names = ["p", *(slot.name for slot in rule.roles("evaluation")[0])]
         numbers = {name: _numbers(name, arrays, entry) for name in names}
         weights = rule.evaluated(OPS, numbers["p"], numbers, rule.scalars(HOST_SCALARS, count))
-        return ops.cast(weights, entry.variable.dtype)
+        return ops.copy(ops.cast(weights, entry.variable.dtype))  # of a slot, which a compiled step gives away
 
     def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[KerasVariable] | None = None) -> None:
         """Step the variables; an error inside `evaluation_weights`."""
