@@ -51,10 +51,11 @@ class Slot:
 
     `initial` is None for zeros, "parameter" for a copy of the parameter, else a number or the field that holds it.
     `axis`, counted from the end, is the one that a row or a column lacks. `block_dtype` is how its numbers are coded
-    where 8 bits each are asked for: "int8" with a sign, "uint8" where none is negative, None for a slot that would lose
-    what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32 bits: an
-    average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of the matrix whose pairs a square is of, -2 for
-    the one that lies first and -1 for the other, and `axes` are its axes.
+    where 8 bits each are asked for: "int8" with a sign, "uint8" where none is negative, None for a slot that would
+    lose what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32
+    bits: an average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of
+    the matrix whose pairs a square is of, -2 for the one that lies first and -1 for the other, and `axes` are its
+    axes.
     """
 
     extent: Extent = Extent.FULL
