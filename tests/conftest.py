@@ -13,6 +13,7 @@ import pytest
 
 from tests import sampling
 from tests.boundaries.support import ADAPTERS, DISTRIBUTIONS, frameworks
+from tests.threads import threads_for_little_work  # noqa: F401
 
 # Triton asks for this when it is imported. Where there is a card, kernels run on it.
 if not Path("/dev/nvidiactl").exists():

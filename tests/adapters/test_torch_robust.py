@@ -44,6 +44,7 @@ def walked(name: str, shapes: tuple[tuple[int, ...], ...] = SHAPES, steps: int =
     return optimizer
 
 
+@pytest.mark.usefixtures("threads_for_little_work")
 @each_optimizer
 def test_the_number_of_threads_changes_no_bit(name: str) -> None:
     before, found = torch.get_num_threads(), []
@@ -86,6 +87,8 @@ FORKED = """
 import os, torch, warnings
 warnings.simplefilter("ignore")
 from tests.adapters.test_torch_robust import ALL, FORKABLE, same, walk, walked
+from tests.threads import for_little_work
+for_little_work()
 torch.set_num_threads(2)
 parents = {name: walked(name, FORKABLE, 1, kernel="host") for name in ALL}
 child = os.fork()

@@ -93,6 +93,7 @@ def test_an_adapter_excused_from_the_same_bits_needs_its_excuse(cell: Cell, adap
     assert differing(cell)
 
 
+@pytest.mark.usefixtures("threads_for_little_work")
 @pytest.mark.parametrize("rule", scirs2_adapters.names())
 def test_any_number_of_threads_gives_the_same_bits(rule: str) -> None:
     """Large enough that three threads find work, in pieces that no number of threads divides evenly."""

@@ -91,6 +91,7 @@ def test_the_order_of_the_parameters_changes_no_bit(name: str, leaves: Any, dtyp
         np.testing.assert_array_equal(p, ends[1][0][key])
 
 
+@pytest.mark.usefixtures("threads_for_little_work")
 @slowly(max_examples=8)
 @given(sizes=st.lists(st.integers(1, 150_000), min_size=1, max_size=4), threads=st.integers(2, 9))
 @pytest.mark.parametrize("name", ["adamw", "lamb", "prodigy", "adafactor"])

@@ -186,8 +186,9 @@ def test_a_parameter_that_is_set_to_0_is_0(dtype: str, kernel: str, error: str) 
         np.testing.assert_allclose(p.astype(np.float32), 0, atol=1e-7)
 
 
+@pytest.mark.usefixtures("threads_for_little_work")
 @pytest.mark.parametrize("kind", [np.float32, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("threads", [2, 5])
 def test_threads_change_no_bit(threads: int, kind: Any) -> None:
     ends = []
     for count in (1, threads):

@@ -15,8 +15,10 @@ from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.core.cpu import compile
 from tests.boundaries.support import fresh
 
-#: Above what one thread is given, with an uneven rest; and something that is smaller than a work item.
+pytestmark = pytest.mark.usefixtures("threads_for_little_work")
+#: Several work items with an uneven rest; and something that is smaller than one.
 SHAPES = ((700, 301), (513,), (3, 2, 5))
+IN_A_PROCESS = "from tests.threads import for_little_work; for_little_work()\n"
 each_rule = pytest.mark.parametrize("name", names())
 
 
@@ -75,7 +77,8 @@ def test_eight_threads_step_at_once_as_one_does(name: str) -> None:
 @pytest.mark.slow
 def test_eight_threads_may_be_the_first_to_compile(tmp_path: Path) -> None:
     fresh(
-        """
+        IN_A_PROCESS
+        + """
 from tests.unit.test_threads_fork import at_once, equal, walked
 seen = []
 assert at_once(lambda: seen.append(walked("lamb", 2))) == []
@@ -89,7 +92,8 @@ assert len(seen) == 8 and all(equal(seen[0], other) for other in seen)""",
 def test_a_forked_child_steps_after_its_parent_has(layer: str) -> None:
     """Whatever numba's threading layer is set to: the kernels use none of them."""
     fresh(
-        """
+        IN_A_PROCESS
+        + """
 import os
 from tests.unit.test_threads_fork import equal, walked
 before = walked("adamw", 2), walked("lamb", 2)
@@ -105,7 +109,9 @@ assert equal(before[0], walked("adamw", 2))""",
 
 @pytest.mark.slow
 def test_many_children_at_once_step() -> None:
-    fresh("""
+    fresh(
+        IN_A_PROCESS
+        + """
 import os
 from tests.unit.test_threads_fork import equal, walked
 before, children = walked("adamw", 2), []
@@ -113,7 +119,8 @@ for _ in range(4):
     if (child := os.fork()) == 0:
         os._exit(0 if equal(before, walked("adamw", 2)) else 1)
     children.append(child)
-assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4""")
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4"""
+    )
 
 
 WALK = 'from tests.unit.test_threads_fork import walked\nwalked("sgd", 1)\nwalked("lion", 1)'

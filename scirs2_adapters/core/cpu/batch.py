@@ -24,8 +24,11 @@ from .kernel import CompiledPass, Kernel, kernel, over_numbers, pass_arrays, use
 from .layout import MAX_WORKERS, WORD_BYTES, Item, Work
 from .work_items import flat_items, row_items
 
-#: Below this many numbers for each thread, starting the thread costs more than it brings.
-SHARE = 1 << 17
+#: Below this many numbers for each thread, starting the thread costs more than it brings: the more so beside threads of
+#: the framework's that spin.
+SHARE = 1 << 19
+#: The same where each number takes several times as long: codes of 8 bits, powers.
+SLOW_SHARE = 1 << 17
 #: How many assignments of coefficients to tensors a batch remembers; each costs 64 bytes an item.
 REMEMBERED = 16
 _NOTHING = np.empty(0)
@@ -93,8 +96,9 @@ class Batch:
         self.at_once = program.levels == 0 and all(s.extent in (Extent.FULL, Extent.TENSOR) for s in program.slots)
         self.items = row_items(self.shapes, in_blocks(dtypes)) if self.by_rows else flat_items(self.shapes)
         numbers = sum(math.prod(s) for s in self.shapes)
+        slow = in_blocks(dtypes) or any(node.op == "power" for node in program.nodes)
         #: How many threads are worth starting.
-        self.most_workers = max(1, min(len(self.items), numbers // SHARE, MAX_WORKERS))
+        self.most_workers = max(1, min(len(self.items), numbers // (SLOW_SHARE if slow else SHARE), MAX_WORKERS))
         first = self.kernel.passes[0]
         self.scalars = [program.nodes[i].name for i in first.parts.coefficients] + [DITHER] * first.dithered
         self.every_tensor = np.arange(len(self.shapes))
