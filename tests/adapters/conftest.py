@@ -33,6 +33,15 @@ def older_emitters() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def older_emitters_on_jax(request: pytest.FixtureRequest) -> None:
+    """The same where Keras is on JAX."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        request.getfixturevalue("older_emitters")
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """torch on one thread, for tiny models: threads that wait by spinning slow down whatever else runs."""
