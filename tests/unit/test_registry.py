@@ -70,7 +70,7 @@ def test_every_name_leads_to_a_rule_of_that_name(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "guess"), [("adamm", "adam"), ("lionn", "lion"), ("rmsprp", "rmsprop")])
 def test_an_unknown_name_is_refused_with_a_guess_or_the_list(name: str, guess: str) -> None:
-    words = f"No optimizer is named `{name}`. Did you mean `{guess}`? `scirs2_adapters.names()` lists all "
+    words = f"No optimizer is named `{name}`. Did you mean `{guess}`? `scirs2_adapters.names()` lists all."
     with pytest.raises(ValueError, match=re.escape(words)):
         get(name)
 
