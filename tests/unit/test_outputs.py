@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 
 import scirs2_adapters
-from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.core import GradientCentralization, HostOptimizer
 from tests.reference import reference
 
 SHAPES = [(8, 16), (4, 3, 2, 5), (7,), (2, 3, 6), (), (0, 3)]
@@ -49,3 +50,41 @@ def test_weights_that_adamp_projects_keep_their_length(delta: float) -> None:
     assert (np.max(np.abs(along)) < 1e-6) == alike
     assert (abs(np.sum(along)) < 1e-6) == (alike or as_one)
     assert (alike, as_one) == {10.0: (True, True), 0.9: (False, True), 0.0: (False, False)}[delta]
+
+
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+@pytest.mark.parametrize("layout", ["outputs_first", "inputs_first"])
+@pytest.mark.parametrize("base", ["adamw", "lion", "muon", "adafactor"])
+def test_any_optimizer_takes_centralized_gradients(base: str, layout: str, kernel: str) -> None:
+    assert walked("gradientcentralization", {"base": base, "learning_rate": 0.1}, layout, kernel) < 1e-13
+
+
+def test_an_embedding_is_centralized_token_by_token_in_every_layout() -> None:
+    g = np.random.default_rng(0).normal(size=(5, 3))
+    for layout, axis in (("outputs_first", 1), ("inputs_first", 0)):
+        params = {"embedding/table": np.zeros((5, 3)), "dense/kernel": np.zeros((5, 3))}
+        rule = GradientCentralization(base="sgd", learning_rate=1.0)
+        HostOptimizer(rule, params, layout=layout).step(dict.fromkeys(params, g))
+        np.testing.assert_allclose(params["embedding/table"], np.mean(g, axis=1, keepdims=True) - g, atol=1e-15)
+        np.testing.assert_allclose(params["dense/kernel"], np.mean(g, axis=axis, keepdims=True) - g, atol=1e-15)
+
+
+def test_a_layout_is_the_bases_too() -> None:
+    for base in ("muon", "mars(muon)"):
+        rule = GradientCentralization(base=base, layout="inputs_first", learning_rate=0.5)
+        copies = (
+            rule,
+            pickle.loads(pickle.dumps(rule)),
+            rule.replace(learning_rate=0.1),
+            type(rule)(**rule.get_config()),
+        )
+        assert [(r.layout, r.base.layout) for r in copies] == [("inputs_first", "inputs_first")] * 4
+        turned = rule.replace(layout="outputs_first")
+        assert (turned.layout, turned.base.layout) == ("outputs_first", "outputs_first")
+        assert rule.rest().layout == "inputs_first"
+
+
+@pytest.mark.parametrize("base", ["prodigy", "gradientcentralization(sgd)", "mars(dog)"])
+def test_what_cannot_be_centralized_is_refused(base: str) -> None:
+    with pytest.raises(ValueError, match=r"base=.*sums nothing over the model"):
+        GradientCentralization(base=base)
