@@ -25,7 +25,7 @@ from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.portable import convert as converting
 from scirs2_adapters.core.portable.file import Progress as Told
 from scirs2_adapters.core.portable.layouts import layout_of
-from scirs2_adapters.core.portable.state import State, loaded
+from scirs2_adapters.core.portable.state import State, loaded, numbers_in
 from scirs2_adapters.core.portable.state import save as save_state
 
 app = typer.Typer(no_args_is_help=True, help="Optimizer state in files: show, convert, compare.")
@@ -40,14 +40,14 @@ Rule = Annotated[str, typer.Option(help="The optimizer of a file of torch's, whe
 @app.command()
 def show(file: Path, rule: Rule = "") -> None:
     """Print what is in a file: the optimizer and each slot with its shape, dtype and norm."""
-    with _reported(), _opened("scirs2 state show", file, rule) as state:
+    with reported(), _opened("scirs2 state show", file, rule) as state:
         facts = Table.grid(padding=(0, 2))
         for key, value in _facts(state).items():
             facts.add_row(f"[bold]{key}[/bold]", escape(value))
         table = Table("Parameter", "Slot", "Shape", "Dtype", "Norm", "Steps")
         for name, p in state.parameters.items():
             for slot, x in p.slots.items():
-                norm = f"{np.linalg.norm(converting.numbers_in(p, slot)):.6g}"
+                norm = f"{np.linalg.norm(numbers_in(p, slot)):.6g}"
                 table.add_row(escape(name), slot, str(list(x.shape)).replace("[", "\\["), x.dtype, norm, str(p.steps))
             if not p.slots:
                 table.add_row(escape(name), "", "", "", "", str(p.steps))
@@ -79,14 +79,14 @@ def convert(
 ) -> None:
     """Write the state with kernels and names as another framework has them, one array at a time."""
     call = "scirs2 state convert"
-    with _reported(), _opened(call, source, rule) as state:
+    with reported(), _opened(call, source, rule) as state:
         if to not in TARGETS:
             raise ValueError(f"`--to` must be one of {', '.join(TARGETS)}. Received: {to!r}.")
         if target.suffix == ".pt" and to != "torch":
             raise ValueError(f"`OUT` ends in .pt, which is torch's. Received: --to {to}.")
         state = replace(state, layout=layout_of(call, layout or None) or state.layout)
         state = converting.in_layout(call, state, TARGETS[to])
-        state = converting.renamed(call, state, _names(names))
+        state = converting.renamed(call, state, names_in(names))
         if target.suffix == ".pt":
             from scirs2_adapters.adapters.torch import files
 
@@ -100,7 +100,7 @@ def convert(
 def diff(one: Path, other: Path, rule: Rule = "") -> None:
     """Print where two files differ, by name and slot, with the largest difference; ends with 1 if they do."""
     call, differing = "scirs2 state diff", 0
-    with _reported(), _opened(call, one, rule) as a, _opened(call, other, rule) as b:
+    with reported(), _opened(call, one, rule) as a, _opened(call, other, rule) as b:
         table = Table("Where", "Largest difference")
         for place, largest, what in converting.differences(a, b):
             table.add_row(escape(place), escape(what) or f"{largest:.6g}")
@@ -111,7 +111,8 @@ def diff(one: Path, other: Path, rule: Rule = "") -> None:
         raise typer.Exit(1)
 
 
-def _names(path: Path | None) -> dict[str, str]:
+def names_in(path: Path | None) -> dict[str, str]:
+    """The names in a JSON file."""
     if path is None:
         return {}
     names = json.loads(path.read_text())
@@ -143,7 +144,7 @@ def _progress(what: str, total: int) -> Iterator[Told]:
 
 
 @contextlib.contextmanager
-def _reported() -> Iterator[None]:
+def reported() -> Iterator[None]:
     """Errors of input as a sentence, and 2."""
     try:
         yield

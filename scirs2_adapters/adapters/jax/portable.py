@@ -223,7 +223,7 @@ def _parameter(slots: Mapping[str, JaxArray], steps: int | None) -> ParameterSta
     largest = max((np.shape(x) for name, x in slots.items() if not name.endswith("_scale")), key=len, default=())
     arrays = {name: x for name, x in slots.items() if _real(name, x, slots, largest)}
     complex_ = any(jnp.iscomplexobj(x) for x in arrays.values())
-    return ParameterState({name: _array(x) for name, x in arrays.items()}, steps, complex=complex_)
+    return ParameterState({name: array_of(x) for name, x in arrays.items()}, steps, complex=complex_)
 
 
 def _real(name: str, x: JaxArray, slots: Mapping[str, JaxArray], shape: tuple[int, ...]) -> bool:
@@ -234,7 +234,8 @@ def _real(name: str, x: JaxArray, slots: Mapping[str, JaxArray], shape: tuple[in
     return name in (base, ROUNDING_SEED) or base not in slots or str(slots[base].dtype) in BLOCK_DTYPES
 
 
-def _array(x: JaxArray) -> Array:
+def array_of(x: JaxArray) -> Array:
+    """An array of JAX, whose numbers are read when they are asked for."""
     dtype, shape = np.dtype(x.dtype), tuple(np.shape(x))
     if np.issubdtype(dtype, np.complexfloating):
         return Array(f"float{4 * dtype.itemsize}", (*shape, 2), functools.partial(_read, x))

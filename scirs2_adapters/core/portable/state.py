@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..argument_names import Values
+from ..cpu import storage
 from ..fields import Value
 from ..formats import BLOCK, BLOCK_DTYPES, blocks
 from ..rounding import ROUNDING_ERROR, ROUNDING_SEED
@@ -78,6 +79,16 @@ class State:
         return {f"{name}/{slot}": x for name, p in self.parameters.items() for slot, x in p.slots.items()}
 
 
+def numbers_in(p: ParameterState, slot: str) -> np.ndarray:
+    """The numbers of a slot, in float64."""
+    x = p.slots[slot]
+    coded = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
+    if x.dtype not in storage.STORAGES or (x.dtype in BLOCK_DTYPES and not coded):
+        return x.read().astype(np.float64)
+    scales = p.slots[f"{slot}_scale"].read() if coded else None
+    return storage.load(x.read(), x.dtype, scales).astype(np.float64)
+
+
 def described(rule: Rule, parameters: Mapping[str, ParameterState], **others: object) -> State:
     """The state of an optimizer of this rule."""
     config = {key: _plain(value) for key, value in rule.get_config().items()}
@@ -90,10 +101,10 @@ def described(rule: Rule, parameters: Mapping[str, ParameterState], **others: ob
 def _meaning(slot: str, dtype: str, extents: Mapping[str, Extent]) -> str:
     if slot in _MEANINGS:
         return _MEANINGS[slot]
-    if slot not in extents:
+    if slot not in extents and slot.endswith("_scale"):
         return f"the scales of the blocks of {slot.removesuffix('_scale')}"
     extent = {Extent.TENSOR: "one number", Extent.FULL: "like the parameter"}.get(
-        extents[slot], "one number for a line"
+        extents.get(slot, Extent.FULL), "one number for a line"
     )
     return f"{extent}, {_STORED[dtype]}" if dtype in BLOCK_DTYPES else extent
 
@@ -109,14 +120,14 @@ def _plain(value: Value) -> Value:
     return str(getattr(value, "name", getattr(value, "__name__", type(value).__name__)))
 
 
-def save(state: State, path: Path, told: Progress = lambda _: None) -> None:
-    """Write the file."""
+def save(state: State, path: Path, told: Progress = lambda _: None, *, durable: bool = True) -> None:
+    """Write the file; a `durable` one is on the disk when this returns."""
     facts = {
         "format_version": FORMAT_VERSION,
         **{k: v for k, v in vars(state).items() if k != "parameters"},
         "parameters": {name: _facts(p) for name, p in state.parameters.items()},
     }
-    write(path, json.dumps(facts), state.arrays, told)
+    write(path, json.dumps(facts), state.arrays, told, durable=durable)
 
 
 def _facts(p: ParameterState) -> dict[str, object]:
