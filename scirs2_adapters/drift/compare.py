@@ -197,7 +197,10 @@ def _explained(
         if tried is None:
             also.append("Neither optimizer is one whose formula is known here, with its hyperparameters.")
         else:
-            said = [words or "makes the step of A's formula: something else moves A" for words in tried]
+            same = "steps as A's formula does: " + (
+                "its learning rate does not matter here" if quantity == "learning_rate" else "something else moves A"
+            )
+            said = [words or same for words in tried]
             if not tried:
                 also.append("No known difference makes this step.")
     return Drift(last, now[0].number, quantity, name, part, what, said, [note for note in also if note])

@@ -118,12 +118,12 @@ def _apart(p: ParameterState, slot: str, made: np.ndarray | None, tolerance: flo
 
 
 def stepped(rule: Rule, known: Around, state: State, together: Sequence[Variant]) -> dict[str, dict[str, np.ndarray]]:
-    """What a step by this rule makes of the parameters of a group, in float64; those that only the whole array could
-    tell of are left out.
+    """What a step by this rule makes of the parameters of a group, by numpy in the dtype of their arithmetic; without
+    those of which only the whole array could tell.
     """
     held = known.before.parameters
     given = {n: p for n, p in state.parameters.items() if GRAD in p.slots}
-    params = {n: numbers_in(held[n], PARAM) for n in given}
+    params = {n: numbers_in(held[n], PARAM).astype(_arithmetic(held[n])) for n in given}
     if not params:
         return {}
     host = HostOptimizer(rule, params, kernel="traced", layout=state.layout or OUTPUTS_FIRST)
@@ -141,8 +141,12 @@ def stepped(rule: Rule, known: Around, state: State, together: Sequence[Variant]
         first = host.fresh(name)
         fits = {k: x for k, x in first.items() if not fresh and k in slots and slots[k].shape == x.shape}
         host.state[name] = first | {k: np.array(slots[k], first[k].dtype) for k in fits}
-    host.step({n: numbers_in(given[n], GRAD) for n in params})
-    return {n: {PARAM: params[n], **host.state[n]} for n in params}
+    host.step({n: numbers_in(given[n], GRAD).astype(p.dtype) for n, p in params.items()})
+    return {n: {slot: x.astype(np.float64) for slot, x in {PARAM: params[n], **host.state[n]}.items()} for n in params}
+
+
+def _arithmetic(p: ParameterState) -> str:
+    return "float64" if p.slots[PARAM].dtype == "float64" else "float32"
 
 
 def _count(known: Around, name: str) -> int:

@@ -30,6 +30,7 @@ COMMON = {
     "dispatch": "which executor steps which parameter",
     "executors": "the ways to take a step",
     "portable": "the state out of the framework and in, as core/portable has it",
+    "recording": "what an optimizer does, written down after each step",
     **dict.fromkeys(FRAMEWORK_CLASS, "what the framework calls an optimizer, made from a rule"),
 }
 #: Files that one adapter alone needs: (adapter, file) -> role.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from scirs2_adapters.core.matrix import INPUTS_FIRST
+from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.portable.host_recording import states
 from scirs2_adapters.core.portable.recording import Recorder
 
@@ -22,10 +22,10 @@ def recorded(estimator: BaseEstimator, recorder: Recorder) -> BaseEstimator:
         if stepper._host is not None and not recorder.over:
             recorder.write(states(stepper._host, grads, layout))
 
-    def step(params: Arrays, grads: Arrays, *options: str) -> None:
+    def step(params: Arrays, grads: Arrays, lies: str = OUTPUTS_FIRST) -> None:
         if not recorder.started:
-            recorder.write(states(stepper._bound(params, *options), {}, layout))
-        whole(params, grads, *options)
+            recorder.write(states(stepper._bound(params, lies), {}, layout))
+        whole(params, grads, lies)
         write(grads)
 
     def step_columns(params: Arrays, which: np.ndarray, grads: Arrays) -> None:

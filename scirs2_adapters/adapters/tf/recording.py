@@ -30,7 +30,7 @@ def recorded(optimizer: keras.optimizers.Optimizer, recorder: Recorder) -> keras
             return
         found = [None if g is None else _eager(g) for g in grads]
         variables = list(optimizer._trainable_variables if trainable_variables is None else trainable_variables)
-        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        rate = float(_number(optimizer.learning_rate))
         if not recorder.started:
             if not optimizer.built:
                 optimizer.build(variables)
@@ -40,6 +40,11 @@ def recorded(optimizer: keras.optimizers.Optimizer, recorder: Recorder) -> keras
 
     optimizer.apply = recording
     return optimizer
+
+
+def _number(x: Tensor | KerasVariable) -> np.ndarray:
+    """A variable of one number, or what a schedule has made."""
+    return np.asarray(x.numpy() if isinstance(x, keras.Variable) else keras.ops.convert_to_numpy(x))
 
 
 def _eager(gradient: Tensor) -> np.ndarray:
@@ -59,7 +64,7 @@ def _state(
 ) -> State:
     """What there is after a step."""
     ours = isinstance(optimizer, RuleOptimizer)
-    steps = int(keras.ops.convert_to_numpy(optimizer.iterations))
+    steps = int(_number(optimizer.iterations))
     state = read(optimizer, "record") if ours else _theirs(optimizer, steps)
     parameters = {}
     for variable, g in zip(variables, grads, strict=True):
