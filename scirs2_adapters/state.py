@@ -82,7 +82,7 @@ def load(
 
 def describe(path: str | os.PathLike[str]) -> State:
     """What is in a file, without its numbers: the optimizer, its hyperparameters, and each parameter's slots by shape
-    and dtype. The file is checked as a whole.
+    and dtype; printed, it is a line for each. The file is checked as a whole.
     """
     with portable.loaded("state.describe", Path(path)) as saved:
         return saved

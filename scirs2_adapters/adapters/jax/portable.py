@@ -121,13 +121,22 @@ def _optax_rule(call: str, name: str, tree: Tree, theirs: bool) -> Rule:
 
 def _members(call: str, rule: Rule) -> Members:
     """The classes of the members of this optimizer's state, and what their fields hold."""
+    return {_class(place): place.fields for place in _places(call, rule) if place.fields}
+
+
+def fields_of(call: str, rule: Rule) -> list[Mapping[str, str]]:
+    """What the fields of the members of this optimizer's state hold."""
+    return [place.fields for place in _places(call, rule) if place.fields]
+
+
+def _places(call: str, rule: Rule) -> list[Place]:
     chain = chain_of(rule.name, rule.match)
     alternatives = chained.from_iterable(p for p in chain.places if not isinstance(p, str)) if chain else ()
     places = [*alternatives, *(place for _, place in COUNTERS.values())]
     if any(place.sparse for place in places):
         worded = "must keep rows and columns as scirs2 does; optax's factored state does not say which axes they are of"
         raise bad_value(call, "optimizer", worded, f"match={rule.match!r}", "Use `match=None`.")
-    return {_class(place): place.fields for place in places if place.fields}
+    return places
 
 
 def _class(place: Place) -> type:

@@ -74,6 +74,28 @@ class State:
         return f"{self.rule}({self.config['base']})" if self.config.get("base") else self.rule
 
     @property
+    def facts(self) -> dict[str, str]:
+        """What it is of, in words."""
+        match = f", match={self.match!r}" if self.match else ""
+        config = {k: x for k, x in self.config.items() if k not in ("match", "base")}
+        return {
+            "optimizer": f"{self.full_name or 'not said'}{match}",
+            "hyperparameters": ", ".join(f"{k}={x!r}" for k, x in config.items()) or "not said",
+            "steps": f"{self.step_count}" + (f", {self.skipped_steps} skipped" if self.skipped_steps else ""),
+            "numbers": ", ".join(f"{k}={x!r}" for k, x in self.numbers.items()) or "-",
+            "kernels": self.layout.replace("_", " ") or "not said",
+            "written by": ", ".join(f"{k} {x}" for k, x in self.source.items()) or "-",
+            "bytes": f"{sum(x.nbytes for x in self.arrays.values()):,}",
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{name + ':':<16} {said}" for name, said in self.facts.items()]
+        for name, p in self.parameters.items():
+            slots = [f"{slot} {x.dtype} {list(x.shape)}" for slot, x in p.slots.items()]
+            lines.append(f"  {name}: {', '.join(slots) or 'nothing'}")
+        return "\n".join(lines)
+
+    @property
     def arrays(self) -> dict[str, Array]:
         """All arrays by name: `layers.0.weight/exp_avg`."""
         return {f"{name}/{slot}": x for name, p in self.parameters.items() for slot, x in p.slots.items()}
