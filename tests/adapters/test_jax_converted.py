@@ -87,10 +87,14 @@ def test_a_file_that_cannot_be_used_is_refused(words: str, rule: str, tmp_path: 
     assert not (tmp_path / "made").exists()
 
 
-def test_a_state_that_may_mean_two_things_is_refused(tmp_path: Path) -> None:
+def test_a_state_that_may_mean_two_things_is_taken_for_what_is_said(tmp_path: Path) -> None:
     path = by_flax(stepped(adapter.prodigy(1.0)), tmp_path)
     code, text = convert(path, tmp_path / "made", "--to", "numpy", "--rule", "prodigy")
-    assert (code, "differ in meaning" in text) == (2, True), text
+    assert (code, "Give `--rule prodigy:optax` or" in text) == (2, True), text
+    assert convert(path, tmp_path / "made", "--to", "numpy", "--rule", "prodigy:other")[0] == 2
+    for whose, match in (("scirs2", None), ("optax", "optax")):
+        assert convert(path, tmp_path / "made", "--to", "numpy", "--rule", f"prodigy:{whose}") == (0, "")
+        assert state.describe(tmp_path / "made").match == match
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

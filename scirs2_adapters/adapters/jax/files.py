@@ -59,15 +59,20 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
     return replace(described(known, parameters, numbers=numbers, step_count=steps or 0, source=source), config={})
 
 
-def _rule(call: str, path: Path, name: str, ours: bool) -> Rule:
-    """The rule of this name; with optax's formula where the state is in optax's classes, as of the two alike."""
+def _rule(call: str, path: Path, named: str, ours: bool) -> Rule:
+    """The rule of this name, with optax's formula where the state is in optax's classes. Where that may be ours and
+    then means something else, the name says which: `rmsprop:optax` or `rmsprop:scirs2`.
+    """
+    name, _, whose = named.partition(":")
     rule = get(name)()
-    if ours or "optax" not in type(rule).matches:
+    if whose not in ("", "optax", "scirs2"):
+        raise bad_value(call, "rule", "must end in `:optax` or `:scirs2`, if it has a colon", named)
+    if ours or whose == "scirs2" or "optax" not in type(rule).matches:
         return rule
     matched = type(rule)(match="optax")
-    if not same_memory(rule, matched):
+    if not whose and not same_memory(rule, matched):
         why = f"the state of optax's {name} and of ours look alike there and differ in meaning"
-        raise refused(call, str(path), why, "Use `scirs2_adapters.state.save((tx, state), path)`.")
+        raise refused(call, str(path), why, f"Give `--rule {name}:optax` or `--rule {name}:scirs2`.")
     return matched
 
 
