@@ -12,6 +12,9 @@ import scirs2_adapters as s2
 from scirs2_adapters import tf as adapter
 from scirs2_adapters.drift import compare
 
+from .tf_support import KERAS_READS
+
+pytestmark = KERAS_READS
 X = np.sin(np.arange(80.0)).reshape(20, 4).astype("float32")
 
 
