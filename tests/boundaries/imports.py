@@ -26,7 +26,7 @@ ADAPTER_LAYERS = (
     ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks", "monitor"),
     ("optimizer", "transform", "estimators", "linear", "trainer"),
     ("portable",),
-    ("files",),
+    ("files", "recording"),
     ("__init__",),
 )
 #: Adapters that build on another adapter, and so lie above it.
@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     *(tuple(f"adapters/{a}/{n}" for a in UPPER_ADAPTERS for n in names) for names in ADAPTER_LAYERS),
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
-    ("export/", "state.py"),
+    ("export/", "state.py", "drift/"),
     ("demo/", "commands/", "cli.py"),
 )
 
