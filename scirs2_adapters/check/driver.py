@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from .outcome import NotApplicable, expect
 from .problem import Array, Arrays, Grads, Problem, problem
-from .subject import Subject
+from .subject import NOTHING, Changes, Subject
 
 
 class Run(ABC):
@@ -98,16 +98,16 @@ class Driver(ABC):
         subject.arguments(self.takes)
 
     @abstractmethod
-    def start(self, walked: Problem | None = None, dtype: str = "float32", **changes: object) -> Run:
+    def start(self, changes: Changes = NOTHING, walked: Problem | None = None, dtype: str = "float32") -> Run:
         """A new optimizer on new parameters."""
 
     @abstractmethod
     def kind(self) -> tuple[str, bool]:
         """What an optimizer of the framework is, and whether one is made."""
 
-    def arrays(self, walked: Problem | None = None, dtype: str = "float32", **changes: object) -> ArrayRun:
+    def arrays(self, walked: Problem | None = None, dtype: str = "float32") -> ArrayRun:
         """One that is given gradients."""
-        run = self.start(walked, dtype, **changes)
+        run = self.start(NOTHING, walked, dtype)
         if not isinstance(run, ArrayRun):
             raise NotApplicable("an estimator computes its gradients itself")
         return run
@@ -118,10 +118,10 @@ class Driver(ABC):
             raise NotApplicable("it has no learning rate that is a number")
         return self.subject.rate
 
-    def refuses(self, **changes: object) -> None:
+    def refuses(self, changes: Changes) -> None:
         """Fail unless these arguments are refused when the optimizer is made."""
         try:
-            self.start(**changes)
+            self.start(changes)
         except (ValueError, TypeError):
             return
         said = ", ".join(f"{k}={v!r}" for k, v in changes.items())
@@ -135,7 +135,7 @@ class Driver(ABC):
         """One whose learning rate is its own times such a factor at each step, by the framework's schedule."""
         raise NotApplicable("there is no schedule")
 
-    def rebuilt(self, **changes: object) -> Run:
+    def rebuilt(self, changes: Changes) -> Run:
         """One made from what another one, made with these changes, says of itself."""
         raise NotApplicable("an optimizer is functions, which say nothing of themselves")
 

@@ -34,7 +34,7 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """"pass", "FAIL" or "not applicable"."""
+        """ "pass", "FAIL" or "not applicable"."""
         return "FAIL" if self.expected else "not applicable" if self.why else "pass"
 
 

@@ -12,8 +12,6 @@ from functools import partial
 from importlib import import_module
 from inspect import getdoc
 
-
-
 from .checks import against as walks
 from .driver import Driver
 from .outcome import CheckFailed, NotApplicable, Outcome, SubjectError, told
@@ -48,8 +46,15 @@ def driver_of(path: str, framework: str, given: str = "") -> Driver:
         module = import_module(f"{__package__}.drivers.{framework}")
     except ModuleNotFoundError as error:
         raise SubjectError(f"`--framework {framework}` needs {error.name}, which is not installed.") from error
-    with _quiet():
-        driver: Driver = module.DRIVER(find(path, given))
+    subject = find(path, given)
+    try:
+        with _quiet():
+            driver: Driver = module.DRIVER(subject)
+            driver.start()
+    except SubjectError:
+        raise
+    except Exception as error:
+        raise SubjectError(f"`{path}` makes no optimizer of {framework}'s ({told(error)}).") from error
     return driver
 
 
@@ -120,5 +125,3 @@ def check(path: str, framework: str, *, against: str = "", given: str = "") -> R
     """
     driver = driver_of(path, framework, given)
     return Report(path, framework, tuple(map(outcome, checks(driver, against))))
-
-

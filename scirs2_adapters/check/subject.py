@@ -17,6 +17,10 @@ RATES = ("lr", "learning_rate", "learning_rate_init", "eta0", "alpha", "eta")
 #: For those that have no default learning rate.
 USUAL_RATE = 1e-3
 
+#: Arguments by name, in the place of those that an optimizer is made with otherwise.
+Changes = Mapping[str, object]
+NOTHING: Changes = {}
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -51,7 +55,7 @@ class Subject:
         value = self.given.get(self.rate, self.parameters[self.rate].default)
         return float(value) if isinstance(value, float | int) else USUAL_RATE
 
-    def arguments(self, known: tuple[str, ...] = (), **changes: object) -> dict[str, object]:
+    def arguments(self, known: tuple[str, ...] = (), changes: Changes = NOTHING) -> dict[str, object]:
         """Those of one optimizer. A learning rate without a default is the usual one; others without must be given."""
         made = dict(self.given)
         for word, p in self.parameters.items():
@@ -60,7 +64,7 @@ class Subject:
                 if word != self.rate:
                     raise SubjectError(f"`{self.path}` needs `{word}`, which has no default: give it by `--with`.")
                 made[word] = USUAL_RATE
-        return made | changes
+        return made | dict(changes)
 
     def defaults(self) -> dict[str, object]:
         """Its arguments and their values, as far as there are any."""

@@ -15,28 +15,28 @@ def kind(driver: Driver) -> None:
 
 def negative_rate(driver: Driver) -> None:
     """A negative learning rate is refused."""
-    driver.refuses(**{driver.rate(): -1.0})
+    driver.refuses({driver.rate(): -1.0})
 
 
 def nan_rate(driver: Driver) -> None:
     """A learning rate that is NaN is refused."""
-    driver.refuses(**{driver.rate(): float("nan")})
+    driver.refuses({driver.rate(): float("nan")})
 
 
 def text_rate(driver: Driver) -> None:
     """A learning rate that is no number is refused."""
-    driver.refuses(**{driver.rate(): "fast"})
+    driver.refuses({driver.rate(): "fast"})
 
 
 def unknown_argument(driver: Driver) -> None:
     """An argument that it does not know is refused."""
-    driver.refuses(no_such_argument=1.0)
+    driver.refuses({"no_such_argument": 1.0})
 
 
 def rebuilt(driver: Driver) -> None:
     """What it says of itself makes the same optimizer again."""
     changes = {driver.rate(): driver.subject.rate_value / 2} if driver.subject.rate else {}
-    run, again = driver.start(**changes), driver.rebuilt(**changes)
+    run, again = driver.start(changes), driver.rebuilt(changes)
     for each in (run, again):
         each.advance(STEPS)
     expect(same_bits(again.params(), run.params()), "the same bits after six steps", "another walk")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..drivers.optax import OptaxDriver, OptaxRun
+from ..drivers.optax import OptaxDriver, OptaxRun, Tree
 from ..outcome import expect
 from ..problem import MOVES, STEPS, distance, same_bits
 
@@ -22,10 +22,8 @@ def scan(driver: OptaxDriver) -> None:
         plain.step(grads)
     stacked = {k: jnp.array(np.stack([g[i] for g in fixed]), "float32") for i, k in enumerate(run.names)}
 
-    def body(carried: tuple[object, object], grads: object) -> tuple[tuple[object, object], None]:
-        params, state = carried
-        updates, state = run.transformation.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), None
+    def body(carried: tuple[Tree, object], grads: Tree) -> tuple[tuple[Tree, object], None]:
+        return run.once(grads, carried[1], carried[0]), None
 
     (run.tree, run.state), _ = jax.lax.scan(body, (run.tree, run.state), stacked)
     expect(distance(run.params(), plain.params()) < _CLOSE, "the walk of single steps", "another walk")

@@ -15,7 +15,7 @@ _CLOSE = 1e-5
 def by_hand(driver: Driver) -> None:
     """A learning rate that is set before the first step acts as one that is given to the constructor."""
     word, half = driver.rate(), driver.subject.rate_value / 2
-    made, changed, whole = driver.start(**{word: half}), driver.settable(), driver.start()
+    made, changed, whole = driver.start({word: half}), driver.settable(), driver.start()
     changed.set_rate(half)
     for run in (made, changed, whole):
         run.advance(STEPS)
@@ -27,10 +27,10 @@ def by_hand(driver: Driver) -> None:
 
 def schedule(driver: Driver) -> None:
     """A schedule acts as learning rates set by hand before each step."""
-    rate = driver.rate() and driver.subject.rate_value
+    driver.rate()
     run, scheduled = driver.settable(), driver.scheduled(FACTORS)
     for factor in FACTORS:
-        run.set_rate(rate * factor)
+        run.set_rate(driver.subject.rate_value * factor)
         run.advance(1)
     scheduled.advance(STEPS)
     expect(distance(scheduled.params(), run.params()) < _CLOSE, "the walk with rates set by hand", "another walk")

@@ -23,7 +23,7 @@ def set_params(driver: SklearnDriver) -> None:
     """`set_params` acts as an argument of the constructor."""
     half = {driver.rate(): driver.subject.rate_value / 2}
     x, y = driver.rows()
-    run, made = driver.start(), driver.start(**half)
+    run, made = driver.start(), driver.start(half)
     run.estimator = driver.made().set_params(**half).fit(x, y)
     made.estimator.fit(x, y)
     expect(same_bits(run.params(), made.params()), "the same bits", "others")

@@ -109,7 +109,7 @@ def mixed(driver: TorchDriver) -> None:
         ends.append(np.concatenate([p.ravel() for p in run.params()]))
     start = np.concatenate([p.ravel() for p in driver.problem.params])
     way, gap = (float(np.linalg.norm(ends[i] - other)) for i, other in ((0, start), (1, ends[0])))
-    expect(0 < way and gap < way, "less between them than either has walked", "more")
+    expect(way > 0 and gap < way, "less between them than either has walked", "more")
 
 
 CHECKS = (closure, hooks, zero_grad, seen_by_autograd, stays_a_leaf, overflow, mixed)

@@ -19,7 +19,7 @@ def _parameters(driver: TorchDriver) -> Tensors:
 def group_rate(driver: TorchDriver) -> None:
     """A group's own learning rate is the one that its parameters are stepped with."""
     half = driver.subject.rate_value / 2 if driver.rate() else 0.0
-    params, whole, halved = _parameters(driver), driver.start(), driver.start(**{driver.rate(): half})
+    params, whole, halved = _parameters(driver), driver.start(), driver.start({driver.rate(): half})
     run = driver.over(params)
     run.optimizer = driver.made([{"params": params[:1]}, {"params": params[1:], "lr": half}])
     for each in (run, whole, halved):
@@ -44,7 +44,7 @@ def named_parameters(driver: TorchDriver) -> None:
 def generator(driver: TorchDriver) -> None:
     """Parameters may come from a generator, as `model.parameters()` is one."""
     run = driver.start()
-    run.optimizer = driver.made((p for p in run.tensors))  # type: ignore[arg-type]
+    run.optimizer = driver.made(p for p in run.tensors)  # type: ignore[arg-type]
     before = run.params()
     run.advance(MOVES)
     expect(not same_bits(run.params(), before), "parameters that move", "no change")

@@ -14,6 +14,7 @@ from keras import ops
 from ..driver import ArrayRun, Driver
 from ..outcome import NotApplicable
 from ..problem import Array, Arrays, Grads, Problem
+from ..subject import NOTHING, Changes
 
 
 @contextlib.contextmanager
@@ -93,13 +94,13 @@ class KerasDriver(Driver):
         "running.threads": "the backend's threads are set before it starts",
     }
 
-    def made(self, **changes: object) -> object:
+    def made(self, changes: Changes = NOTHING) -> object:
         """An optimizer that has seen no variable."""
-        return self.subject.factory(**self.subject.arguments(self.takes, **changes))
+        return self.subject.factory(**self.subject.arguments(self.takes, changes))
 
-    def start(self, walked: Problem | None = None, dtype: str = "float32", **changes: object) -> KerasRun:
+    def start(self, changes: Changes = NOTHING, walked: Problem | None = None, dtype: str = "float32") -> KerasRun:
         with precision(dtype):
-            made = self.made(**changes)
+            made = self.made(changes)
         return KerasRun(walked or self.problem, dtype, made)
 
     def over(self, optimizer: object) -> KerasRun:
@@ -113,10 +114,10 @@ class KerasDriver(Driver):
         rate = self.subject.rate_value
         values = [rate * factor for factor in factors]
         bounds = list(range(len(values) - 1))
-        return self.start(**{self.rate(): keras.optimizers.schedules.PiecewiseConstantDecay(bounds, values)})
+        return self.start({self.rate(): keras.optimizers.schedules.PiecewiseConstantDecay(bounds, values)})
 
-    def rebuilt(self, **changes: object) -> KerasRun:
-        made = cast("keras.optimizers.Optimizer", self.made(**changes))
+    def rebuilt(self, changes: Changes) -> KerasRun:
+        made = cast("keras.optimizers.Optimizer", self.made(changes))
         return self.over(type(made).from_config(made.get_config()))
 
     def compiled(self) -> KerasRun:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import jax
@@ -13,10 +14,20 @@ import optax
 from ..driver import ArrayRun, Driver
 from ..outcome import NotApplicable
 from ..problem import Array, Arrays, Grads, Problem
+from ..subject import NOTHING, Changes
 
 Tree = dict[str, jax.Array]
-#: The older place of what JAX calls `jax.enable_x64` today.
-double = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+
+
+@contextlib.contextmanager
+def double(wanted: bool) -> Iterator[None]:
+    """JAX's own setting for arrays of float64."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", wanted or before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 class OptaxRun(ArrayRun):
@@ -77,7 +88,7 @@ class OptaxRun(ArrayRun):
 
     def set_rate(self, rate: float) -> None:
         """As `inject_hyperparams` keeps it in the state."""
-        kept = self.state.hyperparams  # type: ignore[attr-defined]
+        kept = self.state.hyperparams
         kept["learning_rate"] = jnp.asarray(rate, kept["learning_rate"].dtype)
 
 
@@ -92,12 +103,12 @@ class OptaxDriver(Driver):
         "running.threads": "XLA's threads are set before it starts",
     }
 
-    def made(self, **changes: object) -> object:
+    def made(self, changes: Changes = NOTHING) -> object:
         """A transformation."""
-        return self.subject.factory(**self.subject.arguments(self.takes, **changes))
+        return self.subject.factory(**self.subject.arguments(self.takes, changes))
 
-    def start(self, walked: Problem | None = None, dtype: str = "float32", **changes: object) -> OptaxRun:
-        return self.over(self.made(**changes), walked, dtype)
+    def start(self, changes: Changes = NOTHING, walked: Problem | None = None, dtype: str = "float32") -> OptaxRun:
+        return self.over(self.made(changes), walked, dtype)
 
     def over(self, transformation: object, walked: Problem | None = None, dtype: str = "float32") -> OptaxRun:
         """One with a transformation that there is already."""
@@ -108,9 +119,8 @@ class OptaxDriver(Driver):
 
     def settable(self) -> OptaxRun:
         """One whose learning rate is in its state."""
-        self.rate()
-        rate = {str(self.subject.rate): self.subject.rate_value}
-        return self.over(optax.inject_hyperparams(self.subject.factory)(**self.subject.arguments(**rate)))
+        rate = {self.rate(): self.subject.rate_value}
+        return self.over(optax.inject_hyperparams(self.subject.factory)(**self.subject.arguments(changes=rate)))
 
     def scheduled(self, factors: Sequence[float]) -> OptaxRun:
         rate = self.subject.rate_value
@@ -118,7 +128,7 @@ class OptaxDriver(Driver):
         def schedule(count: jax.Array) -> jax.Array:
             return rate * jnp.asarray(factors)[count % len(factors)]
 
-        return self.start(**{self.rate(): schedule})
+        return self.start({self.rate(): schedule})
 
     def compiled(self) -> OptaxRun:
         run = self.start()

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from ..driver import Driver, Run
 from ..outcome import SubjectError
 from ..problem import Array, Arrays, Problem
-from ..subject import Subject
+from ..subject import NOTHING, Changes, Subject
 
 #: Where estimators keep what they learn.
 LEARNED = ("coefs_", "intercepts_", "coef_", "intercept_")
@@ -91,19 +91,19 @@ class SklearnDriver(Driver):
         if not hasattr(self.made(), "partial_fit"):
             raise SubjectError(f"`{subject.path}` must make an estimator with `partial_fit`, which takes one step.")
 
-    def made(self, **changes: object) -> Estimator:
+    def made(self, changes: Changes = NOTHING) -> Estimator:
         """An estimator that has seen nothing, seeded."""
-        seed = {"random_state": 0} if "random_state" in self.subject.parameters else {}
-        return cast("Estimator", self.subject.factory(**self.subject.arguments(self.takes, **seed, **changes)))
+        seed: dict[str, object] = {"random_state": 0} if "random_state" in self.subject.parameters else {}
+        return cast("Estimator", self.subject.factory(**self.subject.arguments(self.takes, seed | dict(changes))))
 
-    def start(self, walked: Problem | None = None, dtype: str = "float32", **changes: object) -> SklearnRun:
-        return SklearnRun(walked or self.problem, dtype, self.made(**changes))
+    def start(self, changes: Changes = NOTHING, walked: Problem | None = None, dtype: str = "float32") -> SklearnRun:
+        return SklearnRun(walked or self.problem, dtype, self.made(changes))
 
     def kind(self) -> tuple[str, bool]:
         return "a sklearn.base.BaseEstimator", isinstance(self.made(), BaseEstimator)
 
-    def rebuilt(self, **changes: object) -> SklearnRun:
-        return SklearnRun(self.problem, "float32", clone(self.made(**changes)))
+    def rebuilt(self, changes: Changes) -> SklearnRun:
+        return SklearnRun(self.problem, "float32", clone(self.made(changes)))
 
     def rows(self) -> tuple[Array, Array]:
         """All batches together."""

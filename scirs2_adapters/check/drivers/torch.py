@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from ..driver import ArrayRun, Driver
-from ..outcome import NotApplicable, SubjectError, told
+from ..outcome import NotApplicable, SubjectError
 from ..problem import Array, Arrays, Grads, Problem
-from ..subject import Subject
+from ..subject import NOTHING, Changes, Subject
 
 Tensors = list[torch.Tensor]
 
@@ -21,10 +21,10 @@ Tensors = list[torch.Tensor]
 class TorchRun(ArrayRun):
     """Parameters and their optimizer."""
 
-    def __init__(self, driver: TorchDriver, walked: Problem, params: Tensors, changes: dict[str, object]) -> None:
+    def __init__(self, driver: TorchDriver, walked: Problem, params: Tensors, changes: Changes) -> None:
         super().__init__(walked)
         self.tensors, self.sparse = params, driver.sparse
-        self.optimizer = driver.made(params, **changes)
+        self.optimizer = driver.made(params, changes)
         self.scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
 
     def params(self) -> Arrays:
@@ -99,10 +99,7 @@ class TorchDriver(Driver):
         super().__init__(subject)
         self.sparse = False
         p = torch.nn.Parameter(torch.ones(2, 2))
-        try:
-            optimizer = self.made([p])
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise SubjectError(f"`{subject.path}` cannot be made over a parameter ({told(error)}).") from error
+        optimizer = self.made([p])
         closure = inspect.signature(getattr(optimizer, "step", len)).parameters.get("closure")
         if closure is not None and closure.default is closure.empty:
             raise SubjectError(f"`{subject.path}` steps by a closure; such optimizers are not checked.")
@@ -117,20 +114,20 @@ class TorchDriver(Driver):
             return "dense" in str(error)
         return False
 
-    def made(self, params: Sequence[object], **changes: object) -> torch.optim.Optimizer:
+    def made(self, params: Sequence[object], changes: Changes = NOTHING) -> torch.optim.Optimizer:
         """An optimizer over parameters or groups."""
-        made = self.subject.factory(params, **self.subject.arguments(self.takes, **changes))
+        made = self.subject.factory(params, **self.subject.arguments(self.takes, changes))
         trains = getattr(made, "train", None)
         if callable(trains):  # those without a schedule evaluate other weights than they train
             trains()
         return cast("torch.optim.Optimizer", made)
 
-    def start(self, walked: Problem | None = None, dtype: str = "float32", **changes: object) -> TorchRun:
+    def start(self, changes: Changes = NOTHING, walked: Problem | None = None, dtype: str = "float32") -> TorchRun:
         walked = walked or self.problem
         params: Tensors = [torch.nn.Parameter(torch.tensor(p, dtype=getattr(torch, dtype))) for p in walked.params]
         return TorchRun(self, walked, params, changes)
 
-    def over(self, params: Tensors, **changes: object) -> TorchRun:
+    def over(self, params: Tensors, changes: Changes = NOTHING) -> TorchRun:
         """One over parameters that are there already."""
         return TorchRun(self, self.problem, params, changes)
 
@@ -142,8 +139,8 @@ class TorchDriver(Driver):
         run.scheduler = torch.optim.lr_scheduler.LambdaLR(run.optimizer, known)
         return run
 
-    def rebuilt(self, **changes: object) -> TorchRun:
-        run = self.start(**changes)
+    def rebuilt(self, changes: Changes) -> TorchRun:
+        run = self.start(changes)
         run.optimizer = type(run.optimizer)(run.tensors, **run.optimizer.defaults)
         return run
 
