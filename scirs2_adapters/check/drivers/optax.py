@@ -22,7 +22,7 @@ Tree = dict[str, jax.Array]
 @contextlib.contextmanager
 def double(wanted: bool) -> Iterator[None]:
     """JAX's own setting for arrays of float64."""
-    before = jax.config.jax_enable_x64
+    before = bool(jax.config.read("jax_enable_x64"))
     jax.config.update("jax_enable_x64", wanted or before)
     try:
         yield
