@@ -42,11 +42,11 @@ def driver_of(path: str, framework: str, given: str = "") -> Driver:
     """The driver of the optimizer at `package.module:Class`."""
     if framework not in FRAMEWORKS:
         raise SubjectError(f"`--framework` must be one of {', '.join(FRAMEWORKS)}. Received: {framework!r}.")
+    subject = find(path, given)
     try:
         module = import_module(f"{__package__}.drivers.{framework}")
     except ModuleNotFoundError as error:
         raise SubjectError(f"`--framework {framework}` needs {error.name}, which is not installed.") from error
-    subject = find(path, given)
     try:
         with _quiet():
             driver: Driver = module.DRIVER(subject)

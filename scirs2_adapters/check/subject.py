@@ -100,6 +100,8 @@ def keywords(text: str) -> dict[str, object]:
         assert isinstance(call, ast.Call)
         if call.args or any(word.arg is None for word in call.keywords):
             raise ValueError("a value without a name")
+        if len({word.arg for word in call.keywords}) < len(call.keywords):
+            raise ValueError("a name twice")
         return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError, AssertionError) as error:
         form = "must be arguments as Python has them, such as lr=0.1,betas=(0.9,0.99)"

@@ -8,7 +8,7 @@ from keras import ops
 
 from ..drivers.keras import KerasDriver
 from ..outcome import expect
-from ..problem import same_bits
+from ..problem import MOVES, same_bits
 
 
 def no_gradients(driver: KerasDriver) -> None:
@@ -33,13 +33,14 @@ def iterations(driver: KerasDriver) -> None:
 
 
 def overflow(driver: KerasDriver) -> None:
-    """LossScaleOptimizer leaves out a step whose gradients overflow, and takes the next one."""
+    """LossScaleOptimizer leaves out steps whose gradients overflow, and takes those after."""
     inner = driver.made()
     run = driver.over(keras.optimizers.LossScaleOptimizer(inner, initial_scale=4.0))
     grads = driver.problem.gradients(driver.problem.params, 0)
     for factor, moves in ((np.inf, False), (4.0, True)):
         before = run.params()
-        run.step([np.where(g == 0, 0, g * factor) for g in grads])
+        for _ in range(MOVES):
+            run.step([np.where(g == 0, 0, g * factor) for g in grads])
         moved = not same_bits(run.params(), before)
         expect(moved is moves, "a step" if moves else "no step", "a step" if moved else "no step")
 
@@ -52,7 +53,7 @@ def fit(driver: KerasDriver) -> None:
     model.build((None, x.shape[1]))
     before = [np.array(w) for w in model.get_weights()]
     model.compile(optimizer=driver.made(), loss="mse")
-    losses = model.fit(x, y, epochs=2, batch_size=8, shuffle=False, verbose=0).history["loss"]
+    losses = model.fit(x, y, epochs=MOVES // 2, batch_size=8, shuffle=False, verbose=0).history["loss"]
     expect(bool(np.isfinite(losses).all()), "losses that are finite", "others")
     moved = [not np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True)]
     expect(all(moved), "all weights moved", "some did not")
