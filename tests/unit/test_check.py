@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from scirs2_adapters.check.outcome import Outcome, SubjectError
 from scirs2_adapters.check.report import Report, lines
+from scirs2_adapters.check.run import COMMON, FRAMEWORKS
 from scirs2_adapters.check.subject import find, keywords
 from scirs2_adapters.commands.app import app
 from tests.boundaries.support import HEAVY, PROJECT, ROOT, fresh
@@ -128,3 +129,26 @@ def test_without_the_option_pytest_runs_as_ever(tmp_path: Path) -> None:
     done = pytest_run(tmp_path)
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
+
+
+def test_the_page_shows_every_check_and_the_pinned_versions() -> None:
+    """`python docs/checks.py` writes it anew."""
+    page = (ROOT / "docs/checks.md").read_text()
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    for name in ("torch", "keras", "tensorflow", "optax", "jax", "scikit-learn"):
+        assert f"{name} {pins[name]}" in page
+    shared = {f"`{file}.{name}`" for file, name in _functions(*COMMON)}
+    own = {
+        f"`{file.removeprefix(f'{framework}_')}.{name}`"
+        for framework, files in FRAMEWORKS.items()
+        for file, name in _functions(*files)
+    }
+    assert [check for check in shared if page.count(f"| {check} |") != len(FRAMEWORKS)] == []
+    assert [check for check in own if page.count(f"| {check} |") < 1] == []
+
+
+def _functions(*files: str) -> list[tuple[str, str]]:
+    """The names in a file's list of checks, read without importing a framework."""
+    texts = {file: (ROOT / f"scirs2_adapters/check/checks/{file}.py").read_text() for file in files}
+    lists = {file: text.rpartition("CHECKS = (")[2].partition(")")[0] for file, text in texts.items()}
+    return [(file, name.strip()) for file, names in lists.items() for name in names.split(",") if name.strip()]
