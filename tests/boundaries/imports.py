@@ -22,7 +22,7 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-    ("state", "grouping", "losses", "penalties", "averages"),
+    ("state", "grouping", "losses", "penalties", "averages", "lazy_penalty"),
     ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks", "monitor"),
     ("optimizer", "transform", "estimators", "linear", "trainer"),
     ("portable",),
@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     *(tuple(f"adapters/{a}/{n}" for a in UPPER_ADAPTERS for n in names) for names in ADAPTER_LAYERS),
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
-    ("export/", "state.py", "drift/"),
+    ("export/", "state.py", "drift/", "check/"),
     ("demo/", "commands/", "cli.py"),
 )
 
