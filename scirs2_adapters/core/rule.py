@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 from .argument_names import Spell, Values
-from .declaration import Roles, check_class, numbers_of, roles_of
+from .declaration import VALUE, Roles, check_class, numbers_of, roles_of
 from .document import document, numpy_example
 from .errors import bad_type
 from .fields import Field, flag, nonnegative, rate
@@ -69,12 +69,15 @@ class Rule(Modes):
     sparse: Literal["exact", "rows", None] = None
     #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
     needs_closure: Literal[True, False] = False
+    #: Whether a step is given the loss: `update` takes the coefficient `value`.
+    needs_value = False
 
     def __init_subclass__(cls, **traits: object) -> None:
         for trait, value in traits.items():
             setattr(cls, trait, value)
         super().__init_subclass__()
         check_class(cls, Rule, traits)
+        cls.needs_value = hasattr(cls, "update") and VALUE in cls.roles()[1]
         cls.text = vars(cls).get("__doc__")
         if hasattr(cls, "update") or hasattr(cls, "default_base") or cls.needs_closure:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
@@ -195,6 +198,10 @@ class Rule(Modes):
         elif self.decay != "inside":
             scalars["decay"] = self.weight_decay * (1.0 if self.decay == "absolute" else self.learning_rate)
         return scalars
+
+    def of_value(self, value: Scalar) -> Scalars:
+        """The loss as a coefficient, where the rule takes it: the negative one of what is to be maximized."""
+        return {VALUE: -value if self.maximize else value} if self.needs_value else {}
 
     def apply(
         self, xp: Array, p: Array, g: Array, slots: Mapping[str, Array], scalars: Scalars, around: Sequence[Rule] = ()

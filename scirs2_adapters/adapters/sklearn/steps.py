@@ -117,8 +117,8 @@ class Steps:
         slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + penalty.l2 * self.coef_
         losses, penalised = row_losses.T @ share, penalty.of(self.coef_)
         losses = losses + (penalised if penalised.shape == losses.shape else penalised.sum())
-        self._step(slope, residual.sum(axis=0), penalty.l1)
         loss = float(np.sum(losses))
+        self._step(slope, residual.sum(axis=0), penalty.l1, loss)
         return (loss, loss) if self._units is None else (float(np.sum(losses / self._units.loss_scale)), loss)
 
     def _steps_columns(self) -> bool:
@@ -142,7 +142,7 @@ class Steps:
         loss = float(np.sum(row_losses.T @ share))
         return loss, loss
 
-    def _step(self, slope: np.ndarray, intercept_slope: np.ndarray, l1: float) -> None:
+    def _step(self, slope: np.ndarray, intercept_slope: np.ndarray, l1: float, loss: float) -> None:
         """Step by the derivatives of the loss without l1, which is taken care of here."""
         (coef, intercept), units, strength = self._params, self._units, np.asarray(l1)
         if units is not None:
@@ -153,7 +153,7 @@ class Steps:
         def step(slope: np.ndarray) -> bool:
             skipped = self.optimizer_.skipped_steps
             grads = {"coef_": slope, **(others if self.fit_intercept else {})}
-            self.optimizer_.step(params, grads)
+            self.optimizer_.step(params, grads, loss)
             return self.optimizer_.skipped_steps == skipped
 
         if l1:

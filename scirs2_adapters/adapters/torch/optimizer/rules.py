@@ -266,11 +266,11 @@ class RuleOptimizer(Hooked):
         grad_mode = torch.is_grad_enabled()
         with torch.set_grad_enabled(bool(self.defaults["differentiable"])):
             if torch.compiler.is_compiling():
-                compiled.step_compiled(self, grad_mode)
+                compiled.step_compiled(self, grad_mode, loss if self.rule_class.needs_value else None)
             else:
                 if self._released is not None:
                     self._released.before_step(self)
-                step(self)
+                step(self, value=loss)
         return loss
 
     _hooked = Optimizer.profile_hook_step(_advance)
