@@ -24,7 +24,7 @@ from .ops import HOST_SCALARS, Scalars
 from .rule import Rule
 from .schedules import rate_at
 from .slots import Extent, Slot
-from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, check_value
+from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, check_value, value_scalars
 from .step.plan import ParamEntry, coefficient_rows
 
 _STEP = f"{_CALL}.step"
@@ -290,4 +290,4 @@ class HostOptimizer(Routed):
 
 def _scalars(entry: ParamEntry, t: int, loss: float) -> Scalars:
     rule = entry.rule
-    return {**rule.scalars(HOST_SCALARS, t), **rule.of_value(loss), **rule.leaf_coefficients(entry.leaf)}
+    return {**rule.scalars(HOST_SCALARS, t), **value_scalars(rule, loss), **rule.leaf_coefficients(entry.leaf)}

@@ -69,8 +69,6 @@ class Rule(Modes):
     sparse: Literal["exact", "rows", None] = None
     #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
     needs_closure: Literal[True, False] = False
-    #: Whether a step is given the loss: `update` takes the coefficient `value`.
-    needs_value = False
 
     def __init_subclass__(cls, **traits: object) -> None:
         for trait, value in traits.items():
@@ -191,17 +189,12 @@ class Rule(Modes):
         if self.peak_rate is not None:
             return self.corrected().scalars(math, t)
         fields = {k: getattr(self, k) for k in self.fields if k not in MODES}
-        coefficients = numbers_of(self, self.coefficients, math, t)
-        scalars = {"zero": 0.0, "one": 1.0, DITHER: dither(t), **fields, **coefficients}
+        scalars = {"zero": 0.0, "one": 1.0, DITHER: dither(t), **fields, **numbers_of(self, self.coefficients, math, t)}
         if self.decay == "l2":
             scalars["l2"] = self.weight_decay
         elif self.decay != "inside":
             scalars["decay"] = self.weight_decay * (1.0 if self.decay == "absolute" else self.learning_rate)
         return scalars
-
-    def of_value(self, value: Scalar) -> Scalars:
-        """The loss as a coefficient, where the rule takes it: the negative one of what is to be maximized."""
-        return {VALUE: -value if self.maximize else value} if self.needs_value else {}
 
     def apply(
         self, xp: Array, p: Array, g: Array, slots: Mapping[str, Array], scalars: Scalars, around: Sequence[Rule] = ()

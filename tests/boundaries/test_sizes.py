@@ -21,11 +21,11 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/closures` holds line searches. They are algorithms rather than formulas, and so are counted apart.
 #: `core/portable` holds a file format, what is checked of a file, and the conversions between frameworks.
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
-#: The optimizers have no limit, because each new one adds a file.
+#: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
     "core": 2610,
-    "core/program": 644,
-    "core/step": 277,
+    "core/program": 647,
+    "core/step": 293,
     "core/cpu": 1742,
     "core/closures": 422,
     "core/portable": 715,

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from ..declaration import VALUE
 from ..errors import bad_type, bad_value, did_you_mean
 from ..fields import is_number, plain_number
 from ..formats import SMALLEST
-from ..ops import Scalar
+from ..ops import Scalar, Scalars
 from ..rounding import ERROR_BITS, ROUNDING_ERROR, STOCHASTIC
 from ..rule import Rule
 from ..slots import Extent, Leaf, Slot
@@ -125,6 +126,11 @@ def check_value(call: str, rule: Rule, value: Scalar, argument: str, requirement
     if not (is_number(number) or getattr(number, "shape", None) == ()):
         raise bad_type(call, argument, f"{requirement}: the step of {rule.label} depends on it", value, way_out)
     return number
+
+
+def value_scalars(rule: Rule, value: Scalar) -> Scalars:
+    """The loss as a coefficient of a rule that takes it: of what is to be maximized, the negative one."""
+    return {VALUE: -value if rule.maximize else value} if rule.needs_value else {}
 
 
 def refuse_value(call: str, rule: Rule, framework: str) -> None:

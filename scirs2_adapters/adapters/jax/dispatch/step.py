@@ -26,6 +26,7 @@ from scirs2_adapters.core.program.recorded import SCALE, record
 from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
+from scirs2_adapters.core.step.options import value_scalars
 
 from ..state import Memory, dense, stored
 from .paths import choose
@@ -52,7 +53,7 @@ def advance(
     rule = config.rule.replace(**traced) if traced else config.rule
     t = memory.counts[0].astype(float) + 1 if memory.counts else 1.0
     leaves = _load(config, rule, grads, params, memory)
-    extra |= rule.of_value(loss)
+    extra |= value_scalars(rule, loss)
     if memory.companions:
         extra[DITHER] = counted_dither(FORMAT_OPS, memory.counts[-1].astype(jnp.int32) + 1)
     parts = gather(config, rule, t, leaves, extra)

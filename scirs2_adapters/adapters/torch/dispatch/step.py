@@ -18,7 +18,7 @@ import torch
 from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import SCALE
-from scirs2_adapters.core.step.options import HALVES, check_rounding, check_value
+from scirs2_adapters.core.step.options import HALVES, check_rounding, check_value, value_scalars
 from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows, grouped, param_entry
 from scirs2_adapters.core.step.protocols import Executor, Scalars
 
@@ -161,7 +161,7 @@ class Plan:
                 live = self.step_counts.on_device(entry) if self.options[entry.group][0] else None
                 now = now + self.step_counts.shift if live is None else live
             xp = SCALARS if group_rule.traced or isinstance(now, Tensor) else HOST_SCALARS
-            row = {**rule.scalars(xp, now), **rule.of_value(value)}
+            row = {**rule.scalars(xp, now), **value_scalars(rule, value)}
             if entry.per_parameter:
                 row |= rule.leaf_coefficients(entry.leaf)
             if scales is not None:

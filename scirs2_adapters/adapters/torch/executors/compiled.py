@@ -15,9 +15,11 @@ import torch
 
 from ..dispatch.step import step, step_eagerly
 from ..state.protocols import RuleOptimizerLike
-from .closures import Loss
 
 Tensor = torch.Tensor
+
+#: A step that calls a closure, in a compiled program which must not look into it.
+eagerly = torch._disable_dynamo(lambda run: run())  # type: ignore[attr-defined]
 
 _numbers = itertools.count(1)
 _optimizers: weakref.WeakValueDictionary[int, RuleOptimizerLike] = weakref.WeakValueDictionary()
@@ -34,17 +36,17 @@ def enlist(optimizer: RuleOptimizerLike) -> int:
     return number
 
 
-def step_compiled(optimizer: RuleOptimizerLike, grad_mode: bool, loss: Loss) -> None:
+def step_compiled(optimizer: RuleOptimizerLike, grad_mode: bool) -> None:
     """The step as the compiler reads it; what the operation does not take stays outside the program. `grad_mode` is
-    that of the caller, `loss` that of the step if the step depends on it.
+    that of the caller.
     """
     # As an attribute, `param_groups` would be guarded whole: every new learning rate would be a new program.
     every = [p for group in optimizer.__dict__["param_groups"] for p in group["params"]]
     where = [i for i, p in enumerate(every) if p.grad is not None]
     params = [every[i] for i in where]
     grads = [p.grad for p in params]
-    if loss is not None or torch.is_grad_enabled() or not all(map(_plain, params)) or not all(map(_plain, grads)):
-        step_eagerly(optimizer, None, loss)
+    if torch.is_grad_enabled() or not all(map(_plain, params)) or not all(map(_plain, grads)):
+        step_eagerly(optimizer)
     elif params:
         advance(params, grads, where, optimizer._number, grad_mode)
 

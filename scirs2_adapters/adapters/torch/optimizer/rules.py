@@ -260,13 +260,15 @@ class RuleOptimizer(Hooked):
     def _advance(self, closure: Closure | None = None) -> Loss:
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
         loss: Loss = None
+        if self.rule_class.needs_value and torch.compiler.is_compiling():
+            return compiled.eagerly(lambda: self._advance(closure))
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         grad_mode = torch.is_grad_enabled()
         with torch.set_grad_enabled(bool(self.defaults["differentiable"])):
             if torch.compiler.is_compiling():
-                compiled.step_compiled(self, grad_mode, loss if self.rule_class.needs_value else None)
+                compiled.step_compiled(self, grad_mode)
             else:
                 if self._released is not None:
                     self._released.before_step(self)
