@@ -94,6 +94,9 @@ class Wrapper(Rule):
         if twice := {*fields, *own} & {*base.fields, *(s.name for s in base.all_slots())}:
             worded = f"must be an optimizer that has no `{min(twice)}` of its own"
             raise bad_value(call, "base", worded, base.label)
+        if base.needs_value and self.needs_closure:
+            worded = "must be an optimizer whose step does not depend on the loss, for the gradient is that elsewhere"
+            raise bad_value(call, "base", worded, base.label)
         if base.evaluation is not None:
             worded = "must be an optimizer that evaluates what it trains; a wrapper of averages is the outermost"
             raise bad_value(call, "base", worded, base.label)
@@ -101,6 +104,7 @@ class Wrapper(Rule):
         vars(self).update(base=base, match=base.match, fields=self._with_own(base.fields))
         sparse = base.sparse if base.sparse == "exact" else None
         vars(self).update(decay="inside", time_dependence="step", sparse=sparse, moduli=base.moduli)
+        vars(self).update(needs_value=base.needs_value)
         vars(self).update(label=f"{self.name}({base.label})")
 
     @classmethod

@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/",),
     ("core/program/",),
     ("core/rule.py", "core/wrapper.py", "core/routing.py", "core/registry.py"),
-    ("core/optimizers/",),
+    ("core/optimizers/", "core/values/"),
     ("core/step/", "core/memory.py"),
     ("core/cpu/",),
     ("core/numpy_", "core/closures/"),

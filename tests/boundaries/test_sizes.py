@@ -22,11 +22,11 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/portable` holds a file format, what is checked of a file, the conversions between frameworks, and recordings of
 #: runs in that format.
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
-#: The optimizers have no limit, because each new one adds a file.
+#: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
     "core": 2610,
-    "core/program": 644,
-    "core/step": 277,
+    "core/program": 647,
+    "core/step": 296,
     "core/cpu": 1742,
     "core/closures": 422,
     "core/portable": 889,

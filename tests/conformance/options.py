@@ -16,6 +16,8 @@ from scirs2_adapters.core.hyperparameters import MODES
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
 from scirs2_adapters.core.slots import Extent, Leaf
 
+from .problem import Problem
+
 Hyper = dict[str, Any]
 
 #: Large enough that parameters of 16 bits move.
@@ -105,6 +107,11 @@ def bases_of(wrapper: type[Wrapper]) -> list[str]:
     ]
     beside = "cautious_decay" in wrapper.presets
     return [n for n, r in plain if not beside or r().decay in ("decoupled", "absolute")]
+
+
+def losses(name: str, given: Problem) -> dict[str, list[float]]:
+    """What the twin of a rule takes besides gradients."""
+    return {"values": given.values} if scirs2_adapters.get(name).needs_value else {}
 
 
 def resolved(name: str, hyper: Hyper, dtype: str) -> Hyper:

@@ -86,16 +86,16 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     options = ("mask", "kernel", "state_dtype", "rounding", *moments, "axis_name", "skip_nonfinite")
     also = (*cls.options, *options, *(["dimensions"] if of_matrices(cls) else []))
     spell = lambda k: moments.get(k) or names.spell(k, fields)  # noqa: E731
-    make.__doc__ = document(cls.text, names.seen(fields), _example(called), spell, also)
+    make.__doc__ = document(cls.text, names.seen(fields), _example(called, cls.needs_value), spell, also)
     return make
 
 
-def _example(name: str) -> list[str]:
+def _example(name: str, needs_value: bool) -> list[str]:
     return [
         ">>> import jax.numpy as jnp",
         f">>> from {ADAPTER.replace('.adapters', '')} import {name}, step",
         f'>>> tx, params = {name}(), {{"w": jnp.ones(3)}}',
-        '>>> params, state = step(tx, {"w": jnp.ones(3)}, tx.init(params), params)',
+        f'>>> params, state = step(tx, {{"w": jnp.ones(3)}}, tx.init(params), params{", value=3.0" * needs_value})',
     ]
 
 

@@ -35,7 +35,7 @@ CLOSURE = (
 
 def _example(rule: type[Rule]) -> list[str]:
     name, rows = rule.__name__, rule.sparse == "rows"
-    lines = CLOSURE if rule.needs_closure else ROWS if rows else STEP
+    lines = CLOSURE if rule.needs_closure or rule.needs_value else ROWS if rows else STEP
     return [
         ">>> import torch",
         f">>> from {SHOWN} import {name}",
