@@ -106,7 +106,7 @@ def _parse_options(cls: type[Rule], arguments: dict[str, Value]) -> Options:
     given["skip_nonfinite"] = bool(flag(False, "").check(call, "skip_nonfinite", given["skip_nonfinite"]))
     given["axis_name"] = _axis_name(call, given["axis_name"])
     default = dtype_default(cls, given["match"]) if given["state_dtype"] is None else None
-    return Options(**given, first_moments=arguments.pop(DTYPES.get(call, ("",))[0], default))
+    return Options(**given, first_moments=arguments.pop(DTYPES.get(cls.name, ("",))[0], default))
 
 
 def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hyperparameters:
