@@ -55,7 +55,7 @@ def _rate(tx: optax.GradientTransformation, state: Tree) -> Tree:
     found = _ours(tx, state)
     if found is not None:
         own, held = found
-        numbers = own._numbers(own.layout.read(held), None)
+        numbers = own._numbers(own.layout.read(held), {})
         return numbers.get("learning_rate", own.rule.learning_rate)
     return getattr(state, "hyperparams", {}).get("learning_rate")
 

@@ -22,10 +22,10 @@ def recorded(estimator: BaseEstimator, recorder: Recorder) -> BaseEstimator:
         if stepper._host is not None and not recorder.over:
             recorder.write(states(stepper._host, grads, layout))
 
-    def step(params: Arrays, grads: Arrays, lies: str = OUTPUTS_FIRST) -> None:
+    def step(params: Arrays, grads: Arrays, loss: float, lies: str = OUTPUTS_FIRST) -> None:
         if not recorder.started:
             recorder.write(states(stepper._bound(params, lies), {}, layout))
-        whole(params, grads, lies)
+        whole(params, grads, loss, lies)
         write(grads)
 
     def step_columns(params: Arrays, which: np.ndarray, grads: Arrays) -> None:
