@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scirs2_adapters.core.registry import get, names
+    from scirs2_adapters.monitoring import monitor
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "get", "names"]
+__all__ = ["__version__", "get", "monitor", "names"]
+_MODULES = {"get": "core.registry", "names": "core.registry", "monitor": "monitoring"}
 
 
 def __getattr__(name: str) -> object:
-    """Fetch `names` and `get` from the registry on first use, and keep them."""
-    if name not in ("get", "names"):
+    """Fetch what is public on first use, and keep it."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module("scirs2_adapters.core.registry"), name)
+    value: object = getattr(import_module(f"scirs2_adapters.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

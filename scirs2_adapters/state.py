@@ -34,6 +34,7 @@ _ADAPTERS = {
     "torch": "scirs2_adapters.adapters.torch.portable",
     "keras": "scirs2_adapters.adapters.tf.portable",
     "sklearn.base": "scirs2_adapters.adapters.sklearn.portable",
+    "jax": "scirs2_adapters.adapters.jax.portable",
     "scirs2_adapters.core.numpy_optimizer": "scirs2_adapters.core.portable.host",
 }
 
@@ -104,13 +105,19 @@ def describe(path: str | os.PathLike[str]) -> State:
         return saved
 
 
-def _adapter(call: str, optimizer: object) -> ModuleType:
-    """The module that knows this kind of optimizer."""
+def kind_of(optimizer: object) -> str | None:
+    """Which framework's optimizer this is, by the name of the module that knows it; nothing is imported."""
     for name, classes in _KNOWN.items():
         module = sys.modules.get(name)
         if module is not None and isinstance(optimizer, classes(module)):
-            return import_module(_ADAPTERS[name])
-    if "jax" in sys.modules and isinstance(optimizer, tuple):
-        return import_module("scirs2_adapters.adapters.jax.portable")
-    worded = "must be an optimizer for torch or Keras, a fitted estimator, a HostOptimizer, or JAX's `(tx, state)`"
-    raise bad_type(call, "optimizer", worded, optimizer)
+            return name
+    return "jax" if "jax" in sys.modules and isinstance(optimizer, tuple) else None
+
+
+def _adapter(call: str, optimizer: object) -> ModuleType:
+    """The module that knows this kind of optimizer."""
+    kind = kind_of(optimizer)
+    if kind is None:
+        worded = "must be an optimizer for torch or Keras, a fitted estimator, a HostOptimizer, or JAX's `(tx, state)`"
+        raise bad_type(call, "optimizer", worded, optimizer)
+    return import_module(_ADAPTERS[kind])

@@ -23,9 +23,9 @@ ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
     ("state", "grouping", "losses", "penalties", "averages"),
-    ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks", "monitor"),
+    ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks"),
     ("optimizer", "transform", "estimators", "linear", "trainer"),
-    ("portable",),
+    ("portable", "monitor"),
     ("files",),
     ("__init__",),
 )
@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/step/", "core/memory.py"),
     ("core/cpu/",),
     ("core/numpy_", "core/closures/"),
-    ("core/execute/",),
+    ("core/execute/", "core/monitor/"),
     ("core/portable/",),
     ("core/__init__.py", "adapters/_names.py"),
     ("adapters/_xla/",),
@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     *(tuple(f"adapters/{a}/{n}" for a in UPPER_ADAPTERS for n in names) for names in ADAPTER_LAYERS),
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
-    ("export/", "state.py"),
+    ("export/", "state.py", "monitoring.py"),
     ("demo/", "commands/", "cli.py"),
 )
 
