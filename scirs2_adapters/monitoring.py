@@ -22,16 +22,14 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, overload
 
+from scirs2_adapters.adapters._names import kind_of
 from scirs2_adapters.core.errors import MissingExtraError, bad_type
 from scirs2_adapters.core.monitor.monitor import Monitor, Sink
 from scirs2_adapters.core.monitor.record import GroupRecord, Record
-from scirs2_adapters.state import kind_of
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from prometheus_client import CollectorRegistry, Gauge
-
-    from scirs2_adapters.adapters.jax.monitor import Monitored
 
 __all__ = ["GroupRecord", "Monitor", "Record", "monitor", "opentelemetry", "prometheus"]
 
@@ -66,8 +64,17 @@ class Transformation(Protocol):
     update: Callable[..., object]
 
 
+class Monitored(Transformation, Protocol):
+    """A transformation that measures its steps, and the monitor that has the records taken from its states."""
+
+    monitor: Monitor
+
+    def take(self, state: object) -> Record | None:
+        """The record of the last measured step in a state; None if there is none, or if it was taken before."""
+
+
 @overload
-def monitor(
+def monitor(  # type: ignore[overload-overlap]  # whatever is no transformation gets a monitor
     optimizer: Transformation, every: int = 100, *, to: Sink | Iterable[Sink] = (), keep: int = 1000
 ) -> Monitored: ...
 @overload

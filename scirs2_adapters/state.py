@@ -11,12 +11,12 @@ no other is imported.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from scirs2_adapters.adapters._names import kind_of
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.portable import state as portable
 from scirs2_adapters.core.portable.fit import Asked, Report
@@ -24,12 +24,6 @@ from scirs2_adapters.core.portable.state import State
 
 __all__ = ["Report", "State", "describe", "load", "save"]
 
-_KNOWN: dict[str, Callable[[ModuleType], tuple[type, ...]]] = {
-    "torch": lambda m: (m.optim.Optimizer,),
-    "keras": lambda m: (m.optimizers.Optimizer,),
-    "sklearn.base": lambda m: (m.BaseEstimator,),
-    "scirs2_adapters.core.numpy_optimizer": lambda m: (m.HostOptimizer,),
-}
 _ADAPTERS = {
     "torch": "scirs2_adapters.adapters.torch.portable",
     "keras": "scirs2_adapters.adapters.tf.portable",
@@ -103,15 +97,6 @@ def describe(path: str | os.PathLike[str]) -> State:
     """
     with portable.loaded("state.describe", Path(path)) as saved:
         return saved
-
-
-def kind_of(optimizer: object) -> str | None:
-    """Which framework's optimizer this is, by the name of the module that knows it; nothing is imported."""
-    for name, classes in _KNOWN.items():
-        module = sys.modules.get(name)
-        if module is not None and isinstance(optimizer, classes(module)):
-            return name
-    return "jax" if "jax" in sys.modules and isinstance(optimizer, tuple) else None
 
 
 def _adapter(call: str, optimizer: object) -> ModuleType:

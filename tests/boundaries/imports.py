@@ -22,7 +22,7 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-    ("state", "grouping", "losses", "penalties", "averages"),
+    ("state", "grouping", "losses", "penalties", "lazy_penalty", "averages"),
     ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks"),
     ("optimizer", "transform", "estimators", "linear", "trainer"),
     ("portable", "monitor"),
@@ -45,14 +45,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/portable/",),
     ("core/__init__.py", "adapters/_names.py"),
     ("adapters/_xla/",),
-    ("__init__.py", "adapters/__init__.py"),
+    ("__init__.py", "adapters/__init__.py", "monitoring.py"),
     *(
         tuple(f"adapters/{a}/{n}" for a in ADAPTERS if a not in UPPER_ADAPTERS for n in names)
         for names in ADAPTER_LAYERS
     ),
     *(tuple(f"adapters/{a}/{n}" for a in UPPER_ADAPTERS for n in names) for names in ADAPTER_LAYERS),
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
-    ("export/", "state.py", "monitoring.py"),
+    ("export/", "state.py"),
     ("demo/", "commands/", "cli.py"),
 )
 
