@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scirs2_adapters.core.portable.recording import record
     from scirs2_adapters.core.registry import get, names
+    from scirs2_adapters.monitoring import monitor
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "get", "names", "record"]
+__all__ = ["__version__", "get", "monitor", "names", "record"]
+_MODULES = {
+    "get": "core.registry",
+    "names": "core.registry",
+    "record": "core.portable.recording",
+    "monitor": "monitoring",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Fetch a public name on first use, and keep it."""
-    homes = {"get": "registry", "names": "registry", "record": "portable.recording"}
-    if name not in homes:
+    """Fetch what is public on first use, and keep it."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"scirs2_adapters.core.{homes[name]}"), name)
+    value: object = getattr(import_module(f"scirs2_adapters.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -14,9 +14,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from scirs2_adapters.core.kinds import adapter
 from scirs2_adapters.core.portable import state as portable
 from scirs2_adapters.core.portable.fit import Asked, Report
-from scirs2_adapters.core.portable.kinds import adapter
 from scirs2_adapters.core.portable.state import State
 
 __all__ = ["Report", "State", "describe", "load", "save"]

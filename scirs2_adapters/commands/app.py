@@ -86,9 +86,10 @@ def export(
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, which adapters and paths work here, and why not."""
+    """Say what is installed, which paths work here, and what would go wrong; ends with 1 if anything does."""
     from scirs2_adapters.adapters import adapters
 
+    from . import deployment
     from . import doctor as examination
 
     facts = Table.grid(padding=(0, 2))
@@ -96,14 +97,17 @@ def doctor() -> None:
         facts.add_row(f"[bold]{name}[/bold]", escape(value))
     console.print(facts)
     table = Table("Adapter", "Host kernel", "Traced", show_lines=True)
-    works = False
+    works, troubles = False, deployment.troubles()
     with console.status("stepping once in every adapter"):
         for adapter in map(examination.examine, adapters()):
             works |= adapter.works
+            troubles += deployment.runtimes(adapter.name, adapter.loaded)
             answers = [adapter.missing, ""] if adapter.missing else [adapter.host or "works", adapter.traced or "works"]
             table.add_row(adapter.name, *(escape(a) for a in answers))
     console.print(table)
-    if not works:
+    for trouble in troubles:
+        console.print(f"[bold]Would go wrong:[/bold] {escape(str(trouble))}", soft_wrap=True)
+    if troubles or not works:
         raise typer.Exit(1)
 
 

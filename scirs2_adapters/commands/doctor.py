@@ -10,7 +10,6 @@ import json
 import platform
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +17,8 @@ from pathlib import Path
 from scirs2_adapters import __version__
 from scirs2_adapters.core.cpu import compile as compiler
 from scirs2_adapters.core.cpu.engine import default_threads
+
+from . import deployment
 
 #: Distributions worth knowing in a bug report; several may bring one framework.
 DISTRIBUTIONS = (
@@ -35,6 +36,7 @@ class Adapter:
     missing: str | None
     host: str | None = None
     traced: str | None = None
+    loaded: tuple[str, ...] = ()
 
     @property
     def works(self) -> bool:
@@ -65,12 +67,8 @@ def kernel() -> dict[str, str]:
 
 def _writable(directory: Path) -> str:
     """Whether files can be made there. It is tried, because permission bits say nothing of a read-only mount."""
-    try:
-        existing = next(d for d in (directory, *directory.parents) if d.exists())
-        with tempfile.NamedTemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        return f"not writable, kernels are compiled at each start; set SCIRS2_CACHE_DIR: {error.strerror}"
+    if problem := deployment.unwritable(directory):
+        return f"not writable, kernels are compiled at each start; set SCIRS2_CACHE_DIR: {problem}"
     objects = len(list(directory.glob("*.o"))) if directory.is_dir() else 0
     return f"writable, {objects} kernels kept"
 
@@ -85,4 +83,5 @@ def examine(name: str) -> Adapter:
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [""]
         return Adapter(name, f"its process ended with {done.returncode}: {last[0]}")
-    return Adapter(name, **json.loads(done.stdout))
+    answer = json.loads(done.stdout)
+    return Adapter(name, **{**answer, "loaded": tuple(answer.get("loaded", ()))})

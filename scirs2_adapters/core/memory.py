@@ -56,6 +56,11 @@ class Memory:
         """`total` for each element of the parameters."""
         return self.total / max(1, self.numbers)
 
+    @property
+    def state_bytes(self) -> int:
+        """The state and the corrections, in bytes."""
+        return sum(sum(each.values()) for each in self.state.values()) + self.corrections
+
     def _rows(self) -> list[tuple[str, int]]:
         slots = [(f"state {name} ({dtype})", n) for name, each in self.state.items() for dtype, n in each.items()]
         ours = [("corrections", self.corrections), ("temporaries", self.temporaries)]

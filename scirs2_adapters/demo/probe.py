@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from scirs2_adapters.adapters import adapters
 
@@ -36,16 +37,25 @@ def obstacle(attempt: Callable[..., object], *arguments: str) -> str | None:
     return None
 
 
+def loaded_libraries() -> list[str]:
+    """The names of the shared libraries that are loaded; nothing where the system does not say."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    return sorted({line.rpartition("/")[2] for line in lines if ".so" in line.rpartition("/")[2]})
+
+
 def main() -> None:
     """Import the adapter and step once on each path."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what frameworks print is not part of the answer
     adapter = sys.argv[1]
     assert adapter in adapters()
-    answer = {"missing": obstacle(import_module, f"scirs2_adapters.{adapter}")}
+    answer: dict[str, object] = {"missing": obstacle(import_module, f"scirs2_adapters.{adapter}")}
     if answer["missing"] is None and adapter in MODULES:
         answer |= {kernel: obstacle(step_once, adapter, kernel) for kernel in ("host", "traced")}
-    json.dump(answer, out)
+    json.dump(answer | {"loaded": loaded_libraries()}, out)
     out.close()
 
 

@@ -25,6 +25,7 @@ FILES = (
     "test_tf_formats_files.py",
     "test_tf_keras_suite.py",
     "test_tf_lost.py",
+    "test_tf_monitor.py",
 )
 #: JAX takes minutes for these, which save and load values that are numpy's by then.
 ALSO = {

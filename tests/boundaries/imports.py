@@ -23,9 +23,9 @@ ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
     ("state", "grouping", "losses", "penalties", "averages", "lazy_penalty"),
-    ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks", "monitor"),
+    ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks"),
     ("optimizer", "transform", "estimators", "linear", "trainer"),
-    ("portable",),
+    ("portable", "monitor"),
     ("files", "recording"),
     ("__init__",),
 )
@@ -41,11 +41,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/step/", "core/memory.py"),
     ("core/cpu/",),
     ("core/numpy_", "core/closures/"),
-    ("core/execute/",),
+    ("core/execute/", "core/monitor/"),
     ("core/portable/",),
     ("core/__init__.py", "adapters/_names.py"),
     ("adapters/_xla/",),
-    ("__init__.py", "adapters/__init__.py"),
+    ("__init__.py", "adapters/__init__.py", "monitoring.py"),
     *(
         tuple(f"adapters/{a}/{n}" for a in ADAPTERS if a not in UPPER_ADAPTERS for n in names)
         for names in ADAPTER_LAYERS

@@ -40,6 +40,7 @@ EXTRA = {
     ("hf", "monitor"): "a callback that shows and logs what the optimizer does",
     ("hf", "optim_args"): "how the flat string of hyperparameters is read",
     ("hf", "presets"): "the names of transformers' own list that our rules serve, as data",
+    **{(a, "monitor"): "what a step does in numbers: norms, rates, counts" for a in ("torch", "tf", "jax", "sklearn")},
     ("torch", "grouping"): "groups by patterns of parameter names",
     ("torch", "files"): "state dicts in torch's files",
     ("jax", "files"): "states of optax in files of flax and orbax",

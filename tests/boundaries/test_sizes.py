@@ -21,15 +21,17 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/closures` holds line searches. They are algorithms rather than formulas, and so are counted apart.
 #: `core/portable` holds a file format, what is checked of a file, the conversions between frameworks, and recordings of
 #: runs in that format.
+#: `core/monitor` holds the record of a step and who takes it.
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2610,
+    "core": 2613,
     "core/program": 647,
     "core/step": 296,
     "core/cpu": 1742,
     "core/closures": 422,
     "core/portable": 889,
+    "core/monitor": 220,
     "core/synonyms": 203,
 }
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from scirs2_adapters.adapters.torch.dispatch.scaling import total_norm
+from scirs2_adapters.adapters.torch import monitor
 from scirs2_adapters.adapters.torch.optimizer.group_report import GroupReport, group_reports
 from scirs2_adapters.adapters.torch.optimizer.rules import RuleOptimizer
 from scirs2_adapters.adapters.torch.state.protocols import Group
-from scirs2_adapters.core.errors import bad_type, bad_value
-from scirs2_adapters.core.memory import Memory
+from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.fields import flag
+from scirs2_adapters.core.monitor.monitor import EVERY
+from scirs2_adapters.core.monitor.record import labels
 
 COLUMNS = ("group", "tensors", "parameters", "lr", "weight_decay", "dtype", "path")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -42,13 +43,8 @@ class OptimizerMonitor(TrainerCallback):
     """
 
     def __init__(self, every: int = 50, plan: bool = True) -> None:
-        if isinstance(every, bool) or not isinstance(every, int):
-            raise bad_type("OptimizerMonitor", "every", "must be a whole number >= 1", every)
-        if every < 1:
-            raise bad_value("OptimizerMonitor", "every", "must be a whole number >= 1", every)
-        if not isinstance(plan, bool):
-            raise bad_type("OptimizerMonitor", "plan", "must be True or False", plan)
-        self.every, self.plan = every, plan
+        self.every = EVERY.check("OptimizerMonitor", "every", every)
+        self.plan = flag(True, "").check("OptimizerMonitor", "plan", plan)
         self._forget()
 
     def _forget(self) -> None:
@@ -71,16 +67,14 @@ class OptimizerMonitor(TrainerCallback):
         if (state.global_step + 1) % self.every:
             return
         groups = _plain(objects["optimizer"]).param_groups
-        with torch.no_grad():
-            self._before = [[p.detach().clone() for p in group["params"]] for group in groups]
-            scaled = args.fp16 and not args.max_grad_norm  # then nobody has unscaled them yet
-            for name, group in zip(labels(groups), groups, strict=True):
-                grads = [p.grad for p in group["params"] if p.grad is not None]
-                self._logs[f"optimizer/lr/{name}"] = float(group["lr"])
-                if grads and not scaled:
-                    self._logs[f"optimizer/grad_norm/{name}"] = _norm(grads)
+        self._before = monitor.copies(groups)
+        scaled = args.fp16 and not args.max_grad_norm  # then nobody has unscaled them yet
+        for name, group in zip(labels(groups), groups, strict=True):
+            grads = [p.grad.detach() for p in group["params"] if p.grad is not None]
+            self._logs[f"optimizer/lr/{name}"] = float(group["lr"])
+            if grads and not scaled:
+                self._logs[f"optimizer/grad_norm/{name}"] = monitor.norm(grads)
 
-    @torch.no_grad()
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: object
     ) -> None:
@@ -88,16 +82,11 @@ class OptimizerMonitor(TrainerCallback):
         if not self._logs:
             return
         optimizer, before, self._before = _plain(objects["optimizer"]), self._before, []
-        groups = optimizer.param_groups
-        for name, group, old in zip(labels(groups), groups, before, strict=True):
-            for p, q in zip(group["params"], old, strict=True):
-                q.sub_(p)
-            size = _norm([p.detach() for p in group["params"]])
-            self._logs[f"optimizer/update_ratio/{name}"] = _norm(old) / size if size else 0.0
-        skipped = max((group.get("skipped_steps") or 0 for group in groups), default=0)
-        self._logs["optimizer/skipped_steps"] = skipped + self._scaler_skipped
-        if isinstance(optimizer, RuleOptimizer):
-            self._logs["optimizer/state_bytes"] = _state_bytes(optimizer.memory())
+        for record in monitor.group_records(optimizer.param_groups, before):
+            self._logs[f"optimizer/update_ratio/{record.name}"] = record.update_ratio or 0.0
+        self._logs["optimizer/skipped_steps"] = monitor.skipped(optimizer.param_groups) + self._scaler_skipped
+        if (size := monitor.state_bytes(optimizer)) is not None:
+            self._logs["optimizer/state_bytes"] = size
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: object
@@ -135,26 +124,6 @@ def _plain(optimizer: object) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _norm(tensors: list[torch.Tensor]) -> float:
-    return float(total_norm(tensors)) if tensors else 0.0
-
-
-def _state_bytes(memory: Memory) -> int:
-    return sum(sum(each.values()) for each in memory.state.values()) + memory.corrections
-
-
-def labels(groups: Sequence[Group]) -> list[str]:
-    """A name for each group that trackers of experiments take: its own, else whether it is decayed."""
-    found: list[str] = []
-    split = len({bool(group.get("weight_decay")) for group in groups}) > 1
-    for i, group in enumerate(groups):
-        decay = "decay" if group.get("weight_decay") else "no decay"
-        name = group.get("name") or (decay if split else f"group {i}")
-        plain = re.sub(r"[^\w./-]+", " ", name.replace("\\", "")).strip(" ._")
-        found.append(plain if plain and plain not in found else f"{plain} {i}".strip())
-    return found
-
-
 def plan(optimizer: torch.optim.Optimizer) -> str:
     """The plan as a table."""
     reports, groups = group_reports(optimizer), optimizer.param_groups
@@ -184,7 +153,7 @@ def _state(optimizer: torch.optim.Optimizer, reports: Iterable[GroupReport]) -> 
     slots = [(name, each.items()) for name, each in memory.state.items()]
     stored = [f"{name} {dtype} {_bytes(size)}" for name, each in slots for dtype, size in each]
     stored += [f"corrections {_bytes(memory.corrections)}"] * bool(memory.corrections)
-    average = _state_bytes(memory) / max(1, memory.numbers)
+    average = memory.state_bytes / max(1, memory.numbers)
     lines = [f"  state: {', '.join(stored) or 'none'}; {average:.2f} bytes a parameter"]
     algorithms = dict.fromkeys(a for report in reports for a in report.algorithms.split(", ") if a)
     return [*lines, f"  algorithms: {', '.join(algorithms)} (optimizer.explain())"] if len(algorithms) > 1 else lines

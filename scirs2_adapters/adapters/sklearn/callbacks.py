@@ -1,15 +1,19 @@
 """scikit-learn's callbacks in our fits: `set_callbacks`, a task for the fit, and one for each epoch.
 
 scikit-learn has them from version 1.9 on. Before that, estimators have no `set_callbacks`, and nothing is called.
+Those who watch single steps, as `scirs2_adapters.monitor` does, are shown the optimizer of each fit.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .state import Data
+from sklearn.base import BaseEstimator
+
+from .state import Data, Stepper
 
 if TYPE_CHECKING:
 
@@ -21,6 +25,17 @@ else:
     except ImportError:
 
         class CallbackSupportMixin: ...
+
+
+#: Who watches the steps of an estimator: each is given the optimizer at the beginning of a fit. No copy has them.
+watchers: weakref.WeakKeyDictionary[BaseEstimator, list[Callable[[Stepper], None]]] = weakref.WeakKeyDictionary()
+
+
+def watched(estimator: BaseEstimator, stepper: Stepper) -> Stepper:
+    """The optimizer of a fit that begins, shown to who watches the estimator."""
+    for show in watchers.get(estimator, ()):
+        show(stepper)
+    return stepper
 
 
 class Epochs:

@@ -25,7 +25,7 @@ from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.schedules import InverseSqrt
 
 from .argument_names import Restored, chosen_rule, intercept_group, merge_nested, step_options
-from .callbacks import FitCallbacks
+from .callbacks import FitCallbacks, watched
 from .penalties import PENALTIES, check_rule_for_l1
 from .rates import CONSTRAINTS, Course, course
 from .state import Data, Pair, Stepper, appended, writeable
@@ -138,7 +138,7 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
             self.validation_scores_ = [] if self.early_stopping else None
             self.validation_loss_curve_ = [] if self.early_stopping else None
             self._best, self._without_progress = -np.inf, 0
-        self.optimizer_ = self.optimizer_.under(type(self).__name__, rule, options, rates)
+        self.optimizer_ = watched(self, self.optimizer_.under(type(self).__name__, rule, options, rates))
 
     def _check_rule(self, rule: Rule, shape: tuple[int, ...], dtype: str) -> None:
         """Refuse a rule that goes neither with the penalty nor with `average`."""

@@ -31,7 +31,7 @@ from .argument_names import (
     step_options,
 )
 from .backprop import data_loss, loss_and_gradients
-from .callbacks import FitCallbacks
+from .callbacks import FitCallbacks, watched
 from .state import Data, Stepper, appended, writeable
 
 CONSTRAINTS = {
@@ -108,7 +108,7 @@ class Network(Restored, FitCallbacks):
             continues, options = hasattr(self, "optimizer_") and (args[-1] or self.warm_start), self._options(rule)
             before = self.optimizer_ if continues else Stepper(rule, options)
             course = rates.course(self, rule, len(args[1]), bool(args[-1]))
-            self.optimizer_ = before.under(type(self).__name__, rule, options, course)
+            self.optimizer_ = watched(self, before.under(type(self).__name__, rule, options, course))
         self.coefs_, self.intercepts_ = writeable(self.coefs_), writeable(self.intercepts_)
         try:  # scikit-learn makes its own optimizer in any case, which needs a number
             self.learning_rate_init = LEARNING_RATE_INIT if rate is None else rate

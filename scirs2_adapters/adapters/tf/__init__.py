@@ -7,13 +7,14 @@ require("tf", {"keras": ("Keras", "3.5")}, indirect={"tensorflow": ("TensorFlow"
 from scirs2_adapters.adapters._names import keep_old_modules  # noqa: E402
 from scirs2_adapters.core.registry import built_in, names, with_value  # noqa: E402
 
+from .monitor import OptimizerMonitor as OptimizerMonitor  # noqa: E402
 from .optimizer import optimizer  # noqa: E402
 
 keep_old_modules(__name__)
 # Keras' spelling and the core's, of the same class. Made now: a saved model finds its optimizer by registered name.
 _classes = {spelled: c for c in map(optimizer, built_in()) for spelled in (c.__name__, c.rule_class.__name__)}
 globals().update(_classes)
-__all__ = sorted(_classes)
+__all__ = sorted([*_classes, "OptimizerMonitor"])
 
 
 def __getattr__(name: str) -> object:

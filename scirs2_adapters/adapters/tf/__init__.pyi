@@ -7,6 +7,7 @@ import keras
 
 from scirs2_adapters.core.rule import Rule
 
+from .monitor import OptimizerMonitor
 from .optimizer.evaluation import EvaluatingOptimizer as _EvaluatingOptimizer
 from .optimizer.rules import RuleOptimizer as _RuleOptimizer
 
@@ -56,6 +57,7 @@ __all__ = [
     "OptimisticAdam",
     "OptimisticAdamV2",
     "OptimisticGradientDescent",
+    "OptimizerMonitor",
     "Prodigy",
     "QHAdam",
     "RAdam",

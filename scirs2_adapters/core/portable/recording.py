@@ -19,8 +19,8 @@ import numpy as np
 from ..cpu import storage
 from ..errors import bad_type, bad_value
 from ..formats import BLOCK_DTYPES
+from ..kinds import adapter
 from .file import Array, held
-from .kinds import adapter
 from .state import OPTIONAL, ParameterState, State, numbers_in, save
 
 #: What stands beside the slots of a parameter.

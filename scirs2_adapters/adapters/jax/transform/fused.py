@@ -44,6 +44,14 @@ FACTORS: dict[str, tuple[str, Callable[[Number, Tree], Number]]] = {
 }
 
 
+class OwnStep:
+    """An update around another one, which says itself how `step` is made."""
+
+    def step(self, grads: Tree, state: Tree, params: Tree, **extra: object) -> tuple[Tree, Tree]:
+        """The new parameters and state."""
+        raise NotImplementedError
+
+
 def step(
     tx: optax.GradientTransformation, grads: Tree, state: Tree, params: Tree, **extra: object
 ) -> tuple[Tree, Tree]:
@@ -54,6 +62,8 @@ def step(
     donate parameters and state and take them in the order in which you return them (JAX pairs them so): then both are
     stepped in the very memory they are in.
     """
+    if isinstance(tx.update, OwnStep):
+        return tx.update.step(grads, state, params, **extra)
     inside = seen_through(tx.update, state)
     if inside is not None:
         factors, ours, inner_state, outer_state = inside

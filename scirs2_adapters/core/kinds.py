@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
-from ..errors import bad_type
+from .errors import bad_type
 
 _KNOWN: dict[str, Callable[[ModuleType], tuple[type, ...]]] = {
     "torch": lambda m: (m.optim.Optimizer,),
@@ -20,7 +20,11 @@ _PACKAGES = {
     "keras": "scirs2_adapters.adapters.tf",
     "sklearn.base": "scirs2_adapters.adapters.sklearn",
 }
-_HOST = {"portable": "scirs2_adapters.core.portable.host", "recording": "scirs2_adapters.core.portable.host_recording"}
+_HOST = {
+    "portable": "scirs2_adapters.core.portable.host",
+    "recording": "scirs2_adapters.core.portable.host_recording",
+    "monitor": "scirs2_adapters.core.monitor.host",
+}
 
 
 def adapter(call: str, optimizer: object, file: str) -> ModuleType:

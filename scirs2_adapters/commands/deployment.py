@@ -1,0 +1,131 @@
+"""What would go wrong where the package is deployed, each with what to do about it. Nothing is changed by looking.
+
+Every check is a function of what it looks at (variables, versions, files), and yields one `Trouble` for each finding.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import NamedTuple
+
+from scirs2_adapters.core.cpu import compile as compiler
+
+#: Numbers of threads that libraries read, beside OMP_NUM_THREADS.
+THREADS = ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+#: File names of the OpenMP runtimes, and who brings them.
+RUNTIMES = {"libgomp": "GNU", "libiomp5": "Intel", "libomp": "LLVM"}
+#: Settings that pin threads to processors, which forked or further processes inherit.
+AFFINITY = ("KMP_AFFINITY", "GOMP_CPU_AFFINITY")
+#: Settings with which waiting threads of OpenMP spin.
+SPINNING = {"KMP_BLOCKTIME": ("infinite",), "OMP_WAIT_POLICY": ("active",)}
+
+
+class Trouble(NamedTuple):
+    """What would go wrong, and what to do."""
+
+    what: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.todo}"
+
+
+def troubles() -> list[Trouble]:
+    """Everything that would go wrong for this process and those like it."""
+    found = [*kernel(compiler.compiler_obstacle()), *places(compiler.cache_directory(), os.environ)]
+    return [*found, *old_versions(_requirements()), *threads(os.environ, _processors())]
+
+
+def kernel(obstacle: str | None) -> Iterator[Trouble]:
+    """Whether kernels can be compiled."""
+    if obstacle is not None:
+        todo = "Unset NUMBA_DISABLE_JIT." if "NUMBA_DISABLE_JIT" in obstacle else "Install numba for this Python."
+        yield Trouble(f"the host kernel cannot run ({obstacle}), and every step is traced", todo)
+
+
+def places(cache: Path, environment: Mapping[str, str]) -> Iterator[Trouble]:
+    """Whether compiled kernels can be kept. A home that cannot be written matters where the cache is below it."""
+    problem = unwritable(cache)
+    if problem:
+        what = f"kernels are compiled anew at each start, for the home folder is read-only: {cache} ({problem})"
+        if "SCIRS2_CACHE_DIR" in environment:
+            what = f"kernels are compiled anew at each start: SCIRS2_CACHE_DIR={cache} cannot be written ({problem})"
+        yield Trouble(what, "Set SCIRS2_CACHE_DIR to a folder that this user may write, kept between starts.")
+
+
+def unwritable(directory: Path) -> str | None:
+    """Why no file can be made there. It is tried, because permission bits say nothing of a read-only mount."""
+    try:
+        existing = next(d for d in (directory, *directory.parents) if d.exists())
+        with tempfile.NamedTemporaryFile(dir=existing):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def old_versions(requirements: Iterable[str]) -> Iterator[Trouble]:
+    """What is installed in a version older than the oldest that an adapter takes."""
+    for line in dict.fromkeys(requirements):
+        match = re.match(r"([\w.-]+)>=([\d.]+)", line)
+        found = match and _version(match[1])
+        if match and found and _numbers(found) < _numbers(match[2]):
+            todo = f'Install a newer one: `pip install "{match[1]}>={match[2]}"`.'
+            yield Trouble(f"{match[1]} {found} is older than what is tested ({match[2]} and newer)", todo)
+
+
+def threads(environment: Mapping[str, str], processors: int) -> Iterator[Trouble]:
+    """Settings of threads that fight each other."""
+    granted = environment.get("OMP_NUM_THREADS", "").split(",")[0]
+    for name in THREADS:
+        if granted and environment.get(name, granted) != granted:
+            what = f"OMP_NUM_THREADS={granted} and {name}={environment[name]} differ: libraries use different numbers"
+            yield Trouble(what, f"Unset {name}, or set both to the same number.")
+    if granted.isdigit() and int(granted) > processors:
+        what = f"OMP_NUM_THREADS={granted} is more than the {processors} processors of this process"
+        yield Trouble(what, f"Set OMP_NUM_THREADS={processors}, or leave it out.")
+    for name in AFFINITY:
+        if (value := environment.get(name, "").lower()) and "none" not in value and "disabled" not in value:
+            what = f"{name}={environment[name]} pins the threads of each process to the same processors"
+            yield Trouble(what, f"Unset {name} where several processes train, data loaders and workers included.")
+    for name, values in SPINNING.items():
+        if environment.get(name, "").lower() in values:
+            what = f"with {name}={environment[name]} waiting threads spin, and processes that are forked from one that"
+            what += " has stepped share the processors with them"
+            yield Trouble(what, f"Unset {name}, or start workers with the method 'spawn'.")
+
+
+def runtimes(adapter: str, libraries: Iterable[str]) -> Iterator[Trouble]:
+    """Several OpenMP runtimes in a process of this adapter, in which these libraries are loaded."""
+    names = {re.split(r"[-.]", library)[0] for library in libraries}
+    loaded = sorted(f"{name} ({RUNTIMES[name]})" for name in names & RUNTIMES.keys())
+    if len(loaded) > 1:
+        what = f"{adapter} loads several OpenMP runtimes: {', '.join(loaded)}; each starts threads of its own"
+        yield Trouble(what, "Install the frameworks from one source, or set OMP_NUM_THREADS so that both fit.")
+
+
+def _requirements() -> list[str]:
+    """What the metadata of this package asks for, with all extras; nothing where it is not installed."""
+    try:
+        return [line.partition(";")[0].strip() for line in requires("scirs2") or ()]
+    except PackageNotFoundError:
+        return []
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", release)[:3]))
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

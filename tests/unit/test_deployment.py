@@ -1,0 +1,58 @@
+"""What `scirs2 doctor` finds wrong with a deployment, and that each finding says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scirs2_adapters.commands import deployment, doctor
+from scirs2_adapters.commands.deployment import kernel, old_versions, places, runtimes, threads
+
+FOUND = {
+    "no numba": (list(kernel("numba's compiler cannot be loaded (no)")), "Install numba"),
+    "no jit": (list(kernel("NUMBA_DISABLE_JIT is set")), "Unset NUMBA_DISABLE_JIT"),
+    "cache": (list(places(Path("/dev/null/a"), {"SCIRS2_CACHE_DIR": "/dev/null/a"})), "Set SCIRS2_CACHE_DIR"),
+    "home": (list(places(Path("/dev/null/.cache"), {})), "Set SCIRS2_CACHE_DIR"),
+    "numpy": (list(old_versions(["numpy>=99.1", "numpy>=99.1"])), 'pip install "numpy>=99.1"'),
+    "MKL": (list(threads({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "8"}, 8)), "Unset MKL_NUM_THREADS"),
+    "numba": (list(threads({"OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "3"}, 8)), "Unset NUMBA_NUM_THREADS"),
+    "too many": (list(threads({"OMP_NUM_THREADS": "9"}, 2)), "Set OMP_NUM_THREADS=2"),
+    "affinity": (list(threads({"KMP_AFFINITY": "granularity=fine,compact"}, 2)), "Unset KMP_AFFINITY"),
+    "spinning": (list(threads({"KMP_BLOCKTIME": "infinite"}, 2)), "'spawn'"),
+    "OpenMP": (list(runtimes("torch", ["libgomp-a34b.so.1", "libiomp5.so", "libc.so.6"])), "OMP_NUM_THREADS"),
+}
+FINE = {
+    "kernel": kernel(None),
+    "versions": old_versions(["numpy>=1.0", "not-installed>=9", "numba"]),
+    "threads": threads({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "KMP_AFFINITY": "disabled"}, 2),
+    "nothing set": threads({}, 2),
+    "one runtime": runtimes("torch", ["libgomp-a.so.1", "libgomp.so.1", "libomptarget.so"]),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_would_go_wrong_is_found_once_and_says_what_to_do(name: str) -> None:
+    (trouble,), todo = FOUND[name]
+    assert todo in trouble.todo
+    assert trouble.todo.endswith(".")
+    assert str(trouble) == f"{trouble.what}. {trouble.todo}"
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_what_is_fine_is_not_mentioned(name: str) -> None:
+    assert list(FINE[name]) == []
+
+
+def test_a_folder_that_can_be_written_is_fine(tmp_path: Path) -> None:
+    assert list(places(tmp_path / "a" / "b", {})) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_says_which_libraries_it_loads() -> None:
+    assert any(name.startswith("libc") for name in doctor.examine("sklearn").loaded)
+
+
+def test_this_process_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCIRS2_CACHE_DIR", "/dev/null/cache")
+    assert any("SCIRS2_CACHE_DIR=/dev/null/cache" in trouble.what for trouble in deployment.troubles())
