@@ -23,10 +23,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2610,
+    "core": 2619,
     "core/program": 644,
-    "core/step": 277,
-    "core/cpu": 1742,
+    "core/step": 295,
+    "core/cpu": 1744,
     "core/closures": 422,
     "core/portable": 715,
     "core/synonyms": 198,
