@@ -23,7 +23,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2619,
+    "core": 2620,
     "core/program": 644,
     "core/step": 295,
     "core/cpu": 1744,
