@@ -11,7 +11,7 @@ from .ops import Array
 def moved_gram(xp: Array, mean: Array, x: Array, gain: Array, *, side: int, matrix: Matrix | None = None) -> Array:
     """The running mean of Gram matrices of one side, -2 or -1, moved by `gain` towards that of x."""
     x = _along(xp, x, side, matrix)
-    return mean + gain * (xp.matmul(x, xp.transpose(x)) - mean)
+    return xp.syrk(x, mean, 1.0 - gain, gain)
 
 
 def gram_numbers(shape: tuple[int, ...], side: int, matrix: Matrix = LAST_AXES) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .matrix import LAST_AXES, Matrix
-from .ops import Array
+from .ops import Array, Scalar
 
 Polynomial = tuple[float, float, float]
 #: Amsel et al. 2025, arXiv 2505.16932, as its Algorithm 1 has it with 8 steps: for singular values of 1e-3 to 1.
@@ -29,6 +30,10 @@ def _narrowed(polynomial: Polynomial, factor: float) -> Polynomial:
     return a / factor, b / factor**3, c / factor**5
 
 
+#: From so many rows and so many columns for each of them on, it costs less to take so many polynomials of the Gram
+#: matrix before x is multiplied. After more float32 would not know small singular values, whose squares it rounds.
+ROWS, WIDE, TOGETHER, HALF_TOGETHER = 128, 2, 3, 2
+
 #: Polynomials by name, one for each iteration; the last one is that of all later iterations.
 SCHEDULES: dict[str, tuple[Polynomial, ...]] = {
     "quintic": (
@@ -48,31 +53,58 @@ SCHEDULES: dict[str, tuple[Polynomial, ...]] = {
 
 def orthogonalize(
     xp: Array, x: Array, eps: Array, a: Array, b: Array, c: Array, *, steps: int, schedule: str = "constant",
-    exact: bool = False, matrix: Matrix | None = None,
+    exact: bool = False, half: bool = False, matrix: Matrix | None = None,
 ) -> Array:  # fmt: skip
     """Newton-Schulz iteration of odd degree 5: x with its singular values moved towards 1 (Jordan et al. 2024). Each
     step is the polynomial a, b, c, unless they have names in SCHEDULES.
 
     Works on the wide form, where the Gram matrix is the smaller one. `matrix` says which axes are the matrix's where
     the last two are not all there are; each matrix of a batch is divided by its own norm. A matrix of one row or column
-    is orthogonal then, and left so if that is to be `exact`.
+    is orthogonal then, and left so if that is to be `exact`. The iteration runs in bfloat16 if `half`.
     """
-    whole, x = x.shape, x if matrix is None else matrix.flat(xp, x)
+    given, x = x, x if matrix is None else matrix.flat(xp, x)
     tall = x.shape[-2] > x.shape[-1]
     x = xp.transpose(x) if tall else x
     many = matrix is not None and len(x.shape) > 2
     square = xp.sum(xp.sum(x * x, -1), -2) if many else xp.sum(x * x, None)
     x = x / xp.maximum(xp.sqrt(square), eps)
     named = SCHEDULES.get(schedule, ((a, b, c),))
-    for step in range(0 if exact and 1 in x.shape[-2:] else steps):
-        a, b, c = named[min(step, len(named) - 1)]
-        gram = xp.matmul(x, xp.transpose(x))
-        x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
-    x = xp.transpose(x) if tall else x
-    return x if matrix is None else matrix.whole(xp, x, tuple(whole))
+    steps = 0 if exact and 1 in x.shape[-2:] else steps
+    polynomials = [named[min(step, len(named) - 1)] for step in range(steps)]
+    x = xp.bfloat16(x) if half else x
+    rows, columns = x.shape[-2:]
+    together = 1 if rows < ROWS or columns < WIDE * rows else HALF_TOGETHER if half else TOGETHER
+    for first in range(0, steps, together):
+        x = _moved(xp, x, polynomials[first : first + together], given, half)
+    x = xp.like(xp.transpose(x) if tall else x, given)
+    return x if matrix is None else matrix.whole(xp, x, tuple(given.shape))
+
+
+def _moved(xp: Array, x: Array, polynomials: Sequence[tuple[Scalar, Scalar, Scalar]], wide: Array, half: bool) -> Array:
+    """The polynomials of x, one after another: all but the last product are of Gram matrices, which commute. What x is
+    multiplied by is `scale` and a matrix, `factor`. Numbers meet matrices of the dtype of `wide` or in `addmm`, and are
+    not rounded if these are `half`: polynomials are small differences of large terms.
+    """
+    rounded = xp.bfloat16 if half else lambda x: x
+    gram, factor, scale = rounded(xp.syrk(x, None, 0.0, 1.0)), None, 1.0
+    for k, (a, b, c) in enumerate(polynomials):
+        even = rounded(xp.syrk(gram, gram, b, c))
+        if factor is None:
+            factor = even
+        else:
+            first = rounded(a * xp.like(factor, wide) + scale * xp.like(even, wide))
+            factor = xp.addmm(first, even, factor, 1.0, 1.0)
+        scale = a if k == 0 else a * scale
+        if k + 1 < len(polynomials):
+            half_way = xp.addmm(gram, even, gram, a, 1.0)
+            gram = xp.addmm(half_way, even, half_way, a, 1.0)
+    return rounded(xp.addmm(x, factor, x, scale, 1.0))
 
 
 def orthogonalize_numbers(shape: tuple[int, ...], matrix: Matrix = LAST_AXES) -> int:
-    """The most numbers that this iteration holds at a time: x, two terms of the next x, and two Gram matrices."""
+    """The most numbers that this iteration holds at a time: x, two terms of the next x, and two Gram matrices, or five
+    of their like where several polynomials are taken together.
+    """
     small, large = sorted(matrix.sides(shape))
-    return math.prod(shape) * (3 * large + 2 * small) // max(1, large)
+    squares = 5 if small >= ROWS and large >= WIDE * small else 2
+    return math.prod(shape) * (3 * large + squares * small) // max(1, large)

@@ -42,7 +42,9 @@ class Ops:
     `power` is Python's, `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they need
     no binding. From `matmul` on they are for such functions: `eigenvectors` of a symmetric matrix, the smallest value
     first; `orthonormal` is the whole Q of a QR decomposition; `order` is where the largest, the second largest … of a
-    list of numbers is; `cond(number, f, g)` is f() if the number is not 0, else g().
+    list of numbers is; `cond(number, f, g)` is f() if the number is not 0, else g(). `addmm(x, a, b, beta, alpha)` is
+    beta * x + alpha * a @ b, and `syrk(a, x, beta, alpha)`, for a symmetric x or None, beta * x + alpha * a @ a.T.
+    `bfloat16` rounds to that dtype, where there is none to values that it has; `like(x, y)` is x in the dtype of y.
     """
 
     sqrt: Callable[[Array], Array]
@@ -54,6 +56,10 @@ class Ops:
     sum: Callable[[Array, int | None], Array]
     mean: Callable[[Array, int | None], Array]
     matmul: Callable[[Array, Array], Array]
+    addmm: Callable[[Array, Array, Array, Scalar, Scalar], Array]
+    syrk: Callable[[Array, Array | None, Scalar, Scalar], Array]
+    bfloat16: Callable[[Array], Array]
+    like: Callable[[Array, Array], Array]
     transpose: Callable[[Array], Array]
     reshape: Callable[[Array, tuple[int, ...]], Array]
     permute: Callable[[Array, tuple[int, ...]], Array]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -119,6 +120,26 @@ def test_muon_steps_nearly_as_torchs_which_iterates_in_bfloat16() -> None:
     pair = twins("Muon", {"lr": 0.02}, lambda: plain(shapes=((6, 3), (3, 6))))
     walk(*pair, steps=10)
     assert distance(*pair) < 0.05
+
+
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+@pytest.mark.parametrize("shape", [(7, 5), (560, 5), (128, 300), (560, 600)], ids=str)
+def test_muon_with_torchs_match_iterates_in_bfloat16_too(kernel: str, shape: tuple[int, int]) -> None:
+    """It is as far from float32's step as torch's own; small, wide and large matrices are multiplied in other ways."""
+    grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+    def step(cls: Callable[..., torch.optim.Optimizer], **given: object) -> torch.Tensor:
+        p = torch.nn.Parameter(torch.zeros(shape))
+        p.grad = grad.clone()
+        cls([p], lr=1.0, weight_decay=0.0, **given).step()
+        return p.detach()
+
+    theirs, mine = step(torch.optim.Muon), step(ours("Muon"), match="torch", kernel=kernel)
+    p = torch.nn.Parameter(torch.zeros(shape))
+    p.grad = grad
+    ours("Muon")([("w", p)], lr=1.0, weight_decay=0.0).step()
+    assert 1e-3 < (mine - p.detach()).norm() / p.detach().norm() < 0.1
+    assert (mine - theirs).norm() / p.detach().norm() < 0.1
 
 
 def test_0_d_and_empty_parameters_are_among_the_shapes() -> None:

@@ -25,10 +25,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2613,
-    "core/program": 647,
-    "core/step": 296,
-    "core/cpu": 1742,
+    "core": 2680,
+    "core/program": 650,
+    "core/step": 320,
+    "core/cpu": 1744,
     "core/closures": 422,
     "core/portable": 889,
     "core/monitor": 220,

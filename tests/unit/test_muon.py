@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from scirs2_adapters.core import HostOptimizer, Muon
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST, Matrix
-from scirs2_adapters.core.newton_schulz import SCHEDULES, orthogonalize
+from scirs2_adapters.core.newton_schulz import ROWS, SCHEDULES, WIDE, orthogonalize
 from scirs2_adapters.core.step.reference import NUMPY
 
 PARTS = [
@@ -58,3 +59,27 @@ def test_a_schedule_has_come_near_1_when_its_polynomials_are_used_up(schedule: s
     x = np.random.default_rng(0).standard_normal((16, 64))
     made = orthogonalize(NUMPY, x, 1e-7, 0.0, 0.0, 0.0, steps=len(SCHEDULES[schedule]), schedule=schedule)
     np.testing.assert_allclose(np.linalg.svd(made, compute_uv=False), 1.0, atol=0.05)
+
+
+@pytest.mark.parametrize(("smallest", "schedule"), [(1e-2, "polar_express"), (1e-6, "constant")])
+def test_polynomials_taken_together_lose_no_accuracy(smallest: float, schedule: str) -> None:
+    """Of wide matrices with singular values from 1 down to the smallest; their Gram matrix has the squares."""
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.standard_normal((n, ROWS)))[0] for n in (ROWS, WIDE * ROWS))
+    x = left * np.geomspace(1.0, smallest, ROWS) @ right.T
+    options: dict[str, Any] = {"steps": 8 if schedule == "polar_express" else 5, "schedule": schedule}
+    polynomial = 1e-7, 3.4445, -4.7750, 2.0315
+    alone = orthogonalize(NUMPY, np.concatenate([x, np.zeros_like(x)])[:, : 2 * ROWS], *polynomial, **options)[:ROWS]
+    together = orthogonalize(NUMPY, x, *polynomial, **options)
+    np.testing.assert_allclose(together, alone, atol=1e-7)
+    narrow = orthogonalize(NUMPY, x.astype(np.float32), *polynomial, **options)
+    assert narrow.dtype == np.float32
+    assert np.linalg.norm(narrow - alone) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_bfloat16_number_has_8_significant_bits(dtype: type) -> None:
+    x = np.random.default_rng(0).standard_normal(1000).astype(dtype)
+    expected = x.astype(np.float32).astype(ml_dtypes.bfloat16).astype(dtype)
+    np.testing.assert_array_equal(NUMPY.bfloat16(x), expected)
+    assert NUMPY.bfloat16(x).dtype == dtype

@@ -70,11 +70,21 @@ def _cond(number: Number, f: Callable[[], Array], g: Callable[[], Array]) -> Arr
     return jax.lax.cond(number != 0, f, g)
 
 
+def _addmm(x: Array | None, a: Array, b: Array, beta: Number, alpha: Number) -> Array:
+    product = jnp.matmul(a, b, precision="highest")
+    dtype = jnp.promote_types(product.dtype, jnp.float32)  # numbers are not rounded to 16 bits
+    made = alpha * product.astype(dtype)
+    return (made if x is None else beta * x.astype(dtype) + made).astype(product.dtype)
+
+
 OPS: Ops = Ops(
     sqrt=sqrt, abs=jnp.abs, sign=jnp.sign, maximum=jnp.maximum, minimum=jnp.minimum, where=jnp.where,
     sum=lambda x, axis: jnp.sum(x, axis, keepdims=axis is not None),
     mean=lambda x, axis: OPS.sum(x, axis) / max(1, x.size if axis is None else x.shape[axis]),
-    matmul=partial(jnp.matmul, precision="highest"), transpose=lambda x: jnp.swapaxes(x, -1, -2),
+    matmul=partial(jnp.matmul, precision="highest"), addmm=_addmm,
+    syrk=lambda a, x, beta, alpha: _addmm(x, a, jnp.swapaxes(a, -1, -2), beta, alpha),
+    bfloat16=lambda x: x.astype(jnp.bfloat16), like=lambda x, y: x.astype(y.dtype),
+    transpose=lambda x: jnp.swapaxes(x, -1, -2),
     reshape=jnp.reshape, permute=jnp.transpose, eigenvectors=lambda x: jnp.linalg.eigh(x)[1],
     orthonormal=lambda x: jnp.linalg.qr(x, mode="complete")[0], order=lambda x: jnp.argsort(-x),
     take=lambda x, indices, axis: jnp.take(x, indices, axis=axis), cond=_cond,

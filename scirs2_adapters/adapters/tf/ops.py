@@ -63,6 +63,14 @@ def _count(x: Tensor, axis: int | None) -> int:
     return max(1, math.prod(x.shape) if axis is None else x.shape[axis])
 
 
+def _addmm(x: Tensor | None, a: Tensor, b: Tensor, beta: Tensor, alpha: Tensor) -> Tensor:
+    product = a @ b
+    stored = keras.backend.standardize_dtype(product.dtype)
+    dtype = "float32" if stored == "bfloat16" else stored  # numbers are not rounded to 16 bits
+    made = number(alpha, dtype) * ops.cast(product, dtype)
+    return ops.cast(made if x is None else number(beta, dtype) * ops.cast(x, dtype) + made, stored)
+
+
 OPS = Ops(
     sqrt=ops.sqrt,
     abs=ops.absolute,
@@ -73,6 +81,10 @@ OPS = Ops(
     sum=lambda x, axis: ops.sum(x, axis=axis, keepdims=axis is not None),
     mean=lambda x, axis: ops.sum(x, axis=axis, keepdims=axis is not None) / _count(x, axis),
     matmul=operator.matmul,
+    addmm=_addmm,
+    syrk=lambda a, x, beta, alpha: _addmm(x, a, ops.swapaxes(a, -1, -2), beta, alpha),
+    bfloat16=lambda x: ops.cast(x, "bfloat16"),
+    like=lambda x, y: ops.cast(x, y.dtype),
     transpose=lambda x: ops.swapaxes(x, -1, -2),
     reshape=ops.reshape,
     permute=ops.transpose,

@@ -15,6 +15,8 @@ import torch
 from scirs2_adapters.core.ops import HOST_SCALARS, Ops, Scalar
 
 Tensor = torch.Tensor
+#: Rows of a block of a symmetric product, and how many blocks it has at most.
+BLOCK, MOST_BLOCKS = 256, 8
 
 
 def _either(host: Callable[..., Scalar], tensors: Callable[..., Scalar]) -> Callable[..., Scalar]:
@@ -45,13 +47,41 @@ def _cond(number: Scalar, f: Callable[[], Tensor], g: Callable[[], Tensor]) -> T
     return torch.where(number != 0, f(), g()) if isinstance(number, Tensor) else f() if number else g()
 
 
-def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    """In its own dtype, also where the step is made under autocast."""
-    kind = a.device.type
-    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
-        return torch.matmul(a, b)
-    with torch.autocast(kind, enabled=False):
-        return torch.matmul(a, b)
+def _in_own_dtype(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same where the step is made under autocast."""
+
+    def called(a: Tensor, *others: Tensor | Scalar) -> Tensor:
+        kind = a.device.type
+        if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+            return function(a, *others)
+        with torch.autocast(kind, enabled=False):
+            return function(a, *others)
+
+    return called
+
+
+def _addmm(x: Tensor, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) -> Tensor:
+    if isinstance(beta, Tensor) or isinstance(alpha, Tensor):
+        return (beta * x + alpha * torch.matmul(a, b)).to(a.dtype)
+    return (torch.addmm if x.dim() == 2 else torch.baddbmm)(x, a, b, beta=beta, alpha=alpha)
+
+
+def _syrk(a: Tensor, x: Tensor | None, beta: Scalar, alpha: Scalar) -> Tensor:
+    """In blocks of rows, where that saves more than it costs: what is left of the diagonal is copied from the right."""
+    rows = a.shape[-2]
+    if a.dim() > 2 or rows < 2 * BLOCK or a.device.type != "cpu" or torch.is_grad_enabled():
+        return _added(x, a, a.transpose(-1, -2), beta, alpha)
+    made = a.new_empty(rows, rows)
+    step = max(BLOCK, -(-rows // MOST_BLOCKS))
+    for first in range(0, rows, step):
+        here, after = slice(first, first + step), slice(first + step, None)
+        made[here, first:] = _added(x if x is None else x[here, first:], a[here], a.t()[:, first:], beta, alpha)
+        made[after, here] = made[here, after].t()
+    return made
+
+
+def _added(x: Tensor | None, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) -> Tensor:
+    return torch.matmul(a, b) if x is None else _addmm(x, a, b, beta, alpha)
 
 
 OPS = Ops(
@@ -63,7 +93,11 @@ OPS = Ops(
     where=_where,
     sum=_sum,
     mean=lambda x, axis: _sum(x, axis) / max(1, math.prod(x.shape) if axis is None else x.shape[axis]),
-    matmul=_matmul,
+    matmul=_in_own_dtype(torch.matmul),
+    addmm=_in_own_dtype(_addmm),
+    syrk=_in_own_dtype(_syrk),
+    bfloat16=lambda x: x.bfloat16(),
+    like=lambda x, y: x.to(y.dtype),
     transpose=lambda x: x.transpose(-1, -2),
     reshape=torch.reshape,
     permute=torch.permute,

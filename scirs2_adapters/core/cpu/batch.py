@@ -19,6 +19,7 @@ from ..ops import Array
 from ..program.recorded import Program
 from ..slots import Extent
 from ..step.plan import array_names
+from ..step.reference import NUMPY
 from . import compile
 from .kernel import CompiledPass, Kernel, kernel, over_numbers, pass_arrays, uses_rows
 from .layout import MAX_WORKERS, WORD_BYTES, Item, Work
@@ -33,6 +34,8 @@ SLOW_SHARE = 1 << 17
 REMEMBERED = 16
 _NOTHING = np.empty(0)
 _IN_PLACE = ctypes.c_char * 0
+#: Calls a function of matrices with arrays and numbers, and options.
+MatrixCall = Callable[[Callable[..., Array], Sequence[Array], Mapping[str, object]], np.ndarray]
 
 
 def address(x: np.ndarray) -> int:
@@ -43,6 +46,12 @@ def address(x: np.ndarray) -> int:
         return ctypes.addressof(_IN_PLACE.from_buffer(x))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):
         return x.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+def by_numpy(function: Callable[..., Array], args: Sequence[Array], options: Mapping[str, object]) -> np.ndarray:
+    """By the BLAS and LAPACK of numpy."""
+    made: np.ndarray = function(NUMPY, *args, **options)
+    return made
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Batch:
     once.
 
     `arrays` names what the columns of an address table are: the parameter, its gradient, and each slot that is an
-    array.
+    array. `call` calls functions of matrices.
     """
 
     def __init__(
@@ -87,8 +96,9 @@ class Batch:
         dtypes: Mapping[str, str],
         emit: str = "p",
         compiled: Kernel | None = None,
+        call: MatrixCall = by_numpy,
     ) -> None:
-        self.program = program
+        self.program, self.call = program, call
         self.shapes = [tuple(s) for s in shapes]
         self.kernel = compiled or kernel(program, dtypes, emit)
         self.arrays = array_names(program.slots, dtypes)

@@ -133,7 +133,7 @@ class KernelStep:
         return (sums / max(1, shape[-2])).reshape(*shape[:-2], 1, shape[-1])
 
     def _run_matrix(self, index: int, last: set[str]) -> None:
-        """Calls a function of matrices, by BLAS, in the arithmetic's dtype; what it is the `last` to take is dropped,
+        """Calls a function of matrices in the arithmetic's dtype; what it is the `last` to take is dropped,
         array by array.
         """
         node = self.batch.program.nodes[index]
@@ -141,7 +141,7 @@ class KernelStep:
         made = []
         for t in self._tensors:
             args = [self._argument(a, t) for a in node.args]
-            x = function(NUMPY, *args, **dict(options)) if args[0].size else args[0]
+            x = self.batch.call(function, args, dict(options)) if args[0].size else args[0]
             made.append(np.ascontiguousarray(x))
             for name in last & self._computed.keys():
                 self._computed[name][t] = _NOTHING

@@ -63,6 +63,8 @@ class MatrixRule(Rule, time_dependence="none"):
     kernels = True
     #: The ratio where none is given and steps are not scaled to be as large as AdamW's.
     ratio = RATIO
+    #: Whether the iteration runs in bfloat16.
+    half = False
     #: Whether the AdamW part decays by Muon's own learning rate.
     whole_decay = False
 
@@ -141,7 +143,8 @@ class MatrixRule(Rule, time_dependence="none"):
 
     def orthogonal(self, xp: Array, u: Array, eps: Array, a: Array, b: Array, c: Array) -> Array:
         """The matrix u, made orthogonal."""
-        return xp.matrix(orthogonalize, u, eps, a, b, c, steps=self.ns_steps, schedule=self.ns_schedule)
+        how = {"steps": self.ns_steps, "schedule": self.ns_schedule, "half": self.half}
+        return xp.matrix(orthogonalize, u, eps, a, b, c, **how)
 
     def leaf_coefficients(self, leaf: Leaf) -> dict[str, float]:
         inputs, outputs = (max(1, side) for side in self.matrix(leaf).sides(leaf.shape))  # a matrix may be empty

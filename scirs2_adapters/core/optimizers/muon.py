@@ -34,13 +34,14 @@ class Muon(MatrixRule, time_dependence="none"):
 
     Paper: Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982 (decay and scale).
     Differs from the paper: the Newton-Schulz iteration runs in the precision of the arithmetic, float32, and not in
-    bfloat16; a kernel's scale is that of its matrix, and not of its last two axes.
+    bfloat16, in which match="torch" runs it as torch does; a kernel's scale is that of its matrix, and not of its last
+    two axes.
     """
 
     split_outputs = count(3, "so many equal parts of the outputs of split_layers are matrices", static=True)
     split_layers = patterns("what has a match of one of these in its name is split by outputs: fused layers")
     matches = {
-        "torch": {"by_name": "none", "kernels": False},
+        "torch": {"by_name": "none", "kernels": False, "half": True},
         "optax": {"eps": 1e-8, "weight_decay": 0.0, "adamw_weight_decay": 0.0, "time_dependence": "step",
                   "by_name": "none", "early": True, "layout": "inputs_first", "kernels": False, "ratio": 1.0},
         "keras": {"adjust": "match_rms_adamw", "weight_decay": 4e-3, "adamw_weight_decay": 4e-3, "adamw_eps": 1e-7,

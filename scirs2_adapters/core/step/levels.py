@@ -6,6 +6,7 @@ a tensor and follows from them is computed before the next pass (`program/passes
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,8 +35,7 @@ class LevelValues:
     per_tensor: bool = False
 
     def __post_init__(self) -> None:
-        order, nodes = self.program.order(list(self.program.outputs.values())), self.program.nodes
-        self._small = [i for i in order if nodes[i].extent is not Extent.FULL and not self._is_sum(i)]
+        self._small = _small_nodes(self.program)
         self._values: dict[int, list[Array]] = {}
         self.evaluate(0)
 
@@ -44,11 +44,6 @@ class LevelValues:
 
     def __setitem__(self, node: int, value: list[Array]) -> None:
         self._values[node] = value
-
-    def _is_sum(self, index: int) -> bool:
-        """Whether a pass computes it, from the elements of a tensor, or a function of matrices."""
-        node = self.program.nodes[index]
-        return node.op == "matrix" or (node.reduces and self.program.nodes[node.args[0]].extent is Extent.FULL)
 
     def evaluate(self, level: int) -> None:
         """Computes every value of this level that no pass computes."""
@@ -67,7 +62,7 @@ class LevelValues:
     def totals(self, level: int) -> list[int]:
         """The nodes that are sums over the model and follow from the pass of this level."""
         nodes = enumerate(self.program.nodes)
-        return [i for i, node in nodes if node.op == "total" and node.level == level + 1 and self._is_sum(i)]
+        return [i for i, node in nodes if node.op == "total" and node.level == level + 1 and _is_sum(self.program, i)]
 
     def take_total(self, node: int, total: Array) -> None:
         """Takes a sum over the model."""
@@ -78,6 +73,19 @@ class LevelValues:
         names = [s.name for s in self.program.slots if s.extent is Extent.MODEL]
         values = {name: self._values[self.program.outputs[name]][0] for name in names}
         return {name: self.ops.reshape(value, (-1,))[0] for name, value in values.items()}
+
+
+def _is_sum(program: Program, index: int) -> bool:
+    """Whether a pass computes it, from the elements of a tensor, or a function of matrices."""
+    node = program.nodes[index]
+    return node.op == "matrix" or (node.reduces and program.nodes[node.args[0]].extent is Extent.FULL)
+
+
+@functools.lru_cache(maxsize=256)
+def _small_nodes(program: Program) -> list[int]:
+    """The nodes that are smaller than a tensor and that no pass computes, in order."""
+    order = program.order(list(program.outputs.values()))
+    return [i for i in order if program.nodes[i].extent is not Extent.FULL and not _is_sum(program, i)]
 
 
 class BatchStep(Protocol):

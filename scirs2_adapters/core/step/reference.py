@@ -12,6 +12,23 @@ from ..ops import Array, Ops, Scalars
 from ..program.interpret import run
 from ..program.recorded import Program
 
+
+def _addmm(x: Array | None, a: Array, b: Array, beta: float, alpha: float) -> Array:
+    """beta * x + alpha * a @ b, in the memory of the product."""
+    made = np.matmul(a, b)
+    if alpha != 1:
+        made *= alpha
+    if x is not None:
+        made += beta * x
+    return made
+
+
+def _bfloat16(x: Array) -> Array:
+    """The nearest numbers of 8 significant bits, by Veltkamp's splitting."""
+    large = x * (2.0 ** (np.finfo(x.dtype).nmant - 7) + 1)
+    return large - (large - x)
+
+
 NUMPY = Ops(
     sqrt=np.sqrt,
     abs=np.abs,
@@ -24,6 +41,10 @@ NUMPY = Ops(
         np.sum(x, axis=axis, keepdims=axis is not None) / max(1, x.size if axis is None else x.shape[axis])
     ),
     matmul=np.matmul,
+    addmm=_addmm,
+    syrk=lambda a, x, beta, alpha: _addmm(x, a, np.swapaxes(a, -1, -2), beta, alpha),  # whose symmetry matmul sees
+    bfloat16=_bfloat16,
+    like=lambda x, y: x.astype(y.dtype, copy=False),
     transpose=lambda x: np.swapaxes(x, -1, -2),
     reshape=np.reshape,
     permute=np.transpose,

@@ -15,7 +15,6 @@ from typing import cast
 
 import torch
 
-from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.step.options import HALVES, check_rounding, check_value, value_scalars
@@ -25,7 +24,7 @@ from scirs2_adapters.core.step.protocols import Executor, Scalars
 from ..executors import cuda
 from ..executors.closures import Loss, number
 from ..executors.foreach import ForeachExecutor
-from ..executors.kernel import KernelExecutor, same
+from ..executors.kernel import HostEngine, KernelExecutor, same
 from ..executors.sparse import SparseRowsExecutor, is_sparse, refuse_layout
 from ..ops import SCALARS
 from ..state.group_rule import GroupRule
@@ -210,7 +209,7 @@ def _executor(device: torch.device | None, entries: list[TensorEntry], grads: Se
     if device is None:
         return ForeachExecutor(entries, one_by_one=torch.is_grad_enabled())
     if device.type == "cpu":
-        return KernelExecutor(host, entries, grads)
+        return KernelExecutor(HostEngine(), entries, grads)
     return KernelExecutor(cuda.Engine(device), entries, grads)
 
 

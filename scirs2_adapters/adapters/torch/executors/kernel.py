@@ -1,12 +1,13 @@
 """Parameters handed to a kernel: tables of addresses, valid for as long as every tensor is where it was.
 
-An engine runs them: `core.cpu.engine` in this process's memory, `cuda.Engine` in a device's.
+An engine runs them: `HostEngine` in this process's memory, `cuda.Engine` in a device's.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Generic
 
@@ -14,13 +15,38 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
-from scirs2_adapters.core.step.protocols import Batch, Engine, Model, Scalars
+from scirs2_adapters.core.cpu import engine as host
+from scirs2_adapters.core.cpu.batch import Batch as HostBatch
+from scirs2_adapters.core.cpu.batch import by_numpy
+from scirs2_adapters.core.ops import Array
+from scirs2_adapters.core.step.protocols import Batch, Engine, KernelEntry, Model, Scalars
 from scirs2_adapters.core.step.tables import AddressTables
 
 from ..dispatch.param_entry import TensorEntry
+from ..ops import OPS
 from ..state.tensors import Tensor, local
 
 _DTYPE = operator.attrgetter("dtype")
+
+
+def _call(function: Callable[..., Array], args: Sequence[Array], options: Mapping[str, object]) -> np.ndarray:
+    """A function of matrices: by torch in bfloat16, which numpy lacks, and by numpy's BLAS in all else."""
+    if not options.get("half"):
+        return by_numpy(function, args, options)
+    tensors = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in args]
+    made: np.ndarray = function(OPS, *tensors, **options).numpy()
+    return made
+
+
+class HostEngine:
+    """The engine of the host's memory, with torch's matrices."""
+
+    run = staticmethod(host.run)
+
+    @staticmethod
+    def plan(entries: Sequence[KernelEntry]) -> list[tuple[HostBatch, list[int]]]:
+        """Sorts parameters into batches; with each batch, the places of its parameters."""
+        return host.plan_batches(entries, partial(HostBatch, call=_call))
 
 
 class KernelExecutor(Generic[Batch]):
