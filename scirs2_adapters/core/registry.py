@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import ArgumentTypeError, ArgumentValueError
 from .rule import Rule
-from .synonyms import similar_name
+from .synonyms import similar_or_all
 
 GROUP = "scirs2.optimizers"
 _lock = threading.Lock()
@@ -91,9 +91,7 @@ def _load(name: str, typed: str) -> type[Rule]:
     offered = _offered()
     if name not in offered:
         known = [*names(), *with_closure()]
-        raise ArgumentValueError(
-            f"No optimizer is named `{typed}`.{similar_name(name, known)} There are: {', '.join(known)}."
-        )
+        raise ArgumentValueError(f"No optimizer is named `{typed}`.{similar_or_all(name, known)}")
     with _lock:
         rule = offered[name].load()
     if not (isinstance(rule, type) and issubclass(rule, Rule)):

@@ -84,6 +84,38 @@ def test_sparse_rows_give_what_dense_ones_give(
     assert made.optimizer_.steps == dense.optimizer_.steps == 15
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("alpha", [0.01, 2.0, 49.0])
+@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
+@pytest.mark.parametrize("cls", LINEAR)
+def test_gradient_descent_takes_a_penalty_late(
+    cls: Any, penalty: str, alpha: float, dtype: Any, by_columns: list[int]
+) -> None:
+    """Of 49, each step leaves a fiftieth of a coefficient; the rate rises to its value, and falls again."""
+    X, y = thin(cls)
+    options = {"optimizer": SGD(learning_rate=0.02), "penalty": penalty, "alpha": alpha, "l1_ratio": 0.4}
+    options |= {"learning_rate": "cosine", "warmup": 3}
+    dense = estimator(cls, **options).fit(X.astype(dtype), y.astype(dtype))
+    made = estimator(cls, **options).fit(sparse.csr_array(X.astype(dtype)), y.astype(dtype))
+    assert len(by_columns) == 15
+    assert max(by_columns) <= 8
+    assert_close(made, dense, 1e-12 if dtype is np.float64 else 1e-5)
+    assert made.coef_.dtype == dtype
+    if penalty == "l1" and alpha == 2.0:
+        assert (made.coef_ == 0).any()
+    np.testing.assert_array_equal(made.coef_ == 0, dense.coef_ == 0)
+
+
+def test_a_penalty_of_many_steps_leaves_no_coefficient_that_is_not_finite() -> None:
+    """Each step leaves half of a coefficient: after a thousand steps that is no number any more."""
+    rng = np.random.default_rng(0)
+    X = sparse.csr_array(np.eye(4)[rng.integers(4, size=1500)])
+    options = {"optimizer": SGD(learning_rate=0.5), "alpha": 1.0, "batch_size": 1, "shuffle": False}
+    made, dense = (LinearRegressor(**options).partial_fit(x, rows := np.arange(1500.0)) for x in (X, X.toarray()))
+    assert_close(made, dense, 1e-12)
+    assert abs(rows @ X).min() > 0
+
+
 @pytest.mark.parametrize("cls", LINEAR)
 def test_training_goes_on_between_sparse_and_dense_and_after_a_pickle(cls: Any) -> None:
     X, y = thin(cls)
@@ -105,6 +137,8 @@ def test_training_goes_on_between_sparse_and_dense_and_after_a_pickle(cls: Any) 
     "options",
     [
         {"alpha": 0.1},
+        {"alpha": 0.1, "optimizer": SGD(momentum=0.9)},
+        {"alpha": 60.0, "optimizer": SGD(learning_rate=0.02)},
         {"optimizer": "adam"},
         {"optimizer": None},
         {"optimizer": SGD(weight_decay=0.1)},

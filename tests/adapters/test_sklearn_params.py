@@ -120,7 +120,7 @@ def refused(error: type[Exception], words: str, made: Any) -> None:
 def test_an_unknown_name_is_refused_by_fit_with_a_guess(cls: Any) -> None:
     made = cls(optimizer="adamm")
     refused(ValueError, f"`{cls.__name__}(optimizer=...)` must be None, the name of an optimizer", made)
-    refused(ValueError, f"Received: 'adamm'. Did you mean `adam`? There are: {', '.join(s2.names()[:2])}", made)
+    refused(ValueError, "Received: 'adamm'. Did you mean `adam`? `scirs2_adapters.names()` lists all.", made)
 
 
 @each_estimator

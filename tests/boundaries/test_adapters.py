@@ -48,6 +48,7 @@ EXTRA = {
     ("sklearn", "linear"): "the two linear estimators: targets, losses, predictions",
     ("sklearn", "losses"): "the losses of the linear estimators and their derivatives",
     ("sklearn", "penalties"): "the penalties of the linear estimators, and how l1 makes coefficients 0 under any rule",
+    ("sklearn", "lazy_penalty"): "the penalty of coefficients that a batch of sparse rows does not touch",
     ("sklearn", "averages"): "means of coefficients over steps",
     ("sklearn", "backprop"): "a network's loss and gradients, by scikit-learn's formulas with fewer passes",
     ("sklearn", "callbacks"): "scikit-learn's callbacks, which older ones have not",

@@ -23,7 +23,7 @@ from scirs2_adapters.core.registry import plain
 from scirs2_adapters.core.routing import without_decay
 from scirs2_adapters.core.schedules import RATE as FACTORS
 from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
-from scirs2_adapters.core.synonyms import similar_name
+from scirs2_adapters.core.synonyms import similar_or_all
 
 NAMES = ArgumentNames(names={"learning_rate": "learning_rate_init"})
 
@@ -119,8 +119,7 @@ def _check_optimizer(call: str, optimizer: object) -> None:
     worded = "must be None, the name of an optimizer, or an optimizer such as AdamW(learning_rate=0.001)"
     if isinstance(optimizer, str):
         if plain(optimizer) not in names():
-            way_out = f"{similar_name(optimizer, names())} There are: {', '.join(names())}."
-            raise bad_value(call, "optimizer", worded, optimizer, way_out)
+            raise bad_value(call, "optimizer", worded, optimizer, similar_or_all(optimizer, names()))
     elif not isinstance(optimizer, Rule):
         rule = optimizer if isinstance(optimizer, type) and issubclass(optimizer, Rule) else None
         raise bad_type(call, "optimizer", worded, optimizer, f"Write `{rule.__name__}()`." if rule else "")

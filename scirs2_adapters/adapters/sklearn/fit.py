@@ -177,20 +177,17 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
         """Train for one epoch if `partial`, else until `tol` or `max_iter` ends it. Return whether `tol` did."""
         random, held_out = check_random_state(self.random_state), None
         if self.early_stopping:
-            stratify = y if is_classifier(self) else None
-            X, held_x, y, held_y, weights, held_weights = train_test_split(
-                X, y, weights, test_size=self.validation_fraction, random_state=random, stratify=stratify
-            )
-            if len(held_y) < 2:
-                raise ValueError("The validation set has less than two rows. Increase `validation_fraction`.")
-            held_out = held_x, held_y, held_weights
+            (X, y, weights), held_out = self._held_out((X, y, weights), random)
         self.coef_, self.intercept_ = writeable((self.coef_, self.intercept_))
         self._params = self._units.inside(self.coef_, self.intercept_) if self._units else (self.coef_, self.intercept_)
         epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
         while self.n_iter_ < epochs and not converged:
             self._epoch_begins()
             self._show_trained()
-            stepped_loss, self.loss_ = self._epoch((X, y, weights), random)
+            try:
+                stepped_loss, self.loss_ = self._epoch((X, y, weights), random)
+            finally:
+                self._settle()
             self._show_evaluated()
             self.n_iter_ += 1
             self.t_ += X.shape[0]
@@ -204,6 +201,15 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
         if held_out is not None:
             self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
         return converged
+
+    def _held_out(self, rows: Rows, random: np.random.RandomState) -> tuple[Rows, Rows]:
+        """The rows to train on, and those to validate with."""
+        stratify = rows[1] if is_classifier(self) else None
+        parts = train_test_split(*rows, test_size=self.validation_fraction, random_state=random, stratify=stratify)
+        training, validation = tuple(parts[::2]), tuple(parts[1::2])
+        if len(validation[1]) < 2:
+            raise ValueError("The validation set has less than two rows. Increase `validation_fraction`.")
+        return training, validation
 
     def _epoch(self, rows: Rows, random: np.random.RandomState) -> tuple[float, float]:
         """Step through one epoch. Return the weighted mean loss of its rows, in the step's units and in the user's. A

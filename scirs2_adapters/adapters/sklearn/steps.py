@@ -16,6 +16,7 @@ from scirs2_adapters.core.numpy_columns import can_step_columns
 from scirs2_adapters.core.slots import Leaf
 
 from .averages import Averages
+from .lazy_penalty import LazyPenalty
 from .losses import RegressorLoss
 from .penalties import Strengths, is_proximal, step_with_l1, strengths
 from .state import Data, Pair, Stepper, Units
@@ -40,6 +41,7 @@ class Steps:
     _params: Pair
     _units: Units | None
     _averages: Averages | None
+    _lazy: LazyPenalty | None = None
     _numeric: bool
     _loss: Callable[[np.ndarray, np.ndarray], Pair]
     _loss_of_targets: Callable[[], tuple[RegressorLoss, float]] | None
@@ -110,37 +112,62 @@ class Steps:
         """Take one step on these rows. Return the loss before it, in the units of the step and in the user's."""
         if not isinstance(X, np.ndarray) and self._steps_columns():
             return self._learn_columns(X, y, weights)
+        self._settle()
         share = weights / len(weights)
         row_losses, residual = self._loss(self._scores(X), y)
         residual *= share[:, np.newaxis]
         penalty = self._strengths
         slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + penalty.l2 * self.coef_
-        losses, penalised = row_losses.T @ share, penalty.of(self.coef_)
-        losses = losses + (penalised if penalised.shape == losses.shape else penalised.sum())
+        losses = _sum(row_losses.T @ share, penalty.of(self.coef_))
         self._step(slope, residual.sum(axis=0), penalty.l1)
         loss = float(np.sum(losses))
         return (loss, loss) if self._units is None else (float(np.sum(losses / self._units.loss_scale)), loss)
 
     def _steps_columns(self) -> bool:
-        """Whether a step leaves alone the coefficients of features that are 0 in all rows of a batch."""
+        """Whether a step leaves alone the coefficients of features that are 0 in all rows of a batch, but for a penalty
+        that can be taken later.
+        """
         if self._units is not None or self.average or self.optimizer_.options.state_dtype is not None:
             return False
-        leaf = Leaf(self.coef_.shape, self.coef_.dtype.name, "coef_")
-        return not any(self._strengths) and can_step_columns(self.optimizer_.rule, leaf)
+        rule, leaf = self.optimizer_.rule, Leaf(self.coef_.shape, self.coef_.dtype.name, "coef_")
+        if not can_step_columns(rule, leaf):
+            return False
+        if not any(self._strengths):
+            return True
+        if not is_proximal(rule) or rule.maximize:
+            return False
+        self._lazy = self._lazy or LazyPenalty(self._strengths, self.coef_)
+        return self._lazy.can_step(self.optimizer_.learning_rate)
 
     def _learn_columns(self, X: Data, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-        """What `_learn` does, at the cost of the non-zeros of the batch."""
+        """What `_learn` does, at the cost of the non-zeros of the batch. The penalty in the loss is that of the
+        coefficients with which the epoch began.
+        """
         share, (columns, places) = weights / len(weights), np.unique(X.indices, return_inverse=True)
         X = type(X)((X.data, places.astype(X.indptr.dtype), X.indptr), shape=(X.shape[0], len(columns)))
+        lazy, rate, skipped = self._lazy, self.optimizer_.learning_rate, self.optimizer_.skipped_steps
+        if lazy is not None:
+            lazy.settle(columns)
         coef = self.coef_[..., columns]
         row_losses, residual = self._loss(X @ np.atleast_2d(coef).T + self.intercept_, y)
         residual *= share[:, np.newaxis]
-        grads = {"coef_": (X.T @ residual).T.reshape(coef.shape)}
+        grads = {"coef_": (X.T @ residual).T.reshape(coef.shape) + self._strengths.l2 * coef}
         if self.fit_intercept:
             grads["intercept_"] = residual.sum(axis=0)
         self.optimizer_.step_columns({"coef_": self.coef_, "intercept_": self.intercept_}, columns, grads)
-        loss = float(np.sum(row_losses.T @ share))
+        losses = row_losses.T @ share
+        if lazy is not None:
+            losses = _sum(losses, lazy.at_first)
+            if self.optimizer_.skipped_steps == skipped:
+                lazy.stepped(rate, columns)
+        loss = float(np.sum(losses))
         return loss, loss
+
+    def _settle(self) -> None:
+        """Let coefficients take the penalty that is due."""
+        if self._lazy is not None:
+            self._lazy.settle_all()
+            self._lazy = None
 
     def _step(self, slope: np.ndarray, intercept_slope: np.ndarray, l1: float) -> None:
         """Step by the derivatives of the loss without l1, which is taken care of here."""
@@ -166,3 +193,8 @@ class Steps:
     def _scores(self, X: Data) -> np.ndarray:
         """One column for each output."""
         return safe_sparse_dot(X, np.atleast_2d(self.coef_).T, dense_output=True) + self.intercept_
+
+
+def _sum(losses: np.ndarray, penalty: np.ndarray) -> np.ndarray:
+    """The loss of each output with its penalty, or of the only one with those of all coefficients."""
+    return losses + (penalty if penalty.shape == losses.shape else penalty.sum())

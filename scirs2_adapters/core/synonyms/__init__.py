@@ -4,6 +4,6 @@ An adapter hands over its spelling of each core word, and gets the answer in its
 Keras user typed `learning_rate`.
 """
 
-from .answers import meant, similar_name, unknown_argument
+from .answers import meant, similar_name, similar_or_all, unknown_argument
 
-__all__ = ["meant", "similar_name", "unknown_argument"]
+__all__ = ["meant", "similar_name", "similar_or_all", "unknown_argument"]

@@ -49,6 +49,13 @@ def similar_name(name: str, known: Iterable[str]) -> str:
     return did_you_mean(NAMES.get(plain, plain), listed) or did_you_mean(name, listed)
 
 
+def similar_or_all(name: str, known: Iterable[str]) -> str:
+    """What to append to a message about an unknown optimizer: the name that is like it, or else all names."""
+    listed = list(known)
+    guess = similar_name(name, listed)
+    return f"{guess} `scirs2_adapters.names()` lists all." if guess else f" There are: {', '.join(listed)}."
+
+
 def _plain(name: str, known: Iterable[str]) -> str:
     """The name without separators and without what other libraries add to it."""
     plain = "".join(c for c in name.casefold() if c.isalnum())
