@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
-from scirs2_adapters.demo.catalogue import ADAPTERS, Results, dense
+from scirs2_adapters.demo.catalogue import ADAPTERS, dense
 from scirs2_adapters.demo.data import Settings
 from scirs2_adapters.demo.run import run_catalogue
 
@@ -27,12 +28,12 @@ def main(given: list[str] | None = None) -> None:
     wanted = parser.parse_args(given).only.split(",")
     if unknown := set(wanted) - set(dense()):
         parser.error(f"`--only` must name some of {', '.join(dense())}. Received: {min(unknown)!r}.")
-    found: Results = json.loads(FILE.read_text()) if FILE.is_file() else {}
+    found = json.loads(FILE.read_text()) if FILE.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:
         reports, results = run_catalogue(wanted, ADAPTERS, Settings(folder), Console())
     if any(report.trouble for report in reports):
         raise SystemExit("Nothing is written: not every adapter has run.")
-    found |= results
+    found |= {name: asdict(result) for name, result in results.items()}
     FILE.write_text(json.dumps({k: found[k] for k in sorted(found) if k in dense()}, indent=1) + "\n")
     print(f"Written: {FILE}")
 

@@ -41,12 +41,11 @@ def demo(
 
     wanted = _chosen("adapters", adapters, list(ADAPTERS if optimizers else MODULES))
     trained = _chosen("optimizers", "" if optimizers == "all" else optimizers, dense())
-    short = {"steps": 40, "text_steps": 12, "rounds": 5} if quick else {}
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _exit(f"`--output` must be a folder that can be made. Received: {str(output)!r} ({error}).") from error
-    settings = Settings(str(output), **short)
+    settings = Settings(str(output), steps=40, text_steps=12, rounds=5) if quick else Settings(str(output))
     reports = run_catalogue(trained, wanted, settings, console)[0] if optimizers else run(wanted, settings, console)
     ran = [report for report in reports if not report.trouble]
     if not ran or any(report.trouble and (adapters or not report.absent) for report in reports):

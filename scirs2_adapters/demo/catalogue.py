@@ -11,7 +11,8 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from rich.table import Table
@@ -24,7 +25,18 @@ from .report import TITLES, Report, measure_gaps
 RATES: Final = (1.0, 10.0, 100.0)
 #: The adapters that train the digits.
 ADAPTERS: Final = ("torch", "tf", "jax", "sklearn")
-Results = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one optimizer its rate, its accuracy in each adapter, and the largest gap between the paths."""
+
+    learning_rate: float
+    accuracy: Mapping[str, float]
+    gap: float
+
+
+Results = dict[str, Result]
 
 
 def dense() -> list[str]:
@@ -55,25 +67,25 @@ def _best_rate(optimizer: str, settings: Settings) -> float:
     return min(losses, key=lambda rate: losses[rate] if np.isfinite(losses[rate]) else np.inf)
 
 
-def results(reports: Sequence[Report], hyper: Mapping[str, Mapping[str, Any]]) -> Results:
-    """By optimizer: its rate, its accuracy in each adapter, and the largest gap between the paths."""
+def results(reports: Sequence[Report], hyper: Mapping[str, Mapping[str, float]]) -> Results:
+    """What all runs come to, by optimizer."""
     measure_gaps(reports)
     found: Results = {}
     for name, given in hyper.items():
         runs = {r.adapter: r for f in reports for r in f.runs if r.optimizer == name and r.trajectory}
         gaps = [float(r.gap.max()) for r in runs.values() if r.gap is not None]
         accuracy = {adapter: round(r.accuracy, 4) for adapter, r in runs.items()}
-        found[name] = {**given, "accuracy": accuracy, "gap": float(f"{max(gaps, default=0.0):.1e}")}
+        found[name] = Result(given["learning_rate"], accuracy, float(f"{max(gaps, default=0.0):.1e}"))
     return found
 
 
 def table(found: Results) -> Table:
     """A row for each optimizer."""
-    adapters = [a for a in ADAPTERS if any(a in row["accuracy"] for row in found.values())]
+    adapters = [a for a in ADAPTERS if any(a in row.accuracy for row in found.values())]
     result = Table(title="Accuracy on held-out digits", padding=0, show_edge=False)
     for head in ("Optimizer", "Rate", *map(TITLES.__getitem__, adapters), "Gap"):
         result.add_column(head, justify="left" if head == "Optimizer" else "right", no_wrap=True)
     for name, row in found.items():
-        accuracy = [f"{row['accuracy'][a]:.1%}" if a in row["accuracy"] else "-" for a in adapters]
-        result.add_row(get(name).__name__, f"{row['learning_rate']:g}", *accuracy, f"{row['gap']:.0e}")
+        accuracy = [f"{row.accuracy[a]:.1%}" if a in row.accuracy else "-" for a in adapters]
+        result.add_row(get(name).__name__, f"{row.learning_rate:g}", *accuracy, f"{row.gap:.0e}")
     return result

@@ -48,7 +48,7 @@ class Settings:
     rounds: int = 60
     seed: int = 0
     #: The optimizers with their hyperparameters; beside the framework's own if `peers`.
-    hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: HYPER)
+    hyper: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: HYPER)
     peers: bool = True
     snapshots: int = 30
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 
 from scirs2_adapters import torch as ours
 from scirs2_adapters.adapters.torch.argument_names import TORCH
+from scirs2_adapters.adapters.torch.optimizer.evaluation import EvaluatingOptimizer
 from scirs2_adapters.core.registry import get
 
 from .adapter import DigitsAdapter, Learn, Parameters, Step
@@ -33,7 +33,7 @@ class Adapter(DigitsAdapter):
             return loss.item()
 
         def parameters() -> list[np.ndarray]:
-            averages: Any = stepper if hasattr(stepper, "eval") else model  # whose `eval` changes nothing here
+            averages = stepper if isinstance(stepper, EvaluatingOptimizer) else model  # of which it changes nothing
             averages.eval()
             found = [p.detach().numpy().T.copy() for p in model.parameters()]
             averages.train()

@@ -19,7 +19,7 @@ def explained(rule: Formula, leaf: Leaf | None = None) -> str:
     routed = rule.route(leaf)
     program = record(routed, leaf)
     outputs = {name: i for name, i in program.outputs.items() if name != "delta"}
-    values = first_coefficients(routed, leaf)
+    values, passes = first_coefficients(routed, leaf), enumerate(pass_bytes(program, leaf), start=1)
     return "\n".join(
         [
             f"{routed!r} for a parameter of shape {leaf.shape} and dtype {leaf.dtype}",
@@ -27,10 +27,7 @@ def explained(rule: Formula, leaf: Leaf | None = None) -> str:
             "slots:",
             *(f"  {_slot(s, routed, leaf)}" for s in routed.all_slots()),
             f"passes over memory: {program.levels + 1}",
-            *(
-                f"  {i}: reads {read} and writes {written} bytes a parameter"
-                for i, (read, written) in enumerate(pass_bytes(program, leaf), start=1)
-            ),
+            *(f"  {i}: reads {r} and writes {w} bytes a parameter" for i, (r, w) in passes),
             "coefficients at step 1:",
             *(f"  {name} = {values[name]!r}" for name in program.scalars),
         ]
