@@ -113,7 +113,7 @@ def main() -> None:
     """Write it with few colors, a quarter of the bytes."""
     drawn = io.BytesIO()
     draw().savefig(drawn, dpi=90)
-    few = Image.open(drawn).convert("RGB").quantize(32)
+    few = Image.open(drawn).convert("RGB").quantize(64, kmeans=1)
     few.save(Path(__file__).with_name("catalogue.png"), optimize=True)
 
 
