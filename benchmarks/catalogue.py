@@ -65,7 +65,7 @@ def stepper(name: str, sizes: Shapes) -> tuple[HostOptimizer, Callable[[], None]
     rng = np.random.default_rng(0)
     params, grads = ({k: rng.standard_normal(s, np.float32) for k, s in sizes.items()} for _ in range(2))
     optimizer = HostOptimizer(get(name)(), params)
-    return optimizer, lambda: optimizer.step(grads)
+    return optimizer, lambda: optimizer.step(grads, value=1.0)
 
 
 def measured(name: str, sizes: Shapes, budget: float = BUDGET) -> Result:

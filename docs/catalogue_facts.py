@@ -44,7 +44,9 @@ def torch_attempt(name: str, dtype: str, options: dict[str, Any]) -> object:
 
     p = torch.nn.Parameter(torch.zeros(SHAPE, dtype=getattr(torch, dtype)))
     p.grad = torch.zeros_like(p).to_sparse() if get(name).sparse == "rows" else torch.zeros_like(p)
-    return getattr(import_module("scirs2_adapters.torch"), get(name).__name__)([p], kernel="traced", **options).step()
+    return getattr(import_module("scirs2_adapters.torch"), get(name).__name__)([p], kernel="traced", **options).step(
+        lambda: torch.ones(())
+    )
 
 
 def tf_attempt(name: str, dtype: str, options: dict[str, Any]) -> object:
@@ -64,7 +66,7 @@ def jax_attempt(name: str, dtype: str, options: dict[str, Any]) -> object:
 
     made = getattr(import_module("scirs2_adapters.jax"), factory_name(name))(**options)
     w = {"w": jnp.zeros(SHAPE, dtype)}
-    return jax.eval_shape(lambda w: made.update(w, made.init(w), w), w)
+    return jax.eval_shape(lambda w: made.update(w, made.init(w), w, value=1.0), w)
 
 
 #: The other two adapters drive optimizers of these: the Trainer torch's, and estimators the core's.

@@ -60,10 +60,10 @@ def walk(name: str, rate: float, problem: Problem) -> Point:
     optimizer = HostOptimizer(get(name)(learning_rate=rate), params, kernel="traced")
     points = [start]
     for _ in range(STEPS):
-        g = gradient(params["weight"].ravel())
+        value, g = float(problem[0](*params["weight"].ravel())), gradient(params["weight"].ravel())
         if not np.abs(g).max() < 1e6:
             break
-        optimizer.step({"weight": g.reshape(1, 2)})
+        optimizer.step({"weight": g.reshape(1, 2)}, value=value)
         points.append(evaluation_params(optimizer)["weight"].ravel())
     return np.array(points)
 

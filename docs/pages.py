@@ -44,6 +44,8 @@ TRAITS = {
     "absolute_too": "relative_step",
     "root_bounded": "eps1",
     "last_axes": "factored",
+    "shrinks_step": "lower_bound",
+    "scaled_norm": "f_min",
 }
 
 TRAIT_WORDS = {
@@ -59,12 +61,14 @@ TRAIT_WORDS = {
     ("absolute_too", False): "relative_step=False changes nothing",
     ("root_bounded", False): "eps1 is added to g * g",
     ("last_axes", False): "rows and columns are of the two longest axes",
+    ("shrinks_step", False): "weight decay divides the parameter alone, and not the step",
+    ("scaled_norm", True): "the norm is of gradients times the learning rate",
     ("max_corrected", True): "AMSGrad keeps the largest corrected moment",
 }
 
 HEAD = """# Optimizers
 
-Generated from the declarations in `scirs2_adapters/core/optimizers/` by `make gen`; not edited by hand.
+Generated from the declarations in `scirs2_adapters/core/optimizers/` and `values/` by `make gen`; not edited by hand.
 
 Letters in formulas: `p` parameter, `g` gradient, `m` and `v` moments, `t` the number of the step, from 1. Defaults are
 PyTorch's where PyTorch has the optimizer, else the paper's, and the same in every framework. `match` takes the formula
@@ -221,6 +225,7 @@ def section(name: str, spelling: Mapping[str, Mapping[str, Mapping[str, str]]]) 
             "Its first argument is `base`, the name of an optimizer or a rule; the base's arguments are taken too."
         )
     facts = [f"slots: {slot_list(rule)}; memory: {memory(rule)} per float32 parameter"]
+    facts += ["each step is given the loss, so not in Keras and Hugging Face"] if rule.needs_value else []
     facts += [] if issubclass(rule, Wrapper) else [f"weight decay: {DECAYS[rule().decay]}"]
     facts += [f"frameworks: {matches(rule)}", f"paper: {paper}", f"differs from the paper: {differs}"]
     return "\n\n".join([*lines, "\n".join(f"- {fact}" for fact in facts)])

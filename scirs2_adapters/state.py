@@ -11,31 +11,15 @@ no other is imported.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
-from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.portable import state as portable
 from scirs2_adapters.core.portable.fit import Asked, Report
+from scirs2_adapters.core.portable.kinds import adapter
 from scirs2_adapters.core.portable.state import State
 
 __all__ = ["Report", "State", "describe", "load", "save"]
-
-_KNOWN: dict[str, Callable[[ModuleType], tuple[type, ...]]] = {
-    "torch": lambda m: (m.optim.Optimizer,),
-    "keras": lambda m: (m.optimizers.Optimizer,),
-    "sklearn.base": lambda m: (m.BaseEstimator,),
-    "scirs2_adapters.core.numpy_optimizer": lambda m: (m.HostOptimizer,),
-}
-_ADAPTERS = {
-    "torch": "scirs2_adapters.adapters.torch.portable",
-    "keras": "scirs2_adapters.adapters.tf.portable",
-    "sklearn.base": "scirs2_adapters.adapters.sklearn.portable",
-    "scirs2_adapters.core.numpy_optimizer": "scirs2_adapters.core.portable.host",
-}
 
 
 def save(optimizer: object, path: str | os.PathLike[str], **options: object) -> None:
@@ -60,7 +44,7 @@ def save(optimizer: object, path: str | os.PathLike[str], **options: object) -> 
     >>> state.describe("state.safetensors").parameters["w"].steps
     1
     """
-    portable.save(_adapter("state.save", optimizer).read(optimizer, **options), Path(path))
+    portable.save(adapter("state.save", optimizer, "portable").read(optimizer, **options), Path(path))
 
 
 def load(
@@ -90,7 +74,7 @@ def load(
     """
     with portable.loaded("state.load", Path(path)) as saved:
         asked = Asked("state.load", strict, rename or {}, layout)
-        result: Report | tuple[object, Report] = _adapter("state.load", optimizer).load(
+        result: Report | tuple[object, Report] = adapter("state.load", optimizer, "portable").load(
             optimizer, saved, asked, **options
         )
         return result
@@ -98,19 +82,7 @@ def load(
 
 def describe(path: str | os.PathLike[str]) -> State:
     """What is in a file, without its numbers: the optimizer, its hyperparameters, and each parameter's slots by shape
-    and dtype. The file is checked as a whole.
+    and dtype; printed, it is a line for each. The file is checked as a whole.
     """
     with portable.loaded("state.describe", Path(path)) as saved:
         return saved
-
-
-def _adapter(call: str, optimizer: object) -> ModuleType:
-    """The module that knows this kind of optimizer."""
-    for name, classes in _KNOWN.items():
-        module = sys.modules.get(name)
-        if module is not None and isinstance(optimizer, classes(module)):
-            return import_module(_ADAPTERS[name])
-    if "jax" in sys.modules and isinstance(optimizer, tuple):
-        return import_module("scirs2_adapters.adapters.jax.portable")
-    worded = "must be an optimizer for torch or Keras, a fitted estimator, a HostOptimizer, or JAX's `(tx, state)`"
-    raise bad_type(call, "optimizer", worded, optimizer)

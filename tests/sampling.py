@@ -22,7 +22,7 @@ import pytest
 
 from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.program.recorded import record
-from scirs2_adapters.core.registry import plain
+from scirs2_adapters.core.registry import plain, with_value
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.wrapper import Wrapper
 
@@ -87,7 +87,7 @@ def _is_rule(value: object) -> bool:
 
 @functools.cache
 def known() -> frozenset[str]:
-    return frozenset(names())
+    return frozenset((*names(), *with_value()))
 
 
 def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str) -> set[tuple[str, ...]]:

@@ -10,11 +10,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .check import check
+from .drift import drift
 from .state import app as state
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="One optimizer, five frameworks.")
 console = Console()
 app.add_typer(state, name="state")
+app.command()(check)
+app.command()(drift)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -25,7 +26,7 @@ from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.portable import convert as converting
 from scirs2_adapters.core.portable.file import Progress as Told
 from scirs2_adapters.core.portable.layouts import layout_of
-from scirs2_adapters.core.portable.state import State, loaded
+from scirs2_adapters.core.portable.state import State, loaded, numbers_in
 from scirs2_adapters.core.portable.state import save as save_state
 
 app = typer.Typer(no_args_is_help=True, help="Optimizer state in files: show, convert, compare.")
@@ -34,20 +35,20 @@ console = Console()
 #: How the kernels of each target lie; numpy's stay as they are.
 TARGETS = {"torch": OUTPUTS_FIRST, "optax": INPUTS_FIRST, "keras": INPUTS_FIRST, "numpy": ""}
 _BAD = 2
-Rule = Annotated[str, typer.Option(help="The optimizer of a file of torch's, where the file fits several.")]
+Rule = Annotated[str, typer.Option(help="The optimizer, where the file does not say.")]
 
 
 @app.command()
 def show(file: Path, rule: Rule = "") -> None:
     """Print what is in a file: the optimizer and each slot with its shape, dtype and norm."""
-    with _reported(), _opened("scirs2 state show", file, rule) as state:
+    with reported(), _opened("scirs2 state show", file, rule) as state:
         facts = Table.grid(padding=(0, 2))
-        for key, value in _facts(state).items():
+        for key, value in state.facts.items():
             facts.add_row(f"[bold]{key}[/bold]", escape(value))
         table = Table("Parameter", "Slot", "Shape", "Dtype", "Norm", "Steps")
         for name, p in state.parameters.items():
             for slot, x in p.slots.items():
-                norm = f"{np.linalg.norm(converting.numbers_in(p, slot)):.6g}"
+                norm = f"{np.linalg.norm(numbers_in(p, slot)):.6g}"
                 table.add_row(escape(name), slot, str(list(x.shape)).replace("[", "\\["), x.dtype, norm, str(p.steps))
             if not p.slots:
                 table.add_row(escape(name), "", "", "", "", str(p.steps))
@@ -55,22 +56,9 @@ def show(file: Path, rule: Rule = "") -> None:
         console.print(table)
 
 
-def _facts(state: State) -> dict[str, str]:
-    match = f", match={state.match!r}" if state.match else ""
-    config = {k: x for k, x in state.config.items() if k not in ("match", "base")}
-    return {
-        "optimizer": f"{state.full_name}{match}",
-        "hyperparameters": ", ".join(f"{k}={x!r}" for k, x in config.items()) or "not said",
-        "steps": f"{state.step_count}" + (f", {state.skipped_steps} skipped" if state.skipped_steps else ""),
-        "numbers": ", ".join(f"{k}={x!r}" for k, x in state.numbers.items()) or "-",
-        "kernels": state.layout.replace("_", " ") or "not said",
-        "written by": ", ".join(f"{k} {x}" for k, x in state.source.items()) or "-",
-    }
-
-
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A file of scirs2.state, or a state dict of torch's.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A file of scirs2.state, torch, Keras, flax or orbax.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Ends in .pt for a state dict of torch's.")],
     to: Annotated[str, typer.Option(help="torch, optax, keras or numpy.")],
     names: Annotated[Path | None, typer.Option(help="JSON: names in IN to names in OUT.")] = None,
@@ -79,14 +67,14 @@ def convert(
 ) -> None:
     """Write the state with kernels and names as another framework has them, one array at a time."""
     call = "scirs2 state convert"
-    with _reported(), _opened(call, source, rule) as state:
+    with reported(), _opened(call, source, rule) as state:
         if to not in TARGETS:
             raise ValueError(f"`--to` must be one of {', '.join(TARGETS)}. Received: {to!r}.")
         if target.suffix == ".pt" and to != "torch":
             raise ValueError(f"`OUT` ends in .pt, which is torch's. Received: --to {to}.")
         state = replace(state, layout=layout_of(call, layout or None) or state.layout)
         state = converting.in_layout(call, state, TARGETS[to])
-        state = converting.renamed(call, state, _names(names))
+        state = converting.renamed(call, state, names_in(names))
         if target.suffix == ".pt":
             from scirs2_adapters.adapters.torch import files
 
@@ -100,7 +88,7 @@ def convert(
 def diff(one: Path, other: Path, rule: Rule = "") -> None:
     """Print where two files differ, by name and slot, with the largest difference; ends with 1 if they do."""
     call, differing = "scirs2 state diff", 0
-    with _reported(), _opened(call, one, rule) as a, _opened(call, other, rule) as b:
+    with reported(), _opened(call, one, rule) as a, _opened(call, other, rule) as b:
         table = Table("Where", "Largest difference")
         for place, largest, what in converting.differences(a, b):
             table.add_row(escape(place), escape(what) or f"{largest:.6g}")
@@ -111,7 +99,8 @@ def diff(one: Path, other: Path, rule: Rule = "") -> None:
         raise typer.Exit(1)
 
 
-def _names(path: Path | None) -> dict[str, str]:
+def names_in(path: Path | None) -> dict[str, str]:
+    """The names in a JSON file."""
     if path is None:
         return {}
     names = json.loads(path.read_text())
@@ -122,16 +111,38 @@ def _names(path: Path | None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _opened(call: str, path: Path, rule: str) -> Iterator[State]:
-    """The state in a file of ours or of torch's."""
-    if zipfile.is_zipfile(path):
-        from scirs2_adapters.adapters.torch import files
-
-        yield files.read(call, path, rule or None)
+    """The state in a file of ours, or of a framework."""
+    path, framework = _kind(path)
+    if framework:
+        module = import_module(f"scirs2_adapters.adapters.{framework}.files")
+        yield module.read(call, path, rule or None)
         return
     with contextlib.ExitStack() as stack:
         with _progress("checking", os.path.getsize(path)) as told:
             state = stack.enter_context(loaded(call, path, told))
         yield state
+
+
+#: What files of others begin with, or are called. Folders of the Trainer and of accelerate have one of these files.
+_MAGIC = {b"\x89HDF\r\n\x1a\n": "tf"}
+_ENDINGS = {".keras": "tf", ".h5": "tf", ".msgpack": "jax"}
+_IN_FOLDERS = ("optimizer.pt", "optimizer.bin")
+
+
+def _kind(path: Path) -> tuple[Path, str]:
+    """The file that is meant, and the adapter that reads it; none for ours."""
+    if path.is_dir():
+        inside = [path / name for name in _IN_FOLDERS if (path / name).is_file()]
+        return (inside[0], "torch") if inside else (path, "jax")
+    if (framework := _ENDINGS.get(path.suffix)) is not None:
+        return path, framework
+    with path.open("rb") as file:
+        if (framework := _MAGIC.get(file.read(8))) is not None:
+            return path, framework
+    if not zipfile.is_zipfile(path):
+        return path, ""
+    with zipfile.ZipFile(path) as archive:
+        return path, "tf" if "config.json" in archive.namelist() else "torch"
 
 
 @contextlib.contextmanager
@@ -143,7 +154,7 @@ def _progress(what: str, total: int) -> Iterator[Told]:
 
 
 @contextlib.contextmanager
-def _reported() -> Iterator[None]:
+def reported() -> Iterator[None]:
     """Errors of input as a sentence, and 2."""
     try:
         yield

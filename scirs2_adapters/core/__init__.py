@@ -6,7 +6,7 @@ from typing import Any
 
 from . import schedules
 from .memory import Memory
-from .registry import get, names, with_closure
+from .registry import get, names, with_closure, with_value
 from .rule import Rule
 from .wrapper import Wrapper
 
@@ -21,6 +21,7 @@ __all__ = [
     "names",
     "schedules",
     "with_closure",
+    "with_value",
 ]
 
 
@@ -37,10 +38,10 @@ def __getattr__(name: str) -> Any:
         from .closures._host import ClosureOptimizer
 
         return ClosureOptimizer
-    if name[:1].isupper() and name.lower() in (*with_closure(), *names()) and get(name).__name__ == name:
+    if name[:1].isupper() and name.lower() in (*with_closure(), *with_value(), *names()) and get(name).__name__ == name:
         return get(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *(get(n).__name__ for n in (*with_closure(), *names()))})
+    return sorted({*__all__, *(get(n).__name__ for n in (*with_closure(), *with_value(), *names()))})

@@ -16,6 +16,8 @@ from .match import CONVENTIONS, OptaxState
 from .ops import Scalars
 from .slots import Slot
 
+#: The coefficient that is the loss of the step; a rule whose formula takes it is given the loss.
+VALUE = "value"
 #: The slots of a formula and the names of the coefficients that it uses.
 Roles = tuple[tuple[Slot, ...], tuple[str, ...]]
 #: A rule or the class of one, which stand above this module.

@@ -55,13 +55,14 @@ def numpy_example(rule: type) -> list[str]:
             '...     return float(np.sum(params["w"] ** 2)), {"w": 2 * params["w"]}',
             f">>> loss = ClosureOptimizer({rule.__name__}(), params).step(closure)",
         ]
+    value = ", value=4.0" if rule.needs_value else ""  # type: ignore[attr-defined]
     imports = f"HostOptimizer, {rule.__name__}" if ours else "HostOptimizer"
     return [
         ">>> import numpy as np",
         f">>> from {__package__} import {imports}",
         *([] if ours else [f">>> from {rule.__module__} import {rule.__name__}"]),
         '>>> params = {"w": np.ones((2, 2))}',
-        f'>>> HostOptimizer({rule.__name__}(), params).step({{"w": np.ones((2, 2))}})',
+        f'>>> HostOptimizer({rule.__name__}(), params).step({{"w": np.ones((2, 2))}}{value})',
     ]
 
 

@@ -20,6 +20,8 @@ class Modes(Hyperparameters):
         None, "the schedule's largest learning rate; weight decay is then times learning_rate / peak_rate"
     )
     decay: str
+    #: Whether a step is given the loss: `update` takes the coefficient `value`.
+    needs_value = False
 
     def check_modes(self, spell: Spell, call: str) -> None:
         """Refuse cautious decay where decay is no part of its own that could be left out."""

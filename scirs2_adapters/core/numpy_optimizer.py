@@ -24,7 +24,7 @@ from .ops import HOST_SCALARS, Scalars
 from .rule import Rule
 from .schedules import rate_at
 from .slots import Extent, Slot
-from .step.options import StateDtype, check_path, check_rounding, check_state_dtype
+from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, check_value, value_scalars
 from .step.plan import ParamEntry, coefficient_rows
 
 _STEP = f"{_CALL}.step"
@@ -133,8 +133,12 @@ class HostOptimizer(Routed):
     def _fresh_model(self) -> dict[str, float]:
         return {s.name: float(s.initial_value(self.rule)) for s in self.rule.model_slots()}
 
-    def step(self, grads: Arrays) -> None:
-        """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched."""
+    def step(self, grads: Arrays, value: float | None = None) -> None:
+        """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched. `value`
+        is the loss of which these are the gradients, for a rule that needs it, and of no use to others.
+        """
+        words = "value", "must be the loss of the step, a number", "Write `optimizer.step(grads, value=loss)`."
+        loss = float(check_value(_STEP, self.rule, value, *words)) if self.rule.needs_value else 0.0
         if self.learning_rate is not None:
             self.set_learning_rate(rate_at(_CALL, self.learning_rate, self.step_count))
         by_key = self._gradients(grads)
@@ -142,7 +146,7 @@ class HostOptimizer(Routed):
         params, ordered = self.follow(keys), [by_key[k] for k in keys]
         if not keys:
             return
-        if self.skip_nonfinite and not door.all_finite(ordered):
+        if self.skip_nonfinite and not (door.all_finite(ordered) and np.isfinite(loss)):
             self.skipped_steps += 1
             return
         arrays = self._arrays(params, ordered)
@@ -150,7 +154,7 @@ class HostOptimizer(Routed):
         entries, counts = [self._entries[k] for k in keys], [self.steps[k] for k in keys]
         scalars, rows = coefficient_rows(
             [entry.coefficient_key(t) for entry, t in zip(entries, counts, strict=True)],
-            lambda i: _scalars(entries[i], counts[i] + 1),
+            lambda i: _scalars(entries[i], counts[i] + 1, loss),
         )
         self.model |= executor.run(arrays, scalars, rows, self.model, self.threads)
         self.step_count += 1
@@ -284,5 +288,6 @@ class HostOptimizer(Routed):
         self.route(self.state)
 
 
-def _scalars(entry: ParamEntry, t: int) -> Scalars:
-    return {**entry.rule.scalars(HOST_SCALARS, t), **entry.rule.leaf_coefficients(entry.leaf)}
+def _scalars(entry: ParamEntry, t: int, loss: float) -> Scalars:
+    rule = entry.rule
+    return {**rule.scalars(HOST_SCALARS, t), **value_scalars(rule, loss), **rule.leaf_coefficients(entry.leaf)}

@@ -1,5 +1,6 @@
 """Which optimizers there are: one for each file in `optimizers/`, and those that other distributions offer by entry
-point. Those that evaluate the model inside a step, in `closures/`, are a list apart: few frameworks have closures.
+point. Those that evaluate the model inside a step, in `closures/`, are a list apart: few frameworks have closures. So
+are those whose step depends on the loss, in `values/`: not every framework knows it there.
 
 Names are read from file names and metadata alone; a module is loaded when its name is asked for.
 """
@@ -33,6 +34,12 @@ def with_closure() -> tuple[str, ...]:
     return _files("closures")
 
 
+def with_value() -> tuple[str, ...]:
+    """The names of the optimizers whose step depends on the loss; `get` gives these too."""
+    return _files("values")
+
+
+@functools.cache
 def _files(folder: str) -> tuple[str, ...]:
     files = (Path(__file__).parent / folder).glob("*.py")
     return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
@@ -44,7 +51,7 @@ def _offered() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         name = plain(point.name)
-        ours = name in built_in() or name in with_closure()
+        ours = name in (*built_in(), *with_closure(), *with_value())
         other = "scirs2" if ours else _owner(found[name]) if name in found else None
         if other is not None and (ours or found[name].value != point.value):
             raise ArgumentValueError(
@@ -60,7 +67,7 @@ def _owner(point: EntryPoint) -> str:
 
 
 def names() -> list[str]:
-    """The names of all optimizers that need no closure, sorted."""
+    """The names of all optimizers that need neither a closure nor the loss, sorted."""
     return sorted({*built_in(), *_offered()})
 
 
@@ -84,13 +91,12 @@ def get(name: str) -> type[Rule]:
 
 @functools.cache
 def _load(name: str, typed: str) -> type[Rule]:
-    if name in built_in():
-        return rule_in(f"{__package__}.optimizers.{name}")
-    if name in with_closure():
-        return rule_in(f"{__package__}.closures.{name}")
+    for folder in ("optimizers", "closures", "values"):
+        if name in _files(folder):
+            return rule_in(f"{__package__}.{folder}.{name}")
     offered = _offered()
     if name not in offered:
-        known = [*names(), *with_closure()]
+        known = [*names(), *with_closure(), *with_value()]
         raise ArgumentValueError(f"No optimizer is named `{typed}`.{similar_or_all(name, known)}")
     with _lock:
         rule = offered[name].load()
@@ -104,7 +110,7 @@ def _load(name: str, typed: str) -> type[Rule]:
 @functools.cache
 def is_listed(rule: type[Rule]) -> bool:
     """Whether `get` gives this class for its name; others, made in a script, can be named only by themselves."""
-    return rule.name in names() and get(rule.name) is rule
+    return rule.name in (*names(), *with_value()) and get(rule.name) is rule
 
 
 def rule_in(module: str) -> type[Rule]:

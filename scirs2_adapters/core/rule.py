@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 from .argument_names import Spell, Values
-from .declaration import Roles, check_class, numbers_of, roles_of
+from .declaration import VALUE, Roles, check_class, numbers_of, roles_of
 from .document import document, numpy_example
 from .errors import bad_type
 from .fields import Field, flag, nonnegative, rate
@@ -75,6 +75,7 @@ class Rule(Modes):
             setattr(cls, trait, value)
         super().__init_subclass__()
         check_class(cls, Rule, traits)
+        cls.needs_value = hasattr(cls, "update") and VALUE in cls.roles()[1]
         cls.text = vars(cls).get("__doc__")
         if hasattr(cls, "update") or hasattr(cls, "default_base") or cls.needs_closure:
             cls.__doc__ = document(cls.text, cls.fields, numpy_example(cls), also=cls.options)
@@ -188,8 +189,7 @@ class Rule(Modes):
         if self.peak_rate is not None:
             return self.corrected().scalars(math, t)
         fields = {k: getattr(self, k) for k in self.fields if k not in MODES}
-        coefficients = numbers_of(self, self.coefficients, math, t)
-        scalars = {"zero": 0.0, "one": 1.0, DITHER: dither(t), **fields, **coefficients}
+        scalars = {"zero": 0.0, "one": 1.0, DITHER: dither(t), **fields, **numbers_of(self, self.coefficients, math, t)}
         if self.decay == "l2":
             scalars["l2"] = self.weight_decay
         elif self.decay != "inside":

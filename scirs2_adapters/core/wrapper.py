@@ -28,6 +28,8 @@ from .synonyms import unknown_argument
 _BASE = "must be the name of an optimizer that needs no closure, or such a rule as AdamW()"
 #: The formulas that a wrapper may have, in the order in which a step comes to them.
 PLACES = ("wrap_gradient", "wrap_step", "wrap")
+#: What a wrapper may have as its base has it: one value for both.
+SHARED = frozenset(("layout",))
 
 
 class Wrapper(Rule):
@@ -62,11 +64,12 @@ class Wrapper(Rule):
 
     def _fill(self, values: Values, match: str | None, spell: Spell, call: str) -> None:
         names = type(self).fields
-        base_values = {k: v for k, v in values.items() if k not in (*names, "base", "match")}
         base, inner = self._base(values.get("base"), call)
         for key, field in names.items():
             vars(self)[key] = field.check(call, spell(key), values.get(key, field.default))
         fields = base.fields_with(inner) if isinstance(base, type) else base.fields
+        own = {"base", "match", *names} - (SHARED & fields.keys())
+        base_values = {k: v for k, v in values.items() if k not in own}
         if unknown := base_values.keys() - fields.keys():
             spelled = {k: spell(k) for k in (*names, *fields)} | {"base": "base"}
             raise unknown_argument(call, min(unknown), self.name, spelled, spelled.values())
@@ -87,8 +90,12 @@ class Wrapper(Rule):
     def _take_over(self, base: Rule, call: str) -> None:
         """The hyperparameters of the base, and those of its traits that are the same around it."""
         own = [s.name for s in self._own_slots()]
-        if twice := {*type(self).fields, *own} & {*base.fields, *(s.name for s in base.all_slots())}:
+        fields = type(self).fields.keys() - SHARED
+        if twice := {*fields, *own} & {*base.fields, *(s.name for s in base.all_slots())}:
             worded = f"must be an optimizer that has no `{min(twice)}` of its own"
+            raise bad_value(call, "base", worded, base.label)
+        if base.needs_value and self.needs_closure:
+            worded = "must be an optimizer whose step does not depend on the loss, for the gradient is that elsewhere"
             raise bad_value(call, "base", worded, base.label)
         if base.evaluation is not None:
             worded = "must be an optimizer that evaluates what it trains; a wrapper of averages is the outermost"
@@ -97,6 +104,7 @@ class Wrapper(Rule):
         vars(self).update(base=base, match=base.match, fields=self._with_own(base.fields))
         sparse = base.sparse if base.sparse == "exact" else None
         vars(self).update(decay="inside", time_dependence="step", sparse=sparse, moduli=base.moduli)
+        vars(self).update(needs_value=base.needs_value)
         vars(self).update(label=f"{self.name}({base.label})")
 
     @classmethod

@@ -40,8 +40,8 @@ Results = dict[str, Result]
 
 
 def dense() -> list[str]:
-    """The optimizers that take the gradients of a perceptron; those of rows alone do not."""
-    return [name for name in names() if get(name).sparse != "rows"]
+    """The optimizers that take the gradients of a perceptron and nothing else: none of rows alone, or of the loss."""
+    return [name for name in names() if get(name).sparse != "rows" and not get(name).needs_value]
 
 
 def tuned(optimizers: Sequence[str], settings: Settings) -> Settings:

@@ -1,6 +1,5 @@
 """A file `test_<adapter>_*.py` needs that adapter's framework: it is read only in runs that drive the adapter."""
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +12,6 @@ from tests.conftest import requested
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     adapter = collection_path.name.removeprefix("test_").split("_")[0]
     return True if adapter in ADAPTERS and adapter not in requested(config) else None
-
-
-@pytest.fixture(scope="module")
-def frozen_heap() -> Iterator[None]:
-    """Sets aside what there was before the module's tests: collecting what is new is then fast."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +31,15 @@ def older_emitters() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler, "get_compile_options", options)
         yield
+
+
+@pytest.fixture(scope="module")
+def older_emitters_on_jax(request: pytest.FixtureRequest) -> None:
+    """The same where Keras is on JAX."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        request.getfixturevalue("older_emitters")
 
 
 @pytest.fixture

@@ -67,6 +67,10 @@ def gradients(make):
         found.append(alive(refs))
     return found
 
+network("sgd")
+gc.collect()
+gc.freeze()  # what there was before: collecting what is new is then fast
+
 found = {}
 for name in ("adamw", "prodigy", "muon"):  # of one pass, of sums over the model, of matrices and routing
     cls = s2.get(name)

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 
 from scirs2_adapters import get
 from scirs2_adapters.core.slots import Extent
+from tests.conformance.options import still_steps
 
 from .torch_support import (
     distance,
@@ -164,9 +165,8 @@ def test_every_element_of_a_16_bit_parameter_moves(name: str, dtype: torch.dtype
     """Whole vectors of a processor and the rest behind them: torch's fused SGD once left the former where they were."""
     sizes = (1, 7, 8, 15, 16, 17, 32, 33, 64, 100, 1000)
     params = [torch.nn.Parameter(torch.zeros(n, dtype=dtype)) for n in sizes]
-    extra = {"d0": 0.1} if "d0" in ours(name)([params[0]]).defaults else {}
-    optimizer = ours(name)(params, lr=0.1, kernel="host", **extra)
-    walk(optimizer, steps=3, lay=lambda g, p: torch.full_like(p, 0.25))
+    optimizer = ours(name)(params, lr=0.1, kernel="host", **learned(name))
+    walk(optimizer, steps=still_steps(name) + 3, lay=lambda g, p: torch.full_like(p, 0.25))
     for p in params:
         assert (p != 0).all()
         assert len(p.unique()) == 1  # body and rest compute alike
@@ -188,7 +188,7 @@ def test_a_model_trains_under_autocast(name: str) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
     optimizer, x = ours(name)(model.parameters()), torch.randn(16, 4)
     before = [p.detach().clone() for p in model.parameters()]
-    for _ in range(3):
+    for _ in range(still_steps(name) + 3):
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = model(x).float().square().mean()

@@ -22,11 +22,11 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-    ("state", "grouping", "losses", "penalties", "averages"),
+    ("state", "grouping", "losses", "penalties", "averages", "lazy_penalty"),
     ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks", "monitor"),
     ("optimizer", "transform", "estimators", "linear", "trainer"),
     ("portable",),
-    ("files",),
+    ("files", "recording"),
     ("__init__",),
 )
 #: Adapters that build on another adapter, and so lie above it.
@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/",),
     ("core/program/",),
     ("core/rule.py", "core/wrapper.py", "core/routing.py", "core/registry.py"),
-    ("core/optimizers/",),
+    ("core/optimizers/", "core/values/"),
     ("core/step/", "core/memory.py"),
     ("core/cpu/",),
     ("core/numpy_", "core/closures/"),
@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     *(tuple(f"adapters/{a}/{n}" for a in UPPER_ADAPTERS for n in names) for names in ADAPTER_LAYERS),
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
-    ("export/", "state.py"),
+    ("export/", "state.py", "drift/", "check/"),
     ("demo/", "commands/", "cli.py"),
 )
 

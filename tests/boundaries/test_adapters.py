@@ -30,6 +30,7 @@ COMMON = {
     "dispatch": "which executor steps which parameter",
     "executors": "the ways to take a step",
     "portable": "the state out of the framework and in, as core/portable has it",
+    "recording": "what an optimizer does, written down after each step",
     **dict.fromkeys(FRAMEWORK_CLASS, "what the framework calls an optimizer, made from a rule"),
 }
 #: Files that one adapter alone needs: (adapter, file) -> role.
@@ -41,6 +42,8 @@ EXTRA = {
     ("hf", "presets"): "the names of transformers' own list that our rules serve, as data",
     ("torch", "grouping"): "groups by patterns of parameter names",
     ("torch", "files"): "state dicts in torch's files",
+    ("jax", "files"): "states of optax in files of flax and orbax",
+    ("tf", "files"): "states in Keras' files",
     ("jax", "optax_states"): "optax's own state classes, as data",
     ("tf", "gradients"): "TensorFlow's gradients of some rows, and whether a step is being compiled",
     ("sklearn", "fit"): "the fit loop of the linear estimators, whose counterparts in scikit-learn are compiled",

@@ -19,7 +19,8 @@ ALSO = {
     "sklearn": OLD_MODULES | {"scipy.sparse": "scikit-learn requires it, and takes its matrices"},
     "tf": OLD_MODULES
     | XLA
-    | dict.fromkeys(("torch", "jax"), "one of Keras' backends; it is imported where it is the one that runs"),
+    | dict.fromkeys(("torch", "jax"), "one of Keras' backends; it is imported where it is the one that runs")
+    | {"h5py": "Keras requires it, and writes its files with it"},
     "torch": {"triton": "torch's CUDA builds bring it; it is imported when a kernel for a CUDA device is first built"},
 }
 

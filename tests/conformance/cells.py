@@ -16,6 +16,7 @@ import numpy as np
 
 import scirs2_adapters
 from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.registry import with_value
 from scirs2_adapters.core.slots import Extent, Leaf
 
 from .drivers import driver, drivers
@@ -80,7 +81,13 @@ def only_rows(rule: str) -> bool:
     return scirs2_adapters.get(rule).sparse == "rows"
 
 
+def needs_value(rule: str) -> bool:
+    """Whether the step of a rule depends on the loss."""
+    return bool(scirs2_adapters.get(rule).needs_value)
+
+
 GAPS = (
+    Gap("hf|tf", "*", "*", "neither Keras nor the Trainer hands the loss to an optimizer", needs_value),
     Gap("hf", "*", "*", "the models of a Trainer have dense gradients, which the rule does not take", only_rows),
     Gap("jax", "host", "*", "the adapter leaves to XLA what works on rows, columns or whole matrices", by_rows),
     Gap("tf", "host", "*", "the adapter leaves to TensorFlow what works on rows, columns or whole matrices", by_rows),
@@ -97,7 +104,8 @@ GAPS = (
 
 def table() -> list[Cell]:
     """Every cell, the gaps among them."""
-    return list(itertools.starmap(Cell, itertools.product(scirs2_adapters.names(), drivers(), PATHS, DTYPES)))
+    rules = (*scirs2_adapters.names(), *with_value())
+    return list(itertools.starmap(Cell, itertools.product(rules, drivers(), PATHS, DTYPES)))
 
 
 def gap(cell: Cell) -> Gap | None:

@@ -16,7 +16,7 @@ from tests.reference import reference
 
 from .cells import Cell
 from .drivers import driver
-from .options import Hyper, brisk, resolved
+from .options import Hyper, brisk, losses, resolved
 from .problem import FEW, Arrays, Problem, problem, rounded
 from .walk import Driver
 
@@ -67,9 +67,10 @@ class Path:
 def path(rule: str, dtype: str) -> Path:
     """The path of a rule's twin."""
     start, options, twin = given(dtype), hyper(rule, dtype), reference(rule)
-    points = [_flat(x) for x in twin(start.params, start.grads, hyper=options)[0]]
+    points = [_flat(x) for x in twin(start.params, start.grads, hyper=options, **losses(rule, start))[0]]
     length = sum(np.linalg.norm(b - a) for a, b in zip([_flat(start.params), *points], points, strict=False))
-    kept = twin(start.params, start.grads, hyper=options, store=lambda role, x: rounded(x, dtype))[0]
+    store = lambda role, x: rounded(x, dtype)  # noqa: E731
+    kept = twin(start.params, start.grads, hyper=options, store=store, **losses(rule, start))[0]
     off = max(np.linalg.norm(a - _flat(x)) for a, x in zip(points, kept, strict=True))
     return Path(points, float(length), float(off / length))
 

@@ -14,7 +14,9 @@ from scirs2_adapters.core import HostOptimizer, Rule, Wrapper
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.hyperparameters import MODES
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
-from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.slots import Extent, Leaf
+
+from .problem import Problem
 
 Hyper = dict[str, Any]
 
@@ -94,11 +96,22 @@ def decaying(name: str) -> Hyper:
 
 
 def bases_of(wrapper: type[Wrapper]) -> list[str]:
-    """The optimizers that a wrapper goes around: none that evaluates an average, and of other wrappers none."""
+    """The optimizers that a wrapper goes around: none that evaluates an average, and of other wrappers none. If it
+    looks at matrices, none with numbers of the model, nor with eigenvectors, for it leaves matrices without full rank.
+    """
     rules = [(n, scirs2_adapters.get(n)) for n in scirs2_adapters.names()]
     plain = [(n, r) for n, r in rules if not issubclass(r, Wrapper) and r.evaluation is None]
+    looks = wrapper.view is not Wrapper.view
+    plain = [
+        (n, r) for n, r in plain if not looks or not any(s.side or s.extent is Extent.MODEL for s in r().all_slots())
+    ]
     beside = "cautious_decay" in wrapper.presets
     return [n for n, r in plain if not beside or r().decay in ("decoupled", "absolute")]
+
+
+def losses(name: str, given: Problem) -> dict[str, list[float]]:
+    """What the twin of a rule takes besides gradients."""
+    return {"values": given.values} if scirs2_adapters.get(name).needs_value else {}
 
 
 def resolved(name: str, hyper: Hyper, dtype: str) -> Hyper:

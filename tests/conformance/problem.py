@@ -44,12 +44,15 @@ def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Problem:
-    """Starting parameters and one list of gradients for each step, float64 arrays that hold values of `dtype`."""
+    """Starting parameters and one list of gradients for each step, float64 arrays that hold values of `dtype`; and the
+    loss of each step, for optimizers that depend on it.
+    """
 
     dtype: str
     names: tuple[str, ...]
     params: Arrays
     grads: list[Arrays]
+    values: list[float]
 
 
 def problem(dtype: str, steps: int = STEPS, drift: float = 0.5, names: tuple[str, ...] = tuple(LEAVES)) -> Problem:
@@ -60,4 +63,5 @@ def problem(dtype: str, steps: int = STEPS, drift: float = 0.5, names: tuple[str
     for step in grads[:2] if drift else ():
         for i, name in enumerate(names):
             step[i] = np.asarray(step[i] * (name not in ASLEEP))
-    return Problem(dtype, names, params, grads)
+    values = rounded(10.0 * np.exp(np.random.default_rng(8).standard_normal(steps)), "float32").tolist()
+    return Problem(dtype, names, params, grads, values)

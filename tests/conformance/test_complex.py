@@ -13,6 +13,7 @@ from scirs2_adapters.core.hyperparameters import MODES
 from scirs2_adapters.core.match import CONVENTIONS
 from scirs2_adapters.core.program.node import Node, expression
 from scirs2_adapters.core.program.recorded import Program, record
+from scirs2_adapters.core.registry import with_value
 from scirs2_adapters.core.slots import Leaf
 
 from .options import other
@@ -71,7 +72,7 @@ def _turns(name: str, program: Program, i: int, node: Node, turns: list[Turns]) 
     return 0
 
 
-CASES = [(name, rule) for name in scirs2_adapters.names() for rule in of_moduli(name)]
+CASES = [(name, rule) for name in (*scirs2_adapters.names(), *with_value()) for rule in of_moduli(name)]
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["defaults", "structure turned"])
@@ -87,7 +88,7 @@ def test_steps_and_memory_turn_with_complex_numbers(name: str, rule: Rule, turne
 
 
 def test_a_row_of_a_framework_of_moduli_is_such_a_rule() -> None:
-    rules = map(scirs2_adapters.get, scirs2_adapters.names())
+    rules = map(scirs2_adapters.get, (*scirs2_adapters.names(), *with_value()))
     rows = [(rule.name, match, *row) for rule in rules for match, row in rule.matches.items()]
     alike = {name for name, match, *row in rows if CONVENTIONS[match].get("moduli") and "moduli" not in row}
     assert alike

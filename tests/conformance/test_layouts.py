@@ -57,7 +57,16 @@ def back(given: Arrays) -> Arrays:
     return {k: x.transpose(np.argsort(NETWORK[k][1])) for k, x in given.items()}
 
 
-GRADIENTS = [arrays(seed) for seed in range(1, STEPS + 1)]
+def across(grads: Arrays, params: Arrays) -> Arrays:
+    """Gradients without what is along the weights of an output: as they are before a normalization."""
+    return {k: g if g.ndim < 2 else g - params[k] * ratio(g, params[k]) for k, g in grads.items()}
+
+
+def ratio(g: np.ndarray, p: np.ndarray) -> np.ndarray:
+    return np.sum(g * p, axis=-1, keepdims=True) / np.sum(p * p, axis=-1, keepdims=True)
+
+
+GRADIENTS = [across(arrays(1), arrays(0)), *(arrays(seed) for seed in range(2, STEPS + 1))]
 
 
 def in_numpy(name: str, layout: str) -> Arrays:

@@ -18,13 +18,14 @@ from scirs2_adapters.core import Rule, Wrapper
 from scirs2_adapters.core.hyperparameters import MODES
 from scirs2_adapters.core.ops import FORMULA_NAMES
 from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.registry import with_value
 from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.test_sizes import code_lines
 from tests.reference import reference
 
 from .options import brisk, turned
 
-each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
+each_rule = pytest.mark.parametrize("name", [*scirs2_adapters.names(), *with_value()])
 FRAMEWORKS = {"torch", "jax", "optax", "keras", "tensorflow", "sklearn", "transformers", "numba", "numpy"}
 #: A formula is one array's, element by element, or it needs whole tensors, other rules, or other shapes.
 ELEMENTWISE, OTHER = 15, 40
@@ -133,7 +134,7 @@ def test_the_twin_takes_the_fields_of_the_rule_and_nothing_else(name: str) -> No
     """A twin without a step of its own, such as that of a wrapper, hands on what it is given."""
     step = getattr(importlib.import_module(reference(name).__module__), "step", None)
     parameters = inspect.signature(step).parameters.values() if step else ()
-    taken = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"matrix_dtype"}
+    taken = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"matrix_dtype", "values"}
     fields = set(scirs2_adapters.get(name).fields) - {"maximize", *MODES}
     handed_on = not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters)
     left_out = set() if handed_on else fields - taken

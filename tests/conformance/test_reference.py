@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 import scirs2_adapters
+from scirs2_adapters.core.registry import with_value
 from tests.peers.problem import WALK, Record
 from tests.reference import reference
 
 from .cells import TOLERANCES
 from .drivers.core import Optimizer
-from .options import Hyper, option_sets, resolved
+from .options import Hyper, losses, option_sets, resolved
 from .problem import problem
 from .walk import values, walk
 
-CASES = [(name, hyper) for name in scirs2_adapters.names() for hyper in option_sets(name)]
+CASES = [(name, hyper) for name in (*scirs2_adapters.names(), *with_value()) for hyper in option_sets(name)]
 
 
 def shown(case: object) -> str:
@@ -38,8 +39,8 @@ def test_a_rule_walks_like_its_slow_twin(name: str, hyper: Hyper, record_propert
     given = problem("float64")
     twin, options = reference(name), resolved(name, hyper, "float64")
     ours = values(walk(Optimizer(name, hyper, "traced", given), given))
-    theirs = values(twin(given.params, given.grads, hyper=options))
-    shaken = values(twin(given.params, given.grads, hyper=options, store=nudged))
+    theirs = values(twin(given.params, given.grads, hyper=options, **losses(name, given)))
+    shaken = values(twin(given.params, given.grads, hyper=options, store=nudged, **losses(name, given)))
     file = f"tests/reference/{name}.py"
     assert ours.keys() == theirs.keys(), f"{file} returns other slots than `update`"
     gaps = []

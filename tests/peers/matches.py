@@ -11,6 +11,7 @@ import numpy as np
 import scirs2_adapters
 from scirs2_adapters.core import HostOptimizer, Rule, with_closure
 from scirs2_adapters.core.argument_names import ArgumentNames
+from scirs2_adapters.core.registry import with_value
 from tests.conformance.options import other
 
 Hyper = dict[str, Any]
@@ -36,9 +37,14 @@ def gradients() -> list[list[np.ndarray]]:
     return [[np.asarray(rng.normal(0.5, size=shape)) for shape in SHAPES] for _ in range(STEPS)]
 
 
+def losses() -> list[float]:
+    """The loss of each step, for optimizers that depend on it; the last ones are small."""
+    return (40.0 * 0.5 ** np.arange(STEPS)).tolist()
+
+
 def matched(framework: str) -> list[type[Rule]]:
     """Every rule with a row for this framework; those that evaluate the model are compared in tests of their own."""
-    rules = map(scirs2_adapters.get, scirs2_adapters.names())
+    rules = map(scirs2_adapters.get, (*scirs2_adapters.names(), *with_value()))
     return [rule for rule in rules if framework in rule.matches and rule.name not in with_closure()]
 
 
@@ -80,10 +86,10 @@ def walk(rule: Rule) -> Walk:
     """The rule's walk in float64, by numpy."""
     params, path = parameters(), []
     optimizer = HostOptimizer(rule, params, kernel="traced")
-    for t, grads in enumerate(gradients()):
+    for t, (grads, loss) in enumerate(zip(gradients(), losses(), strict=True)):
         if t == HALVED:
             optimizer.replace(learning_rate=rule.learning_rate / 2)
-        optimizer.step(grads)
+        optimizer.step(grads, value=loss)
         path.append([p.copy() for p in params])
     return path
 

@@ -26,7 +26,20 @@ from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core import match as conventions
 
-from .matches import DIFFERENT, HALVED, Hyper, Walk, arguments, gap, gradients, matched, parameters, variants, walk
+from .matches import (
+    DIFFERENT,
+    HALVED,
+    Hyper,
+    Walk,
+    arguments,
+    gap,
+    gradients,
+    losses,
+    matched,
+    parameters,
+    variants,
+    walk,
+)
 from .problem import WALK, Record
 
 #: How near two walks in float64 are. A wrong row takes one farther off.
@@ -86,13 +99,14 @@ def optax_walk(rule: Rule, given: Hyper) -> Walk:
     rate, function = rule.learning_rate, optax_function(rule.name)
     halved = lambda count: jax.numpy.where(count < HALVED, rate, rate / 2)  # noqa: E731
     rates = (rate, rate / 2) if rule.name in UNSCHEDULED else (halved,)
+    word = argument_names(type(rule)).spell("learning_rate", rule.fields)
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        transforms = [function(**given, learning_rate=rate) for rate in rates]
+        transforms = [function(**given, **{word: rate}) for rate in rates]
     params, path = [jax.numpy.asarray(p) for p in parameters()], []
     state, updates_of = transforms[0].init(params), [jax.jit(transform.update) for transform in transforms]
-    for t, grads in enumerate(gradients()):
-        update = updates_of[0 if t < HALVED else -1]
-        updates, state = update([jax.numpy.asarray(g) for g in grads], state, params)
+    for t, (grads, loss) in enumerate(zip(gradients(), losses(), strict=True)):
+        update, extra = updates_of[0 if t < HALVED else -1], {"value": loss} if rule.needs_value else {}
+        updates, state = update([jax.numpy.asarray(g) for g in grads], state, params, **extra)
         params = optax.apply_updates(params, updates)
         path.append([np.asarray(p) for p in params])
     return path

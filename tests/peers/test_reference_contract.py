@@ -1,6 +1,7 @@
 """What the package's docstring promises of every slow twin; the twins are found as files.
 
-Those of optimizers that evaluate the model take a function in place of gradients, and have tests of their own.
+Those of optimizers that evaluate the model take a function in place of gradients, and have tests of their own; those of
+optimizers that depend on the loss take that beside gradients.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scirs2_adapters.core.registry import with_closure
+from scirs2_adapters.core.registry import with_closure, with_value
 from tests.reference import reference
 
 from .problem import SHAPES, STEPS, gradients, parameters
 
 HOME = Path(__file__).parents[1] / "reference"
 FILES = (path.stem for path in HOME.glob("*.py") if not path.stem.startswith("_"))
-TWINS = sorted(set(FILES) - set(with_closure()))
+TWINS = sorted(set(FILES) - {*with_closure(), *with_value()})
 
 
 def values(history: tuple[list, list]) -> list[np.ndarray]:

@@ -22,6 +22,8 @@ learns the error that no implementation can avoid. It is called once for each pa
 leaf, with role "param"; with ("slot", name) for slots, and ("model", name) for scalars of the whole model. Within a
 step nothing is rounded. Wrappers rely on that order (`_around.py`).
 
+The twin of an optimizer whose step depends on the loss takes the losses, one for each step, as `values`.
+
 Optimizers that evaluate the model (lbfgs.py, sam.py) have no list of gradients: their `trajectory` takes a function
 instead, and is compared in tests/unit/test_closures.py.
 """

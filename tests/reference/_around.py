@@ -43,18 +43,19 @@ def around(
     return found, states
 
 
-def with_modes(base: Callable) -> Callable:
+def with_modes(formula: Callable) -> Callable:
     """The trajectory that also understands what every rule does: cautious steps, Liang et al., arXiv 2411.16085,
     cautious weight decay, Chen et al., arXiv 2510.12402, and decay times lr / peak_rate, Defazio, arXiv 2506.02285.
 
     Decay beside the step is told from the step here, so it has to be given with the learning rate, and be decoupled.
     """
 
-    @functools.wraps(base)  # its module is where its step is found
+    @functools.wraps(formula)  # its module is where its step is found
     def trajectory(
-        params: Sequence, grads: Sequence, *, hyper: dict, matrix_dtype: type = float, store: Store = as_is
-    ) -> History:
-        hyper = dict(hyper)
+        params: Sequence, grads: Sequence, *, hyper: dict, matrix_dtype: type = float, store: Store = as_is,
+        **losses: Sequence[float],
+    ) -> History:  # fmt: skip
+        hyper, base = dict(hyper), functools.partial(formula, **losses)
         cautious, cautious_decay, peak = (hyper.pop(mode, None) for mode in MODES)
         if peak is not None:
             hyper["weight_decay"] *= hyper["learning_rate"] / peak

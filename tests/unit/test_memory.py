@@ -61,6 +61,7 @@ def test_the_report_is_what_is_allocated(name: str, options: dict[str, Any]) -> 
     assert after.bytes_per_parameter == after.total / numbers
 
 
+@pytest.mark.usefixtures("frozen_heap")
 @each_name
 def test_temporaries_are_what_a_step_keeps_and_what_it_makes(name: str) -> None:
     """numpy tells tracemalloc of its arrays. Python's own objects, and coefficients, are the few kilobytes besides."""

@@ -262,3 +262,11 @@ def test_an_array_is_in_memory_one_at_a_time(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * (4 * size)
+
+
+def test_a_description_prints_a_line_for_each_fact_and_parameter(tmp_path: Path) -> None:
+    state.save(optimizer(), tmp_path / "s")
+    lines = str(state.describe(tmp_path / "s")).splitlines()
+    assert lines[0].split() == ["optimizer:", "adamw"]
+    assert "  small: exp_avg float32 [3, 4], exp_avg_sq float32 [3, 4]" in lines
+    assert len(lines) == 7 + len(SHAPES)

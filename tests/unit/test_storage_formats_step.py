@@ -7,6 +7,7 @@ import pytest
 
 from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.core.formats import BLOCK, SMALLEST, blocks
+from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.options import slot_dtype
@@ -16,7 +17,9 @@ RULES = [name for name in names() if not get(name).needs_closure]
 SHAPES = {"matrix": (96, 96), "vector": (80,), "kernel": (16, 32, 3, 3), "odd": (SMALLEST + 77,)}
 STEPS = 40
 #: Largest distance of int8's parameters from float32's, as a share of the way: what was measured, rounded up.
-FAR = {"adamuon": 0.05, "lion": 0.08, "nadam": 0.03, "adam": 0.03}
+FAR = 0.02
+#: And of formulas that take signs, which turn over where 8 bits lose a mean that is nearly 0.
+SIGNS = 0.05
 
 
 def start(dtype: Any = np.float32) -> dict[str, np.ndarray]:
@@ -53,7 +56,8 @@ def test_memory_of_8_bits_leads_near_where_float32_leads(name: str) -> None:
         ends.append(walk(made(name, params, **options), params))
     way = np.linalg.norm(ends[0] - flat(start()))
     assert way > 0
-    assert np.linalg.norm(ends[1] - ends[0]) <= FAR.get(name, 0.02) * way
+    signs = any(node.op == "sign" for node in record(get(name)(), Leaf((8, 4))).nodes)
+    assert np.linalg.norm(ends[1] - ends[0]) <= (SIGNS if signs else FAR) * way
     if np.linalg.norm(ends[2] - ends[1]) > 2e-3 * way:  # where the two paths part in float32 already
         params = start()
         traced = walk(made(name, params, kernel="traced"), params)

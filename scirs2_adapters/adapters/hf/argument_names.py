@@ -19,6 +19,7 @@ from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.registry import is_listed, plain
 from scirs2_adapters.core.rule import innermost
+from scirs2_adapters.core.step.options import refuse_value
 
 from .presets import ADAM, Preset, served, unserved
 
@@ -57,7 +58,9 @@ class OptimizerRequest:
     def preset(self) -> Rule:
         """The optimizer with nothing but its defaults."""
         base = {"base": self.keywords["base"]} if "base" in self.keywords else {}
-        return self.rule.build(base, match=self.keywords.get("match"), call=self.call)
+        made = self.rule.build(base, match=self.keywords.get("match"), call=self.call)
+        refuse_value(self.call, made, "the Trainer")
+        return made
 
     def words_of_args(self) -> dict[str, str]:
         """Core name -> the field of `TrainingArguments` that holds it, for this optimizer."""
@@ -122,6 +125,8 @@ def trainer_obstacle(rule: type[Rule]) -> str:
     """Why a Trainer can never step by this optimizer; empty where it can."""
     if rule.needs_closure:
         return "must be an optimizer that needs no closure, for the Trainer gives none"
+    if rule.needs_value:
+        return "must be an optimizer whose step does not depend on the loss, which the Trainer does not hand to it"
     if rule.sparse == "rows":
         return "must be an optimizer that takes dense gradients, as the models of a Trainer have them"
     return ""

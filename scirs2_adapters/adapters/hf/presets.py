@@ -90,7 +90,6 @@ PACKAGES = {
     "apollo": "apollo-torch",
     "lomo": "lomo-optim",
     "adalomo": "lomo-optim",
-    "grokadamw": "grokadamw",
     "schedule_free": "schedulefree",
 }
 

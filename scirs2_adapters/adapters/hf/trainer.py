@@ -20,6 +20,7 @@ from transformers import Trainer, TrainingArguments
 from scirs2_adapters.adapters import torch as adapter
 from scirs2_adapters.core import Rule, get, names, with_closure
 from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
+from scirs2_adapters.core.registry import with_value
 from scirs2_adapters.core.synonyms import similar_name
 
 from . import deepspeed
@@ -233,7 +234,7 @@ def _explain_missing(enumeration: NameEnum) -> None:
         if not (isinstance(value, str) and value.startswith(PREFIX)):
             return original(cls, value)
         known, name = [PREFIX + n for n in offered()], value.removeprefix(PREFIX).casefold()
-        reason = trainer_obstacle(get(name)) if name in (*names(), *with_closure()) else ""
+        reason = trainer_obstacle(get(name)) if name in (*names(), *with_closure(), *with_value()) else ""
         hint = similar_name(name, offered()).replace("`", f"`{PREFIX}", 1)
         worded = reason or f"must be one of {', '.join(known)}, or of transformers' own"
         raise bad_value("TrainingArguments", "optim", worded, value, "" if reason else hint)

@@ -75,6 +75,8 @@ NAMES_OF = {
     "adafactor": Words(names=ADAFACTOR, turned=("beta2_decay",)),
     "lars": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "muon": Words(names=WORDS | MUON),
+    "momo": Words(names={"momentum": "beta"}),
+    "polyaksgd": Words(names={"learning_rate": "scaling", "max_step_size": "max_learning_rate"}),
     "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
     "signum": Words(names={"momentum": "beta"}),
 }
@@ -149,25 +151,26 @@ def factory_signature(rule: type[Rule], base: object = None) -> inspect.Signatur
     if of_matrices(rule):
         options[names.names.get("dimensions", "dimensions")] = None
     taken = {**names.parameters(fields), **options}
-    order = ["learning_rate"]
-    if "learning_rate" in theirs:
-        order += itertools.takewhile(taken.__contains__, [k for k in theirs if k != "learning_rate"])
+    rate = names.spell("learning_rate", fields)
+    order = list(itertools.takewhile(taken.__contains__, theirs)) if rate in theirs else [rate]
     default = getattr(rule, "default_base", None)
     known = signature(fields, names, order=order, options=options, base=default).parameters.values()
     silent = {names.names.get(core, core) for core, f in fields.items() if f.kind in (int, float) and f.static}
     silent |= {word for word in SILENT if word not in theirs}
     optional = {word for word, p in theirs.items() if p.default is None}
-    parameters = [_shown(p, silent, optional) for p in known if p.kind is not p.VAR_KEYWORD]
+    parameters = [_shown(p, rate, silent, optional) for p in known if p.kind is not p.VAR_KEYWORD]
     made: type[Signature] = type("Signature", (Signature,), {"rule": rule})
     return made(parameters)
 
 
-def _shown(parameter: inspect.Parameter, silent: Container[str], optional: Container[str]) -> inspect.Parameter:
+def _shown(
+    parameter: inspect.Parameter, rate: str, silent: Container[str], optional: Container[str]
+) -> inspect.Parameter:
     """The parameter as a factory shows it: with the default None where it is `optional`, which it is in optax, or
     `silent`, which it is here alone.
     """
     name, annotation = parameter.name, parameter.annotation
-    if name == "learning_rate":
+    if name == rate:
         return parameter.replace(annotation=optax.ScalarOrSchedule)
     if name in silent or (name in NONE and annotation is not parameter.empty):
         parameter = parameter.replace(annotation=f"{annotation} | None")

@@ -89,6 +89,7 @@ _DADAPT = Place(contrib.DAdaptAdamWState, {
     "numerator_weighted": "numerator_weighted", "count": "count",
 })  # fmt: skip
 _COCOB = Place(contrib.COCOBState, {name: name for name in contrib.COCOBState._fields})
+_MOMOS = {"momo": contrib.MomoState, "momoadam": contrib.MomoAdamState}
 _MADGRAD = Place(contrib.MadgradState, _COUNT | {"grad_sum_sq": "grad_sum_sq", "s": "s", "x0": "x0"})
 EMPTY = Place(optax.EmptyState)
 _MASKED = Place(functools.partial(optax.MaskedState, optax.EmptyState()))
@@ -116,6 +117,7 @@ CHAINS = {
     "lars": Chain(("decay", (_MASKED,), "rate", _trace("-momentum_buffer"))),
     "madgrad": Chain(("decay", (_MADGRAD,))),
     "nadam": Chain((_ADAM[:1], "rate")),
+    **{name: Chain(((Place(cls, {f: f for f in cls._fields}),),), bare=True) for name, cls in _MOMOS.items()},
     "prodigy": Chain(((_PRODIGY,),), alias={"d_max": "d"}, unless=("growth_rate",), bare=True),
     "radam": Chain((_ADAM[:1], "rate")),
     "rmsprop": Chain((_RMS, "rate", _trace("momentum_buffer"))),

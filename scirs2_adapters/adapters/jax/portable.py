@@ -121,13 +121,22 @@ def _optax_rule(call: str, name: str, tree: Tree, theirs: bool) -> Rule:
 
 def _members(call: str, rule: Rule) -> Members:
     """The classes of the members of this optimizer's state, and what their fields hold."""
+    return {_class(place): place.fields for place in _places(call, rule) if place.fields}
+
+
+def fields_of(call: str, rule: Rule) -> list[Mapping[str, str]]:
+    """What the fields of the members of this optimizer's state hold."""
+    return [place.fields for place in _places(call, rule) if place.fields]
+
+
+def _places(call: str, rule: Rule) -> list[Place]:
     chain = chain_of(rule.name, rule.match)
     alternatives = chained.from_iterable(p for p in chain.places if not isinstance(p, str)) if chain else ()
     places = [*alternatives, *(place for _, place in COUNTERS.values())]
     if any(place.sparse for place in places):
         worded = "must keep rows and columns as scirs2 does; optax's factored state does not say which axes they are of"
         raise bad_value(call, "optimizer", worded, f"match={rule.match!r}", "Use `match=None`.")
-    return {_class(place): place.fields for place in places if place.fields}
+    return places
 
 
 def _class(place: Place) -> type:
@@ -223,7 +232,7 @@ def _parameter(slots: Mapping[str, JaxArray], steps: int | None) -> ParameterSta
     largest = max((np.shape(x) for name, x in slots.items() if not name.endswith("_scale")), key=len, default=())
     arrays = {name: x for name, x in slots.items() if _real(name, x, slots, largest)}
     complex_ = any(jnp.iscomplexobj(x) for x in arrays.values())
-    return ParameterState({name: _array(x) for name, x in arrays.items()}, steps, complex=complex_)
+    return ParameterState({name: array_of(x) for name, x in arrays.items()}, steps, complex=complex_)
 
 
 def _real(name: str, x: JaxArray, slots: Mapping[str, JaxArray], shape: tuple[int, ...]) -> bool:
@@ -234,7 +243,8 @@ def _real(name: str, x: JaxArray, slots: Mapping[str, JaxArray], shape: tuple[in
     return name in (base, ROUNDING_SEED) or base not in slots or str(slots[base].dtype) in BLOCK_DTYPES
 
 
-def _array(x: JaxArray) -> Array:
+def array_of(x: JaxArray) -> Array:
+    """An array of JAX, whose numbers are read when they are asked for."""
     dtype, shape = np.dtype(x.dtype), tuple(np.shape(x))
     if np.issubdtype(dtype, np.complexfloating):
         return Array(f"float{4 * dtype.itemsize}", (*shape, 2), functools.partial(_read, x))

@@ -5,7 +5,7 @@ from scirs2_adapters.core.errors import require
 require("sklearn", {"sklearn": ("scikit-learn", "1.6")})
 
 from scirs2_adapters.adapters._names import keep_old_modules  # noqa: E402
-from scirs2_adapters.core.registry import built_in, get, names  # noqa: E402
+from scirs2_adapters.core.registry import built_in, get, names, with_value  # noqa: E402
 
 from .averages import Averages as Averages  # noqa: E402  # named by the pickles of fitted estimators, as are two below
 from .estimators import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, with_optimizer  # noqa: E402
@@ -13,7 +13,7 @@ from .state import Stepper as Stepper  # noqa: E402
 from .state import Units as Units  # noqa: E402
 
 keep_old_modules(__name__)
-_rules = {get(name).__name__: get(name) for name in built_in()}
+_rules = {get(name).__name__: get(name) for name in (*built_in(), *with_value())}
 globals().update(_rules)
 __all__ = ["MLPClassifier", "MLPRegressor", "LinearClassifier", "LinearRegressor", "with_optimizer", *sorted(_rules)]
 

@@ -19,7 +19,7 @@ from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
 from scirs2_adapters.core.numpy_rules import FACTOR, Groups
-from scirs2_adapters.core.registry import plain
+from scirs2_adapters.core.registry import plain, with_value
 from scirs2_adapters.core.routing import without_decay
 from scirs2_adapters.core.schedules import RATE as FACTORS
 from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
@@ -118,8 +118,8 @@ def _refuse_options(call: str, estimator: BaseEstimator) -> None:
 def _check_optimizer(call: str, optimizer: object) -> None:
     worded = "must be None, the name of an optimizer, or an optimizer such as AdamW(learning_rate=0.001)"
     if isinstance(optimizer, str):
-        if plain(optimizer) not in names():
-            raise bad_value(call, "optimizer", worded, optimizer, similar_or_all(optimizer, names()))
+        if plain(optimizer) not in (known := [*names(), *with_value()]):
+            raise bad_value(call, "optimizer", worded, optimizer, similar_or_all(optimizer, known))
     elif not isinstance(optimizer, Rule):
         rule = optimizer if isinstance(optimizer, type) and issubclass(optimizer, Rule) else None
         raise bad_type(call, "optimizer", worded, optimizer, f"Write `{rule.__name__}()`." if rule else "")

@@ -4,7 +4,7 @@ A step of gradient descent moves a coefficient c that has no gradient by the pen
 
 c = sign(c) * max(0, |c| * (1 - lr * l2) - lr * l1)
 
-Any number of such steps is one of the same form. With S = S * (1 - lr * l2) and U = U * (1 - lr * l2) + lr * l1 at each
+So many such steps are one of the same form. With S = S * (1 - lr * l2) and U = U * (1 - lr * l2) + lr * l1 at each
 step, from S = 1 and U = 0, those since the step at which they were S0 and U0 are
 
 c = sign(c) * max(0, |c| * S / S0 - (U - U0 * S / S0))

@@ -131,7 +131,9 @@ class Network(Restored, FitCallbacks):
         if self.optimizer is None:
             return super()._backprop(X, y, *args)  # type: ignore[misc]
         self.optimizer_.resume([*self.coefs_, *self.intercepts_])
-        return loss_and_gradients(self, y, [w for w in args[:-4] if w is not None], args[-4:])
+        found = loss_and_gradients(self, y, [w for w in args[:-4] if w is not None], args[-4:])
+        self.optimizer_.loss = found[0]
+        return found
 
     def _update_no_improvement_count(self, early_stopping: bool, X: Data, y: np.ndarray, *weight: Data) -> None:
         if self.optimizer is not None:

@@ -17,7 +17,7 @@ from .state import Saved, Stepper
 
 def read(estimator: BaseEstimator, call: str = "state.save") -> State:
     """The state of what an estimator was fitted with."""
-    stepper, saved = _fitted(call, estimator)
+    stepper, saved = fitted_with(call, estimator)
     parameters = {}
     for name, steps in saved["steps"].items():
         slots = {slot: host.array(x) for slot, x in saved["state"].get(name, {}).items() if isinstance(x, np.ndarray)}
@@ -33,7 +33,7 @@ def read(estimator: BaseEstimator, call: str = "state.save") -> State:
 
 def load(estimator: BaseEstimator, saved: State, asked: Asked) -> Report:
     """Put a state into the optimizer, with which `partial_fit` or a warm start goes on."""
-    stepper, mine = _fitted(asked.call, estimator)
+    stepper, mine = fitted_with(asked.call, estimator)
     state, report = fitted(asked, saved, read(estimator, asked.call), stepper.rule)
     slots = {name: {slot: np.array(x.read()) for slot, x in p.slots.items()} for name, p in state.parameters.items()}
     steps = {name: p.steps for name, p in state.parameters.items() if p.steps is not None}
@@ -48,7 +48,7 @@ def load(estimator: BaseEstimator, saved: State, asked: Asked) -> Report:
     return report
 
 
-def _fitted(call: str, estimator: BaseEstimator) -> tuple[Stepper, Saved]:
+def fitted_with(call: str, estimator: BaseEstimator) -> tuple[Stepper, Saved]:
     """The optimizer and its state."""
     stepper = getattr(estimator, "optimizer_", None)
     saved = stepper.state_dict() if isinstance(stepper, Stepper) else None

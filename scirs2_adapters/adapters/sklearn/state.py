@@ -69,6 +69,8 @@ class Stepper:
     """Steps one estimator's parameters by a rule, and answers as the `_optimizer` of a network."""
 
     __module__ = PUBLIC
+    #: That of the batch of a network's next step.
+    loss = 0.0
 
     def __init__(self, rule: Rule, options: StepOptions | None = None, saved: Saved | None = None) -> None:
         self.rule, self.options, self._saved = rule, options or StepOptions(), saved
@@ -156,11 +158,11 @@ class Stepper:
                 p[...] = trained
             self._trained = None
 
-    def step(self, params: Arrays, grads: Arrays, layout: str = OUTPUTS_FIRST) -> None:
+    def step(self, params: Arrays, grads: Arrays, loss: float, layout: str = OUTPUTS_FIRST) -> None:
         """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones.
         Coefficients of linear models have a row for each output; `layout` says otherwise.
         """
-        self._bound(params, layout).step({k: np.asarray(g, dtype=params[k].dtype) for k, g in grads.items()})
+        self._bound(params, layout).step({k: np.asarray(g, dtype=params[k].dtype) for k, g in grads.items()}, loss)
 
     def step_columns(self, params: Arrays, columns: np.ndarray, grads: Arrays) -> None:
         """One step, of whose first gradient only these columns are given; where the rule allows it."""
@@ -187,7 +189,7 @@ class Stepper:
     def update_params(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
         """One step of a network's weights, then biases, as scikit-learn lists them."""
         names = _names(len(params) // 2)
-        self.step(dict(zip(names, params, strict=True)), dict(zip(names, grads, strict=True)), INPUTS_FIRST)
+        self.step(dict(zip(names, params, strict=True)), dict(zip(names, grads, strict=True)), self.loss, INPUTS_FIRST)
 
     def iteration_ends(self, time_step: int) -> None:
         """At the end of an epoch, after so many rows in all, "invscaling" sets the learning rate."""

@@ -119,8 +119,8 @@ class Steps:
         penalty = self._strengths
         slope = safe_sparse_dot(residual.T, X, dense_output=True).reshape(self.coef_.shape) + penalty.l2 * self.coef_
         losses = _sum(row_losses.T @ share, penalty.of(self.coef_))
-        self._step(slope, residual.sum(axis=0), penalty.l1)
         loss = float(np.sum(losses))
+        self._step(slope, residual.sum(axis=0), penalty.l1, loss)
         return (loss, loss) if self._units is None else (float(np.sum(losses / self._units.loss_scale)), loss)
 
     def _steps_columns(self) -> bool:
@@ -169,7 +169,7 @@ class Steps:
             self._lazy.settle_all()
             self._lazy = None
 
-    def _step(self, slope: np.ndarray, intercept_slope: np.ndarray, l1: float) -> None:
+    def _step(self, slope: np.ndarray, intercept_slope: np.ndarray, l1: float, loss: float) -> None:
         """Step by the derivatives of the loss without l1, which is taken care of here."""
         (coef, intercept), units, strength = self._params, self._units, np.asarray(l1)
         if units is not None:
@@ -180,7 +180,7 @@ class Steps:
         def step(slope: np.ndarray) -> bool:
             skipped = self.optimizer_.skipped_steps
             grads = {"coef_": slope, **(others if self.fit_intercept else {})}
-            self.optimizer_.step(params, grads)
+            self.optimizer_.step(params, grads, loss)
             return self.optimizer_.skipped_steps == skipped
 
         if l1:

@@ -5,7 +5,7 @@ from scirs2_adapters.core.errors import require
 require("tf", {"keras": ("Keras", "3.5")}, indirect={"tensorflow": ("TensorFlow", "2.18")})
 
 from scirs2_adapters.adapters._names import keep_old_modules  # noqa: E402
-from scirs2_adapters.core.registry import built_in, names  # noqa: E402
+from scirs2_adapters.core.registry import built_in, names, with_value  # noqa: E402
 
 from .optimizer import optimizer  # noqa: E402
 
@@ -17,8 +17,8 @@ __all__ = sorted(_classes)
 
 
 def __getattr__(name: str) -> object:
-    """An optimizer of another distribution, made when it is asked for."""
-    if not name.startswith("_") and name.casefold() in names():
+    """An optimizer of another distribution, or one that refuses to be made here, made when it is asked for."""
+    if not name.startswith("_") and name.casefold() in (*names(), *with_value()):
         cls = optimizer(name.casefold())
         if name in (cls.__name__, cls.rule_class.__name__):
             return cls

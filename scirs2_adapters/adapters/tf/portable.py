@@ -26,7 +26,7 @@ def read(optimizer: keras.optimizers.Optimizer, call: str = "state.save") -> Sta
     steps, parameters = _steps(call, optimizer), {}
     for name, entry in zip(_paths(call, optimizer), memory.entries, strict=True):
         if entry is not None:
-            slots = {slot: _array(variable) for slot, variable in entry.slots.items()}
+            slots = {slot: array_of(variable) for slot, variable in entry.slots.items()}
             parameters[name] = ParameterState(slots, steps, entry.leaf.shape, entry.leaf.dtype)
     numbers = {name: float(np.asarray(v.numpy())) for name, v in memory.model.items()}
     return described(
@@ -87,7 +87,8 @@ def _steps(call: str, optimizer: RuleOptimizer) -> int:
     return at // count
 
 
-def _array(variable: KerasVariable) -> Array:
+def array_of(variable: KerasVariable) -> Array:
+    """A variable, which is read when its numbers are asked for."""
     dtype = keras.backend.standardize_dtype(variable.dtype)
     return Array(dtype, tuple(variable.shape), functools.partial(_read, variable))
 
@@ -95,7 +96,12 @@ def _array(variable: KerasVariable) -> Array:
 def _read(variable: KerasVariable) -> np.ndarray:
     with outside_graphs():
         numbers = np.asarray(variable.numpy())
-    if keras.backend.standardize_dtype(variable.dtype) != "bfloat16":
+    return numbers_of(numbers, keras.backend.standardize_dtype(variable.dtype))
+
+
+def numbers_of(numbers: np.ndarray, dtype: str = "") -> np.ndarray:
+    """Numbers as the core carries them: bfloat16 as uint16."""
+    if (dtype or numbers.dtype.name) != "bfloat16":
         return numbers
     return numbers.view(np.uint16) if numbers.dtype.name == "bfloat16" else storage.store(numbers, "bfloat16")
 

@@ -4,17 +4,18 @@ from scirs2_adapters.core.errors import require
 
 require("torch", {"torch": ("PyTorch", "2.6")})
 
-from scirs2_adapters.core.registry import built_in, get, names, with_closure  # noqa: E402
+from scirs2_adapters.core.registry import built_in, get, names, with_closure, with_value  # noqa: E402
 
 from .grouping import LayerDecay, param_groups  # noqa: E402
 from .optimizer import optimizer  # noqa: E402
 
-__all__ = [*sorted(get(name).__name__ for name in (*built_in(), *with_closure())), "LayerDecay", "param_groups"]
+_OTHERS = (*with_closure(), *with_value())
+__all__ = [*sorted(get(name).__name__ for name in (*built_in(), *_OTHERS)), "LayerDecay", "param_groups"]
 
 
 def __getattr__(name: str) -> object:
     """The class of a rule, made when it is first asked for; those of other distributions too."""
-    if not name.startswith("_") and name.casefold() in (*names(), *with_closure()) and get(name).__name__ == name:
+    if not name.startswith("_") and name.casefold() in (*names(), *_OTHERS) and get(name).__name__ == name:
         return optimizer(name.casefold())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -83,11 +83,11 @@ def inside(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return inside(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer
 
 
-def rule_of(call: str, optimizer: torch.optim.Optimizer) -> Rule:
-    """The rule of the first group: its formula is that of all."""
-    group = optimizer.param_groups[0]
+def rule_of(call: str, optimizer: torch.optim.Optimizer, index: int = 0) -> Rule:
+    """The rule of a group: the formula of the first one is that of all."""
+    group = optimizer.param_groups[index]
     if isinstance(optimizer, RuleOptimizer):
-        return optimizer._group_rule(0, group).whole
+        return optimizer._group_rule(index, group).whole
     name = type(optimizer).__name__
     name = "AdamW" if name == "Adam" and group.get("decoupled_weight_decay") else name
     known = type(optimizer).__module__.startswith("torch.optim") and name.lower() in listed()
@@ -106,7 +106,7 @@ def _members(call: str, optimizer: torch.optim.Optimizer, named: Named) -> Itera
         worded = "must train: after `eval()` the model has other parameters"
         raise bad_value(call, "optimizer", worded, "train_mode=False", "Call `optimizer.train()` first.")
     params = [(p, group) for group in groups for p in group["params"]]
-    found = _names(call, optimizer, [p for p, _ in params], named)
+    found = names_of(call, optimizer, [p for p, _ in params], named)
     if parts := [name for name, (p, _) in zip(found, params, strict=True) if is_dtensor(p)]:
         way_out = "Use `torch.distributed.checkpoint`, or gather a full state dict."
         raise bad_value(call, "optimizer", "must hold whole tensors", f"a part of {parts[0]}", way_out)
@@ -117,7 +117,7 @@ def _members(call: str, optimizer: torch.optim.Optimizer, named: Named) -> Itera
     yield from ((bare(name), p, group) for name, (p, group) in zip(found, params, strict=True))
 
 
-def _names(call: str, optimizer: torch.optim.Optimizer, params: list[Tensor], named: Named) -> list[str]:
+def names_of(call: str, optimizer: torch.optim.Optimizer, params: list[Tensor], named: Named) -> list[str]:
     if named is None:
         if isinstance(optimizer, RuleOptimizer):
             return [name for group in optimizer.param_groups for name in known_names(optimizer._names, group)]

@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..cpu import storage
 from ..errors import bad_value
 from ..formats import BLOCK_DTYPES
 from ..registry import get
 from .file import Array
 from .fit import Lines, lines_of, moved, restored, shape_of
 from .layouts import turned, turned_to
-from .state import OPTIONAL, ParameterState, State
+from .state import OPTIONAL, ParameterState, State, numbers_in
 
 
 def in_layout(call: str, state: State, layout: str) -> State:
@@ -69,16 +68,6 @@ class Difference(NamedTuple):
     place: str
     largest: float
     what: str = ""
-
-
-def numbers_in(p: ParameterState, slot: str) -> np.ndarray:
-    """The numbers of a slot, in float64."""
-    x = p.slots[slot]
-    coded = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
-    if x.dtype not in storage.STORAGES or (x.dtype in BLOCK_DTYPES and not coded):
-        return x.read().astype(np.float64)
-    scales = p.slots[f"{slot}_scale"].read() if coded else None
-    return storage.load(x.read(), x.dtype, scales).astype(np.float64)
 
 
 def differences(one: State, other: State) -> Iterator[Difference]:

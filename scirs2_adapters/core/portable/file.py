@@ -68,7 +68,7 @@ def refused(call: str, path: object, why: str, way_out: str = "") -> ArgumentVal
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A path to write to, beside the file that is there: it takes that one's place at the end, if nothing is raised."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -76,10 +76,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _settle(path.parent)
+    if durable:
+        _settle(path.parent)
 
 
-def write(path: Path, text: str, arrays: Mapping[str, Array], told: Progress = lambda _: None) -> None:
+def write(
+    path: Path, text: str, arrays: Mapping[str, Array], told: Progress = lambda _: None, *, durable: bool = True
+) -> None:
     """Write a whole file or none."""
     for name, x in arrays.items():
         if x.dtype not in DTYPES:
@@ -87,7 +90,7 @@ def write(path: Path, text: str, arrays: Mapping[str, Array], told: Progress = l
             raise bad_value("state.save", name, worded, x.dtype)
     order = sorted(arrays, key=lambda name: (-np.dtype(DTYPES[arrays[name].dtype][1]).itemsize, name))
     header, digest = _header(text, {name: arrays[name] for name in order}), hashlib.sha256()
-    with replacing(path) as temporary, temporary.open("xb") as file:
+    with replacing(path, durable) as temporary, temporary.open("xb") as file:
         for piece in (len(header).to_bytes(8, "little"), header):
             file.write(piece)
             digest.update(piece)
@@ -99,7 +102,8 @@ def write(path: Path, text: str, arrays: Mapping[str, Array], told: Progress = l
         file.seek(8 + header.index(_MARK) + len(_MARK))
         file.write(digest.hexdigest().encode())
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
 def _settle(folder: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..argument_names import Values
+from ..cpu import storage
 from ..fields import Value
 from ..formats import BLOCK, BLOCK_DTYPES, blocks
 from ..rounding import ROUNDING_ERROR, ROUNDING_SEED
@@ -73,9 +74,41 @@ class State:
         return f"{self.rule}({self.config['base']})" if self.config.get("base") else self.rule
 
     @property
+    def facts(self) -> dict[str, str]:
+        """What it is of, in words."""
+        match = f", match={self.match!r}" if self.match else ""
+        config = {k: x for k, x in self.config.items() if k not in ("match", "base")}
+        return {
+            "optimizer": f"{self.full_name or 'not said'}{match}",
+            "hyperparameters": ", ".join(f"{k}={x!r}" for k, x in config.items()) or "not said",
+            "steps": f"{self.step_count}" + (f", {self.skipped_steps} skipped" if self.skipped_steps else ""),
+            "numbers": ", ".join(f"{k}={x!r}" for k, x in self.numbers.items()) or "-",
+            "kernels": self.layout.replace("_", " ") or "not said",
+            "written by": ", ".join(f"{k} {x}" for k, x in self.source.items()) or "-",
+            "bytes": f"{sum(x.nbytes for x in self.arrays.values()):,}",
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{name + ':':<16} {said}" for name, said in self.facts.items()]
+        for name, p in self.parameters.items():
+            slots = [f"{slot} {x.dtype} {list(x.shape)}" for slot, x in p.slots.items()]
+            lines.append(f"  {name}: {', '.join(slots) or 'nothing'}")
+        return "\n".join(lines)
+
+    @property
     def arrays(self) -> dict[str, Array]:
         """All arrays by name: `layers.0.weight/exp_avg`."""
         return {f"{name}/{slot}": x for name, p in self.parameters.items() for slot, x in p.slots.items()}
+
+
+def numbers_in(p: ParameterState, slot: str) -> np.ndarray:
+    """The numbers of a slot, in float64."""
+    x = p.slots[slot]
+    coded = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
+    if x.dtype not in storage.STORAGES or (x.dtype in BLOCK_DTYPES and not coded):
+        return x.read().astype(np.float64)
+    scales = p.slots[f"{slot}_scale"].read() if coded else None
+    return storage.load(x.read(), x.dtype, scales).astype(np.float64)
 
 
 def described(rule: Rule, parameters: Mapping[str, ParameterState], **others: object) -> State:
@@ -90,10 +123,10 @@ def described(rule: Rule, parameters: Mapping[str, ParameterState], **others: ob
 def _meaning(slot: str, dtype: str, extents: Mapping[str, Extent]) -> str:
     if slot in _MEANINGS:
         return _MEANINGS[slot]
-    if slot not in extents:
+    if slot not in extents and slot.endswith("_scale"):
         return f"the scales of the blocks of {slot.removesuffix('_scale')}"
     extent = {Extent.TENSOR: "one number", Extent.FULL: "like the parameter"}.get(
-        extents[slot], "one number for a line"
+        extents.get(slot, Extent.FULL), "one number for a line"
     )
     return f"{extent}, {_STORED[dtype]}" if dtype in BLOCK_DTYPES else extent
 
@@ -109,14 +142,14 @@ def _plain(value: Value) -> Value:
     return str(getattr(value, "name", getattr(value, "__name__", type(value).__name__)))
 
 
-def save(state: State, path: Path, told: Progress = lambda _: None) -> None:
-    """Write the file."""
+def save(state: State, path: Path, told: Progress = lambda _: None, *, durable: bool = True) -> None:
+    """Write the file; a `durable` one is on the disk when this returns."""
     facts = {
         "format_version": FORMAT_VERSION,
         **{k: v for k, v in vars(state).items() if k != "parameters"},
         "parameters": {name: _facts(p) for name, p in state.parameters.items()},
     }
-    write(path, json.dumps(facts), state.arrays, told)
+    write(path, json.dumps(facts), state.arrays, told, durable=durable)
 
 
 def _facts(p: ParameterState) -> dict[str, object]:

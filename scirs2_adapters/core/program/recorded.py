@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import ClassVar, Protocol, Self
 
-from ..declaration import numbers_of
+from ..declaration import VALUE, numbers_of
 from ..errors import bad_value
 from ..fields import Field, Value, is_traced
 from ..matrix import Matrix
@@ -41,6 +41,8 @@ class Formula(Protocol):
     def moduli(self) -> bool | None: ...
     @property
     def needs_closure(self) -> bool: ...
+    @property
+    def needs_value(self) -> bool: ...
     @property
     def per_parameter(self) -> bool: ...
 
@@ -175,7 +177,8 @@ def first_coefficients(rule: Formula, leaf: Leaf) -> dict[str, Scalar]:
     """The coefficients of step 1, with the default in the place of each value that is traced."""
     traced = {k: f.default for k, f in rule.fields.items() if is_traced(getattr(rule, k))}
     rule = rule.replace_unchecked(traced) if traced else rule
-    return {**rule.scalars(HOST_SCALARS, 1), **numbers_of(rule, rule.leaf_coefficients, leaf)}
+    loss = {VALUE: 1.0} if rule.needs_value else {}
+    return {**rule.scalars(HOST_SCALARS, 1), **loss, **numbers_of(rule, rule.leaf_coefficients, leaf)}
 
 
 def _check_slots(

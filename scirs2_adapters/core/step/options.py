@@ -6,15 +6,24 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from ..declaration import VALUE
 from ..errors import bad_type, bad_value, did_you_mean
+from ..fields import is_number, plain_number
 from ..formats import SMALLEST
+from ..ops import Scalar, Scalars
 from ..rounding import ERROR_BITS, ROUNDING_ERROR, STOCHASTIC
+from ..rule import Rule
 from ..slots import Extent, Leaf, Slot
 
 STATE_DTYPES = ("float64", "float32", "float16", "bfloat16", "int8")
 ROUNDINGS = ("nearest", "stochastic", "compensated")
 #: Dtypes of which rounding takes enough to matter.
 HALVES = ("bfloat16", "float16")
+#: Where such an optimizer can be used.
+WITH_VALUE = (
+    "It steps in scirs2_adapters.torch by `step(closure)`, in scirs2_adapters.jax with `value=loss`, in "
+    "scirs2_adapters.sklearn, and in numpy by HostOptimizer."
+)
 PATHS = ("auto", "host", "traced")
 StateDtype = str | Mapping[str, str] | None
 
@@ -109,3 +118,23 @@ def takes_host(call: str, kernel: str, reason: str | None) -> bool:
         worded = f"cannot be the host kernel here: {reason}"
         raise bad_value(call, "kernel", worded, "host", 'Use kernel="traced" or "auto".')
     return kernel != "traced" and reason is None
+
+
+def check_value(call: str, rule: Rule, value: Scalar, argument: str, requirement: str, way_out: str) -> Scalar:
+    """The loss of a step that depends on it: a number, or an array of no axes. NaN is a loss."""
+    number = plain_number(value)
+    if not (is_number(number) or getattr(number, "shape", None) == ()):
+        raise bad_type(call, argument, f"{requirement}: the step of {rule.label} depends on it", value, way_out)
+    return number
+
+
+def value_scalars(rule: Rule, value: Scalar) -> Scalars:
+    """The loss as a coefficient of a rule that takes it: of what is to be maximized, the negative one."""
+    return {VALUE: -value if rule.maximize else value} if rule.needs_value else {}
+
+
+def refuse_value(call: str, rule: Rule, framework: str) -> None:
+    """Refuse a rule whose step depends on the loss where the framework around the optimizer keeps that to itself."""
+    if rule.needs_value:
+        worded = f"must be an optimizer whose step does not depend on the loss, which {framework} does not hand to it"
+        raise bad_value(call, "base" if hasattr(rule, "base") else "", worded, rule.label, WITH_VALUE)

@@ -20,7 +20,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "epsilon_root": ("eps_root",),
     **dict.fromkeys(("weight_decay_rate", "wd", "l2"), ("weight_decay",)),
     "alpha": ("rho", "slow_step_size"),
-    "rho": ("decay_rate", "radius"),
+    "rho": ("decay_rate", "radius", "gamma"),
     "decay": ("rho", "decay_rate"),
     "decay_rate": ("beta2_decay", "rho"),
     "beta_2_decay": ("beta2_decay",),

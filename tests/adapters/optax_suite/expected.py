@@ -134,7 +134,7 @@ DIFFERS = (
 )
 #: Optimizers of optax that take no complex parameters.
 _REAL = ("adadelta", "adan", "fromage", "lion", "rprop", "sign_sgd", "signum")
-_REAL += ("optimistic_adam", "optimistic_gradient_descent")
+_REAL += ("optimistic_adam", "optimistic_gradient_descent", "polyak_sgd")
 LEFT_OUT = (
     Reason(
         "alias_test.py",
@@ -153,6 +153,12 @@ LEFT_OUT = (
         ("test_optimization",),
         "The Rosenbrock function, whose minimum the sign of a gradient finds by a falling learning rate alone.",
         lambda c: c.name in ("sign_sgd", "signum") and c.given["target"].__name__ == "_setup_rosenbrock",
+    ),
+    Reason(
+        "schedule_test.py",
+        ("test_optimization",),
+        "Polyak's step, which bounds its learning rate itself and has no argument of that name.",
+        lambda c: c.name == "polyak_sgd",
     ),
     Reason(
         "common_test.py",

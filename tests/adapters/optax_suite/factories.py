@@ -19,6 +19,7 @@ import scirs2_adapters
 from scirs2_adapters import jax as adapter
 from scirs2_adapters.adapters.jax.argument_names import factory_name
 from scirs2_adapters.core import Wrapper
+from scirs2_adapters.core.registry import with_value
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 
@@ -28,7 +29,8 @@ UNDER_ANOTHER_NAME: dict[str, tuple[str, dict[str, Any]]] = {
 }
 #: The optimizers that we have, by optax's spelling where it has them.
 LISTED = tuple(map(factory_name, scirs2_adapters.names()))
-NAMES = (*LISTED, *UNDER_ANOTHER_NAME)
+#: And those that are given the loss, which the suites over lists of optimizers do not give.
+NAMES = (*LISTED, *map(factory_name, with_value()), *UNDER_ANOTHER_NAME)
 
 
 def meant(name: str) -> tuple[str, dict[str, Any]]:

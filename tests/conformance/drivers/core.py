@@ -22,10 +22,12 @@ class Optimizer:
     def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
         self.dtype = STORAGE[problem.dtype]
         self.arrays = {k: p.astype(self.dtype) for k, p in zip(problem.names, problem.params, strict=True)}
+        self.values = iter(problem.values)
         self.optimizer = HostOptimizer(scirs2_adapters.get(rule)(**hyper), self.arrays, kernel=path)
 
     def step(self, grads: Arrays) -> None:
-        self.optimizer.step({k: g.astype(self.dtype) for k, g in zip(self.arrays, grads, strict=True)})
+        named = {k: g.astype(self.dtype) for k, g in zip(self.arrays, grads, strict=True)}
+        self.optimizer.step(named, value=next(self.values))
 
     def params(self) -> Arrays:
         return [p.astype(float) for p in self.arrays.values()]

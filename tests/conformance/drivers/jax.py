@@ -29,13 +29,17 @@ class Optimizer:
     """A rule in JAX. float64 is JAX's own setting."""
 
     def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
-        self.dtype, self.names = STORAGE[problem.dtype], problem.names
+        self.dtype, self.names, self.values = STORAGE[problem.dtype], problem.names, iter(problem.values)
         cls = scirs2_adapters.get(rule)
         self.tx = getattr(adapter, rule)(**argument_names(cls).to_framework(hyper, cls.fields_with()), kernel=path)
         with double(self.dtype == np.float64):
             self.arrays = self.tree(problem.params)
             self.memory = self.tx.init(self.arrays)
-            self.jitted = jax.jit(lambda g, state, p: adapter.step(self.tx, g, state, p), donate_argnums=(1, 2))
+            self.jitted = jax.jit(self.stepped, donate_argnums=(1, 2))
+
+    def stepped(self, grads: Any, state: Any, params: Any, value: jax.Array) -> tuple[Any, Any]:
+        """The step that is compiled."""
+        return adapter.step(self.tx, grads, state, params, value=value)
 
     def tree(self, arrays: Arrays) -> dict[str, jax.Array]:
         """Arrays by name, in memory of JAX's own."""
@@ -43,7 +47,7 @@ class Optimizer:
 
     def step(self, grads: Arrays) -> None:
         with double(self.dtype == np.float64):
-            self.arrays, self.memory = self.jitted(self.tree(grads), self.memory, self.arrays)
+            self.arrays, self.memory = self.jitted(self.tree(grads), self.memory, self.arrays, next(self.values))
 
     def params(self) -> Arrays:
         return [copied(self.arrays[k]) for k in self.names]

@@ -23,9 +23,11 @@ class Optimizer:
             raise TypeError(f"scikit-learn makes {kept} of {self.dtype}")
         options = {} if path == "host" else {"kernel": path}
         self.stepper = Stepper(scirs2_adapters.get(rule)(**hyper), **options)
+        self.values = iter(problem.values)
         self.arrays = [p.astype(self.dtype) for p in problem.params]
 
     def step(self, grads: Arrays) -> None:
+        self.stepper.loss = next(self.values)
         self.stepper.update_params(self.arrays, [g.astype(self.dtype) for g in grads])
 
     def params(self) -> Arrays:

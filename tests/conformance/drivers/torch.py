@@ -26,7 +26,8 @@ class Optimizer:
 
     def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
         cls = scirs2_adapters.get(rule)
-        self.dtype = getattr(torch, problem.dtype)
+        self.dtype, self.values = getattr(torch, problem.dtype), iter(problem.values)
+        self.needs_value = cls(**{k: v for k, v in hyper.items() if k == "base"}).needs_value
         named = zip(problem.names, problem.params, strict=True)
         self.named = [(name, torch.nn.Parameter(torch.tensor(p, dtype=self.dtype))) for name, p in named]
         given = TORCH.to_framework(whole(hyper, rule), cls.fields_with(hyper.get("base")))
@@ -46,7 +47,8 @@ class Optimizer:
     def step(self, grads: Arrays) -> None:
         for (_, p), g in zip(self.named, grads, strict=True):
             p.grad = self.given(torch.tensor(g, dtype=self.dtype))
-        self.optimizer.step()
+        value = next(self.values)
+        self.optimizer.step((lambda: torch.tensor(value)) if self.needs_value else None)
 
     def given(self, g: torch.Tensor) -> torch.Tensor:
         """The gradient, with all rows named where the rule takes no dense one."""

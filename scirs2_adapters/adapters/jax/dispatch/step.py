@@ -18,6 +18,7 @@ from scirs2_adapters.adapters._xla.coded import FORMAT_OPS, change, companions_o
 from scirs2_adapters.adapters._xla.executors import bind
 from scirs2_adapters.adapters._xla.groups import Operands
 from scirs2_adapters.adapters._xla.ops import Array, LeafArrays, Leaves, Model, Number, Tree, wide
+from scirs2_adapters.core.declaration import VALUE
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import is_number
 from scirs2_adapters.core.formats import DITHER, counted_dither
@@ -25,6 +26,7 @@ from scirs2_adapters.core.program.recorded import SCALE, record
 from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf, Slot
+from scirs2_adapters.core.step.options import value_scalars
 
 from ..state import Memory, dense, stored
 from .paths import choose
@@ -46,11 +48,12 @@ def advance(
 ) -> tuple[list[Array | None], Memory]:
     """What the step emits for each leaf, and the new memory. A slot's entry is None where it has not changed."""
     traced = {n: wide(x) for n, x in numbers.items()}
-    scale = traced.pop(SCALE, None)
+    extra = {SCALE: traced.pop(SCALE, None)}
+    loss = traced.pop(VALUE, None)
     rule = config.rule.replace(**traced) if traced else config.rule
     t = memory.counts[0].astype(float) + 1 if memory.counts else 1.0
     leaves = _load(config, rule, grads, params, memory)
-    extra = {SCALE: scale}
+    extra |= value_scalars(rule, loss)
     if memory.companions:
         extra[DITHER] = counted_dither(FORMAT_OPS, memory.counts[-1].astype(jnp.int32) + 1)
     parts = gather(config, rule, t, leaves, extra)

@@ -86,16 +86,16 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     options = ("mask", "kernel", "state_dtype", "rounding", *moments, "axis_name", "skip_nonfinite")
     also = (*cls.options, *options, *(["dimensions"] if of_matrices(cls) else []))
     spell = lambda k: moments.get(k) or names.spell(k, fields)  # noqa: E731
-    make.__doc__ = document(cls.text, names.seen(fields), _example(called), spell, also)
+    make.__doc__ = document(cls.text, names.seen(fields), _example(called, cls.needs_value), spell, also)
     return make
 
 
-def _example(name: str) -> list[str]:
+def _example(name: str, needs_value: bool) -> list[str]:
     return [
         ">>> import jax.numpy as jnp",
         f">>> from {ADAPTER.replace('.adapters', '')} import {name}, step",
         f'>>> tx, params = {name}(), {{"w": jnp.ones(3)}}',
-        '>>> params, state = step(tx, {"w": jnp.ones(3)}, tx.init(params), params)',
+        f'>>> params, state = step(tx, {{"w": jnp.ones(3)}}, tx.init(params), params{", value=3.0" * needs_value})',
     ]
 
 
@@ -106,7 +106,7 @@ def _parse_options(cls: type[Rule], arguments: dict[str, Value]) -> Options:
     given["skip_nonfinite"] = bool(flag(False, "").check(call, "skip_nonfinite", given["skip_nonfinite"]))
     given["axis_name"] = _axis_name(call, given["axis_name"])
     default = dtype_default(cls, given["match"]) if given["state_dtype"] is None else None
-    return Options(**given, first_moments=arguments.pop(DTYPES.get(call, ("",))[0], default))
+    return Options(**given, first_moments=arguments.pop(DTYPES.get(cls.name, ("",))[0], default))
 
 
 def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hyperparameters:

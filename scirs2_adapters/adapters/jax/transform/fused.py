@@ -50,8 +50,9 @@ def step(
     """New parameters and state: `tx.update` and `optax.apply_updates`, in one pass over memory where `tx` is one of
     ours, or a chain of clipping or scaling and one of ours.
 
-    Any transformation is taken. Under `jit`, donate parameters and state and take them in the order in which you
-    return them (JAX pairs them so): then both are stepped in the very memory they are in.
+    Any transformation is taken, and is given what else is passed: `value=loss` where it needs the loss. Under `jit`,
+    donate parameters and state and take them in the order in which you return them (JAX pairs them so): then both are
+    stepped in the very memory they are in.
     """
     inside = seen_through(tx.update, state)
     if inside is not None:
@@ -60,7 +61,7 @@ def step(
         for make in factors:  # each sees the gradients as those before it leave them
             factor = make(scaled(grads, scale))
             scale = factor if scale is None else scale * factor
-        params, inner_state = ours.step(grads, inner_state, params, scale)
+        params, inner_state = ours.step(grads, inner_state, params, scale, **extra)
         return params, outer_state(inner_state)
     _refuse_behind_rounding(tx.update)
     updates, state = optax.with_extra_args_support(tx).update(grads, state, params, **extra)
@@ -150,5 +151,5 @@ def explain(tx: optax.GradientTransformation, params: Tree) -> str:
     """
     state = jax.eval_shape(tx.init, params)
     with reported(params) as lines:
-        jax.eval_shape(lambda p, s: step(tx, p, s, p), params, state)
+        jax.eval_shape(lambda p, s: step(tx, p, s, p, value=0.0), params, state)
     return "\n".join(lines) if lines else "none of it is a step of scirs2: optax computes it"

@@ -21,12 +21,13 @@ import optax
 
 from scirs2_adapters.adapters._xla.ops import AxisName, Number, Path, Schedule, Tree, real, varies
 from scirs2_adapters.core import routing
+from scirs2_adapters.core.declaration import VALUE
 from scirs2_adapters.core.errors import bad_type
 from scirs2_adapters.core.fields import Value, is_number, is_traced
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
-from scirs2_adapters.core.step.options import StateDtype, check_rounding, slot_dtype
+from scirs2_adapters.core.step.options import StateDtype, check_rounding, check_value, slot_dtype
 
 from ..argument_names import argument_names, factory_name
 from ..dispatch.paths import report_lines
@@ -102,15 +103,27 @@ class Update:
 
     def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> Stepped:
         """What to add to the parameters, and the new state."""
-        return self._advance("delta", updates, state, params)
+        return self._advance("delta", updates, state, params, self.extra(**extra))
 
-    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
+    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None, **extra: object) -> Stepped:
         """The new parameters and state in one pass over memory; `scale` multiplies the gradients as they are read."""
         if params is None and jax.tree.leaves(grads):
             raise ValueError(NO_PARAMS)
-        return self._advance("p", grads, state, params, scale)
+        scales = {} if scale is None else {SCALE: scale}
+        return self._advance("p", grads, state, params, self.extra(**extra) | scales)
 
-    def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
+    def extra(self, value: object = None, **extra: object) -> dict[str, Number]:
+        """What is taken of the arguments of optax's that go with the gradients: the loss, by a rule that needs it."""
+        if not self.rule.needs_value:
+            return {}
+        words = (
+            "value",
+            "must be the loss of the step, a number",
+            "Write `tx.update(grads, state, params, value=loss)`.",
+        )
+        return {VALUE: check_value(f"{self.call}().update", self.rule, value, *words)}
+
+    def _advance(self, emit: str, grads: Tree, state: Tree, params: Tree, extra: dict[str, Number]) -> Stepped:
         try:
             memory = self.layout.read(state)
         except AttributeError as error:
@@ -118,10 +131,10 @@ class Update:
         tree = GradientTree(grads)
         p, held = tree.flatten(params), (memory.slots, memory.companions)
         slots, companions = ({n: tree.flatten(x) for n, x in trees.items()} for trees in held)
-        config = self._config(emit, scale is not None, grads, params, tree)
+        config = self._config(emit, SCALE in extra, grads, params, tree)
         moving = ({n: tree.moving(x) for n, x in leaves.items()} for leaves in (slots, companions))
         arrays = Memory(memory.counts, next(moving), memory.model, next(moving))
-        numbers = self._numbers(memory, scale)
+        numbers = self._numbers(memory, extra)
         run = compiled if report_lines.get() is None else advance  # looked at anew where a report is wanted
         try:
             emitted, new = run(config, numbers, tree.moving(tree.leaves), tree.moving(p), arrays)
@@ -165,16 +178,14 @@ class Update:
         """An argument as the user of optax knows it."""
         return argument_names(type(self.rule)).names.get(argument, argument)
 
-    def _numbers(self, memory: Memory, scale: Number | None) -> dict[str, Number]:
+    def _numbers(self, memory: Memory, extra: dict[str, Number]) -> dict[str, Number]:
         """The traced hyperparameters of this step; a schedule sees the count before it is increased."""
-        numbers: dict[str, Number | np.ndarray] = dict(self.hyper.traced)
+        numbers: dict[str, Number | np.ndarray] = {**self.hyper.traced, **extra}
         for n, schedule in self.hyper.schedules.items():
             numbers[n] = value = schedule(memory.counts[-1] if memory.counts else None)
             if not (is_number(value) or is_traced(value)):
                 worded = "must be a number, or a function of the count that returns one"
                 raise bad_type(self.call, self._word(n), worded, value)
-        if scale is not None:
-            numbers[SCALE] = scale
         # What is no array of JAX's may be of a class that `jit` does not take.
         return {n: x if isinstance(x, (jax.Array, float, int)) else jnp.asarray(x) for n, x in numbers.items()}
 
@@ -205,13 +216,14 @@ class Skipping:
         def left_out() -> Stepped:
             return jax.tree.map(jnp.zeros_like, jax.eval_shape(stepped)[0]), held
 
-        return self._either(updates, state, stepped, left_out)
+        return self._either((updates, self.inner.extra(**extra)), state, stepped, left_out)
 
-    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None) -> Stepped:
+    def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None, **extra: object) -> Stepped:
         """The new parameters and state in one pass over memory, or those that there were."""
         held = self._inner(state)
-        stepped = functools.partial(self.inner.step, grads, held, params, scale)
-        return self._either(scaled(grads, scale), state, stepped, lambda: (params, held))
+        stepped = functools.partial(self.inner.step, grads, held, params, scale, **extra)
+        seen = scaled(grads, scale), self.inner.extra(**extra)
+        return self._either(seen, state, stepped, lambda: (params, held))
 
     def _inner(self, state: Tree) -> Tree:
         if not isinstance(state, optax.ApplyIfFiniteState):

@@ -19,7 +19,7 @@ from scirs2_adapters.core.fields import flag
 from scirs2_adapters.core.memory import Memory as Report
 from scirs2_adapters.core.routing import explained
 from scirs2_adapters.core.rule import Rule
-from scirs2_adapters.core.step.options import StateDtype, check_path, check_rounding, takes_host
+from scirs2_adapters.core.step.options import StateDtype, check_path, check_rounding, refuse_value, takes_host
 
 from .. import dispatch
 from ..argument_names import BASE, KERAS, OURS, as_rule_takes, in_our_words, is_function, newer, plain, signature
@@ -294,4 +294,6 @@ def _restored(cls: type[RuleOptimizer], *memory: Any) -> RuleOptimizer:
 
 def rule_of(cls: type[Rule], arguments: Config, match: str | None, call: str) -> Rule:
     """The rule that Keras' arguments ask for."""
-    return KERAS.rule(cls, arguments, match=match, call=call, also=(*BASE, *OURS))
+    rule = KERAS.rule(cls, arguments, match=match, call=call, also=(*BASE, *OURS))
+    refuse_value(call, rule, "Keras")
+    return rule

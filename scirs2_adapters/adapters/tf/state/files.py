@@ -11,7 +11,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import keras
 import numpy as np
@@ -69,14 +69,19 @@ def _attributes(store: Store) -> Attributes | None:
 
 def _facts(store: Store) -> Facts | None:
     """What a file of ours says of itself, or None where it says nothing."""
-    attributes = _attributes(store)
-    if attributes is not None and f"{NAMES}_0" in attributes:
-        parts = [bytes(attributes[f"{NAMES}_{i}"]) for i in range(len(attributes)) if f"{NAMES}_{i}" in attributes]
-    elif NAMES in store and np.size(store[NAMES]) > 1:
-        parts = [np.asarray(store[NAMES]).tobytes()]
-    else:
+    if (facts := facts_in(_attributes(store) or {})) is not None:
+        return facts
+    if NAMES in store and np.size(store[NAMES]) > 1:
+        return cast(Facts, json.loads(np.asarray(store[NAMES]).tobytes()))
+    return None
+
+
+def facts_in(attributes: Mapping[str, np.ndarray]) -> Facts | None:
+    """What the attributes of a group of ours say, or None where they say nothing."""
+    if f"{NAMES}_0" not in attributes:
         return None
-    return json.loads(b"".join(parts))
+    parts = [bytes(attributes[f"{NAMES}_{i}"]) for i in range(len(attributes)) if f"{NAMES}_{i}" in attributes]
+    return cast(Facts, json.loads(b"".join(parts)))
 
 
 def load(optimizer: RuleState, store: Store) -> None:

@@ -147,7 +147,9 @@ class Offload:
         copies = [copy for known in self._known.values() for copy in (known.param, known.grad) if copy is not None]
         return sum(copy.host.nbytes + (0 if copy.bits is None else copy.bits.nbytes) for copy in copies)
 
-    def step(self, optimizer: RuleOptimizerLike, params: list[Tensor], grads: Grads, rules: GroupRules) -> None:
+    def step(
+        self, optimizer: RuleOptimizerLike, params: list[Tensor], grads: Grads, rules: GroupRules, value: float | None
+    ) -> None:
         """One step: all is planned before anything moves, then part after part is stepped and sent back."""
         self._forget(optimizer, params)
         pairs = list({id(p): (p, g) for p, g in zip(params, grads, strict=True) if g is not None}.values())
@@ -157,7 +159,7 @@ class Offload:
             known.param.ready()  # memory that begins may begin with the parameter
         if scaling.looks(optimizer.param_groups):
             _await(away.values())
-        scales = scaling.scales(optimizer, [here.get(id(p)) for p in params])
+        scales = scaling.scales(optimizer, [here.get(id(p)) for p in params], value)
         if isinstance(scales, str):  # SKIP
             return
         parts = _parts(optimizer, [p for p, _ in pairs], any(rule.rule.model_slots() for rule in rules))
@@ -172,7 +174,7 @@ class Offload:
             _await(known for _, known in moving)
             for _, known in moving:
                 known.param.bits = None  # until it is sent: an error leaves what is on the device
-            part.run(here, scales)
+            part.run(here, scales, value)
             for p, known in moving:
                 known.param.send(p)
         self._sent(itertools.chain.from_iterable(offloaded))

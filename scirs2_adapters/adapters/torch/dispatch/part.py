@@ -127,10 +127,10 @@ class Part:
         here: list[Tensor | None] = [grads[id(p)] for p in self.params]
         self.planned: Plan = plan_of(cast(RuleOptimizerLike, self), group_rules, self.stepped, here, scaled)
 
-    def run(self, grads: Mapping[int, Tensor], scales: Sequence[Scale] | None) -> None:
-        """Makes the step that was planned; `scales` are of all groups of the optimizer."""
+    def run(self, grads: Mapping[int, Tensor], scales: Sequence[Scale] | None, value: float | None) -> None:
+        """Makes the step that was planned; `scales` are of all groups of the optimizer, `value` is the loss."""
         mine = scales and [scales[place.index] for place in self.places]
-        self.planned.run(cast(RuleOptimizerLike, self), [grads[id(p)] for p in self.params], mine)
+        self.planned.run(cast(RuleOptimizerLike, self), [grads[id(p)] for p in self.params], mine, value)
         for group in self.optimizer.param_groups:
             group |= {name: self.param_groups[0][name] for name in self.planned.model}
 

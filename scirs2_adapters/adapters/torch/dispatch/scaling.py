@@ -7,6 +7,7 @@ which tells as well that all of them are finite.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,8 +30,11 @@ SKIP: Final = "skip"
 TINY = 1e-6
 
 
-def scales(optimizer: RuleOptimizerLike, grads: Sequence[Tensor | None]) -> list[Scale] | str | None:
+def scales(
+    optimizer: RuleOptimizerLike, grads: Sequence[Tensor | None], value: float | None = None
+) -> list[Scale] | str | None:
     """For each group what its gradients are multiplied by; None if nothing is, SKIP if this step must not be made.
+    `value` is the loss of a step that depends on it.
 
     `grad_scale` and `found_inf` are put on the optimizer by `torch.amp.GradScaler` for the time of one step.
     """
@@ -47,6 +51,7 @@ def scales(optimizer: RuleOptimizerLike, grads: Sequence[Tensor | None]) -> list
     norm = total_norm(numbers) * inverse if any(limits) and numbers else None
     if skips:
         check_skipping(type(optimizer).__name__, groups)
+        overflown = overflown or (value is not None and not math.isfinite(value))
         overflown = _anywhere(overflown or not _finite(norm, numbers), groups)
         count_skipped(groups, int(overflown))
     if overflown:

@@ -18,11 +18,12 @@ import torch
 from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import SCALE
-from scirs2_adapters.core.step.options import HALVES, check_rounding
+from scirs2_adapters.core.step.options import HALVES, check_rounding, check_value, value_scalars
 from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows, grouped, param_entry
 from scirs2_adapters.core.step.protocols import Executor, Scalars
 
 from ..executors import cuda
+from ..executors.closures import Loss, number
 from ..executors.foreach import ForeachExecutor
 from ..executors.kernel import KernelExecutor, same
 from ..executors.sparse import SparseRowsExecutor, is_sparse, refuse_layout
@@ -150,7 +151,7 @@ class Plan:
         for executor in self.executors:
             executor.assign(coefficient_row)
 
-    def _scalars(self, scales: Sequence[scaling.Scale] | None) -> list[Scalars]:
+    def _scalars(self, scales: Sequence[scaling.Scale] | None, value: float | None) -> list[Scalars]:
         """The coefficients of this step: a row for each of `examples`."""
         rows: list[Scalars] = []
         for entry, now in self.examples:
@@ -160,7 +161,7 @@ class Plan:
                 live = self.step_counts.on_device(entry) if self.options[entry.group][0] else None
                 now = now + self.step_counts.shift if live is None else live
             xp = SCALARS if group_rule.traced or isinstance(now, Tensor) else HOST_SCALARS
-            row = rule.scalars(xp, now)
+            row = {**rule.scalars(xp, now), **value_scalars(rule, value)}
             if entry.per_parameter:
                 row |= rule.leaf_coefficients(entry.leaf)
             if scales is not None:
@@ -168,11 +169,17 @@ class Plan:
             rows.append(row)
         return rows
 
-    def run(self, optimizer: RuleOptimizerLike, grads: Grads, scales: Sequence[scaling.Scale] | None) -> None:
-        """The step."""
+    def run(
+        self,
+        optimizer: RuleOptimizerLike,
+        grads: Grads,
+        scales: Sequence[scaling.Scale] | None,
+        value: float | None,
+    ) -> None:
+        """The step; `value` is the loss, if some rule needs it."""
         if self.step_counts.stale:
             self._assign()
-        scalars = self._scalars(scales)
+        scalars = self._scalars(scales, value)
         groups = optimizer.param_groups
         model = {name: groups[0][name] for name in self.model} if self.model else {}
         new: Group = {}
@@ -207,8 +214,10 @@ def _executor(device: torch.device | None, entries: list[TensorEntry], grads: Se
     return KernelExecutor(cuda.Engine(device), entries, grads)
 
 
-def step(optimizer: RuleOptimizerLike, grads: Grads | None = None) -> None:
-    """One step of every parameter that has a gradient; `grads` are used in place of the parameters' own."""
+def step(optimizer: RuleOptimizerLike, grads: Grads | None = None, value: Loss = None) -> None:
+    """One step of every parameter that has a gradient; `grads` are used in place of the parameters' own. `value` is the
+    loss that a closure has returned.
+    """
     groups = optimizer.param_groups
     params: list[Tensor] = list(chain.from_iterable([group["params"] for group in groups]))
     if grads is None:
@@ -217,14 +226,25 @@ def step(optimizer: RuleOptimizerLike, grads: Grads | None = None) -> None:
         grads = sharding.aligned(params, grads)
     refuse_evaluation(type(optimizer).__name__, groups)
     group_rules = [optimizer._group_rule(i, group) for i, group in enumerate(groups)]  # checks what was written there
+    loss = _loss_of(type(optimizer).__name__, group_rules, value)
     if any(map(_OFFLOAD, groups)):
-        optimizer._offloading().step(optimizer, params, grads, group_rules)
+        optimizer._offloading().step(optimizer, params, grads, group_rules, loss)
         return
-    scales = scaling.scales(optimizer, grads)
+    scales = scaling.scales(optimizer, grads, loss)
     if isinstance(scales, str):  # SKIP
         forget_others(optimizer, params)
         return
-    plan_of(optimizer, group_rules, params, grads, scales is not None).run(optimizer, grads, scales)
+    plan_of(optimizer, group_rules, params, grads, scales is not None).run(optimizer, grads, scales, loss)
+
+
+def _loss_of(call: str, group_rules: GroupRules, loss: Loss) -> float | None:
+    """The loss as a number where some rule needs it; a step without one is refused."""
+    needing = next((group_rule.rule for group_rule in group_rules if group_rule.rule.needs_value), None)
+    if needing is None:
+        return None
+    value = number(loss) if isinstance(loss, Tensor) and loss.numel() == 1 else loss
+    words = "closure", "must be a function that computes the gradients and returns the loss"
+    return float(check_value(f"{call}.step", needing, value, *words, "Write `optimizer.step(closure)`."))
 
 
 def plan_of(

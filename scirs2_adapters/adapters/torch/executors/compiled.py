@@ -18,6 +18,9 @@ from ..state.protocols import RuleOptimizerLike
 
 Tensor = torch.Tensor
 
+#: A step that calls a closure, in a compiled program which must not look into it.
+eagerly = torch._disable_dynamo(lambda run: run())  # type: ignore[attr-defined]
+
 _numbers = itertools.count(1)
 _optimizers: weakref.WeakValueDictionary[int, RuleOptimizerLike] = weakref.WeakValueDictionary()
 _lock = threading.Lock()

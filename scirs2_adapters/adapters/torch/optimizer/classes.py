@@ -15,6 +15,7 @@ from scirs2_adapters.core.wrapper import Wrapper
 
 from ..argument_names import TORCH, constructor_signature, native_class
 from .closures import AroundOptimizer, SearchOptimizer
+from .estimates import EstimatingOptimizer
 from .evaluation import EvaluatingOptimizer
 from .rules import RuleOptimizer
 
@@ -34,7 +35,7 @@ CLOSURE = (
 
 def _example(rule: type[Rule]) -> list[str]:
     name, rows = rule.__name__, rule.sparse == "rows"
-    lines = CLOSURE if rule.needs_closure else ROWS if rows else STEP
+    lines = CLOSURE if rule.needs_closure or rule.needs_value else ROWS if rows else STEP
     return [
         ">>> import torch",
         f">>> from {SHOWN} import {name}",
@@ -58,7 +59,8 @@ def _constructor(kind: type, name: str, shown: inspect.Signature) -> Callable[..
 
 def _kind(rule: type[Rule]) -> type[RuleOptimizer | SearchOptimizer]:
     if not rule.needs_closure:
-        return RuleOptimizer if rule.evaluation is None else EvaluatingOptimizer
+        plain = EstimatingOptimizer if "estimating" in rule.fields else RuleOptimizer
+        return plain if rule.evaluation is None else EvaluatingOptimizer
     return AroundOptimizer if issubclass(rule, Wrapper) else SearchOptimizer
 
 

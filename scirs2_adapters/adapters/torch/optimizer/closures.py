@@ -25,6 +25,7 @@ from ..dispatch.scaling import count_skipped
 from ..dispatch.step import step
 from ..executors import closures
 from ..executors.closures import Loss
+from ..executors.compiled import eagerly
 from ..state.group_rule import GroupRule
 from ..state.matching import reordered
 from ..state.protocols import Group, Saved
@@ -39,9 +40,6 @@ RETURNS = "clears the gradients, computes the loss, calls backward and returns t
 ORDER = ("func_evals", "n_iter", "al", "d", "t", "old_dirs", "old_stps", "ro", "H_diag", "prev_flat_grad", "prev_loss")
 TENSORS = ("al", "ro", "H_diag")
 
-#: A search in a compiled training step, which the compiler must not look into.
-_eagerly = torch._disable_dynamo(lambda search: search())  # type: ignore[attr-defined]
-
 
 class ClosureOptimizer(Hooked):
     """What both have in common: a step needs a closure."""
@@ -54,7 +52,7 @@ class ClosureOptimizer(Hooked):
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
         closure = check_closure(type(self).__name__, closure, RETURNS, self._also)
         search = functools.partial(self._search, closure, **options)
-        return _eagerly(search) if torch.compiler.is_compiling() else search()
+        return eagerly(search) if torch.compiler.is_compiling() else search()
 
     _hooked = Optimizer.profile_hook_step(_advance)
 

@@ -260,6 +260,8 @@ class RuleOptimizer(Hooked):
     def _advance(self, closure: Closure | None = None) -> Loss:
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
         loss: Loss = None
+        if self.rule_class.needs_value and torch.compiler.is_compiling():
+            return compiled.eagerly(lambda: self._advance(closure))
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
@@ -270,7 +272,7 @@ class RuleOptimizer(Hooked):
             else:
                 if self._released is not None:
                     self._released.before_step(self)
-                step(self)
+                step(self, value=loss)
         return loss
 
     _hooked = Optimizer.profile_hook_step(_advance)

@@ -11,7 +11,7 @@ import functools
 from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import Value
-from scirs2_adapters.core.registry import get, names
+from scirs2_adapters.core.registry import get, names, with_value
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 
@@ -62,7 +62,7 @@ def slot_names(rule: Rule) -> tuple[set[str], set[str]]:
 @functools.cache
 def _known() -> dict[str, Rule]:
     """A rule of each optimizer."""
-    return {type(rule).__name__: rule for rule in [get(name)() for name in names()]}
+    return {type(rule).__name__: rule for rule in [get(name)() for name in (*names(), *with_value())]}
 
 
 @functools.cache

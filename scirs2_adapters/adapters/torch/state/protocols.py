@@ -37,6 +37,7 @@ class Offloading(Protocol):
         params: list[Tensor],
         grads: list[Tensor | None],
         rules: list[GroupRule],
+        value: float | None,
     ) -> None:
         """One step of all parameters, wherever they lie."""
 

@@ -1,0 +1,37 @@
+"""Optimizers that are given estimates of the curvature between their steps."""
+
+from __future__ import annotations
+
+from .rules import RuleOptimizer
+
+#: What is so in every group while an estimate is taken.
+_MEANWHILE = {"estimating": True, "max_grad_norm": None}
+
+
+class EstimatingOptimizer(RuleOptimizer):
+    """An optimizer of a rule with a field `estimating`."""
+
+    def update_hessian(self) -> None:
+        """Take the gradients for the estimate of the curvature; parameters and all other memory stay as they are.
+
+        Call it every ten steps or so, after the backward pass of a loss for labels drawn from the model itself.
+        Gradients are taken as they are, without `max_grad_norm`; those of a `GradScaler` have to be unscaled first.
+
+        >>> import torch
+        >>> from scirs2_adapters.torch import SophiaG
+        >>> model = torch.nn.Linear(2, 3)
+        >>> optimizer = SophiaG(model.parameters())
+        >>> logits = model(torch.ones(8, 2))
+        >>> drawn = torch.distributions.Categorical(logits=logits).sample()
+        >>> torch.nn.functional.cross_entropy(logits, drawn).backward()
+        >>> optimizer.update_hessian()
+        >>> optimizer.zero_grad()
+        """
+        before = [{k: group[k] for k in _MEANWHILE} for group in self.param_groups]
+        try:
+            for group in self.param_groups:
+                group.update(_MEANWHILE)
+            self._advance()
+        finally:
+            for group, values in zip(self.param_groups, before, strict=True):
+                group.update(values)

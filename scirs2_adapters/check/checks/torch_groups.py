@@ -1,0 +1,105 @@
+"""torch's parameter groups, and the forms that it gives its state."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+
+from ..drivers.torch import Tensors, TorchDriver
+from ..outcome import NotApplicable, expect
+from ..problem import MOVES, STEPS, same_bits
+
+
+def _parameters(driver: TorchDriver) -> Tensors:
+    return [torch.nn.Parameter(torch.tensor(p, dtype=torch.float32)) for p in driver.problem.params]
+
+
+def group_rate(driver: TorchDriver) -> None:
+    """A group's own learning rate is the one that its parameters are stepped with."""
+    half = driver.subject.rate_value / 2 if driver.rate() else 0.0
+    params, whole, halved = _parameters(driver), driver.start(), driver.start({driver.rate(): half})
+    run = driver.over(params)
+    run.optimizer = driver.made([{"params": params[:1]}, {"params": params[1:], "lr": half}])
+    for each in (run, whole, halved):
+        each.advance(MOVES)
+    expect(run.optimizer.param_groups[1]["lr"] == half, "the rate in its group", "another one")
+    if same_bits(whole.params(), halved.params()):
+        raise NotApplicable("its steps do not depend on the learning rate")
+    same = [np.array_equal(a, b) for a, b in zip(run.params()[1:], whole.params()[1:], strict=True)]
+    expect(not any(same), "other steps with half the rate", "the same steps")
+
+
+def named_parameters(driver: TorchDriver) -> None:
+    """Parameters may be given with their names, and walk as without."""
+    run, plain = driver.start(), driver.start()
+    named = list(zip(driver.problem.names, run.tensors, strict=True))
+    run.optimizer = driver.made(named)
+    for each in (run, plain):
+        each.advance(2)
+    expect(same_bits(run.params(), plain.params()), "the same bits", "others")
+
+
+def generator(driver: TorchDriver) -> None:
+    """Parameters may come from a generator, as `model.parameters()` is one."""
+    run = driver.start()
+    run.optimizer = driver.made(p for p in run.tensors)  # type: ignore[arg-type]
+    before = run.params()
+    run.advance(MOVES)
+    expect(not same_bits(run.params(), before), "parameters that move", "no change")
+
+
+def added_group(driver: TorchDriver) -> None:
+    """A group that is added between steps is stepped from then on."""
+    params = _parameters(driver)
+    run = driver.over(params)
+    run.optimizer = driver.made(params[:2])
+    before = run.params()
+    run.advance(1)
+    expect(same_bits(run.params()[2:], before[2:]), "parameters of nobody unchanged", "a change")
+    run.optimizer.add_param_group({"params": params[2:]})
+    run.advance(MOVES)
+    moved = [not np.array_equal(a, b) for a, b in zip(run.params(), before, strict=True)]
+    expect(all(moved), "all parameters moved", "some did not")
+
+
+def twice(driver: TorchDriver) -> None:
+    """A parameter that is in a group already is refused in another one."""
+    params = _parameters(driver)
+    run = driver.over(params)
+    try:
+        run.optimizer.add_param_group({"params": params[:1]})
+    except ValueError:
+        return
+    expect(False, "ValueError", "two groups with one parameter")
+
+
+def other_groups(driver: TorchDriver) -> None:
+    """The state of an optimizer with other groups is refused, and changes nothing."""
+    run, other = driver.start(), driver.start()
+    other.optimizer = driver.made(other.tensors[:1])
+    other.advance(1)
+    before = copy.deepcopy(run.optimizer.state_dict())
+    try:
+        run.optimizer.load_state_dict(other.optimizer.state_dict())
+    except ValueError:
+        expect(str(run.optimizer.state_dict()) == str(before), "a state unchanged", "a change before the error")
+        return
+    expect(False, "ValueError", "a state with other parameters")
+
+
+def no_gradients(driver: TorchDriver) -> None:
+    """A step without any gradient changes nothing."""
+    run = driver.start()
+    before = run.params()
+    run.step([None] * len(before))
+    expect(same_bits(run.params(), before), "parameters unchanged", "a change")
+    run.advance(STEPS)
+    whole = driver.start()
+    whole.at = 1
+    whole.advance(STEPS)
+    expect(same_bits(run.params(), whole.params()), "a walk as without that step", "another walk")
+
+
+CHECKS = (group_rate, named_parameters, generator, added_group, twice, other_groups, no_gradients)

@@ -1,0 +1,1 @@
+"""One driver for each framework: how its optimizers are made, stepped, saved and restored."""

@@ -1,0 +1,109 @@
+"""Keras' files become portable files: models of Keras' own optimizers and of ours, and weights with ours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from scirs2_adapters import state
+from scirs2_adapters import tf as adapter
+from scirs2_adapters.commands.app import app
+from scirs2_adapters.core import HostOptimizer, get
+from scirs2_adapters.core.portable.convert import differences
+from scirs2_adapters.core.portable.state import loaded
+
+from .tf_support import KERAS_READS
+
+pytestmark = KERAS_READS
+X = np.sin(np.arange(80.0)).reshape(20, 4).astype("float32")
+
+
+def trained(optimizer: keras.optimizers.Optimizer, **options: object) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="one", **options)])
+    model.compile(optimizer, loss="mse")
+    for _ in range(3):
+        model.train_on_batch(X, X[:, :3])
+    return model
+
+
+def short(path: str) -> str:
+    """The names of a layer and its variable: a model that was loaded has lost its own."""
+    return "/".join(path.split("/")[-2:])
+
+
+def convert(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["state", "convert", *map(str, words)])
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+@pytest.mark.parametrize("options", [{}, {"state_dtype": "bfloat16"}], ids=str)
+def test_a_file_of_ours_becomes_what_would_have_been_saved(
+    ending: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    model, path = trained(adapter.AdamW(**options)), tmp_path / f"model{ending}"
+    (model.save if ending == ".keras" else model.save_weights)(path)
+    state.save(model.optimizer, tmp_path / "saved")
+    assert convert(path, tmp_path / "made", "--to", "keras") == (0, "")
+    with loaded("test", tmp_path / "saved") as one, loaded("test", tmp_path / "made") as other:
+        one, other = (replace(s, parameters={short(n): p for n, p in s.parameters.items()}) for s in (one, other))
+        assert [d for d in differences(one, other) if "/exp" in d.place or "step" in d.place] == []
+        assert {*one.parameters} == {*other.parameters}
+        assert one.layout == other.layout
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD", "RMSprop"])
+def test_a_model_of_keras_goes_on_in_numpy(name: str, tmp_path: Path) -> None:
+    options = {"SGD": {"momentum": 0.9}}.get(name, {})
+    model = trained(getattr(keras.optimizers, name)(learning_rate=1e-2, **options))
+    model.save(tmp_path / "model.keras")
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({short(v.path): v.path.rpartition("/")[2] for v in model.trainable_variables}))
+    assert convert(tmp_path / "model.keras", tmp_path / "made", "--to", "keras", "--names", names) == (0, "")
+    params = {v.path.rpartition("/")[2]: np.array(v.numpy()) for v in model.trainable_variables}
+    rule = get(name.lower())(match="keras", learning_rate=1e-2, **options)
+    host = HostOptimizer(rule, params)
+    assert not state.load(tmp_path / "made", host).converted
+    grads = {n: np.sin(np.arange(p.size, dtype=np.float32)).reshape(p.shape) for n, p in params.items()}
+    model.optimizer.apply([keras.ops.convert_to_tensor(grads[n]) for n in params], model.trainable_variables)
+    host.step(grads)
+    for n, v in zip(params, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(params[n], v.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def bad(kind: str, folder: Path) -> Path:
+    """A file of Keras' that has no state for us."""
+    path = folder / ("model.weights.h5" if "weights" in kind else "model.keras")
+    if kind == "lambda":
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: 2 * x)])
+        model.compile(adapter.SGD(), loss="mse")
+    elif kind == "alone weights":
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    else:
+        model = trained(keras.optimizers.Adam() if kind != "other" else keras.optimizers.Ftrl())
+    (model.save_weights if "weights" in kind else model.save)(path)
+    if kind.startswith("cut"):
+        path.write_bytes(path.read_bytes()[:-200])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("cut", ""), ("cut weights", "not whole"), ("lambda", "Keras cannot load"), ("weights", "does not name"),
+        ("alone weights", "weights alone"), ("rule", "and not of lion"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_is_refused(kind: str, words: str, tmp_path: Path) -> None:
+    rule = ("--rule", "lion") if kind == "rule" else ()
+    code, text = convert(bad(kind, tmp_path), tmp_path / "made", "--to", "keras", *rule)
+    assert (code, words in text) == (2, True), text
+    assert "must be an optimizer state" in text
+    assert not (tmp_path / "made").exists()
