@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from catalogue_facts import cuda, refusals_of
 from stubs import HEAD, NAMES, public, quoted
 
 from scirs2_adapters.core import Rule, get
@@ -234,4 +235,5 @@ def spelling(adapter: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"stub": Stub(sys.argv[1]).text(), "spelling": dict(spelling(sys.argv[1]))}))
+    found = {"stub": Stub(sys.argv[1]).text(), "spelling": dict(spelling(sys.argv[1]))}
+    print(json.dumps(found | {"refusals": refusals_of(sys.argv[1]), "cuda": cuda() if sys.argv[1] == "torch" else {}}))

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import catalogue
 import pages
 import stubs
 
@@ -61,15 +62,20 @@ def generated() -> dict[Path, str]:
         tested = pool.submit(keras_tests)
         by_adapter = dict(zip(adapters(), made, strict=True))
     spelling = {adapter: found["spelling"] for adapter, found in by_adapter.items()}
+    refused = {adapter: found["refusals"] for adapter, found in by_adapter.items() if found["refusals"]}
     readme = (ROOT / "README.md").read_text()
     readme = between_markers(readme, "optimizers", pages.summary_table())
     readme = between_markers(readme, "tested", pages.tested_table())
     memory = (ROOT / "docs/memory.md").read_text()
     for part, table in pages.memory_tables(weighed.result()).items():
         memory = between_markers(memory, part, table)
+    proofs = (ROOT / "docs/catalogue.md").read_text()
+    for part, body in catalogue.parts(refused, by_adapter["torch"]["cuda"]).items():
+        proofs = between_markers(proofs, part, body)
     files = {
         PACKAGE / "core/__init__.pyi": stubs.core(),
         ROOT / "docs/optimizers.md": pages.optimizers(spelling),
+        ROOT / "docs/catalogue.md": proofs,
         ROOT / "docs/memory.md": memory,
         ROOT / "docs/tf.md": between_markers((ROOT / "docs/tf.md").read_text(), "keras-tests", tested.result()),
         ROOT / "README.md": readme,
@@ -100,6 +106,8 @@ def main() -> None:
     if not check:
         for path, text in files.items():
             path.write_text(text)
+    for line in catalogue.missing():
+        print(line)
     print(f"{len(files)} generated files are {'fresh' if check or not changes else 'written'}.")
 
 

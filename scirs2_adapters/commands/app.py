@@ -26,6 +26,9 @@ def demo(
     adapters: Annotated[str, typer.Option(help="Adapters by comma: torch,tf,jax,sklearn,hf. All by default.")] = "",
     output: Annotated[Path, typer.Option(help="Folder for the figure and the trajectories.")] = Path("demo-output"),
     quick: Annotated[bool, typer.Option("--quick", help="A few steps, to see that it runs.")] = False,
+    optimizers: Annotated[
+        str, typer.Option(help='Optimizers by comma, or "all": train the digits with each, and compare accuracies.')
+    ] = "",
 ) -> None:
     """Train real models in five frameworks with the same optimizer; prints a table and saves a figure."""
     try:
@@ -36,21 +39,31 @@ def demo(
             '(from a checkout: `pip install ".[demo]"`).'
         ) from error
     del matplotlib
+    from scirs2_adapters.demo.catalogue import ADAPTERS, dense
     from scirs2_adapters.demo.data import MODULES, Settings
-    from scirs2_adapters.demo.run import run
+    from scirs2_adapters.demo.run import run, run_catalogue
 
-    wanted = [adapter.strip() for adapter in adapters.split(",") if adapter.strip()] or list(MODULES)
-    if unknown := [adapter for adapter in wanted if adapter not in MODULES]:
-        raise _exit(f"`--adapters` must name some of {', '.join(MODULES)}. Received: {unknown[0]!r}.")
-    short = {"steps": 40, "text_steps": 12, "rounds": 5} if quick else {}
+    wanted = _chosen("adapters", adapters, list(ADAPTERS if optimizers else MODULES))
+    trained = _chosen("optimizers", "" if optimizers == "all" else optimizers, dense())
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _exit(f"`--output` must be a folder that can be made. Received: {str(output)!r} ({error}).") from error
-    reports = run([adapter for adapter in MODULES if adapter in wanted], Settings(str(output), **short), console)
+    settings = Settings(str(output), steps=40, text_steps=12, rounds=5) if quick else Settings(str(output))
+    reports = run_catalogue(trained, wanted, settings, console)[0] if optimizers else run(wanted, settings, console)
     ran = [report for report in reports if not report.trouble]
     if not ran or any(report.trouble and (adapters or not report.absent) for report in reports):
         raise typer.Exit(1)
+
+
+def _chosen(option: str, given: str, known: list[str]) -> list[str]:
+    """Those of the names that are given by comma, in our order; all of them where none is."""
+    from scirs2_adapters.core.registry import plain
+
+    wanted = [word.strip() for word in given.split(",") if word.strip()] or known
+    if unknown := [word for word in wanted if plain(word) not in known]:
+        raise _exit(f"`--{option}` must name some of {', '.join(known)}. Received: {unknown[0]!r}.")
+    return [word for word in known if word in map(plain, wanted)]
 
 
 @app.command(name="list")

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .data import SNAPSHOTS, Settings, read_digits
+from .data import Settings, read_digits
 
 Emit = Callable[..., None]
 Step = Callable[[], object]
@@ -20,8 +20,8 @@ Learn = Callable[[np.ndarray, np.ndarray], float]
 class Watch:
     """Follows a run: reports the loss of each step, and copies the parameters every few steps."""
 
-    def __init__(self, steps: int, emit: Emit) -> None:
-        self._every = max(1, steps // SNAPSHOTS)
+    def __init__(self, steps: int, emit: Emit, snapshots: int) -> None:
+        self._every = max(1, steps // snapshots)
         self._emit, self._step = emit, 0
         self.snapshots: list[np.ndarray] = []
 
@@ -47,7 +47,12 @@ class Adapter(ABC):
 
     def kinds(self, optimizer: str) -> list[str]:
         """The runs to make: ours, and the framework's own."""
-        return ["ours", "own"] if optimizer in self.COUNTERPARTS else ["ours"]
+        return ["ours", "own"] if optimizer in self.counterparts() else ["ours"]
+
+    def counterparts(self) -> dict[str, str]:
+        """The framework's own optimizers that are run."""
+        asked = self.settings.hyper if self.settings.peers else ()
+        return {optimizer: own for optimizer, own in self.COUNTERPARTS.items() if optimizer in asked}
 
     @abstractmethod
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:

@@ -9,8 +9,8 @@ of the kink in two frameworks, and from there on the trajectories differ with an
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -33,15 +33,9 @@ MODULES: Final = {
 }  # fmt: skip
 SIZES: Final = (64, 64, 32, 10)
 BATCH: Final = 64
-SNAPSHOTS: Final = 30
 #: Of the standard library's own source; whichever of them an interpreter ships.
 SOURCES: Final = ("argparse", "ast", "dataclasses", "difflib", "enum", "inspect", "pathlib", "subprocess", "typing")
 WINDOW: Final = 64
-
-
-def hyper(optimizer: str, names: ArgumentNames) -> dict[str, Value]:
-    """The hyperparameters of an optimizer in a framework's words."""
-    return names.to_framework(HYPER[optimizer], get(optimizer).fields)
 
 
 @dataclass(frozen=True)
@@ -53,10 +47,18 @@ class Settings:
     text_steps: int = 150
     rounds: int = 60
     seed: int = 0
+    #: The optimizers with their hyperparameters; beside the framework's own if `peers`.
+    hyper: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: HYPER)
+    peers: bool = True
+    snapshots: int = 30
 
     def of(self, adapter: str) -> int:
         """The steps of this adapter's problem."""
         return self.text_steps if adapter == "hf" else self.steps
+
+    def words(self, optimizer: str, names: ArgumentNames) -> dict[str, Value]:
+        """The hyperparameters of an optimizer in a framework's words."""
+        return names.to_framework(self.hyper[optimizer], get(optimizer).fields_with())
 
 
 @dataclass(frozen=True)

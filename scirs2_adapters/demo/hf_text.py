@@ -19,7 +19,7 @@ from scirs2_adapters.torch import AdamW, Lion
 
 from .adapter import Adapter as Base
 from .adapter import Step, Watch
-from .data import HYPER, WINDOW, Settings, hyper, read_text
+from .data import WINDOW, Settings, read_text
 
 BATCH = 16
 
@@ -66,7 +66,7 @@ class Adapter(Base):
         return GPT2LMHeadModel(GPT2Config(bos_token_id=0, eos_token_id=0, **size, **silent))
 
     def _trainer(self, model: GPT2LMHeadModel, optimizer: str, kind: str, folder: str) -> _InOrder:
-        h = HYPER[optimizer]
+        h = self.settings.hyper[optimizer]
         args = TrainingArguments(
             folder, max_steps=self.settings.text_steps, per_device_train_batch_size=BATCH, optim="adamw_torch",
             learning_rate=h["learning_rate"], weight_decay=h["weight_decay"], lr_scheduler_type="constant",
@@ -78,7 +78,7 @@ class Adapter(Base):
         return trainer
 
     def _loop(self, trainer: Trainer, optimizer: str, watch: Watch) -> None:
-        words, decayed = hyper(optimizer, TORCH), set(trainer.get_decay_parameter_names(trainer.model))
+        words, decayed = self.settings.words(optimizer, TORCH), set(trainer.get_decay_parameter_names(trainer.model))
         groups: list[dict[str, Any]] = [{"params": [], "weight_decay": wd} for wd in (words["weight_decay"], 0.0)]
         for name, p in trainer.model.named_parameters():
             groups[name not in decayed]["params"].append(p)

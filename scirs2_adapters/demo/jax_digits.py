@@ -11,11 +11,10 @@ import numpy as np
 import optax
 
 from scirs2_adapters import jax as ours
-from scirs2_adapters.adapters.jax.argument_names import argument_names
+from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
 from scirs2_adapters.core.registry import get
 
 from .adapter import DigitsAdapter, Learn, Parameters, Step
-from .data import hyper
 
 Arrays = list[jax.Array]
 #: (grads, state, params) -> (params, state)
@@ -28,7 +27,7 @@ class Adapter(DigitsAdapter):
     COUNTERPARTS = {"adamw": "optax.adamw", "lion": "optax.lion"}
 
     def trainer(self, optimizer: str, kind: str) -> tuple[Learn, Parameters]:
-        params, state, update = self._start(optimizer, kind)
+        tx, params, state, update = self._start(optimizer, kind)
 
         @functools.partial(jax.jit, donate_argnums=(0, 1))
         def train_step(
@@ -42,10 +41,14 @@ class Adapter(DigitsAdapter):
             params, state, loss = train_step(params, state, x, y)
             return float(loss)
 
-        return learn, lambda: list(map(np.asarray, params))
+        def parameters() -> list[np.ndarray]:
+            found = params if kind == "own" else ours.evaluation_params(tx, state, params)
+            return list(map(np.asarray, found))
+
+        return learn, parameters
 
     def stepper(self, optimizer: str, kind: str) -> Step:
-        params, state, update = self._start(optimizer, kind)
+        _, params, state, update = self._start(optimizer, kind)
         fast = jax.jit(lambda params, state, grads: update(grads, state, params), donate_argnums=(0, 1))
         grads = [jnp.array(g) for g in self.gradients]
 
@@ -55,10 +58,11 @@ class Adapter(DigitsAdapter):
 
         return one_step
 
-    def _start(self, optimizer: str, kind: str) -> tuple[Arrays, optax.OptState, Update]:
-        tx = getattr(optax if kind == "own" else ours, optimizer)(**hyper(optimizer, argument_names(get(optimizer))))
+    def _start(self, optimizer: str, kind: str) -> tuple[optax.GradientTransformation, Arrays, optax.OptState, Update]:
+        words = self.settings.words(optimizer, argument_names(get(optimizer)))
+        tx = getattr(optax if kind == "own" else ours, factory_name(optimizer))(**words)
         params = [jnp.array(p) for p in self.digits.initial]
-        return params, tx.init(params), functools.partial(_optax_step if kind == "own" else ours.step, tx)
+        return tx, params, tx.init(params), functools.partial(_optax_step if kind == "own" else ours.step, tx)
 
 
 def step_once(kernel: str) -> None:

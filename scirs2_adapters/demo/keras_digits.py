@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 import numpy as np
 
-from scirs2_adapters.adapters.tf.argument_names import KERAS
-from scirs2_adapters.tf import AdamW, Lion
+from scirs2_adapters import tf as ours
+from scirs2_adapters.adapters.tf.argument_names import KERAS, spelling
+from scirs2_adapters.core.registry import get
 
 from .adapter import DigitsAdapter, Learn, Parameters, Step
-from .data import SIZES, hyper
+from .data import SIZES
 
 
 class Adapter(DigitsAdapter):
@@ -26,7 +29,13 @@ class Adapter(DigitsAdapter):
             model.reset_metrics()  # else Keras reports the mean of all batches so far
             return float(model.train_on_batch(x, y))
 
-        return learn, model.get_weights
+        def parameters() -> list[np.ndarray]:
+            averages = getattr(model.optimizer, "evaluation_weights", contextlib.nullcontext)
+            with averages():
+                found: list[np.ndarray] = model.get_weights()
+                return found
+
+        return learn, parameters
 
     def stepper(self, optimizer: str, kind: str) -> Step:
         import tensorflow as tf
@@ -49,11 +58,10 @@ class Adapter(DigitsAdapter):
         return model
 
     def _optimizer(self, optimizer: str, kind: str) -> keras.optimizers.Optimizer:
-        own = {"adamw": keras.optimizers.AdamW, "lion": keras.optimizers.Lion}
-        ours = {"adamw": AdamW, "lion": Lion}
-        return (own if kind == "own" else ours)[optimizer](**hyper(optimizer, KERAS))
+        cls = getattr(keras.optimizers if kind == "own" else ours, spelling(get(optimizer)))
+        return cls(**self.settings.words(optimizer, KERAS))
 
 
 def step_once(kernel: str) -> None:
     """One step of our AdamW on this path."""
-    AdamW(kernel=kernel).apply([keras.ops.ones(8)], [keras.Variable(np.ones(8, "float32"))])
+    ours.AdamW(kernel=kernel).apply([keras.ops.ones(8)], [keras.Variable(np.ones(8, "float32"))])

@@ -1,7 +1,7 @@
 """Runs the demo: one process for each framework, one after the other, with live progress; then the table and the
 figure.
 
-One after the other, because two at a time would disturb each other's step times.
+One after the other, because two at a time would disturb each other's step times; of these the catalogue has none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias
@@ -20,12 +21,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from scirs2_adapters.core.registry import get
+
+from . import catalogue
 from .data import Settings, write_digits
-from .report import OPTIMIZERS, TITLES, Report, Run, explanation, figure, measure_gaps, table
+from .report import TITLES, Report, Run, explanation, figure, measure_gaps, table
 
 #: What a worker reports: the name of the event and its facts, as JSON.
 Event: TypeAlias = dict[str, Any]
-#: An adapter that takes longer than this many seconds hangs.
+#: A run that takes longer than this many seconds hangs.
 LIMIT: Final = 600
 
 #: All run on the CPU, where every framework multiplies matrices in full float32. All run in one thread, because in
@@ -43,18 +47,42 @@ def run(adapters: Sequence[str], settings: Settings, console: Console) -> list[R
     output.mkdir(parents=True, exist_ok=True)
     if set(adapters) != {"hf"}:
         write_digits(settings)
-    with _progress(console) as progress:
-        reports = [_adapter(adapter, settings, progress) for adapter in adapters]
+    reports = train(adapters, settings, console)
     reference = measure_gaps(reports)
     console.print(table(reports), explanation(reports, reference), sep="\n", highlight=False)
-    for f in reports:
-        if f.trouble:
-            console.print(f"[red]{TITLES[f.adapter]}:[/red] {escape(f.trouble)}", soft_wrap=True, highlight=False)
+    _print_trouble(reports, console)
     if any(r.trajectory for f in reports for r in f.runs):
         file = output / "demo.png"
         figure(reports, file)
         console.print(f"Figure: {file}", soft_wrap=True, highlight=False)
     return reports
+
+
+def run_catalogue(
+    optimizers: Sequence[str], adapters: Sequence[str], settings: Settings, console: Console
+) -> tuple[list[Report], catalogue.Results]:
+    """Train with these optimizers in all adapters, and print their accuracies."""
+    Path(settings.output).mkdir(parents=True, exist_ok=True)
+    with console.status("looking for learning rates"):
+        settings = catalogue.tuned(optimizers, settings)
+    reports = train(adapters, settings, console)
+    found = catalogue.results(reports, settings.hyper)
+    console.print(catalogue.table(found), highlight=False)
+    _print_trouble(reports, console)
+    return reports, found
+
+
+def train(adapters: Sequence[str], settings: Settings, console: Console) -> list[Report]:
+    """All runs, with live progress: of one adapter after the other where steps are timed, else of all at once."""
+    together = 1 if settings.peers else len(adapters)
+    with _progress(console) as progress, ThreadPoolExecutor(together) as pool:
+        return list(pool.map(lambda adapter: _adapter(adapter, settings, progress), adapters))
+
+
+def _print_trouble(reports: Sequence[Report], console: Console) -> None:
+    for f in reports:
+        if f.trouble:
+            console.print(f"[red]{TITLES[f.adapter]}:[/red] {escape(f.trouble)}", soft_wrap=True, highlight=False)
 
 
 def _progress(console: Console) -> Progress:
@@ -80,16 +108,25 @@ def _events(adapter: str, settings: Settings, errors: TextIO) -> Iterator[Event]
     command = [sys.executable, "-m", f"{__package__}.worker", adapter, json.dumps(asdict(settings))]
     environment = {**os.environ, **ENVIRONMENT}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process:
-        watchdog = threading.Timer(LIMIT, process.kill)
-        watchdog.start()
+        watchdog = _watchdog(process)
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                yield json.loads(line)
+                event = json.loads(line)
+                if event["event"] == "begin":
+                    watchdog.cancel()
+                    watchdog = _watchdog(process)
+                yield event
             yield {"event": "exit", "code": process.wait()}
         finally:
             watchdog.cancel()
             process.kill()
+
+
+def _watchdog(process: subprocess.Popen[str]) -> threading.Timer:
+    timer = threading.Timer(LIMIT, process.kill)
+    timer.start()
+    return timer
 
 
 def _take(event: Event, report: Report, progress: Progress, task: TaskID, settings: Settings) -> None:
@@ -103,7 +140,7 @@ def _take(event: Event, report: Report, progress: Progress, task: TaskID, settin
             run = Run(report.adapter, event["optimizer"], event["kind"])
             report.runs.append(run)
             words = {"ours": "ours", "own": "its own", "reference": "torch loop"}
-            label = f"{TITLES[run.adapter]}: {OPTIMIZERS[run.optimizer]}, {words[run.kind]}"
+            label = f"{TITLES[run.adapter]}: {get(run.optimizer).__name__}, {words[run.kind]}"
             progress.update(task, description=label)
         case "step":
             report.runs[-1].losses.append(event["loss"])

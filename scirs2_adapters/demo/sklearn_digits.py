@@ -13,10 +13,11 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 
 from scirs2_adapters.core import HostOptimizer
-from scirs2_adapters.sklearn import AdamW, LinearRegressor, Lion, MLPClassifier
+from scirs2_adapters.core.registry import get
+from scirs2_adapters.sklearn import AdamW, LinearRegressor, MLPClassifier
 
 from .adapter import DigitsAdapter, Learn, Parameters, Step
-from .data import BATCH, HYPER, SIZES
+from .data import BATCH, SIZES
 
 
 class _FixedStart:
@@ -58,14 +59,14 @@ class Adapter(DigitsAdapter):
         return lambda: model._optimizer.update_params(model.coefs_ + model.intercepts_, grads)
 
     def _model(self, optimizer: str, kind: str) -> _Ours | _Own:
-        h = HYPER[optimizer]
+        h = self.settings.hyper[optimizer]
         words: dict[str, Any] = {"hidden_layer_sizes": SIZES[1:-1], "activation": "tanh", "alpha": 0.0}
         words |= {"batch_size": BATCH, "shuffle": False}
         if kind == "own":
             words |= {"learning_rate_init": h["learning_rate"], "beta_1": h["beta1"], "beta_2": h["beta2"]}
             model = _Own(epsilon=h["eps"], **words)
         else:
-            model = _Ours(optimizer={"adamw": AdamW, "lion": Lion}[optimizer](**h), **words)
+            model = _Ours(optimizer=get(optimizer)(**h), **words)
         model.first = zip(self.digits.initial[::2], self.digits.initial[1::2], strict=True)
         return model
 

@@ -7,11 +7,13 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from scirs2_adapters import torch as ours
 from scirs2_adapters.adapters.torch.argument_names import TORCH
-from scirs2_adapters.torch import AdamW, Lion
+from scirs2_adapters.adapters.torch.optimizer.evaluation import EvaluatingOptimizer
+from scirs2_adapters.core.registry import get
 
 from .adapter import DigitsAdapter, Learn, Parameters, Step
-from .data import SIZES, hyper
+from .data import SIZES
 
 
 class Adapter(DigitsAdapter):
@@ -30,7 +32,14 @@ class Adapter(DigitsAdapter):
             stepper.step()
             return loss.item()
 
-        return learn, lambda: [p.detach().numpy().T for p in model.parameters()]
+        def parameters() -> list[np.ndarray]:
+            averages = stepper if isinstance(stepper, EvaluatingOptimizer) else model  # of which it changes nothing
+            averages.eval()
+            found = [p.detach().numpy().T.copy() for p in model.parameters()]
+            averages.train()
+            return found
+
+        return learn, parameters
 
     def stepper(self, optimizer: str, kind: str) -> Step:
         model = self._model()
@@ -49,12 +58,13 @@ class Adapter(DigitsAdapter):
         return torch.nn.Sequential(*layers)
 
     def _optimizer(self, optimizer: str, kind: str, model: torch.nn.Module) -> torch.optim.Optimizer:
-        cls = torch.optim.AdamW if kind == "own" else {"adamw": AdamW, "lion": Lion}[optimizer]
-        return cls(model.parameters(), **hyper(optimizer, TORCH))
+        cls = getattr(torch.optim if kind == "own" else ours, get(optimizer).__name__)
+        made: torch.optim.Optimizer = cls(model.parameters(), **self.settings.words(optimizer, TORCH))
+        return made
 
 
 def step_once(kernel: str) -> None:
     """One step of our AdamW on this path."""
     p = torch.nn.Parameter(torch.ones(8))
     p.grad = torch.ones(8)
-    AdamW([p], kernel=kernel).step()
+    ours.AdamW([p], kernel=kernel).step()

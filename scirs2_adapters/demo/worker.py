@@ -18,7 +18,7 @@ import numpy as np
 from scirs2_adapters.core.errors import MissingExtraError
 
 from .adapter import Adapter, Emit, Watch
-from .data import HYPER, MODULES, Settings
+from .data import MODULES, Settings
 from .probe import path_taken
 from .timing import paired
 
@@ -38,18 +38,18 @@ def main() -> None:
     except MissingExtraError as error:
         emit("missing", why=str(error))
         return
-    runs = {optimizer: adapter.kinds(optimizer) for optimizer in HYPER}
-    emit("adapter", runs=runs, own=dict(adapter.COUNTERPARTS), path=path_taken(name))
-    for optimizer in HYPER:
-        for kind in adapter.kinds(optimizer):
+    runs = {optimizer: adapter.kinds(optimizer) for optimizer in settings.hyper}
+    emit("adapter", runs=runs, own=adapter.counterparts(), path=path_taken(name))
+    for optimizer, kinds in runs.items():
+        for kind in kinds:
             _run(name, adapter, optimizer, kind, functools.partial(emit, optimizer=optimizer, kind=kind))
-    for optimizer in adapter.COUNTERPARTS:
+    for optimizer in adapter.counterparts():
         ours, own = adapter.stepper(optimizer, "ours"), adapter.stepper(optimizer, "own")
         emit("timed", optimizer=optimizer, ratio=paired(ours, own, rounds=settings.rounds, repeat=3).ratio)
 
 
 def _run(name: str, adapter: Adapter, optimizer: str, kind: str, emit: Emit) -> None:
-    watch = Watch(adapter.settings.of(name), emit)
+    watch = Watch(adapter.settings.of(name), emit, adapter.settings.snapshots)
     emit("begin")
     loss, accuracy = adapter.train(optimizer, kind, watch)
     file = Path(adapter.settings.output) / f"{name}-{optimizer}-{kind}.npy"

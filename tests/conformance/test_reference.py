@@ -10,6 +10,7 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters.core.registry import with_value
+from tests.peers.problem import WALK, Record
 from tests.reference import reference
 
 from .cells import TOLERANCES
@@ -33,7 +34,7 @@ def nudged(role: object, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "hyper"), CASES, ids=shown)
-def test_a_rule_walks_like_its_slow_twin(name: str, hyper: Hyper) -> None:
+def test_a_rule_walks_like_its_slow_twin(name: str, hyper: Hyper, record_property: Record) -> None:
     """To 1e-12; where a formula magnifies the last bit of memory, as small differences do, to 4 times that."""
     given = problem("float64")
     twin, options = reference(name), resolved(name, hyper, "float64")
@@ -42,11 +43,14 @@ def test_a_rule_walks_like_its_slow_twin(name: str, hyper: Hyper) -> None:
     shaken = values(twin(given.params, given.grads, hyper=options, store=nudged, **losses(name, given)))
     file = f"tests/reference/{name}.py"
     assert ours.keys() == theirs.keys(), f"{file} returns other slots than `update`"
+    gaps = []
     for key, right in theirs.items():
         size, floor, off = (np.max(np.abs(x), initial=0.0) for x in (right, shaken[key] - right, ours[key] - right))
         assert off <= (bound := max(TOLERANCES["float64"] * size, 4 * floor)), differs(
             file, key, ours[key], right, bound
         )
+        gaps.append(float(off / max(size, np.finfo(float).tiny)))
+    record_property(WALK, (name, file, max(gaps)))
 
 
 def differs(file: str, key: str, ours: np.ndarray, right: np.ndarray, bound: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,10 @@ STEPS = 20
 SHAPES = ((4, 3), (3, 6), (5,), (), (2, 3, 4), (7,))
 SCALES = (1.0, 1e-1, 1e-2, 1.0, 1e-3, 1.0)
 EXACT = 1e-12
+#: What a test notes with `record_property`: an optimizer, what it is compared with, and the gap seen. `python -m
+#: tests.peers` collects them.
+WALK = "walk"
+Record = Callable[[str, object], None]
 
 
 def parameters() -> list[np.ndarray]:
@@ -50,24 +55,27 @@ def named(case: Case) -> str:
     return f"{case.peer}: {case.label}"
 
 
-def close(ours: np.ndarray, theirs: object, what: str) -> None:
-    """Raise unless the largest difference is EXACT of the largest entry; a peer may have flattened the array."""
+def close(ours: np.ndarray, theirs: object, what: str) -> float:
+    """The largest difference by the largest entry, which must be at most EXACT; a peer may have flattened the array."""
     theirs = np.asarray(theirs, dtype=float)
     assert theirs.size == ours.size, what
     error, size = np.max(np.abs(ours - theirs.reshape(ours.shape))), np.max(np.abs(theirs))
     assert error <= EXACT * size, f"{what}: {error:.2e} of {size:.2e}"
+    return float(error / max(size, np.finfo(float).tiny))
 
 
-def compare(case: Case, theirs: tuple[list, list]) -> None:
-    """Every parameter, slot and model scalar at every step."""
+def compare(case: Case, theirs: tuple[list, list]) -> float:
+    """The largest gap of any parameter, slot and model scalar at any step."""
+    gaps = []
     xs, states = reference(case.twin)(parameters(), gradients(), hyper=case.hyper)
     for t, (x, state, peer_x, peer_state) in enumerate(zip(xs, states, *theirs, strict=True), start=1):
         for i, slots in enumerate(state["leaves"]):
             where = f"{named(case)}, step {t}, leaf {i}"
-            close(x[i], peer_x[i], f"{where}, parameter")
+            gaps.append(close(x[i], peer_x[i], f"{where}, parameter"))
             assert set(slots) == set(peer_state["leaves"][i]), where
             for name, slot in slots.items():
-                close(slot, peer_state["leaves"][i][name], f"{where}, {name}")
+                gaps.append(close(slot, peer_state["leaves"][i][name], f"{where}, {name}"))
         assert set(state["model"]) == set(peer_state["model"]), named(case)
         for name, value in state["model"].items():
-            close(value, peer_state["model"][name], f"{named(case)}, step {t}, {name}")
+            gaps.append(close(value, peer_state["model"][name], f"{named(case)}, step {t}, {name}"))
+    return max(gaps)

@@ -11,7 +11,7 @@ import torch
 
 from tests.reference import reference
 
-from .problem import Case, close, compare, gradients, named, parameters
+from .problem import WALK, Case, Record, close, compare, gradients, named, parameters
 from .test_reference_peers import DECAY, optax_run, torch_run
 
 TORCH = [
@@ -83,17 +83,18 @@ TORCH = [
 
 
 @pytest.mark.parametrize("case", TORCH, ids=named)
-def test_twin_agrees_with_torch(case: Case) -> None:
+def test_twin_agrees_with_torch(case: Case, record_property: Record) -> None:
     """torch keeps single numbers in the default dtype, of which float32 would hide the formula."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        compare(case, torch_run(lambda ps: [getattr(torch.optim, case.peer)(ps, **case.options)]))
+        seen = compare(case, torch_run(lambda ps: [getattr(torch.optim, case.peer)(ps, **case.options)]))
+        record_property(WALK, (case.twin, f"torch.optim.{case.peer}", seen))
     finally:
         torch.set_default_dtype(before)
 
 
-def test_sparse_adam_agrees_with_torch_where_the_gradient_has_every_element() -> None:
+def test_sparse_adam_agrees_with_torch_where_the_gradient_has_every_element(record_property: Record) -> None:
     """torch's steps the elements that a sparse gradient holds; the others of these leaves have no memory yet."""
     options = {"lr": 0.1, "betas": (0.8, 0.7), "eps": 1e-2}
     ps = [torch.nn.Parameter(torch.tensor(p)) for p in parameters() if p.ndim]
@@ -105,10 +106,11 @@ def test_sparse_adam_agrees_with_torch_where_the_gradient_has_every_element() ->
     hyper = {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.7, "eps": 1e-2}
     xs, states = reference("sparseadam")(parameters(), gradients(), hyper=hyper)
     ours = [(x, slots) for x, slots in zip(xs[-1], states[-1]["leaves"], strict=True) if x.ndim]
+    gaps = []
     for p, (x, slots) in zip(ps, ours, strict=True):
-        close(x, p.detach().numpy(), "parameter")
-        for name, slot in slots.items():
-            close(slot, optimizer.state[p][name].numpy(), name)
+        gaps.append(close(x, p.detach().numpy(), "parameter"))
+        gaps += [close(slot, optimizer.state[p][name].numpy(), name) for name, slot in slots.items()]
+    record_property(WALK, ("sparseadam", "torch.optim.SparseAdam", max(gaps)))
 
 
 # optax adds Adagrad's and RAdam's eps in other places, so that only without it are the formulas the same.
@@ -158,6 +160,7 @@ def slots_of(peer: str) -> Callable[..., tuple[dict, dict]]:
 
 
 @pytest.mark.parametrize("case", OPTAX, ids=named)
-def test_twin_agrees_with_optax(case: Case) -> None:
+def test_twin_agrees_with_optax(case: Case, record_property: Record) -> None:
     with jax.enable_x64(True):
-        compare(case, optax_run(getattr(optax, case.peer)(**case.options), slots_of(case.peer)))
+        seen = compare(case, optax_run(getattr(optax, case.peer)(**case.options), slots_of(case.peer)))
+    record_property(WALK, (case.twin, f"optax.{case.peer}", seen))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .problem import Case, compare, named
+from .problem import WALK, Case, Record, compare, named
 
 CASES = [
     Case(
@@ -47,11 +47,11 @@ def histories() -> dict[str, list[dict]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=named)
-def test_twin_agrees_with_keras(case: Case, histories: dict[str, list[dict]]) -> None:
+def test_twin_agrees_with_keras(case: Case, histories: dict[str, list[dict]], record_property: Record) -> None:
     xs, states = [], []
     for step in histories[named(case)]:
         columns = {name: step[key] for name, key in SLOTS.items() if step[key]}
         leaves = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         xs.append(step["params"])
         states.append({"leaves": leaves, "model": {}})
-    compare(case, (xs, states))
+    record_property(WALK, (case.twin, f"keras.optimizers.{case.peer}", compare(case, (xs, states))))

@@ -16,7 +16,7 @@ import torch
 
 from tests.reference import reference
 
-from .problem import Case, compare, gradients, named, parameters
+from .problem import WALK, Case, Record, compare, gradients, named, parameters
 
 # ---------------------------------------------------------------- torch
 
@@ -89,8 +89,9 @@ def torch_run(
 
 
 @pytest.mark.parametrize("case", TORCH, ids=named)
-def test_twin_agrees_with_torch(case: Case) -> None:
-    compare(case, torch_run(lambda ps: [getattr(torch.optim, case.peer)(ps, **case.options)]))
+def test_twin_agrees_with_torch(case: Case, record_property: Record) -> None:
+    seen = compare(case, torch_run(lambda ps: [getattr(torch.optim, case.peer)(ps, **case.options)]))
+    record_property(WALK, (case.twin, f"torch.optim.{case.peer}", seen))
 
 
 FALLBACK = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
@@ -127,10 +128,13 @@ def muon_and_adamw(options: dict) -> Callable:
 
 
 @pytest.mark.parametrize("case", MUON, ids=named)
-def test_muon_agrees_with_torch_when_its_iteration_keeps_float64(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_muon_agrees_with_torch_when_its_iteration_keeps_float64(
+    case: Case, monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
     """torch runs its own text; only the cast to bfloat16, which also copies, is made a plain copy."""
     monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
-    compare(case, torch_run(muon_and_adamw(case.options), flattened))
+    seen = compare(case, torch_run(muon_and_adamw(case.options), flattened))
+    record_property(WALK, (case.twin, f"torch.optim.{case.peer}", seen))
 
 
 def test_muon_stays_near_torch_with_bfloat16() -> None:
@@ -224,9 +228,10 @@ def prodigy_slots(state: optax.contrib.ProdigyState, params: object) -> tuple[di
 
 
 @pytest.mark.parametrize("case", OPTAX, ids=named)
-def test_twin_agrees_with_optax(case: Case) -> None:
+def test_twin_agrees_with_optax(case: Case, record_property: Record) -> None:
     with jax.enable_x64(True):
-        compare(case, optax_run(getattr(optax, case.peer)(**case.options), moments))
+        seen = compare(case, optax_run(getattr(optax, case.peer)(**case.options), moments))
+    record_property(WALK, (case.twin, f"optax.{case.peer}", seen))
 
 
 def test_prodigy_limits_growth_after_the_first_jump() -> None:
@@ -251,12 +256,13 @@ def test_prodigy_does_not_count_steps_before_the_first_gradient() -> None:
 
 
 @pytest.mark.parametrize("case", PRODIGY, ids=named)
-def test_prodigy_agrees_with_optax(case: Case) -> None:
+def test_prodigy_agrees_with_optax(case: Case, record_property: Record) -> None:
     with jax.enable_x64(True):
-        compare(case, optax_run(optax.contrib.prodigy(**case.options), prodigy_slots))
+        seen = compare(case, optax_run(optax.contrib.prodigy(**case.options), prodigy_slots))
+    record_property(WALK, (case.twin, f"optax.contrib.{case.peer}", seen))
 
 
-def test_lookahead_agrees_with_optax() -> None:
+def test_lookahead_agrees_with_optax(record_property: Record) -> None:
     base = {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "weight_decay": 0.1}
     case = Case("lion", "lookahead", {"base": "lion", "sync_period": 3, "slow_step_size": 0.3, **base}, "lookahead", {})
     fast = optax.lion(0.1, b1=0.8, b2=0.9, weight_decay=0.1)
@@ -266,4 +272,5 @@ def test_lookahead_agrees_with_optax() -> None:
         return {"exp_avg": state.fast_state[0].mu, "slow": params.slow}, {}
 
     with jax.enable_x64(True):
-        compare(case, optax_run(transform, slots_of, optax.LookaheadParams.init_synced))
+        seen = compare(case, optax_run(transform, slots_of, optax.LookaheadParams.init_synced))
+    record_property(WALK, (case.twin, f"optax.{case.peer}", seen))

@@ -19,7 +19,7 @@ def explained(rule: Formula, leaf: Leaf | None = None) -> str:
     routed = rule.route(leaf)
     program = record(routed, leaf)
     outputs = {name: i for name, i in program.outputs.items() if name != "delta"}
-    values = first_coefficients(routed, leaf)
+    values, passes = first_coefficients(routed, leaf), enumerate(pass_bytes(program, leaf), start=1)
     return "\n".join(
         [
             f"{routed!r} for a parameter of shape {leaf.shape} and dtype {leaf.dtype}",
@@ -27,7 +27,7 @@ def explained(rule: Formula, leaf: Leaf | None = None) -> str:
             "slots:",
             *(f"  {_slot(s, routed, leaf)}" for s in routed.all_slots()),
             f"passes over memory: {program.levels + 1}",
-            *(f"  {line}" for line in _passes(program, leaf)),
+            *(f"  {i}: reads {r} and writes {w} bytes a parameter" for i, (r, w) in passes),
             "coefficients at step 1:",
             *(f"  {name} = {values[name]!r}" for name in program.scalars),
         ]
@@ -43,10 +43,8 @@ def _slot(slot: Slot, rule: Formula, leaf: Leaf) -> str:
     return f"{slot.name}: {slot.extent.name.lower()}, {stored}, first {first}{condition}{'' if exists else ': absent'}"
 
 
-def _passes(program: Program, leaf: Leaf) -> list[str]:
-    """Each pass with the bytes of the arrays like the parameter that it reads and writes."""
-    size, found = _BYTES[leaf.dtype], list[str]()
-    for i, one in enumerate(split_passes(program, "p"), start=1):
-        read = sum(array.extent is Extent.FULL and array.node >= 0 for array in one.arrays)
-        found.append(f"{i}: reads {size * read} and writes {size * len(one.stores)} bytes a parameter")
-    return found
+def pass_bytes(program: Program, leaf: Leaf) -> list[tuple[int, int]]:
+    """For each pass the bytes that it reads and writes a parameter, of the arrays that are like it."""
+    size, passes = _BYTES[leaf.dtype], split_passes(program, "p")
+    read = [sum(array.extent is Extent.FULL and array.node >= 0 for array in one.arrays) for one in passes]
+    return [(size * n, size * len(one.stores)) for n, one in zip(read, passes, strict=True)]

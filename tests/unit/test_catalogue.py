@@ -1,0 +1,93 @@
+"""The catalogue: what it measures, what it says, and that an optimizer is the same in every adapter."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks.catalogue import ALLOWED, exceeds, measured, moved, shapes
+from scirs2_adapters import get, names
+from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.demo.catalogue import ADAPTERS, dense, results
+from scirs2_adapters.demo.data import Settings
+from scirs2_adapters.demo.report import Report, Run
+from scirs2_adapters.demo.run import run_catalogue
+
+DOCS = Path(__file__).parents[2] / "docs"
+#: One of each kind that an adapter could treat in its own way: an average, matrices and their rest, a base.
+TRAINED = ["muon", "schedulefreeadamw", "lookahead"]
+
+
+@pytest.mark.slow
+def test_an_optimizer_reaches_the_same_accuracy_in_every_adapter(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    asked = request.config.getoption("--adapters").split(",")
+    adapters, out = [adapter for adapter in ADAPTERS if adapter in asked], io.StringIO()
+    settings = Settings(str(tmp_path), steps=30)
+    reports, found = run_catalogue(TRAINED, adapters, settings, Console(file=out, width=100))
+    assert [report.trouble for report in reports] == [""] * len(adapters)
+    for name, row in found.items():
+        assert list(row.accuracy) == adapters
+        assert len(set(row.accuracy.values())) == 1, name
+        assert row.accuracy[adapters[0]] > 0.5, name
+        assert row.gap < 1e-4, name
+    assert all(get(name).__name__ in out.getvalue() for name in TRAINED)
+
+
+def test_only_optimizers_that_need_more_than_gradients_are_not_trained() -> None:
+    left = [get(name) for name in set(names()) - set(dense())]
+    assert all(rule.sparse == "rows" or rule.needs_value for rule in left)
+
+
+def test_a_run_that_did_not_end_has_no_accuracy() -> None:
+    runs = [Run(adapter, "adamw", "ours", accuracy=0.9 + k / 100) for k, adapter in enumerate(ADAPTERS)]
+    reports = [Report(r.adapter, [r]) for r in runs]
+    assert results(reports, {"adamw": {"learning_rate": 0.1}})["adamw"].accuracy == {}
+
+
+def test_bytes_are_those_of_all_passes() -> None:
+    numbers = sum(map(math.prod, shapes().values()))
+    assert moved(get("adamw")(), shapes()) == 28 * numbers
+    assert moved(get("sgd")(), shapes()) == 12 * numbers
+    assert moved(get("lamb")(), shapes()) == (16 + 28) * numbers
+
+
+def test_a_step_may_take_as_long_as_its_bytes() -> None:
+    assert not exceeds({"ratio": 0.5 * ALLOWED, "bytes": 0.5})
+    assert exceeds({"ratio": 0.5 * ALLOWED + 0.01, "bytes": 0.5})
+
+
+def test_a_row_says_what_an_optimizer_costs() -> None:
+    small = shapes(8, 10)
+    row = measured("lion", small, budget=0.0)
+    params = {name: np.ones(shape, np.float32) for name, shape in small.items()}
+    memory = HostOptimizer("lion", params).memory()
+    assert row["state"] == memory.state["exp_avg"]["float32"] / memory.numbers == 4.0
+    assert row["bytes"] == round(20 / 28, 3)
+    assert float(row["ratio"]) > 0
+    assert float(row["milliseconds"]) > 0
+
+
+def test_lines_about_use_are_short_and_about_optimizers() -> None:
+    lines = tomllib.loads((DOCS / "when.toml").read_text())
+    assert set(lines) <= set(names())
+    assert [name for name, line in lines.items() if not line.endswith(".") or len(line) > 110] == []
+
+
+MEASURED = [file for file in ("catalogue.json", "accuracy.json", "peers.json") if (DOCS / file).is_file()]
+
+
+@pytest.mark.parametrize("file", MEASURED)
+def test_what_was_measured_is_about_optimizers(file: str) -> None:
+    found = json.loads((DOCS / file).read_text())
+    found = found.get("optimizers", found)
+    assert found
+    assert set(found) <= set(names())
