@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from stubs import NAMES
 
 from benchmarks.catalogue import shapes
 from scirs2_adapters.core import HostOptimizer, get
 from scirs2_adapters.core.program.recorded import record
-from scirs2_adapters.core.registry import built_in
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.options import slot_dtype
 
@@ -81,7 +81,7 @@ ATTEMPTS: Mapping[str, Attempt] = {
 def refusals_of(adapter: str) -> dict[str, Refusals]:
     """By optimizer and format, why the adapter refuses it; empty where it takes it."""
     attempt = ATTEMPTS.get(adapter)
-    return {name: _refused(attempt, name) for name in built_in()} if attempt else {}
+    return {name: _refused(attempt, name) for name in NAMES} if attempt else {}
 
 
 def _refused(attempt: Attempt, name: str) -> Refusals:
@@ -99,7 +99,7 @@ def cuda() -> dict[str, dict[str, str]]:
     from scirs2_adapters.adapters.torch.executors.cuda import formula_obstacle
 
     leaves = {"matrix": Leaf(SHAPE, "float32", "weight"), "vector": Leaf(SHAPE[:1], "float32", "bias")}
-    rules = {name: get(name)() for name in built_in()}
+    rules = {name: get(name)() for name in NAMES}
     return {
         name: {k: formula_obstacle(record(rule.route(leaf), leaf)) or "" for k, leaf in leaves.items()}
         for name, rule in rules.items()
