@@ -5,7 +5,7 @@ from typing import Any, Literal
 from .closures._host import ClosureOptimizer
 from .memory import Memory
 from .numpy_optimizer import HostOptimizer
-from .registry import get, names, with_closure
+from .registry import get, names, with_closure, with_value
 from .rule import Rule
 from .wrapper import Wrapper
 
@@ -18,6 +18,7 @@ __all__ = [
     "get",
     "names",
     "with_closure",
+    "with_value",
     "Moments",
     "ACProp",
     "AdaBelief",
@@ -30,6 +31,7 @@ __all__ = [
     "Adamax",
     "AdamaxW",
     "AdamMini",
+    "AdamP",
     "MatrixRule",
     "AdaMuon",
     "AdamW",
@@ -52,6 +54,8 @@ __all__ = [
     "Fromage",
     "Regularized",
     "Ftrl",
+    "GradientCentralization",
+    "GrokAdamW",
     "LAMB",
     "LaProp",
     "LARS",
@@ -59,6 +63,9 @@ __all__ = [
     "Lookahead",
     "MADGRAD",
     "MARS",
+    "ModelBased",
+    "Momo",
+    "MomoAdam",
     "Muon",
     "DecoupledMoments",
     "NAdam",
@@ -68,6 +75,7 @@ __all__ = [
     "OptimisticAdam",
     "OptimisticAdamV2",
     "OptimisticGradientDescent",
+    "PolyakSGD",
     "Prodigy",
     "QHAdam",
     "RAdam",
@@ -88,6 +96,8 @@ __all__ = [
     "SimplifiedAdEMAMix",
     "GramRule",
     "SOAP",
+    "Estimated",
+    "SophiaG",
     "SparseAdam",
     "StableAdamW",
     "SWA",
@@ -349,6 +359,33 @@ class AdamMini(Rule):
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class AdamP(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    delta: float
+    wd_ratio: float
+    nesterov: bool
+    layout: Literal["outputs_first", "inputs_first"] | None
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        nesterov: bool = False,
         layout: Literal["outputs_first", "inputs_first"] | None = None,
         weight_decay: float = 0.0,
         maximize: bool = False,
@@ -823,6 +860,45 @@ class Ftrl(Regularized):
         match: str | None = None,
     ) -> None: ...
 
+class GradientCentralization(Wrapper):
+    layout: Literal["outputs_first", "inputs_first"] | None
+    def __init__(
+        self,
+        base: str | Rule = "adamw",
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        **base_hyper: Any,
+    ) -> None: ...
+
+class GrokAdamW(Rule):
+    beta1: float
+    beta2: float
+    eps: float
+    alpha_init: float
+    lamb: float
+    grokking_signal: float
+    grokking_signal_decay_rate: float
+    gradient_clipping: float
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        alpha_init: float = 0.98,
+        lamb: float = 2.0,
+        grokking_signal: float = 0.0,
+        grokking_signal_decay_rate: float = 0.1,
+        gradient_clipping: float = 1.0,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class LAMB(Moments):
     eps: float
     def __init__(
@@ -940,6 +1016,63 @@ class MARS(Wrapper):
         mars_gamma: float = 0.025,
         mars_beta: float = 0.95,
         **base_hyper: Any,
+    ) -> None: ...
+
+class ModelBased(Rule):
+    learning_rate: float
+    lower_bound: float
+    adapt_lower_bound: bool
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        lower_bound: float = 0.0,
+        adapt_lower_bound: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Momo(ModelBased):
+    momentum: float
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        lower_bound: float = 0.0,
+        adapt_lower_bound: bool = False,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class MomoAdam(ModelBased):
+    learning_rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        lower_bound: float = 0.0,
+        adapt_lower_bound: bool = False,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
     ) -> None: ...
 
 class Muon(MatrixRule):
@@ -1151,6 +1284,28 @@ class OptimisticGradientDescent(Rule):
         learning_rate: float = 0.001,
         alpha: float = 1.0,
         beta: float = 1.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class PolyakSGD(Rule):
+    learning_rate: float
+    max_step_size: float
+    f_min: float
+    eps: float
+    variant: Literal["sps", "sps+"]
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        max_step_size: float = 1.0,
+        f_min: float = 0.0,
+        eps: float = 0.0,
+        variant: Literal["sps", "sps+"] = "sps",
         weight_decay: float = 0.0,
         maximize: bool = False,
         cautious: bool = False,
@@ -1570,6 +1725,47 @@ class SOAP(GramRule):
         eps: float = 1e-8,
         precondition_frequency: int = 10,
         weight_decay: float = 0.01,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Estimated(Rule):
+    estimating: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        estimating: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class SophiaG(Estimated):
+    learning_rate: float
+    beta1: float
+    beta2: float
+    gamma: float
+    batch_size: float
+    eps: float
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.0001,
+        estimating: bool = False,
+        beta1: float = 0.965,
+        beta2: float = 0.99,
+        gamma: float = 0.04,
+        batch_size: float = 5120.0,
+        eps: float = 1e-15,
+        weight_decay: float = 0.1,
         maximize: bool = False,
         cautious: bool = False,
         cautious_decay: bool = False,
