@@ -22,7 +22,7 @@ CNN = {
     "deep.weight": ((4, 4, 3, 3), "kernel"), "deep.bias": ((4,), "bias"),
     "out.weight": ((3, 4), "kernel"), "out.bias": ((3,), "bias"),
 }  # fmt: skip
-#: Without a bias of keys, whose gradient is nothing but rounding, of which Adam makes whole steps.
+#: Without a bias of keys, whose gradient is nothing but rounding, of which formulas by element make whole steps.
 TRANSFORMER = {
     "embed.weight": ((WORDS, WIDTH), "embeddings"),
     "qkv.weight": ((3 * WIDTH, WIDTH), "kernel"),
