@@ -55,9 +55,12 @@ def _one_compilation_each(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def lightly(request: pytest.FixtureRequest) -> Iterator[None]:
-    """XLA's optimizations are left to the tests that walk to a minimum: the others look at one step's shapes."""
+    """XLA's optimizations are left to the tests that walk to a minimum, and to those of Muon, which compare products
+    to the last place: the others look at one step's shapes.
+    """
     case: Case = request.getfixturevalue("case")
-    jax.config.update("jax_disable_most_optimizations", case.test not in ("test_optimization", "test_optimizers"))
+    numbers = case.test in ("test_optimization", "test_optimizers") or "muon_test.py" in case.file
+    jax.config.update("jax_disable_most_optimizations", not numbers)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 

@@ -1235,12 +1235,12 @@ def rprop(
     match: str | None = None,
 ) -> optax.GradientTransformationExtraArgs: ...
 def schedule_free(
+    learning_rate: optax.ScalarOrSchedule = 0.001,
     *,
     base: str | Rule = "sgd",
     interpolation: float = 0.9,
     r: float = 0.0,
     weight_lr_power: float = 2.0,
-    learning_rate: optax.ScalarOrSchedule = 0.001,
     momentum: float = 0.0,
     dampening: float | None = None,
     nesterov: bool = False,

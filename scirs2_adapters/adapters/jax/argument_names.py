@@ -152,7 +152,8 @@ def factory_signature(rule: type[Rule], base: object = None) -> inspect.Signatur
         options[names.names.get("dimensions", "dimensions")] = None
     taken = {**names.parameters(fields), **options}
     rate = names.spell("learning_rate", fields)
-    order = list(itertools.takewhile(taken.__contains__, theirs)) if rate in theirs else [rate]
+    order = list(itertools.takewhile(taken.__contains__, theirs)) if rate in theirs else []
+    order = order if rate in order else [rate, *order]
     default = getattr(rule, "default_base", None)
     known = signature(fields, names, order=order, options=options, base=default).parameters.values()
     silent = {names.names.get(core, core) for core, f in fields.items() if f.kind in (int, float) and f.static}

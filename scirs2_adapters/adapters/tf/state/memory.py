@@ -128,8 +128,7 @@ def leaf_of(optimizer: RuleState, variable: KerasVariable) -> Leaf:
     dtype, name = keras.backend.standardize_dtype(variable.dtype), path_of(variable)
     if dtype not in EPSILON:
         raise bad_type(f"{type(optimizer).__name__}.build", name, f"must be of dtype {', '.join(EPSILON)}", dtype)
-    leaf = Leaf(tuple(variable.shape), dtype, name, INPUTS_FIRST)
-    return with_error(leaf, optimizer.rounding, optimizer.state_dtype)
+    return with_error(Leaf(tuple(variable.shape), dtype, name, INPUTS_FIRST), optimizer.rounding, optimizer.state_dtype)
 
 
 def _model_variable(optimizer: RuleState, slot: Slot, first: KerasVariable, widest: str) -> KerasVariable:
