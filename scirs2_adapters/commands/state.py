@@ -103,9 +103,13 @@ def names_in(path: Path | None) -> dict[str, str]:
     """The names in a JSON file."""
     if path is None:
         return {}
-    names = json.loads(path.read_text())
+    try:
+        names, why = json.loads(path.read_text()), "of another form"
+    except (OSError, ValueError) as error:
+        names, why = None, str(error)
     if not isinstance(names, dict) or not all(isinstance(x, str) for x in names.values()):
-        raise ValueError(f"`--names` must be a JSON object from name to name. Received: {str(path)!r}.")
+        worded = "must be a file with a JSON object from name to name"
+        raise ValueError(f"`--names` {worded}. Received: {str(path)!r} ({why}).")
     return names
 
 
