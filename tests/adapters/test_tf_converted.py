@@ -107,3 +107,12 @@ def test_a_file_that_cannot_be_used_is_refused(kind: str, words: str, tmp_path: 
     assert (code, words in text) == (2, True), text
     assert "must be an optimizer state" in text
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["text.keras", "text.weights.h5", "absent.keras"])
+def test_what_is_no_file_of_keras_is_refused(name: str, tmp_path: Path) -> None:
+    if name.startswith("text"):
+        (tmp_path / name).write_text("no state")
+    done = CliRunner().invoke(app, ["state", "show", str(tmp_path / name)])
+    assert done.exit_code == 2
+    assert ("no file of Keras'" if name.startswith("text") else "There is no file") in done.output
