@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_used_is_refused(kind: str, words: str, tmp_path: 
     rule = ("--rule", "lion") if kind == "rule" else ()
     code, text = convert(bad(kind, tmp_path), tmp_path / "made", "--to", "keras", *rule)
     assert (code, words in text) == (2, True), text
-    assert "must be an optimizer state" in text
+    assert "must hold the state of an optimizer" in text
     assert not (tmp_path / "made").exists()
 
 
