@@ -53,7 +53,7 @@ def driver_of(path: str, framework: str, given: str = "") -> Driver:
             driver.start()
     except SubjectError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SubjectError(f"`{path}` makes no optimizer of {framework}'s ({told(error)}).") from error
     return driver
 
@@ -101,7 +101,7 @@ def run_one(function: Callable[[Driver], None], driver: Driver, name: str) -> No
             function(driver)
         except (CheckFailed, NotApplicable):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise CheckFailed("no error", told(error)) from error
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 
+from scirs2_adapters.core.errors import did_you_mean
+
 from .outcome import SubjectError, told
 
 #: What a learning rate may be called, the likeliest first.
@@ -61,6 +63,8 @@ class Subject:
         for word, p in self.parameters.items():
             needed = p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
             if needed and word not in {*made, *known}:
+                if word == "params":
+                    raise SubjectError(f"`{self.path}` needs `params`, as optimizers of `--framework torch` do.")
                 if word != self.rate:
                     raise SubjectError(f"`{self.path}` needs `{word}`, which has no default: give it by `--with`.")
                 made[word] = USUAL_RATE
@@ -75,18 +79,18 @@ class Subject:
 def find(path: str, given: str = "") -> Subject:
     """The class or factory at `package.module:Class`, in this folder or installed."""
     module, colon, name = path.partition(":")
-    if not (module and colon and name):
+    if not (module and colon and name) or "/" in module or module.endswith(".py"):
         raise SubjectError(f"An optimizer is named as `package.module:Class`. Received: {path!r}.")
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     try:
         found: object = import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SubjectError(f"`{module}` cannot be imported ({told(error)}).") from error
     for part in name.split("."):
         if not hasattr(found, part):
-            raise SubjectError(f"`{module}` has no `{name}`.")
+            raise SubjectError(f"`{module}` has no `{name}`.{did_you_mean(part, dir(found))}")
         found = getattr(found, part)
     if not callable(found):
         raise SubjectError(f"`{path}` must be a class or a function that makes an optimizer. Received: {found!r}.")

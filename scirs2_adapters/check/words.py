@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 from scirs2_adapters.core import Rule, get
+from scirs2_adapters.core import names as rule_names
 from scirs2_adapters.core.argument_names import ArgumentNames
+from scirs2_adapters.core.errors import did_you_mean
 
 from .driver import Driver
 from .outcome import SubjectError, told
@@ -26,6 +28,10 @@ def rule_of(driver: Driver, name: str) -> dict[str, Rule]:
     """The rule of this name with the optimizer's arguments, as far as it knows them, and its forms by `match`."""
     try:
         cls = get(name)
+    except ValueError as error:
+        way_out = did_you_mean(name, rule_names()) or " `scirs2 list` names all."
+        raise SubjectError(f"`--against` must name an optimizer of ours. Received: {name!r}.{way_out}") from error
+    try:
         names = _names(driver.framework, cls)
         known = names.parameters(cls.fields)
         given = {k: v for k, v in driver.subject.given.items() if k not in known}

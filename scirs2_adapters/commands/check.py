@@ -25,6 +25,7 @@ def check(
     junit: Annotated[Path | None, typer.Option(help="Write the outcome as JUnit's XML, too.")] = None,
 ) -> None:
     """Check an optimizer, anyone's: arguments, gradients, dtypes, state, schedules and what is around a step."""
+    _write(junit, Report(path, framework, ()))  # no old report stays, and a place that cannot be written is found now
     try:
         driver = driver_of(path, framework, with_)
         wanted = checks(driver, against)
@@ -37,12 +38,16 @@ def check(
             typer.echo(line)
     report = Report(path, framework, tuple(found))
     typer.echo(report.summary())
+    _write(junit, report)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+def _write(junit: Path | None, report: Report) -> None:
     try:
         if junit is not None:
             report.write_junit(junit)
     except OSError as error:
         raise _bad(f"`--junit` must be a file that can be written. Received: {str(junit)!r} ({error}).") from error
-    raise typer.Exit(1 if report.failed else 0)
 
 
 def _bad(message: str) -> typer.Exit:

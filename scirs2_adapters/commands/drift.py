@@ -38,10 +38,13 @@ def drift(
 
 def _run(command: str, folder: Path) -> str:
     """The folder with what a program has recorded."""
-    words = shlex.split(command)
-    done = subprocess.run(words, env={**os.environ, FOLDER: str(folder)}, check=False) if words else None
-    if done is None or done.returncode:
-        raise ValueError(f"`{command}` must end with 0. Received: {done.returncode if done else 'no command'}.")
+    try:
+        ended = subprocess.run(shlex.split(command), env={**os.environ, FOLDER: str(folder)}, check=False).returncode
+    except (OSError, ValueError, IndexError) as error:  # no program, or no words of a shell
+        why = "an empty command" if isinstance(error, IndexError) else str(error)
+        raise ValueError(f"With `--run`, A and B must be commands. Received: {command!r} ({why}).") from error
+    if ended:
+        raise ValueError(f"`{command}` must end with 0. Received: {ended}.")
     if not folder.is_dir():
-        raise ValueError(f"`{command}` must call `scirs2_adapters.record(optimizer)` without a path. Received: none.")
+        raise ValueError(f"`{command}` must call `scirs2_adapters.record(optimizer)` without a path. It did not.")
     return str(folder)

@@ -25,9 +25,11 @@ from rich.table import Table
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.portable import convert as converting
 from scirs2_adapters.core.portable.file import Progress as Told
+from scirs2_adapters.core.portable.file import refused
 from scirs2_adapters.core.portable.layouts import layout_of
 from scirs2_adapters.core.portable.state import State, loaded, numbers_in
 from scirs2_adapters.core.portable.state import save as save_state
+from scirs2_adapters.core.registry import get
 
 app = typer.Typer(no_args_is_help=True, help="Optimizer state in files: show, convert, compare.")
 console = Console()
@@ -70,8 +72,7 @@ def convert(
     with reported(), _opened(call, source, rule) as state:
         if to not in TARGETS:
             raise ValueError(f"`--to` must be one of {', '.join(TARGETS)}. Received: {to!r}.")
-        if target.suffix == ".pt" and to != "torch":
-            raise ValueError(f"`OUT` ends in .pt, which is torch's. Received: --to {to}.")
+        _check_target(target, to)
         state = replace(state, layout=layout_of(call, layout or None) or state.layout)
         state = converting.in_layout(call, state, TARGETS[to])
         state = converting.renamed(call, state, names_in(names))
@@ -82,6 +83,17 @@ def convert(
             return
         with _progress("writing", sum(x.nbytes for x in state.arrays.values())) as told:
             save_state(state, target, told)
+
+
+def _check_target(target: Path, to: str) -> None:
+    """Refuse a place where no such file can be written, before the work is done."""
+    if target.suffix == ".pt" and to != "torch":
+        raise ValueError(f"`OUT` ends in .pt, which is torch's. Received: --to {to}.")
+    if target.suffix in _ENDINGS:
+        way_out = "Name it .safetensors; `scirs2_adapters.state.load` puts it into an optimizer of any framework."
+        raise ValueError(f"`OUT` must not end in {target.suffix}, which its own framework writes. {way_out}")
+    if target.is_dir() or not target.parent.is_dir():
+        raise ValueError(f"`OUT` must be a file in a folder that there is. Received: {str(target)!r}.")
 
 
 @app.command()
@@ -103,9 +115,13 @@ def names_in(path: Path | None) -> dict[str, str]:
     """The names in a JSON file."""
     if path is None:
         return {}
-    names = json.loads(path.read_text())
+    try:
+        names, why = json.loads(path.read_text()), "of another form"
+    except (OSError, ValueError) as error:
+        names, why = None, str(error)
     if not isinstance(names, dict) or not all(isinstance(x, str) for x in names.values()):
-        raise ValueError(f"`--names` must be a JSON object from name to name. Received: {str(path)!r}.")
+        worded = "must be a file with a JSON object from name to name"
+        raise ValueError(f"`--names` {worded}. Received: {str(path)!r} ({why}).")
     return names
 
 
@@ -120,29 +136,42 @@ def _opened(call: str, path: Path, rule: str) -> Iterator[State]:
     with contextlib.ExitStack() as stack:
         with _progress("checking", os.path.getsize(path)) as told:
             state = stack.enter_context(loaded(call, path, told))
+        if rule and state.rule != get(rule).name:
+            raise refused(call, str(path), f"this one is of {state.full_name}, and not of {rule}")
         yield state
 
 
 #: What files of others begin with, or are called. Folders of the Trainer and of accelerate have one of these files.
-_MAGIC = {b"\x89HDF\r\n\x1a\n": "tf"}
+_MAGIC = {b"\x89HDF": "tf", b"PK\x03\x04": "torch", b"\x80\x02\x8a\n": "torch"}
 _ENDINGS = {".keras": "tf", ".h5": "tf", ".msgpack": "jax"}
 _IN_FOLDERS = ("optimizer.pt", "optimizer.bin")
+_OF_ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint")
 
 
 def _kind(path: Path) -> tuple[Path, str]:
     """The file that is meant, and the adapter that reads it; none for ours."""
     if path.is_dir():
-        inside = [path / name for name in _IN_FOLDERS if (path / name).is_file()]
-        return (inside[0], "torch") if inside else (path, "jax")
+        return _in_folder(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
     if (framework := _ENDINGS.get(path.suffix)) is not None:
         return path, framework
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return path, "tf" if "config.json" in archive.namelist() else "torch"
     with path.open("rb") as file:
-        if (framework := _MAGIC.get(file.read(8))) is not None:
-            return path, framework
-    if not zipfile.is_zipfile(path):
-        return path, ""
-    with zipfile.ZipFile(path) as archive:
-        return path, "tf" if "config.json" in archive.namelist() else "torch"
+        return path, _MAGIC.get(file.read(4), "")
+
+
+def _in_folder(path: Path) -> tuple[Path, str]:
+    """The file in a folder, or the folder itself where it is one of orbax."""
+    inside = sorted(x.name for x in path.iterdir())
+    found = [name for name in _IN_FOLDERS if name in inside]
+    if found or {*_OF_ORBAX} & {*inside}:
+        return (path / found[0], "torch") if found else (path, "jax")
+    worded = f"must have {' or '.join(_IN_FOLDERS)} in it, or be one of orbax"
+    has = ", ".join(inside[:8]) + ", ..." * (len(inside) > 8)
+    raise ValueError(f"The folder {str(path)!r} {worded}. It has {has or 'nothing'}.")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.portable.layouts import layout_of
 from scirs2_adapters.core.portable.recording import GRAD, NORM, PARAM
 from scirs2_adapters.core.portable.state import OPTIONAL
@@ -27,8 +27,8 @@ class Drift:
     """What a comparison has found.
 
     `step` is the first step that differs, from 1 (0 is the start), or None if none does; `quantity` says in what:
-    "dtype", "param", "grad", "steps", "learning_rate" or a slot; `parameter` is where it does most; `part` is the norm
-    of the difference by that of A's. `explanations` are in words, the closest first.
+    "dtype", "parameters", "param", "grad", "steps", "learning_rate" or a slot; `parameter` is where it does most;
+    `part` is the norm of the difference by that of A's. `explanations` are in words, the closest first.
     """
 
     steps: int
@@ -50,6 +50,7 @@ class Drift:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
+@np.errstate(all="ignore")  # runs diverge, and infinities are compared, too
 def compare(
     a: str | os.PathLike[str],
     b: str | os.PathLike[str],
@@ -66,7 +67,7 @@ def compare(
       layout: how kernels lie where a recording does not say: "torch" (outputs first), "keras" or "flax".
       tolerance: the part of a norm that is rounding; by dtype if None: 1e-9 in float64, 1e-4 in float32.
 
-    Raises for folders that are no recordings, were damaged, or are of models with other parameters.
+    Raises for folders that are no recordings, hold no step, were damaged, or are of models with other parameters.
     """
     if tolerance is not None and not (isinstance(tolerance, (int, float)) and 0 < tolerance < 1):
         raise bad_type(_CALL, "tolerance", "must be a number in (0, 1)", tolerance)
@@ -82,6 +83,10 @@ def compare(
         if found is not None:
             return _explained(found, first, second, (before, now), tolerance, last, notes)
         before = now
+    if found is None and not last:
+        run = first if not first.steps else second
+        worded, way_out = "must be a recording with a step after the start", "Step the optimizer that `record` returns."
+        raise bad_value(_CALL, run.argument, worded, str(run.folder), way_out)
     step, quantity, parameter, part, what = (None, "", "", 0.0, "") if found is None else (0, *found)
     return Drift(last, step, quantity, parameter, part, what, [], notes)
 
@@ -105,11 +110,15 @@ def _start(a: Step, b: Step, tolerance: float | None) -> Found | None:
         other = b.parameters[name]
         if p.dtype != other.dtype:
             return "dtype", name, 1.0, f"{p.dtype} and {other.dtype}"
-    return _most(PARAM, _gaps((a, b), (a, b), PARAM, tolerance, start=True))
+    return _most(PARAM, _gaps((a, b), (a, b), PARAM, tolerance, start=True), "it")
 
 
 def _between(before: Both, now: Both, tolerance: float | None) -> Found | None:
     """The first quantity in which a step differs, in the order in which a step is made."""
+    names = [step.parameters.keys() for step in now]
+    for extra, whose in ((names[0] - names[1], "A"), (names[1] - names[0], "B")):
+        if extra:
+            return "parameters", min(extra), 1.0, f"which only {whose} has"
     if found := _most(GRAD, _gaps(before, now, GRAD, tolerance)):
         return found
     for state in now[0].groups:
@@ -158,8 +167,8 @@ def _gaps(
                     continue
                 dtypes = (p.slots[slot].dtype, other.slots[slot].dtype)
                 allowed = max(tolerance_of(dtypes, tolerance), 1e-6 * (part != slot))
-                if slot == PARAM and part == slot and not start:
-                    was = [step.numbers(name, part) for step in before]
+                was = [step.numbers(name, part) for step in before]
+                if slot == PARAM and part == slot and not start and was[0] is not None and was[1] is not None:
                     yield name, gap(a - was[0], b - was[1], allowed, rounding(a, p.dtype))
                     continue
                 carried = 0.0 if start or slot == GRAD else _apart(before, name, part)
@@ -171,12 +180,12 @@ def _apart(before: Both, name: str, slot: str) -> float:
     return norm(a - b) if a is not None and b is not None and a.shape == b.shape else 0.0
 
 
-def _most(quantity: str, gaps: Iterator[tuple[str, Gap]]) -> Found | None:
+def _most(quantity: str, gaps: Iterator[tuple[str, Gap]], of: str = "") -> Found | None:
     """The largest difference, if it is more than rounding."""
     name, most = max(gaps, key=lambda pair: pair[1].times, default=("", Gap(0.0, 0.0, 0.0)))
     if most.times <= 1:
         return None
-    of = "the step" if quantity == PARAM else "it"
+    of = of or ("the step" if quantity == PARAM else "it")
     return quantity, name, most.part, f"by up to {most.largest:.3g}, which is {most.part:.3g} of {of}"
 
 
@@ -192,7 +201,7 @@ def _explained(
     if quantity == GRAD:
         said = _of_gradients(first, before, now, allowed)
         also.append(_carried(before))
-    elif quantity != "dtype":
+    elif quantity not in ("dtype", "parameters"):
         tried = _of_steps((first, second), before, now, allowed)
         if tried is None:
             also.append("Neither optimizer is one whose formula is known here, with its hyperparameters.")
@@ -242,7 +251,7 @@ def _row(step: Step, names: Sequence[str], slot: str) -> np.ndarray:
 
 def _carried(before: Both) -> str:
     """How far the parameters were apart when the gradients were computed."""
-    names = list(before[0].parameters)
+    names = [n for n in before[0].parameters if n in before[1].parameters]
     rows = [_row(step, names, PARAM) for step in before]
     apart, size = norm(rows[0] - rows[1]), norm(rows[0])
     if not apart:

@@ -122,7 +122,7 @@ def stepped(rule: Rule, known: Around, state: State, together: Sequence[Variant]
     those of which only the whole array could tell.
     """
     held = known.before.parameters
-    given = {n: p for n, p in state.parameters.items() if GRAD in p.slots}
+    given = {n: p for n, p in state.parameters.items() if GRAD in p.slots and n in held}
     params = {n: numbers_in(held[n], PARAM).astype(_arithmetic(held[n])) for n in given}
     if not params:
         return {}

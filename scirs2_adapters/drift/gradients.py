@@ -33,7 +33,8 @@ def _scaled(pair: Pair, tolerance: float) -> str:
         return f"it is {factor:.6g} times A's: the sign of the loss, or `maximize`"
     power = float(np.log2(factor))
     if abs(power) > 3.5 and abs(power - round(power)) < 1e-4:
-        return f"it is 2^{round(power)} times A's: a loss scale that was not taken out"
+        why = "a loss scale that was not taken out, or a sum where the other takes a mean over as many"
+        return f"it is 2^{round(power)} times A's: {why}"
     why = "a mean where the other takes a sum, gradients that are accumulated, or clipping by norm"
     return f"it is {factor:.6g} times A's: {why}"
 

@@ -25,14 +25,15 @@ def norm(x: np.ndarray) -> float:
 
 
 def gap(a: np.ndarray, b: np.ndarray, tolerance: float, slack: float = 0.0) -> Gap:
-    """How far b is from a, where so much is allowed beside `tolerance` times the norm of a."""
+    """How far b is from a, where so much is allowed beside `tolerance` times the norm of a's finite numbers. Numbers
+    that are not finite differ from all others but themselves.
+    """
     alike = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(all="ignore"):
-        off = np.where(alike, 0.0, a - b)
-    size = norm(a)
+    off = np.where(alike, 0.0, a - b)
+    size = norm(a[np.isfinite(a)])
     if not np.isfinite(off).all():
         return Gap(np.inf, np.inf, np.inf)
-    length, allowed = norm(off), tolerance * (size if np.isfinite(size) else 1.0) + slack
+    length, allowed = norm(off), tolerance * size + (slack if np.isfinite(slack) else 0.0)
     part = length / size if size else np.inf * length if length else 0.0
     times = length / allowed if allowed else np.inf if length else 0.0
     return Gap(float(np.max(np.abs(off), initial=0.0)), part, times)
@@ -40,7 +41,7 @@ def gap(a: np.ndarray, b: np.ndarray, tolerance: float, slack: float = 0.0) -> G
 
 def rounding(p: np.ndarray, dtype: str) -> float:
     """What storing a parameter twice takes from the difference of the two."""
-    return 2 * _PLACES.get(dtype, 2.0**-23) * norm(p)
+    return 2 * _PLACES.get(dtype, 2.0**-23) * norm(p[np.isfinite(p)])
 
 
 def tolerance_of(dtypes: tuple[str, ...], asked: float | None) -> float:

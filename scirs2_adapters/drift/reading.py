@@ -38,8 +38,8 @@ class Step:
 
     def numbers(self, name: str, slot: str) -> np.ndarray | None:
         """The numbers of a slot, in float64; None if there are none."""
-        p = self.parameters[name]
-        return numbers_in(p, slot) if slot in p.slots else None
+        p = self.parameters.get(name)
+        return numbers_in(p, slot) if p is not None and slot in p.slots else None
 
 
 class Run:
@@ -50,6 +50,7 @@ class Run:
         self._names: Mapping[str, str] = {}
         self._axes: Mapping[str, Shape] = {}
         self._files: dict[int, list[Path]] = {}
+        self._always: frozenset[str] = frozenset()
         if not folder.is_dir():
             raise self._refused("there is no such folder")
         for path in sorted(folder.iterdir()):
@@ -71,7 +72,11 @@ class Run:
 
     def step(self, number: int) -> Step:
         """What there is after this step; 0 is the start."""
-        return Step(number, tuple(self._read(path) for path in self._files[number]))
+        step = Step(number, tuple(self._read(path) for path in self._files[number]))
+        if lacking := self._always - step.parameters.keys():
+            why = f"step {number} lacks {_listed(lacking)}, as where a run is stopped while it writes: remove its files"
+            raise self._refused(why)
+        return step
 
     def _read(self, path: Path) -> State:
         with loaded(self.call, path) as state:
@@ -97,7 +102,8 @@ class Run:
             worded += _listed(there.keys() - called.keys())
             way_out = f"Give names of {self.argument} to names of {other.argument}: `--names names.json`."
             raise bad_value(self.call, self.argument, worded, f"{len(here)} parameters", way_out)
-        shapes = {n: (a, b) for n in called for a, b in [(shape_of(here[called[n]]), shape_of(there[n]))] if a and b}
+        pairs = {n: (shape_of(here[called[n]]), shape_of(there[n])) for n in called}
+        shapes = {n: (a, b) for n, (a, b) in pairs.items() if a is not None and b is not None}
         lies, wanted = (run.step(0).groups[0].layout or layout for run in (self, other))
         self._axes = turns(self.call, shapes, called, lies, wanted)
         for name, (shape, expected) in shapes.items():
@@ -105,6 +111,16 @@ class Run:
                 worded = f"must have parameters of the shapes of {other.argument}: {name} is {expected} there"
                 raise bad_value(self.call, self.argument, worded, shape)
         self._names = {old: new for new, old in called.items()}
+        self._always = other._always = frozenset(called)
+        self._sampled_like(other)
+
+    def _sampled_like(self, other: Run) -> None:
+        """Refuse samples that have other places of the same arrays."""
+        for name, p in self.step(0).parameters.items():
+            here, there = (x.slots[PARAM].shape for x in (p, other.step(0).parameters[name]))
+            if here != there:
+                worded = f"must be recorded with the `largest` of {other.argument}: of {name} it has {there}"
+                raise bad_value(self.call, self.argument, worded, here)
 
 
 def _listed(names: object) -> str:

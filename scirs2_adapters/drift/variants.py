@@ -95,7 +95,7 @@ def _matches(rule: Rule) -> Iterator[Variant]:
     """The formula of each framework with these hyperparameters, and each default of theirs that differs."""
     kind = type(innermost(rule))
     for framework, row in kind.matches.items():
-        if framework != (rule.match or "torch"):
+        if framework != rule.match:
             yield Variant(f"has {OWNERS[framework]} formula", match=framework)
         for name, value in {**CONVENTIONS[framework], **row}.items():
             if name in rule.fields and value != getattr(rule, name):

@@ -105,5 +105,14 @@ def test_a_file_that_cannot_be_used_is_refused(kind: str, words: str, tmp_path: 
     rule = ("--rule", "lion") if kind == "rule" else ()
     code, text = convert(bad(kind, tmp_path), tmp_path / "made", "--to", "keras", *rule)
     assert (code, words in text) == (2, True), text
-    assert "must be an optimizer state" in text
+    assert "must hold the state of an optimizer" in text
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["text.keras", "text.weights.h5", "absent.keras"])
+def test_what_is_no_file_of_keras_is_refused(name: str, tmp_path: Path) -> None:
+    if name.startswith("text"):
+        (tmp_path / name).write_text("no state")
+    done = CliRunner().invoke(app, ["state", "show", str(tmp_path / name)])
+    assert done.exit_code == 2
+    assert ("no file of Keras'" if name.startswith("text") else "There is no file") in done.output

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scirs2_adapters import get, names
+from scirs2_adapters.check.outcome import SubjectError
 from scirs2_adapters.check.report import Report
 from scirs2_adapters.check.run import check
 
@@ -143,6 +144,17 @@ class IsNeverFreed(Sound):
         KEPT.append(self)
 
 
+class ExitsWhereItLoads(Sound):
+    def load_state_dict(self, state_dict: Any) -> None:
+        raise SystemExit(0)
+
+
+class IsNoOptimizer:
+    """Made as one is, and nothing more."""
+
+    def __init__(self, params: Any, lr: float = 1e-3) -> None: ...
+
+
 FAULTS = {
     Sound: set(),
     TakesAnyRate: {"constructor.negative_rate", "constructor.nan_rate", "constructor.text_rate"},
@@ -158,6 +170,7 @@ FAULTS = {
     EvaluatesTwice: {"calls.closure"},
     StepsWithoutGradients: {"gradients.missing", "groups.no_gradients"},
     IsNeverFreed: {"running.dropped"},
+    ExitsWhereItLoads: {"state.resume", "state.resume_again"},
 }
 
 
@@ -167,6 +180,12 @@ def test_a_fault_is_found(fault: type[Sound], monkeypatch: pytest.MonkeyPatch) -
     KEPT.clear()
     assert found >= FAULTS[fault]
     assert fault is not Sound or not found
+
+
+@pytest.mark.parametrize("path", [f"{__name__}:IsNoOptimizer", "builtins:print"])
+def test_what_has_no_step_is_not_checked(path: str) -> None:
+    with pytest.raises(SubjectError, match=r"must make a torch\.optim\.Optimizer, or what has its `step`"):
+        check(path, "torch")
 
 
 @pytest.mark.parametrize(

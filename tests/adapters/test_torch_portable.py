@@ -154,7 +154,7 @@ def test_a_file_of_torch_is_read_without_running_it(tmp_path: Path, monkeypatch:
     torch.save(model().state_dict(), "weights.pt")
     for name in ("evil.pt", "evil.bin", "weights.pt"):
         code, text = run("show", name)
-        assert (code, "must be an optimizer state" in text) == (2, True), text
+        assert (code, "must hold the state of an optimizer" in text) == (2, True), text
     assert not Path("ran").exists()
 
 

@@ -83,3 +83,23 @@ def test_without_names_parameters_have_numbers(tmp_path: Path) -> None:
     net = model()
     s2.record(torch.optim.SGD(net.parameters(), 0.1), tmp_path / "a")
     assert [*state.describe(tmp_path / "a/00000000.000.safetensors").parameters] == ["0", "1", "2", "3"]
+
+
+def test_a_group_that_is_added_is_recorded_and_compared(tmp_path: Path) -> None:
+    def ran(folder: Path, added: bool) -> Path:
+        params = [torch.nn.Parameter(torch.ones(3)) for _ in range(3)]
+        optimizer = s2.record(torch.optim.Adam([("w", params[0])]), folder)
+        for step in range(3):
+            if step == 1 and added:
+                optimizer.add_param_group({"params": [("x", params[1]), ("y", params[2])]})
+            for p in params:
+                p.grad = torch.ones(3)
+            optimizer.step()
+        return folder
+
+    a, b, without = (ran(tmp_path / name, name != "without") for name in ("a", "b", "without"))
+    assert compare(a, b).step is None
+    for one, other, whose in ((a, without, "A"), (without, a, "B")):
+        found = compare(one, other)
+        assert (found.step, found.quantity, found.parameter) == (2, "parameters", "1")
+        assert f"only {whose} has" in found.what

@@ -27,6 +27,10 @@ PLUGIN = PROJECT["project"]["entry-points"]["pytest11"]["scirs2"]
 ESTIMATOR = "sklearn.linear_model:SGDRegressor"
 
 
+def of_torch(params: object) -> None:
+    """As torch's optimizers are made."""
+
+
 def run(*words: str) -> tuple[int, str, str]:
     done = CliRunner().invoke(app, ["check", *words])
     return done.exit_code, done.stdout, done.stderr
@@ -43,10 +47,20 @@ def test_what_is_no_argument_is_refused(text: str) -> None:
         keywords(text)
 
 
-@pytest.mark.parametrize("path", ["json", "json:", ":loads", "no_such_module:A", "json:Nothing", "json:__name__"])
+@pytest.mark.parametrize(
+    "path",
+    ["json", "json:", ":loads", "no_such_module:A", "json:Nothing", "json:__name__", "json.py:loads", "/json:loads"],
+)
 def test_what_cannot_be_found_is_refused(path: str) -> None:
     with pytest.raises(SubjectError):
         find(path)
+
+
+def test_a_module_that_exits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exits_here.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SubjectError, match="cannot be imported"):
+        find("exits_here:A")
 
 
 def test_a_report_says_what_was_expected_and_what_came() -> None:
@@ -77,13 +91,18 @@ def test_a_report_is_junits_xml(tmp_path: Path) -> None:
         ((ESTIMATOR, "--framework", "sklearn", "--with", "x"), "`--with` must be arguments"),
         ((ESTIMATOR, "--framework", "sklearn", "--with", "nothing_like_it=1"), "makes no optimizer of sklearn's"),
         ((ESTIMATOR, "--framework", "sklearn", "--against", "adamm"), "Did you mean `adam`?"),
+        ((ESTIMATOR, "--framework", "sklearn", "--against", "x"), "`--against` must name an optimizer of ours"),
+        ((ESTIMATOR, "--framework", "sklearn", "--junit", "no/such/folder.xml"), "`--junit` must be a file"),
+        (("sklearn.linear_model:SGDRegresor", "--framework", "sklearn"), "Did you mean `SGDRegressor`?"),
+        (("tests.unit.test_check:of_torch", "--framework", "sklearn"), "`--framework torch`"),
+        (("sys:exit", "--framework", "sklearn"), "makes no optimizer of sklearn's (SystemExit"),
         (("sklearn.svm:SVC", "--framework", "sklearn"), "`partial_fit`"),
     ],
 )
 def test_what_cannot_be_checked_ends_with_2(words: tuple[str, ...], said: str) -> None:
     code, _, error = run(*words)
     assert code == 2
-    assert said in error
+    assert said in error.replace("\n", " ")
 
 
 def test_the_command_ends_with_1_where_a_check_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,8 @@ def others(folder: Path) -> dict[str, Path]:
         "cut short": cut, "lacks step 2": lacking, "holds no parameters": weights, "no steps": folder / "empty",
         "no such folder": folder / "nowhere", "only in B: x": other,
         "shapes": ran(folder / "shapes", shapes={**SHAPES, "w": (6, 5)}),
+        "the shapes of A: w": ran(folder / "number", shapes={**SHAPES, "w": ()}),
+        "no step|a step after the start": ran(folder / "start", steps=0),
     }  # fmt: skip
 
 
@@ -275,3 +277,6 @@ optimizer.step({"w": np.ones(3)})
     code, text = cli("--run", one, other)
     assert (code, "learning_rate" in text) == (1, True)
     assert cli("--run", one, f"{sys.executable} -c 0")[0] == 2
+    for command in ("", "'", "/no/such/program"):
+        code, text = cli("--run", one, command)
+        assert (code, "A and B must be commands" in text) == (2, True)

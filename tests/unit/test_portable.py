@@ -180,7 +180,7 @@ def test_a_bad_file_is_refused_with_nothing_changed(kind: str, tmp_path: Path, m
     here = optimizer(steps=1)
     before = owned(here.state)
     for use in (lambda: state.load(tmp_path / "s", here), lambda: state.describe(tmp_path / "s")):
-        with pytest.raises(ValueError, match="must be an optimizer state"):
+        with pytest.raises(ValueError, match="must hold the state of an optimizer"):
             use()
     assert all(np.array_equal(x, before[k][n]) for k, slots in here.state.items() for n, x in slots.items())
     assert set(here.steps.values()) == {1}
@@ -201,7 +201,7 @@ def test_a_bit_counts_wherever_it_is(tmp_path: Path) -> None:
     good = (tmp_path / "s").read_bytes()
     for place in range(0, len(good), 7):
         (tmp_path / "s").write_bytes(_altered(good, place))
-        with pytest.raises(ValueError, match="must be an optimizer state"):
+        with pytest.raises(ValueError, match="must hold the state of an optimizer"):
             state.describe(tmp_path / "s")
 
 

@@ -6,6 +6,7 @@ of weights has no description, so that only names that ours have written tell wh
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,10 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
 
 
 def _of_model(call: str, path: Path) -> State:
+    if not zipfile.is_zipfile(path):
+        raise refused(call, str(path), "this one is no file of Keras', or was cut short")
+    if path.suffix != ".keras":
+        raise refused(call, str(path), "Keras reads one like this by its ending alone", "Rename it to end in .keras.")
     for name in names():
         class_named(name)  # Keras finds them by their registered names
     try:

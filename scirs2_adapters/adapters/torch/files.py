@@ -6,15 +6,17 @@ a time.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
 from scirs2_adapters.core.portable.file import refused, replacing
-from scirs2_adapters.core.portable.state import State, described
+from scirs2_adapters.core.portable.state import OPTIONAL, ParameterState, State, described
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
@@ -37,6 +39,8 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
         key: name for group in saved["param_groups"] for key, name in zip(group["params"], _names(group), strict=True)
     }
     held = {name: parameter_of(call, name, saved["state"].get(key) or {}) for key, name in numbered.items()}
+    if rule:
+        _check_rule(call, made, held, saved)
     group = saved["param_groups"][0]
     numbers = {s.name: float(group[s.name]) for s in made.model_slots() if s.name in group}
     return described(
@@ -48,18 +52,43 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
 
 def _loaded(call: str, path: Path) -> Saved:
     try:
-        saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        saved = torch.load(path, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(path))
     except OSError:
         raise
     except Exception:  # what is wrong with a file decides of which kind it is
         why = "this one holds more than tensors and plain values, which torch reads without running code, or is damaged"
         raise refused(call, str(path), why) from None
-    parts = ("state", "param_groups")
-    if not isinstance(saved, Mapping) or not all(part in saved for part in parts) or not saved["param_groups"]:
-        raise refused(call, str(path), "this one holds no optimizer's `state_dict()`")
+    found = {"": saved} if _is_state(saved) else _inside(saved)
+    if len(found) != 1:
+        why = f"those of {', '.join(found)}" if found else "no optimizer's `state_dict()`"
+        raise refused(
+            call, str(path), f"this one holds {why}", "Save one with `torch.save(optimizer.state_dict(), path)`."
+        )
+    (saved,) = found.values()
     if not all(group.get(TRAIN_MODE, True) for group in saved["param_groups"]):
         raise refused(call, str(path), "this one was saved after `eval()`", "Call `optimizer.train()` and save again.")
     return saved
+
+
+def _is_state(x: object) -> bool:
+    return isinstance(x, Mapping) and "state" in x and bool(x.get("param_groups"))
+
+
+def _inside(saved: object) -> dict[str, Saved]:
+    """The state dicts of optimizers in a checkpoint of a whole run: its entries, and those of lists in it."""
+    entries = {str(k): x for k, x in saved.items()} if isinstance(saved, Mapping) else {}
+    lists = {f"{k}[{i}]": y for k, x in entries.items() if isinstance(x, list) for i, y in enumerate(x)}
+    return {k: cast("Saved", x) for k, x in {**entries, **lists}.items() if _is_state(x)}
+
+
+def _check_rule(call: str, rule: Rule, held: Mapping[str, ParameterState], saved: Saved) -> None:
+    """Refuse the name of an optimizer that keeps other memory than the file has."""
+    known = {s.name for one in (rule, rule.other()) for s in one.all_slots()} | {*OPTIONAL}
+    there = {slot.removesuffix("_scale") for p in held.values() for slot in p.slots}
+    if other := sorted(there - known):
+        group = saved["param_groups"][0]
+        way_out = f"It fits {', '.join(likely_names(group, there))}."
+        raise bad_value(call, "rule", f"must be an optimizer that keeps {', '.join(other)}", rule.name, way_out)
 
 
 def _names(group: Group) -> Sequence[str]:
@@ -96,5 +125,5 @@ def write(state: State, path: Path) -> None:
     names = list(state.parameters)
     values = {**FLAGS, **group_values(rule), **group_marks(rule), **state.numbers, "match": rule.match}
     group = {**values, "params": list(range(len(names))), "param_names": names}
-    with replacing(path) as temporary:
-        torch.save({"state": memory, "param_groups": [group]}, temporary)
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        torch.save({"state": memory, "param_groups": [group]}, file)

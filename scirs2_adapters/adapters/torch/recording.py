@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -41,8 +42,8 @@ def _called(optimizer: torch.optim.Optimizer, names: Named) -> list[str]:
 
 
 def states(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> list[State]:
-    """What there is after a step, by group."""
-    found, waiting = [], iter(names)
+    """What there is after a step, by group; parameters that were added since are called by their numbers."""
+    found, waiting = [], itertools.chain(names, map(str, itertools.count(len(names))))
     for index, group in enumerate(optimizer.param_groups):
         held = {name: _parameter(name, p, optimizer) for p, name in zip(group["params"], waiting, strict=False)}
         found.append(_state(optimizer, index, group, held))

@@ -18,6 +18,10 @@ from ..subject import NOTHING, Changes, Subject
 Tensors = list[torch.Tensor]
 
 
+#: What every training loop asks of an optimizer.
+_METHODS = ("step", "zero_grad", "param_groups", "state_dict", "load_state_dict")
+
+
 class TorchRun(ArrayRun):
     """Parameters and their optimizer."""
 
@@ -100,7 +104,10 @@ class TorchDriver(Driver):
         self.sparse = False
         p = torch.nn.Parameter(torch.ones(2, 2))
         optimizer = self.made([p])
-        closure = inspect.signature(getattr(optimizer, "step", len)).parameters.get("closure")
+        if lacking := [word for word in _METHODS if not hasattr(optimizer, word)]:
+            worded = f"must make a torch.optim.Optimizer, or what has its `{lacking[0]}`"
+            raise SubjectError(f"`{subject.path}` {worded}. Received: {type(optimizer).__name__}.")
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
         if closure is not None and closure.default is closure.empty:
             raise SubjectError(f"`{subject.path}` steps by a closure; such optimizers are not checked.")
         self.sparse = self._only_sparse(optimizer, p)

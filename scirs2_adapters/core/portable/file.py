@@ -62,9 +62,7 @@ def held(x: np.ndarray, dtype: str) -> Array:
 
 def refused(call: str, path: object, why: str, way_out: str = "") -> ArgumentValueError:
     """The error for a file that cannot be taken, to be raised before anything is changed."""
-    return bad_value(
-        call, "path", f"must be an optimizer state that `scirs2_adapters.state` saved; {why}", path, way_out
-    )
+    return bad_value(call, "path", f"must hold the state of an optimizer; {why}", path, way_out)
 
 
 @contextlib.contextmanager
