@@ -28,7 +28,7 @@ LARGEST = {
     "core": 2668,
     "core/program": 645,
     "core/step": 314,
-    "core/cpu": 1744,
+    "core/cpu": 1787,
     "core/closures": 422,
     "core/portable": 861,
     "core/monitor": 212,

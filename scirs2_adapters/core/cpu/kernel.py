@@ -92,7 +92,7 @@ def _compiled_pass(program: Program, this: Pass, stored: Mapping[str, str], comp
     memory = [stored[a.name] if not a.computed else compute for a in this.arrays]
     text = source(program, this, memory)
     # a change of the instructions, or of what puts them together, is another kernel
-    parts = sources("intrinsics", "kernel", "layout", "coded", "../formats", "../rounding")
+    parts = sources("intrinsics", "kernel", "layout", "coded", "powers", "../formats", "../rounding")
     identity = f"{text}\n{memory} {compute}\n{parts}"
     address = load(program.rule, identity, lambda symbol: _build(text, memory, compute, this, symbol))
     return CompiledPass(this, address, dithered(this, memory))
@@ -111,7 +111,7 @@ def python_function(text: str, memory: Sequence[str], compute: str, symbol: str)
     """The pass as a function for numba."""
     import numpy as np
 
-    from . import coded
+    from . import coded, powers
     from . import intrinsics as use
 
     number = np.dtype(compute).type
@@ -130,7 +130,8 @@ def python_function(text: str, memory: Sequence[str], compute: str, symbol: str)
         "zero": number(0),
         "one": number(1),
         "scratch": coded.scratch,
-        **{f"{op}_": getattr(np, op) for op in ("sqrt", "abs", "power")},
+        "power_": powers.make_power(compute),
+        **{f"{op}_": getattr(np, op) for op in ("sqrt", "abs")},
     }
     for k, dtype in enumerate(memory):
         other = len(memory) + companions.index(k) if k in companions else None
