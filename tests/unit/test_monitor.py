@@ -21,6 +21,7 @@ from scirs2_adapters import monitor, monitoring
 from scirs2_adapters.core import ClosureOptimizer, HostOptimizer
 from scirs2_adapters.core.monitor import host
 from scirs2_adapters.core.monitor.record import GroupRecord, Record, labels, norm
+from scirs2_adapters.core.registry import with_value
 from tests.unit.host_support import assert_same, params, walk
 
 RECORD = Record(
@@ -53,7 +54,7 @@ def test_the_numbers_are_those_of_the_step() -> None:
     assert 0 < record.seconds < 60
 
 
-@pytest.mark.parametrize("name", s2.names())
+@pytest.mark.parametrize("name", (*s2.names(), *with_value()))
 def test_it_changes_no_bit(name: str) -> None:
     plain, watched = HostOptimizer(name, params()), HostOptimizer(name, params())
     watching = monitor(watched, every=2)
