@@ -30,7 +30,7 @@ def wanted() -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def test_update_hessian_is_the_estimate_between_steps(options: dict[str, object], compiled: bool) -> None:
     p = torch.nn.Parameter(torch.tensor(START))
     optimizer = SophiaG([p], lr=0.1, batch_size=20.0, **options)
-    estimate, step = lambda: optimizer.update_hessian(), lambda: optimizer.step()  # noqa: PLW0108
+    estimate, step = lambda: optimizer.update_hessian(), lambda: optimizer.step()
     if compiled:
         estimate, step = torch.compile(estimate, backend="eager"), torch.compile(step, backend="eager")
     for t, g in enumerate(GRADS):

@@ -136,7 +136,9 @@ def test_a_scaler_that_would_leave_gradients_scaled_is_refused(name: str, fused:
     optimizer, scaler = ours(name)(params, fused=fused), torch.amp.GradScaler("cpu", init_scale=8.0)
     before = [p.clone() for p in params]
     scaler.scale(closure_of(params, optimizer)())
-    with pytest.raises(TypeError, match=rf"`{name}.step\(closure=...\)` must not come through `GradScaler.step`.*bfloat16"):
+    with pytest.raises(
+        TypeError, match=rf"`{name}.step\(closure=...\)` must not come through `GradScaler.step`.*bfloat16"
+    ):
         scaler.step(optimizer, closure_of(params, optimizer))
     assert all(map(torch.equal, params, before))
     off = torch.amp.GradScaler("cpu", enabled=False)

@@ -54,7 +54,7 @@ def test_the_numbers_are_those_of_the_step() -> None:
     assert 0 < record.seconds < 60
 
 
-@pytest.mark.parametrize("name", (*s2.names(), *with_value()))
+@pytest.mark.parametrize("name", [*s2.names(), *with_value()])
 def test_it_changes_no_bit(name: str) -> None:
     plain, watched = HostOptimizer(name, params()), HostOptimizer(name, params())
     watching = monitor(watched, every=2)

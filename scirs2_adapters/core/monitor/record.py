@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -146,5 +147,6 @@ def labels(groups: Sequence[Mapping[str, object]]) -> list[str]:
         decay = "decay" if group.get("weight_decay") else "no decay"
         name = str(group.get("name") or (decay if split else f"group {i}"))
         plain = re.sub(r"[^\w./-]+", " ", name.replace("\\", "")).strip(" ._")
-        found.append(plain if plain and plain not in found else f"{plain} {i}".strip())
+        others = (f"{plain} {n}".strip() for n in itertools.count(i))
+        found.append(plain if plain and plain not in found else next(other for other in others if other not in found))
     return found
