@@ -76,15 +76,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out, as deselected, cases of adapters that were not asked for, and what a sampled run does not take."""
     wanted = set(requested(config))
     adapters = {item: getattr(item, "callspec", None) and item.callspec.params.get("adapter") for item in items}  # type: ignore[attr-defined]
-    left_out = [
+    left_out = {
         item
         for item, adapter in adapters.items()
         if isinstance(adapter, str) and adapter in ADAPTERS and adapter not in wanted
-    ]
+    }
     if sampling.samples(config):
-        left_out += sampling.left_out([item for item in items if item not in set(left_out)])
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+        left_out.update(sampling.left_out([item for item in items if item not in left_out]))
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,10 @@ import numpy as np
 import optax
 import pytest
 
+from scirs2_adapters import get
 from scirs2_adapters import jax as adapter
 from scirs2_adapters.adapters._xla import coded
+from scirs2_adapters.adapters.jax.argument_names import argument_names, factory_name
 from scirs2_adapters.core import HostOptimizer, formats
 from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.numpy_arrays import carried
@@ -21,6 +23,7 @@ from scirs2_adapters.core.slots import Extent, Leaf
 from .jax_storage import (
     FORMATS,
     INT8,
+    RULES,
     SHAPES,
     dtype_of,
     each_path,
@@ -196,3 +199,16 @@ def test_no_float32_copy_of_the_state_is_made(options: dict[str, Any], form: Any
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, params)))
     assert used.alias_size_in_bytes >= size - 4096
     assert size <= count * (6.04 if options is INT8 else 5.04)
+
+
+@pytest.mark.parametrize("name", [n for n in RULES if get(n).first_step in get(n).fields])
+def test_small_first_steps_need_a_rounding_error_of_16_bits(name: str) -> None:
+    rule, params = get(name), start(jnp.bfloat16)
+    small = argument_names(rule).to_framework({rule.first_step: 1e-3}, rule.fields_with())
+    make, grads = getattr(adapter, factory_name(name)), gradients(4, jnp.bfloat16)
+    coarse = make(**small)
+    with pytest.raises(ValueError, match=r"must have float32 parameters, .* or rounding errors of int16"):
+        walk(one_call(coarse), coarse.init(params), params, grads)
+    tx = make(**small, rounding="compensated", state_dtype={"rounding_error": "int16"})
+    moved, _ = walk(one_call(tx), tx.init(params), params, grads)
+    assert any((moved[k] != params[k]).any() for k in params)

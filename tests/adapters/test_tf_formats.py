@@ -14,6 +14,7 @@ from keras import ops
 
 import scirs2_adapters as s2
 from scirs2_adapters import tf as adapter
+from scirs2_adapters.adapters.tf.argument_names import KERAS
 from scirs2_adapters.adapters.tf.state import coded
 from scirs2_adapters.core import HostOptimizer, formats
 from tests.conformance.options import still_steps
@@ -95,6 +96,16 @@ def test_it_walks_like_numpy(name: str, dtype: str, options: dict[str, Any]) -> 
                 off = np.abs(number(slots[slot]) - number(memory))
                 assert off.max() <= 2  # one where it was rounded; codes lie closer where a number goes towards 0
                 assert (off > 0).mean() <= 0.02
+
+
+@pytest.mark.parametrize("name", [n for n in RULES if s2.get(n).first_step in s2.get(n).fields])
+def test_small_first_steps_need_a_rounding_error_of_16_bits(name: str) -> None:
+    rule, xs = s2.get(name), variables("bfloat16")
+    small = KERAS.to_framework({rule.first_step: 1e-3}, rule.fields_with())
+    with pytest.raises(ValueError, match=r"must have float32 parameters, .* or rounding errors of int16"):
+        keras_class(name)(**small, **BOTH | {"rounding": "nearest"}).build(xs)
+    apply(keras_class(name)(**small, **FINE), xs, list(gradients("bfloat16")) * 2)
+    assert any((x != number(p)).any() for x, p in zip(values(xs), start("bfloat16"), strict=True))
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic", "compensated"])

@@ -64,7 +64,7 @@ def test_a_step_without_the_loss_is_refused_and_changes_nothing(name: str, value
 
 
 @each
-@pytest.mark.parametrize("kind", [float, np.float32, np.asarray, lambda x: np.asarray([x])], ids=str)
+@pytest.mark.parametrize("kind", [float, np.float32, np.asarray, np.atleast_1d], ids=lambda kind: kind.__name__)
 def test_the_loss_may_be_a_number_of_any_kind(name: str, kind: Any) -> None:
     optimizer, other = made(name), made(name)
     grads = loss_and_grads(params())[1]

@@ -20,6 +20,7 @@ from scirs2_adapters.core.formats import DITHER
 from scirs2_adapters.core.matrix import INPUTS_FIRST, Matrix
 from scirs2_adapters.core.ops import Scalars
 from scirs2_adapters.core.program.recorded import Program
+from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.plan import ParamEntry, coefficient_rows, grouped, param_entry
@@ -62,10 +63,11 @@ class StepConfig:
 step_config = functools.lru_cache(maxsize=4096)(StepConfig)
 
 
-def leaf_of(p: Array, name: str, matrix: Matrix | None = None, slots: Iterable[str] = ()) -> Leaf:
+def leaf_of(p: Array, name: str, matrix: Matrix | None = None, arrays: LeafArrays | None = None) -> Leaf:
     """A parameter as a rule sees it, with the slots that it has. Kernels lie as in Flax and optax."""
-    held = frozenset(slots) - {"p", "g"}
-    return Leaf(p.shape, real(p.dtype), name, INPUTS_FIRST, matrix, held, complex=jnp.iscomplexobj(p))
+    held, error = frozenset(arrays or ()) - {"p", "g"}, (arrays or {}).get(ROUNDING_ERROR)
+    bits = 0 if error is None else ERROR_BITS[error.dtype.name]
+    return Leaf(p.shape, real(p.dtype), name, INPUTS_FIRST, matrix, held, jnp.iscomplexobj(p), bits)
 
 
 #: A group of leaves and its rows of coefficients, which may be traced.

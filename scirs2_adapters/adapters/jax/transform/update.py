@@ -27,7 +27,7 @@ from scirs2_adapters.core.fields import Value, is_number, is_traced
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
-from scirs2_adapters.core.step.options import StateDtype, check_rounding, check_value, slot_dtype
+from scirs2_adapters.core.step.options import StateDtype, check_rounding, check_value, slot_dtype, with_error
 
 from ..argument_names import argument_names, factory_name
 from ..dispatch.paths import report_lines
@@ -51,7 +51,7 @@ class Options(NamedTuple):
     dimensions: Tree
     axis_name: AxisName
     skip_nonfinite: bool
-    state_dtype: object
+    state_dtype: StateDtype
     rounding: str
     first_moments: object
 
@@ -91,7 +91,8 @@ class Update:
         def leaf(path: Path, p: Tree) -> Leaf:
             place = keystr(path)
             array = as_array(call, f"params{place}", p)
-            return leaf_of(array, name_of(path) if rule.looks_at_names else "", known.get(place))
+            seen = leaf_of(array, name_of(path) if rule.looks_at_names else "", known.get(place))
+            return with_error(seen, self.options.rounding, self.options.state_dtype)
 
         leaves = [leaf(path, p) for path, p in jax.tree_util.tree_flatten_with_path(params)[0]]
         if leaves:

@@ -28,7 +28,7 @@ from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.routing import say
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import EPSILON, Extent, Leaf, Slot
-from scirs2_adapters.core.step.options import StateDtype, param_storage, slot_dtype
+from scirs2_adapters.core.step.options import StateDtype, param_storage, slot_dtype, with_error
 from scirs2_adapters.core.step.plan import ParamEntry, param_entry
 
 from ..ops import Tensor
@@ -123,12 +123,13 @@ def overwritten(variable: KerasVariable) -> bool:
     return bool(getattr(variable, "overwrite_with_gradient", False))
 
 
-def leaf_of(optimizer: KerasOptimizer, variable: KerasVariable) -> Leaf:
+def leaf_of(optimizer: RuleState, variable: KerasVariable) -> Leaf:
     """A variable as a rule sees it."""
     dtype, name = keras.backend.standardize_dtype(variable.dtype), path_of(variable)
     if dtype not in EPSILON:
         raise bad_type(f"{type(optimizer).__name__}.build", name, f"must be of dtype {', '.join(EPSILON)}", dtype)
-    return Leaf(tuple(variable.shape), dtype, name, INPUTS_FIRST)
+    leaf = Leaf(tuple(variable.shape), dtype, name, INPUTS_FIRST)
+    return with_error(leaf, optimizer.rounding, optimizer.state_dtype)
 
 
 def _model_variable(optimizer: RuleState, slot: Slot, first: KerasVariable, widest: str) -> KerasVariable:
