@@ -183,6 +183,7 @@ def test_a_record_is_plain_data_and_one_line() -> None:
 def test_groups_have_names_that_differ() -> None:
     assert labels([{"weight_decay": 0.1}, {"weight_decay": 0}, {"name": r"a\.b|c"}]) == ["decay", "no decay", "a.b c"]
     assert labels([{"name": "x"}, {"name": "x"}, {}]) == ["x", "x 1", "group 2"]
+    assert labels([{"name": "x 2"}, {"name": "x"}, {"name": "x"}]) == ["x 2", "x", "x 2 2"]
 
 
 def test_norms_are_taken_in_float64() -> None:
@@ -199,6 +200,13 @@ def test_prometheus_has_gauges_by_group() -> None:
     value = registry.get_sample_value
     assert value("scirs2_optimizer_gradient_norm", {"optimizer": "AdamW", "group": "all"}) == 3.0
     assert value("scirs2_optimizer_skipped_steps", {"optimizer": "AdamW", "group": ""}) == 2.0
+
+
+@pytest.mark.parametrize("sink", [monitoring.prometheus, monitoring.opentelemetry])
+def test_what_no_sink_can_be_made_of_is_refused(sink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.metrics", types.ModuleType("opentelemetry.metrics"))
+    with pytest.raises(TypeError, match=rf"`{sink.__name__}\((registry|meter)=...\)` must be"):
+        sink("mine")
 
 
 def test_opentelemetry_has_gauges_by_group() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -147,6 +146,7 @@ def labels(groups: Sequence[Mapping[str, object]]) -> list[str]:
         decay = "decay" if group.get("weight_decay") else "no decay"
         name = str(group.get("name") or (decay if split else f"group {i}"))
         plain = re.sub(r"[^\w./-]+", " ", name.replace("\\", "")).strip(" ._")
-        others = (f"{plain} {n}".strip() for n in itertools.count(i))
-        found.append(plain if plain and plain not in found else next(other for other in others if other not in found))
+        while not plain or plain in found:
+            plain = f"{plain} {i}".strip()
+        found.append(plain)
     return found
