@@ -22,7 +22,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, overload
 
-from scirs2_adapters.core.errors import MissingExtraError
+from scirs2_adapters.core.errors import MissingExtraError, bad_type
 from scirs2_adapters.core.kinds import adapter
 from scirs2_adapters.core.monitor.monitor import Monitor, Sink
 from scirs2_adapters.core.monitor.record import GroupRecord, Record
@@ -111,6 +111,8 @@ def prometheus(registry: CollectorRegistry | None = None) -> Sink:
     Raises ImportError, with the line of pip, where prometheus-client is not installed.
     """
     client = _installed("prometheus", "prometheus_client", "prometheus-client")
+    if not (registry is None or isinstance(registry, client.CollectorRegistry)):
+        raise bad_type("prometheus", "registry", "must be a prometheus_client.CollectorRegistry or None", registry)
     gauges = _gauges(client.REGISTRY if registry is None else registry)
 
     def send(record: Record) -> None:
@@ -150,6 +152,8 @@ def opentelemetry(meter: Meter | None = None) -> Sink:
     Raises ImportError, with the line of pip, where opentelemetry-api is not installed.
     """
     metrics = _installed("opentelemetry", "opentelemetry.metrics", "opentelemetry-api")
+    if not (meter is None or hasattr(meter, "create_gauge")):
+        raise bad_type("opentelemetry", "meter", "must be a meter of OpenTelemetry or None", meter)
     chosen = metrics.get_meter("scirs2_adapters") if meter is None else meter
     prefix = _PREFIX.replace("_", ".")
     gauges = {name: chosen.create_gauge(f"{prefix}.{name}", description=means) for name, means in MEANS.items()}

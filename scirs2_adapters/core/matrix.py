@@ -8,6 +8,7 @@ nor outputs are a batch: each of its matrices stands for itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .fields import Field, choice
@@ -16,6 +17,8 @@ from .ops import Array
 #: How a framework lays its kernels: [outputs, inputs, ...] as torch does, or [..., inputs, outputs] as Keras and Flax.
 OUTPUTS_FIRST, INPUTS_FIRST = "outputs_first", "inputs_first"
 LAYOUT: Field = choice(OUTPUTS_FIRST, "how kernels lie", OUTPUTS_FIRST, INPUTS_FIRST)
+#: How many arrays as large as the tensor a function of matrices holds at a time, besides what it is given and returns.
+COPIES: dict[Callable[..., Array], int] = {}
 
 
 class Matrix(NamedTuple):

@@ -129,6 +129,11 @@ def gap(a: Tree, b: Tree, start: Tree) -> float:
     return float(np.linalg.norm(flat(a) - flat(b)) / max(1e-30, np.linalg.norm(flat(b) - flat(start))))
 
 
+def takes_complex(name: str) -> bool:
+    """Whether the rule has a meaning for complex numbers; others refuse them."""
+    return scirs2_adapters.get(name)().moduli is not None
+
+
 def kinds(x: Tree) -> Tree:
     """Shape and dtype of every leaf, arrays or their shapes; weakly typed ones are marked."""
     return jax.tree.map(lambda a: f"{a.dtype}{a.shape}{' weak' * a.weak_type}", x)

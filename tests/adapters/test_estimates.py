@@ -25,13 +25,17 @@ def wanted() -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return x, slots
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("options", [{}, {"kernel": "traced"}, {"max_grad_norm": 100.0}])
-def test_update_hessian_is_the_estimate_between_steps(options: dict[str, object]) -> None:
+def test_update_hessian_is_the_estimate_between_steps(options: dict[str, object], compiled: bool) -> None:
     p = torch.nn.Parameter(torch.tensor(START))
     optimizer = SophiaG([p], lr=0.1, batch_size=20.0, **options)
+    estimate, step = lambda: optimizer.update_hessian(), lambda: optimizer.step()
+    if compiled:
+        estimate, step = torch.compile(estimate, backend="eager"), torch.compile(step, backend="eager")
     for t, g in enumerate(GRADS):
         p.grad = torch.tensor(g)
-        (optimizer.update_hessian if t in ESTIMATES else optimizer.step)()
+        (estimate if t in ESTIMATES else step)()
     x, slots = wanted()
     np.testing.assert_allclose(p.detach().numpy(), x, rtol=0, atol=1e-14)
     for name, slot in slots.items():

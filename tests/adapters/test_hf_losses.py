@@ -137,7 +137,7 @@ class Adds(Trainer):
 
     def create_optimizer(self, *args: Any) -> Any:
         made = super().create_optimizer(*args)
-        self.added = [torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(2))]
+        self.added = [torch.nn.Parameter(torch.arange(1.0, 7.0).reshape(3, 2)), torch.nn.Parameter(torch.ones(2))]
         made.add_param_group({"params": iter(self.added), "weight_decay": 0.0})
         self.one = torch.nn.Parameter(torch.ones(2))
         made.add_param_group({"params": self.one})
@@ -151,8 +151,9 @@ class Adds(Trainer):
 def test_a_trainer_may_add_groups(way: Way, name: str, tmp_path: Path) -> None:
     made = way(name, tmp_path, Adds)
     made.train()
+    starts = torch.arange(1.0, 7.0).reshape(3, 2), torch.ones(2), torch.ones(2)
     assert len(made.optimizer.param_groups) == 4
-    moved = [not torch.equal(p, torch.ones_like(p)) for p in [*made.added, made.one]]
+    moved = [not torch.equal(p, x) for p, x in zip([*made.added, made.one], starts, strict=True)]
     assert still_steps(name) > 1 or all(moved)
 
 

@@ -65,7 +65,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A step of every optimizer, written as a program that takes and gives states in their own classes."""
     folder = tmp_path_factory.mktemp("exported")
     for name in scirs2_adapters.names():
-        tx = getattr(adapter, name)(lambda count: 1e-2, skip_nonfinite=True)
+        tx = getattr(adapter, name)(learning_rate=lambda count: 1e-2, skip_nonfinite=True)
         program = jax.export.export(jax.jit(one_call(tx)), platforms=("cpu", "tpu"))(SMALL, tx.init(SMALL), SMALL)
         (folder / name).write_bytes(program.serialize())
         flat, form = jax.tree.flatten((SMALL, tx.init(SMALL), SMALL))
@@ -78,7 +78,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def adapter_traced(name: str) -> Any:
-    return getattr(adapter, name)(lambda count: 1e-2, skip_nonfinite=True, kernel="traced")
+    return getattr(adapter, name)(learning_rate=lambda count: 1e-2, skip_nonfinite=True, kernel="traced")
 
 
 READ = """

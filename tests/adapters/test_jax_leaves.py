@@ -14,7 +14,21 @@ import scirs2_adapters
 from scirs2_adapters import jax as adapter
 from tests.conformance.options import PACE
 
-from .jax_support import PATHS, SMALL, gap, gradients, kinds, lively, one_call, same_bits, small, tree, two_calls, walk
+from .jax_support import (
+    PATHS,
+    SMALL,
+    gap,
+    gradients,
+    kinds,
+    lively,
+    one_call,
+    same_bits,
+    small,
+    takes_complex,
+    tree,
+    two_calls,
+    walk,
+)
 
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
@@ -82,6 +96,10 @@ def test_complex_numbers_are_two_real_ones(name: str) -> None:
     rng = np.random.default_rng(0)
     p, g = (jnp.asarray(rng.standard_normal(6) + 1j * rng.standard_normal(6), jnp.complex64) for _ in range(2))
     tx = getattr(adapter, name)()
+    if not takes_complex(name):
+        with pytest.raises(ValueError, match="must have real parameters"):
+            one_call(tx)(g, tx.init(p), p)
+        return
     found, state = jax.jit(one_call(tx))(g, tx.init(p), p)
     assert found.dtype == jnp.complex64
     assert kinds(state) == kinds(tx.init(p))

@@ -44,7 +44,9 @@ def assert_close(a: Any, b: Any) -> None:
 
 
 @each
-@pytest.mark.parametrize("value", [None, jnp.ones(2), "1.0"], ids=["none", "several", "word"])
+@pytest.mark.parametrize(
+    "value", [None, jnp.ones(2), "1.0", jnp.asarray(1j)], ids=["none", "several", "word", "complex"]
+)
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_step_without_the_loss_is_refused(name: str, value: Any, skip: bool) -> None:
     tx = getattr(adapter, name)(skip_nonfinite=skip)

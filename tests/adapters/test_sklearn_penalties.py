@@ -22,7 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 each_estimator = pytest.mark.parametrize("cls", LINEAR)
 
 RATES = {"acprop": 5e-3, "adadelta": 1.0, "adagrad": 0.2, "rprop": 0.01, "muon": 0.2, "normuon": 0.2}
-RATES |= dict.fromkeys(("adabound", "lion", "rmsprop", "signsgd", "signum", "simplifiedademamix", "tiger"), 1e-3)
+RATES |= dict.fromkeys(
+    ("adabound", "lion", "rmsprop", "signsgd", "signum", "simplifiedademamix", "sophiag", "tiger"), 1e-3
+)
 #: A sum of a hundred gradients swings about the end for longer than the test.
 OPTIONS = {"simplifiedademamix": {"beta1": 0.9}}
 

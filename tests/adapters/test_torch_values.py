@@ -37,7 +37,11 @@ def walked(name: str, steps: int = 4, **options: Any) -> tuple[Params, Any, list
 
 
 @each
-@pytest.mark.parametrize("closure", [None, lambda: None, lambda: torch.ones(2)], ids=["none", "nothing", "several"])
+@pytest.mark.parametrize(
+    "closure",
+    [None, lambda: None, lambda: torch.ones(2), lambda: torch.tensor(1j), torch.tensor(1.0)],
+    ids=["none", "nothing", "several", "complex", "the loss itself"],
+)
 def test_a_step_without_the_loss_is_refused_and_changes_nothing(name: str, closure: Any) -> None:
     params, optimizer, _ = walked(name, 2)
     before, state = [p.clone() for p in params], copy.deepcopy(optimizer.state_dict())
@@ -89,10 +93,13 @@ def test_training_goes_on_from_a_state_dict_and_a_copy(name: str) -> None:
 
 
 @each
-def test_a_compiled_step_is_given_the_loss(name: str) -> None:
+@pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "inside a wrapper"])
+def test_a_compiled_step_is_given_the_loss(name: str, wrapped: bool) -> None:
     expected, _, losses = walked(name)
     params = plain()
-    optimizer = ours(name)(params)
+    optimizer = ours("Lookahead")(params, base=name.lower(), sync_period=100) if wrapped else ours(name)(params)
+    optimizer = copy.deepcopy(optimizer)
+    params = [p for group in optimizer.param_groups for p in group["params"]]
     closure = closure_of(params, optimizer)
     step = torch.compile(lambda: optimizer.step(closure), backend="eager")
     assert [step().item() for _ in range(4)] == losses
@@ -120,3 +127,19 @@ def test_a_wrapper_hands_the_loss_on(name: str) -> None:
 def test_released_gradients_are_refused(name: str) -> None:
     with pytest.raises(RuntimeError, match="sums over the gradients of the whole model"):
         ours(name)(plain()).release_gradients()
+
+
+@each
+@pytest.mark.parametrize("fused", [None, True])
+def test_a_scaler_that_would_leave_gradients_scaled_is_refused(name: str, fused: bool | None) -> None:
+    params = plain()
+    optimizer, scaler = ours(name)(params, fused=fused), torch.amp.GradScaler("cpu", init_scale=8.0)
+    before = [p.clone() for p in params]
+    scaler.scale(closure_of(params, optimizer)())
+    with pytest.raises(
+        TypeError, match=rf"`{name}.step\(closure=...\)` must not come through `GradScaler.step`.*bfloat16"
+    ):
+        scaler.step(optimizer, closure_of(params, optimizer))
+    assert all(map(torch.equal, params, before))
+    off = torch.amp.GradScaler("cpu", enabled=False)
+    assert off.step(optimizer, closure_of(params, optimizer)) > 0

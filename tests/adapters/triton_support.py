@@ -54,7 +54,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Program]:
     monkeypatch.setattr(cuda, "CHUNK", 2 * cuda.BLOCK)  # the interpreter goes through all of it for a single number
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: x)
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
-    monkeypatch.setattr(step, "host", cuda.Engine(torch.device("cpu")))
+    monkeypatch.setattr(step, "HostEngine", lambda: cuda.Engine(torch.device("cpu")))
     return launched
 
 

@@ -25,13 +25,13 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2668,
+    "core": 2670,
     "core/program": 645,
-    "core/step": 314,
-    "core/cpu": 1787,
+    "core/step": 315,
+    "core/cpu": 1789,
     "core/closures": 422,
     "core/portable": 861,
-    "core/monitor": 212,
+    "core/monitor": 216,
     "core/synonyms": 203,
 }
 

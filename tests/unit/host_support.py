@@ -16,7 +16,7 @@ def params(seed: int = 0) -> Params:
 
 def walk(optimizer: HostOptimizer, steps: int, first: int = 1) -> HostOptimizer:
     for i in range(first, first + steps):
-        optimizer.step({k: params(i)[k] for k in optimizer.params})
+        optimizer.step({k: params(i)[k] for k in optimizer.params}, value=float(i))
     return optimizer
 
 

@@ -21,6 +21,7 @@ from scirs2_adapters import monitor, monitoring
 from scirs2_adapters.core import ClosureOptimizer, HostOptimizer
 from scirs2_adapters.core.monitor import host
 from scirs2_adapters.core.monitor.record import GroupRecord, Record, labels, norm
+from scirs2_adapters.core.registry import with_value
 from tests.unit.host_support import assert_same, params, walk
 
 RECORD = Record(
@@ -53,7 +54,7 @@ def test_the_numbers_are_those_of_the_step() -> None:
     assert 0 < record.seconds < 60
 
 
-@pytest.mark.parametrize("name", s2.names())
+@pytest.mark.parametrize("name", [*s2.names(), *with_value()])
 def test_it_changes_no_bit(name: str) -> None:
     plain, watched = HostOptimizer(name, params()), HostOptimizer(name, params())
     watching = monitor(watched, every=2)
@@ -182,6 +183,7 @@ def test_a_record_is_plain_data_and_one_line() -> None:
 def test_groups_have_names_that_differ() -> None:
     assert labels([{"weight_decay": 0.1}, {"weight_decay": 0}, {"name": r"a\.b|c"}]) == ["decay", "no decay", "a.b c"]
     assert labels([{"name": "x"}, {"name": "x"}, {}]) == ["x", "x 1", "group 2"]
+    assert labels([{"name": "x 2"}, {"name": "x"}, {"name": "x"}]) == ["x 2", "x", "x 2 2"]
 
 
 def test_norms_are_taken_in_float64() -> None:
@@ -198,6 +200,13 @@ def test_prometheus_has_gauges_by_group() -> None:
     value = registry.get_sample_value
     assert value("scirs2_optimizer_gradient_norm", {"optimizer": "AdamW", "group": "all"}) == 3.0
     assert value("scirs2_optimizer_skipped_steps", {"optimizer": "AdamW", "group": ""}) == 2.0
+
+
+@pytest.mark.parametrize("sink", [monitoring.prometheus, monitoring.opentelemetry])
+def test_what_no_sink_can_be_made_of_is_refused(sink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.metrics", types.ModuleType("opentelemetry.metrics"))
+    with pytest.raises(TypeError, match=rf"`{sink.__name__}\((registry|meter)=...\)` must be"):
+        sink("mine")
 
 
 def test_opentelemetry_has_gauges_by_group() -> None:

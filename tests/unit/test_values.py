@@ -53,7 +53,7 @@ def test_the_loss_falls(name: str, kernel: str) -> None:
 
 
 @each
-@pytest.mark.parametrize("value", [None, "1.0", np.ones(2), [1.0]], ids=str)
+@pytest.mark.parametrize("value", [None, "1.0", np.ones(2), [1.0], 1j, np.asarray(1j)], ids=repr)
 def test_a_step_without_the_loss_is_refused_and_changes_nothing(name: str, value: Any) -> None:
     optimizer, untouched = made(name), made(name)
     walk(optimizer, 2)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..eigenbases import gram_numbers, moved_gram
 from ..formats import BLOCK_DTYPES, DITHER
-from ..matrix import LAST_AXES
+from ..matrix import COPIES, LAST_AXES
 from ..newton_schulz import orthogonalize, orthogonalize_numbers
 from ..ops import Array
 from ..program.recorded import Program
@@ -63,7 +63,7 @@ class Launch:
     work: ctypes.Array[ctypes.c_int64]
 
 
-#: How many numbers a function of matrices holds at a time, for a tensor of this shape.
+#: How many numbers a function of matrices holds at a time, for a tensor of this shape; of others `COPIES` says it.
 _HELD: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any]], int]] = {
     orthogonalize: lambda shape, options: orthogonalize_numbers(shape, options.get("matrix", LAST_AXES)),
     moved_gram: lambda shape, options: gram_numbers(shape, options["side"], options.get("matrix", LAST_AXES)),
@@ -140,6 +140,8 @@ class Batch:
         most, squares = 0, 0
         for node in self.program.nodes:
             function, options = node.static if node.op == "matrix" else (None, ())
+            if function in COPIES:
+                most = max(most, *(COPIES[function] * math.prod(shape) for shape in self.shapes))
             if function in _HELD:
                 held = [_HELD[function](shape, dict(options)) for shape in self.shapes]
                 most = max(most, *held)

@@ -16,10 +16,13 @@ from .record import Seen, group_record, labels, nonfinite
 def watch(optimizer: HostOptimizer, monitor: Monitor) -> Monitor:
     """Record the steps of this optimizer."""
 
-    def before(optimizer: HostOptimizer, *grads: door.Arrays) -> None:
+    def before(optimizer: HostOptimizer, *_: object, **__: object) -> None:
         monitor.before(functools.partial(_begin, optimizer))
 
-    return monitor.until(around(optimizer, "step", (before, monitor.after)))
+    def after(optimizer: HostOptimizer, grads: door.Arrays, value: object = None) -> None:
+        monitor.after(optimizer, grads)
+
+    return monitor.until(around(optimizer, "step", (before, after)))
 
 
 def _begin(optimizer: HostOptimizer) -> Finish:

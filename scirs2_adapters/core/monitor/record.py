@@ -146,5 +146,7 @@ def labels(groups: Sequence[Mapping[str, object]]) -> list[str]:
         decay = "decay" if group.get("weight_decay") else "no decay"
         name = str(group.get("name") or (decay if split else f"group {i}"))
         plain = re.sub(r"[^\w./-]+", " ", name.replace("\\", "")).strip(" ._")
-        found.append(plain if plain and plain not in found else f"{plain} {i}".strip())
+        while not plain or plain in found:
+            plain = f"{plain} {i}".strip()
+        found.append(plain)
     return found

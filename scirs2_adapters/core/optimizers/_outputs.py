@@ -4,7 +4,7 @@ import math
 from types import SimpleNamespace
 
 from ..fields import choice
-from ..matrix import INPUTS_FIRST, LAST_AXES, OUTPUTS_FIRST, Matrix
+from ..matrix import COPIES, INPUTS_FIRST, LAST_AXES, OUTPUTS_FIRST, Matrix
 from ..ops import Array
 from ..slots import Leaf
 from . import _muon_names as names
@@ -60,3 +60,6 @@ def centered(xp: Array, g: Array, *, matrix: Matrix) -> Array:
         return g
     flat, axis = matrix.flat(xp, g), _inputs(matrix)
     return matrix.whole(xp, flat - xp.sum(flat, axis) / max(1, flat.shape[axis]), tuple(g.shape))
+
+
+COPIES |= {projected: 7, centered: 1}

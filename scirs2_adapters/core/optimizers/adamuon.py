@@ -8,7 +8,7 @@ from ..slots import NONNEGATIVE
 from ._muon_fields import ADJUST, MatrixRule
 
 
-class AdaMuon(MatrixRule, time_dependence="none"):
+class AdaMuon(MatrixRule, time_dependence="step"):
     """Muon of the sign of its momentum, whose steps are divided, element by element, by the root of a running mean of
     their squares.
 

@@ -6,7 +6,7 @@ from ..slots import NONNEGATIVE
 from ._estimates import Estimated
 
 
-class SophiaG(Estimated, time_dependence="none"):
+class SophiaG(Estimated):
     """Momentum divided by the curvature and bounded: a step of lr where the curvature is small or not known.
 
     m = m + (1 - beta1) * (g - m)

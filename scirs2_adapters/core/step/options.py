@@ -123,7 +123,8 @@ def takes_host(call: str, kernel: str, reason: str | None) -> bool:
 def check_value(call: str, rule: Rule, value: Scalar, argument: str, requirement: str, way_out: str) -> Scalar:
     """The loss of a step that depends on it: a number, or an array of no axes. NaN is a loss."""
     number = plain_number(value)
-    if not (is_number(number) or getattr(number, "shape", None) == ()):
+    is_real = getattr(number, "shape", None) == () and "complex" not in str(getattr(number, "dtype", ""))
+    if not (is_number(number) or is_real):
         raise bad_type(call, argument, f"{requirement}: the step of {rule.label} depends on it", value, way_out)
     return number
 

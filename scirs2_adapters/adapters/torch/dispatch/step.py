@@ -241,7 +241,7 @@ def _loss_of(call: str, group_rules: GroupRules, loss: Loss) -> float | None:
     needing = next((group_rule.rule for group_rule in group_rules if group_rule.rule.needs_value), None)
     if needing is None:
         return None
-    value = number(loss) if isinstance(loss, Tensor) and loss.numel() == 1 else loss
+    value = number(loss) if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex() else loss
     words = "closure", "must be a function that computes the gradients and returns the loss"
     return float(check_value(f"{call}.step", needing, value, *words, "Write `optimizer.step(closure)`."))
 

@@ -93,14 +93,35 @@ def check_scaler(name: str, scaler: object) -> None:
     """Refuse what is no scaler, and a scaler that calls this step itself: it would leave the second point scaled."""
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
         raise bad_type(f"{name}.step", "scaler", "must be a torch.amp.GradScaler or None", scaler)
-    frame = sys._getframe() if scaler is None else None
+    if scaler is None and _scaler_calls():
+        way = "Write `optimizer.step(closure, scaler=scaler)`, then `scaler.update()`."
+        worded = "must be the scaler, which cannot call this step itself"
+        raise bad_type(f"{name}.step", "scaler", worded, None, way)
+
+
+def _scaler_calls() -> bool:
+    """Whether a `GradScaler` calls the step."""
+    frame = sys._getframe()
     while frame is not None:
         caller = frame.f_locals.get("self") if frame.f_code.co_name in ("step", "_maybe_opt_step") else None
         if isinstance(caller, torch.amp.GradScaler) and caller.is_enabled():
-            way = "Write `optimizer.step(closure, scaler=scaler)`, then `scaler.update()`."
-            worded = "must be the scaler, which cannot call this step itself"
-            raise bad_type(f"{name}.step", "scaler", worded, None, way)
-        frame = frame.f_back
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def check_closure(name: str, closure: Callable[[], Loss], needs_value: bool) -> Callable[[], Loss]:
+    """The closure of a step by gradients; refused before it is called, if it is none, or if its gradients would stay
+    scaled beside a loss that is not.
+    """
+    if not callable(closure):
+        worded = "must be a function that computes the gradients and returns the loss"
+        raise bad_type(f"{name}.step", "closure", worded, closure, "Write `optimizer.step(closure)`.")
+    if needs_value and _scaler_calls():
+        worded = "must not come through `GradScaler.step`, which leaves its gradients scaled"
+        way = "Train in bfloat16, which needs no scaler, and write `optimizer.step(closure)`."
+        raise bad_type(f"{name}.step", "closure", worded, closure, way)
+    return closure
 
 
 class Evaluations:

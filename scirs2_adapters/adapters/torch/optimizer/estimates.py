@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..executors import compiled
 from .rules import RuleOptimizer
 
 #: What is so in every group while an estimate is taken.
@@ -27,6 +28,9 @@ class EstimatingOptimizer(RuleOptimizer):
         >>> optimizer.update_hessian()
         >>> optimizer.zero_grad()
         """
+        compiled.eagerly(self._estimate)  # a compiled program would change groups after the step
+
+    def _estimate(self) -> None:
         before = [{k: group[k] for k in _MEANWHILE} for group in self.param_groups]
         try:
             for group in self.param_groups:

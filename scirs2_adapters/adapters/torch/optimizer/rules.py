@@ -29,7 +29,7 @@ from ..dispatch.offload import Offload, check_offload, refuse_dtensor
 from ..dispatch.param_entry import tensor_obstacle
 from ..dispatch.step import step
 from ..executors import compiled, sparse
-from ..executors.closures import Loss
+from ..executors.closures import Loss, check_closure
 from ..state.group_rule import GroupRule, rule_of
 from ..state.matching import Report
 from ..state.origin import group_marks, model_numbers
@@ -197,11 +197,11 @@ class RuleOptimizer(Hooked):
     def _prepare(self) -> None:
         scaled = self.defaults.get("fused") or self.defaults.get("offload")
         if scaled and not self.rule_class.needs_closure:
-            # `GradScaler` then hands its scale to the step, which divides as it reads: torch's fused classes have this
-            # attribute where they are asked for by name, and nobody else expects to see gradients that are scaled.
-            # Offloaded ones are on the host by then, and would have to be copied once more.
+            # `GradScaler` then hands its scale to the step, as to torch's fused classes; nobody else expects to see
+            # gradients that are scaled. Offloaded ones are on the host by then, and would have to be copied once more.
             self._step_supports_amp_scaling = True
         vars(self).update(_group_rules={}, _plans={}, _parts={}, _offload=None, _number=compiled.enlist(self))
+        self._needs_value = rule_of(self.rule_class, self.defaults).needs_value
 
     def __setstate__(self, saved: Group) -> None:
         Optimizer.__setstate__(self, saved)
@@ -260,11 +260,11 @@ class RuleOptimizer(Hooked):
     def _advance(self, closure: Closure | None = None) -> Loss:
         """Perform a single optimization step; `closure` reevaluates the model and returns the loss."""
         loss: Loss = None
-        if self.rule_class.needs_value and torch.compiler.is_compiling():
+        if self._needs_value and torch.compiler.is_compiling():
             return compiled.eagerly(lambda: self._advance(closure))
         if closure is not None:
             with torch.enable_grad():
-                loss = closure()
+                loss = check_closure(type(self).__name__, closure, self._needs_value)()
         grad_mode = torch.is_grad_enabled()
         with torch.set_grad_enabled(bool(self.defaults["differentiable"])):
             if torch.compiler.is_compiling():
