@@ -45,9 +45,9 @@ def watched(made: Any, monkeypatch: Any) -> list[float]:
     """The learning rates of the steps to come."""
     rates, step = [], HostOptimizer.step
 
-    def seen(self: Any, grads: Any) -> None:
+    def seen(self: Any, *arguments: Any) -> None:
         rates.append(self.rule.learning_rate)
-        step(self, grads)
+        step(self, *arguments)
 
     monkeypatch.setattr(HostOptimizer, "step", seen)
     return rates

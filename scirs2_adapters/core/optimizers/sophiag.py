@@ -14,8 +14,9 @@ class SophiaG(Estimated):
     with estimating=True, in their place:   h = h + (1 - beta2) * (g * g - h)
 
     h is the diagonal of the Gauss-Newton matrix. Every ten steps or so, give it the gradient of the mean loss for
-    labels that are drawn from what the model predicts: in PyTorch by `optimizer.update_hessian()` after backward(), and
-    everywhere by a step with estimating=True, which moves nothing else. Until then h is 0, and every step is of lr.
+    labels that are drawn from what the model predicts: in PyTorch by `optimizer.update_hessian()` after backward(), in
+    numpy and JAX by a step with estimating=True, which moves nothing else. Until then h is 0, and every step is of lr.
+    Keras' classes and scikit-learn's estimators have no such step yet: there h stays 0.
     batch_size is the number of labels in that mean.
 
     Paper: Liu et al. 2023, arXiv 2305.14342, with the Gauss-Newton-Bartlett estimator.
