@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -44,12 +45,12 @@ FACTORS: dict[str, tuple[str, Callable[[Number, Tree], Number]]] = {
 }
 
 
-class OwnStep:
+class OwnStep(ABC):
     """An update around another one, which says itself how `step` is made."""
 
+    @abstractmethod
     def step(self, grads: Tree, state: Tree, params: Tree, **extra: object) -> tuple[Tree, Tree]:
         """The new parameters and state."""
-        raise NotImplementedError
 
 
 def step(
