@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -62,6 +63,14 @@ def walk_together(
             params_history.append(xs)
             state_history.append({"leaves": leaves, "model": model})
     return params_history, state_history
+
+
+def walk_with_losses(
+    params: Sequence, grads: Sequence, step: Callable, *, hyper: dict, values: Sequence[float], store: Store
+) -> History:
+    """As `walk_together`, of a step that is given the loss of each step too, in `values`."""
+    losses = [-v if hyper.get("maximize") else v for v in values]
+    return walk_together(params, grads, partial(step, values=losses), hyper=hyper, store=store, copied=False)
 
 
 def total(xs: Sequence[Array]) -> float:

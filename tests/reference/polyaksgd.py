@@ -7,11 +7,10 @@ As optax says it in its docstring: a factor, the learning rate, multiplies the b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
-from ._walk import Array, History, Slots, Store, as_is, total, walk_together
+from ._walk import Array, History, Slots, Store, as_is, total, walk_with_losses
 
 
 def step(
@@ -33,5 +32,4 @@ def trajectory(
 ) -> History:  # fmt: skip
     """Parameters and state after each step, of which each has its loss in `values`; see the package's docstring."""
     del matrix_dtype
-    losses = [-v if hyper.get("maximize") else v for v in values]
-    return walk_together(params, grads, partial(step, values=losses), hyper=hyper, store=store, copied=False)
+    return walk_with_losses(params, grads, step, hyper=hyper, values=values, store=store)
