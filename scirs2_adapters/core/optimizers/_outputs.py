@@ -29,29 +29,29 @@ def _inputs(matrix: Matrix) -> int:
     return -1 if matrix.outputs < matrix.inputs else -2
 
 
-def _sum(xp: Array, x: Array, axes: tuple[int, ...]) -> Array:
-    for axis in axes:
-        x = xp.sum(x, axis)
-    return x
-
-
 def projected(
     xp: Array, u: Array, p: Array, g: Array, decay: Array, delta: Array, wd_ratio: Array, eps: Array, *, matrix: Matrix
 ) -> Array:
-    """AdamP's step, with decay in it: u without what is along the parameter, where the gradient is not along it."""
-    step, shape = u + decay * p, tuple(u.shape)
+    """AdamP's step, with decay in it: u without what is along the parameter, where the gradient is not along it.
+
+    Everything but the last line goes by four sums for each output.
+    """
     if not matrix.inputs:
-        return step
-    step, u, p, g = (matrix.flat(xp, x) for x in (step, u, p, g))
-    for axes in (_BOTH, (_inputs(matrix),)):  # the layer as a whole, unless each output is so
-        p_norm, g_norm = (xp.sqrt(xp.maximum(_sum(xp, x * x, axes), eps * eps)) for x in (p, g))
-        cosine = xp.abs(_sum(xp, p * g, axes)) / (p_norm * g_norm)
-        bound = delta / math.sqrt(max(1, math.prod(p.shape[axis] for axis in axes)))
-        none = cosine * 0.0
-        met = _sum(xp, xp.where(cosine < bound, none, none + 1.0), _BOTH) <= 0.0  # where all are; NaN is not
-        unit = p / (p_norm + eps)
-        step = xp.where(met, u - unit * _sum(xp, unit * u, axes) + wd_ratio * decay * p, step)
-    return matrix.whole(xp, step, shape)
+        return u + decay * p
+    shape, inputs = tuple(u.shape), _inputs(matrix)
+    u, p, g = (matrix.flat(xp, x) for x in (u, p, g))
+    by_output = [xp.sum(a * b, inputs) for a, b in ((p, p), (g, g), (p, g), (p, u))]
+    by_layer = [xp.sum(x, -1 if inputs == -2 else -2) for x in by_output]
+    factor = by_output[0] * 0.0 + decay  # of p in the step
+    size = math.prod(p.shape[axis] for axis in _BOTH)
+    for (pp, gg, pg, pu), count in ((by_layer, size), (by_output, p.shape[inputs])):
+        p_norm, g_norm = (xp.sqrt(xp.maximum(x, eps * eps)) for x in (pp, gg))
+        none = pg * 0.0
+        small = xp.abs(pg) / (p_norm * g_norm) < delta / math.sqrt(max(1, count))
+        met = xp.sum(xp.sum(xp.where(small, none, none + 1.0), -1), -2) <= 0.0  # where all are; NaN is not
+        length = p_norm + eps
+        factor = xp.where(met, wd_ratio * decay - pu / length / length, factor)
+    return matrix.whole(xp, u + factor * p, shape)
 
 
 def centered(xp: Array, g: Array, *, matrix: Matrix) -> Array:
@@ -62,4 +62,4 @@ def centered(xp: Array, g: Array, *, matrix: Matrix) -> Array:
     return matrix.whole(xp, flat - xp.sum(flat, axis) / max(1, flat.shape[axis]), tuple(g.shape))
 
 
-COPIES |= {projected: 7, centered: 1}
+COPIES |= {projected: 4, centered: 1}
