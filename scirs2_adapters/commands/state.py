@@ -67,7 +67,7 @@ def convert(
     layout: Annotated[str, typer.Option(help="How kernels lie in IN, if IN does not say: torch, keras, flax.")] = "",
     rule: Rule = "",
 ) -> None:
-    """Write the state with kernels and names as another framework has them, one array at a time."""
+    """Write the state with kernels and names as another framework has them, one array at a time, a .pt all at once."""
     call = "scirs2 state convert"
     with reported(), _opened(call, source, rule) as state:
         if to not in TARGETS:

@@ -76,6 +76,16 @@ class KeepsItsFirstRate(Sound):
         return float(self.first)
 
 
+class KeepsTheMomentumOfItsFirstGroup(Sound):
+    def move(self, p: torch.Tensor, g: torch.Tensor, group: dict[str, Any]) -> None:
+        super().move(p, g, {**group, "momentum": self.param_groups[0]["momentum"]})
+
+
+class AddsNoise(Sound):
+    def move(self, p: torch.Tensor, g: torch.Tensor, group: dict[str, Any]) -> None:
+        super().move(p, g * (1 + 0.1 * torch.rand(())), group)
+
+
 class WritesIntoGradients(Sound):
     def move(self, p: torch.Tensor, g: torch.Tensor, group: dict[str, Any]) -> None:
         super().move(p, g.mul_(0.5), group)
@@ -160,6 +170,8 @@ FAULTS = {
     TakesAnyRate: {"constructor.negative_rate", "constructor.nan_rate", "constructor.text_rate"},
     TakesAnything: {"constructor.unknown_argument"},
     KeepsItsFirstRate: {"rates.by_hand", "rates.schedule", "groups.group_rate"},
+    KeepsTheMomentumOfItsFirstGroup: {"groups.group_values"},
+    AddsNoise: {"running.repeated"},
     WritesIntoGradients: {"gradients.unchanged"},
     HoldsGradients: {"gradients.not_held"},
     WritesBesideAutograd: {"calls.seen_by_autograd"},

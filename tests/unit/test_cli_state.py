@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from typer.testing import CliRunner
 from scirs2_adapters import state
 from scirs2_adapters.commands.app import app
 from scirs2_adapters.core import HostOptimizer, get
+from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
+from scirs2_adapters.core.portable.file import held
+from scirs2_adapters.core.portable.state import ParameterState, described
+from scirs2_adapters.core.portable.state import save as save_state
 
 SHAPES = {"dense.kernel": (3, 4), "embedding": (5, 4), "conv.kernel": (3, 3, 2, 4), "bias": (4,)}
 
@@ -161,3 +166,24 @@ def test_a_square_kernel_is_turned_only_where_someone_says_so(tmp_path: Path) ->
             assert np.array_equal(new.state["w"]["exp_avg"], expected)
     with pytest.raises(ValueError, match="must be None or one of"):
         state.load(tmp_path / "s", was, layout="sideways")
+
+
+@pytest.mark.parametrize(("to", "copies"), [("numpy", 1), ("torch", 2), ("keras", 2), ("optax", 2)])
+def test_convert_holds_one_array_at_a_time(folder: Path, to: str, copies: int) -> None:
+    """A kernel that is turned is there twice, as it lay and as it will lie."""
+    largest, count = 512 * 1024 * 4, 28
+    one = ParameterState(
+        {slot: held(np.ones((512, 1024), np.float32), "float32") for slot in ("exp_avg", "exp_avg_sq")}
+    )
+    rule = get("adamw")()
+    layout = INPUTS_FIRST if to == "torch" else OUTPUTS_FIRST
+    save_state(described(rule, {f"{i}.weight": one for i in range(count // 2)}, layout=layout), Path("s"))
+    assert run("convert", "s", "warm", "--to", to)[0] == 0  # what is imported is no part of it
+    tracemalloc.start()
+    try:
+        assert run("convert", "s", "t", "--to", to)[0] == 0
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert Path("t").stat().st_size > count * largest
+    assert copies * largest < peak < (copies + 0.5) * largest + 2**20

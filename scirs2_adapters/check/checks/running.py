@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from dataclasses import replace
@@ -35,6 +36,19 @@ def threads(driver: Driver) -> None:
     expect(same_bits(*ends), "the same bits", "others")
 
 
+def repeated(driver: Driver) -> None:
+    """Two walks from the same state end at the same bits."""
+    first = driver.start()
+    first.advance(STEPS // 2)
+    saved, ends = first.saved(), []
+    for _ in range(2):
+        run = driver.start()
+        run.restore(copy.deepcopy(saved))
+        run.advance(STEPS)
+        ends.append(run.params())
+    expect(same_bits(*ends), "the same bits", "others")
+
+
 def compiled(driver: Driver) -> None:
     """Compiled steps walk as those that are not."""
     run, compiled_run = driver.start(), driver.compiled()
@@ -63,4 +77,4 @@ def _dropped(run: Run) -> weakref.ref[object]:
     return weakref.ref(run.optimizer_object())
 
 
-CHECKS = (threads, compiled, compiled_once, dropped)
+CHECKS = (threads, repeated, compiled, compiled_once, dropped)

@@ -31,6 +31,41 @@ def group_rate(driver: TorchDriver) -> None:
     expect(not any(same), "other steps with half the rate", "the same steps")
 
 
+def group_values(driver: TorchDriver) -> None:
+    """A group's weight decay, betas and momentum act on its parameters, and on no others."""
+    other = _other_values(driver)
+    whole, changed, single, run = driver.start(), driver.start(other), driver.start(), driver.start()
+    run.optimizer = driver.made([{"params": run.tensors[:1]}, {"params": run.tensors[1:], **other}])
+    for step in range(3):
+        grads = driver.problem.gradients(driver.problem.params, step)
+        single.step([*grads[:1], *[None] * (len(grads) - 1)])
+        for each in (whole, changed, run):
+            each.step(grads)
+    if not same_bits(single.params()[:1], whole.params()[:1]):
+        raise NotApplicable("the steps of a parameter depend on all others")
+    expected = [*whole.params()[:1], *changed.params()[1:]]
+    said = ", ".join(f"{word}={value!r}" for word, value in other.items())
+    expect(
+        same_bits(run.params(), expected), f"each group as one optimizer with its values, {said} among them", "others"
+    )
+
+
+def _other_values(driver: TorchDriver) -> dict[str, object]:
+    """Nine tenths of each weight decay, beta and momentum; 0.1 where it is zero."""
+    known = driver.subject.defaults()
+    parts = driver.start().optimizer.param_groups[0]
+    words = [word for word in ("weight_decay", "betas", "momentum", "alpha") if word in known and word in parts]
+    if not words:
+        raise NotApplicable("its groups have no weight decay, betas, momentum or alpha")
+    return {word: _lowered(known[word]) for word in words}
+
+
+def _lowered(value: object) -> object:
+    if isinstance(value, tuple | list):
+        return tuple(_lowered(x) for x in value)
+    return float(value) * 0.9 or 0.1  # type: ignore[arg-type]  # a number
+
+
 def named_parameters(driver: TorchDriver) -> None:
     """Parameters may be given with their names, and walk as without."""
     run, plain = driver.start(), driver.start()
@@ -102,4 +137,4 @@ def no_gradients(driver: TorchDriver) -> None:
     expect(same_bits(run.params(), whole.params()), "a walk as without that step", "another walk")
 
 
-CHECKS = (group_rate, named_parameters, generator, added_group, twice, other_groups, no_gradients)
+CHECKS = (group_rate, group_values, named_parameters, generator, added_group, twice, other_groups, no_gradients)

@@ -97,6 +97,7 @@ def write(
             file.write(numbers)
             digest.update(numbers)
             told(arrays[name].nbytes)
+            del numbers  # before the next one is read
         file.seek(8 + header.index(_MARK) + len(_MARK))
         file.write(digest.hexdigest().encode())
         file.flush()
