@@ -15,6 +15,7 @@ import scirs2_adapters.torch as adapter
 from scirs2_adapters.adapters.hf.presets import served
 from scirs2_adapters.hf import optim, register, with_optimizer
 from tests.adapters.hf_support import NAMES, arguments, gpt2, trainer
+from tests.boundaries.support import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 THEIRS = sorted(name.value for name in OptimizerNames if not name.value.startswith("scirs2_"))
@@ -45,6 +46,12 @@ def test_every_name_is_served_or_the_error_says_by_whom(name: str, tmp_path: Pat
     for call, make in (("optim", lambda: optim(name, arguments(tmp_path))), ("with_optimizer", _subclass(name))):
         with pytest.raises(ValueError, match=rf"`{call}\(name=...\)`.*`{name}` is one of the package [\w-]+\..*optim="):
             make()
+
+
+def test_the_documentation_lists_every_name_that_is_served() -> None:
+    text = (ROOT / "docs" / "hf.md").read_text(encoding="utf-8")
+    section = text[text.index("## Names of Transformers") : text.index("## Watching the optimizer")]
+    assert [name for name in THEIRS if (name in SERVED or name in NAMES) and f"`{name}`" not in section] == []
 
 
 def _subclass(name: str) -> Any:

@@ -10,7 +10,7 @@ from transformers import Trainer
 import scirs2_adapters as s2
 from scirs2_adapters.hf import optim
 from tests.adapters.hf_support import KINDS, arguments, gpt2, same_bits, trainer, weights
-from tests.adapters.torch_support import coarse
+from tests.adapters.torch_support import learned
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 each_kind = pytest.mark.parametrize("name", KINDS)
@@ -22,7 +22,7 @@ def run(folder: Path, name: str | None, dtype: str = "float32", resume: bool = F
     """Four steps with a checkpoint after two, or the last two of them; without a name, by torch's own AdamW."""
     changes = {"save_strategy": "steps", "save_steps": 2, "weight_decay": 0.1}
     args = arguments(folder, **changes, **({} if name else {"optim": "adamw_torch"}))
-    hyper |= coarse(name) if name and dtype == "bfloat16" else {}
+    hyper |= learned(name) if name and dtype == "bfloat16" else {}
     keywords = {"optimizer_cls_and_kwargs": optim(name, args, **hyper)} if name else {}
     made = trainer(gpt2().to(DTYPES[dtype]), args, **keywords)
     made.train(resume_from_checkpoint=str(folder / "checkpoint-2") if resume else None)

@@ -21,9 +21,9 @@ from .torch_support import (
     CLOSE,
     EVERY,
     PEERED,
-    coarse,
     distance,
     each_optimizer,
+    learned,
     ours,
     params_of,
     plain_for,
@@ -121,7 +121,7 @@ def test_max_grad_norm_is_of_unscaled_gradients(name: str, fused: bool | None) -
 def test_the_norm_of_scaled_float16_gradients_does_not_overflow(name: str) -> None:
     steps = []
     for factor in (1.0, 512.0):
-        optimizer = ours(name)(plain_for(name, torch.float16), fused=True, max_grad_norm=1.0, **coarse(name))
+        optimizer = ours(name)(plain_for(name, torch.float16), fused=True, max_grad_norm=1.0, **learned(name))
         for p in params_of(optimizer):
             p.grad = torch.full_like(p, 64.0 * factor)
         for _ in range(still_steps(name) + 1):

@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from scirs2_adapters.core import get
-from tests.adapters.torch_support import coarse, ours
+from tests.adapters.torch_support import learned, ours
 
 STEPS = 4
 #: Uneven parts, an empty one, a matrix with a name that Muon leaves out, and more axes than two.
@@ -53,7 +53,7 @@ def mesh_of(shape: tuple[int, ...]) -> DeviceMesh:
 
 def made(name: str, layout: str | None, dtype: torch.dtype = torch.float32, **given: Any) -> tuple[Model, Any]:
     model = Model(layout, dtype)
-    given = given if dtype == torch.float32 else coarse(name) | given
+    given = given if dtype == torch.float32 else learned(name) | given
     return model, ours(name)(list(zip(SHAPES, model.parameters(), strict=True)), **options(name), **given)
 
 

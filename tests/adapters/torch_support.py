@@ -70,7 +70,7 @@ def turned_options(name: str) -> dict[str, Any]:
 
 
 def learned(name: str) -> dict[str, Any]:
-    """First values of what a rule learns of the model that 16 bits resolve."""
+    """What a rule needs to step 16-bit parameters, whose numbers do not show first steps of a millionth."""
     return {k: v for k, v in brisk(get(name)).items() if k != "learning_rate"}
 
 
@@ -79,11 +79,6 @@ each_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=ids)
 each_optimizer = pytest.mark.parametrize("name", ALL)
 each_peer = pytest.mark.parametrize(("name", "options"), PEERS, ids=ids)
 each_path = pytest.mark.parametrize("kernel", ["host", "traced"])
-
-
-def coarse(name: str) -> dict[str, Any]:
-    """What a rule needs to step 16-bit parameters, whose numbers do not show first steps of a millionth."""
-    return learned(name)
 
 
 @functools.cache  # the adapter reads the metadata of what is installed when it is asked

@@ -180,26 +180,33 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
             (X, y, weights), held_out = self._held_out((X, y, weights), random)
         self.coef_, self.intercept_ = writeable((self.coef_, self.intercept_))
         self._params = self._units.inside(self.coef_, self.intercept_) if self._units else (self.coef_, self.intercept_)
-        epochs, self.n_iter_, converged = 1 if partial else self.max_iter, 0, False
+        epochs, self.n_iter_ = 1 if partial else self.max_iter, 0
+        try:
+            return self._pass_epochs((X, y, weights), held_out, epochs, random)
+        finally:  # an interrupted fit leaves what one that ends there leaves
+            del self._params
+            if held_out is not None and self.validation_scores_:
+                self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
+
+    def _pass_epochs(self, rows: Rows, held_out: Rows | None, epochs: int, random: np.random.RandomState) -> bool:
+        """Train for at most so many epochs. Return whether `tol` or a callback ended it."""
+        converged = False
         while self.n_iter_ < epochs and not converged:
             self._epoch_begins()
             self._show_trained()
             try:
-                stepped_loss, self.loss_ = self._epoch((X, y, weights), random)
+                stepped_loss, self.loss_ = self._epoch(rows, random)
             finally:
                 self._settle()
-            self._show_evaluated()
+                self._show_evaluated()
             self.n_iter_ += 1
-            self.t_ += X.shape[0]
+            self.t_ += rows[0].shape[0]
             self.loss_curve_.append(self.loss_)
             converged = self._stalls(stepped_loss, held_out)
             self.optimizer_.iteration_ends(self.t_)
             if converged and not self.optimizer_.trigger_stopping("", verbose=False):
                 converged, self._without_progress = False, 0
             converged = self._epoch_ends(self._shown) or converged
-        del self._params
-        if held_out is not None:
-            self.coef_, self.intercept_ = (x.copy() for x in self._best_arrays)
         return converged
 
     def _held_out(self, rows: Rows, random: np.random.RandomState) -> tuple[Rows, Rows]:
