@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
@@ -119,6 +120,12 @@ class Client:
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
         self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """The body of the answer, after as many tries as it takes."""

@@ -21,6 +21,7 @@ class Service:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder, self._options, self._port = folder, options, "0"
+        self._clients: list[Client] = []
         folder.mkdir(exist_ok=True)
         (folder / "tokens").write_text("\n".join(TOKENS))
         self.start()
@@ -36,9 +37,16 @@ class Service:
     def end(self, with_signal: int = signal.SIGTERM) -> None:
         self._process.send_signal(with_signal)
         self._process.communicate(timeout=60)
+        if with_signal == signal.SIGTERM:
+            self.close_clients()
 
     def client(self, model: int = 0, patience: float = 30.0) -> Client:
-        return Client(self.address, TOKENS[model], patience=patience)
+        self._clients.append(Client(self.address, TOKENS[model], patience=patience))
+        return self._clients[-1]
+
+    def close_clients(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
 
     def ask(
         self, method: str, path: str, body: bytes = b"", token: str = TOKENS[0], **headers: str

@@ -36,10 +36,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture
-def clean(service: Service) -> Service:
+def clean(service: Service) -> Iterator[Service]:
     for model in range(len(TOKENS)):
         service.client(model).delete()
-    return service
+    yield service
+    service.close_clients()
 
 
 def test_steps_are_those_of_this_process_and_go_on_after_a_kill(tmp_path: Path) -> None:
@@ -230,3 +231,4 @@ def test_a_client_without_a_service_says_so(tmp_path: Path) -> None:
     service.end()
     with pytest.raises(ConnectionError, match=r"no answer from 127\.0\.0\.1"):
         service.client(patience=0.1).describe()
+    service.close_clients()
