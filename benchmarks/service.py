@@ -1,4 +1,4 @@
-"""A step through `scirs2 serve` on the loopback beside the same step in this process: `python -m benchmarks.service`."""
+"""A step through `scirs2 serve` on the loopback beside one in this process: `python -m benchmarks.service`."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ def serve(
         app = application(store, queue=queue, max_body=max_body)
         config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=30)
         listening = config.bind_socket()
+        listening.listen(config.backlog)  # who is told the address may connect at once
         at = f"[{host}]" if ":" in host else host
         told(f"http://{at}:{listening.getsockname()[1]}", store.tokens_file)
         uvicorn.Server(config).run(sockets=[listening])
