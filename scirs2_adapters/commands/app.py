@@ -12,6 +12,7 @@ from rich.table import Table
 
 from .check import check
 from .drift import drift
+from .serve import serve
 from .state import app as state
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="One optimizer, five frameworks.")
@@ -19,6 +20,7 @@ console = Console()
 app.add_typer(state, name="state")
 app.command()(check)
 app.command()(drift)
+app.command()(serve)
 
 
 @app.command()

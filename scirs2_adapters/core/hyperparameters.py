@@ -52,7 +52,7 @@ class Hyperparameters:
         """The signature of the constructor."""
         return signature(cls.fields, ArgumentNames(), order=cls.fields, options={"match": None})
 
-    def __init__(self, *args: Value, **values: Value) -> None:
+    def __init__(self, /, *args: Value, **values: Value) -> None:
         call = type(self).__name__
         values = merge_arguments(call, self.__signature__, args, values)
         self._fill(values, values.get("match"), str, call)
