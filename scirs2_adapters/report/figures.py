@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 COLORS: Final = ("#d6572b", "#e9a07f", "#33475b", "#8fa3b5")
 INK, PALE = "#1c2430", "#dfe5ec"
@@ -80,7 +81,7 @@ def panels(losses: Mapping[str, Sequence[float]]) -> Figure:
 
 def _fitting(name: str) -> float:
     """The size of type in which a name is no wider than its panel."""
-    return min(SMALL, 120 / len(name))
+    return min(SMALL, 150 / len(name))
 
 
 def _smooth(losses: Sequence[float], span: int = 9) -> np.ndarray:
@@ -100,6 +101,9 @@ def ranking(ends: Mapping[str, tuple[float, float]]) -> Figure:
         ax.tick_params(labelsize=SMALL)
         ax.spines[["top", "right"]].set_visible(False)
     left.set(xscale="log", xlabel="loss on the training digits")
+    left.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter(NullFormatter())
     right.set(xlabel="accuracy on held-out digits, %")
     left.set_yticks(range(len(ends)), list(ends), fontsize=7)
     left.set_ylim(len(ends) - 0.4, -0.6)
