@@ -65,5 +65,5 @@ bench: $(READY) ## measure steps against each framework's own optimizer, as rati
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) $(VENV)-sklearn build dist site *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-sklearn build dist site *.egg-info demo-output report-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from .check import check
 from .drift import drift
+from .output import make, matplotlib_is_here
+from .report import report
 from .serve import serve
 from .state import app as state
 
@@ -21,6 +23,7 @@ app.add_typer(state, name="state")
 app.command()(check)
 app.command()(drift)
 app.command()(serve)
+app.command()(report)
 
 
 @app.command()
@@ -33,24 +36,14 @@ def demo(
     ] = "",
 ) -> None:
     """Train real models in five frameworks with the same optimizer; prints a table and saves a figure."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise _exit(
-            'The demo draws with matplotlib, which is not installed. Install it with `pip install "scirs2[demo]"` '
-            '(from a checkout: `pip install ".[demo]"`).'
-        ) from error
-    del matplotlib
+    matplotlib_is_here("demo")
     from scirs2_adapters.demo.catalogue import ADAPTERS, dense
     from scirs2_adapters.demo.data import MODULES, Settings
     from scirs2_adapters.demo.run import run, run_catalogue
 
     wanted = _chosen("adapters", adapters, list(ADAPTERS if optimizers else MODULES))
     trained = _chosen("optimizers", "" if optimizers == "all" else optimizers, dense())
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _exit(f"`--output` must be a folder that can be made. Received: {str(output)!r} ({error}).") from error
+    make(output)
     settings = Settings(str(output), steps=40, text_steps=12, rounds=5) if quick else Settings(str(output))
     reports = run_catalogue(trained, wanted, settings, console)[0] if optimizers else run(wanted, settings, console)
     ran = [report for report in reports if not report.trouble]

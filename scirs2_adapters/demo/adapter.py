@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from .data import Settings, read_digits
+from .processes import Emit
 
-Emit = Callable[..., None]
 Step = Callable[[], object]
 Parameters = Callable[[], Sequence[np.ndarray]]
 #: Steps on a batch and returns its loss.

@@ -7,15 +7,11 @@ One after the other, because two at a time would disturb each other's step times
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, TextIO, TypeAlias
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,12 +21,8 @@ from scirs2_adapters.core.registry import get
 
 from . import catalogue
 from .data import Settings, write_digits
+from .processes import Event, events
 from .report import TITLES, Report, Run, explanation, figure, measure_gaps, table
-
-#: What a worker reports: the name of the event and its facts, as JSON.
-Event: TypeAlias = dict[str, Any]
-#: A run that takes longer than this many seconds hangs.
-LIMIT: Final = 600
 
 #: All run on the CPU, where every framework multiplies matrices in full float32. All run in one thread, because in
 #: models so small threads wait for each other longer than they work.
@@ -75,7 +67,7 @@ def run_catalogue(
 def train(adapters: Sequence[str], settings: Settings, console: Console) -> list[Report]:
     """All runs, with live progress: of one adapter after the other where steps are timed, else of all at once."""
     together = 1 if settings.peers else len(adapters)
-    with _progress(console) as progress, ThreadPoolExecutor(together) as pool:
+    with progress_of(console) as progress, ThreadPoolExecutor(together) as pool:
         return list(pool.map(lambda adapter: _adapter(adapter, settings, progress), adapters))
 
 
@@ -85,7 +77,8 @@ def _print_trouble(reports: Sequence[Report], console: Console) -> None:
             console.print(f"[red]{TITLES[f.adapter]}:[/red] {escape(f.trouble)}", soft_wrap=True, highlight=False)
 
 
-def _progress(console: Console) -> Progress:
+def progress_of(console: Console) -> Progress:
+    """A bar for each task, which has the field `loss`: what it has reached."""
     name, loss = TextColumn("{task.description:<32}"), TextColumn("{task.fields[loss]}")
     return Progress(name, BarColumn(28), MofNCompleteColumn(), loss, TimeElapsedColumn(), console=console)
 
@@ -94,7 +87,8 @@ def _adapter(adapter: str, settings: Settings, progress: Progress) -> Report:
     report, task = Report(adapter), progress.add_task(f"{TITLES[adapter]}: starting", total=None, loss="")
     log = Path(settings.output) / f"{adapter}.log"
     with log.open("w") as errors:
-        for event in _events(adapter, settings, errors):
+        words = (adapter, json.dumps(asdict(settings)))
+        for event in events(f"{__package__}.worker", words, ENVIRONMENT, errors):
             _take(event, report, progress, task, settings)
     if report.exit_code:
         said = log.read_text(errors="replace").strip().splitlines() or ["without a word"]
@@ -102,31 +96,6 @@ def _adapter(adapter: str, settings: Settings, progress: Progress) -> Report:
     progress.update(task, description=f"{TITLES[adapter]}: {'done' if not report.trouble else 'not run'}", loss="")
     progress.stop_task(task)
     return report
-
-
-def _events(adapter: str, settings: Settings, errors: TextIO) -> Iterator[Event]:
-    command = [sys.executable, "-m", f"{__package__}.worker", adapter, json.dumps(asdict(settings))]
-    environment = {**os.environ, **ENVIRONMENT}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process:
-        watchdog = _watchdog(process)
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                event = json.loads(line)
-                if event["event"] == "begin":
-                    watchdog.cancel()
-                    watchdog = _watchdog(process)
-                yield event
-            yield {"event": "exit", "code": process.wait()}
-        finally:
-            watchdog.cancel()
-            process.kill()
-
-
-def _watchdog(process: subprocess.Popen[str]) -> threading.Timer:
-    timer = threading.Timer(LIMIT, process.kill)
-    timer.start()
-    return timer
 
 
 def _take(event: Event, report: Report, progress: Progress, task: TaskID, settings: Settings) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -17,21 +16,17 @@ import numpy as np
 
 from scirs2_adapters.core.errors import MissingExtraError
 
-from .adapter import Adapter, Emit, Watch
+from .adapter import Adapter, Watch
 from .data import MODULES, Settings
 from .probe import path_taken
+from .processes import Emit, emitter
 from .timing import paired
 
 
 def main() -> None:
     """Make all runs of the adapter named on the command line."""
     name, settings = sys.argv[1], Settings(**json.loads(sys.argv[2]))
-    events = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def emit(event: str, **facts: object) -> None:
-        events.write(json.dumps({"event": event, **facts}) + "\n")
-
+    emit = emitter()
     try:
         import_module(f"scirs2_adapters.{name}")  # its error says what to install
         adapter: Adapter = import_module(f".{MODULES[name]}", __package__).Adapter(settings)

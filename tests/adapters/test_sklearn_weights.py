@@ -18,6 +18,10 @@ each_optimizer = pytest.mark.parametrize("name", [None, *s2.names()])
 STOPS: dict[str, Any] = {"max_iter": 300, "tol": 1e-3, "n_iter_no_change": 5}
 
 
+#: Rules by which a last bit of a gradient may become a whole step: by signs, or by one root for many numbers.
+UNSTEADY = ("lion", "rprop", "adafactor")
+
+
 def room(name: str | None) -> float:
     """How much further rounding may lead: eigenvectors of a matrix that has not its full rank, as the gradients of
     probabilities have it not, follow the last bits.
@@ -47,7 +51,7 @@ def test_counts_are_repeated_rows_in_loss_and_in_when_it_stops(cls: Any, name: s
     weighed = estimator(cls, optimizer=name, batch_size=len(y), **STOPS).fit(X, y, sample_weight=times)
     repeated = estimator(cls, optimizer=name, batch_size=int(times.sum()), **STOPS)
     repeated.fit(X.repeat(times, axis=0), y.repeat(times))
-    assert abs(weighed.n_iter_ - repeated.n_iter_) <= (2 if name in ("lion", "rprop", "adafactor") else 0)
+    assert abs(weighed.n_iter_ - repeated.n_iter_) <= (2 if name in UNSTEADY or room(name) > 1 else 0)
     together = min(weighed.n_iter_, repeated.n_iter_)
     np.testing.assert_allclose(
         weighed.loss_curve_[:together], repeated.loss_curve_[:together], rtol=min(1e-3 * room(name), 1e-2)

@@ -53,7 +53,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     *(tuple(f"adapters/{a}/{n}" for a in UPPER_ADAPTERS for n in names) for names in ADAPTER_LAYERS),
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
     ("export/", "state.py", "drift/", "check/", "serve/"),
-    ("demo/", "commands/", "cli.py"),
+    ("demo/",),
+    ("report/",),
+    ("commands/", "cli.py"),
 )
 
 #: Packages for users: their `__init__` may load a name when it is first asked for.

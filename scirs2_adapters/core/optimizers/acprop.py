@@ -14,6 +14,9 @@ class ACProp(Moments):
     s = s + (1 - beta2) * ((g - m)^2 - s) + eps_root;   m = m + (1 - beta1) * (g - m)
     p = p - lr * (g / (r + eps) + weight_decay * p)
 
+    Where gradients have been 0 so far, r is about 1e-8, and the first gradient makes a step of lr * g * 1e8: with data
+    that is often 0, such as images with a margin, take an eps of 1e-4.
+
     Paper: Zhuang et al. 2021, arXiv 2110.05454.
     Differs from the paper: deviations are from the mean before g, and eps_root stays in s, as in optax.
     """

@@ -1,0 +1,137 @@
+"""The figures of the report: bars, curves, small multiples and a ranking. No figure has more than four colors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+COLORS: Final = ("#d6572b", "#e9a07f", "#33475b", "#8fa3b5")
+INK, PALE = "#1c2430", "#dfe5ec"
+COLUMNS: Final = 9
+SMALL: Final = 8
+
+
+def bars(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Figure:
+    """A panel for each head, a bar for each row, with its number; rows begin with a name."""
+    drawing = Figure(figsize=(11, 0.9 + 0.42 * len(rows)), layout="constrained")
+    axes = drawing.subplots(1, len(heads), sharey=True, squeeze=False)[0]
+    for k, (ax, head) in enumerate(zip(axes, heads, strict=True), 1):
+        texts = [row[k] for row in rows]
+        _labeled(ax, [float(text.replace(",", "")) if text != "-" else 0.0 for text in texts], texts)
+        ax.set_title(head, fontsize=10, loc="left")
+    _names(axes[0], [row[0] for row in rows])
+    return drawing
+
+
+def _labeled(ax: Axes, widths: Sequence[float], texts: Sequence[str]) -> None:
+    ax.barh(range(len(widths)), widths, color=COLORS[2], height=0.6)
+    for i, (width, text) in enumerate(zip(widths, texts, strict=True)):
+        ax.annotate(text, (width, i), (4, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
+    ax.set_xlim(0, 1.3 * max(widths) or 1)
+    ax.set_xticks([])
+    ax.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _names(ax: Axes, names: Sequence[str]) -> None:
+    ax.set_yticks(range(len(names)), names, fontsize=9)
+    ax.invert_yaxis()
+
+
+def curves(times: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Seconds over sizes, both logarithmic."""
+    drawing = Figure(figsize=(7.5, 4.6), layout="constrained")
+    ax = drawing.subplots()
+    for (name, column), color in zip(times.items(), COLORS, strict=False):
+        ax.plot(list(column), [t * 1e3 for t in column.values()], "o-", color=color, label=name, lw=1.8, ms=4)
+    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="ms of a step")
+    ax.grid(color=PALE, lw=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=9)
+    return drawing
+
+
+def panels(losses: Mapping[str, Sequence[float]]) -> Figure:
+    """A panel for each optimizer: its curve on a band between the tenth and the ninetieth of a hundred of all."""
+    columns, smooth = min(COLUMNS, len(losses)), {name: _smooth(curve) for name, curve in losses.items()}
+    rows = -(-len(losses) // columns)
+    drawing = Figure(figsize=(1.35 * columns + 0.6, 1.15 * rows + 0.7), layout="constrained")
+    axes = drawing.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    every = np.array(list(smooth.values()))
+    low, middle, high = np.nanpercentile(every, [10, 50, 90], axis=0)
+    x = np.arange(1, every.shape[1] + 1)
+    for ax, (name, curve) in zip(axes.ravel(), smooth.items(), strict=False):
+        ax.fill_between(x, low, high, color=PALE, lw=0)
+        ax.plot(x, middle, color=COLORS[3], lw=0.7)
+        ax.plot(x, curve, color=COLORS[0], lw=1.2)
+        ax.set_title(name, fontsize=_fitting(name), loc="left", pad=2)
+        ax.tick_params(labelsize=6)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set(yscale="log", ylim=(0.7 * np.nanpercentile(every, 0.5), 1.3 * np.nanpercentile(every, 99.5)))
+    for ax in axes.ravel()[len(losses) :]:
+        ax.set_axis_off()
+    drawing.supxlabel("step", fontsize=9)
+    drawing.supylabel("loss of a batch, smoothed; pale: middle 80 % and median of all", fontsize=9)
+    return drawing
+
+
+def _fitting(name: str) -> float:
+    """The size of type in which a name is no wider than its panel."""
+    return min(SMALL, 150 / len(name))
+
+
+def _smooth(losses: Sequence[float], span: int = 9) -> np.ndarray:
+    """Means of the last losses, of as many as there are; those that are not finite leave a gap."""
+    finite = np.where(np.isfinite(losses), losses, np.nan)
+    starts = np.maximum(0, np.arange(len(finite)) - span + 1)
+    return np.array([finite[start : k + 1].mean() for k, start in enumerate(starts)])
+
+
+def ranking(ends: Mapping[str, tuple[float, float]]) -> Figure:
+    """Final loss and accuracy by optimizer, a dot each, in the order of the loss."""
+    drawing = Figure(figsize=(9, 1.1 + 0.155 * len(ends)), layout="constrained")
+    left, right = drawing.subplots(1, 2, sharey=True)
+    for ax, k, scale, color in ((left, 0, 1.0, COLORS[0]), (right, 1, 100.0, COLORS[2])):
+        ax.plot([end[k] * scale for end in ends.values()], range(len(ends)), "o", color=color, ms=4)
+        ax.grid(color=PALE, lw=0.6)
+        ax.tick_params(labelsize=SMALL)
+        ax.spines[["top", "right"]].set_visible(False)
+    left.set(xscale="log", xlabel="loss on the training digits")
+    left.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter(NullFormatter())
+    right.set(xlabel="accuracy on held-out digits, %")
+    left.set_yticks(range(len(ends)), list(ends), fontsize=7)
+    left.set_ylim(len(ends) - 0.4, -0.6)
+    return drawing
+
+
+def breakdown(
+    parts: Mapping[str, Mapping[str, float]], growths: Mapping[str, float], losses: Mapping[str, Sequence[float]]
+) -> Figure:
+    """The parts of a step as stacked bars, the growth of memory, and the losses; equal curves lie on each other."""
+    drawing = Figure(figsize=(11, 5.4), layout="constrained")
+    top, bottom = drawing.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.3))[:, 0]
+    left, right = top.subplots(1, 2, sharey=True, width_ratios=(1.8, 1))
+    starts = np.zeros(len(parts))
+    for name, color in zip(next(iter(parts.values())), (PALE, COLORS[3], COLORS[0], INK), strict=True):
+        widths = np.array([one[name] for one in parts.values()])
+        left.barh(range(len(parts)), widths, left=starts, color=color, height=0.6, label=name)
+        starts += widths
+    left.set_xlabel("ms of a training step")
+    left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=9, frameon=False)
+    left.spines[["top", "right"]].set_visible(False)
+    _labeled(right, list(growths.values()), [f"{growth:.0f}" for growth in growths.values()])
+    right.set_title("memory, MiB", fontsize=10, loc="left")
+    _names(left, list(parts))
+    ax = bottom.subplots()
+    for k, (name, curve) in enumerate(losses.items()):
+        ax.plot(range(1, len(curve) + 1), curve, color=COLORS[k], lw=max(1.0, 6.0 - 1.6 * k), label=name)
+    ax.set(xlabel="step", ylabel="loss of a batch")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=9, frameon=False)
+    return drawing
