@@ -5,7 +5,7 @@ from typing import Any
 import pages
 
 from scirs2_adapters.adapters import adapters
-from scirs2_adapters.commands.deployment import tested_runs
+from scirs2_adapters.commands.deployment import version_runs
 
 #: In the order of age, as tests/versions.py names them.
 SETS = ("lowest", "pinned", "newest")
@@ -13,7 +13,7 @@ SETS = ("lowest", "pinned", "newest")
 
 def matrix() -> str:
     """A row for each adapter and set of versions."""
-    runs = {(run["adapter"], run["set"]): run for run in tested_runs()}
+    runs = {(run["adapter"], run["set"]): run for run in version_runs()}
     rows = [row(adapter, which, runs.get((adapter, which))) for adapter in ("core", *adapters()) for which in SETS]
     return pages.table(["adapter", "versions", "installed", "core checks", "date"], rows)
 

@@ -41,7 +41,7 @@ def troubles() -> list[Trouble]:
     """Everything that would go wrong for this process and those like it."""
     found = [*kernel(compiler.compiler_obstacle()), *places(compiler.cache_directory(), os.environ)]
     old = [*old_versions(_requirements())]
-    return [*found, *old, *untested(tested_runs(), _version), *threads(os.environ, _processors())]
+    return [*found, *old, *untested(version_runs(), _version), *threads(os.environ, _processors())]
 
 
 def kernel(obstacle: str | None) -> Iterator[Trouble]:
@@ -81,7 +81,7 @@ def old_versions(requirements: Iterable[str]) -> Iterator[Trouble]:
             yield Trouble(f"{match[1]} {found} is older than what is supported ({match[2]} and newer)", todo)
 
 
-def tested_runs() -> list[dict[str, Any]]:
+def version_runs() -> list[dict[str, Any]]:
     """The runs of the core checks with sets of versions (tests/versions.py), as the wheel carries them."""
     runs: list[dict[str, Any]] = json.loads((files(__package__) / "versions.json").read_text())
     return runs

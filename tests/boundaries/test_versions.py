@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scirs2_adapters.commands.deployment import tested_runs
+from scirs2_adapters.commands.deployment import version_runs
 from tests import versions
 from tests.boundaries.support import ADAPTERS, PROJECT, ROOT
 from tests.boundaries.test_documents import VERBS
@@ -39,7 +39,7 @@ def test_a_report_is_counted() -> None:
 
 
 def test_a_run_is_of_an_adapter_with_versions_not_below_the_floors() -> None:
-    for run in tested_runs():
+    for run in version_runs():
         assert run["set"] in versions.SETS
         assert run["passed"] > 0
         for line in versions.requirements("lowest", run["adapter"]):
