@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-trainers test-sklearn lint type gen docs site bench clean
+.PHONY: help setup demo test test-all test-trainers test-lowest test-newest lint type gen docs site bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,12 +37,11 @@ test-trainers: $(READY) ## add TRL, PEFT and sentence-transformers (230 MB) and 
 	$(PIP) --group trainers
 	$(BIN)/python -m pytest -n 2 tests/adapters/test_hf_trainers.py $(ARGS)
 
-test-sklearn: ## run the scikit-learn adapter's tests with the oldest version that is supported and the newest
-	for versions in "scikit-learn==1.6.0 scipy<1.16" scikit-learn; do \
-	  $(PYTHON) -m venv --clear $(VENV)-sklearn && \
-	  $(VENV)-sklearn/bin/python -m pip install --quiet numpy numba pytest pytest-xdist hypothesis $$versions && \
-	  $(VENV)-sklearn/bin/python -m pytest -n 2 --adapters sklearn tests/adapters/test_sklearn_*.py $(ARGS) || exit 1; \
-	done
+test-lowest: ## run the core checks with the oldest versions that are supported, each adapter apart (ARGS="jax tf" to choose)
+	$(PYTHON) tests/versions.py lowest $(ARGS)
+
+test-newest: ## run the core checks with the newest versions there are, each adapter apart (ARGS="jax tf" to choose)
+	$(PYTHON) tests/versions.py newest $(ARGS)
 
 lint: $(READY) ## check style and formatting, change nothing
 	$(BIN)/ruff check .
@@ -65,5 +64,5 @@ bench: $(READY) ## measure steps against each framework's own optimizer, as rati
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) $(VENV)-sklearn build dist site *.egg-info demo-output report-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .venvs build dist site *.egg-info demo-output report-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,6 +20,7 @@ from typing import Any
 import catalogue
 import pages
 import stubs
+import versions
 
 from scirs2_adapters.adapters import adapters
 
@@ -72,7 +73,9 @@ def generated() -> dict[Path, str]:
     proofs = (ROOT / "docs/catalogue.md").read_text()
     for part, body in catalogue.parts(refused, by_adapter["torch"]["cuda"]).items():
         proofs = between_markers(proofs, part, body)
+    tested_versions = ROOT / "docs/versions.md"
     files = {
+        tested_versions: between_markers(tested_versions.read_text(), "versions", versions.matrix()),
         PACKAGE / "core/__init__.pyi": stubs.core(),
         ROOT / "docs/optimizers.md": pages.optimizers(spelling),
         ROOT / "docs/catalogue.md": proofs,

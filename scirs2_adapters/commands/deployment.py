@@ -5,13 +5,15 @@ Every check is a function of what it looks at (variables, versions, files), and 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scirs2_adapters.core.cpu import compile as compiler
 
@@ -38,7 +40,8 @@ class Trouble(NamedTuple):
 def troubles() -> list[Trouble]:
     """Everything that would go wrong for this process and those like it."""
     found = [*kernel(compiler.compiler_obstacle()), *places(compiler.cache_directory(), os.environ)]
-    return [*found, *old_versions(_requirements()), *threads(os.environ, _processors())]
+    old = [*old_versions(_requirements())]
+    return [*found, *old, *untested(version_runs(), _version), *threads(os.environ, _processors())]
 
 
 def kernel(obstacle: str | None) -> Iterator[Trouble]:
@@ -75,7 +78,28 @@ def old_versions(requirements: Iterable[str]) -> Iterator[Trouble]:
         found = match and _version(match[1])
         if match and found and _numbers(found) < _numbers(match[2]):
             todo = f'Install a newer one: `pip install "{match[1]}>={match[2]}"`.'
-            yield Trouble(f"{match[1]} {found} is older than what is tested ({match[2]} and newer)", todo)
+            yield Trouble(f"{match[1]} {found} is older than what is supported ({match[2]} and newer)", todo)
+
+
+def version_runs() -> list[dict[str, Any]]:
+    """The runs of the core checks with sets of versions (tests/versions.py), as the wheel carries them."""
+    runs: list[dict[str, Any]] = json.loads((files(__package__) / "versions.json").read_text())
+    return runs
+
+
+def untested(runs: Iterable[Mapping[str, Any]], installed: Callable[[str], str | None]) -> Iterator[Trouble]:
+    """What is installed in a version older or newer than those with which the core checks passed. Patches of the oldest
+    and the newest count as tested.
+    """
+    passed: dict[str, set[str]] = {}
+    for run in runs:
+        for name, release in run["versions"].items() if not run["failed"] else ():
+            passed.setdefault(name, set()).add(release)
+    for name, releases in passed.items():
+        here, ends = installed(name), [f(releases, key=_numbers) for f in (min, max)]
+        if here and not _numbers(ends[0])[:2] <= _numbers(here)[:2] <= _numbers(ends[1])[:2]:
+            what = f"{name} {here} is outside the tested versions ({' to '.join(dict.fromkeys(ends))})"
+            yield Trouble(what, "Install one of these, or check yours: `scirs2 check`.")
 
 
 def threads(environment: Mapping[str, str], processors: int) -> Iterator[Trouble]:

@@ -7,14 +7,23 @@ from pathlib import Path
 import pytest
 
 from scirs2_adapters.commands import deployment, doctor
-from scirs2_adapters.commands.deployment import kernel, old_versions, places, runtimes, threads
+from scirs2_adapters.commands.deployment import kernel, old_versions, places, runtimes, threads, untested
 
+#: Versions with which the checks passed, and one with which they did not.
+RUNS = [
+    {"versions": {"jax": "0.5.3"}, "failed": 0},
+    {"versions": {"jax": "0.10.2"}, "failed": 0},
+    {"versions": {"jax": "0.12.0"}, "failed": 3},
+]
 FOUND = {
     "no numba": (list(kernel("numba's compiler cannot be loaded (no)")), "Install numba"),
     "no jit": (list(kernel("NUMBA_DISABLE_JIT is set")), "Unset NUMBA_DISABLE_JIT"),
     "cache": (list(places(Path("/dev/null/a"), {"SCIRS2_CACHE_DIR": "/dev/null/a"})), "Set SCIRS2_CACHE_DIR"),
     "home": (list(places(Path("/dev/null/.cache"), {})), "Set SCIRS2_CACHE_DIR"),
     "numpy": (list(old_versions(["numpy>=99.1", "numpy>=99.1"])), 'pip install "numpy>=99.1"'),
+    "newer": (list(untested(RUNS, {"jax": "0.11.0"}.get)), "scirs2 check"),
+    "failed": (list(untested(RUNS, {"jax": "0.12.0"}.get)), "scirs2 check"),
+    "older": (list(untested(RUNS, {"jax": "0.4.38"}.get)), "scirs2 check"),
     "MKL": (list(threads({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "8"}, 8)), "Unset MKL_NUM_THREADS"),
     "numba": (list(threads({"OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "3"}, 8)), "Unset NUMBA_NUM_THREADS"),
     "too many": (list(threads({"OMP_NUM_THREADS": "9"}, 2)), "Set OMP_NUM_THREADS=2"),
@@ -25,6 +34,9 @@ FOUND = {
 FINE = {
     "kernel": kernel(None),
     "versions": old_versions(["numpy>=1.0", "not-installed>=9", "numba"]),
+    "tested": untested(RUNS, {"jax": "0.9.1", "optax": "9.0"}.get),
+    "a patch": untested(RUNS, {"jax": "0.10.7"}.get),
+    "not installed": untested(RUNS, {}.get),
     "threads": threads({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "KMP_AFFINITY": "disabled"}, 2),
     "nothing set": threads({}, 2),
     "one runtime": runtimes("torch", ["libgomp-a.so.1", "libgomp.so.1", "libomptarget.so"]),

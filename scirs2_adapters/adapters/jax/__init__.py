@@ -2,7 +2,7 @@
 
 from scirs2_adapters.core.errors import require
 
-require("jax", {"jax": ("JAX", "0.5.0"), "optax": ("optax", "0.2.4")})
+require("jax", {"jax": ("JAX", "0.5.3"), "optax": ("optax", "0.2.7")})
 
 from optax.contrib import sam  # noqa: E402  # optax's own, which wraps our transformations as it does all others
 
