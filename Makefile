@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-trainers test-sklearn lint type gen docs site bench clean
+.PHONY: help setup demo test test-all test-trainers test-sklearn test-flower lint type gen docs site bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ test-sklearn: ## run the scikit-learn adapter's tests with the oldest version th
 	  $(VENV)-sklearn/bin/python -m pytest -n 2 --adapters sklearn tests/adapters/test_sklearn_*.py $(ARGS) || exit 1; \
 	done
 
+test-flower: ## run the tests of the Flower strategy in an environment of its own, as Flower pins other versions
+	$(PYTHON) -m venv --clear $(VENV)-flower
+	$(VENV)-flower/bin/python -m pip install --quiet numpy numba pytest pytest-xdist hypothesis "flwr>=1.42"
+	$(VENV)-flower/bin/python -m pytest --adapters sklearn tests/adapters/test_flower.py $(ARGS)
+
 lint: $(READY) ## check style and formatting, change nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,5 +70,5 @@ bench: $(READY) ## measure steps against each framework's own optimizer, as rati
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) $(VENV)-sklearn build dist site *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-sklearn $(VENV)-flower build dist site *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
