@@ -231,7 +231,7 @@ def test_a_round_without_results_is_an_error() -> None:
     def train(node: int, number: int, arrays: Arrays) -> Arrays:
         raise RuntimeError("out of memory")
 
-    with pytest.raises(AggregationError, match="Round 1 must have the result of a client. Received: node 1: out of"):
+    with pytest.raises(AggregationError, match=r"Round 1 must have the result of a client\. Received: node 1: out of"):
         run(fedopt("adam"), 1, Grid(train))
 
 
