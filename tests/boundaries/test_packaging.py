@@ -97,7 +97,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
     info = f"scirs2-{scirs2_adapters.__version__}.dist-info/"
     inside = set(zipfile.ZipFile(wheel).namelist())
-    files = [file for pattern in ("*.py", "*.pyi", "py.typed") for file in PACKAGE.rglob(pattern)]
+    files = [file for pattern in ("*.py", "*.pyi", "py.typed", "versions.json") for file in PACKAGE.rglob(pattern)]
     assert {name for name in inside if not name.startswith(info)} == {relative(file) for file in files}
     assert "scirs2_adapters/py.typed" in inside
     assert f"{info}licenses/LICENSE" in inside

@@ -2,7 +2,7 @@
 
 from scirs2_adapters.core.errors import require
 
-require("tf", {"keras": ("Keras", "3.5")}, indirect={"tensorflow": ("TensorFlow", "2.18")})
+require("tf", {"keras": ("Keras", "3.10")}, indirect={"tensorflow": ("TensorFlow", "2.18")})
 
 from scirs2_adapters.adapters._names import keep_old_modules  # noqa: E402
 from scirs2_adapters.core.registry import built_in, names, with_value  # noqa: E402
