@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-trainers test-lowest test-newest test-flower lint type gen docs site bench clean
+.PHONY: help setup demo test test-all test-trainers test-lowest test-newest lint type gen docs site bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,11 +43,6 @@ test-lowest: ## run the core checks with the oldest versions that are supported,
 test-newest: ## run the core checks with the newest versions there are, each adapter apart (ARGS="jax tf" to choose)
 	$(PYTHON) tests/versions.py newest $(ARGS)
 
-test-flower: ## run the tests of the Flower strategy in an environment of its own, as Flower pins other versions
-	$(PYTHON) -m venv --clear $(VENV)-flower
-	$(VENV)-flower/bin/python -m pip install --quiet numpy numba pytest pytest-xdist hypothesis "flwr>=1.42"
-	$(VENV)-flower/bin/python -m pytest --adapters sklearn tests/adapters/test_flower.py $(ARGS)
-
 lint: $(READY) ## check style and formatting, change nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,5 +64,5 @@ bench: $(READY) ## measure steps against each framework's own optimizer, as rati
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) .venvs $(VENV)-flower build dist site *.egg-info demo-output report-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .venvs build dist site *.egg-info demo-output report-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
