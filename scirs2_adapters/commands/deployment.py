@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from scirs2_adapters.core.cpu import compile as compiler
 
@@ -81,13 +81,25 @@ def old_versions(requirements: Iterable[str]) -> Iterator[Trouble]:
             yield Trouble(f"{match[1]} {found} is older than what is supported ({match[2]} and newer)", todo)
 
 
-def version_runs() -> list[dict[str, Any]]:
+class Run(TypedDict):
+    """A run of the core checks: what was installed, and how it ended."""
+
+    adapter: str
+    set: str
+    date: str
+    versions: dict[str, str]
+    passed: int
+    failed: int
+    skipped: int
+
+
+def version_runs() -> list[Run]:
     """The runs of the core checks with sets of versions (tests/versions.py), as the wheel carries them."""
-    runs: list[dict[str, Any]] = json.loads((files(__package__) / "versions.json").read_text())
+    runs: list[Run] = json.loads((files(__package__) / "versions.json").read_text())
     return runs
 
 
-def untested(runs: Iterable[Mapping[str, Any]], installed: Callable[[str], str | None]) -> Iterator[Trouble]:
+def untested(runs: Iterable[Run], installed: Callable[[str], str | None]) -> Iterator[Trouble]:
     """What is installed in a version older or newer than those with which the core checks passed. Patches of the oldest
     and the newest count as tested.
     """

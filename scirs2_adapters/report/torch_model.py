@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from importlib import import_module
 from itertools import pairwise
-from typing import Any
 
 import torch
 
@@ -37,7 +36,7 @@ class Characters(torch.nn.Module):
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
 
 
-def train(emit: Emit, module: str, options: dict[str, Any], width: int, layers: int, steps: int) -> None:
+def train(emit: Emit, module: str, options: dict[str, str | bool], width: int, layers: int, steps: int) -> None:
     """In a worker: report the loss and the seconds of each part of each step, and at the end the growth of memory since
     the model and its data were there.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 
@@ -26,7 +26,7 @@ TEXT = (
 )
 OURS: Final = "scirs2_adapters.torch"
 THEIRS: Final = "torch.optim"
-CONTENDERS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+CONTENDERS: Final[tuple[tuple[str, dict[str, str | bool]], ...]] = (
     (OURS, {}),
     (OURS, {"state_dtype": "int8"}),
     (THEIRS, {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -55,7 +56,8 @@ class Store:
         except FileNotFoundError:
             return None
         except (ArgumentValueError, KeyError, Refusal) as error:
-            message = f"The file of this model cannot be read; the operator has to look at it. {error}"
+            logging.getLogger(__name__).error("a model cannot be read: %s", error)
+            message = "The file of this model cannot be read; the operator has to look at the log."
             raise Refusal(500, "damaged", message) from error
 
     def delete(self, key: str) -> None:

@@ -4,7 +4,7 @@ from tests.boundaries.imports import PACKAGE, any_lines, circles, graph, init_co
 from tests.boundaries.support import python_files
 
 #: Lines of the package that say `Any`. A ratchet: lower it with each line that goes.
-ANY_LINES = 67
+ANY_LINES = 61
 
 EDGES = graph()
 
