@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .check import check
 from .drift import drift
-from .output import make, matplotlib_is_here
+from .output import failed, make, matplotlib_is_here
 from .report import report
 from .serve import serve
 from .state import app as state
@@ -57,7 +57,7 @@ def _chosen(option: str, given: str, known: list[str]) -> list[str]:
 
     wanted = [word.strip() for word in given.split(",") if word.strip()] or known
     if unknown := [word for word in wanted if plain(word) not in known]:
-        raise _exit(f"`--{option}` must name some of {', '.join(known)}. Received: {unknown[0]!r}.")
+        raise failed(f"`--{option}` must name some of {', '.join(known)}. Received: {unknown[0]!r}.")
     return [word for word in known if word in map(plain, wanted)]
 
 
@@ -87,7 +87,7 @@ def export(
     try:
         made = write(name, output, [d.strip() for d in dtypes.split(",") if d.strip()], target)
     except (ValueError, OSError) as error:
-        raise _exit(str(error)) from error
+        raise failed(str(error)) from error
     for path in filter(None, (made.header, made.source, *made.objects, made.library, made.script)):
         console.print(str(path), soft_wrap=True)
 
@@ -117,8 +117,3 @@ def doctor() -> None:
         console.print(f"[bold]Would go wrong:[/bold] {escape(str(trouble))}", soft_wrap=True)
     if troubles or not works:
         raise typer.Exit(1)
-
-
-def _exit(message: str) -> typer.Exit:
-    typer.echo(message, err=True)
-    return typer.Exit(1)

@@ -1,4 +1,4 @@
-"""What verbs that draw need before they begin: matplotlib, and a folder."""
+"""What verbs that draw need before they begin, matplotlib and a folder, and how a verb fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def matplotlib_is_here(what: str) -> None:
     try:
         import matplotlib
     except ModuleNotFoundError as error:
-        raise _exit(
+        raise failed(
             f'The {what} draws with matplotlib, which is not installed. Install it with `pip install "scirs2[demo]"` '
             '(from a checkout: `pip install ".[demo]"`).'
         ) from error
@@ -28,9 +28,10 @@ def make(output: Path) -> None:
             pass
     except OSError as error:
         message = f"`--output` must be a folder that can be made. Received: {str(output)!r} ({error})."
-        raise _exit(message) from error
+        raise failed(message) from error
 
 
-def _exit(message: str) -> typer.Exit:
+def failed(message: str) -> typer.Exit:
+    """Say the message on standard error; raising what is returned ends the command with 1."""
     typer.echo(message, err=True)
     return typer.Exit(1)

@@ -90,7 +90,8 @@ def rectifier(scalar_math, beta, t, threshold):
     new, most = one_minus_power(scalar_math, beta, t), 2 / (1 - beta) - 1
     early = t - (_head((t * rate) ** 2) - _head(rate**2)) / rate
     many = scalar_math.where(t * rate < _EARLY, early, most - 2 * t * (1 - new) / new)
-    k, most = scalar_math.maximum(many, threshold), scalar_math.maximum(most, threshold)
+    k = scalar_math.maximum(many, threshold)
+    most = scalar_math.where(most > threshold, most, threshold + 1)  # else k is never above it, and this is not used
     return scalar_math.where(
         many > threshold, scalar_math.sqrt((k - 4) * (k - 2) * most / ((most - 4) * (most - 2) * k)), 0.0
     )
