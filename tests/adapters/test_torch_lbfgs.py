@@ -4,6 +4,7 @@ import copy
 import io
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -116,12 +117,13 @@ def digits(dtype: torch.dtype) -> tuple[torch.Tensor, Any]:
 ROUNDING = {quadratic: 20, rosenbrock: 2000, digits: 2}
 
 
-def searched(kind: Any, problem: Any, dtype: torch.dtype, constant: float) -> list[float]:
-    """The largest element of the gradient at each evaluation of 12 steps."""
+def searched(kind: Any, problem: Any, dtype: torch.dtype, constant: float, seed: int, steps: int, until: float) -> Any:
+    """The largest element of the gradient at each evaluation, until it is as small as that or the steps are over."""
     start, loss = problem(dtype)
-    p = torch.nn.Parameter(start)
+    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    p = torch.nn.Parameter(start + 0.1 * noise.to(dtype))
     optimizer = kind([p], line_search_fn="strong_wolfe", tolerance_change=0, tolerance_grad=0, max_iter=10)
-    found = []
+    found: list[float] = []
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
@@ -130,8 +132,10 @@ def searched(kind: Any, problem: Any, dtype: torch.dtype, constant: float) -> li
         found.append(float(p.grad.abs().max()))
         return value
 
-    for _ in range(12):
+    for _ in range(steps):
         optimizer.step(closure)
+        if min(found) <= until:
+            break
     return found
 
 
@@ -139,10 +143,15 @@ def searched(kind: Any, problem: Any, dtype: torch.dtype, constant: float) -> li
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("problem", list(ROUNDING), ids=lambda f: f.__name__)
 def test_a_search_reaches_what_torchs_does_in_no_more_evaluations(problem: Any, dtype: Any, constant: float) -> None:
-    mine, theirs = (searched(kind, problem, dtype, constant) for kind in (LBFGS, torch.optim.LBFGS))
-    best = max(min(theirs), ROUNDING[problem] * torch.finfo(dtype).eps)
-    spent = next(i for i, g in enumerate(theirs) if g <= best)
-    assert next(i for i, g in enumerate(mine) if g <= best) <= 1.1 * spent  # where rounding decides, a few more or less
+    """From five starts, because at the end the last bits of the loss decide, which differ between processors."""
+    spent = []
+    for seed in range(5):
+        theirs = searched(torch.optim.LBFGS, problem, dtype, constant, seed, 12, 0.0)
+        best = max(min(theirs), ROUNDING[problem] * torch.finfo(dtype).eps)
+        mine = searched(LBFGS, problem, dtype, constant, seed, 24, best)
+        assert min(mine) <= best
+        spent.append([1 + next(i for i, g in enumerate(found) if g <= best) for found in (mine, theirs)])
+    assert np.median([ours / its for ours, its in spent]) <= 1.05
 
 
 def test_it_is_a_torch_lbfgs_with_torchs_arguments() -> None:
