@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.catalogue import ALLOWED, exceeds, measured, moved, shapes
 from scirs2_adapters import get, names
 from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.core.registry import with_value
 from scirs2_adapters.demo.catalogue import ADAPTERS, dense, results
 from scirs2_adapters.demo.data import Settings
 from scirs2_adapters.demo.report import Report, Run
@@ -78,7 +79,7 @@ def test_a_row_says_what_an_optimizer_costs() -> None:
 
 def test_lines_about_use_are_short_and_about_optimizers() -> None:
     lines = tomllib.loads((DOCS / "when.toml").read_text())
-    assert set(lines) <= set(names())
+    assert set(lines) <= {*names(), *with_value()}
     assert [name for name, line in lines.items() if not line.endswith(".") or len(line) > 110] == []
 
 
@@ -90,4 +91,4 @@ def test_what_was_measured_is_about_optimizers(file: str) -> None:
     found = json.loads((DOCS / file).read_text())
     found = found.get("optimizers", found)
     assert found
-    assert set(found) <= set(names())
+    assert set(found) <= {*names(), *with_value()}
