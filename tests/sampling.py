@@ -3,9 +3,12 @@ each week. Without it, or with `-k`, it runs over all. Never sampled is what hol
 every option of every formula beside its twin, and beside the framework's own optimizer.
 
 A kind is read from the formula: whether it wraps another, works on matrices, takes gradients of rows, keeps numbers
-for the whole model or for a tensor, or knows single elements only. Of each kind a test takes one optimizer, of a large
-kind two, chosen by the seed and the test's name: so a week's run takes each optimizer through many tests, and all weeks
-together through all, and an optimizer more costs hardly any time.
+for the whole model or for a tensor, or knows single elements only. Of each kind a test takes one optimizer, chosen by
+the seed and the test's name: so a week's run takes each optimizer through many tests, and all weeks together through
+all, and an optimizer more costs hardly any time.
+
+The cases of another library's suite say which of them are `alike`: the same test of the same optimizer, with other
+arguments. A sampled run takes one of these.
 """
 
 from __future__ import annotations
@@ -32,8 +35,6 @@ SEED = "SCIRS2_TEST_SEED"
 PROOFS = {"peers", "boundaries", "test_jax_optax_suite.py", "test_tf_keras_suite.py"}
 PROOFS |= {"test_lint.py", "test_reference.py", "test_complex.py", "test_one_file.py", "test_layouts.py"}
 TESTS = Path(__file__).parent
-#: Of a kind with more optimizers than this a test takes two, else one.
-MANY = 10
 #: The mark of a file that runs optimizers together, in processes of their own: its tests take the same ones.
 TOGETHER = "sampled_together"
 
@@ -90,20 +91,37 @@ def known() -> frozenset[str]:
     return frozenset((*names(), *with_value()))
 
 
+def draw(names: Iterable[str], seed: str) -> str:
+    """The one of these names that the seed draws."""
+    return min(names, key=lambda name: (zlib.crc32(f"{seed} {name}".encode()), name))
+
+
 def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str) -> set[tuple[str, ...]]:
     """Of the optimizers that a test runs over, or of pairs of them, those that it takes."""
-    by_kind: dict[Hashable, set[tuple[str, ...]]] = defaultdict(set)
+    by_kind: dict[Hashable, dict[str, tuple[str, ...]]] = defaultdict(dict)
     for members in optimizers:
-        by_kind[tuple(map(kind, members))].add(members)
-    taken: set[tuple[str, ...]] = set()
-    for group in by_kind.values():
-        drawn = sorted(group, key=lambda members: (zlib.crc32(f"{seed} {test} {members}".encode()), members))
-        taken.update(drawn[: 1 + (len(drawn) > MANY)])
-    return taken
+        by_kind[tuple(map(kind, members))][f"{test} {members}"] = members
+    return {alike[draw(alike, seed)] for alike in by_kind.values()}
 
 
 def left_out(items: list[pytest.Item]) -> list[pytest.Item]:
     """The cases that a sampled run leaves out."""
+    return [*_of_optimizers(items), *_alike(items)]
+
+
+def _alike(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Of cases that say that they are alike, all but one."""
+    groups: dict[Hashable, dict[str, pytest.Item]] = defaultdict(dict)
+    for item in items:
+        case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+        if hasattr(case, "alike"):
+            groups[item.nodeid.partition("[")[0], case.alike][item.nodeid] = item
+    taken = {draw(group, os.environ[SEED]) for group in groups.values()}
+    return [item for group in groups.values() for name, item in group.items() if name not in taken]
+
+
+def _of_optimizers(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Of cases that are about other optimizers of one kind, all but those chosen."""
     tests: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         if not PROOFS & set(item.path.relative_to(TESTS).parts) and optimizers_in(item):

@@ -18,6 +18,7 @@ import pytest
 from scirs2_adapters import names
 from scirs2_adapters.core import with_closure
 from tests.boundaries.support import ADAPTERS, ROOT, fresh
+from tests.sampling import known, taken
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```python *([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -123,14 +124,21 @@ def test_the_docstring_of_a_rule_has_all_parts_and_its_example_runs(name: str) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_the_examples_in_the_docstrings_of_an_adapter_run(adapter: str, tmp_path: Path) -> None:
+def test_the_examples_in_the_docstrings_of_an_adapter_run(
+    adapter: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Those of an adapter's optimizers differ in little but names: a sampled run takes some."""
+    left_out = known() - {*taken(request, known())}
     code = f"""
 import doctest, inspect, os, scirs2_adapters.{adapter} as adapter
+from scirs2_adapters.core.registry import plain
 os.chdir({str(tmp_path)!r})
 for name in adapter.__all__:
     text = inspect.getdoc(getattr(adapter, name)) or ""
-    example = doctest.DocTestParser().get_doctest(text, {{}}, name, None, 0)
-    assert text and not doctest.DocTestRunner(verbose=False).run(example).failed, name
+    assert text, name
+    if plain(name) not in {left_out}:
+        example = doctest.DocTestParser().get_doctest(text, {{}}, name, None, 0)
+        assert not doctest.DocTestRunner(verbose=False).run(example).failed, name
 """
     done = fresh(code, check=False, **QUIET)
     assert done.returncode == 0, done.stdout + done.stderr

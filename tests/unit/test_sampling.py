@@ -1,9 +1,12 @@
 """A sampled run takes every kind of formula, and all days together take everything."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from scirs2_adapters.core import names
-from tests.sampling import chosen, kind
+from tests.sampling import SEED, chosen, kind, left_out
+from tests.sampling import TESTS as TESTS_FOLDER
 
 ALL = [(name,) for name in names()]
 TESTS = [f"tests/adapters/test_{i}.py::test" for i in range(1000)]
@@ -35,3 +38,19 @@ def test_pairs_are_taken_by_their_kinds() -> None:
     taken = chosen(TESTS[0], pairs, "a")
     assert {(kind(a), kind(b)) for a, b in taken} == {(kind(a), kind(b)) for a, b in pairs}
     assert len(taken) < len(pairs)
+
+
+def test_of_cases_that_are_alike_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def item(number: int) -> SimpleNamespace:
+        case = SimpleNamespace(alike=("moves", number % 4))
+        params, path = {"case": case}, TESTS_FOLDER / "adapters/test_of_another_library.py"
+        return SimpleNamespace(nodeid=f"test[{number}]", callspec=SimpleNamespace(params=params), path=path)
+
+    items, seen = [item(number) for number in range(12)], set()
+    for seed in map(str, range(50)):
+        monkeypatch.setenv(SEED, seed)
+        out = left_out(items)
+        taken = [i.callspec.params["case"].alike for i in items if i not in out]
+        assert sorted(taken) == [("moves", number) for number in range(4)]
+        seen.update(i.nodeid for i in items if i not in out)
+    assert len(seen) == len(items)

@@ -62,6 +62,11 @@ class Case:
         """The optimizers in a word."""
         return "+".join(self.names)
 
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """What it has in common with the cases that differ from it in arguments alone (see sampling.py)."""
+        return self.file, self.test, self.name, str(self.match)
+
     def run(self, theirs: bool = False) -> None:
         """Runs it as optax does, with our factories or `theirs`: passes, raises, or raises `unittest.SkipTest`."""
         for word, held in holders(self.file).items():
