@@ -14,6 +14,8 @@ COLORS: Final = ("#d6572b", "#e9a07f", "#33475b", "#8fa3b5")
 INK, PALE = "#1c2430", "#dfe5ec"
 COLUMNS: Final = 9
 SMALL: Final = 8
+#: Bars whose lengths differ by more than this factor are drawn as dots.
+WIDEST: Final = 50
 
 
 def bars(heads: Sequence[str], rows: Sequence[Sequence[str]], colors: Sequence[str] = ()) -> Figure:
@@ -29,10 +31,17 @@ def bars(heads: Sequence[str], rows: Sequence[Sequence[str]], colors: Sequence[s
 
 
 def _labeled(ax: Axes, widths: Sequence[float], texts: Sequence[str], colors: Sequence[str] = ()) -> None:
-    ax.barh(range(len(widths)), widths, color=colors or COLORS[2], height=0.6)
+    """Bars; where the longest would hide the others, dots on a logarithmic axis."""
+    wide = 0 < WIDEST * min(widths) < max(widths)
+    if wide:
+        ax.scatter(widths, range(len(widths)), c=colors or COLORS[2])
+        ax.set(xscale="log", xlim=(min(widths) / 1.5, 10 * max(widths)))
+        ax.minorticks_off()
+    else:
+        ax.barh(range(len(widths)), widths, color=colors or COLORS[2], height=0.6)
+        ax.set_xlim(0, 1.3 * max(widths) or 1)
     for i, (width, text) in enumerate(zip(widths, texts, strict=True)):
-        ax.annotate(text, (width, i), (4, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
-    ax.set_xlim(0, 1.3 * max(widths) or 1)
+        ax.annotate(text, (width, i), (6, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
     ax.set_xticks([])
     ax.spines[["top", "right", "bottom"]].set_visible(False)
 
@@ -92,8 +101,8 @@ def panels(losses: Mapping[str, Sequence[float]]) -> Figure:
     axes[0, 0].yaxis.set_major_formatter("{x:g}")
     for ax in axes.ravel()[len(losses) :]:
         ax.set_axis_off()
-    drawing.supxlabel("step", fontsize=9)
-    drawing.supylabel("loss of a batch, smoothed; pale: middle 80 % and median of all", fontsize=9)
+    drawing.supxlabel("step; pale: the middle 80 % of these optimizers, and their median", fontsize=9)
+    drawing.supylabel("loss, smoothed", fontsize=9)
     return drawing
 
 
@@ -144,7 +153,7 @@ def breakdown(
     left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=9, frameon=False)
     left.spines[["top", "right"]].set_visible(False)
     _labeled(right, list(growths.values()), [f"{growth:.0f}" for growth in growths.values()])
-    right.set_title("memory, MiB", fontsize=10, loc="left")
+    right.set_title("growth of memory, MiB", fontsize=10, loc="left")
     _names(left, list(parts))
     ax = bottom.subplots()
     for k, (name, curve) in enumerate(losses.items()):

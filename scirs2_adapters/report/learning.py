@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
+import numpy as np
 from rich.console import Console
 
 from scirs2_adapters.core.errors import MissingExtraError
@@ -37,6 +38,7 @@ HEAD = ("model", "parameters", "optimizer", "first step, s", "step, ms", "traini
 #: What the demo's adapters call our optimizer and the framework's.
 KINDS: Final = ("ours", "own")
 OPTIMIZER: Final = "adamw"
+OURS: Final = "ours: AdamW"
 
 
 class Model(NamedTuple):
@@ -115,7 +117,7 @@ class _Clock(Watch):
             self._emit("trained", growth=memory.growth(self._start), numbers=sum(p.size for p in parameters()))
         self._last = time.perf_counter()
 
-    def keep(self, parameters: Parameters) -> None:
+    def keep(self, parameters: Sequence[np.ndarray]) -> None:
         """Nothing: a copy would be counted."""
 
 
@@ -123,7 +125,7 @@ def learn(emit: Emit, adapter: str, kind: str, folder: str, steps: int) -> None:
     """In a worker: train a model, ours or the framework's optimizer, and report each step."""
     import_module(f"scirs2_adapters.{adapter}")  # its error says what to install
     made: Adapter = import_module(f"scirs2_adapters.{MODELS[adapter].module}").Adapter(settings(folder, steps))
-    emit("begin", optimizer="ours: AdamW" if kind == "ours" else made.counterparts()[OPTIMIZER])
+    emit("begin", optimizer=OURS if kind == "ours" else made.counterparts()[OPTIMIZER])
     memory.count_peak_anew()
     made.walk(OPTIMIZER, kind, _Clock(steps, emit))
 
@@ -139,7 +141,7 @@ def _section(runs: Runs, effort: Effort, left_out: list[str], failed: list[str])
     if not rows:
         return Section("models", TITLE, text, left_out=left_out, failed=failed)
     titles = ("time of a step, ms", "training, s", "growth of memory, MiB")
-    lines = [[f"{row[0]}, {row[2]}", *row[4:7]] for row in rows]
+    lines = [[f"{row[0]}, ours" if row[2] == OURS else row[2], *row[4:7]] for row in rows]
     colors = [COLORS[0], COLORS[2]] * len(runs)
     losses = {model: [t.losses for t in both.values()] for model, both in runs.items()}
     figures = {

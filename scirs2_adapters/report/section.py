@@ -24,7 +24,8 @@ class Effort:
     #: Optimizers that learn the digits, all of them if none is named, and their steps.
     optimizers: tuple[str, ...] = ()
     digits_steps: int = 450
-    #: Width, layers and steps of the torch model.
+    #: Whether the torch model is trained with 8-bit state and `fused=True`, too; its width, layers and steps.
+    variants: bool = True
     width: int = 256
     layers: int = 4
     model_steps: int = 60
@@ -36,7 +37,7 @@ FULL = Effort()
 QUICK = Effort(
     numbers=100_000, pattern_steps=20, powers=(3, 4, 5, 6), seconds=0.1, models=("torch", "jax", "sklearn"),
     learn_steps=60, optimizers=("adafactor", "adamw", "lion", "muon", "schedulefreeadamw", "sgd"), digits_steps=90,
-    width=64, layers=2, model_steps=20,
+    variants=False, width=64, layers=2, model_steps=20,
 )  # fmt: skip
 
 

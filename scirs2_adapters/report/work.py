@@ -16,7 +16,7 @@ from .section import MeasurementError
 ALONE: Final = {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def working(task: str, environment: Mapping[str, str] = ALONE, **options: object) -> Iterator[Event]:
+def working(task: str, environment: Mapping[str, str], **options: object) -> Iterator[Event]:
     """The events of a task of `worker.py`, in a process of its own.
 
     :raises MissingExtraError: when a framework is not installed

@@ -12,7 +12,7 @@ from scirs2_adapters.demo.run import progress_of
 from .figures import breakdown
 from .section import Effort, Section, shown
 from .training import Training
-from .work import spelled, working
+from .work import ALONE, spelled, working
 
 TITLE = "Where a training step's time goes"
 TEXT = (
@@ -41,14 +41,15 @@ def section(effort: Effort, console: Console) -> Section:
     :raises MeasurementError: when a process ends early
     """
     trained: dict[str, Training] = {}
+    contenders = [one for one in CONTENDERS if effort.variants or not one[1]]
     with progress_of(console) as progress:
-        task = progress.add_task("Workflow", total=len(CONTENDERS) * effort.model_steps, loss="")
-        for module, options in CONTENDERS:
+        task = progress.add_task("Workflow", total=len(contenders) * effort.model_steps, loss="")
+        for module, options in contenders:
             name = spelled(LABELS[module], options)
             trained[name] = Training()
             progress.update(task, description=f"Workflow: {name}"[:32])
             model = {"width": effort.width, "layers": effort.layers, "steps": effort.model_steps}
-            for event in working("train", module=module, options=options, **model):
+            for event in working("train", ALONE, module=module, options=options, **model):
                 trained[name].take(event)
                 if event["event"] == "step":
                     progress.update(task, advance=1, loss=f"loss {event['loss']:.3f}")

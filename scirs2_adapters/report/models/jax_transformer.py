@@ -28,7 +28,8 @@ class Adapter(jax_digits.Adapter):
         x = x.reshape(-1, SIDE, SIDE) @ embedding + positions
         for k in range(0, len(layers), len(LAYER)):
             x = _layer(layers[k : k + len(LAYER)], x)
-        return optax.softmax_cross_entropy_with_integer_labels(x.mean(axis=1) @ head, y).mean()
+        losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(x.mean(axis=1) @ head, y)
+        return losses.mean()
 
 
 def _layer(params: list[jax.Array], x: jax.Array) -> jax.Array:

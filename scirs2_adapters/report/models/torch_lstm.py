@@ -21,7 +21,7 @@ class Reader(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of a batch."""
-        read, _ = self.lstm(x.unflatten(1, (SIDE, SIDE)))
+        read, _ = self.lstm(x.view(-1, SIDE, SIDE))
         logits: torch.Tensor = self.head(read[:, -1])
         return logits
 
