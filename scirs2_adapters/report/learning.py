@@ -24,15 +24,15 @@ from .section import Effort, MeasurementError, Section, shown
 from .training import Training
 from .work import working
 
-TITLE = "Five models in five frameworks"
+TITLE = "A model in each framework"
 TEXT = (
-    "Each model is trained twice for {steps} steps from the same weights, over the same batches and with the same "
-    "hyperparameters: by our AdamW and by the framework's; scikit-learn's nearest is Adam, without decay. GPT-2 reads "
-    "the source code of Python's standard library, the others scikit-learn's digits, {batch} a batch. First step: from "
-    "the making of the model, with all that is compiled. Step: the median of those after the third, forward and "
-    "backward pass included. Training: all steps. Memory: how far the peak of the process rises from when framework "
-    "and data are loaded. Loss: the mean of the last five batches. Each run has a process of its own and one thread, "
-    "because in models so small threads wait for each other longer than they work."
+    "Each model learns scikit-learn's digits, in {steps} steps of {batch}; a GPT-2 learns the source code of Python's "
+    "standard library. It is trained twice, from the same weights, over the same batches and with the same "
+    "hyperparameters: by our AdamW and by the framework's. scikit-learn has none; its Adam, without decay, is the "
+    "nearest. First step: from the making of the model, with all that is compiled. Step: the median of those after the "
+    "third, forward and backward pass included. Training: all steps. Memory: how far the peak of the process rises "
+    "from when framework and data are loaded. Loss: the mean of the last five batches. Each run has a process of its "
+    "own and one thread, because in models so small threads wait for each other longer than they work."
 )
 HEAD = ("model", "parameters", "optimizer", "first step, s", "step, ms", "training, s", "memory, MiB", "loss")
 #: What the demo's adapters call our optimizer and the framework's.

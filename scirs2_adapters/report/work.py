@@ -31,7 +31,7 @@ def working(task: str, environment: Mapping[str, str], **options: object) -> Ite
                 yield event
             elif event["code"]:
                 errors.seek(0)
-                raise MeasurementError(ended(f"{task} {options}", event["code"], errors.read()))
+                raise MeasurementError(ended(spelled(task, options), event["code"], errors.read()))
 
 
 def ended(what: str, code: int, said: str) -> str:

@@ -34,8 +34,8 @@ FACTS = {"python": "3 <&>"}
 #: Programs that load a framework are run in this process, which has it loaded; the others as users run them.
 FRAMEWORKS = tuple(p for p in PATTERNS if p.program in (programs.TORCH, programs.JAX))
 LIGHT = tuple(p for p in PATTERNS if p not in FRAMEWORKS)
-#: Of three steps of AdamW, how far other roundings may lead: two units in the last place a step.
-ROUNDING = 2 * 3 * 2.0**-33
+#: How far other roundings may lead in three steps of 1e-3: four units in the last place.
+ROUNDING = 4 * 2.0**-32
 Made = tuple[Path, dict[str, Section], str]
 
 
@@ -92,7 +92,7 @@ def test_every_program_takes_the_same_steps(made: Made) -> None:
     assert list(rows) == [p.name for p in LIGHT if not p.obstacle()]
     assert {row[-1] for name, row in rows.items() if name != "WebAssembly, in Node"} == {"0"}
     assert all(float(row[-1]) <= ROUNDING for row in rows.values())
-    assert all(float(row[1]) > 0 and float(row[2]) >= 0 for row in rows.values())
+    assert all(float(row[1]) > 0 and float(row[2]) > 0 for row in rows.values())
 
 
 @pytest.mark.slow
