@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
 
 from scirs2_adapters.core.errors import MissingExtraError
 from scirs2_adapters.demo.processes import Emit, emitter
@@ -16,16 +14,18 @@ def main() -> None:
     """Make the measurement that is named on the command line."""
     emit = emitter()
     try:
-        perform(sys.argv[1], emit, json.loads(sys.argv[2]))
+        perform(sys.argv[1], emit, sys.argv[2])
     except MissingExtraError as error:
         emit("missing", why=str(error))
 
 
-def perform(task: str, emit: Emit, options: Mapping[str, Any]) -> None:
-    """A task by its name, in this process. Its modules are loaded here, because each loads a framework.
+def perform(task: str, emit: Emit, words: str) -> None:
+    """A task by its name, with its options as JSON, in this process. Its modules are loaded here, because each loads a
+    framework.
 
     :raises MissingExtraError: when the framework is not installed
     """
+    options = json.loads(words)
     if task == "sizes":
         from .sizes import step_sizes
 

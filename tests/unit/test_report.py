@@ -44,7 +44,7 @@ def here(task: str, environment: Mapping[str, str] = ALONE, **options: object) -
     if options.get("contender") == sizes.CORE:
         return working(task, environment, **options)
     events: list[dict[str, object]] = []
-    worker.perform(task, lambda event, **facts: events.append({"event": event, **facts}), options)
+    worker.perform(task, lambda event, **facts: events.append({"event": event, **facts}), json.dumps(options))
     return iter(json.loads(json.dumps(events)))
 
 
