@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 COLORS: Final = ("#d6572b", "#e9a07f", "#33475b", "#8fa3b5")
 INK, PALE = "#1c2430", "#dfe5ec"
@@ -37,6 +37,7 @@ def _labeled(ax: Axes, widths: Sequence[float], texts: Sequence[str], colors: Se
         ax.scatter(widths, range(len(widths)), c=colors or COLORS[2])
         ax.set(xscale="log", xlim=(min(widths) / 1.5, 10 * max(widths)))
         ax.minorticks_off()
+        ax.set_xlabel("logarithmic axis", fontsize=SMALL)
     else:
         ax.barh(range(len(widths)), widths, color=colors or COLORS[2], height=0.6)
         ax.set_xlim(0, 1.3 * max(widths) or 1)
@@ -156,9 +157,12 @@ def breakdown(
     right.set_title("growth of memory, MiB", fontsize=10, loc="left")
     _names(left, list(parts))
     ax = bottom.subplots()
-    for k, (name, curve) in enumerate(losses.items()):
-        ax.plot(range(1, len(curve) + 1), curve, color=COLORS[k], lw=max(1.0, 6.0 - 1.6 * k), label=name)
-    ax.set(xlabel="step", ylabel="loss of a batch")
+    colors = COLORS if len(losses) > 2 else COLORS[::2]
+    for (name, curve), color, width in zip(losses.items(), colors, np.linspace(6, 1, len(losses)), strict=False):
+        ax.plot(range(1, len(curve) + 1), curve, color=color, lw=width, label=name)
+    ax.set_title("loss of a batch", fontsize=10, loc="left")
+    ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=9, frameon=False)
     return drawing

@@ -24,8 +24,9 @@ class Effort:
     #: Optimizers that learn the digits, all of them if none is named, and their steps.
     optimizers: tuple[str, ...] = ()
     digits_steps: int = 450
-    #: Whether the torch model is trained with 8-bit state and `fused=True`, too; its width, layers and steps.
+    #: Whether both forms of torch's AdamW are measured, and ours with 8-bit state.
     variants: bool = True
+    #: Width, layers and steps of the torch model.
     width: int = 256
     layers: int = 4
     model_steps: int = 60

@@ -37,12 +37,13 @@ CLOCK: Final = 1e-7
 def section(effort: Effort, console: Console) -> Section:
     """Each contender over all sizes."""
     sizes = [10**power for power in effort.powers]
-    times: dict[str, dict[int, float]] = {name: {} for name in CONTENDERS}
+    contenders = [name for name in CONTENDERS if effort.variants or name != DEFAULT]
+    times: dict[str, dict[int, float]] = {name: {} for name in contenders}
     left_out: dict[str, None] = {}
     failed: list[str] = []
     with progress_of(console) as progress:
-        task = progress.add_task("Model size", total=len(CONTENDERS) * len(sizes), loss="")
-        for k, name in enumerate(CONTENDERS):
+        task = progress.add_task("Model size", total=len(contenders) * len(sizes), loss="")
+        for k, name in enumerate(contenders):
             progress.update(task, description=name)
             try:
                 for event in working("sizes", ALONE, contender=name, sizes=sizes, budget=effort.seconds):
