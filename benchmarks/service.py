@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
 from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.report.service import running
 from scirs2_adapters.serve import Client
 
 from .report import table
 from .row import Model, Row, measure, models
 
 
-@contextmanager
-def client() -> Iterator[Client]:
-    """A client of a service that runs inside the block."""
-    with tempfile.TemporaryDirectory(prefix="scirs2-service-") as folder:
-        command = [sys.executable, "-m", "scirs2_adapters.cli", "serve", folder, "--port", "0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            address = process.stdout.readline().split()[2].rstrip(";")
-            try:
-                with Client(address, Path(folder, "tokens").read_text().strip()) as made:
-                    yield made
-            finally:
-                process.terminate()
-
-
 def rows(quick: bool) -> Iterator[Row]:
     """AdamW on models of several sizes."""
-    with client() as service:
+    with running() as service, Client(service.address, service.token) as client:
         for model in [m for m in models(quick) if m.numbers * 4 < 1 << 28]:
-            yield from _rows(service, model)
-            service.delete()
+            yield from _rows(client, model)
+            client.delete()
 
 
 def _rows(service: Client, model: Model) -> Iterator[Row]:

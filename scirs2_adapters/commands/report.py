@@ -16,9 +16,11 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the page and its figures.")] = Path(
         "report-output"
     ),
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer steps, and models of at most a million.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Under two minutes: fewer steps, models and optimizers.")
+    ] = False,
 ) -> None:
-    """Measure this machine: integration, step times, a training step's parts, convergence; writes a page of HTML."""
+    """Measure this machine: integration, step times, a model in each framework, convergence; writes a page of HTML."""
     matplotlib_is_here("report")
     make(output)
     from scirs2_adapters.report.run import run

@@ -59,12 +59,16 @@ class Adapter(ABC):
         """Train from the first weights over all batches; return final loss and accuracy."""
 
     @abstractmethod
+    def walk(self, optimizer: str, kind: str, watch: Watch) -> object:
+        """Train as `train` does, and return what it judges."""
+
+    @abstractmethod
     def stepper(self, optimizer: str, kind: str) -> Step:
         """A function that makes one optimizer step on the demo's model."""
 
 
 class DigitsAdapter(Adapter):
-    """An adapter that trains the perceptron on digits."""
+    """An adapter that trains on digits: the perceptron, if a class below it names no other model."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -73,12 +77,15 @@ class DigitsAdapter(Adapter):
         self.gradients = [rng.standard_normal(p.shape).astype(np.float32) for p in self.digits.initial]
 
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+        return self.digits.score(self.walk(optimizer, kind, watch))
+
+    def walk(self, optimizer: str, kind: str, watch: Watch) -> Sequence[np.ndarray]:
         learn, parameters = self.trainer(optimizer, kind)
         watch.keep(self.digits.initial)
         for x, y in zip(self.digits.x, self.digits.y, strict=True):
             watch(learn(x, y), parameters)
         watch.keep(parameters())
-        return self.digits.score(parameters())
+        return parameters()
 
     @abstractmethod
     def trainer(self, optimizer: str, kind: str) -> tuple[Learn, Parameters]:

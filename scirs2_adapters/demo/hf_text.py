@@ -40,6 +40,9 @@ class Adapter(Base):
         return ["reference", *super().kinds(optimizer)]
 
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:
+        return self._score(self.walk(optimizer, kind, watch))
+
+    def walk(self, optimizer: str, kind: str, watch: Watch) -> GPT2LMHeadModel:
         model = self._model()
         watch.keep(_arrays(model))
         with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +53,7 @@ class Adapter(Base):
                 trainer.watch = watch
                 trainer.train()
         watch.keep(_arrays(model))
-        return self._score(model)
+        return model
 
     def stepper(self, optimizer: str, kind: str) -> Step:
         model = self._model()

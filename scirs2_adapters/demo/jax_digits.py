@@ -33,7 +33,7 @@ class Adapter(DigitsAdapter):
         def train_step(
             params: Arrays, state: optax.OptState, x: jax.Array, y: jax.Array
         ) -> tuple[Arrays, optax.OptState, jax.Array]:
-            loss, grads = jax.value_and_grad(_loss)(params, x, y)
+            loss, grads = jax.value_and_grad(self.loss)(params, x, y)
             return *update(grads, state, params), loss
 
         def learn(x: np.ndarray, y: np.ndarray) -> float:
@@ -58,10 +58,20 @@ class Adapter(DigitsAdapter):
 
         return one_step
 
+    def initial(self) -> list[np.ndarray]:
+        """The first weights."""
+        return self.digits.initial
+
+    def loss(self, params: Arrays, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Of the model, over a batch."""
+        for i in range(0, len(params), 2):
+            x = (jnp.tanh(x) if i else x) @ params[i] + params[i + 1]
+        return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
+
     def _start(self, optimizer: str, kind: str) -> tuple[optax.GradientTransformation, Arrays, optax.OptState, Update]:
         words = self.settings.words(optimizer, argument_names(get(optimizer)))
         tx = getattr(optax if kind == "own" else ours, factory_name(optimizer))(**words)
-        params = [jnp.array(p) for p in self.digits.initial]
+        params = [jnp.array(p) for p in self.initial()]
         return tx, params, tx.init(params), functools.partial(_optax_step if kind == "own" else ours.step, tx)
 
 
@@ -76,9 +86,3 @@ def _optax_step(
 ) -> tuple[Arrays, optax.OptState]:
     updates, state = tx.update(grads, state, params)
     return optax.apply_updates(params, updates), state
-
-
-def _loss(params: Arrays, x: jax.Array, y: jax.Array) -> jax.Array:
-    for i in range(0, len(params), 2):
-        x = (jnp.tanh(x) if i else x) @ params[i] + params[i + 1]
-    return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()

@@ -21,7 +21,7 @@ class Adapter(DigitsAdapter):
     COUNTERPARTS = {"adamw": "keras.optimizers.AdamW", "lion": "keras.optimizers.Lion"}
 
     def trainer(self, optimizer: str, kind: str) -> tuple[Learn, Parameters]:
-        model = self._model()
+        model = self.model()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=self._optimizer(optimizer, kind), loss=loss)
 
@@ -40,7 +40,7 @@ class Adapter(DigitsAdapter):
     def stepper(self, optimizer: str, kind: str) -> Step:
         import tensorflow as tf
 
-        variables = self._model().trainable_variables
+        variables = self.model().trainable_variables
         stepper = self._optimizer(optimizer, kind)
         stepper.build(variables)
         grads = [tf.constant(g) for g in self.gradients]
@@ -51,7 +51,8 @@ class Adapter(DigitsAdapter):
 
         return one
 
-    def _model(self) -> keras.Model:
+    def model(self) -> keras.Model:
+        """The perceptron with its first weights."""
         hidden = [keras.layers.Dense(size, activation="tanh") for size in SIZES[1:-1]]
         model = keras.Sequential([keras.Input((SIZES[0],)), *hidden, keras.layers.Dense(SIZES[-1])])
         model.set_weights([np.array(p) for p in self.digits.initial])

@@ -22,7 +22,7 @@ class Adapter(DigitsAdapter):
     COUNTERPARTS = {"adamw": "torch.optim.AdamW"}
 
     def trainer(self, optimizer: str, kind: str) -> tuple[Learn, Parameters]:
-        model = self._model()
+        model = self.model()
         stepper = self._optimizer(optimizer, kind, model)
 
         def learn(x: np.ndarray, y: np.ndarray) -> float:
@@ -42,12 +42,13 @@ class Adapter(DigitsAdapter):
         return learn, parameters
 
     def stepper(self, optimizer: str, kind: str) -> Step:
-        model = self._model()
+        model = self.model()
         for p, g in zip(model.parameters(), self.gradients, strict=True):
             p.grad = torch.from_numpy(g.T.copy())
         return self._optimizer(optimizer, kind, model).step
 
-    def _model(self) -> torch.nn.Sequential:
+    def model(self) -> torch.nn.Module:
+        """The perceptron with its first weights."""
         layers: list[torch.nn.Module] = []
         for i, (fan_in, fan_out) in enumerate(pairwise(SIZES)):
             layer = torch.nn.Linear(fan_in, fan_out)

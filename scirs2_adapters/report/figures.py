@@ -8,31 +8,41 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 COLORS: Final = ("#d6572b", "#e9a07f", "#33475b", "#8fa3b5")
 INK, PALE = "#1c2430", "#dfe5ec"
 COLUMNS: Final = 9
 SMALL: Final = 8
+#: Bars whose lengths differ by more than this factor are drawn as dots.
+WIDEST: Final = 50
 
 
-def bars(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Figure:
-    """A panel for each head, a bar for each row, with its number; rows begin with a name."""
-    drawing = Figure(figsize=(11, 0.9 + 0.42 * len(rows)), layout="constrained")
+def bars(heads: Sequence[str], rows: Sequence[Sequence[str]], colors: Sequence[str] = ()) -> Figure:
+    """A panel for each head, a bar for each row, with its number; rows begin with a name, and may have a color each."""
+    drawing = Figure(figsize=(11, 0.9 + 0.36 * len(rows)), layout="constrained")
     axes = drawing.subplots(1, len(heads), sharey=True, squeeze=False)[0]
     for k, (ax, head) in enumerate(zip(axes, heads, strict=True), 1):
         texts = [row[k] for row in rows]
-        _labeled(ax, [float(text.replace(",", "")) if text != "-" else 0.0 for text in texts], texts)
+        _labeled(ax, [float(text.replace(",", "")) if text != "-" else 0.0 for text in texts], texts, colors)
         ax.set_title(head, fontsize=10, loc="left")
     _names(axes[0], [row[0] for row in rows])
     return drawing
 
 
-def _labeled(ax: Axes, widths: Sequence[float], texts: Sequence[str]) -> None:
-    ax.barh(range(len(widths)), widths, color=COLORS[2], height=0.6)
+def _labeled(ax: Axes, widths: Sequence[float], texts: Sequence[str], colors: Sequence[str] = ()) -> None:
+    """Bars; where the longest would hide the others, dots on a logarithmic axis."""
+    wide = 0 < WIDEST * min(widths) < max(widths)
+    if wide:
+        ax.scatter(widths, range(len(widths)), c=colors or COLORS[2])
+        ax.set(xscale="log", xlim=(min(widths) / 1.5, 10 * max(widths)))
+        ax.minorticks_off()
+        ax.set_xlabel("logarithmic axis", fontsize=SMALL)
+    else:
+        ax.barh(range(len(widths)), widths, color=colors or COLORS[2], height=0.6)
+        ax.set_xlim(0, 1.3 * max(widths) or 1)
     for i, (width, text) in enumerate(zip(widths, texts, strict=True)):
-        ax.annotate(text, (width, i), (4, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
-    ax.set_xlim(0, 1.3 * max(widths) or 1)
+        ax.annotate(text, (width, i), (6, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
     ax.set_xticks([])
     ax.spines[["top", "right", "bottom"]].set_visible(False)
 
@@ -48,10 +58,27 @@ def curves(times: Mapping[str, Mapping[int, float]]) -> Figure:
     ax = drawing.subplots()
     for (name, column), color in zip(times.items(), COLORS, strict=False):
         ax.plot(list(column), [t * 1e3 for t in column.values()], "o-", color=color, label=name, lw=1.8, ms=4)
-    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="ms of a step")
+    ax.set(xscale="log", yscale="log", xlabel="parameters of the model", ylabel="time of a step, ms")
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.grid(color=PALE, lw=0.6)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=9)
+    return drawing
+
+
+def pairs(losses: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+    """A panel for each model: its loss under our optimizer, and on it, thin, under the framework's."""
+    drawing = Figure(figsize=(2.2 * len(losses) + 0.8, 2.9), layout="constrained")
+    axes = drawing.subplots(1, len(losses), squeeze=False)[0]
+    for ax, (name, both) in zip(axes, losses.items(), strict=True):
+        for curve, label, color, width in zip(both, ("ours", "the framework's"), COLORS[::2], (4.0, 1.0), strict=True):
+            ax.plot(range(1, len(curve) + 1), curve, color=color, lw=width, label=label)
+        ax.set_title(name, fontsize=10, loc="left")
+        ax.set_ylim(bottom=0)
+        ax.spines[["top", "right"]].set_visible(False)
+    drawing.supxlabel("step", fontsize=10)
+    axes[0].set_ylabel("loss of a batch")
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=9, frameon=False)
     return drawing
 
 
@@ -71,11 +98,12 @@ def panels(losses: Mapping[str, Sequence[float]]) -> Figure:
         ax.set_title(name, fontsize=_fitting(name), loc="left", pad=2)
         ax.tick_params(labelsize=6)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set(yscale="log", ylim=(0.7 * np.nanpercentile(every, 0.5), 1.3 * np.nanpercentile(every, 99.5)))
+    axes[0, 0].set(yscale="log", ylim=(0.7 * np.nanmin(every), 1.3 * np.nanpercentile(every, 99.5)))
+    axes[0, 0].yaxis.set_major_formatter("{x:g}")
     for ax in axes.ravel()[len(losses) :]:
         ax.set_axis_off()
-    drawing.supxlabel("step", fontsize=9)
-    drawing.supylabel("loss of a batch, smoothed; pale: middle 80 % and median of all", fontsize=9)
+    drawing.supxlabel("step; pale: the middle 80 % of these optimizers, and their median", fontsize=9)
+    drawing.supylabel("loss, smoothed", fontsize=9)
     return drawing
 
 
@@ -126,12 +154,15 @@ def breakdown(
     left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=9, frameon=False)
     left.spines[["top", "right"]].set_visible(False)
     _labeled(right, list(growths.values()), [f"{growth:.0f}" for growth in growths.values()])
-    right.set_title("memory, MiB", fontsize=10, loc="left")
+    right.set_title("growth of memory, MiB", fontsize=10, loc="left")
     _names(left, list(parts))
     ax = bottom.subplots()
-    for k, (name, curve) in enumerate(losses.items()):
-        ax.plot(range(1, len(curve) + 1), curve, color=COLORS[k], lw=max(1.0, 6.0 - 1.6 * k), label=name)
-    ax.set(xlabel="step", ylabel="loss of a batch")
+    colors = COLORS if len(losses) > 2 else COLORS[::2]
+    for (name, curve), color, width in zip(losses.items(), colors, np.linspace(6, 1, len(losses)), strict=False):
+        ax.plot(range(1, len(curve) + 1), curve, color=color, lw=width, label=name)
+    ax.set_title("loss of a batch", fontsize=10, loc="left")
+    ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=9, frameon=False)
     return drawing

@@ -1,4 +1,4 @@
-"""The memory of this process, in bytes, as Linux accounts for it; None elsewhere."""
+"""The memory of a process, in bytes, as Linux accounts for it; None elsewhere."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from pathlib import Path
 
 
 def resident() -> int | None:
-    """What the process has in memory now."""
+    """What this process has in memory now."""
     return _line("/proc/self/status", "VmRSS")
 
 
-def peak() -> int | None:
-    """The most that it has had since `count_peak_anew`."""
-    return _line("/proc/self/status", "VmHWM")
+def peak(process: int | str = "self") -> int | None:
+    """The most that a process has had since it began, or since it called `count_peak_anew`."""
+    return _line(f"/proc/{process}/status", "VmHWM")
 
 
 def count_peak_anew() -> None:
-    """Let the peak begin at what there is now, where this is permitted."""
+    """Let the peak of this process begin at what there is now, where this is permitted."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def growth(start: int | None) -> int | None:
+    """How far the peak has risen above what `resident` was at the start."""
+    highest = peak()
+    return None if highest is None or start is None else highest - start
 
 
 def available() -> int:

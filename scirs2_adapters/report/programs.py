@@ -1,7 +1,7 @@
 """The programs that the section on integration compares, as a user would write them, and what times them.
 
 A program finds N parameters `p` and their gradients `g` in float32 (in JavaScript: `n` and the array `gradients`), and
-defines `step`. It is short and whole, so that its lines may be counted.
+defines `step`; at the end `p` is what it has made of them. It is short and whole, so that its lines may be counted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,31 @@ optimizer = AdamW([weight])
 
 def step():
     optimizer.step()
+"""
+
+JAX = """\
+import jax
+from scirs2_adapters.jax import adamw, step as fused
+
+tx = adamw()
+p, g = jax.numpy.array(p), jax.numpy.array(g)
+state = tx.init(p)
+train = jax.jit(lambda p, state: fused(tx, g, state, p), donate_argnums=(0, 1))
+
+def step():
+    global p, state
+    p, state = jax.block_until_ready(train(p, state))
+"""
+
+SERVICE = """\
+from scirs2_adapters.serve import Client
+
+client = Client(ADDRESS, TOKEN)
+client.create("adamw", {"w": p})
+
+def step():
+    global p
+    p = client.step({"w": g})["w"]
 """
 
 CTYPES = """\
@@ -57,7 +82,7 @@ const step = () => adamw.step(weight);
 
 BEFORE_PYTHON = """\
 import numpy as np
-N, STEPS, LIBRARY = {numbers}, {steps}, {library!r}
+N, STEPS, LIBRARY, ADDRESS, TOKEN = {numbers}, {steps}, {library!r}, {address!r}, {token!r}
 p = np.zeros(N, "float32")
 g = ((np.arange(N) * 7919 % 1000 - 499.5) / 1000).astype("float32")
 """
@@ -72,7 +97,7 @@ for _ in range(STEPS):
     start = time.perf_counter()
     step()
     seconds.append(time.perf_counter() - start)
-p.tofile({result!r})
+np.asarray(p).tofile({result!r})
 print(json.dumps({{"ready": ready, "seconds": seconds, "peak": peak()}}))
 """
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from scirs2_adapters.core.errors import MissingExtraError
 
-from . import convergence, memory, patterns, sizes, workflow
+from . import convergence, learning, memory, patterns, sizes, workflow
 from .page import page
 from .section import Effort, MeasurementError, Section
 
@@ -23,6 +23,7 @@ Measure = Callable[[Effort, Console], Section]
 SECTIONS: Mapping[str, tuple[str, Measure]] = {
     "patterns": (patterns.TITLE, patterns.section),
     "sizes": (sizes.TITLE, sizes.section),
+    "models": (learning.TITLE, learning.section),
     "workflow": (workflow.TITLE, workflow.section),
     "digits": (convergence.TITLE, convergence.section),
 }

@@ -18,9 +18,14 @@ class Effort:
     #: Powers of ten of the model sizes, and for how many seconds each is stepped.
     powers: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9)
     seconds: float = 1.0
+    #: The models that are trained, by adapter, and their steps.
+    models: tuple[str, ...] = ("torch", "tf", "jax", "sklearn", "hf")
+    learn_steps: int = 300
     #: Optimizers that learn the digits, all of them if none is named, and their steps.
     optimizers: tuple[str, ...] = ()
     digits_steps: int = 450
+    #: Whether both forms of torch's AdamW are measured, and ours with 8-bit state.
+    variants: bool = True
     #: Width, layers and steps of the torch model.
     width: int = 256
     layers: int = 4
@@ -28,7 +33,13 @@ class Effort:
 
 
 FULL = Effort()
-QUICK = Effort(pattern_steps=30, powers=(3, 4, 5, 6), seconds=0.2, digits_steps=60, width=128, layers=2, model_steps=30)
+#: Under two minutes on two cores, also where no kernel has been compiled yet: most of it is starting frameworks. Keras
+#: and the Trainer take longest to start.
+QUICK = Effort(
+    numbers=100_000, pattern_steps=20, powers=(3, 4, 5, 6), seconds=0.1, models=("torch", "jax", "sklearn"),
+    learn_steps=60, optimizers=("adafactor", "adamw", "lion", "muon", "schedulefreeadamw", "sgd"), digits_steps=90,
+    variants=False, width=64, layers=2, model_steps=20,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -56,5 +56,4 @@ def train(emit: Emit, module: str, options: dict[str, str | bool], width: int, l
             act()
             moments.append(time.perf_counter())
         emit("step", loss=loss.item(), seconds=[b - a for a, b in pairwise(moments)])
-    peak, numbers = memory.peak(), sum(p.numel() for p in model.parameters())
-    emit("trained", growth=None if peak is None or start is None else peak - start, numbers=numbers)
+    emit("trained", growth=memory.growth(start), numbers=sum(p.numel() for p in model.parameters()))

@@ -5,29 +5,33 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from scirs2_adapters.core.errors import MissingExtraError
 from scirs2_adapters.demo.processes import Event, events
 
 from .section import MeasurementError
 
+#: With all threads and without accelerators.
+ALONE: Final = {"CUDA_VISIBLE_DEVICES": ""}
 
-def working(task: str, **options: object) -> Iterator[Event]:
-    """The events of a task of `worker.py`, in a process of its own, with all threads and without accelerators.
+
+def working(task: str, environment: Mapping[str, str], **options: object) -> Iterator[Event]:
+    """The events of a task of `worker.py`, in a process of its own.
 
     :raises MissingExtraError: when a framework is not installed
     :raises MeasurementError: when the process ends early
     """
     with tempfile.TemporaryFile("w+") as errors:
         words = (task, json.dumps(options))
-        for event in events(f"{__package__}.worker", words, {"CUDA_VISIBLE_DEVICES": ""}, errors):
+        for event in events(f"{__package__}.worker", words, environment, errors):
             if event["event"] == "missing":
                 raise MissingExtraError(event["why"])
             if event["event"] != "exit":
                 yield event
             elif event["code"]:
                 errors.seek(0)
-                raise MeasurementError(ended(f"{task} {options}", event["code"], errors.read()))
+                raise MeasurementError(ended(spelled(task, options), event["code"], errors.read()))
 
 
 def ended(what: str, code: int, said: str) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from statistics import median
 from typing import Final
 
 from rich.console import Console
 
-from scirs2_adapters.demo.processes import Event
 from scirs2_adapters.demo.run import progress_of
 
 from .figures import breakdown
 from .section import Effort, Section, shown
-from .work import spelled, working
+from .training import Training
+from .work import ALONE, spelled, working
 
 TITLE = "Where a training step's time goes"
 TEXT = (
@@ -36,33 +34,6 @@ PARTS: Final = ("forward", "backward", "step", "zero_grad")
 LABELS: Final = {OURS: "ours: AdamW", THEIRS: "torch.optim.AdamW"}
 
 
-@dataclass
-class Training:
-    """What a worker has reported of one optimizer."""
-
-    losses: list[float] = field(default_factory=list)
-    seconds: list[list[float]] = field(default_factory=list)
-    growth: int | None = None
-    numbers: int = 0
-
-    def take(self, event: Event) -> None:
-        """An event of the worker."""
-        if event["event"] == "step":
-            self.losses.append(event["loss"])
-            self.seconds.append(event["seconds"])
-        elif event["event"] == "trained":
-            self.growth, self.numbers = event["growth"], event["numbers"]
-
-    def parts(self) -> list[float]:
-        """Median milliseconds of each part; the first steps, which load and compile, are not in them."""
-        return [median(part) * 1e3 for part in zip(*self.seconds[min(3, len(self.seconds) - 1) :], strict=True)]
-
-    def loss(self) -> float:
-        """The mean of the last ones."""
-        last = self.losses[-5:]
-        return sum(last) / len(last)
-
-
 def section(effort: Effort, console: Console) -> Section:
     """Train with each.
 
@@ -70,14 +41,15 @@ def section(effort: Effort, console: Console) -> Section:
     :raises MeasurementError: when a process ends early
     """
     trained: dict[str, Training] = {}
+    contenders = [one for one in CONTENDERS if effort.variants or not one[1]]
     with progress_of(console) as progress:
-        task = progress.add_task("Workflow", total=len(CONTENDERS) * effort.model_steps, loss="")
-        for module, options in CONTENDERS:
+        task = progress.add_task("Workflow", total=len(contenders) * effort.model_steps, loss="")
+        for module, options in contenders:
             name = spelled(LABELS[module], options)
             trained[name] = Training()
             progress.update(task, description=f"Workflow: {name}"[:32])
             model = {"width": effort.width, "layers": effort.layers, "steps": effort.model_steps}
-            for event in working("train", module=module, options=options, **model):
+            for event in working("train", ALONE, module=module, options=options, **model):
                 trained[name].take(event)
                 if event["event"] == "step":
                     progress.update(task, advance=1, loss=f"loss {event['loss']:.3f}")
@@ -87,9 +59,8 @@ def section(effort: Effort, console: Console) -> Section:
 def _section(trained: Mapping[str, Training], effort: Effort) -> Section:
     rows = []
     for name, training in trained.items():
-        growth = "-" if training.growth is None else shown(training.growth / 2**20)
         parts = training.parts()
-        rows.append([name, *map(shown, parts), shown(sum(parts)), growth, f"{training.loss():.4f}"])
+        rows.append([name, *map(shown, parts), shown(sum(parts)), training.memory(), f"{training.loss():.4f}"])
     head = ("optimizer", *(f"{part}, ms" for part in PARTS), "sum, ms", "memory, MiB", "loss")
     numbers = next(iter(trained.values())).numbers
     text = TEXT.format(numbers=numbers, layers=effort.layers, width=effort.width, steps=effort.model_steps)

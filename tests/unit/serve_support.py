@@ -40,8 +40,8 @@ class Service:
         if with_signal == signal.SIGTERM:
             self.close_clients()
 
-    def client(self, model: int = 0, patience: float = 30.0) -> Client:
-        self._clients.append(Client(self.address, TOKENS[model], patience=patience))
+    def client(self, model: int = 0) -> Client:
+        self._clients.append(Client(self.address, TOKENS[model], patience=120.0))
         return self._clients[-1]
 
     def close_clients(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from scirs2_adapters import get, state
 from scirs2_adapters.core import HostOptimizer
-from scirs2_adapters.serve import ServiceError
+from scirs2_adapters.serve import Client, ServiceError
 from scirs2_adapters.serve.bodies import encode
 from scirs2_adapters.serve.store import Store
 from tests.unit.serve_support import TOKENS, Service, gradients, parameters, same
@@ -43,40 +43,37 @@ def clean(service: Service) -> Iterator[Service]:
     service.close_clients()
 
 
-def test_steps_are_those_of_this_process_and_go_on_after_a_kill(tmp_path: Path) -> None:
-    service = Service(tmp_path)
+def test_steps_are_those_of_this_process_and_go_on_after_a_kill(clean: Service) -> None:
     ours = {name: (get(name)(**h), parameters()) for name, h in RULES.items()}
     optimizers = {name: HostOptimizer(rule, params) for name, (rule, params) in ours.items()}
-    clients = {name: service.client(i) for i, name in enumerate(RULES)}
+    clients = {name: clean.client(i) for i, name in enumerate(RULES)}
     for name, hyperparameters in RULES.items():
         clients[name].create(name, parameters(), **hyperparameters)
     for i in range(6):
         if i == 3:
-            service.end(signal.SIGKILL)
-            service.start()
+            clean.end(signal.SIGKILL)
+            clean.start()
         for name, optimizer in optimizers.items():
             optimizer.step(gradients(i))
             assert same(clients[name].step(gradients(i)), ours[name][1]), (name, i)
-    service.end()
 
 
-def test_a_kill_between_any_two_moments_loses_no_step_and_takes_none_twice(tmp_path: Path) -> None:
-    service, params = Service(tmp_path), parameters()
-    optimizer, client = HostOptimizer("adam", params), service.client()
+def test_a_kill_between_any_two_moments_loses_no_step_and_takes_none_twice(clean: Service) -> None:
+    params, client = parameters(), clean.client()
+    optimizer = HostOptimizer("adam", params)
     client.create("adam", params)
     with ThreadPoolExecutor(1) as pool:
         walking = pool.submit(lambda: [client.step(gradients(i)) for i in range(120)])
         for _ in range(2):
-            while service.client().step_count() < 5 and not walking.done():
+            while clean.client().step_count() < 5 and not walking.done():
                 pass
-            service.end(signal.SIGKILL)
-            service.start()
+            clean.end(signal.SIGKILL)
+            clean.start()
         walked = walking.result(timeout=120)
     for i, new in enumerate(walked):
         optimizer.step(gradients(i))
         assert same(new, params), i
     assert client.step_count() == 120
-    service.end()
 
 
 def test_a_step_sent_again_is_answered_and_not_taken(clean: Service) -> None:
@@ -226,9 +223,10 @@ def test_a_folder_has_one_process(clean: Service) -> None:
         Store(clean.folder)
 
 
-def test_a_client_without_a_service_says_so(tmp_path: Path) -> None:
-    service = Service(tmp_path)
-    service.end()
+def test_a_client_without_a_service_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    client = Client(f"http://127.0.0.1:{port}", TOKENS[0], patience=0.1)
     with pytest.raises(ConnectionError, match=r"no answer from 127\.0\.0\.1"):
-        service.client(patience=0.1).describe()
-    service.close_clients()
+        client.describe()
+    client.close()
