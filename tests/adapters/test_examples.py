@@ -121,4 +121,6 @@ def test_training_goes_on_under_another_backend(on_tensorflow: tuple[dict[str, l
 
 def test_scikit_learn_learns_out_of_core() -> None:
     pytest.importorskip("sklearn")
-    assert float(run("sklearn_out_of_core.py").split()[-1]) > 0.9
+    accuracy, file, memory = (float(n) for n in re.findall(r"\d+\.\d+", run("sklearn_out_of_core.py")))
+    assert accuracy > 0.9
+    assert memory < file / 4

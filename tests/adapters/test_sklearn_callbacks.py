@@ -137,6 +137,32 @@ def test_scikit_learns_own_monitor_takes_sample_weights_along(cls: Any) -> None:
     assert recorder.metadata["sample_weight"][0] == 1
 
 
+@with_callbacks
+@each_estimator
+@pytest.mark.parametrize("optimizer", [None, "adamw"])
+def test_scikit_learns_own_progress_bar_fills_by_epochs(cls: Any, optimizer: Any, capsys: Any) -> None:
+    pytest.importorskip("rich", reason="it draws the bar")
+    from sklearn.callback import ProgressBar
+
+    X, y = data(cls)
+    made = estimator(cls, optimizer=optimizer, max_iter=4, learning_rate="constant").set_callbacks(ProgressBar())
+    made.fit(X, y)
+    (bar,) = capsys.readouterr().out.splitlines()
+    assert bar.split()[:3] == [cls.__name__, "-", "fit"]
+    assert bar.split()[-2] == "100%"
+    with pytest.raises(RuntimeError, match="third epoch"):
+        made.set_callbacks(ProgressBar(), Failing()).fit(X, y)
+    assert capsys.readouterr().out.split()[-2] == "50%"
+
+
+class Failing(Recorder):
+    """Ends a fit with an error, as the third epoch begins."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any, *, X: Any = None, y: Any = None) -> None:
+        if (context.task_name, context.task_id) == ("epoch", 2):
+            raise RuntimeError("in the third epoch")
+
+
 @each_estimator
 def test_without_callbacks_there_is_nothing_to_pickle(cls: Any) -> None:
     X, y = data(cls)

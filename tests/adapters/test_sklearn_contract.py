@@ -106,6 +106,48 @@ def test_a_single_class_is_an_error() -> None:
         LinearClassifier().fit([[0.0], [1.0]], [1, 1])
 
 
+REFUSED: dict[str, tuple[dict[str, Any], Any]] = {
+    "an optimizer": ({"optimizer": "adamv"}, lambda X, y: (X, y)),
+    "an averaging optimizer": ({"optimizer": "schedulefreeadamw", "average": True}, lambda X, y: (X, y)),
+    "a penalty": ({"optimizer": "lamb", "penalty": "l1"}, lambda X, y: (X, y)),
+    "a learning rate": ({"learning_rate": lambda t: -1.0}, lambda X, y: (X, y)),
+    "fewer columns that are not finite": ({}, lambda X, y: (X[:, :2] * np.nan, y)),
+    "fewer columns of more rows": ({}, lambda X, y: (X[:, :2], y[1:])),
+    "negative weights": ({}, lambda X, y: (X[:, :2], y, -np.ones(len(y)))),
+    "another dtype of memory": ({"warm_start": True, "state_dtype": "int8"}, lambda X, y: (X, y)),
+    "class weights": ({"class_weight": {0: -1.0}}, lambda X, y: (X[:, :2], (y > 0).astype(int))),
+    "no intercept, and a bad rate": (
+        {"warm_start": True, "fit_intercept": False, "learning_rate": lambda t: -1.0}, lambda X, y: (X, y),
+    ),
+}  # fmt: skip
+
+
+#: A regressor has no weights of classes.
+CASES = [(cls, what) for cls in LINEAR for what in REFUSED if REFUSED[what][0].keys() <= cls().get_params().keys()]
+
+
+@quiet
+@pytest.mark.parametrize(("cls", "what"), CASES)
+def test_what_refuses_a_fit_remains_as_it_was(cls: Any, what: str) -> None:
+    params, spoiled = REFUSED[what]
+    X, y = data(cls)
+    made = estimator(cls, optimizer="adamw").fit(X, y)
+    made.set_params(**params)
+    before, predicted = dict(vars(made)), made.predict(X)
+    with pytest.raises((ValueError, TypeError)):
+        made.fit(*spoiled(X, y))
+    assert vars(made) == before
+    np.testing.assert_array_equal(made.predict(X), predicted, strict=True)
+
+
+def test_the_classes_of_a_refused_pass_are_not_remembered() -> None:
+    X, y = data(LinearClassifier)
+    made = estimator(LinearClassifier)
+    with pytest.raises(ValueError, match="NaN"):
+        made.partial_fit(X * np.nan, y, classes=[0, 1, 2, 3])
+    assert made.partial_fit(X, y, classes=[0, 1, 2]).classes_.tolist() == [0, 1, 2]
+
+
 @quiet
 def test_another_number_of_targets_in_a_later_pass_is_an_error() -> None:
     X, y = data(LinearRegressor)

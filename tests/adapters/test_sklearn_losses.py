@@ -10,8 +10,6 @@ import pytest
 from sklearn._loss.loss import HalfMultinomialLoss, HalfPoissonLoss, HuberLoss, PinballLoss
 from sklearn.datasets import load_diabetes, make_classification
 from sklearn.linear_model import PoissonRegressor, QuantileRegressor, SGDClassifier, SGDRegressor
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.multioutput import MultiOutputClassifier
 from sklearn.preprocessing import scale
 
 from scirs2_adapters.adapters.sklearn.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
@@ -262,12 +260,3 @@ def test_the_dtype_of_the_data_is_kept(loss: str, optimizer: Any, penalty: Any, 
     model.fit(X, np.abs(y))
     slopes = model._loss(np.zeros((len(y), model.intercept_.size), dtype), model._targets(np.abs(y), dtype, True)[0])
     assert {model.coef_.dtype, model.intercept_.dtype, *(x.dtype for x in slopes)} == {np.dtype(dtype)}
-
-
-def test_several_labels_are_refused_and_the_way_out_works() -> None:
-    X, y = data(LinearClassifier)
-    labels = np.c_[y == 0, y == 1].astype(int)
-    with pytest.raises(ValueError, match=r"OneVsRestClassifier.*MultiOutputClassifier"):
-        LinearClassifier().fit(X, labels)
-    for around in (OneVsRestClassifier, MultiOutputClassifier):
-        assert around(LinearClassifier(max_iter=3)).fit(X, labels).predict(X).shape == labels.shape

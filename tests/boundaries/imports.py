@@ -22,9 +22,9 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-    ("state", "grouping", "losses", "penalties", "averages", "lazy_penalty"),
+    ("state", "grouping", "losses", "classes", "penalties", "averages", "lazy_penalty"),
     ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks"),
-    ("optimizer", "transform", "estimators", "linear", "trainer"),
+    ("optimizer", "transform", "estimators", "linear_classifier", "linear_regressor", "trainer"),
     ("portable", "monitor"),
     ("files", "recording"),
     ("__init__",),

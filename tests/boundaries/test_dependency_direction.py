@@ -16,7 +16,7 @@ ALSO = {
         "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch adapter's"
     },
     "jax": XLA,
-    "sklearn": OLD_MODULES | {"scipy.sparse": "scikit-learn requires it, and takes its matrices"},
+    "sklearn": OLD_MODULES | dict.fromkeys(("scipy.sparse", "scipy.special"), "scikit-learn requires it"),
     "tf": OLD_MODULES
     | XLA
     | dict.fromkeys(("torch", "jax"), "one of Keras' backends; it is imported where it is the one that runs")

@@ -11,8 +11,8 @@ from scirs2_adapters.core import Rule
 from scirs2_adapters.core.errors import bad_type
 
 from .argument_names import LEARNING_RATE_INIT, PUBLIC, explains_parameters
-from .linear import LinearClassifier as LinearClassifier
-from .linear import LinearRegressor as LinearRegressor
+from .linear_classifier import LinearClassifier as LinearClassifier
+from .linear_regressor import LinearRegressor as LinearRegressor
 from .network import CONSTRAINTS, Network, constructor
 
 

@@ -7,18 +7,20 @@ arithmetic is done in the dtype of `X`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Self
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from scirs2_adapters.core import Rule, get
 from scirs2_adapters.core.errors import bad_type, bad_value
@@ -95,14 +97,27 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
         """Train from the beginning; with `warm_start`, go on from where the last fit ended."""
         return self._train(X, y, sample_weight, partial=False)
 
-    def _train(self, X: Data, y: Data, sample_weight: Data, *, partial: bool) -> Self:
-        """Do what `fit` and `partial_fit` do. Every error is raised before coefficients or memory change."""
+    def _train(self, X: Data, y: Data, sample_weight: Data, *, partial: bool, classes: Data = None) -> Self:
+        """Do what `fit` and `partial_fit` do. An estimator that refuses what it is given remains as it was."""
+        with _as_it_was_if_refused(self):
+            rows = self._ready(X, y, sample_weight, partial, classes)
+        with self._calling_back(X, y, sample_weight, 1 if partial else self.max_iter):
+            converged = self._descend(*rows, partial)
+        self._refuse_not_finite()
+        if not (converged or partial):
+            text = f"{self.max_iter} epochs were not enough to converge. Increase `max_iter`."
+            warnings.warn(text, ConvergenceWarning, stacklevel=4)
+        return self
+
+    def _ready(self, X: Data, y: Data, sample_weight: Data, partial: bool, classes: Data) -> Rows:
+        """Check everything, and begin. Return the rows to train on."""
         rule, first = chosen_rule(self), not hasattr(self, "coef_") or not (partial or self.warm_start)
         standardize = rule is None
         rule = rule or get("adam").build(DEFAULT_ADAM)
         if partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        given = X, y, sample_weight
+        if partial and not self._numeric:
+            _check_partial_fit_first_call(self, classes)
         X, y, weights = self._checked_rows(X, y, sample_weight, first)
         y, outputs = self._targets(y, X.dtype, known=partial or not first)
         X, y, weights = _without_weightless(X, y, weights)
@@ -114,13 +129,7 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
         if first:
             self._start(outputs, X)
         self._begin(rule, (X, y, weights), first, standardize, rates)
-        with self._calling_back(*given, 1 if partial else self.max_iter):
-            converged = self._descend(X, y, weights, partial)
-        self._refuse_not_finite()
-        if not (converged or partial):
-            text = f"{self.max_iter} epochs were not enough to converge. Increase `max_iter`."
-            warnings.warn(text, ConvergenceWarning, stacklevel=4)
-        return self
+        return X, y, weights
 
     def _refuse_not_finite(self) -> None:
         if not (np.isfinite(self.coef_).all() and np.isfinite(self.intercept_).all()):
@@ -150,14 +159,10 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
             raise bad_value(call, "average", worded, self.average)
 
     def _checked_rows(self, X: Data, y: Data, sample_weight: Data, first: bool) -> Rows:
-        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
-        if not self._numeric and len(shape) == 2 and shape[1] > 1:
-            raise ValueError(
-                f"`{type(self).__name__}.fit` takes one class for each row. Received: `y` of shape {shape}. For more "
-                "labels use `OneVsRestClassifier` or `MultiOutputClassifier` around it."
-            )
-        checks = {"multi_output": self._numeric, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
+        checks = {"multi_output": True, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
         X, y = validate_data(self, X, y, reset=first, **checks)
+        y = y.toarray() if issparse(y) else y
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
         if not (isinstance(X, np.ndarray) or issparse(X)):
             way_out = "Fit outside `array_api_dispatch`, which makes a numpy array of it."
             raise bad_type(f"{type(self).__name__}.fit", "X", "must become a numpy array or a sparse one", X, way_out)
@@ -211,7 +216,7 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
 
     def _held_out(self, rows: Rows, random: np.random.RandomState) -> tuple[Rows, Rows]:
         """The rows to train on, and those to validate with."""
-        stratify = rows[1] if is_classifier(self) else None
+        stratify = rows[1] if rows[1].ndim == 1 else None  # the class of each row
         parts = train_test_split(*rows, test_size=self.validation_fraction, random_state=random, stratify=stratify)
         training, validation = tuple(parts[::2]), tuple(parts[1::2])
         if len(validation[1]) < 2:
@@ -269,6 +274,18 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
     def _checked_scores(self, X: Data) -> np.ndarray:
         check_is_fitted(self)
         return self._scores(validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False))
+
+
+@contextmanager
+def _as_it_was_if_refused(estimator: BaseEstimator) -> Iterator[None]:
+    """Give an estimator its attributes back after an error."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def _without_weightless(X: Data, y: np.ndarray, weights: np.ndarray) -> Rows:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit, log_expit
 
 #: The loss of each row and its derivative by each of the row's scores.
 Losses = tuple[np.ndarray, np.ndarray]
@@ -27,7 +28,7 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-# -- classes: y is the index of each row's class
+# -- classes: y is the index of each row's class, or has a column of 0 and 1 for each label
 
 
 class LogLoss:
@@ -42,6 +43,11 @@ class LogLoss:
         return -log_proba[rows, y, np.newaxis], residual[:, -scores.shape[1] :]
 
     @staticmethod
+    def log_proba(scores: np.ndarray) -> np.ndarray:
+        """The logarithm of the probability of each class."""
+        return log_softmax(both(scores))
+
+    @staticmethod
     def proba(scores: np.ndarray) -> np.ndarray:
         """The probability of each class: softmax of the scores."""
         return np.exp(log_softmax(both(scores)))
@@ -50,15 +56,17 @@ class LogLoss:
 @dataclass(frozen=True)
 class Margin:
     """A loss of the margin z = t * score, where t is 1 for the row's class and -1 for the others: one class against the
-    rest, each for itself, or the second of two against the first.
+    rest, each for itself, or the second of two against the first. Of labels, t is 1 for each that the row has.
     """
 
     of_margin: Callable[[np.ndarray], Losses]
     proba: Callable[[np.ndarray], np.ndarray] | None = None
+    log_proba: Callable[[np.ndarray], np.ndarray] | None = None
 
     def of(self, scores: np.ndarray, y: np.ndarray) -> Losses:
         """A column of losses for each score, and the derivatives."""
-        positive = y[:, np.newaxis] == (np.arange(scores.shape[1]) if scores.shape[1] > 1 else 1)
+        labels = scores.shape[1]
+        positive = y == 1 if y.ndim == 2 else y[:, np.newaxis] == (np.arange(labels) if labels > 1 else 1)
         sign = np.where(positive, 1, -1).astype(scores.dtype)
         losses, slope = self.of_margin(sign * scores)
         return losses, sign * slope
@@ -81,20 +89,48 @@ def modified_huber(z: np.ndarray) -> Losses:
     return np.where(z < -1, -4 * z, short * short), np.where(z < -1, -4, -2 * short)
 
 
+def logistic(z: np.ndarray) -> Losses:
+    """log(1 + exp(-z))"""
+    return -log_expit(z), -expit(-z)
+
+
+def clipped(scores: np.ndarray) -> np.ndarray:
+    """(clip(score, -1, 1) + 1) / 2"""
+    return (np.clip(scores, -1, 1) + 1) / 2
+
+
 def clipped_proba(scores: np.ndarray) -> np.ndarray:
-    """(clip(score, -1, 1) + 1) / 2 of each class, of more than two divided by their sum; if all are 0, all the same."""
-    proba = (np.clip(scores, -1, 1) + 1) / 2
+    """`clipped` of each class, of more than two divided by their sum; if all are 0, all the same."""
+    proba = clipped(scores)
     if proba.shape[1] == 1:
         return np.hstack([1 - proba, proba])
     proba[proba.sum(axis=1) == 0] = 1
     return proba / proba.sum(axis=1, keepdims=True)
 
 
-CLASSIFIER_LOSSES: dict[str, LogLoss | Margin] = {
+def log_of(proba: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """The logarithm of these probabilities, some of which may be 0."""
+
+    def log_proba(scores: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return np.log(proba(scores))
+
+    return log_proba
+
+
+ClassLoss = LogLoss | Margin
+#: The losses of rows that have one class each.
+CLASSIFIER_LOSSES: dict[str, ClassLoss] = {
     "log_loss": LogLoss(),
     "hinge": Margin(hinge),
     "squared_hinge": Margin(squared_hinge),
-    "modified_huber": Margin(modified_huber, clipped_proba),
+    "modified_huber": Margin(modified_huber, clipped_proba, log_of(clipped_proba)),
+}
+#: Those of rows that may have several labels: each is told from its absence by itself.
+LABEL_LOSSES: dict[str, ClassLoss] = {
+    **CLASSIFIER_LOSSES,
+    "log_loss": Margin(logistic, expit, log_expit),
+    "modified_huber": Margin(modified_huber, clipped, log_of(clipped)),
 }
 
 
