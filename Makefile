@@ -28,10 +28,10 @@ demo: $(READY) ## train real models in five frameworks with the same optimizer; 
 	$(BIN)/scirs2 demo $(ARGS)
 
 test: $(READY) ## run the test suite, with some optimizers of each kind, others each week (ARGS="-k lion" to choose)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --sample tests $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --sample tests $(ARGS)
 
 test-all: $(READY) ## run every test with every optimizer
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests $(ARGS)
 
 test-trainers: $(READY) ## add TRL, PEFT and sentence-transformers (230 MB) and run the tests that need them
 	$(PIP) --group trainers

@@ -24,6 +24,9 @@ if not Path("/dev/nvidiactl").exists():
 with contextlib.suppress(ImportError):
     import triton  # noqa: F401
 
+#: Files with tests that take a minute or more. They are run first: two processes then end at about the same time.
+LONG = {"test_tf_backends.py", "test_docs.py", "test_examples.py", "test_jax_optax_suite.py", "test_report.py"}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--adapters", default=",".join(ADAPTERS), help="adapters to test, by comma (default: all)")
@@ -84,7 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if sampling.samples(config):
         left_out.update(sampling.left_out([item for item in items if item not in left_out]))
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
-    items[:] = [item for item in items if item not in left_out]
+    items[:] = sorted((item for item in items if item not in left_out), key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +97,22 @@ def frozen_heap() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def older_emitters() -> Iterator[None]:
+    """XLA generates code by its older emitters, in half the time: for modules that hold results to a tolerance, or look
+    at trees, shapes and dtypes. Public JAX takes such an option for one program, not for all.
+    """
+    from jax._src import compiler
+
+    made = compiler.get_compile_options
+
+    def options(*args: object, **given: object) -> object:
+        found = made(*args, **given)
+        found.env_option_overrides = [*found.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", options)
+        yield

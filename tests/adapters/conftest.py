@@ -15,25 +15,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.fixture(scope="module")
-def older_emitters() -> Iterator[None]:
-    """XLA generates code by its older emitters, in half the time: for modules that hold results to a tolerance, or look
-    at trees, shapes and dtypes. Public JAX takes such an option for one program, not for all.
-    """
-    from jax._src import compiler
-
-    made = compiler.get_compile_options
-
-    def options(*args: object, **given: object) -> object:
-        found = made(*args, **given)
-        found.env_option_overrides = [*found.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiler, "get_compile_options", options)
-        yield
-
-
-@pytest.fixture(scope="module")
 def older_emitters_on_jax(request: pytest.FixtureRequest) -> None:
     """The same where Keras is on JAX."""
     import keras

@@ -16,6 +16,8 @@ from scirs2_adapters import jax as adapter
 
 from .jax_support import Tree, flat, gap, kinds, one_call, two_calls
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 STEPS = 300
 #: Orders of short and long axes, ties among them, on both sides of `min_dim_size_to_factor`.
 SHAPES = {

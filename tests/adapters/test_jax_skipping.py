@@ -32,6 +32,8 @@ from .jax_support import (
     two_calls,
 )
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 #: The step, where its gradient is not finite, and what stands there.

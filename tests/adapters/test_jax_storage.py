@@ -37,6 +37,8 @@ from .jax_storage import (
 from .jax_support import KERNEL, PATHS, gap, one_call, same_bits, shapes, two_calls
 from .test_jax_transformations import enable_x64
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 
 @FORMATS
 @each_rule

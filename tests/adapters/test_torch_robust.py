@@ -13,6 +13,7 @@ import torch
 
 from scirs2_adapters import get
 from tests.boundaries.support import fresh
+from tests.sampling import taken
 
 from .torch_support import (
     ALL,
@@ -86,25 +87,25 @@ def test_eight_threads_step_eight_optimizers_of_every_kind_at_once(kernel: str) 
 FORKED = """
 import os, torch, warnings
 warnings.simplefilter("ignore")
-from tests.adapters.test_torch_robust import ALL, FORKABLE, same, walk, walked
+from tests.adapters.test_torch_robust import FORKABLE, same, walk, walked
 from tests.threads import for_little_work
 for_little_work()
 torch.set_num_threads(2)
-parents = {name: walked(name, FORKABLE, 1, kernel="host") for name in ALL}
+parents = {{name: walked(name, FORKABLE, 1, kernel="host") for name in {names}}}
 child = os.fork()
 if child == 0:
-    kept = all(same(parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in ALL)
+    kept = all(same(parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in {names})
     for optimizer in parents.values():  # the parent's own objects go on in the child
         walk(optimizer, steps=1)
     os._exit(0 if kept else 1)
 assert os.waitpid(child, 0)[1] == 0
-assert all(same(parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in ALL)  # its own still
+assert all(same(parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in {names})  # its own still
 """
 
 
 @pytest.mark.slow
-def test_a_forked_child_goes_on_after_its_parent_has_stepped() -> None:
-    fresh(FORKED)
+def test_a_forked_child_goes_on_after_its_parent_has_stepped(request: pytest.FixtureRequest) -> None:
+    fresh(FORKED.format(names=taken(request, ALL)))
 
 
 SPAWNED = """

@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import json
+from typing import NamedTuple
 
 import pytest
 
@@ -60,8 +62,6 @@ EXTRA = {
     ("sklearn", "network"): "what our networks have beside scikit-learn's: their constructor and their steps",
 }
 
-PRINT_HEAVY = f"import sys; print(*sorted(set({HEAVY}) & set(sys.modules)))"
-
 
 def framework_statements(adapter: str) -> str:
     """The framework imports that an adapter's files make when they are imported, as statements.
@@ -80,37 +80,55 @@ def framework_statements(adapter: str) -> str:
     return "\n".join(lines)
 
 
+class Imported(NamedTuple):
+    """What an adapter's import did, after its framework was there."""
+
+    loaded: list[str]
+    deeds: list[str]
+    public: list[str]
+    elsewhere: list[str]
+
+
 @functools.cache
-def loaded(code: str) -> frozenset[str]:
-    """Which heavy modules are there after `code`, in a fresh interpreter."""
-    return frozenset(fresh(f"{code}\n{PRINT_HEAVY}").stdout.split())
+def imported(adapter: str) -> Imported:
+    """As a fresh interpreter sees it."""
+    done = fresh(
+        f"""
+{framework_statements(adapter)}
+import importlib, json, sys
+before = {{name.partition(".")[0] for name in sys.modules}}
+{WATCH}
+import scirs2_adapters.{adapter} as short
+done = list(deeds)
+loaded = sorted(({{name.partition(".")[0] for name in sys.modules}} - before) & set({HEAVY}))
+adapter = importlib.import_module("scirs2_adapters.adapters.{adapter}")
+public = sorted({{*short.__all__}} & {{*adapter.__all__}} & {{*dir(short)}})
+elsewhere = [name for name in adapter.__all__ if getattr(short, name) is not getattr(adapter, name)]
+print(json.dumps([loaded, done, public, elsewhere + sorted({{*short.__all__}} ^ {{*adapter.__all__}})]))""",
+        "-B",
+    )
+    return Imported(*json.loads(done.stdout.splitlines()[-1]))
 
 
 @each_adapter
 def test_an_adapter_loads_its_own_framework_and_no_other(adapter: str) -> None:
-    assert loaded(f"import scirs2_adapters.{adapter}") <= loaded(framework_statements(adapter)) | set(
-        frameworks(adapter)
-    )
+    assert set(imported(adapter).loaded) <= set(frameworks(adapter))
 
 
 @each_adapter
 def test_importing_an_adapter_compiles_nothing(adapter: str) -> None:
-    assert not {"numba", "llvmlite"} & loaded(f"import scirs2_adapters.{adapter}")
+    assert not {"numba", "llvmlite"} & set(imported(adapter).loaded)
 
 
 @each_adapter
 def test_importing_an_adapter_has_no_side_effect(adapter: str) -> None:
-    code = f"{framework_statements(adapter)}\n{WATCH}\nimport scirs2_adapters.{adapter}\nprint(*deeds, sep='\\n')"
-    assert fresh(code, "-B").stdout.strip() == ""
+    assert imported(adapter).deeds == []
 
 
 @each_adapter
 def test_the_short_path_gives_the_same_objects(adapter: str) -> None:
-    fresh(f"""
-import scirs2_adapters.{adapter} as short, scirs2_adapters.adapters.{adapter} as adapter
-assert short.__all__ == adapter.__all__ and adapter.__all__
-assert all(getattr(short, name) is getattr(adapter, name) for name in adapter.__all__)
-assert set(adapter.__all__) <= set(dir(short))""")
+    assert imported(adapter).public
+    assert imported(adapter).elsewhere == []
 
 
 @each_adapter

@@ -42,6 +42,8 @@ from .matches import (
 )
 from .problem import WALK, Record
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 #: How near two walks in float64 are. A wrong row takes one farther off.
 SAME = 1e-9
 #: Peers that compute a part of it in float32, how near they are, and what part.
