@@ -21,11 +21,12 @@ class Shampoo(GramRule, moduli=None):
     sum in place of a corrected mean, and the slot holds the t-th part of it. A side longer than max_precond_dim has no
     L or R, and the power of the other side is twice as large.
 
-    Paper: Gupta, Koren, Singer 2018, arXiv 1802.09568; grafting, one matrix alone: Anil et al. 2020, arXiv 2002.09018.
-    Differs from the paper: follows Meta's distributed_shampoo in corrected means for sums, m for g, when powers are
-    made, and decoupled decay; and google-research's in that eps is relative, where the paper starts at eps * I.
-    Vectors have no Gram matrix, and kernels of more than two axes are matrices of their outputs by all else: the
-    paper has a matrix for each axis. Those codes cut a side that is too long into blocks.
+    Paper: Gupta, Koren, Singer 2018, arXiv 1802.09568; grafting: Anil et al. 2020, arXiv 2002.09018.
+    Differs from the paper: means of Gram matrices, corrected, in place of sums, m in place of g, decoupled decay and
+    roots that are not made at every step are those of facebookresearch/optimizers; eps relative to an eigenvalue, in
+    place of a start at eps * I, and the power of one side alone those of google-research's scalable_shampoo. Vectors
+    have no Gram matrix. Kernels of more than two axes are matrices of their outputs by all else, and not of each axis.
+    Both codes cut a side that is too long into blocks.
     """
 
     learning_rate = rate(1e-3)
