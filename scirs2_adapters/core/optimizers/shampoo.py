@@ -50,18 +50,21 @@ class Shampoo(GramRule, moduli=None):
         ready = math.where(t >= self.start_preconditioning_step, 1.0, 0.0)
         return {
             "gain1": 1 - self.beta1, "gain2": gain2, "scale2": scale2, "gain": gain, "scale": scale,
-            "lr": self.learning_rate / one_minus_power(math, self.beta1, t), "ready": ready,
+            "lr": self.learning_rate / one_minus_power(math, self.beta1, t), "ready": ready, "least": 1e-16,
             "due": math.where((t - self.start_preconditioning_step) % self.precondition_frequency == 0, ready, 0.0),
-            "grafts": 0.0 if self.grafting == "none" else 1.0, "least": 1e-16,
         }  # fmt: skip
 
     def leaf_coefficients(self, leaf):
         return {"exponent": -(1 if self.left(leaf) and self.right(leaf) else 2) * self.inverse_exponent}
 
+    def grafted(self, xp, s, d, least):
+        """s, as long as d if there is a method whose length steps have."""
+        return s if self.grafting == "none" else xp.norm(d) / (xp.norm(s) + least) * s
+
     def update(self, xp, p, g, exp_avg: slot(wide_if="turns", accurate=True),
                exp_avg_sq: slot("scaled", block_dtype="uint8", wide_if="turns"), gram_left: square(-2, "left"),
-               gram_right: square(-1, "right"), root_left: square(-2, "left"), root_right: square(-1, "right"), /,
-               gain1, gain2, scale2, gain, scale, eps, exponent, grafting_eps, lr, due, ready, grafts, least, zero, one):  # fmt: skip
+               gram_right: square(-1, "right"), root_left: square(-2, "left"), root_right: square(-1, "right"), /, lr,
+               gain1, gain2, scale2, gain, scale, eps, exponent, grafting_eps, due, ready, least, zero):  # fmt: skip
         exp_avg = u = ema(exp_avg, g, gain1)
         if exp_avg_sq is not None:
             exp_avg_sq = ema(exp_avg_sq, g * g, gain2)
@@ -70,6 +73,5 @@ class Shampoo(GramRule, moduli=None):
         roots = self.powers(xp, due, scale, eps, exponent, grams, (root_left, root_right))
         if root_left is not None or root_right is not None:
             s = self.turned_back(xp, exp_avg, *roots)
-            ratio = xp.where(grafts > zero, xp.norm(u) / (xp.norm(s) + least), one)
-            u = xp.where(ready > zero, ratio * s, u)
+            u = xp.where(ready > zero, self.grafted(xp, s, u, least), u)
         return lr * u, exp_avg, exp_avg_sq, *grams, *roots
