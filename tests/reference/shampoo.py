@@ -47,6 +47,22 @@ def direction(m: Array, v: Array | None, grafting: str, beta: float, eps: float,
     return m / (np.sqrt(v if grafting == "rmsprop" and beta < 1 else whole(v, beta, t)) + eps)
 
 
+def multiplied(
+    m: Array, g: Array, slots: Slots, t: int, longest: int, beta: float, eps: float, exponent: float, due: bool
+) -> tuple[Array | None, Slots]:
+    """A matrix between the powers of both sides, or None if neither has one, and what is kept of them."""
+    new, fits = Slots(), [n <= longest for n in m.shape]
+    for side, there, a in (("left", fits[0], g), ("right", fits[1], g.T)):
+        if not there:
+            continue
+        gram = mean(slots.get(f"gram_{side}", 0.0), a @ a.T, beta, t)
+        root = slots.get(f"root_{side}", np.zeros(gram.shape))
+        root = power(whole(gram, beta, t), eps, exponent * 2 / sum(fits)) if due else root
+        new |= {f"gram_{side}": gram, f"root_{side}": root}
+        m = root @ m if side == "left" else m @ root
+    return m if any(fits) else None, new
+
+
 def step(
     t: int, x: Array, g: Array, slots: Slots, *, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999,
     eps: float = 1e-6, weight_decay: float = 0.0, precondition_frequency: int = 10,
@@ -59,23 +75,14 @@ def step(
         new["exp_avg_sq"] = mean(slots.get("exp_avg_sq", 0.0), g**2, grafting_beta2, t)
     m = new["exp_avg"] / (1 - beta1**t)
     u = d = direction(m, new.get("exp_avg_sq"), grafting, grafting_beta2, grafting_eps, t)
+    late = t - start_preconditioning_step
     if x.ndim > 1 and x.size:
         rows = (lambda a: muon.rows_of_outputs(a, layout)) if x.ndim > 2 else (lambda a: a)
-        flat, fits = rows(g), [n <= max_precond_dim for n in rows(g).shape]
-        exponent = -inverse_exponent * 2 / max(1, sum(fits))
-        late = t - start_preconditioning_step
-        s = rows(m)
-        for side, there, a in (("left", fits[0], flat), ("right", fits[1], flat.T)):
-            if not there:
-                continue
-            gram = mean(slots.get(f"gram_{side}", 0.0), a @ a.T, beta2, t)
-            root = slots.get(f"root_{side}", np.zeros(gram.shape))
-            if late >= 0 and late % precondition_frequency == 0:
-                root = power(whole(gram, beta2, t), eps, exponent)
-            new |= {f"gram_{side}": gram, f"root_{side}": root}
-            s = root @ s if side == "left" else s @ root
-        s = muon.back(s, x.shape, layout) if x.ndim > 2 else s
-        if any(fits) and late >= 0:
+        due = late >= 0 and late % precondition_frequency == 0
+        s, kept = multiplied(rows(m), rows(g), slots, t, max_precond_dim, beta2, eps, -inverse_exponent, due)
+        new |= kept
+        if s is not None and late >= 0:
+            s = muon.back(s, x.shape, layout) if x.ndim > 2 else s
             u = s if grafting == "none" else s * math.sqrt(np.sum(d**2)) / (math.sqrt(np.sum(s**2)) + 1e-16)
     return x - learning_rate * (u + weight_decay * x), new
 
