@@ -116,7 +116,7 @@ def test_a_function_gives_the_rate_of_each_step(cls: Any, rate: Any, monkeypatch
 def test_a_rate_falls_where_the_loss_of_an_epoch_does_not(cls: Any, early_stopping: bool) -> None:
     """That of the rows set apart, if there are any. What the user gave stays as it was."""
     X, y = data(cls)
-    plateau = schedules.ReduceOnPlateau(0.01, factor=0.5, patience=1, threshold=0.2)
+    plateau = schedules.ReduceOnPlateau(0.01, factor=0.5, patience=1, threshold=0.9)
     given = {"learning_rate": plateau, "early_stopping": early_stopping, "max_iter": 12}
     made = estimator(cls, optimizer="adamw", **given).fit(X, y)
     rate: Any = plateau
