@@ -1,11 +1,14 @@
-"""Functions of matrices for rules that look along the eigenvectors of Gram matrices, g @ g.T and g.T @ g."""
+"""Functions of Gram matrices, g @ g.T and g.T @ g: their running means, eigenvectors and inverse roots."""
 
 from __future__ import annotations
 
 import math
 
 from .matrix import LAST_AXES, Matrix
-from .ops import Array
+from .ops import Array, Scalar
+
+#: Added to no eigenvalue but put in the place of a largest one of 0, whose power would be infinite.
+LEAST = 1e-30
 
 
 def moved_gram(xp: Array, mean: Array, x: Array, gain: Array, *, side: int, matrix: Matrix | None = None) -> Array:
@@ -67,16 +70,41 @@ def eigenbasis(
     return xp.cond(first, found, lambda: xp.cond(due, lambda: _iterated(xp, basis, gram), lambda: basis))
 
 
+def gram_power(
+    xp: Array, old: Array, gram: Array, due: Scalar, scale: Scalar, eps: Scalar, exponent: Scalar, *,
+    matrix: Matrix | None = None,
+) -> Array:  # fmt: skip
+    """`scale` times a Gram matrix, to this power, if that is `due`; else `old`. To each eigenvalue `eps` times the
+    largest is added before, and none is below 0.
+
+    Eigenvalues are divided by the largest first: float32 has room for the ratio where it has none for the sum.
+    """
+
+    def made() -> Array:
+        vectors = _eigenvectors(xp, gram)
+        values = xp.maximum(_lengths(xp, vectors, xp.matmul(gram, vectors)), 0.0)
+        largest = xp.maximum(values[-1:], LEAST)
+        roots = xp.power(values / largest + eps, exponent / 2) * xp.power(scale * largest, exponent / 2)
+        return xp.syrk(vectors * roots, None, 0.0, 1.0)
+
+    return xp.cond(due, made, lambda: old)
+
+
 def _along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:
     """x as a matrix whose rows are of this side."""
     x = x if matrix is None else matrix.flat(xp, x)
     return x if side == -2 else xp.transpose(x)
 
 
-def _leading(xp: Array, gram: Array) -> Array:
-    """Eigenvectors, that of the largest value first; NaN where the matrix is not finite, of which LAPACK has none."""
+def _eigenvectors(xp: Array, gram: Array) -> Array:
+    """Eigenvectors, that of the smallest value first; NaN where the matrix is not finite, of which LAPACK has none."""
     nothing = gram - gram
-    vectors = xp.eigenvectors(xp.where(nothing >= 0, gram, 0.0)) + xp.sum(nothing, None)
+    return xp.eigenvectors(xp.where(nothing >= 0, gram, 0.0)) + xp.sum(nothing, None)
+
+
+def _leading(xp: Array, gram: Array) -> Array:
+    """Eigenvectors, that of the largest value first."""
+    vectors = _eigenvectors(xp, gram)
     return xp.take(vectors, xp.order(_lengths(xp, vectors, xp.matmul(gram, vectors))), 1)
 
 

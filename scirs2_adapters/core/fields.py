@@ -143,6 +143,11 @@ def fraction(default: float | None, means: str, structural: bool = False) -> Dec
     return number(default, means, "must be in [0, 1)", lambda v: 0 <= v < 1, structural)
 
 
+def weight(default: float | None, means: str) -> Declared:
+    """A weight or a decay rate that may be 1, in [0, 1]."""
+    return number(default, means, "must be in [0, 1]", lambda v: 0 <= v <= 1)
+
+
 def positive(default: float | None, means: str) -> Declared:
     """A number above 0; infinity is allowed."""
     return number(default, means, "must be a number > 0", lambda v: v > 0)

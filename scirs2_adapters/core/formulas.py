@@ -35,6 +35,17 @@ def ema(old: Array, new: Array, gain: Array) -> Array:
     return old + gain * (new - old)
 
 
+def accumulation(
+    scalar_math: SimpleNamespace, beta: Scalar, t: Scalar, corrected: bool = True
+) -> tuple[Scalar, Scalar]:
+    """The gain of a running mean, and by what the mean is multiplied: `corrected` for its start at 0, or not. With a
+    beta of 1, which makes a sum of it, the mean of all steps is kept, times their number.
+    """
+    sum_of_weights = scalar_math.maximum(one_minus_power(scalar_math, beta, t), 1e-30)
+    gain = scalar_math.where(beta < 1, 1 - beta, 1 / t)
+    return gain, scalar_math.where(beta < 1, 1 / sum_of_weights if corrected else 1.0, t)
+
+
 def adam_coefficients(rule: Any, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
     """The scalars of an Adam direction: `step_size * m / (sqrt(v * inv_bias_correction2 + eps_root) + eps)`.
 

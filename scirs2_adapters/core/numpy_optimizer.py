@@ -22,7 +22,7 @@ from .numpy_rules import CALL as _CALL
 from .numpy_rules import Groups, Routed, RuleGroups, Schedule, schedule_of
 from .ops import HOST_SCALARS, Scalars
 from .rule import Rule
-from .schedules import rate_at
+from .schedule import rate_at
 from .slots import Extent, Slot
 from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, check_value, value_scalars
 from .step.plan import ParamEntry, coefficient_rows

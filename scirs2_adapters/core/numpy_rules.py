@@ -15,7 +15,7 @@ from .errors import bad_type, bad_value, did_you_mean
 from .fields import Value
 from .registry import get
 from .rule import Rule
-from .schedules import RATE, rate_at
+from .schedule import RATE, rate_at
 from .slots import Leaf
 from .step.options import StateDtype, param_storage, slot_dtype
 from .step.plan import ParamEntry, choose_paths, param_entry

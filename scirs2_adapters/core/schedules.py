@@ -2,80 +2,24 @@
 
 A schedule is a function of the number of steps that were taken before: 0 at the first. It is a value, as rules are:
 frozen, comparable, picklable, and its `get_config()` can be written as JSON. `HostOptimizer(rule, params,
-learning_rate=...)` and the estimators of scikit-learn take one, and any other function of the step count too.
+learning_rate=...)` and the estimators of scikit-learn take one, and any other function of the step count too. One that
+depends on how training goes is another value after each metric: `schedule.after(loss)`.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from .errors import bad_type, bad_value, did_you_mean
-from .fields import Field, Value, choice, count, fraction, nonnegative, positive
+from .errors import bad_type, bad_value
+from .schedule import PARAMETERS, RATE, Schedule, as_float, from_config
 
-
-def _each(field: Field, *names: str) -> dict[str, Field]:
-    return dict.fromkeys(names, field)
-
-
-#: Every parameter of a schedule, and what it may be.
-PARAMETERS: dict[str, Field] = {
-    **_each(nonnegative(0.0, ""), "value", "init_value", "end_value", "peak_value"),
-    **_each(count(1, ""), "steps", "decay_steps", "timescale"),
-    **_each(count(0, "", least=0), "warmup_steps", "stable_steps"),
-    **_each(positive(1.0, ""), "power", "decay_rate", "div_factor", "final_div_factor"),
-    "pct_start": fraction(0.3, ""),
-    "decay": choice("linear", "", "linear", "cosine", "1-sqrt"),
-}
-#: What a learning rate may be.
-RATE = PARAMETERS["value"]
-
-
-@dataclass(frozen=True)
-class Schedule(ABC):
-    """A learning rate as a function of the number of steps taken before."""
-
-    known: ClassVar[dict[str, type[Schedule]]] = {}
-
-    def __init_subclass__(cls) -> None:
-        if not cls.__name__.startswith("_"):
-            cls.known[cls.__name__] = cls
-
-    def __post_init__(self) -> None:
-        for name in (f.name for f in fields(self) if f.name in PARAMETERS):
-            vars(self)[name] = PARAMETERS[name].check(type(self).__name__, name, getattr(self, name))
-
-    @abstractmethod
-    def __call__(self, count: float) -> float:
-        """The learning rate of the step before which `count` steps were taken."""
-
-    def get_config(self) -> dict[str, Value]:
-        """The schedule as plain data, for JSON: `from_config` makes an equal one."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name, value in values.items():
-            if isinstance(value, Schedule):
-                values[name] = value.get_config()
-            elif callable(value):
-                raise bad_type(f"{type(self).__name__}.get_config", name, "must be one of our schedules", value)
-        return {"name": type(self).__name__, **values}
-
-
-def from_config(config: Mapping[str, Value]) -> Schedule:
-    """The schedule that `get_config` described.
-
-    >>> from scirs2_adapters.core import schedules
-    >>> schedules.from_config({"name": "Linear", "init_value": 0.1, "steps": 10})(5)
-    0.05
-    """
-    values = dict(config)
-    name = values.pop("name", None)
-    if name not in Schedule.known:
-        worded = f"must be one of {', '.join(Schedule.known)}"
-        raise bad_value("from_config", "name", worded, name, did_you_mean(str(name), Schedule.known))
-    return Schedule.known[name](**{k: from_config(v) if isinstance(v, Mapping) else v for k, v in values.items()})
+__all__ = [
+    "Schedule", "from_config", "Constant", "Linear", "Polynomial", "Cosine", "Exponential", "InverseSqrt", "Piecewise",
+    "OneCycle", "WSD", "Warmup", "ReduceOnPlateau",
+]  # fmt: skip
 
 
 def _share(count: float, steps: float) -> float:
@@ -219,6 +163,63 @@ class WSD(Schedule):
 
 
 @dataclass(frozen=True)
+class ReduceOnPlateau(Schedule):
+    """`value`, times `factor` whenever more than `patience` metrics in a row were no better than the best. Better is
+    below best * (1 - threshold), with "abs" below best - threshold; with mode="max" above best * (1 + threshold) or
+    best + threshold. After a fall the next `cooldown` metrics are not counted. The rate stays at `min_value` or above,
+    and does not fall by `eps` or less.
+
+    `after(metric)` is the schedule that goes on, once an epoch. `rate`, `best`, `bad` and `waiting` say how far it is.
+
+    >>> from scirs2_adapters.core.schedules import ReduceOnPlateau
+    >>> schedule = ReduceOnPlateau(0.1, factor=0.5, patience=1)
+    >>> for loss in (1.0, 0.8, 0.9, 0.8):
+    ...     schedule = schedule.after(loss)
+    >>> schedule(0)
+    0.05
+
+    The formula is that of torch's ReduceLROnPlateau. optax.contrib.reduce_on_plateau does not wait for the last one of
+    these metrics, has no `eps` and no "max", and bounds the product of factors in place of the rate.
+    """
+
+    value: float
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    threshold_mode: Literal["rel", "abs"] = "rel"
+    mode: Literal["min", "max"] = "min"
+    cooldown: int = 0
+    min_value: float = 0.0
+    eps: float = 1e-8
+    rate: float | None = None
+    best: float | None = None
+    bad: int = 0
+    waiting: int = 0
+
+    def __call__(self, count: float) -> float:
+        return self.value if self.rate is None else self.rate
+
+    def _is_better(self, metric: float) -> bool:
+        sign = 1.0 if self.mode == "min" else -1.0
+        best = sign * math.inf if self.best is None else self.best
+        margin = best * (1 - sign * self.threshold) if self.threshold_mode == "rel" else best - sign * self.threshold
+        return metric < margin if self.mode == "min" else metric > margin
+
+    def after(self, metric: float) -> ReduceOnPlateau:
+        metric = as_float("ReduceOnPlateau.after", "metric", "must be a number", metric)
+        better = self._is_better(metric)
+        bad = 0 if better or self.waiting else self.bad + 1
+        now = replace(self, best=metric if better else self.best, bad=bad, waiting=max(0, self.waiting - 1))
+        if bad <= self.patience:
+            return now
+        old, new = self(0), max(self(0) * self.factor, self.min_value)
+        return replace(now, rate=new if old - new > self.eps else old, bad=0, waiting=self.cooldown)
+
+    def begun(self) -> ReduceOnPlateau:
+        return replace(self, rate=None, best=None, bad=0, waiting=0)
+
+
+@dataclass(frozen=True)
 class Warmup(Schedule):
     """From `init_value` on a straight line of `warmup_steps` steps to the beginning of another schedule, which follows.
 
@@ -237,19 +238,14 @@ class Warmup(Schedule):
         if not callable(self.schedule):
             raise bad_type("Warmup", "schedule", "must be a schedule, or a function of the step count", self.schedule)
 
+    def after(self, metric: float) -> Warmup:
+        inner = self.schedule
+        return replace(self, schedule=inner.after(metric)) if isinstance(inner, Schedule) else self
+
+    def begun(self) -> Warmup:
+        return replace(self, schedule=self.schedule.begun()) if isinstance(self.schedule, Schedule) else self
+
     def __call__(self, count: float) -> float:
         if count >= self.warmup_steps:
             return float(self.schedule(count - self.warmup_steps))  # type: ignore[arg-type]
         return self.init_value + (float(self.schedule(0)) - self.init_value) * count / self.warmup_steps
-
-
-def rate_at(call: str, schedule: Callable[[int], float], count: int) -> float:
-    """The learning rate that a user's function gives for this step count, refused unless it is a number >= 0."""
-    value = schedule(count)
-    rate = value if isinstance(value, (int, float)) else getattr(value, "item", lambda: value)()
-    worded = f"must return {RATE.requirement.removeprefix('must be ')}, and at step count {count} does not"
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-        raise bad_type(call, "learning_rate", worded, value)
-    if not RATE.accepts(rate):
-        raise bad_value(call, "learning_rate", worded, value)
-    return float(rate)

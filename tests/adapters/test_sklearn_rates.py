@@ -30,7 +30,7 @@ THEIRS = {MLPClassifier: neural_network.MLPClassifier, MLPRegressor: neural_netw
 WORDS = ["constant", "invscaling", "adaptive", "cosine"]
 COSINE = schedules.Cosine(0.01, steps=20)
 #: What needs no number of all steps, with a warm-up of 4 steps.
-PARTIAL = [*WORDS[:3], COSINE]
+PARTIAL = [*WORDS[:3], COSINE, schedules.ReduceOnPlateau(0.01, factor=0.5, patience=0, threshold=0.2)]
 
 
 def falling(count: int) -> float:
@@ -109,6 +109,28 @@ def test_a_function_gives_the_rate_of_each_step(cls: Any, rate: Any, monkeypatch
     rates = watched(made, monkeypatch)
     made.fit(X, y).fit(X, y)
     np.testing.assert_allclose(rates, [rate(t) for t in range(12)], rtol=1e-15)
+
+
+@each_estimator
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_rate_falls_where_the_loss_of_an_epoch_does_not(cls: Any, early_stopping: bool) -> None:
+    """That of the rows set apart, if there are any. What the user gave stays as it was."""
+    X, y = data(cls)
+    plateau = schedules.ReduceOnPlateau(0.01, factor=0.5, patience=1, threshold=0.9)
+    given = {"learning_rate": plateau, "early_stopping": early_stopping, "max_iter": 12}
+    made = estimator(cls, optimizer="adamw", **given).fit(X, y)
+    rate: Any = plateau
+    for loss in made.validation_loss_curve_ if early_stopping else made.loss_curve_:
+        rate = rate.after(loss)
+    assert made.optimizer_.learning_rate == rate(0) < plateau(0)
+    assert made.learning_rate == plateau == plateau.begun()
+
+
+@each_estimator
+def test_a_plateau_must_look_for_the_least(cls: Any) -> None:
+    X, y = data(cls)
+    with pytest.raises(ValueError, match=r"learning_rate.*must have the mode 'min'"):
+        estimator(cls, optimizer="adamw", learning_rate=schedules.ReduceOnPlateau(0.1, mode="max")).fit(X, y)
 
 
 @each_estimator

@@ -7,7 +7,9 @@ import re
 from typing import Any
 
 import numpy as np
+import optax.contrib
 import pytest
+import torch
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import AdamW, HostOptimizer, evaluation_params, schedules
@@ -26,7 +28,10 @@ EXAMPLES = [
     schedules.OneCycle(0.1, steps=8),
     schedules.WSD(0.1, warmup_steps=2, stable_steps=3, decay_steps=4, decay="1-sqrt"),
     COSINE,
+    schedules.ReduceOnPlateau(0.1, factor=0.5, patience=2, cooldown=1),
 ]
+#: How far a schedule is; None before the first metric, which may be any number.
+PROGRESS = ("rate", "best")
 each_schedule = pytest.mark.parametrize("schedule", EXAMPLES, ids=lambda s: type(s).__name__)
 
 
@@ -58,7 +63,7 @@ def test_a_schedule_gives_learning_rates(schedule: Any) -> None:
 def test_a_schedule_refuses_what_is_no_number_of_its_kind(schedule: Any) -> None:
     """Whatever parameter it is, by its name."""
     for name, value in vars(schedule).items():
-        for wrong in (-1.0, float("nan"), "fast", None):
+        for wrong in (float("nan"), "fast") if name in PROGRESS else (-1.0, float("nan"), "fast", None):
             call = re.escape(f"`{type(schedule).__name__}({name}")
             with pytest.raises((ValueError, TypeError), match=rf"{call}.*must.*Received"):
                 type(schedule)(**{**vars(schedule), name: wrong})
@@ -84,6 +89,59 @@ def test_a_stable_phase_lies_between_warm_up_and_decay() -> None:
         assert [rate(t) for t in (0, 2, 4, 8, 9)] == [0.0, 0.5, 1.0, 1.0, 1.0]
         assert [rate(t) for t in (15, 99)] == [0.25, 0.25]
         assert 0.25 < rate(12) < 1.0
+
+
+PLATEAUS = [
+    {"mode": mode, "threshold_mode": kind, "threshold": threshold, "cooldown": cooldown, "eps": eps}
+    for mode in ("min", "max")
+    for kind, threshold in (("rel", 1e-4), ("rel", 0.1), ("abs", 0.1))
+    for cooldown, eps in ((0, 1e-8), (3, 1e-8), (0, 0.02))
+]
+
+
+@pytest.mark.parametrize("options", PLATEAUS, ids=lambda o: "-".join(map(str, o.values())))
+def test_a_rate_falls_as_torchs_does(options: dict[str, Any]) -> None:
+    """Rate and all that it remembers, by every metric, through JSON."""
+    sgd = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(sgd, min_lr=0.004, factor=0.5, patience=2, **options)
+    ours: Any = schedules.ReduceOnPlateau(0.1, min_value=0.004, factor=0.5, patience=2, **options)
+    for metric in np.append(np.random.default_rng(0).standard_normal(60), [np.nan, np.inf, 0.0]):
+        theirs.step(metric)
+        ours = schedules.from_config(json.loads(json.dumps(ours.after(metric).get_config())))
+        assert ours(0) == sgd.param_groups[0]["lr"]
+        best = theirs.mode_worse if ours.best is None else ours.best
+        assert (best, ours.bad, ours.waiting) == (theirs.best, theirs.num_bad_epochs, theirs.cooldown_counter)
+    assert ours.rate < 0.1
+
+
+def test_optax_falls_one_metric_earlier() -> None:
+    """The one difference where its options say the same."""
+    rate = schedules.ReduceOnPlateau(1.0, patience=2, factor=0.5, eps=0.0)
+    transform = optax.contrib.reduce_on_plateau(patience=3, factor=0.5)
+    state = transform.init(np.zeros(1, np.float32))
+    for metric in np.random.default_rng(0).standard_normal(40):
+        rate = rate.after(metric)
+        _, state = transform.update(np.zeros(1, np.float32), state, value=metric)
+        assert rate(0) == pytest.approx(float(state.scale), rel=1e-6)
+    assert rate(0) < 1.0
+
+
+def test_a_metric_is_a_number() -> None:
+    rate = schedules.ReduceOnPlateau(0.1)
+    assert rate.after(np.float32(2.0)) == rate.after(torch.tensor(2.0)) == rate.after(2)
+    for wrong in ("low", None, [1.0], True):
+        with pytest.raises(TypeError, match=r"`ReduceOnPlateau.after\(metric=...\)` must be a number"):
+            rate.after(wrong)
+
+
+def test_metrics_reach_a_plateau_behind_a_warm_up_and_others_take_no_notice() -> None:
+    inner = schedules.ReduceOnPlateau(0.1, patience=0)
+    rate = schedules.Warmup(inner, warmup_steps=3)
+    for metric in (1.0, 2.0):
+        rate = rate.after(metric)
+    assert rate(3) == inner(0) * 0.1
+    assert rate.begun() == schedules.Warmup(inner, warmup_steps=3)
+    assert COSINE.after(1.0) == COSINE.begun() == COSINE
 
 
 # -- HostOptimizer under a schedule
@@ -131,6 +189,15 @@ def test_a_state_of_an_earlier_version_has_taken_the_steps_of_its_parameters() -
     older = HostOptimizer.__new__(HostOptimizer)
     older.__setstate__(pickled)
     assert (older.step_count, older.learning_rate) == (4, None)
+
+
+def test_a_plateau_lowers_the_rate_of_the_steps_to_come() -> None:
+    optimizer = HostOptimizer("sgd", {"w": np.zeros(1)}, learning_rate=schedules.ReduceOnPlateau(0.5, patience=0))
+    for loss in (1.0, 1.0, 1.0):
+        optimizer.step({"w": np.ones(1)})
+        optimizer.replace(learning_rate=optimizer.learning_rate.after(loss))
+        optimizer = pickle.loads(pickle.dumps(optimizer))
+    np.testing.assert_allclose(optimizer.params["w"], -(0.5 + 0.5 + 0.05))
 
 
 def test_the_count_is_of_steps_taken() -> None:

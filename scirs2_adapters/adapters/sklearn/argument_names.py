@@ -21,7 +21,7 @@ from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
 from scirs2_adapters.core.numpy_rules import FACTOR, Groups
 from scirs2_adapters.core.registry import plain, with_value
 from scirs2_adapters.core.routing import without_decay
-from scirs2_adapters.core.schedules import RATE as FACTORS
+from scirs2_adapters.core.schedule import RATE as FACTORS
 from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
 from scirs2_adapters.core.synonyms import similar_or_all
 

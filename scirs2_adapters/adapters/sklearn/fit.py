@@ -208,6 +208,7 @@ class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
             self.t_ += rows[0].shape[0]
             self.loss_curve_.append(self.loss_)
             converged = self._stalls(stepped_loss, held_out)
+            self.optimizer_.epoch_loss = (self.validation_loss_curve_ or self.loss_curve_)[-1]
             self.optimizer_.iteration_ends(self.t_)
             if converged and not self.optimizer_.trigger_stopping("", verbose=False):
                 converged, self._without_progress = False, 0

@@ -143,6 +143,8 @@ class Network(Restored, FitCallbacks):
             self.validation_loss_curve_ = None
         else:
             self._judge(X, y, [w for w in weight if w is not None])
+        if self.optimizer is not None:
+            self.optimizer_.epoch_loss = (self.validation_loss_curve_ or self.loss_curve_)[-1]
         if self._epoch_ends(self._shown):
             raise StopTraining
 

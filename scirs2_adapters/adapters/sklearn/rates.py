@@ -7,6 +7,7 @@
 | "adaptive" | divided by 5 whenever training would stop for want of progress; training stops at 1e-6 |
 | "cosine" | along half a cosine to 0 at the last of `max_iter` epochs |
 | a schedule or function | what it returns for the number of steps taken before |
+| `ReduceOnPlateau` | falls where an epoch's loss does, that of rows set apart if `early_stopping` does so |
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
 from scirs2_adapters.core import Rule
 from scirs2_adapters.core.errors import bad_value
-from scirs2_adapters.core.schedules import Constant, Cosine, Warmup, rate_at
+from scirs2_adapters.core.schedule import Schedule, rate_at
+from scirs2_adapters.core.schedules import Constant, Cosine, ReduceOnPlateau, Warmup
 
 CONSTRAINTS = {
     "learning_rate": [StrOptions({"constant", "invscaling", "adaptive", "cosine"}), callable],
@@ -41,6 +43,16 @@ class Course(NamedTuple):
     power_t: float = 0.5
     schedule: Callable[[int], float] | None = None
 
+    def after(self, loss: float) -> Course:
+        """The course that goes on after an epoch of this loss."""
+        return self._replace(schedule=self.schedule.after(loss)) if isinstance(self.schedule, Schedule) else self
+
+    def resumed(self, before: Course) -> Course:
+        """This course, at the point to which the losses of one before have led it if that is the same."""
+        mine, other = self.schedule, before.schedule
+        same = isinstance(mine, Schedule) and isinstance(other, Schedule) and mine.begun() == other.begun()
+        return self._replace(schedule=other) if same else self
+
 
 def course(estimator: BaseEstimator, rule: Rule, rows: int, partial: bool) -> Course:
     """The course that an estimator's parameters ask for, of a fit on so many rows. What cannot be is refused."""
@@ -54,6 +66,9 @@ def course(estimator: BaseEstimator, rule: Rule, rows: int, partial: bool) -> Co
         if getattr(estimator, "learning_rate_init", None) is not None:
             worded = "must be None beside a schedule, which says the learning rate"
             raise bad_value(call, "learning_rate_init", worded, estimator.learning_rate_init)
+    if isinstance(word, ReduceOnPlateau) and word.mode != "min":
+        worded = "must have the mode 'min', as what it is given is the loss of an epoch"
+        raise bad_value(call, "learning_rate", worded, word)
     total = _steps(estimator, rows) if whole else 0
     steps = int(warmup * total) if isinstance(warmup, float) else int(warmup)
     kind = "function" if callable(word) else word

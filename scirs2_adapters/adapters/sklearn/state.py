@@ -24,7 +24,7 @@ from scirs2_adapters.core.memory import Memory
 from scirs2_adapters.core.numpy_columns import step_columns
 from scirs2_adapters.core.numpy_evaluation import evaluation_params
 from scirs2_adapters.core.numpy_state import weighed
-from scirs2_adapters.core.schedules import rate_at
+from scirs2_adapters.core.schedule import rate_at
 
 from .argument_names import PUBLIC, StepOptions
 from .losses import RegressorLoss
@@ -69,8 +69,8 @@ class Stepper:
     """Steps one estimator's parameters by a rule, and answers as the `_optimizer` of a network."""
 
     __module__ = PUBLIC
-    #: That of the batch of a network's next step.
-    loss = 0.0
+    #: That of the batch of a network's next step, and that of the epoch which ends.
+    loss, epoch_loss = 0.0, 0.0
 
     def __init__(self, rule: Rule, options: StepOptions | None = None, saved: Saved | None = None) -> None:
         self.rule, self.options, self._saved = rule, options or StepOptions(), saved
@@ -95,7 +95,7 @@ class Stepper:
         """
         if course.kind != self._course.kind:
             self._factor, self._begun = 1.0, 0
-        self._course = course
+        self._course = course.resumed(self._course)
         if course.kind == "cosine":
             self._begun = self.steps
         return self
@@ -192,7 +192,8 @@ class Stepper:
         self.step(dict(zip(names, params, strict=True)), dict(zip(names, grads, strict=True)), self.loss, INPUTS_FIRST)
 
     def iteration_ends(self, time_step: int) -> None:
-        """At the end of an epoch, after so many rows in all, "invscaling" sets the learning rate."""
+        """At the end of an epoch, after so many rows in all, "invscaling" and what looks at losses set the rate."""
+        self._course = self._course.after(self.epoch_loss)
         if self._course.kind == "invscaling":
             self._factor = 1 / (time_step + 1) ** self._course.power_t
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from ..eigenbases import eigenbasis, moved_gram, rebased, turned
+from ..eigenbases import eigenbasis, gram_power, moved_gram, rebased, turned
 from ..fields import choice, count
 from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from ..ops import Array
@@ -30,7 +30,7 @@ class GramRule(Rule):
         return self._fits(leaf, RIGHT)
 
     def turns(self, leaf: Leaf) -> bool:
-        """Whether it is stepped along eigenvectors, where numbers are of too many sizes for 8 bits."""
+        """Whether a matrix multiplies it, which makes much of small numbers: of some that 8 bits have not."""
         return self.left(leaf) or self.right(leaf)
 
     def _fits(self, leaf: Leaf, side: int) -> bool:
@@ -60,6 +60,14 @@ class GramRule(Rule):
         """The running means of Gram matrices after this gradient."""
         pairs = (LEFT, left), (RIGHT, right)
         return [mean if mean is None else xp.matrix(moved_gram, mean, g, gain, side=side) for side, mean in pairs]
+
+    def powers(
+        self, xp: Array, due: Array, scale: Array, eps: Array, exponent: Array,
+        grams: list[Array | None], old: tuple[Array | None, Array | None],
+    ) -> list[Array | None]:  # fmt: skip
+        """These Gram matrices to a power, if that is due; else the old powers."""
+        pairs = zip(grams, old, strict=True)
+        return [x if x is None else xp.matrix(gram_power, x, gram, due, scale, eps, exponent) for gram, x in pairs]
 
     def found(
         self, xp: Array, g: Array, first: Array, due: Array, gram_left: Array | None, gram_right: Array | None,

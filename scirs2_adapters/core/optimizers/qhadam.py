@@ -1,6 +1,6 @@
 """QHAdam."""
 
-from ..fields import fraction, number
+from ..fields import fraction, weight
 from ..formulas import adam_coefficients, ema
 from ..slots import NONNEGATIVE
 from ._moments import Moments
@@ -20,8 +20,8 @@ class QHAdam(Moments):
     """
 
     beta1 = fraction(0.995, "decay rate of the mean of gradients")
-    nu1 = number(0.7, "weight of the mean beside the newest gradient", "must be in [0, 1]", lambda v: 0 <= v <= 1)
-    nu2 = number(1.0, "weight of the mean of squares beside the newest", "must be in [0, 1]", lambda v: 0 <= v <= 1)
+    nu1 = weight(0.7, "weight of the mean beside the newest gradient")
+    nu2 = weight(1.0, "weight of the mean of squares beside the newest")
 
     def coefficients(self, math, t):
         found = adam_coefficients(self, math, t)
