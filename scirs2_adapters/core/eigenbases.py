@@ -10,7 +10,7 @@ from .ops import Array
 
 def moved_gram(xp: Array, mean: Array, x: Array, gain: Array, *, side: int, matrix: Matrix | None = None) -> Array:
     """The running mean of Gram matrices of one side, -2 or -1, moved by `gain` towards that of x."""
-    x = _along(xp, x, side, matrix)
+    x = along(xp, x, side, matrix)
     return xp.syrk(x, mean, 1.0 - gain, gain)
 
 
@@ -57,23 +57,23 @@ def eigenbasis(
     A Gram matrix of the longer side has many eigenvectors of the value 0 then, of which each LAPACK finds others. So
     they are found from those of the shorter side, `other`, and completed by reflections, which are the same everywhere.
     """
-    x = _along(xp, x, side, matrix)
+    x = along(xp, x, side, matrix)
     longer = x.shape[0] > x.shape[1]
 
     def found() -> Array:
-        vectors = _leading(xp, other if longer else gram)
-        return _upright(xp, xp.orthonormal(xp.matmul(x, vectors)) if longer else vectors)
+        vectors = leading(xp, other if longer else gram)
+        return upright(xp, xp.orthonormal(xp.matmul(x, vectors)) if longer else vectors)
 
     return xp.cond(first, found, lambda: xp.cond(due, lambda: _iterated(xp, basis, gram), lambda: basis))
 
 
-def _along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:
+def along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:
     """x as a matrix whose rows are of this side."""
     x = x if matrix is None else matrix.flat(xp, x)
     return x if side == -2 else xp.transpose(x)
 
 
-def _leading(xp: Array, gram: Array) -> Array:
+def leading(xp: Array, gram: Array) -> Array:
     """Eigenvectors, that of the largest value first; NaN where the matrix is not finite, of which LAPACK has none."""
     nothing = gram - gram
     vectors = xp.eigenvectors(xp.where(nothing >= 0, gram, 0.0)) + xp.sum(nothing, None)
@@ -92,10 +92,10 @@ def _iterated(xp: Array, basis: Array, gram: Array) -> Array:
     product = xp.matmul(gram, basis)
     order = xp.order(_lengths(xp, basis, product))
     vectors = xp.orthonormal(xp.take(product, order, 1))
-    return _upright(xp, xp.take(vectors, xp.order(-order), 1))
+    return upright(xp, xp.take(vectors, xp.order(-order), 1))
 
 
-def _upright(xp: Array, basis: Array) -> Array:
+def upright(xp: Array, basis: Array) -> Array:
     """The columns with signs by which their sums are not negative: eigenvectors have none."""
     total = xp.sum(basis, -2)
     return xp.where(total < 0, -basis, basis)

@@ -145,7 +145,7 @@ class Batch:
             if function in _HELD:
                 held = [_HELD[function](shape, dict(options)) for shape in self.shapes]
                 most = max(most, *held)
-                squares += sum(held) if node.extent is Extent.SQUARE else 0
+                squares += sum(held) if node.extent is Extent.SIDE else 0
         return most + squares
 
     def _numbers(self, extents: Iterable[Extent]) -> int:
