@@ -119,7 +119,9 @@ def bases_of(wrapper: type[Wrapper]) -> list[str]:
     plain = [(n, r) for n, r in rules if not issubclass(r, Wrapper) and r.evaluation is None]
     looks = wrapper.view is not Wrapper.view
     plain = [
-        (n, r) for n, r in plain if not looks or not any(s.side or s.extent is Extent.MODEL for s in r().all_slots())
+        (n, r)
+        for n, r in plain
+        if not looks or not any(s.extent in (Extent.SIDE, Extent.MODEL) for s in r().all_slots())
     ]
     beside = "cautious_decay" in wrapper.presets
     return [n for n, r in plain if not beside or r().decay in ("decoupled", "absolute")]
