@@ -66,4 +66,4 @@ def _whole(xp: Array, rows: Array, shape: tuple[int, ...], matrix: Matrix) -> Ar
     return matrix.whole(xp, rows if matrix.kept == -2 else xp.transpose(rows), shape)
 
 
-COPIES |= {back: 1, scaled_lines: 1}
+COPIES |= {onto: 1, at_random: 1, back: 1, scaled_lines: 2}

@@ -38,9 +38,10 @@ class APOLLO(ProjectedRule, moduli=None):
     def coefficients(self, math, t):
         corrections = one_minus_power(math, self.beta1, t), one_minus_power(math, self.beta2, t)
         step_size = self.learning_rate * math.sqrt(corrections[1]) / corrections[0]
+        chosen = t - 1 - (t - 1) % self.update_proj_gap
         return {
             "step_size": step_size, "scaled_size": math.sqrt(self.scale) * step_size,
-            "gain1": 1 - self.beta1, "gain2": 1 - self.beta2, "turn": (t - 1) // self.update_proj_gap,
+            "gain1": 1 - self.beta1, "gain2": 1 - self.beta2, "turn": chosen / self.update_proj_gap,
             "growth": 1.01, "tiny": 1e-8,
         }  # fmt: skip
 
