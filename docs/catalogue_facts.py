@@ -27,7 +27,7 @@ FORMATS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "stochastic": ("bfloat16", {"rounding": "stochastic"}),
     "compensated": ("bfloat16", {"rounding": "compensated"}),
 }
-SHAPE = (64, 64)
+SHAPE = (320, 288)  # longer than the ranks that rules project onto
 Refusals = dict[str, str]
 #: Steps an optimizer of this name over one parameter of a dtype, and raises if it cannot be.
 Attempt = Callable[[str, str, dict[str, Any]], object]

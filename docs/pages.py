@@ -13,14 +13,15 @@ from scirs2_adapters.core.document import range_of, shown
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 
 ROOT = Path(__file__).resolve().parents[1]
-MATRIX, VECTOR = Leaf((8, 4)), Leaf((8,))
+#: Longer than the ranks that rules project onto.
+MATRIX, VECTOR = Leaf((2048, 1024)), Leaf((2048,))
 
 #: Whose spelling stands in which column; hf takes torch's words, and scikit-learn the core's.
 SPELLINGS = {"torch": "torch, hf", "tf": "Keras", "jax": "optax"}
 
 #: How the slots of each extent are counted for one float32 parameter.
 SIZES = {
-    Extent.SQUARE: "4 B a pair of rows or columns",
+    Extent.SIDE: "4 B a pair of rows or columns",
     Extent.ROW: "4 B a row",
     Extent.COLUMN: "4 B a column",
     Extent.MODEL: "",
@@ -144,7 +145,9 @@ def slot_list(rule: type[Rule]) -> str:
 def _bytes(slots: tuple[Slot, ...]) -> str:
     full = 4 * sum(s.extent is Extent.FULL for s in slots)
     parts = [f"{full} B"] if full else []
-    parts += [SIZES[s.extent] for s in slots if SIZES.get(s.extent)]
+    parts += [SIZES[s.extent] for s in slots if SIZES.get(s.extent) and not s.rank]
+    low = 4 * sum(bool(s.rank) for s in slots)
+    parts += [f"{low} B * rank a row or column"] if low else []
     return " + ".join(parts) or "0"
 
 

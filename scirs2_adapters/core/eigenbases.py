@@ -13,7 +13,7 @@ LEAST = 1e-30
 
 def moved_gram(xp: Array, mean: Array, x: Array, gain: Array, *, side: int, matrix: Matrix | None = None) -> Array:
     """The running mean of Gram matrices of one side, -2 or -1, moved by `gain` towards that of x."""
-    x = _along(xp, x, side, matrix)
+    x = along(xp, x, side, matrix)
     return xp.syrk(x, mean, 1.0 - gain, gain)
 
 
@@ -60,12 +60,12 @@ def eigenbasis(
     A Gram matrix of the longer side has many eigenvectors of the value 0 then, of which each LAPACK finds others. So
     they are found from those of the shorter side, `other`, and completed by reflections, which are the same everywhere.
     """
-    x = _along(xp, x, side, matrix)
+    x = along(xp, x, side, matrix)
     longer = x.shape[0] > x.shape[1]
 
     def found() -> Array:
-        vectors = _leading(xp, other if longer else gram)
-        return _upright(xp, xp.orthonormal(xp.matmul(x, vectors)) if longer else vectors)
+        vectors = leading(xp, other if longer else gram)
+        return upright(xp, xp.orthonormal(xp.matmul(x, vectors)) if longer else vectors)
 
     return xp.cond(first, found, lambda: xp.cond(due, lambda: _iterated(xp, basis, gram), lambda: basis))
 
@@ -90,7 +90,7 @@ def gram_power(
     return xp.cond(due, made, lambda: old)
 
 
-def _along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:
+def along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:
     """x as a matrix whose rows are of this side."""
     x = x if matrix is None else matrix.flat(xp, x)
     return x if side == -2 else xp.transpose(x)
@@ -102,7 +102,7 @@ def _eigenvectors(xp: Array, gram: Array) -> Array:
     return xp.eigenvectors(xp.where(nothing >= 0, gram, 0.0)) + xp.sum(nothing, None)
 
 
-def _leading(xp: Array, gram: Array) -> Array:
+def leading(xp: Array, gram: Array) -> Array:
     """Eigenvectors, that of the largest value first."""
     vectors = _eigenvectors(xp, gram)
     return xp.take(vectors, xp.order(_lengths(xp, vectors, xp.matmul(gram, vectors))), 1)
@@ -120,10 +120,10 @@ def _iterated(xp: Array, basis: Array, gram: Array) -> Array:
     product = xp.matmul(gram, basis)
     order = xp.order(_lengths(xp, basis, product))
     vectors = xp.orthonormal(xp.take(product, order, 1))
-    return _upright(xp, xp.take(vectors, xp.order(-order), 1))
+    return upright(xp, xp.take(vectors, xp.order(-order), 1))
 
 
-def _upright(xp: Array, basis: Array) -> Array:
+def upright(xp: Array, basis: Array) -> Array:
     """The columns with signs by which their sums are not negative: eigenvectors have none."""
     total = xp.sum(basis, -2)
     return xp.where(total < 0, -basis, basis)

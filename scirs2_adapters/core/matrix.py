@@ -23,12 +23,15 @@ COPIES: dict[Callable[..., Array], int] = {}
 
 class Matrix(NamedTuple):
     """The axes of inputs and those of outputs. Without any, the parameter is no matrix. With `parts` it is so many
-    matrices, each of an equal part of the outputs, as fused layers are.
+    matrices, each of an equal part of the outputs, as fused layers are. With a `rank` its `projected` side, -2 for the
+    one that lies first and -1 for the other, is projected onto so many directions.
     """
 
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     parts: int = 1
+    rank: int = 0
+    projected: int = 0
 
     def sides(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """How many inputs and how many outputs."""
@@ -40,7 +43,13 @@ class Matrix(NamedTuple):
         many = math.prod(shape) // max(1, inputs * outputs)
         alone = len(self.inputs) + len(self.outputs) == len(shape) and self.parts == 1
         which = "a matrix" if alone else f"{many} matrices"
-        return f"as {which} of {inputs} inputs and {outputs} outputs"
+        onto = f", projected onto {self.rank} directions" if self.rank else ""
+        return f"as {which} of {inputs} inputs and {outputs} outputs{onto}"
+
+    @property
+    def kept(self) -> int:
+        """The side that is not projected."""
+        return -3 - self.projected
 
     @property
     def lies_so(self) -> bool:

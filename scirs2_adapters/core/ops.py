@@ -41,9 +41,10 @@ class Ops:
     an axis of their own, which is kept with length 1; no formula calls it, and who has no complex arrays binds none.
     `power` is Python's, `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they need
     no binding. From `matmul` on they are for such functions: `eigenvectors` of a symmetric matrix, the smallest value
-    first; `orthonormal` is the whole Q of a QR decomposition; `order` is where the largest, the second largest … of a
-    list of numbers is; `cond(number, f, g)` is f() if the number is not 0, else g(). `addmm(x, a, b, beta, alpha)` is
-    beta * x + alpha * a @ b, and `syrk(a, x, beta, alpha)`, for a symmetric x or None, beta * x + alpha * a @ a.T.
+    first; `orthonormal` is the Q of a QR decomposition, whole or "reduced"; `order` is where the largest, the second
+    largest … of a list of numbers is; `cond(number, f, g)` is f() if the number is not 0, else g(); `random` is
+    `uniform` of `random_numbers.py`. `addmm(x, a, b, beta, alpha)` is beta * x + alpha * a @ b, and `syrk(a, x, beta,
+    alpha)`, for a symmetric x or None, beta * x + alpha * a @ a.T.
     `bfloat16` rounds to that dtype, where there is none to values that it has; `like(x, y)` is x in the dtype of y.
     """
 
@@ -64,10 +65,11 @@ class Ops:
     reshape: Callable[[Array, tuple[int, ...]], Array]
     permute: Callable[[Array, tuple[int, ...]], Array]
     eigenvectors: Callable[[Array], Array]
-    orthonormal: Callable[[Array], Array]
+    orthonormal: Callable[..., Array]
     order: Callable[[Array], Array]
     take: Callable[[Array, Array, int], Array]
     cond: Callable[[Scalar, Callable[[], Array], Callable[[], Array]], Array]
+    random: Callable[[int, Scalar, Array], Array]
     square: Callable[[Array], Array] = _no_square
     power: Callable[[Array, Array], Array] = operator.pow
     total: Callable[[Sequence[Array]], Array] = _total

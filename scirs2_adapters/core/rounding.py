@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .format_ops import FormatOps, Function
+from .format_ops import FormatOps, Function, MixingOps
 from .ops import Array
 
 #: The dtypes of a rounding error, with its bits.
@@ -90,7 +90,7 @@ def float16_pair(ops: FormatOps, error_bits: int) -> Pair:
     return Pair(split, join)
 
 
-def mixer(ops: FormatOps) -> Function:
+def mixer(ops: MixingOps) -> Function:
     """A hash of int32 numbers, lowbias32 of github.com/skeeto/hash-prospector."""
     wrap, right, both, xor = ops.wrap, ops.shift_right, ops.both, ops.xor
     sixteen, fifteen, lower, upper = (ops.integer(n) for n in (16, 15, 0xFFFF, 0x1FFFF))

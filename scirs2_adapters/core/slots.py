@@ -23,8 +23,9 @@ LAST: Axes = (-2, -1)
 
 class Extent(enum.IntEnum):
     """How far a value extends: over the model, over a tensor, or over all of its axes but one or two. Of the two that a
-    rule looks along, a row lacks the later one and a column the earlier one: (..., n, 1) and (..., 1, m). Or over pairs
-    of numbers along one side of a matrix: (n, n) or (m, m).
+    rule looks along, a row lacks the later one and a column the earlier one: (..., n, 1) and (..., 1, m). Or over one
+    side of a matrix and an axis that is no axis of the parameter's: SIDE, a square (n, n) or a basis (n, rank); and
+    LOW, the projection of a parameter onto the basis of the other side, (m, rank).
     """
 
     MODEL = 0
@@ -33,7 +34,8 @@ class Extent(enum.IntEnum):
     ROW = 3
     COLUMN = 4
     FULL = 5
-    SQUARE = 6
+    SIDE = 6
+    LOW = 7
 
     def join(self, other: Extent) -> Extent:
         """The extent of a result computed from both, by broadcasting."""
@@ -54,8 +56,8 @@ class Slot:
     where 8 bits each are asked for: "int8" with a sign, "uint8" where none is negative, None for a slot that would
     lose what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32
     bits: an average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of
-    the matrix whose pairs a square is of, -2 for the one that lies first and -1 for the other, and `axes` are its
-    axes.
+    the matrix along which it lies, -2 for the one that lies first and -1 for the other, and `axes` are its axes; its
+    other axis is as long, or of length `rank`.
     """
 
     extent: Extent = Extent.FULL
@@ -68,6 +70,7 @@ class Slot:
     accurate: bool = False
     side: int = 0
     axes: tuple[int, ...] = ()
+    rank: int = 0
 
     def initial_value(self, rule: object) -> Value:
         """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
@@ -80,18 +83,28 @@ class Slot:
 
     def along(self, axes: Axes, matrix: Matrix | None) -> Self:
         """The slot where a row is what lies along the second of these axes, and a column along the first; where the
-        sides of a matrix are those of `matrix`, or the last two axes.
+        sides of a matrix are those of `matrix`, or the last two axes. What is like a projection is like the parameter
+        where there is none.
         """
-        if self.side:
-            sides = ((-2,), (-1,)) if matrix is None else sorted((matrix.inputs, matrix.outputs))
-            return replace(self, axes=sides[self.side])
+        if self.extent in (Extent.SIDE, Extent.LOW):
+            return self._of_side(matrix)
         gone = axes[self.axis] if self.axis else 0
         return replace(self, axis=gone, extent=Extent.without(gone, axes)) if gone else self
+
+    def _of_side(self, matrix: Matrix | None) -> Self:
+        sides = ((-2,), (-1,)) if matrix is None else sorted((matrix.inputs, matrix.outputs))
+        if self.side:
+            return replace(self, axes=sides[self.side])
+        if matrix is None or not matrix.rank:
+            return replace(self, extent=Extent.FULL)
+        side = matrix.projected if self.extent is Extent.SIDE else matrix.kept
+        return replace(self, side=side, axes=sides[side], rank=matrix.rank)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The slot's shape for a parameter of this shape."""
         if self.side:
-            return (math.prod(shape[a] for a in self.axes),) * 2
+            length = math.prod(shape[a] for a in self.axes)
+            return length, self.rank or length
         if self.axis:
             gone = len(shape) + self.axis
             return (*shape[:gone], 1, *shape[gone + 1 :])
@@ -158,7 +171,21 @@ def square(side: int, present_if: str | None = None) -> Slot:
     """A square matrix of one side of the parameter's matrix, which only functions of matrices take: of the side that
     lies first, -2, or of the other, -1.
     """
-    return Slot(Extent.SQUARE, present_if, side=side)
+    return Slot(Extent.SIDE, present_if, side=side)
+
+
+def basis(present_if: str) -> Slot:
+    """The directions onto which the rule's `view` projects a parameter, as columns, which only functions of matrices
+    take: (n, rank). The method `present_if` of the rule says whether there are any.
+    """
+    return Slot(Extent.SIDE, present_if)
+
+
+def low(block_dtype: str | None = "int8") -> Slot:
+    """A slot like the projection of the parameter, (m, rank), of which formulas compute element by element; like the
+    parameter where the rule's `view` projects none.
+    """
+    return Slot(Extent.LOW, block_dtype=block_dtype)
 
 
 def model(initial: str | None = None) -> Slot:

@@ -154,7 +154,7 @@ def test_each_slot_has_the_dtype_asked_for_and_no_other_changes(name: str) -> No
             changed = [
                 x.dtype for x, y in zip(*map(jax.tree.leaves, (state, plain)), strict=True) if x.dtype != y.dtype
             ]
-            kept = slot.extent <= Extent.TENSOR or slot.side
+            kept = slot.extent <= Extent.TENSOR or slot.extent is Extent.SIDE
             assert {*changed} == (set() if kept else {jnp.dtype(dtype)})
             steps_alike(tx, SMALL, SMALL)
 

@@ -25,12 +25,12 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2750,
-    "core/program": 645,
-    "core/step": 315,
-    "core/cpu": 1789,
+    "core": 2820,
+    "core/program": 649,
+    "core/step": 344,
+    "core/cpu": 1792,
     "core/closures": 422,
-    "core/portable": 861,
+    "core/portable": 873,
     "core/monitor": 216,
     "core/synonyms": 203,
 }

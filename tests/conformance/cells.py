@@ -21,7 +21,7 @@ from scirs2_adapters.core.slots import Extent, Leaf
 
 from .drivers import driver, drivers
 from .drivers.core import Oracle
-from .options import Hyper, brisk, turned
+from .options import Hyper, brisk, small, turned
 from .problem import DTYPES, EPSILON, LEAVES, problem
 from .walk import History, values, walk
 
@@ -68,12 +68,17 @@ class Gap:
         return all(places) and self.concerns(cell.rule)
 
 
-def by_rows(rule: str) -> bool:
-    """Whether a rule computes with rows, columns or whole matrices of some leaf, by its default options."""
-    made = scirs2_adapters.get(rule)()
+def by_rows(rule: str, hyper: Hyper | None = None) -> bool:
+    """Whether a rule computes with rows, columns or whole matrices of some leaf, by its default options or these."""
+    made = scirs2_adapters.get(rule)(**hyper or {})
     leaves = [Leaf(shape) for shape in LEAVES.values()]
     nodes = [node for leaf in leaves for node in record(made.route(leaf), leaf).nodes]
     return any(node.op == "matrix" or node.extent in (Extent.ROW, Extent.COLUMN, Extent.BATCH) for node in nodes)
+
+
+def cells_by_rows(rule: str) -> bool:
+    """The same by the options that a cell runs."""
+    return by_rows(rule, small(scirs2_adapters.get(rule)))
 
 
 def only_rows(rule: str) -> bool:
@@ -89,8 +94,14 @@ def needs_value(rule: str) -> bool:
 GAPS = (
     Gap("hf|tf", "*", "*", "neither Keras nor the Trainer hands the loss to an optimizer", needs_value),
     Gap("hf", "*", "*", "the models of a Trainer have dense gradients, which the rule does not take", only_rows),
-    Gap("jax", "host", "*", "the adapter leaves to XLA what works on rows, columns or whole matrices", by_rows),
-    Gap("tf", "host", "*", "the adapter leaves to TensorFlow what works on rows, columns or whole matrices", by_rows),
+    Gap("jax", "host", "*", "the adapter leaves to XLA what works on rows, columns or whole matrices", cells_by_rows),
+    Gap(
+        "tf",
+        "host",
+        "*",
+        "the adapter leaves to TensorFlow what works on rows, columns or whole matrices",
+        cells_by_rows,
+    ),
     Gap("tf", "host", "*", "the adapter leaves to TensorFlow what steps rows alone", only_rows),
     Gap("sklearn", "traced", "*", "scikit-learn has numpy arrays only, which the host kernel steps wherever it runs"),
     Gap(

@@ -20,6 +20,8 @@ from .problem import Problem
 
 Hyper = dict[str, Any]
 
+#: What shows in matrices of a few rows and in a few steps, of fields whose defaults are for larger ones.
+SMALL: Hyper = {"rank": 2, "update_proj_gap": 5}
 #: Large enough that parameters of 16 bits move.
 PACE = 0.05
 
@@ -43,7 +45,13 @@ def brisk(rule: type[Rule]) -> Hyper:
     """The defaults, but with a learning rate, and first steps of a rule that learns from them, that show."""
     fields = rule.fields_with()
     alike = {"layout": OUTPUTS_FIRST} if "layout" in fields else {}  # frameworks lay kernels in two ways
-    return {"learning_rate": max(PACE, fields["learning_rate"].default), **learned(rule), **alike}
+    return {"learning_rate": max(PACE, fields["learning_rate"].default), **learned(rule), **alike, **small(rule)}
+
+
+def small(rule: type[Rule]) -> Hyper:
+    """What a rule needs to show what it does to matrices of a few rows."""
+    fields = rule.fields_with()
+    return {k: value for k, value in SMALL.items() if k in fields and fields[k].default > value}
 
 
 def learned(rule: type[Rule]) -> Hyper:
@@ -68,12 +76,22 @@ def still_steps(name: str) -> int:
 def turned(rule: type[Rule]) -> Hyper:
     """All that is structural the other way round, and weight decay: what the defaults leave out."""
     found = {k: other(f) for k, f in rule.fields_with().items() if f.structural and k not in MODES}
+    found |= {"rank": 1} if "rank" in small(rule) else {}
     return {**brisk(rule), **found, "weight_decay": 0.1}
 
 
 def option_sets(name: str) -> Iterator[Hyper]:
     """All combinations of structural fields; each other field changed, over the defaults and over structure turned."""
     rule = scirs2_adapters.get(name)
+    few = small(rule)
+    yield from ({}, {**few, "rank": 1}) if "rank" in few else ()
+    for options in _option_sets(rule):
+        yield {**few, **options}
+    if issubclass(rule, Wrapper):
+        yield from ({"base": base, **decaying(base)} for base in bases_of(rule))
+
+
+def _option_sets(rule: type[Rule]) -> Iterator[Hyper]:
     fields = {k: f for k, f in rule.fields_with().items() if k not in MODES}
     structural = {k: other(f) for k, f in fields.items() if f.structural}
     sizes = range(len(structural) + 1)
@@ -83,8 +101,6 @@ def option_sets(name: str) -> Iterator[Hyper]:
         if key not in structural:
             yield {key: other(field)}
             yield {**structural, key: other(field)}
-    if issubclass(rule, Wrapper):
-        yield from ({"base": base, **decaying(base)} for base in bases_of(rule))
 
 
 def decaying(name: str) -> Hyper:
@@ -103,7 +119,9 @@ def bases_of(wrapper: type[Wrapper]) -> list[str]:
     plain = [(n, r) for n, r in rules if not issubclass(r, Wrapper) and r.evaluation is None]
     looks = wrapper.view is not Wrapper.view
     plain = [
-        (n, r) for n, r in plain if not looks or not any(s.side or s.extent is Extent.MODEL for s in r().all_slots())
+        (n, r)
+        for n, r in plain
+        if not looks or not any(s.extent in (Extent.SIDE, Extent.MODEL) for s in r().all_slots())
     ]
     beside = "cautious_decay" in wrapper.presets
     return [n for n, r in plain if not beside or r().decay in ("decoupled", "absolute")]

@@ -22,12 +22,14 @@ from scirs2_adapters import jax as jax_adapter
 from scirs2_adapters import tf as keras_adapter
 from scirs2_adapters import torch as torch_adapter
 from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.core.slots import Extent
 
-#: Eigenvectors of a matrix without its full rank, as a kernel's larger side has it not, follow the order of its rows.
+#: Eigenvectors of a matrix without its full rank, as a kernel's larger side has it not, follow the order of its rows,
+#: and so do random directions. Where matrices are projected, tests/unit/test_projections.py has more.
 NAMES = [
     name
     for name, rule in ((n, scirs2_adapters.get(n)) for n in scirs2_adapters.names())
-    if "layout" in rule.fields_with() and not any(slot.side for slot in rule().all_slots())
+    if "layout" in rule.fields_with() and all(slot.extent < Extent.SIDE for slot in rule().all_slots())
 ]
 #: name -> shape in torch's layout, axes in the order of the other. No two lengths are the same.
 NETWORK: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

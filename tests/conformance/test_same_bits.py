@@ -39,7 +39,8 @@ def changing(rule: str) -> bool:
 def rounded(rule: str) -> bool:
     """Whether some coefficient of the walk is another number where it is computed in float32."""
     pairs = [(coefficients(rule, t), coefficients(rule, np.float32(t), NARROW)) for t in range(1, STEPS + 1)]
-    return any(np.float32(wide[name]) != np.float32(narrow[name]) for wide, narrow in pairs for name in wide)
+    pairs = [(wide[name], narrow[name]) for wide, narrow in pairs for name in wide if not isinstance(wide[name], str)]
+    return any(np.float32(wide) != np.float32(narrow) for wide, narrow in pairs)
 
 
 def coefficients(rule: str, t: float, math: SimpleNamespace = HOST_SCALARS) -> dict[str, float]:

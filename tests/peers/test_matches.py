@@ -50,6 +50,7 @@ SAME = 1e-9
 COARSE: dict[tuple[str, str], tuple[float, str]] = {
     ("madgrad", "optax"): (1e-7, "the root of the step's number"),
     ("adafactor", "optax"): (1e-6, "the decay rate"),
+    ("galore", "optax"): (1e-5, "the singular vectors"),
     ("adafactor", "keras"): (4e-6, "the decay rate and the relative step"),
 }
 

@@ -25,7 +25,7 @@ SHAPES = {"w": (6, 4), "b": (4,)}
 
 
 def ran(
-    folder: Path, name: str = "adam", *, steps: int = 5, scale: float = 1.0, dtype: str = "float32",
+    folder: Path, name: str = "adam", *, steps: int = 5, size: float = 1.0, dtype: str = "float32",
     change: Change | None = None, shapes: dict[str, tuple[int, ...]] = SHAPES, most: int = 65_536,
     options: dict[str, object] | None = None, **values: object,
 ) -> Path:  # fmt: skip
@@ -35,7 +35,7 @@ def ran(
     made = HostOptimizer(get(name)(**values), params, kernel="traced", **(options or {}))
     optimizer = record(made, folder, largest=most)
     for step in range(1, steps + 1):
-        grads = {n: (scale * rng.normal(size=shape)).astype(dtype) for n, shape in shapes.items()}
+        grads = {n: (size * rng.normal(size=shape)).astype(dtype) for n, shape in shapes.items()}
         if change is not None:
             change(step, optimizer, grads)
         optimizer.step(grads)
@@ -67,8 +67,8 @@ def test_the_formula_of_another_framework_explains_its_step(name: str, match: st
     """With the same hyperparameters, and gradients that are as small as eps can be seen at."""
     rule = get(name)(**brisk(get(name)))
     values = {k: v for k, v in rule.get_config().items() if k != "match"}
-    a = ran(tmp_path / "a", name, scale=1e-3, **values)
-    found = compare(a, ran(tmp_path / "b", name, scale=1e-3, **values, match=match))
+    a = ran(tmp_path / "a", name, size=1e-3, **values)
+    found = compare(a, ran(tmp_path / "b", name, size=1e-3, **values, match=match))
     assert found.step is None or found.explanations, str(found)
 
 
@@ -89,7 +89,7 @@ def test_the_formula_of_another_framework_explains_its_step(name: str, match: st
 def test_what_differs_is_named(
     name: str, one: dict[str, object], other: dict[str, object], quantity: str, words: str, tmp_path: Path
 ) -> None:
-    a, b = (ran(tmp_path / x, name, scale=1e-4, **values) for x, values in (("a", one), ("b", other)))
+    a, b = (ran(tmp_path / x, name, size=1e-4, **values) for x, values in (("a", one), ("b", other)))
     found = compare(a, b)
     assert (found.step, found.quantity) == (1, quantity)
     assert words in said(found)
@@ -249,14 +249,14 @@ def cli(*words: str) -> tuple[int, str]:
 
 
 def test_the_command_ends_with_what_it_has_found(tmp_path: Path) -> None:
-    a = str(ran(tmp_path / "a", scale=1e-4))
-    assert cli(a, str(ran(tmp_path / "b", scale=1e-4)))[0] == 0
-    code, text = cli(a, str(ran(tmp_path / "c", scale=1e-4, match="keras")))
+    a = str(ran(tmp_path / "a", size=1e-4))
+    assert cli(a, str(ran(tmp_path / "b", size=1e-4)))[0] == 0
+    code, text = cli(a, str(ran(tmp_path / "c", size=1e-4, match="keras")))
     assert (code, "epsilon hat" in text) == (1, True)
     assert cli(a, str(tmp_path / "none"))[0] == 2
     names_file = tmp_path / "names.json"
     names_file.write_text(json.dumps({"x": "w"}))
-    b = str(ran(tmp_path / "d", scale=1e-4, shapes={"x": (6, 4), "b": (4,)}))
+    b = str(ran(tmp_path / "d", size=1e-4, shapes={"x": (6, 4), "b": (4,)}))
     assert cli(a, b, "--names", str(names_file))[0] == 0
 
 

@@ -40,7 +40,8 @@ def test_an_unknown_slot_is_refused_with_a_guess() -> None:
 @pytest.mark.parametrize("parameter", FLOATS)
 def test_a_slot_is_stored_as_asked_or_as_its_parameter(name: str, asked: str | None, parameter: str) -> None:
     for slot in get(name)().all_slots():
-        special = slot.extent <= Extent.TENSOR or slot.side or slot.accurate or slot.initial == "parameter"
+        wide = slot.extent <= Extent.TENSOR or slot.extent is Extent.SIDE or slot.accurate
+        special = wide or slot.initial == "parameter"
         if not special:
             assert slot_dtype(slot, Leaf((), parameter), asked) == (asked or parameter)
 

@@ -25,7 +25,7 @@ from scirs2_adapters.core.formats import BLOCK, BLOCK_DTYPES, TINY, companion
 from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR, ROUNDING_SEED, STOCHASTIC
 from scirs2_adapters.core.step.options import HALVES
 
-from .ops import Array, LeafArrays, Tree
+from .ops import INTEGERS, Array, LeafArrays, Tree
 
 
 def _rows(x: Array, count: int) -> Array:
@@ -40,27 +40,20 @@ def _half_bits(x: Array) -> Array:
 _WAY_OUT = "Inside `vmap` or `shard_map`, call `init` there as well."
 _view = jax.lax.bitcast_convert_type
 FORMAT_OPS = SimpleNamespace(
+    **vars(INTEGERS),
     number=jnp.float32,
-    integer=jnp.int32,
     where=jnp.where,
     sqrt=jnp.sqrt,
     abs=jnp.abs,
-    int32=lambda x: x.astype(jnp.int32),
-    float32=lambda x: jnp.asarray(x, jnp.float32),
     bits=lambda x: _view(x, "int32"),
     from_bits=lambda x: _view(x, "float32"),
-    wrap=lambda x: x,
     shift_left=operator.lshift,
-    shift_right=operator.rshift,
-    both=operator.and_,
-    xor=operator.xor,
     half_bits=_half_bits,
     from_half_bits=lambda x: _view(x.astype(jnp.uint16), "float16").astype(jnp.float32),
     cast=lambda x, dtype: x.astype(dtype),
     rows=_rows,
     unrows=lambda x, shape: x.reshape(-1)[: math.prod(shape)].reshape(shape),
     largest=lambda x: jnp.max(x, axis=1, keepdims=True),
-    indices=lambda x, n: jnp.arange(n, dtype=jnp.int32),
     code=lambda x: _view(x, "int16").astype(jnp.int32),
     uncode=lambda x, dtype: _view(x.astype(jnp.uint16), dtype),
 )

@@ -8,6 +8,7 @@ float64.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.format_ops import IntegerOps
 from scirs2_adapters.core.ops import HOST_SCALARS, Ops
+from scirs2_adapters.core.random_numbers import uniform
 
 Array = jax.Array
 #: Nested containers of arrays, or of what stands for arrays: shapes, shardings, masks.
@@ -77,6 +80,17 @@ def _addmm(x: Array | None, a: Array, b: Array, beta: Number, alpha: Number) -> 
     return (made if x is None else beta * x.astype(dtype) + made).astype(product.dtype)
 
 
+#: The operations of a hash.
+INTEGERS: IntegerOps = SimpleNamespace(
+    integer=jnp.int32,
+    int32=lambda x: x.astype(jnp.int32),
+    float32=lambda x: jnp.asarray(x, jnp.float32),
+    wrap=lambda x: x,
+    shift_right=operator.rshift,
+    both=operator.and_,
+    xor=operator.xor,
+    indices=lambda x, n: jnp.arange(n, dtype=jnp.int32),
+)
 OPS: Ops = Ops(
     sqrt=sqrt, abs=jnp.abs, sign=jnp.sign, maximum=jnp.maximum, minimum=jnp.minimum, where=jnp.where,
     sum=lambda x, axis: jnp.sum(x, axis, keepdims=axis is not None),
@@ -86,8 +100,9 @@ OPS: Ops = Ops(
     bfloat16=lambda x: x.astype(jnp.bfloat16), like=lambda x, y: x.astype(y.dtype),
     transpose=lambda x: jnp.swapaxes(x, -1, -2),
     reshape=jnp.reshape, permute=jnp.transpose, eigenvectors=lambda x: jnp.linalg.eigh(x)[1],
-    orthonormal=lambda x: jnp.linalg.qr(x, mode="complete")[0], order=lambda x: jnp.argsort(-x),
+    orthonormal=lambda x, mode="complete": jnp.linalg.qr(x, mode=mode)[0], order=lambda x: jnp.argsort(-x),
     take=lambda x, indices, axis: jnp.take(x, indices, axis=axis), cond=_cond,
+    random=partial(uniform, INTEGERS),
     square=lambda x: jnp.sum(x * x, 0, keepdims=True),
 )  # fmt: skip
 

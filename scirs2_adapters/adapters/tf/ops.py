@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -17,7 +18,9 @@ import keras
 from keras import ops
 
 from scirs2_adapters.core.fields import is_number
+from scirs2_adapters.core.format_ops import IntegerOps
 from scirs2_adapters.core.ops import HOST_SCALARS, Ops
+from scirs2_adapters.core.random_numbers import uniform
 
 #: A tensor of whichever backend runs, or what Keras converts to one: they have no common type.
 Tensor: TypeAlias = Any
@@ -71,6 +74,17 @@ def _addmm(x: Tensor | None, a: Tensor, b: Tensor, beta: Tensor, alpha: Tensor) 
     return ops.cast(made if x is None else number(beta, dtype) * ops.cast(x, dtype) + made, stored)
 
 
+#: The operations of a hash.
+INTEGERS: IntegerOps = SimpleNamespace(
+    integer=lambda x: ops.convert_to_tensor(x, "int32"),
+    int32=lambda x: ops.cast(x, "int32"),
+    float32=lambda x: ops.cast(x, "float32"),
+    wrap=lambda x: ops.cast(x, "int32"),
+    shift_right=lambda x, n: ops.right_shift(x, n),
+    both=lambda x, y: ops.bitwise_and(x, y),
+    xor=lambda x, y: ops.bitwise_xor(x, y),
+    indices=lambda x, n: ops.arange(n, dtype="int32"),
+)
 OPS = Ops(
     sqrt=ops.sqrt,
     abs=ops.absolute,
@@ -89,10 +103,11 @@ OPS = Ops(
     reshape=ops.reshape,
     permute=ops.transpose,
     eigenvectors=lambda x: ops.linalg.eigh(x)[1],
-    orthonormal=lambda x: ops.linalg.qr(x, mode="complete")[0],
+    orthonormal=lambda x, mode="complete": ops.linalg.qr(x, mode=mode)[0],
     order=lambda x: ops.argsort(-x),
     take=lambda x, indices, axis: ops.take(x, indices, axis=axis),
     cond=_cond,
+    random=partial(uniform, INTEGERS),
 )
 
 

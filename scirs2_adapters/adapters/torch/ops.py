@@ -7,12 +7,16 @@ so coefficients keep float64 on any device that has it.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import torch
 
+from scirs2_adapters.core.format_ops import IntegerOps
 from scirs2_adapters.core.ops import HOST_SCALARS, Ops, Scalar
+from scirs2_adapters.core.random_numbers import uniform
 
 Tensor = torch.Tensor
 #: Rows of a block of a symmetric product, and how many blocks it has at most.
@@ -84,6 +88,21 @@ def _added(x: Tensor | None, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) 
     return torch.matmul(a, b) if x is None else _addmm(x, a, b, beta, alpha)
 
 
+def _float32(x: Tensor | float) -> Tensor | float:
+    return x.to(torch.float32) if isinstance(x, Tensor) else x
+
+
+#: The operations of a hash.
+INTEGERS: IntegerOps = SimpleNamespace(
+    integer=int,
+    int32=lambda x: x.to(torch.int32),
+    float32=_float32,
+    wrap=lambda x: x,
+    shift_right=operator.rshift,
+    both=operator.and_,
+    xor=operator.xor,
+    indices=lambda x, n: torch.arange(n, dtype=torch.int32, device=x.device),
+)
 OPS = Ops(
     sqrt=_either(math.sqrt, torch.sqrt),
     abs=torch.abs,
@@ -102,10 +121,11 @@ OPS = Ops(
     reshape=torch.reshape,
     permute=torch.permute,
     eigenvectors=lambda x: torch.linalg.eigh(x)[1],
-    orthonormal=lambda x: torch.linalg.qr(x, mode="complete")[0],
+    orthonormal=lambda x, mode="complete": torch.linalg.qr(x, mode=mode)[0],
     order=lambda x: torch.argsort(x, descending=True, stable=True),
     take=lambda x, indices, axis: torch.index_select(x, axis, indices),
     cond=_cond,
+    random=partial(uniform, INTEGERS),
     square=lambda x: _sum(x * x, -1),
 )
 

@@ -32,6 +32,8 @@ SHARE = 1 << 19
 SLOW_SHARE = 1 << 17
 #: How many assignments of coefficients to tensors a batch remembers; each costs 64 bytes an item.
 REMEMBERED = 16
+#: How many values like a projection there are until the step ends, the moments and the step, and on the way to one.
+_KEPT, _MADE = 3, 2
 _NOTHING = np.empty(0)
 _IN_PLACE = ctypes.c_char * 0
 #: Calls a function of matrices with arrays and numbers, and options.
@@ -131,11 +133,23 @@ class Batch:
         sums = WORD_BYTES * max((launch.sums for launch in launches), default=0)
         computed = {a.name: a.extent for p in self.kernel.passes for a in p.parts.arrays if a.computed and a.node >= 0}
         small = [node.extent for node in self.program.nodes if Extent.TENSOR < node.extent < Extent.FULL]
-        of_matrices = self._numbers_of_matrices()
-        numbers = np.dtype(self.kernel.compute).itemsize * (self._numbers(computed.values()) + of_matrices)
-        return kept + sums + numbers + WORD_BYTES * self._numbers(small)
+        squares = self._numbers_of_matrices[1]
+        numbers = np.dtype(self.kernel.compute).itemsize * (self._numbers(computed.values()) + squares)
+        return kept + sums + numbers + WORD_BYTES * (self._numbers(small) + _KEPT * self._low)
 
-    def _numbers_of_matrices(self) -> int:
+    @property
+    def held(self) -> int:
+        """Bytes that are there at most while one function of matrices runs, or one value like a projection is made."""
+        return np.dtype(self.kernel.compute).itemsize * self._numbers_of_matrices[0] + WORD_BYTES * _MADE * self._low
+
+    @property
+    def _low(self) -> int:
+        """How many numbers the projections of all tensors have."""
+        slot = next((s for s in self.program.slots if s.extent is Extent.LOW), None)
+        return sum(math.prod(slot.shape(shape)) for shape in self.shapes) if slot else 0
+
+    @functools.cached_property
+    def _numbers_of_matrices(self) -> tuple[int, int]:
         """How many numbers functions of matrices make: the most that one holds, and the squares that all return."""
         most, squares = 0, 0
         for node in self.program.nodes:
@@ -145,8 +159,8 @@ class Batch:
             if function in _HELD:
                 held = [_HELD[function](shape, dict(options)) for shape in self.shapes]
                 most = max(most, *held)
-                squares += sum(held) if node.extent is Extent.SQUARE else 0
-        return most + squares
+                squares += sum(held) if node.extent is Extent.SIDE else 0
+        return most, squares
 
     def _numbers(self, extents: Iterable[Extent]) -> int:
         """How many numbers arrays of these extents have, for all tensors."""

@@ -24,7 +24,7 @@ from .storage import STORAGES, load, store
 #: In place of an array that nothing takes any more.
 _NOTHING = np.zeros(0)
 #: Slots that no pass stores.
-SMALL = (Extent.TENSOR, Extent.ROW, Extent.COLUMN, Extent.SQUARE)
+SMALL = (Extent.TENSOR, Extent.ROW, Extent.COLUMN, Extent.SIDE, Extent.LOW)
 
 
 class KernelStep:
@@ -153,14 +153,14 @@ class KernelStep:
             self.values[index] = made
 
     def _argument(self, index: int, tensor: int) -> Array:
-        """What a function of matrices takes of a tensor: an array like it, a square, or a number."""
+        """What a function of matrices takes of a tensor: an array like it or of a side, or a number."""
         extent = self.batch.program.nodes[index].extent
         if extent is Extent.FULL:
             return self._computed[f"%{index}"][tensor]
         values = self.values[index]
         value = values[0 if len(values) == 1 else tensor]
-        if extent is Extent.SQUARE:
-            return value
+        if extent in (Extent.SIDE, Extent.LOW):
+            return value.astype(self.batch.kernel.compute, copy=False)
         return float(value if np.ndim(value) == 0 else value[tensor])
 
     def store(self) -> None:

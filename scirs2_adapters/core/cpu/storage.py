@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import formats
 from ..formats import BLOCK
+from ..step.reference import INTEGERS
 
 
 @dataclass(frozen=True)
@@ -104,27 +105,20 @@ def _rows(x: np.ndarray, count: int) -> np.ndarray:
 
 #: The operations of the storage formats on numpy's arrays.
 FORMAT_OPS = SimpleNamespace(
+    **vars(INTEGERS),
     number=np.float32,
-    integer=np.int32,
     where=np.where,
     sqrt=np.sqrt,
     abs=np.abs,
-    int32=lambda x: x.astype(np.int32),
-    float32=lambda x: np.asarray(x, dtype=np.float32),
     bits=lambda x: x.view(np.int32),
     from_bits=lambda x: x.view(np.float32),
-    wrap=lambda x: x,
     shift_left=operator.lshift,
-    shift_right=operator.rshift,
-    both=operator.and_,
-    xor=operator.xor,
     half_bits=lambda x: np.asarray(x).astype(np.float16).view(np.uint16).astype(np.int32),
     from_half_bits=lambda x: x.astype(np.uint16).view(np.float16).astype(np.float32),
     cast=lambda x, dtype: x.astype(dtype),
     rows=_rows,
     unrows=lambda x, shape: x.reshape(-1)[: math.prod(shape)].reshape(shape),
     largest=lambda x: np.max(x, axis=1, keepdims=True),
-    indices=lambda x, n: np.arange(n, dtype=np.int32),
     code=lambda x: x.view(np.int16).astype(np.int32),
     uncode=lambda x, dtype: x.astype(np.uint16).view(STORAGES[dtype].carrier),
 )

@@ -26,8 +26,10 @@ class GradientCentralization(Wrapper):
             raise bad_value(call, "base", worded, self.base.label)
 
     def view(self, leaf):
-        view = self.base.view(leaf)
-        return layer_view(self.layout, leaf) if view is None else view
+        view, layer = self.base.view(leaf), layer_view(self.layout, leaf)
+        if view is not None and view.rank and len(leaf.shape) == 2:
+            return layer._replace(rank=view.rank, projected=view.projected)
+        return layer if view is None else view
 
     def wrap_gradient(self, xp, g, p, /):
         return xp.matrix(centered, g)

@@ -37,6 +37,7 @@ def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) 
     if axes is None or shape is None:
         return p
     slots: dict[str, Array] = {}
+    lines = lines.of(p)
     if len(shape) > 2 and lines.every & p.slots.keys():
         worded = "must have no rows and columns of kernels of more than two axes, which lie otherwise there"
         raise bad_value(call, "path", worded, name)

@@ -19,6 +19,7 @@ from ..formats import BLOCK_DTYPES, blocks
 from ..numpy_state import same_memory
 from ..rounding import ROUNDING_ERROR
 from ..rule import Rule
+from ..slots import Extent
 from .file import Array, held
 from .layouts import OTHER, Shape, layout_of, transposed, turned, turns
 from .state import OPTIONAL, ParameterState, State, described
@@ -152,6 +153,7 @@ def _fitted(
     if not saved.slots and saved.steps == 0:  # not stepped yet
         return ParameterState()
     slots: dict[str, Array] = {}
+    lines = lines.of(saved)
     matched = {slot: lines.exchanged.get(slot, slot) if axes else slot for slot in here.slots}
     scales = {f"{slot}_scale" for p in (saved, here) for slot, x in p.slots.items() if x.dtype in BLOCK_DTYPES}
     for slot, form in here.slots.items():
@@ -173,12 +175,20 @@ def _fitted(
 
 class Lines(NamedTuple):
     """The slots that are of the rows, columns or sides of a matrix: `exchanged` says what each becomes where the matrix
-    is turned, and `whole` are those of sides, which are not turned themselves.
+    is turned, and `whole` are those of sides, which are not turned themselves. `low` are of sides where the parameter
+    is projected, and like it elsewhere.
     """
 
     every: frozenset[str]
     exchanged: Mapping[str, str]
     whole: frozenset[str]
+    low: frozenset[str] = frozenset()
+
+    def of(self, p: ParameterState) -> Lines:
+        """The slots of lines of this parameter. Beside a basis what is low is a projection, whatever its shape."""
+        beside = not self.whole.isdisjoint(p.slots)
+        low = {s for s in self.low if s in p.slots and (beside or p.slots[s].shape != shape_of(p))}
+        return self._replace(every=self.every | low, whole=self.whole | low)
 
     def axes(self, slot: str, x: Array, axes: Shape | None) -> Shape | None:
         """How a slot of a parameter that is turned so is turned itself."""
@@ -198,9 +208,10 @@ def lines_of(rule: Rule) -> Lines:
     rows, columns = ([s.name for s in slots if at in (s.axis, s.side)] for at in (-1, -2))
     pairs = list(zip(rows, columns, strict=False))
     return Lines(
-        frozenset({*rows, *columns}),
+        frozenset({*rows, *columns, *(s.name for s in slots if s.extent is Extent.SIDE)}),
         dict(pairs) | {column: row for row, column in pairs},
-        frozenset(s.name for s in slots if s.side),
+        frozenset(s.name for s in slots if s.extent is Extent.SIDE),
+        frozenset(s.name for s in slots if s.extent is Extent.LOW),
     )
 
 

@@ -120,14 +120,20 @@ def described(rule: Rule, parameters: Mapping[str, ParameterState], **others: ob
     return replace(state, meanings={slot: _meaning(slot, dtype, extents) for slot, dtype in stored.items()})
 
 
+_EXTENTS = {
+    Extent.TENSOR: "one number",
+    Extent.FULL: "like the parameter",
+    Extent.SIDE: "numbers along a side of the matrix",
+    Extent.LOW: "like the projection of the parameter, or the parameter where there is none",
+}
+
+
 def _meaning(slot: str, dtype: str, extents: Mapping[str, Extent]) -> str:
     if slot in _MEANINGS:
         return _MEANINGS[slot]
     if slot not in extents and slot.endswith("_scale"):
         return f"the scales of the blocks of {slot.removesuffix('_scale')}"
-    extent = {Extent.TENSOR: "one number", Extent.FULL: "like the parameter"}.get(
-        extents.get(slot, Extent.FULL), "one number for a line"
-    )
+    extent = _EXTENTS.get(extents.get(slot, Extent.FULL), "one number for a line")
     return f"{extent}, {_STORED[dtype]}" if dtype in BLOCK_DTYPES else extent
 
 

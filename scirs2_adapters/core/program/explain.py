@@ -36,7 +36,8 @@ def explained(rule: Formula, leaf: Leaf | None = None) -> str:
 
 def _slot(slot: Slot, rule: Formula, leaf: Leaf) -> str:
     """One slot: its extent, how it is stored, its first value, and whether this rule has it."""
-    exists = slot.name in {s.name for s in rule.slots(leaf)}
+    here = {s.name: s for s in rule.slots(leaf)}
+    slot, exists = here.get(slot.name, slot), slot.name in here
     stored = leaf.dtype if slot.extent is Extent.FULL or leaf.dtype == "float64" else "float32"
     first = "a copy of the parameter" if slot.initial == "parameter" else slot.initial_value(rule)
     condition = f", present if {slot.present_if}" if slot.present_if else ""

@@ -45,6 +45,8 @@ class Formula(Protocol):
     def needs_value(self) -> bool: ...
     @property
     def per_parameter(self) -> bool: ...
+    @property
+    def looks_at_names(self) -> bool: ...
 
     def refuses(self, leaf: Leaf) -> str | None: ...
     def route(self, leaf: Leaf) -> Formula: ...
@@ -206,7 +208,8 @@ def needs_whole(rule: Formula) -> bool:
     key = rule.kernel_key()
     if (known := _whole.get(key)) is None:
         programs = (record(rule.route(leaf), leaf) for leaf in EXAMPLES)
-        known = _whole[key] = rule.per_parameter or any(n.reduces for program in programs for n in program.nodes)
+        reduces = any(n.reduces for program in programs for n in program.nodes)
+        known = _whole[key] = rule.per_parameter or rule.looks_at_names or reduces
     return known
 
 

@@ -120,10 +120,10 @@ class Recorder:
                 return self.put(Node("square", (args[0].index,), nodes[0].extent, nodes[0].level))
             if op in ("abs", "sign"):
                 return self._modulus(*args) if op == "abs" else self._direction(*args)
-        if any(n.extent is Extent.SQUARE for n in nodes):
-            raise refused(
-                self.formula, f"has a square matrix in `{op}`", "Write a function of matrices for `xp.matrix`."
-            )
+        whole = {n.extent for n in nodes if n.extent > Extent.TENSOR}
+        if Extent.SIDE in whole or (Extent.LOW in whole and len(whole) > 1):
+            kind = "the matrix of a side" if Extent.SIDE in whole else "a projection and what is none"
+            raise refused(self.formula, f"has {kind} in `{op}`", "Write a function of matrices for `xp.matrix`.")
         extent = functools.reduce(Extent.join, (n.extent for n in nodes))
         return self.put(Node(op, tuple(a.index for a in args), extent, max(n.level for n in nodes)))
 

@@ -7,6 +7,7 @@ a tensor and follows from them is computed before the next pass (`program/passes
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,6 +38,7 @@ class LevelValues:
     def __post_init__(self) -> None:
         self._small = _small_nodes(self.program)
         self._values: dict[int, list[Array]] = {}
+        self._uses = _uses(self.program)
         self.evaluate(0)
 
     def __getitem__(self, node: int) -> list[Array]:
@@ -52,6 +54,15 @@ class LevelValues:
             if node.level == level and i not in self._values:
                 args = [self._values[a] for a in node.args]
                 self._values[i] = evaluate(node, self.ops, self.leaves, self.scalars, args)
+                self._drop(node.args)
+
+    def _drop(self, args: Sequence[int]) -> None:
+        """Drops projections, which are large, after their last use; what a function of matrices takes stays."""
+        for a in args:
+            if self.program.nodes[a].extent is Extent.LOW:
+                self._uses[a] -= 1
+                if not self._uses[a]:
+                    del self._values[a]
 
     def take_sums(self, node: int, sums: Array) -> None:
         """Takes a sum over each tensor, as an array with a number for each."""
@@ -79,6 +90,12 @@ def _is_sum(program: Program, index: int) -> bool:
     """Whether a pass computes it, from the elements of a tensor, or a function of matrices."""
     node = program.nodes[index]
     return node.op == "matrix" or (node.reduces and program.nodes[node.args[0]].extent is Extent.FULL)
+
+
+def _uses(program: Program) -> Counter[int]:
+    """How many operations take each node, or outputs are it."""
+    nodes = program.order(list(program.outputs.values()))
+    return Counter([*program.outputs.values(), *(a for i in nodes for a in program.nodes[i].args)])
 
 
 @functools.lru_cache(maxsize=256)

@@ -70,12 +70,12 @@ def slot_dtype(slot: Slot, leaf: Leaf, state_dtype: StateDtype) -> str:
     """The storage of a slot: what is asked for, else the parameter's dtype.
 
     A copy of the parameter (Lookahead's slow weights, Prodigy's starting point) keeps the parameter's dtype unless it
-    is asked for by name. Single numbers and squares are at least float32, and so are averages of parameters unless
-    others are asked for by name: to round those is to change the method. What blocks of 8 bits cannot hold, or would
-    save nothing, is kept in the dtype of the arithmetic.
+    is asked for by name. Single numbers and matrices of a side are at least float32, and so are averages of parameters
+    unless others are asked for by name: to round those is to change the method. What blocks of 8 bits cannot hold, or
+    would save nothing, is kept in the dtype of the arithmetic.
     """
     wide = "float64" if leaf.dtype == "float64" else "float32"
-    if slot.extent <= Extent.TENSOR or slot.side:
+    if slot.extent <= Extent.TENSOR or slot.extent is Extent.SIDE:
         return wide
     usual = wide if slot.accurate else leaf.dtype
     if isinstance(state_dtype, Mapping):

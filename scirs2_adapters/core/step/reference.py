@@ -4,13 +4,18 @@ can be compiled.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 
+from ..format_ops import IntegerOps
 from ..ops import Array, Ops, Scalars
 from ..program.interpret import run
 from ..program.recorded import Program
+from ..random_numbers import uniform
 
 
 def _addmm(x: Array | None, a: Array, b: Array, beta: float, alpha: float) -> Array:
@@ -29,6 +34,17 @@ def _bfloat16(x: Array) -> Array:
     return large - (large - x)
 
 
+#: The operations of a hash on numpy's arrays.
+INTEGERS: IntegerOps = SimpleNamespace(
+    integer=np.int32,
+    int32=lambda x: x.astype(np.int32),
+    float32=lambda x: np.asarray(x, dtype=np.float32),
+    wrap=lambda x: x,
+    shift_right=operator.rshift,
+    both=operator.and_,
+    xor=operator.xor,
+    indices=lambda x, n: np.arange(n, dtype=np.int32),
+)
 NUMPY = Ops(
     sqrt=np.sqrt,
     abs=np.abs,
@@ -49,10 +65,11 @@ NUMPY = Ops(
     reshape=np.reshape,
     permute=np.transpose,
     eigenvectors=lambda x: np.linalg.eigh(x)[1],
-    orthonormal=lambda x: np.linalg.qr(x, "complete")[0],
+    orthonormal=lambda x, mode="complete": np.linalg.qr(x, mode)[0],
     order=lambda x: np.argsort(-x, kind="stable"),
     take=lambda x, indices, axis: np.take(x, indices, axis=axis),
     cond=lambda number, f, g: f() if number else g(),
+    random=partial(uniform, INTEGERS),
 )
 
 

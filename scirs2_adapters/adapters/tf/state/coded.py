@@ -19,7 +19,7 @@ from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR, STOCHASTIC
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import HALVES, StateDtype, check_rounding, check_state_dtype
 
-from ..ops import Tensor
+from ..ops import INTEGERS, Tensor
 from .keras_types import KerasVariable
 
 #: Makes the first value of a variable from its shape and dtype; or Keras' "zeros".
@@ -37,27 +37,20 @@ def _rows(x: Tensor, count: int) -> Tensor:
 
 #: The operations of the storage formats on whichever tensors Keras has. Those of pairs are there from Keras 3.12 on.
 FORMAT_OPS = SimpleNamespace(
+    **vars(INTEGERS),
     number=lambda x: ops.convert_to_tensor(x, "float32"),
-    integer=lambda x: ops.convert_to_tensor(x, "int32"),
     where=ops.where,
     sqrt=ops.sqrt,
     abs=ops.abs,
-    int32=lambda x: ops.cast(x, "int32"),
-    float32=lambda x: ops.cast(x, "float32"),
     bits=lambda x: ops.view(x, "int32"),
     from_bits=lambda x: ops.view(x, "float32"),
-    wrap=lambda x: ops.cast(x, "int32"),
     shift_left=lambda x, n: ops.left_shift(x, n),
-    shift_right=lambda x, n: ops.right_shift(x, n),
-    both=lambda x, y: ops.bitwise_and(x, y),
-    xor=lambda x, y: ops.bitwise_xor(x, y),
     half_bits=lambda x: ops.bitwise_and(ops.cast(ops.view(ops.cast(x, "float16"), "int16"), "int32"), 0xFFFF),
     from_half_bits=lambda x: ops.cast(ops.view(ops.cast(x, "int16"), "float16"), "float32"),
     cast=ops.cast,
     rows=_rows,
     unrows=lambda x, shape: ops.reshape(ops.reshape(x, (-1,))[: math.prod(shape)], shape),
     largest=lambda x: ops.max(x, axis=1, keepdims=True),
-    indices=lambda x, n: ops.arange(n, dtype="int32"),
     code=lambda x: ops.cast(ops.view(x, "int16"), "int32"),
     uncode=lambda x, dtype: ops.view(ops.cast(x, "int16"), dtype),
 )

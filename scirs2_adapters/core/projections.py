@@ -1,0 +1,69 @@
+"""Functions of matrices for rules whose memory is of a projection of the gradient: onto the leading singular vectors of
+one side, or onto directions that chance chooses.
+
+One side of `matrix` is projected, and the other kept. A projection has a row for each place along the side that is
+kept, (m, rank), however the matrix lies, and a basis a row for each place along the other, (n, rank).
+"""
+
+from __future__ import annotations
+
+import math
+
+from .eigenbases import along, leading, upright
+from .matrix import COPIES, Matrix
+from .ops import Array
+
+
+def leading_vectors(xp: Array, basis: Array, x: Array, due: Array, *, matrix: Matrix) -> Array:
+    """The singular vectors of x to its largest singular values, along the side that is projected, found anew if that is
+    `due`; else the basis as it was. Their signs are those by which the sum of each is not negative.
+
+    They are found as eigenvectors of the Gram matrix of the shorter side.
+    """
+    rows = along(xp, x, matrix.projected, matrix)
+
+    def found() -> Array:
+        longer = rows.shape[0] > rows.shape[1]
+        gram = xp.syrk(xp.transpose(rows) if longer else rows, None, 0.0, 1.0)
+        vectors = leading(xp, gram)[:, : matrix.rank]
+        return upright(xp, xp.orthonormal(xp.matmul(rows, vectors), "reduced") if longer else vectors)
+
+    return xp.cond(due, found, lambda: basis)
+
+
+def onto(xp: Array, like: Array, x: Array, basis: Array, *, matrix: Matrix) -> Array:
+    """The projection of x onto a basis, which is like another projection."""
+    del like
+    return xp.matmul(along(xp, x, matrix.kept, matrix), basis)
+
+
+def back(xp: Array, x: Array, low: Array, basis: Array, *, matrix: Matrix) -> Array:
+    """What has this projection onto the basis, and nothing beside it, and is like x."""
+    return _whole(xp, xp.matmul(low, xp.transpose(basis)), tuple(x.shape), matrix)
+
+
+def at_random(xp: Array, like: Array, x: Array, turn: Array, *, matrix: Matrix) -> Array:
+    """The projection of x onto directions whose components chance has chosen, anew for each `turn`, with the mean 0 and
+    the variance 1 / rank. They depend on the turn and the number of components alone, and are remembered nowhere.
+    """
+    rows = along(xp, x, matrix.kept, matrix)
+    shape = rows.shape[1], matrix.rank
+    chosen = xp.like(xp.reshape(xp.random(math.prod(shape), turn, like), shape), rows)
+    return xp.matmul(rows, chosen * math.sqrt(3.0 / matrix.rank))
+
+
+def scaled_lines(xp: Array, x: Array, step: Array, low: Array, tiny: Array, *, matrix: Matrix) -> Array:
+    """x with each of its lines along the projected side as many times as long as the `step` of its projection is longer
+    than the projection itself, `low`.
+    """
+    lengths = [xp.sqrt(xp.sum(a * a, -1)) for a in (step, low)]
+    rows = along(xp, x, matrix.kept, matrix)
+    return _whole(xp, rows * (lengths[0] / (lengths[1] + tiny)), tuple(x.shape), matrix)
+
+
+def _whole(xp: Array, rows: Array, shape: tuple[int, ...], matrix: Matrix) -> Array:
+    """A parameter of this shape from the matrix that has a row for each place along the side that is kept."""
+    return matrix.whole(xp, rows if matrix.kept == -2 else xp.transpose(rows), shape)
+
+
+COPIES |= {onto: 1, at_random: 1, back: 1, scaled_lines: 2}
