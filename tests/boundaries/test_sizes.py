@@ -30,7 +30,7 @@ LARGEST = {
     "core/step": 315,
     "core/cpu": 1789,
     "core/closures": 422,
-    "core/portable": 861,
+    "core/portable": 862,
     "core/monitor": 216,
     "core/synonyms": 203,
 }
