@@ -67,7 +67,7 @@ def read(call: str, path: Path, file: h5py.File, group: h5py.Group, rule: str | 
     if len(found) != 1:
         why = "fit Keras' {} with {}".format(spelling(cls), " or ".join(map(_worded, found)) or "no arguments")
         raise refused(call, str(path), f"its variables {why}", _WAY_OUT)
-    made = class_named(cls.name)(match="keras", **found[0].arguments)
+    made = class_named(cls.name)(match="keras", **found[0].arguments)  # type: ignore[arg-type]  # Keras' words
     dtype = next((x.dtype for x in arrays[1:] if x.shape), "float32")
     made.build([_variable(i, shape, dtype) for i, shape in enumerate(found[0].shapes)])
     made.load_own_variables({str(i): _numbers(x) for i, x in enumerate(arrays)})

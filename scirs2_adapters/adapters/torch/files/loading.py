@@ -8,6 +8,7 @@ the class stands one that does nothing but keep the attributes that the file has
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ class InertTensor(torch.Tensor):
     """In the place of a tensor of codes, which is asked for its attributes alone."""
 
     @classmethod
-    def __torch_dispatch__(cls, func: object, types: object, args: object = (), kwargs: object = None) -> object:
+    def __torch_dispatch__(cls, func: object, types: object, args: object = (), kwargs: object = None) -> object:  # type: ignore[override]
         raise TypeError(f"A tensor of codes must be asked for nothing but attributes. Received: {func}.")
 
 
@@ -42,7 +43,7 @@ _OF_DEEPSPEED = (
     "deepspeed.checkpoint.universal_checkpoint.SubparamShape",
 )
 _OF_TORCHAO = {"OptimState8bit": "subclass_8bit", "OptimState4bit": "subclass_4bit", "OptimStateFp8": "subclass_fp8"}
-_STAND_INS = [
+_STAND_INS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     *((Inert, name) for name in _OF_DEEPSPEED),
     *((type(name, (InertTensor,), {}), f"torchao.optim.{_OF_TORCHAO[name]}.{name}") for name in TORCHAO),
 ]

@@ -44,7 +44,7 @@ class _Numbers(NamedTuple):
 
     storage: type
     key: str
-    count: int
+    length: int
 
 
 class _Pickler(pickle.Pickler):
@@ -54,7 +54,7 @@ class _Pickler(pickle.Pickler):
         super().__init__(file, protocol=2)
         self.tensors: list[Later] = []
 
-    def reducer_override(self, x: object) -> object:
+    def reducer_override(self, x: object) -> object:  # type: ignore[override]  # what it may return is narrower there
         if isinstance(x, Tensor):
             x = Later(x.dtype, tuple(x.shape), x.detach().cpu().contiguous)
         if not isinstance(x, Later):
@@ -66,7 +66,7 @@ class _Pickler(pickle.Pickler):
         return make, (numbers, offset, x.shape, strides, *others)
 
     def persistent_id(self, x: object) -> object:
-        return ("storage", x.storage, x.key, "cpu", x.count) if isinstance(x, _Numbers) else None
+        return ("storage", x.storage, x.key, "cpu", x.length) if isinstance(x, _Numbers) else None
 
 
 def save(tree: object, path: Path, told: Progress = lambda _: None) -> None:

@@ -103,7 +103,7 @@ def _bitsandbytes(call: str, key: Hashable, names: tuple[str, ...], param_state:
         if isinstance(x, Tensor) and x.is_floating_point():
             result[name] = x.clone()
         else:
-            coded = Coded(x, held.get(f"qmap{i}"), held.get(f"absmax{i}"), _BLOCK)
+            coded = Coded(x, held.get(f"qmap{i}"), held.get(f"absmax{i}"), _BLOCK)  # type: ignore[arg-type]  # looked at next
             result[name] = form(checked(call, place, coded))
     return result
 
@@ -124,5 +124,6 @@ def _torchao(call: str, key: Hashable, param_state: Saved, form: Form) -> Group:
                 raise bad_value(call, place, worded, type(x).__name__, "Put `x.dequantize()` in its place.")
             codes, qmap, scales = (getattr(x, part, None) for part in ("codes", "qmap", "scale"))
             shape = getattr(x, "_shape", None) if table == 16 else None
-            result[name] = form(checked(call, place, Coded(codes, qmap, scales, x.block_size, table, shape)))
+            made = Coded(codes, qmap, scales, x.block_size, table, shape)  # type: ignore[arg-type]  # looked at next
+            result[name] = form(checked(call, place, made))
     return result
