@@ -20,10 +20,14 @@ from scirs2_adapters.core.portable.file import held
 from scirs2_adapters.core.portable.state import ParameterState, described, save
 
 MATRICES, SIDE = 16, 4096
+#: The frameworks, and the endings of what is written for them.
+TARGETS = [(to, ".safetensors") for to in ("numpy", "torch", "keras", "optax")] + [("torch", ".pt")]
 _CONVERT = """
 import re, sys
 from scirs2_adapters.commands.app import app
 import numpy
+if sys.argv[2].endswith(".pt"):
+    import torch
 
 def megabytes(key):
     return int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1e3
@@ -46,11 +50,13 @@ def written(folder: Path) -> Path:
 def main() -> None:
     """Print the growth for each target."""
     with tempfile.TemporaryDirectory() as folder:
-        source, target = written(Path(folder)), Path(folder, "converted.safetensors")
-        for to in ("numpy", "torch", "keras", "optax"):
+        source = written(Path(folder))
+        for to, ending in TARGETS:
+            target = Path(folder, f"converted{ending}")
             command = [sys.executable, "-c", _CONVERT, str(source), str(target), "--to", to]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            print(f"{source.stat().st_size / 1e6:.0f} MB to {to}: {done.stdout.split()[-1]} MB", flush=True)
+            print(f"{source.stat().st_size / 1e6:.0f} MB to {to}, {ending}: {done.stdout.split()[-1]} MB", flush=True)
+            target.unlink()
 
 
 if __name__ == "__main__":

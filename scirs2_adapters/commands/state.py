@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -67,22 +67,26 @@ def convert(
     layout: Annotated[str, typer.Option(help="How kernels lie in IN, if IN does not say: torch, keras, flax.")] = "",
     rule: Rule = "",
 ) -> None:
-    """Write the state with kernels and names as another framework has them, one array at a time, a .pt all at once."""
+    """Write the state with kernels and names as another framework has them, one array at a time."""
     call = "scirs2 state convert"
     with reported(), _opened(call, source, rule) as state:
         if to not in TARGETS:
             raise ValueError(f"`--to` must be one of {', '.join(TARGETS)}. Received: {to!r}.")
         _check_target(target, to)
         state = replace(state, layout=layout_of(call, layout or None) or state.layout)
-        state = converting.in_layout(call, state, TARGETS[to])
-        state = converting.renamed(call, state, names_in(names))
-        if target.suffix == ".pt":
-            from scirs2_adapters.adapters.torch import files
-
-            files.write(state, target)
-            return
+        known = names_in(names)
+        state = converting.in_layout(call, state, TARGETS[to], known)
+        state = converting.renamed(call, state, known)
         with _progress("writing", sum(x.nbytes for x in state.arrays.values())) as told:
-            save_state(state, target, told)
+            _writer(target)(state, target, told)
+
+
+def _writer(target: Path) -> Callable[[State, Path, Told], None]:
+    """What writes files of this name."""
+    if target.suffix == ".pt":
+        writer: Callable[[State, Path, Told], None] = import_module("scirs2_adapters.adapters.torch.files").write
+        return writer
+    return save_state
 
 
 def _check_target(target: Path, to: str) -> None:
@@ -145,6 +149,7 @@ def _opened(call: str, path: Path, rule: str) -> Iterator[State]:
 _MAGIC = {b"\x89HDF": "tf", b"PK\x03\x04": "torch", b"\x80\x02\x8a\n": "torch"}
 _ENDINGS = {".keras": "tf", ".h5": "tf", ".msgpack": "jax"}
 _IN_FOLDERS = ("optimizer.pt", "optimizer.bin")
+_OF_DEEPSPEED = ("zero", "latest_universal", "zero_to_fp32.py")
 _OF_ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint")
 
 
@@ -167,9 +172,13 @@ def _in_folder(path: Path) -> tuple[Path, str]:
     """The file in a folder, or the folder itself where it is one of orbax."""
     inside = sorted(x.name for x in path.iterdir())
     found = [name for name in _IN_FOLDERS if name in inside]
-    if found or {*_OF_ORBAX} & {*inside}:
-        return (path / found[0], "torch") if found else (path, "jax")
-    worded = f"must have {' or '.join(_IN_FOLDERS)} in it, or be one of orbax"
+    if found:
+        return path / found[0], "torch"
+    if {*_OF_DEEPSPEED} & {*inside} or any(name.endswith("_optim_states.pt") for name in inside):
+        return path, "torch"
+    if {*_OF_ORBAX} & {*inside}:
+        return path, "jax"
+    worded = f"must have {' or '.join(_IN_FOLDERS)} in it, or be one of DeepSpeed or orbax"
     has = ", ".join(inside[:8]) + ", ..." * (len(inside) > 8)
     raise ValueError(f"The folder {str(path)!r} {worded}. It has {has or 'nothing'}.")
 

@@ -1,4 +1,4 @@
-"""State dicts of the 8-bit optimizers of bitsandbytes and torchao, real ones (`foreign_dicts/make.py`), loaded here."""
+"""State dicts of low-bit optimizers of bitsandbytes and torchao, real ones (`foreign_dicts/make.py`), loaded here."""
 
 from __future__ import annotations
 
@@ -13,25 +13,20 @@ import pytest
 import torch
 
 import scirs2_adapters.torch as ours
+from scirs2_adapters.adapters.torch.files.loading import InertTensor, loaded
 
 FOLDER = Path(__file__).parent / "foreign_dicts"
-FILES = ("bitsandbytes-AdamW8bit", "bitsandbytes-Lion8bit", "torchao-AdamW8bit")
+BNB, AO, AO4, AO8F = "bitsandbytes-AdamW8bit", "torchao-AdamW8bit", "torchao-AdamW4bit", "torchao-AdamWFp8"
+FILES = (BNB, "bitsandbytes-Lion8bit", AO, AO4, AO8F)
 NESTED = "__bnb_optimizer_quant_state__"
 FORMATS = (None, "float32", "bfloat16", "int8")
 
 
-class OptimState8bit(torch.Tensor):
-    """Stands in for torchao's class, which torch makes and fills as it does the real one: no more than attributes."""
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        raise AssertionError(f"Nothing but attributes may be asked for. Received: {func}.")
-
-
 def read(name: str) -> dict[str, Any]:
-    known = (OptimState8bit, "torchao.optim.subclass_8bit.OptimState8bit")
-    with torch.serialization.safe_globals([known]):
-        return torch.load(FOLDER / f"{name}.pt", weights_only=True)
+    """Read as `scirs2 state` reads it, with classes of ours in the place of torchao's, which is not installed."""
+    found = loaded("test", FOLDER / f"{name}.pt")
+    assert isinstance(found, dict)
+    return found
 
 
 def tensors(saved: dict[str, Any]) -> list[torch.Tensor]:
@@ -40,7 +35,7 @@ def tensors(saved: dict[str, Any]) -> list[torch.Tensor]:
 
 
 def made(name: str, params: list[torch.Tensor], **options: Any) -> Any:
-    return getattr(ours, name.partition("-")[2].removesuffix("8bit"))(params, **options)
+    return getattr(ours, re.sub("8bit|4bit|Fp8", "", name.partition("-")[2]))(params, **options)
 
 
 def snapshot(optimizer: Any) -> Any:
@@ -139,7 +134,6 @@ def attribute(part: str, value: Any) -> Callable[[Any], Any]:
     return lambda saved: setattr(held(saved)["exp_avg"], part, value)
 
 
-BNB, AO = "bitsandbytes-AdamW8bit", "torchao-AdamW8bit"
 WRONG = [
     (BNB, without("absmax2"), r"\['state2'\].*must come with scales of shape \(17,\)"),
     (BNB, without("qmap1"), r"\['state1'\].*must come with the table of its 256 codes"),
@@ -151,8 +145,14 @@ WRONG = [
     (BNB, without("state2"), "must have 2 of bitsandbytes' states"),
     (AO, attribute("scale", torch.ones(3)), "for blocks of 256 codes"),
     (AO, attribute("codes", torch.ones(64, 68)), "must be a tensor of numbers or of uint8 codes"),
-    (AO, attribute("qmap", torch.ones(16)), r"torchao's OptimState8bit.*dequantize"),
-    (AO, attribute("qmap", None), "torchao's OptimState8bit"),
+    (AO, attribute("qmap", torch.ones(16)), "must come with the table of its 256 codes"),
+    (AO, attribute("qmap", None), "must come with the table of its 256 codes"),
+    (AO, attribute("__class__", InertTensor), r"torchao's OptimState8bit.*dequantize"),
+    (AO4, attribute("qmap", torch.ones(256)), "must come with the table of its 16 codes"),
+    (AO4, attribute("_shape", (64, 70)), "must have a code for each number of shape"),
+    (AO4, attribute("scale", torch.ones(3)), "for blocks of 128 codes"),
+    (AO8F, attribute("codes", torch.ones(64, 68, dtype=torch.uint8)), "of float8_e4m3fn codes"),
+    (AO8F, attribute("scale", None), "for blocks of 256 codes"),
     (AO, attribute("codes", torch.ones(4, 68, dtype=torch.uint8)), "must come with scales"),
 ]
 

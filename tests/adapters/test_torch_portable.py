@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 from scirs2_adapters import state
 from scirs2_adapters import torch as adapter
 from scirs2_adapters.commands.app import app
+from scirs2_adapters.core.portable.state import loaded
+from tests.adapters.test_torch_foreign_dicts import FILES, read
 from tests.adapters.torch_support import PEERS, ids
 
 Optimizer = torch.optim.Optimizer
@@ -181,11 +184,19 @@ def test_a_state_dict_of_torch_is_converted_and_back(tmp_path: Path, monkeypatch
     assert run("diff", "s", "back.pt")[0] == 0
 
 
-def test_codes_of_bitsandbytes_are_shown_as_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = torch.load(Path(__file__).parent / "foreign_dicts/bitsandbytes-AdamW8bit.pt", weights_only=True)
+@pytest.mark.parametrize("name", FILES)
+def test_codes_of_other_libraries_become_their_numbers(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the library itself reads them, whether it is installed or not; nothing is decoded before it is asked for."""
+    given = read(name)
     monkeypatch.chdir(tmp_path)
-    torch.save(given["state_dict"], "optimizer.pt")
-    code, text = run("convert", "optimizer.pt", "s", "--to", "numpy", "--rule", "adamw")
+    source = Path(__file__).parent / f"foreign_dicts/{name}.pt"
+    rule = "lion" if "Lion" in name else "adamw"
+    code, text = run("convert", source, "s", "--to", "numpy", "--rule", rule)
     assert code == 0, text
-    found = state.describe("s").parameters["0"]
-    assert {slot: x.dtype for slot, x in found.slots.items()} == {"exp_avg": "float32", "exp_avg_sq": "float32"}
+    with loaded("test", Path("s")) as found:
+        for i, numbers in enumerate(given["numbers"]):
+            slots = found.parameters[str(i)].slots
+            assert {slot: x.dtype for slot, x in slots.items()} == dict.fromkeys(numbers, "float32")
+            assert all(np.array_equal(slots[slot].read(), x.numpy()) for slot, x in numbers.items())

@@ -44,7 +44,7 @@ EXTRA = {
     ("hf", "presets"): "the names of transformers' own list that our rules serve, as data",
     **{(a, "monitor"): "what a step does in numbers: norms, rates, counts" for a in ("torch", "tf", "jax", "sklearn")},
     ("torch", "grouping"): "groups by patterns of parameter names",
-    ("torch", "files"): "state dicts in torch's files",
+    ("torch", "files"): "state dicts in torch's files and DeepSpeed's folders",
     ("jax", "files"): "states of optax in files of flax and orbax",
     ("tf", "files"): "states in Keras' files",
     ("jax", "optax_states"): "optax's own state classes, as data",

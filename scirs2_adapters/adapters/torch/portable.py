@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -138,17 +138,21 @@ def _parameter(call: str, name: str, p: Tensor, memory: ParamState) -> Parameter
     return replace(parameter_of(call, name, memory), shape=leaf.shape, dtype=leaf.dtype, complex=leaf.complex)
 
 
-def parameter_of(call: str, name: str, memory: ParamState) -> ParameterState:
-    """What is remembered of one parameter."""
+def parameter_of(call: str, name: str, memory: Mapping[str, object]) -> ParameterState:
+    """What is remembered of one parameter, in tensors or in arrays that nobody has read yet."""
     slots = {}
     for slot, x in memory.items():
         if slot == "step":
+            continue
+        if isinstance(x, Array):
+            slots[slot] = x
             continue
         if not isinstance(x, Tensor) or dtype_name(x.real.dtype if x.is_complex() else x.dtype) not in DTYPES:
             raise bad_type(call, f"optimizer.state[{name!r}][{slot!r}]", "must be a tensor of numbers", x)
         real = torch.view_as_real(x.detach()) if x.is_complex() else x.detach()
         slots[slot] = Array(dtype_name(real.dtype), tuple(real.shape), functools.partial(numbers_of, real))
-    steps = int(memory["step"]) if memory.get("step") is not None else None if slots else 0
+    step = cast("Tensor | int | None", memory.get("step"))
+    steps = int(step) if step is not None else None if slots else 0
     return ParameterState(slots, steps)
 
 
@@ -158,9 +162,9 @@ def numbers_of(x: Tensor) -> np.ndarray:
     return x.view(torch.int16).numpy().view(np.uint16) if x.dtype == torch.bfloat16 else x.numpy()
 
 
-def tensor_of(x: Array) -> Tensor:
-    """The way back; a tensor of its own."""
-    numbers = np.array(x.read())
+def tensor_of(x: Array, own: bool = True) -> Tensor:
+    """The way back; if not a tensor of its `own`, then it may share memory with what was read."""
+    numbers = np.array(x.read()) if own else np.require(x.read(), requirements=["C", "W"])
     if x.dtype == "bfloat16":
         return torch.from_numpy(numbers.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(numbers)

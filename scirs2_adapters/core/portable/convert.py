@@ -14,12 +14,14 @@ from ..formats import BLOCK_DTYPES
 from ..registry import get
 from .file import Array
 from .fit import Lines, lines_of, moved, restored, shape_of
-from .layouts import turned, turned_to
+from .layouts import is_embedding, turned, turned_to
 from .state import OPTIONAL, ParameterState, State, numbers_in
 
 
-def in_layout(call: str, state: State, layout: str) -> State:
-    """The state with its kernels in this layout."""
+def in_layout(call: str, state: State, layout: str, names: Mapping[str, str] | None = None) -> State:
+    """The state with its kernels in this layout. `names` are other names of parameters, by which embeddings are known
+    as well as by those here.
+    """
     if not layout or layout == state.layout:
         return state
     if not state.layout and any(len(shape_of(p) or ()) > 1 for p in state.parameters.values()):
@@ -27,7 +29,9 @@ def in_layout(call: str, state: State, layout: str) -> State:
         raise bad_value(call, "layout", worded, None, 'Give "torch", "keras" or "flax".')
     rule, base = get(state.rule), state.config.get("base")
     lines = lines_of(rule(base=base) if base else rule())
-    parameters = {name: _turned(call, name, p, layout, lines) for name, p in state.parameters.items()}
+    tables = {name for name, other in (names or {}).items() if is_embedding(other)}
+    kernels = {name: p for name, p in state.parameters.items() if name not in tables}
+    parameters = {**state.parameters, **{n: _turned(call, n, p, layout, lines) for n, p in kernels.items()}}
     return replace(state, parameters=parameters, layout=layout)
 
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import bitsandbytes
 import torch
-import torchao
+import torchao.optim
 from bitsandbytes.functional import dequantize_blockwise
-from torchao.optim import AdamW8bit
 
 SHAPES = {"bitsandbytes": ((64, 65), (7,)), "torchao": ((64, 68), (7,))}  # torchao codes whole blocks alone
 SLOTS = ("exp_avg", "exp_avg_sq")
@@ -56,9 +55,10 @@ def main() -> None:
         saved = stepped(getattr(bitsandbytes.optim, name), SHAPES["bitsandbytes"])
         states = [x["__bnb_optimizer_quant_state__"] for x in saved["state"].values()]
         save(f"bitsandbytes-{name}.pt", bitsandbytes, saved, [numbers_of_bitsandbytes(x) for x in states])
-    saved = stepped(AdamW8bit, SHAPES["torchao"])
-    read = [{k: numbers_of_torchao(x[k]) for k in SLOTS} for x in saved["state"].values()]
-    save("torchao-AdamW8bit.pt", torchao, saved, read)
+    for name in ("AdamW8bit", "AdamW4bit", "AdamWFp8"):
+        saved = stepped(getattr(torchao.optim, name), SHAPES["torchao"])
+        read = [{k: numbers_of_torchao(x[k]) for k in SLOTS} for x in saved["state"].values()]
+        save(f"torchao-{name}.pt", torchao, saved, read)
 
 
 if __name__ == "__main__":

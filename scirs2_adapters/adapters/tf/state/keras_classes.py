@@ -94,12 +94,15 @@ def _stand_in(variable: KerasVariable) -> KerasVariable:
 
 def _order(optimizer: RuleState, name: str) -> list[StateKey]:
     """What the variables of Keras' own class are, in order; the slots are its attributes."""
-    like = _built(optimizer, name)
-    names = itertools.chain.from_iterable(ATTRIBUTES.values())
     try:
-        return keys_in(like, {name: getattr(like, name) for name in names if hasattr(like, name)})
+        return _keys(_built(optimizer, name))
     except KeyError as error:
         raise refusal(optimizer, f"this version of Keras keeps memory in its `{name}` that is not known") from error
+
+
+def _keys(like: KerasOptimizer) -> list[StateKey]:
+    names = itertools.chain.from_iterable(ATTRIBUTES.values())
+    return keys_in(like, {name: getattr(like, name) for name in names if hasattr(like, name)})
 
 
 def _renamed(optimizer: RuleState, order: Sequence[StateKey]) -> dict[StateKey, StateKey]:
@@ -111,6 +114,13 @@ def _renamed(optimizer: RuleState, order: Sequence[StateKey]) -> dict[StateKey, 
                 if there in order:
                     renamed.setdefault(key, there)
     return renamed
+
+
+def order_of(name: str, arguments: Mapping[str, object], ranks: Sequence[int]) -> list[StateKey]:
+    """What the variables of Keras' own class with these arguments are, on model variables of so many axes."""
+    like = getattr(keras.optimizers, name)(name="layout", **arguments)
+    like.build([keras.Variable(np.zeros((1,) * rank, "float32"), name=f"layout_{i}") for i, rank in enumerate(ranks)])
+    return _keys(like)
 
 
 def would_take(optimizer: RuleState) -> bool:
@@ -149,7 +159,7 @@ def read(optimizer: RuleState, positions: Sequence[np.ndarray], attributes: Attr
     return Saved(values, paths_of(optimizer), {"keras_class": name, "accumulation": count})
 
 
-def _writer(attributes: Attributes) -> str:
+def writer(attributes: Attributes) -> str:
     """The name in a file: Keras makes it of the class' name, with a number behind."""
     name = str((attributes or {}).get("name", ""))
     return name.rstrip("0123456789").rstrip("_").replace("_", "").casefold()
@@ -157,11 +167,11 @@ def _writer(attributes: Attributes) -> str:
 
 def _check_writer(optimizer: RuleState, attributes: Attributes) -> None:
     """Refuse what another optimizer wrote, where the file has that one's name; Adam's memory is AdamW's."""
-    writer, rule = _writer(attributes), type(optimizer.rule)
+    said, rule = writer(attributes), type(optimizer.rule)
     known = {n.casefold() for n in dir(keras.optimizers)} | set(names())
-    if writer not in known or writer == rule.name:
+    if said not in known or said == rule.name:
         return
-    other = get(writer) if writer in names() else None
+    other = get(said) if said in names() else None
     if other is None or not (issubclass(other, rule) or issubclass(rule, other)):
         raise refusal(optimizer, f"it was written by `{(attributes or {})['name']}`, and this is `{rule.name}`")
 

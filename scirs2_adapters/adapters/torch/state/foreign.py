@@ -1,8 +1,8 @@
-"""State dicts of other libraries in torch's form: float32 numbers under torch's names. They are those of the 8-bit
+"""State dicts of other libraries in torch's form: float32 numbers under torch's names. They are those of the low-bit
 optimizers of bitsandbytes and torchao, and of the package schedulefree.
 
-The first two store codes of 8 bits, a table with the number of each code, and a scale for each block: bitsandbytes as
-tensors beside each other (`state1`, `qmap1`, `absmax1`), torchao as one tensor with these attributes (`codes`, `qmap`,
+The first two store codes, a table with the number of each code, and a scale for each block: bitsandbytes as tensors
+beside each other (`state1`, `qmap1`, `absmax1`), torchao as one tensor with these attributes (`codes`, `qmap`,
 `scale`). Neither says which optimizer it is of.
 """
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import torch
 
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.rule import Rule
 
+from .codes import Coded, checked
 from .protocols import Group, Saved
 from .tensors import Tensor, local
 
@@ -33,23 +34,25 @@ _UNREAD = {"alpha", "t_alpha", "t_beta3"}
 #: What the package schedulefree keeps in its groups.
 _AVERAGED = {"k", "weight_sum", "lr_max", "scheduled_lr", "train_mode"}
 _BLOCK = 256
-#: The codes of a table.
-_TABLE = 256
+#: The tensor classes of torchao, and how many codes each has; codes of float8 are numbers and have no table.
+TORCHAO = {"OptimState8bit": 256, "OptimState4bit": 16, "OptimStateFp8": 0}
+#: What is made of codes: their numbers, or something that makes these later.
+Form = Callable[[Coded], object]
 _SAID = "%s: the codes of %s's optimizer are read as float32 numbers"
 
 
-def decoded(call: str, rule: Rule, saved: Saved) -> Saved:
-    """The dict in torch's form; one that is neither library's as it is."""
+def decoded(call: str, rule: Rule, saved: Saved, form: Form = Coded.numbers) -> Saved:
+    """The dict in torch's form, with `form` of each tensor of codes; one that is neither library's as it is."""
     held = {key: x for key, x in saved["state"].items() if isinstance(x, Mapping)}
     if any(_NESTED in x or "state1" in x for x in held.values()):
         names = _names(call, rule, saved["param_groups"])
-        state = {key: _bitsandbytes(call, key, names, x) for key, x in held.items()}
+        state = {key: _bitsandbytes(call, key, names, x, form) for key, x in held.items()}
         unread = _UNREAD if len(names) == 2 else _UNREAD | {"eps"}
         groups = [{k: v for k, v in group.items() if k not in unread} for group in saved["param_groups"]]
         log.warning(_SAID, call, "bitsandbytes")
         return {**saved, "state": {**saved["state"], **state}, "param_groups": groups}
     if any(_coded(x) for param_state in held.values() for x in param_state.values()):
-        state = {key: _torchao(call, key, x) for key, x in held.items()}
+        state = {key: _torchao(call, key, x, form) for key, x in held.items()}
         log.warning(_SAID, call, "torchao")
         return {**saved, "state": {**saved["state"], **state}}
     if type(rule).__name__ == "ScheduleFreeAdamW" and all(group.keys() >= _AVERAGED for group in saved["param_groups"]):
@@ -87,7 +90,7 @@ def _names(call: str, rule: Rule, groups: list[Group]) -> tuple[str, ...]:
     return BITSANDBYTES[name]
 
 
-def _bitsandbytes(call: str, key: Hashable, names: tuple[str, ...], param_state: Saved) -> Group:
+def _bitsandbytes(call: str, key: Hashable, names: tuple[str, ...], param_state: Saved, form: Form) -> Group:
     held = {**param_state, **param_state.get(_NESTED, {})}
     count = sum(f"state{i}" in held for i in (1, 2))
     if held.keys() - {"step", _NESTED} and count != len(names):
@@ -100,7 +103,8 @@ def _bitsandbytes(call: str, key: Hashable, names: tuple[str, ...], param_state:
         if isinstance(x, Tensor) and x.is_floating_point():
             result[name] = x.clone()
         else:
-            result[name] = _numbers(call, place, x, held.get(f"qmap{i}"), held.get(f"absmax{i}"), _BLOCK)
+            coded = Coded(x, held.get(f"qmap{i}"), held.get(f"absmax{i}"), _BLOCK)  # type: ignore[arg-type]  # looked at next
+            result[name] = form(checked(call, place, coded))
     return result
 
 
@@ -109,27 +113,17 @@ def _coded(x: object) -> bool:
     return isinstance(x, Tensor) and type(x) is not Tensor and hasattr(local(x), "codes")
 
 
-def _torchao(call: str, key: Hashable, param_state: Saved) -> Group:
+def _torchao(call: str, key: Hashable, param_state: Saved, form: Form) -> Group:
     result: Group = {name: x.clone() if type(x) is Tensor else x for name, x in param_state.items()}
     for name, x in param_state.items():
         if _coded(x):
             place = f"state_dict['state'][{key!r}][{name!r}]"
-            codes, qmap, scales = (getattr(x, part, None) for part in ("codes", "qmap", "scale"))
-            if not isinstance(qmap, Tensor) or qmap.shape != (_TABLE,):
-                worded = "must be a tensor of numbers or torchao's OptimState8bit"
+            table = TORCHAO.get(type(x).__name__)
+            if table is None:
+                worded = f"must be a tensor of numbers or torchao's {', '.join(TORCHAO)}"
                 raise bad_value(call, place, worded, type(x).__name__, "Put `x.dequantize()` in its place.")
-            result[name] = _numbers(call, place, codes, qmap, scales, x.block_size)
+            codes, qmap, scales = (getattr(x, part, None) for part in ("codes", "qmap", "scale"))
+            shape = getattr(x, "_shape", None) if table == 16 else None
+            made = Coded(codes, qmap, scales, x.block_size, table, shape)  # type: ignore[arg-type]  # looked at next
+            result[name] = form(checked(call, place, made))
     return result
-
-
-def _numbers(call: str, place: str, codes: object, qmap: object, scales: object, block: int) -> Tensor:
-    """The numbers of codes: each the table's, times the scale of its block."""
-    if not isinstance(codes, Tensor) or codes.dtype != torch.uint8:
-        raise bad_value(call, place, "must be a tensor of numbers or of uint8 codes", codes)
-    if not isinstance(qmap, Tensor) or qmap.shape != (_TABLE,):
-        raise bad_value(call, place, f"must come with the table of its {_TABLE} codes, qmap", qmap)
-    wanted = (-(-codes.numel() // max(block, 1)),)
-    if not isinstance(scales, Tensor) or scales.shape != wanted:
-        raise bad_value(call, place, f"must come with scales of shape {wanted}, for blocks of {block} codes", scales)
-    numbers = qmap.float()[codes.reshape(-1).int()]
-    return (numbers * scales.float().repeat_interleave(block)[: numbers.numel()]).reshape(codes.shape)

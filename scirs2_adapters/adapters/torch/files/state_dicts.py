@@ -1,12 +1,10 @@
-"""State dicts in torch's files: those of `torch.save`, of the Trainer and of others, read without running anything.
+"""State dicts in torch's files: those of `torch.save`, of the Trainer and of others, and of DeepSpeed's folders.
 
-Reading allows tensors and plain Python alone (`weights_only`) and maps the file, so that numbers are read one tensor at
-a time.
+Numbers are read and written one tensor at a time, and codes become numbers one tensor at a time.
 """
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -15,26 +13,29 @@ import torch
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
-from scirs2_adapters.core.portable.file import refused, replacing
+from scirs2_adapters.core.portable.file import Array, Progress, refused
 from scirs2_adapters.core.portable.state import OPTIONAL, ParameterState, State, described
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
-from .argument_names import FLAGS, build, group_values, places
-from .portable import UNCOUNTED, parameter_of, tensor_of
-from .state.foreign import decoded
-from .state.origin import TRAIN_MODE, group_marks, likely_names
-from .state.protocols import Group, Saved
-from .state.tensors import saved_names
+from ..argument_names import FLAGS, build, group_values, places
+from ..portable import UNCOUNTED, numbers_of, parameter_of, tensor_of
+from ..state.codes import Coded
+from ..state.foreign import decoded
+from ..state.origin import TRAIN_MODE, group_marks, likely_names
+from ..state.protocols import Group, Saved
+from ..state.tensors import saved_names
+from . import streaming, universal
+from .loading import loaded
 
 
 def read(call: str, path: Path, rule: str | None = None) -> State:
     """The state in a file; `rule` names the optimizer where the file fits several. Parameters without names are called
     by their numbers.
     """
-    saved = _loaded(call, path)
+    saved = universal.read(call, path) if path.is_dir() else _loaded(call, path)
     made = _rule(call, path, saved, rule)
-    saved = decoded(call, made, saved)
+    saved = decoded(call, made, saved, _later)
     numbered = {
         key: name for group in saved["param_groups"] for key, name in zip(group["params"], _names(group), strict=True)
     }
@@ -51,23 +52,22 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
 
 
 def _loaded(call: str, path: Path) -> Saved:
-    try:
-        saved = torch.load(path, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(path))
-    except OSError:
-        raise
-    except Exception:  # what is wrong with a file decides of which kind it is
-        why = "this one holds more than tensors and plain values, which torch reads without running code, or is damaged"
-        raise refused(call, str(path), why) from None
-    found = {"": saved} if _is_state(saved) else _inside(saved)
+    saved = loaded(call, path)
+    found = {"": cast("Saved", saved)} if _is_state(saved) else _inside(saved)
     if len(found) != 1:
         why = f"those of {', '.join(found)}" if found else "no optimizer's `state_dict()`"
         raise refused(
             call, str(path), f"this one holds {why}", "Save one with `torch.save(optimizer.state_dict(), path)`."
         )
-    (saved,) = found.values()
-    if not all(group.get(TRAIN_MODE, True) for group in saved["param_groups"]):
+    (state_dict,) = found.values()
+    if not all(group.get(TRAIN_MODE, True) for group in state_dict["param_groups"]):
         raise refused(call, str(path), "this one was saved after `eval()`", "Call `optimizer.train()` and save again.")
-    return saved
+    return state_dict
+
+
+def _later(x: Coded) -> Array:
+    """The numbers of codes, which are made when they are asked for."""
+    return Array("float32", x.shape, lambda: numbers_of(x.numbers()))
 
 
 def _is_state(x: object) -> bool:
@@ -113,7 +113,7 @@ def _rule(call: str, path: Path, saved: Saved, name: str | None) -> Rule:
         raise refused(call, str(path), f"its groups are not of {cls.__name__}: {error}") from None
 
 
-def write(state: State, path: Path) -> None:
+def write(state: State, path: Path, told: Progress = lambda _: None) -> None:
     """A `state_dict` for torch's own class of the optimizer, or ours, in a file of torch's."""
     cls = get(state.rule)
     rule = cls(**{k: tuple(x) if isinstance(x, list) else x for k, x in state.config.items()})
@@ -121,9 +121,13 @@ def write(state: State, path: Path) -> None:
     for i, p in enumerate(state.parameters.values()):
         step = {"step": torch.tensor(float(p.steps))} if p.steps is not None and cls.__name__ not in UNCOUNTED else {}
         if p.slots or p.steps:
-            memory[i] = {**step, **{slot: tensor_of(x) for slot, x in p.slots.items()}}
+            memory[i] = {**step, **{slot: _unread(x) for slot, x in p.slots.items()}}
     names = list(state.parameters)
     values = {**FLAGS, **group_values(rule), **group_marks(rule), **state.numbers, "match": rule.match}
     group = {**values, "params": list(range(len(names))), "param_names": names}
-    with replacing(path) as temporary, temporary.open("xb") as file:
-        torch.save({"state": memory, "param_groups": [group]}, file)
+    streaming.save({"state": memory, "param_groups": [group]}, path, told)
+
+
+def _unread(x: Array) -> streaming.Later:
+    """A slot that is read when it is written."""
+    return streaming.Later(getattr(torch, x.dtype), x.shape, lambda: tensor_of(x, own=False))

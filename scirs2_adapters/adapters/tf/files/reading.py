@@ -1,7 +1,7 @@
-"""The optimizer's state in Keras' files: whole models in `.keras` files, and `.weights.h5` files of ours.
+"""The optimizer's state in Keras' files: whole models in `.keras` files, and weights in `.weights.h5` files.
 
 Keras makes the model of a `.keras` file from its description, in its safe mode: what would run code is refused. A file
-of weights has no description, so that only names that ours have written tell which variable is which.
+of weights has no description: there ours write names, and variables of Keras' own are called by their numbers.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import h5py
 import keras
 import numpy as np
 
-from scirs2_adapters.core.cpu.storage import store
 from scirs2_adapters.core.errors import ArgumentValueError
 from scirs2_adapters.core.matrix import INPUTS_FIRST
-from scirs2_adapters.core.portable.file import Array, held, refused
+from scirs2_adapters.core.portable.file import Array, refused
 from scirs2_adapters.core.portable.state import ParameterState, State, described
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
-from .optimizer.classes import optimizer as class_named
-from .optimizer.rules import RuleOptimizer
-from .portable import read as state_of
-from .state.files import VERSION, facts_in
-from .state.memory import KEPT, Facts
+from ..optimizer.classes import optimizer as class_named
+from ..optimizer.rules import RuleOptimizer
+from ..portable import read as state_of
+from ..state.files import VERSION, facts_in
+from ..state.memory import KEPT, Facts
+from . import unnamed
+from .unnamed import array_of
 
 #: Where a file of weights has the optimizer's variables.
 _GROUP = "optimizer/vars"
@@ -35,7 +36,7 @@ _GROUP = "optimizer/vars"
 
 def read(call: str, path: Path, rule: str | None = None) -> State:
     """The state in a file; `rule`, which other files need, must be the optimizer's if it is given."""
-    state = _of_weights(call, path) if h5py.is_hdf5(path) else _of_model(call, path)
+    state = _of_weights(call, path, rule) if h5py.is_hdf5(path) else _of_model(call, path)
     if rule and state.rule != get(rule).name:
         raise refused(call, str(path), f"this one is of {state.full_name}, and not of {rule}")
     return state
@@ -77,29 +78,21 @@ def _ours(call: str, path: Path, theirs: keras.optimizers.Optimizer, model: kera
     return made
 
 
-def _of_weights(call: str, path: Path) -> State:
+def _of_weights(call: str, path: Path, rule: str | None) -> State:
     try:
         with h5py.File(path) as file:
             group = file.get(_GROUP)
-            facts = facts_in(group.attrs) if isinstance(group, h5py.Group) else None
-            if not isinstance(group, h5py.Group) or facts is None:
-                why = "this one has weights alone" if group is None else "this one does not name its variables"
-                way_out = "Convert the `.keras` file, or load both in Keras and use `scirs2_adapters.state.save`."
-                raise refused(call, str(path), why, way_out)
-            arrays = [_array(group[str(i)]) for i in range(len(facts["entries"]))]
+            if not isinstance(group, h5py.Group):
+                raise refused(call, str(path), "this one has weights alone", "Save the weights of a compiled model.")
+            facts = facts_in(group.attrs)
+            if facts is None:
+                return unnamed.read(call, path, file, group, rule)
+            arrays = [array_of(group[str(i)]) for i in range(len(facts["entries"]))]
             return _named(call, path, facts, arrays)
     except ArgumentValueError:
         raise
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise refused(call, str(path), f"this one is not whole ({error})") from None
-
-
-def _array(data: h5py.Dataset) -> Array:
-    """A variable; Keras marks those of bfloat16, which HDF5 does not know."""
-    x = np.asarray(data)
-    if data.attrs.get("dtype") == "bfloat16":
-        return held(x.view(np.uint16) if x.dtype.itemsize == 2 else store(x, "bfloat16"), "bfloat16")
-    return held(x, x.dtype.name)
 
 
 def _named(call: str, path: Path, facts: Facts, arrays: list[Array]) -> State:
