@@ -125,6 +125,31 @@ def test_a_layer_decay_is_read_from_text(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        (r"h\.(\d{1,2}):LayerDecay(0.5;1e-2)", {"others": 4e-3, "h.0": 1e-2}),
+        (r"(?=w[tp]e)w:1e-3;h\.(\d+):LayerDecay(0.5,lr=1e-2)", {"others": 4e-3, "(?=w[tp]e)w": 1e-3, "h.0": 1e-2}),
+    ],
+)
+@pytest.mark.parametrize("registered", [False, True])
+def test_text_may_have_what_patterns_are_made_of(
+    text: str, rates: dict[str, float], registered: bool, tmp_path: Path
+) -> None:
+    """Commas, equals signs and colons; pairs are parted where a word and an equals sign follow a comma."""
+    register()
+    args = arguments(tmp_path, optim="scirs2_adamw", optim_args=f"lr_by={text},eps=1e-5")
+    made = trainer(gpt2(), args) if registered else by_pair("adamw", args)
+    groups = made.create_optimizer().param_groups
+    assert {group["name"].removesuffix(", no decay"): group["lr"] for group in groups} == rates
+    assert {group["eps"] for group in groups} == {1e-5}
+
+
+def test_a_pattern_stands_in_a_text_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"lr_by=...\)` must have each pattern once. Received: 'wte'"):
+        optim("adamw", arguments(tmp_path, optim_args="lr_by=wte:1e-3;wte:2e-3"))
+
+
 def test_the_user_wins_over_the_text(tmp_path: Path) -> None:
     args = arguments(tmp_path, optim_args="lr_by=wte:1e-3,eps=1e-4")
     groups = by_pair("adamw", args, lr_by={"wte": 2e-3}).create_optimizer().param_groups
@@ -164,7 +189,9 @@ def test_bad_patterns_are_refused(hyper: dict[str, Any], message: str, way: Any,
         way("adamw", args, **hyper).create_optimizer()
 
 
-@pytest.mark.parametrize("text", ["lr_by=wte", "lr_by=wte:fast", "lr_by=:1", "weight_decay_by=wte:1;"])
+@pytest.mark.parametrize(
+    "text", ["lr_by=wte", "lr_by=wte:fast", "lr_by=:1", "lr_by=wte:true", "weight_decay_by=wte:1;"]
+)
 def test_bad_patterns_in_text_are_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be `pattern:number;pattern:number` in `optim_args`"):
         optim("adamw", arguments(tmp_path, optim_args=text))
