@@ -91,6 +91,18 @@ def test_a_resumed_run_keeps_its_groups(tmp_path: Path) -> None:
     assert names[0] == names[1]
 
 
+def test_a_run_is_not_resumed_with_other_groups(tmp_path: Path) -> None:
+    """Nor where their sizes and shapes are the same: memory of one parameter would go to another."""
+    args = arguments(tmp_path, save_strategy="steps", max_steps=1, save_steps=1)
+    by_class("adamw", args, lr_by={"ln_1": 1e-3}).train()
+    saved = torch.load(tmp_path / "checkpoint-1" / "optimizer.pt", weights_only=True)
+    by_class("adamw", args, lr_by={"ln_1": 2e-3}).create_optimizer().load_state_dict(saved)
+    for later in ({"ln_2": 1e-3}, {"ln_1|ln_2": 1e-3}, {}):
+        made = by_class("adamw", args, lr_by=later).create_optimizer()
+        with pytest.raises(ValueError, match=r"`AdamW.load_state_dict\(state_dict=...\)` must have .* groups"):
+            made.load_state_dict(saved)
+
+
 def test_a_rate_falls_from_layer_to_layer(tmp_path: Path) -> None:
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -195,6 +207,17 @@ def test_bad_patterns_are_refused(hyper: dict[str, Any], message: str, way: Any,
 def test_bad_patterns_in_text_are_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be `pattern:number;pattern:number` in `optim_args`"):
         optim("adamw", arguments(tmp_path, optim_args=text))
+
+
+@pytest.mark.parametrize("way", [by_pair, by_class])
+def test_a_pattern_of_frozen_parameters_alone_is_refused(way: Any, args: TrainingArguments) -> None:
+    made = way("adamw", args, lr_by={r"h\.(\d+)": LayerDecay(0.5), "wpe": 1e-3})
+    made.model.transformer.h[0].mlp.requires_grad_(False)
+    assert {"h.0", "wpe"} <= {group["name"] for group in made.create_optimizer().param_groups}
+    made.optimizer = None
+    made.model.transformer.wpe.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"Received: 'wpe'. `transformer.wpe.weight` is frozen"):
+        made.create_optimizer()
 
 
 @pytest.mark.parametrize(("factor", "lr"), [(0.0, None), (1.5, None), ("half", None), (0.5, -1.0)])

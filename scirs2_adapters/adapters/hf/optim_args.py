@@ -101,7 +101,7 @@ def _by_pattern(call: str, word: str, text: str) -> dict[str, object]:
             raise bad_value(call, word, worded, pair, ways)
         if pattern in found:
             raise bad_value(call, word, "must have each pattern once", pattern)
-        found[pattern] = LayerDecay(*numbers) if decay else numbers[0]
+        found[pattern] = LayerDecay(*numbers) if decay else numbers[0]  # type: ignore[arg-type]  # numbers, see above
     return found
 
 
