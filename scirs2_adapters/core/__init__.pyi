@@ -39,6 +39,9 @@ __all__ = [
     "AdEMAMix",
     "ADOPT",
     "AMSGrad",
+    "ProjectedRule",
+    "APOLLO",
+    "APOLLOMini",
     "ASGD",
     "CAME",
     "Cautious",
@@ -54,6 +57,7 @@ __all__ = [
     "Fromage",
     "Regularized",
     "Ftrl",
+    "GaLore",
     "GradientCentralization",
     "GrokAdamW",
     "LAMB",
@@ -91,10 +95,11 @@ __all__ = [
     "ScheduleFreeSGD",
     "Scion",
     "SGD",
+    "GramRule",
+    "Shampoo",
     "SignSGD",
     "Signum",
     "SimplifiedAdEMAMix",
-    "GramRule",
     "SOAP",
     "Estimated",
     "SophiaG",
@@ -598,6 +603,80 @@ class AMSGrad(Adam):
         match: str | None = None,
     ) -> None: ...
 
+class ProjectedRule(Rule):
+    rank: int
+    update_proj_gap: int
+    proj_type: Literal["std", "reverse_std"]
+    layout: Literal["outputs_first", "inputs_first"] | None
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        rank: int = 128,
+        update_proj_gap: int = 200,
+        proj_type: Literal["std", "reverse_std"] = "std",
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class APOLLO(ProjectedRule):
+    rank: int
+    beta1: float
+    beta2: float
+    eps: float
+    scale: float
+    scale_type: Literal["channel", "tensor"]
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        rank: int = 256,
+        update_proj_gap: int = 200,
+        proj_type: Literal["std", "reverse_std"] = "std",
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-6,
+        scale: float = 1.0,
+        scale_type: Literal["channel", "tensor"] = "channel",
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class APOLLOMini(APOLLO):
+    rank: int
+    scale: float
+    scale_type: Literal["channel", "tensor"]
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        rank: int = 1,
+        update_proj_gap: int = 200,
+        proj_type: Literal["std", "reverse_std"] = "std",
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-6,
+        scale: float = 128.0,
+        scale_type: Literal["channel", "tensor"] = "tensor",
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class ASGD(Rule):
     learning_rate: float
     lambd: float
@@ -851,6 +930,31 @@ class Ftrl(Regularized):
         l2_regularization_strength: float = 0.0,
         l2_shrinkage_regularization_strength: float = 0.0,
         beta: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class GaLore(ProjectedRule):
+    beta1: float
+    beta2: float
+    eps: float
+    scale: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        rank: int = 128,
+        update_proj_gap: int = 200,
+        proj_type: Literal["std", "reverse_std"] = "std",
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-6,
+        scale: float = 0.25,
         weight_decay: float = 0.0,
         maximize: bool = False,
         cautious: bool = False,
@@ -1638,6 +1742,57 @@ class SGD(Rule):
         match: str | None = None,
     ) -> None: ...
 
+class GramRule(Rule):
+    max_precond_dim: int
+    layout: Literal["outputs_first", "inputs_first"] | None
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        max_precond_dim: int = 10000,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Shampoo(GramRule):
+    learning_rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    precondition_frequency: int
+    start_preconditioning_step: int
+    inverse_exponent: float
+    grafting: Literal["adam", "rmsprop", "sgd", "none"]
+    grafting_beta2: float
+    grafting_eps: float
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        max_precond_dim: int = 10000,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-6,
+        precondition_frequency: int = 10,
+        start_preconditioning_step: int = 10,
+        inverse_exponent: float = 0.25,
+        grafting: Literal["adam", "rmsprop", "sgd", "none"] = "adam",
+        grafting_beta2: float = 0.999,
+        grafting_eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class SignSGD(Rule):
     learning_rate: float
     def __init__(
@@ -1680,23 +1835,6 @@ class SimplifiedAdEMAMix(Moments):
         eps: float = 1e-8,
         eps_root: float = 0.0,
         alpha: float = 0.0,
-        weight_decay: float = 0.0,
-        maximize: bool = False,
-        cautious: bool = False,
-        cautious_decay: bool = False,
-        peak_rate: float | None = None,
-        *,
-        match: str | None = None,
-    ) -> None: ...
-
-class GramRule(Rule):
-    max_precond_dim: int
-    layout: Literal["outputs_first", "inputs_first"] | None
-    def __init__(
-        self,
-        learning_rate: float = 0.001,
-        max_precond_dim: int = 10000,
-        layout: Literal["outputs_first", "inputs_first"] | None = None,
         weight_decay: float = 0.0,
         maximize: bool = False,
         cautious: bool = False,

@@ -91,6 +91,18 @@ def test_a_resumed_run_keeps_its_groups(tmp_path: Path) -> None:
     assert names[0] == names[1]
 
 
+def test_a_run_is_not_resumed_with_other_groups(tmp_path: Path) -> None:
+    """Nor where their sizes and shapes are the same: memory of one parameter would go to another."""
+    args = arguments(tmp_path, save_strategy="steps", max_steps=1, save_steps=1)
+    by_class("adamw", args, lr_by={"ln_1": 1e-3}).train()
+    saved = torch.load(tmp_path / "checkpoint-1" / "optimizer.pt", weights_only=True)
+    by_class("adamw", args, lr_by={"ln_1": 2e-3}).create_optimizer().load_state_dict(saved)
+    for later in ({"ln_2": 1e-3}, {"ln_1|ln_2": 1e-3}, {}):
+        made = by_class("adamw", args, lr_by=later).create_optimizer()
+        with pytest.raises(ValueError, match=r"`AdamW.load_state_dict\(state_dict=...\)` must have .* groups"):
+            made.load_state_dict(saved)
+
+
 def test_a_rate_falls_from_layer_to_layer(tmp_path: Path) -> None:
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -123,6 +135,31 @@ def test_a_layer_decay_is_read_from_text(tmp_path: Path) -> None:
     assert {group["name"].split(",")[0]: group["lr"] for group in groups} == {
         "others": 4e-3, "embed": 1e-3, "layer.0": 4e-3, "classifier": 1.0
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        (r"h\.(\d{1,2}):LayerDecay(0.5;1e-2)", {"others": 4e-3, "h.0": 1e-2}),
+        (r"(?=w[tp]e)w:1e-3;h\.(\d+):LayerDecay(0.5,lr=1e-2)", {"others": 4e-3, "(?=w[tp]e)w": 1e-3, "h.0": 1e-2}),
+    ],
+)
+@pytest.mark.parametrize("registered", [False, True])
+def test_text_may_have_what_patterns_are_made_of(
+    text: str, rates: dict[str, float], registered: bool, tmp_path: Path
+) -> None:
+    """Commas, equals signs and colons; pairs are parted where a word and an equals sign follow a comma."""
+    register()
+    args = arguments(tmp_path, optim="scirs2_adamw", optim_args=f"lr_by={text},eps=1e-5")
+    made = trainer(gpt2(), args) if registered else by_pair("adamw", args)
+    groups = made.create_optimizer().param_groups
+    assert {group["name"].removesuffix(", no decay"): group["lr"] for group in groups} == rates
+    assert {group["eps"] for group in groups} == {1e-5}
+
+
+def test_a_pattern_stands_in_a_text_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"lr_by=...\)` must have each pattern once. Received: 'wte'"):
+        optim("adamw", arguments(tmp_path, optim_args="lr_by=wte:1e-3;wte:2e-3"))
 
 
 def test_the_user_wins_over_the_text(tmp_path: Path) -> None:
@@ -164,10 +201,23 @@ def test_bad_patterns_are_refused(hyper: dict[str, Any], message: str, way: Any,
         way("adamw", args, **hyper).create_optimizer()
 
 
-@pytest.mark.parametrize("text", ["lr_by=wte", "lr_by=wte:fast", "lr_by=:1", "weight_decay_by=wte:1;"])
+@pytest.mark.parametrize(
+    "text", ["lr_by=wte", "lr_by=wte:fast", "lr_by=:1", "lr_by=wte:true", "weight_decay_by=wte:1;"]
+)
 def test_bad_patterns_in_text_are_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be `pattern:number;pattern:number` in `optim_args`"):
         optim("adamw", arguments(tmp_path, optim_args=text))
+
+
+@pytest.mark.parametrize("way", [by_pair, by_class])
+def test_a_pattern_of_frozen_parameters_alone_is_refused(way: Any, args: TrainingArguments) -> None:
+    made = way("adamw", args, lr_by={r"h\.(\d+)": LayerDecay(0.5), "wpe": 1e-3})
+    made.model.transformer.h[0].mlp.requires_grad_(False)
+    assert {"h.0", "wpe"} <= {group["name"] for group in made.create_optimizer().param_groups}
+    made.optimizer = None
+    made.model.transformer.wpe.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"Received: 'wpe'. `transformer.wpe.weight` is frozen"):
+        made.create_optimizer()
 
 
 @pytest.mark.parametrize(("factor", "lr"), [(0.0, None), (1.5, None), ("half", None), (0.5, -1.0)])

@@ -132,7 +132,10 @@ def test_what_a_subclass_gathers_for_its_log_is_left_to_it(tmp_path: Path) -> No
 
 def test_the_plan_is_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hyper = {"lr_by": {"wte|wpe": 1e-4}, "state_dtype": "bfloat16"}
-    run(tmp_path, "adamw", OptimizerMonitor(), hyper, weight_decay=0.1, lr_scheduler_type="linear", warmup_steps=2)
+    made, _ = run(
+        tmp_path, "adamw", OptimizerMonitor(), hyper, weight_decay=0.1, lr_scheduler_type="linear", warmup_steps=2
+    )
+    made.train()
     text = capsys.readouterr().out
     assert text.count("AdamW: 3,696 parameters in 3 groups") == 1
     lines = [line.split("  ") for line in text.splitlines() if line.rstrip().endswith("kernel")]

@@ -121,7 +121,9 @@ def test_keywords_name_the_decay_for_groups_that_bring_none(args: TrainingArgume
 @pytest.mark.parametrize(
     ("name", "hyper", "error", "message"),
     [
-        ("lino", {}, ValueError, "`lino`.*Did you mean `lion`"),
+        ("lino", {}, ValueError, r"`optim\(name=...\)` must be .*'lino'. Did you mean `lion`"),
+        ("lion_16bit", {}, ValueError, r"'lion_16bit'. Did you mean `lion_8bit`"),
+        ("qwertz", {}, ValueError, r"'qwertz'. There are: acprop, .*, paged_adamw_8bit, "),
         (3, {}, TypeError, "Received: 3"),
         ("lion", {"momentun": 0.9}, TypeError, "momentun"),
         ("sgd", {"momentun": 0.9}, TypeError, "momentun.*Did you mean `momentum`"),

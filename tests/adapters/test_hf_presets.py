@@ -1,5 +1,7 @@
 """Names that configurations for transformers use: each is served by a rule of ours, or the error says who has it."""
 
+import contextlib
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,8 +45,11 @@ def test_every_name_is_served_or_the_error_says_by_whom(name: str, tmp_path: Pat
         assert issubclass(cls, getattr(adapter, s2.get(served()[name].rule if name in SERVED else name).__name__))
         assert isinstance(cls([torch.zeros(2, requires_grad=True)], **keywords), torch.optim.Optimizer)
         return
-    for call, make in (("optim", lambda: optim(name, arguments(tmp_path))), ("with_optimizer", _subclass(name))):
-        with pytest.raises(ValueError, match=rf"`{call}\(name=...\)`.*`{name}` is one of the package [\w-]+\..*optim="):
+    register()
+    ways = {"optim(name=...)": lambda: optim(name, arguments(tmp_path)), "with_optimizer(name=...)": _subclass(name)}
+    ways["TrainingArguments(optim=...)"] = lambda: arguments(tmp_path, optim=f"scirs2_{name}")
+    for call, make in ways.items():
+        with pytest.raises(ValueError, match=rf"`{re.escape(call)}`.*`{name}` is in the package [\w-]+\..*optim="):
             make()
 
 
@@ -134,12 +139,54 @@ def test_optim_args_are_read(name: str, text: str, expected: dict[str, Any], way
     assert {word: given.get(word) for word in expected} == expected
 
 
-@pytest.mark.parametrize("text", ["betas=(0.8,0.95)", "betas=(0.8, 0.95), eps=1e-5"])
-def test_a_tuple_with_commas_is_read_where_transformers_lets_it_through(text: str, tmp_path: Path) -> None:
-    for way in ("optim", "with_optimizer"):
-        assert chosen(way, "adamw", tmp_path, optim_args=text)[1]["betas"] == (0.8, 0.95)
-    with pytest.raises(ValueError, match="not enough values to unpack"):  # which reads the text first
-        chosen("register", "adamw", tmp_path, optim_args=text)
+@each_way
+@pytest.mark.parametrize("text", ["betas=(0.8,0.95)", "betas=(0.8, 0.95), eps=1e-5", "eps=1e-5,betas=0.8,0.95"])
+def test_a_tuple_may_have_commas(text: str, way: str, tmp_path: Path) -> None:
+    assert chosen(way, "adamw", tmp_path, optim_args=text)[1]["betas"] == (0.8, 0.95)
+
+
+class Words(dict[str, str]):
+    """`optim_args` that notes which words are asked for, and has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    def get(self, word: str, default: Any = None) -> Any:
+        self.asked.add(word)
+        return default
+
+    pop = get
+
+    def __contains__(self, word: object) -> bool:
+        self.asked.add(str(word))
+        return False
+
+    def __bool__(self) -> bool:
+        return True
+
+
+#: What says in each word of transformers what is done here in any case.
+SAID = {"block_size": "256", "gamma": "0", "max_lr": "none", "momentum_dtype": "bfloat16", "variance_dtype": "bfloat16"}
+SAID |= {"compensation_buffer_dtype": "bfloat16", "weight_decay": "0.0", "t_alpha": "3", "t_beta3": "3"}
+FLAGS = ("nesterov", "centered", "kahan_sum", "decouple_lr", "use_kahan_summation", "bf16_stochastic_round")
+SAID |= dict.fromkeys(FLAGS, "no")
+
+
+@each_way
+@pytest.mark.parametrize("name", [name for name in THEIRS if name in SERVED or name in NAMES])
+def test_every_word_that_transformers_reads_for_a_name_is_taken(
+    name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = Words()
+    monkeypatch.setattr("transformers.trainer._parse_optim_args", lambda _: words)
+    with contextlib.suppress(ImportError, ValueError):  # of packages that cannot be replaced by empty ones
+        their_keywords(name, tmp_path, monkeypatch)
+    texts = [f"{word}={SAID.get(word, '0.5')}" for word in sorted(words.asked)]
+    cls, keywords = chosen(way, name, tmp_path, optim_args=",".join(texts))
+    assert issubclass(cls, torch.optim.Optimizer)
+    read = [word for word in words.asked & keywords.keys() if SAID.get(word, "0.5") == "0.5"]
+    assert {word: keywords[word] for word in read} == dict.fromkeys(read, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +195,15 @@ def test_a_tuple_with_commas_is_read_where_transformers_lets_it_through(text: st
         ("adamw", "beta3=0.9", r"`optim` has no argument `beta3` for `optim_args`"),
         ("adamw", "rank=4", r"`optim` has no argument `rank`"),
         ("adamw", "nonsense", r"`TrainingArguments\(optim_args=...\)` must be pairs.*Received: 'nonsense'"),
-        ("adamw_torch_8bit", "block_size=64", r"must have block_size=256 or none. Received: 'block_size=64'"),
+        ("adamw_torch_8bit", "block_size=64", r"must have block_size=256, or leave .*: 'block_size=64'. Blocks of"),
+        (
+            "stable_adamw",
+            "decouple_lr=1",
+            r"must have decouple_lr=False, or leave .*: 'decouple_lr=1'. Weight decay is",
+        ),
+        ("stable_adamw", "kahan_sum=perhaps", r"must have True or False as kahan_sum. Received: 'kahan_sum=perhaps'"),
+        ("grokadamw", "gamma=0.1", r"must have gamma=0, or leave gamma out. Received: 'gamma=0.1'. beta1 does not"),
+        ("adamw", "eps=1e-5,eps=1e-6", r"must have one value of eps. Received: 'eps=1e-5,eps=1e-6'"),
         ("adamw_8bit", "bf16_stochastic_round=1", r"has no argument `bf16_stochastic_round`"),
         ("schedule_free_adamw", "r=fast", r"`optim\(r=...\)` must be a finite number >= 0. Received: 'fast'"),
     ],

@@ -155,14 +155,21 @@ def test_what_can_never_train_is_not_registered(name: str, tmp_path: Path) -> No
         arguments(tmp_path, optim=f"scirs2_{name}")
 
 
-@pytest.mark.parametrize(("word", "meant"), [("lyon", "lion"), ("adamW_torch", "adamw"), ("adam_w", "adamw")])
-def test_a_misspelled_name_of_ours_is_answered(word: str, meant: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("word", "meant"), [("lyon", "lion"), ("adamV_torch", "adamw_torch"), ("adam_8", "adam")])
+def test_a_misspelled_name_of_ours_is_answered(word: str, meant: str) -> None:
     register()
     register()
     with pytest.raises(
-        ValueError, match=rf"optim=...\)` must be one of .*scirs2_{word}'. Did you mean `scirs2_{meant}`"
+        ValueError, match=rf"optim=...\)` must be the name .*scirs2_{word}'. Did you mean `scirs2_{meant}`"
     ):
-        arguments(tmp_path, optim=f"scirs2_{word}")
+        TrainingArguments(optim=f"scirs2_{word}")
+
+
+@pytest.mark.parametrize(("word", "meant"), [("AdamW-8bit", "adamw_8bit"), ("stable-adam-w", "stableadamw")])
+def test_capitals_and_separators_of_a_name_do_not_count(word: str, meant: str, args: TrainingArguments) -> None:
+    register()
+    assert TrainingArguments(optim=f"scirs2_{word}", use_cpu=True).optim == f"scirs2_{meant}"
+    assert optim(word, args)[1] == optim(meant, args)[1]
 
 
 def test_a_name_that_is_not_ours_has_the_lists_own_error(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ group.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, SupportsFloat, TypeAlias
@@ -14,14 +15,15 @@ from transformers import TrainingArguments
 
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.adapters.torch.grouping import ByName, by_name
-from scirs2_adapters.core import Rule, get, names
-from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core import Rule, get, names, with_closure
+from scirs2_adapters.core.errors import ArgumentValueError, bad_type, bad_value
 from scirs2_adapters.core.fields import Field
-from scirs2_adapters.core.registry import is_listed, plain
+from scirs2_adapters.core.registry import is_listed, plain, with_value
 from scirs2_adapters.core.rule import innermost
 from scirs2_adapters.core.step.options import refuse_value
+from scirs2_adapters.core.synonyms import similar_name
 
-from .presets import ADAM, Preset, served, unserved
+from .presets import ADAM, WORDS_OF, Preset, served, unserved
 
 #: Keywords of a torch optimizer, under torch's names.
 Keywords: TypeAlias = dict[str, Any]
@@ -81,7 +83,7 @@ def request(call: str, optimizer: object, keywords: Keywords) -> OptimizerReques
     given.
     """
     if not isinstance(optimizer, Rule):
-        known = served().get(optimizer.casefold()) if isinstance(optimizer, str) else None
+        known = preset_of(optimizer) if isinstance(optimizer, str) else None
         rule = _named(call, optimizer if known is None else known.rule)
         return OptimizerRequest(call, rule, known or _only(rule)).with_keywords(keywords)
     rule = type(optimizer)
@@ -99,8 +101,13 @@ def request(call: str, optimizer: object, keywords: Keywords) -> OptimizerReques
 
 
 def _only(rule: type[Rule]) -> Preset:
-    """What the name of a rule says: nothing else."""
-    return Preset(rule.name, {}, FROM_ARGS_OF.get(rule.name, {}))
+    """What the name of a rule stands for: the rule, with the fields and words that transformers has for this name."""
+    return Preset(rule.name, {}, FROM_ARGS_OF.get(rule.name, {}), WORDS_OF.get(rule.name, {}))
+
+
+def preset_of(name: str) -> Preset | None:
+    """What a name of transformers stands for, written with or without `_` and `-` as the names of rules are."""
+    return next((preset for known, preset in served().items() if plain(known) == plain(name)), None)
 
 
 def _named(call: str, name: object) -> type[Rule]:
@@ -108,11 +115,21 @@ def _named(call: str, name: object) -> type[Rule]:
         known = str(getattr(name, "__name__", type(name).__name__)).casefold()
         way_out = f'Write `"{known}"`.' if known in names() else ""
         raise bad_type(call, "name", "must be the name of an optimizer, or a rule such as AdamW()", name, way_out)
-    if plain(name) not in names() and (error := unserved(call, str.__str__(name).casefold())):
-        raise error
+    if plain(name) not in {*names(), *with_closure(), *with_value()}:
+        raise unknown(call, "name", str.__str__(name))
     rule = get(name)
     _refuse(call, rule)
     return rule
+
+
+def unknown(call: str, argument: str, name: str, prefix: str = "") -> ArgumentValueError:
+    """The error for a name, typed after the prefix, that no optimizer has: who has it, or what may be meant."""
+    if error := unserved(call, argument, name.casefold(), prefix + name):
+        return error
+    close = difflib.get_close_matches(name.casefold(), offered(), n=1, cutoff=0.85)
+    hint = f" Did you mean `{close[0]}`?" if close else similar_name(name, offered())
+    listed = hint.replace("`", f"`{prefix}", 1) or f"There are: {', '.join(prefix + n for n in offered())}."
+    return bad_value(call, argument, "must be the name of an optimizer", prefix + name, listed)
 
 
 def _refuse(call: str, rule: type[Rule]) -> None:

@@ -80,7 +80,7 @@ def complete(wanted: OptimizerRequest, cls: type[Optimizer], params: Params, key
     for group in _groups_of_loss(trainer, model):
         if not listed & {id(p) for p in group["params"]}:
             optimizer.add_param_group(group)
-    if wanted.preset().routes:  # by name, perhaps
+    if wanted.preset().routes or wanted.patterns:  # by name; a checkpoint of other groups is loaded by name too
         name_parameters(optimizer, model)
     known = {id(p) for p in model.parameters()}
     outside = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in known]

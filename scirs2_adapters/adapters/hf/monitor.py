@@ -45,6 +45,7 @@ class OptimizerMonitor(TrainerCallback):
     def __init__(self, every: int = 50, plan: bool = True) -> None:
         self.every = EVERY.check("OptimizerMonitor", "every", every)
         self.plan = flag(True, "").check("OptimizerMonitor", "plan", plan)
+        self._shown = ""
         self._forget()
 
     def _forget(self) -> None:
@@ -59,7 +60,9 @@ class OptimizerMonitor(TrainerCallback):
         self._forget()
         self._trainer = _running()
         if self.plan and state.is_world_process_zero:
-            print(plan(_plain(objects["optimizer"])))
+            shown, self._shown = self._shown, plan(_plain(objects["optimizer"]))
+            if self._shown != shown:  # once, however often the Trainer trains
+                print(self._shown)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: object

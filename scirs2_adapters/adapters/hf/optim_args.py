@@ -1,8 +1,8 @@
 """How `TrainingArguments(optim_args=...)` is read.
 
-The string is flat, `k=v,k=v`. A tuple is written with semicolons, `betas=(0.9;0.99)`, or as its members under the
-core's names, `beta1=0.9,beta2=0.99`; `lr_by` and `weight_decay_by` have `pattern:number;pattern:number`. Where
-transformers does not read the string first, which it does for registered names, a tuple may have commas.
+The string is flat, `k=v,k=v`. A comma parts two pairs where `word=` follows, so that tuples and patterns may have
+commas. A tuple is written `betas=(0.9,0.99)`, or as its members under the core's names, `beta1=0.9,beta2=0.99`;
+`lr_by` and `weight_decay_by` have `pattern:number;pattern:number`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from dataclasses import replace
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.adapters.torch.grouping import LayerDecay
 from scirs2_adapters.core.errors import bad_type, bad_value
-from scirs2_adapters.core.fields import Field
+from scirs2_adapters.core.fields import Field, is_number
 from scirs2_adapters.core.synonyms import unknown_argument
 
 from .argument_names import BY_NAME, FROM_ARGS, Keywords, OptimizerRequest, request
+from .presets import boolean
 
-_CONSTANTS = {"true": True, "false": False, "none": None}
+_PAIRS = re.compile(r",(?=\w+=)(?![^()]*\))")
+_PATTERNS = re.compile(r";(?![^()]*\))")
+_LAYER_DECAY = re.compile(r"LayerDecay\((?:factor=)?([^,;]+)(?:[,;](?:lr=)?([^,;]+))?\)")
 
 
 def reading(request: OptimizerRequest, cls: type, text: Mapping[str, str]) -> OptimizerRequest:
@@ -59,14 +62,16 @@ def read(call: str, name: str, cls: type, text: Mapping[str, str]) -> OptimizerR
 
 
 def pairs(text: object) -> dict[str, str]:
-    """The pairs in `optim_args`, as transformers reads them; a comma in parentheses parts no pairs here."""
+    """The pairs in `optim_args`."""
     if not isinstance(text, str | None):
-        raise bad_type("TrainingArguments", "optim_args", "must be a string of pairs, `k=v,k=v`", text)
+        raise bad_type("TrainingArguments", "optim_args", "must be a string of pairs, `word=value,word=value`", text)
     found: dict[str, str] = {}
-    for pair in re.split(r",(?![^()]*\))", text.replace(" ", "")) if text else ():
+    for pair in _PAIRS.split(text.replace(" ", "")) if text else ():
         word, equals, value = pair.partition("=")
         if not (word and equals):
-            raise bad_value("TrainingArguments", "optim_args", "must be pairs, `k=v,k=v`", pair)
+            raise bad_value("TrainingArguments", "optim_args", "must be pairs, `word=value,word=value`", pair)
+        if word in found:
+            raise bad_value("TrainingArguments", "optim_args", f"must have one value of {word}", text)
         found[word] = value
     return found
 
@@ -78,7 +83,7 @@ def _parts(call: str, word: str, text: str, tuples: Mapping[str, tuple[str, ...]
     parts = re.split("[,;]", text.strip("()"))
     if len(parts) != len(tuples[word]):
         members = ",".join(f"{m}=..." for m in tuples[word])
-        worded = f"must be `({';'.join(['...'] * len(tuples[word]))})` in `optim_args`, or `{members}` in its place"
+        worded = f"must be `({','.join(['...'] * len(tuples[word]))})` in `optim_args`, or `{members}` in its place"
         raise bad_value(call, word, worded, text)
     return dict(zip(tuples[word], parts, strict=True))
 
@@ -86,26 +91,27 @@ def _parts(call: str, word: str, text: str, tuples: Mapping[str, tuple[str, ...]
 def _by_pattern(call: str, word: str, text: str) -> dict[str, object]:
     """Values by pattern, of a text such as `embed.*:1e-4;layers.(\\d+):LayerDecay(0.9)`."""
     found: dict[str, object] = {}
-    for pair in text.split(";"):
+    for pair in _PATTERNS.split(text):
         pattern, _, value = pair.rpartition(":")
-        decay = re.fullmatch(r"LayerDecay\((.+)\)", value)
-        number = _option(decay[1] if decay else value)
-        if not pattern or not isinstance(number, float):
+        decay = _LAYER_DECAY.fullmatch(value)
+        numbers = [_option(part) for part in (decay.groups() if decay else (value,)) if part is not None]
+        if not pattern or not all(is_number(number) for number in numbers):
             worded = "must be `pattern:number;pattern:number` in `optim_args`"
             ways = r"A number may be a `LayerDecay(0.9)` after `layers.(\d+)`." if word == "lr_by" else ""
             raise bad_value(call, word, worded, pair, ways)
-        found[pattern] = LayerDecay(number) if decay else number
+        if pattern in found:
+            raise bad_value(call, word, "must have each pattern once", pattern)
+        found[pattern] = LayerDecay(*numbers) if decay else numbers[0]  # type: ignore[arg-type]  # numbers, see above
     return found
 
 
 def _option(text: str) -> bool | float | str | None:
-    """An option's value: a constant, a number, or the text itself."""
-    if text.lower() in _CONSTANTS:
-        return _CONSTANTS[text.lower()]
+    """An option's value: a number, a constant, or the text itself."""
     try:
         return float(text)
     except ValueError:
-        return text
+        value = boolean(text)
+        return (None if text.lower() == "none" else text) if value is None else value
 
 
 def _value(call: str, word: str, field: Field, text: str) -> object:
@@ -115,7 +121,7 @@ def _value(call: str, word: str, field: Field, text: str) -> object:
     if field.kind is str or (field.optional and text.lower() == "none"):
         return None if field.optional and text.lower() == "none" else text
     if field.kind is bool:
-        return _CONSTANTS.get(text.lower(), text)
+        return text if (value := boolean(text)) is None else value
     try:
         return field.kind(text)
     except ValueError:

@@ -19,12 +19,19 @@ INT8, FLOAT32 = {"state_dtype": "int8"}, {"state_dtype": "float32"}
 Translation = Callable[[str, Mapping[str, object]], Mapping[str, object]]
 
 
-def _is_true(text: str) -> bool:
-    return text.casefold() in ("true", "1", "yes", "y", "t", "on")
+def boolean(text: str) -> bool | None:
+    """What a word means that is True or False in `optim_args`, as transformers reads it; None for any other text."""
+    words = {True: ("true", "1", "yes", "y", "t", "on"), False: ("false", "0", "no", "n", "f", "off")}
+    return next((value for value, known in words.items() if text.casefold() in known), None)
 
 
-def _rounding(choice: str) -> Translation:
-    return lambda text, _: {"rounding": choice} if _is_true(text) else {}
+def _rounding(word: str, choice: str) -> Translation:
+    def translate(text: str, _: Mapping[str, object]) -> Mapping[str, object]:
+        if (value := boolean(text)) is None:
+            raise bad_value("TrainingArguments", "optim_args", f"must have True or False as {word}", f"{word}={text}")
+        return {"rounding": choice} if value else {}
+
+    return translate
 
 
 def _stored(slot: str) -> Translation:
@@ -36,10 +43,17 @@ def _stored(slot: str) -> Translation:
     return translate
 
 
-def _block(text: str, _: Mapping[str, object]) -> Mapping[str, object]:
-    if text != "256":
-        raise bad_value("TrainingArguments", "optim_args", "must have block_size=256 or none", f"block_size={text}")
-    return {}
+def _fixed(word: str, value: object, why: str) -> Translation:
+    """A word that may only say what is done in any case."""
+
+    def translate(text: str, _: Mapping[str, object]) -> Mapping[str, object]:
+        same = boolean(text) is value if isinstance(value, bool) else text.casefold() == str(value).casefold()
+        if not same:
+            worded = f"must have {word}={value}, or leave {word} out"
+            raise bad_value("TrainingArguments", "optim_args", worded, f"{word}={text}", why)
+        return {}
+
+    return translate
 
 
 @dataclass(frozen=True)
@@ -54,12 +68,26 @@ class Preset:
     words: Mapping[str, Translation] = field(default_factory=dict)
 
 
+_DECAYS = "Weight decay is multiplied by the learning rate here."
+_COMPENSATED = "What rounding takes is stored in the dtype of the parameters."
+_ORDER = "beta1 does not depend on the position of a parameter here."
 _ANYPRECISION = {
     "momentum_dtype": _stored("exp_avg"),
     "variance_dtype": _stored("exp_avg_sq"),
-    "use_kahan_summation": _rounding("compensated"),
+    "use_kahan_summation": _rounding("use_kahan_summation", "compensated"),
+    "compensation_buffer_dtype": _fixed("compensation_buffer_dtype", "bfloat16", _COMPENSATED),
 }
-_TORCHAO = {"bf16_stochastic_round": _rounding("stochastic"), "block_size": _block}
+_TORCHAO = {
+    "bf16_stochastic_round": _rounding("bf16_stochastic_round", "stochastic"),
+    "block_size": _fixed("block_size", 256, "Blocks of 8-bit state have 256 numbers here."),
+}
+_STABLE = {
+    "kahan_sum": _rounding("kahan_sum", "compensated"),
+    "decouple_lr": _fixed("decouple_lr", False, _DECAYS),
+    "max_lr": _fixed("max_lr", None, _DECAYS),
+}
+#: Words of a name that is also a rule's.
+WORDS_OF = {"grokadamw": {"gamma": _fixed("gamma", 0, _ORDER)}}
 _ADAMW, _ADAMW_8BIT, _ADAMW_32BIT = (Preset("adamw", k, ADAM) for k in ({}, INT8, FLOAT32))
 _LION_8BIT, _LION_32BIT = (Preset("lion", k, BETAS) for k in (INT8, FLOAT32))
 _ADEMAMIX_8BIT, _ADEMAMIX_32BIT = (Preset("ademamix", k, ADAM) for k in (INT8, FLOAT32))
@@ -77,7 +105,7 @@ PRESETS: dict[str, Preset] = {
     "paged_ademamix_32bit": _ADEMAMIX_32BIT,
     **dict.fromkeys(("rmsprop_bnb", "rmsprop_bnb_32bit"), Preset("rmsprop", FLOAT32)),
     "rmsprop_bnb_8bit": Preset("rmsprop", INT8),
-    "stable_adamw": Preset("stableadamw", {}, ADAM, {"kahan_sum": _rounding("compensated")}),
+    "stable_adamw": Preset("stableadamw", {}, ADAM, _STABLE),
     "schedule_free_adamw": Preset("schedulefreeadamw", {}, {**ADAM, "warmup_steps": "warmup_steps"}),
     "schedule_free_radam": Preset("schedulefreeradam", {}, ADAM),
     "schedule_free_sgd": Preset("schedulefreesgd", {}, {"warmup_steps": "warmup_steps"}),
@@ -90,21 +118,20 @@ PACKAGES = {
     "apollo": "apollo-torch",
     "lomo": "lomo-optim",
     "adalomo": "lomo-optim",
-    "schedule_free": "schedulefree",
 }
 
 
 def served() -> dict[str, Preset]:
-    """The names of transformers that a rule of ours serves."""
+    """The names of transformers that a rule of ours serves and that are no rule's."""
     known = names()
     return {name: preset for name, preset in PRESETS.items() if preset.rule in known and name not in known}
 
 
-def unserved(call: str, name: str) -> ArgumentValueError | None:
+def unserved(call: str, argument: str, name: str, typed: str) -> ArgumentValueError | None:
     """The error for a name of transformers that no rule here serves; None for others."""
     package = next((package for begin, package in PACKAGES.items() if name.startswith(begin)), None)
     if package is None:
         return None
-    worded = f"must be an optimizer that is here; `{name}` is one of the package {package}"
-    way_out = f'Train with `TrainingArguments(optim="{name}")`, with {package} installed and without this adapter.'
-    return bad_value(call, "name", worded, name, way_out)
+    worded = f"must be an optimizer of this package; `{name}` is in the package {package}"
+    way_out = f'Install {package} and use `TrainingArguments(optim="{name}")` with a plain Trainer.'
+    return bad_value(call, argument, worded, typed, way_out)

@@ -61,10 +61,12 @@ def grouped(
         raise bad_value(patterns[0].call, patterns[0].argument, "needs the names of parameters", None, way_out)
     kept = {bare(name) for name in decayed} if model is not None else {*names.values()}
     still = {name: "is not decayed by the Trainer" for name in names.values() if name not in kept}
+    trained = {names.get(id(p)) for group in groups for p in group["params"]}
+    frozen = {name for name in names.values() if name not in trained}
     assigned = {}
     for by in patterns:
         known, unknown = (kept, others | still) if by.word == "weight_decay" else (names.values(), others)
-        assigned[by.word] = by.assign([name for name in names.values() if name in known], lr, unknown)
+        assigned[by.word] = by.assign([name for name in names.values() if name in known], lr, unknown, frozen)
     made = divided(groups, names, assigned)
     for group in made:
         if group["params"] and not any(names.get(id(p)) in kept for p in group["params"]):

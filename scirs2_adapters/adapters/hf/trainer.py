@@ -3,7 +3,8 @@
 All three read `TrainingArguments` when the Trainer makes its optimizer, because a hyperparameter search changes them.
 `with_optimizer` overrides a method of the Trainer that FSDP calls too, and that trainers have which take no
 `optimizer_cls_and_kwargs`. `register` adds names to the enumeration behind `TrainingArguments(optim=...)`, which is
-private to transformers: its parts are looked up and checked before anything is changed.
+private to transformers: its parts are looked up and checked before anything is changed. The hook of `Trainer` then
+answers for these names.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ from transformers import Trainer, TrainingArguments
 from scirs2_adapters.adapters import torch as adapter
 from scirs2_adapters.core import Rule, get, names, with_closure
 from scirs2_adapters.core.errors import MissingExtraError, bad_type, bad_value
-from scirs2_adapters.core.registry import with_value
-from scirs2_adapters.core.synonyms import similar_name
+from scirs2_adapters.core.registry import plain, with_value
 
 from . import deepspeed
-from .argument_names import FROM_ARGS, Keywords, OptimizerRequest, offered, request, settle, trainer_obstacle
+from .argument_names import FROM_ARGS, Keywords, OptimizerRequest, offered, request, settle, trainer_obstacle, unknown
 from .deepspeed import HOOK, Hook, Optimizer, chosen_by
 from .optim_args import pairs, reading
 from .state import Params
@@ -33,8 +33,6 @@ PREFIX = "scirs2_"
 #: transformers' enumeration behind `TrainingArguments(optim=...)`, of which `register` changes private parts.
 NameEnum: TypeAlias = Any
 ClassAndKeywords = tuple[type[Optimizer], Keywords]
-#: What the Trainer's table has for each name: a function of the context in which the optimizer is made.
-Handler = Callable[[Any], ClassAndKeywords]
 
 
 def optim(name: str | Rule, args: TrainingArguments, **hyper: Any) -> ClassAndKeywords:
@@ -181,36 +179,33 @@ def _has(optimizer: object, cls: type[Optimizer]) -> bool:
 def register() -> None:
     """Make every optimizer available as `TrainingArguments(optim="scirs2_<name>")`, from Python, JSON or a shell.
 
-    Hyperparameters go into `optim_args="beta1=0.95,beta2=0.98"`. It can be called again, and must be called in each
+    Hyperparameters go into `optim_args="betas=(0.95,0.98)"`. It can be called again, and must be called in each
     process before its arguments are read.
     """
-    enumeration, handlers = _private_parts()
+    enumeration = _enumeration()
     for name in offered():
-        word = PREFIX + name
-        if word not in enumeration._value2member_map_:
-            _add_member(enumeration, word)
-        handlers.setdefault(enumeration(word), functools.partial(_handle, name))
+        if PREFIX + name not in enumeration._value2member_map_:
+            _add_member(enumeration, PREFIX + name)
     _explain_missing(enumeration)
+    _answer_for_ours()
 
 
-def _private_parts() -> tuple[NameEnum, dict[object, Handler]]:
-    """The enumeration of names and the table of handlers, or an error that tells the other ways."""
+def _enumeration() -> NameEnum:
+    """The enumeration of names, or an error that tells the other ways."""
     try:
-        from transformers.trainer_optimizer import _OPTIMIZER_HANDLERS
         from transformers.training_args import OptimizerNames
 
-        enum = [getattr(OptimizerNames, f"_{part}_") for part in ("member_map", "value2member_map", "member_names")]
-        handlers = {OptimizerNames(key): value for key, value in _OPTIMIZER_HANDLERS.items()}
-        if [type(part) for part in enum] != [dict, dict, list] or not handlers:
+        parts = [getattr(OptimizerNames, f"_{part}_") for part in ("member_map", "value2member_map", "member_names")]
+        if [type(part) for part in parts] != [dict, dict, list]:
             raise TypeError("another type")
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError) as error:
         import transformers
 
         raise MissingExtraError(
-            f"`register()` reaches into parts of transformers that have moved in version {transformers.__version__} "
-            f"({error}). Use `Trainer(optimizer_cls_and_kwargs=optim(name, args))` or `with_optimizer(Trainer, name)`."
+            f"`register()` changes parts of transformers that are not as expected in version {transformers.__version__}"
+            f" ({error}). Use `Trainer(optimizer_cls_and_kwargs=optim(name, args))` or `with_optimizer(Trainer, name)`."
         ) from error
-    return OptimizerNames, _OPTIMIZER_HANDLERS
+    return OptimizerNames
 
 
 def _add_member(enumeration: NameEnum, word: str) -> None:
@@ -233,18 +228,31 @@ def _explain_missing(enumeration: NameEnum) -> None:
     def _missing_(cls: NameEnum, value: object) -> object:
         if not (isinstance(value, str) and value.startswith(PREFIX)):
             return original(cls, value)
-        known, name = [PREFIX + n for n in offered()], value.removeprefix(PREFIX).casefold()
-        reason = trainer_obstacle(get(name)) if name in (*names(), *with_closure(), *with_value()) else ""
-        hint = similar_name(name, offered()).replace("`", f"`{PREFIX}", 1)
-        worded = reason or f"must be one of {', '.join(known)}, or of transformers' own"
-        raise bad_value("TrainingArguments", "optim", worded, value, "" if reason else hint)
+        name = value.removeprefix(PREFIX)
+        if known := [n for n in offered() if plain(n) == plain(name)]:
+            return cls(PREFIX + known[0])
+        if plain(name) in (*names(), *with_closure(), *with_value()):
+            raise bad_value("TrainingArguments", "optim", trainer_obstacle(get(name)), value)
+        raise unknown("TrainingArguments", "optim", name, PREFIX)
 
     _missing_.explains = True  # type: ignore[attr-defined]
     enumeration._missing_ = classmethod(_missing_)
 
 
-def _handle(name: str, context: Any) -> ClassAndKeywords:
-    """What the Trainer's table of handlers calls for one of our names."""
-    wanted = request(PREFIX + name, name, {})
-    cls, settled = pair(wanted, context.args)
-    return deepspeed.completing(with_optim_args(wanted, context.args), cls), settled
+def _answer_for_ours() -> None:
+    """Answer for our names in the hook of `Trainer`; that of transformers parts `optim_args` at every comma first."""
+    theirs = getattr(Trainer, HOOK)
+    if getattr(theirs, "answers", False):
+        return
+
+    @functools.wraps(theirs)
+    def answer(args: TrainingArguments, model: torch.nn.Module | None = None) -> ClassAndKeywords:
+        name = str.__str__(args.optim)  # of a member of the enumeration too
+        if not name.startswith(PREFIX):
+            return theirs(args, model)
+        wanted = request(name, name.removeprefix(PREFIX), {})
+        cls, settled = pair(wanted, args)
+        return deepspeed.completing(with_optim_args(wanted, args), cls), settled
+
+    answer.answers = True  # type: ignore[attr-defined]
+    setattr(Trainer, HOOK, staticmethod(answer))

@@ -5,6 +5,7 @@ from typing import Any
 
 from scirs2_adapters.core import (
     ADOPT,
+    APOLLO,
     ASGD,
     CAME,
     COCOB,
@@ -31,6 +32,7 @@ from scirs2_adapters.core import (
     Adan,
     AdEMAMix,
     AMSGrad,
+    APOLLOMini,
     Cautious,
     CautiousDecay,
     ClipRMS,
@@ -41,6 +43,7 @@ from scirs2_adapters.core import (
     DoWG,
     Fromage,
     Ftrl,
+    GaLore,
     GradientCentralization,
     GrokAdamW,
     LaProp,
@@ -66,6 +69,7 @@ from scirs2_adapters.core import (
     ScheduleFreeRAdam,
     ScheduleFreeSGD,
     Scion,
+    Shampoo,
     SignSGD,
     Signum,
     SimplifiedAdEMAMix,
@@ -80,7 +84,8 @@ from scirs2_adapters.core import (
 from .estimators import MLPClassifier as _MLPClassifier
 from .estimators import MLPRegressor as _MLPRegressor
 from .estimators import with_optimizer
-from .linear import LinearClassifier, LinearRegressor
+from .linear_classifier import LinearClassifier
+from .linear_regressor import LinearRegressor
 
 __all__ = [
     "MLPClassifier",
@@ -91,6 +96,8 @@ __all__ = [
     "ACProp",
     "ADOPT",
     "AMSGrad",
+    "APOLLO",
+    "APOLLOMini",
     "ASGD",
     "AdEMAMix",
     "AdaBelief",
@@ -118,6 +125,7 @@ __all__ = [
     "DoWG",
     "Fromage",
     "Ftrl",
+    "GaLore",
     "GradientCentralization",
     "GrokAdamW",
     "LAMB",
@@ -150,6 +158,7 @@ __all__ = [
     "ScheduleFreeRAdam",
     "ScheduleFreeSGD",
     "Scion",
+    "Shampoo",
     "SignSGD",
     "Signum",
     "SimplifiedAdEMAMix",

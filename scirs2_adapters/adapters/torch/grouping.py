@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -72,10 +72,12 @@ class ByName:
     word: str
     choices: Mapping[re.Pattern[str], Choice]
 
-    def assign(self, names: Sequence[str], lr: float, others: Mapping[str, str]) -> Assigned:
-        """The group and value of each parameter that a pattern matches; a pattern without any is an error.
+    def assign(
+        self, names: Sequence[str], lr: float, others: Mapping[str, str], frozen: Collection[str] = ()
+    ) -> Assigned:
+        """The group and value of each parameter that a pattern matches; a pattern of none that is trained is an error.
 
-        `others` are names that are not matched, and why, for that error.
+        `others` are names that are not matched, and why, for that error. Frozen layers count as layers.
         """
         found: dict[re.Pattern[str], list[re.Match[str]]] = {pattern: [] for pattern in self.choices}
         for name in names:
@@ -84,8 +86,9 @@ class ByName:
                 found[match.re].append(match)
         assigned: Assigned = {}
         for pattern, matches in found.items():
-            if not matches:
-                raise self._unmatched(pattern, names, others)
+            if all(match.string in frozen for match in matches):
+                still = {match.string: "is frozen (`requires_grad=False`)" for match in matches}
+                raise self._unmatched(pattern, [name for name in names if name not in still], {**others, **still})
             assigned |= self._of_pattern(self.choices[pattern], matches, lr)
         return assigned
 
@@ -224,8 +227,8 @@ def param_groups(
         of the pattern captures
       weight_decay_by: for each pattern a weight decay, 0 or more
 
-    Raises ValueError or TypeError for a value that is none of these, a pattern that matches no parameter or only what
-    earlier ones match, and a model without a parameter to train.
+    Raises ValueError or TypeError for a value that is none of these, a pattern that matches no parameter that is
+    trained or only what earlier ones match, and a model without a parameter to train.
 
     Example:
         >>> import torch
@@ -243,8 +246,9 @@ def param_groups(
     names, others = names_of(model)
     given = {"lr": ("lr_by", lr_by), "weight_decay": ("weight_decay_by", weight_decay_by)}
     patterns = [by_name(call, argument, word, value) for word, (argument, value) in given.items() if value is not None]
-    assigned = {by.word: by.assign([*names.values()], lr, others) for by in patterns}
     trained = [p for p in model.parameters() if p.requires_grad]
+    frozen = set(names.values()) - {names[id(p)] for p in trained}
+    assigned = {by.word: by.assign([*names.values()], lr, others, frozen) for by in patterns}
     if not trained:
         raise bad_value(call, "model", "must have a parameter that requires a gradient", model)
     group = {"params": trained, "param_names": [names[id(p)] for p in trained], "lr": lr}

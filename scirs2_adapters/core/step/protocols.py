@@ -41,6 +41,10 @@ class Allocating(Protocol):
     @property
     def allocated(self) -> int: ...
 
+    @property
+    def held(self) -> int:
+        """Bytes that are there besides while it runs, and gone before the next of its kind does."""
+
 
 class Engine(Protocol[Batch]):
     """Runs compiled kernels in one memory. `core.cpu.engine` is the engine of the host's."""

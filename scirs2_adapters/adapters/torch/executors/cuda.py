@@ -84,6 +84,9 @@ def _has_triton() -> bool:
 class Batch:
     """Parameters of one program and one tuple of dtypes on one device."""
 
+    #: Its one launch makes no arrays.
+    held = 0
+
     def __init__(self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str]) -> None:
         self.compute = compute_dtype(dtypes["p"])
         self.program, self.dtypes = program, tuple(dtypes.items())

@@ -151,7 +151,8 @@ def _refuse_others(
         count = f"one of {sum(len(group['params']) for group in saved['param_groups'])} parameters"
         raise bad_value(call, "state_dict", f"must be of the same parameters; {worded}", count, _PARTLY)
     if not _one_to_one(sources) or len(saved["param_groups"]) != len(sources):
-        told_groups = f"parameters of other groups than here. {_GROUPS}"
+        differ = len(saved["param_groups"]) != len(sources)
+        told_groups = "parameters of other groups than here" + (f". {_GROUPS}" if differ else "")
         raise bad_value(call, "state_dict", "must have the same groups", told_groups, _PARTLY)
 
 
