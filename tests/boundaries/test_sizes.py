@@ -27,10 +27,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 LARGEST = {
     "core": 2820,
     "core/program": 649,
-    "core/step": 344,
+    "core/step": 346,
     "core/cpu": 1792,
     "core/closures": 422,
-    "core/portable": 873,
+    "core/portable": 875,
     "core/monitor": 216,
     "core/synonyms": 203,
 }
