@@ -3,6 +3,7 @@
 import inspect
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,12 +20,12 @@ MATRIX, VECTOR = Leaf((2048, 1024)), Leaf((2048,))
 #: Whose spelling stands in which column; hf takes torch's words, and scikit-learn the core's.
 SPELLINGS = {"torch": "torch, hf", "tf": "Keras", "jax": "optax"}
 
-#: How the slots of each extent are counted for one float32 parameter.
-SIZES = {
-    Extent.SIDE: "4 B a pair of rows or columns",
-    Extent.ROW: "4 B a row",
-    Extent.COLUMN: "4 B a column",
-    Extent.MODEL: "",
+#: What there is one float32 number for, in the slots of each extent.
+UNITS = {
+    Extent.FULL: "",
+    Extent.SIDE: " a pair of rows or columns",
+    Extent.ROW: " a row",
+    Extent.COLUMN: " a column",
 }
 
 DECAYS = {
@@ -143,12 +144,9 @@ def slot_list(rule: type[Rule]) -> str:
 
 
 def _bytes(slots: tuple[Slot, ...]) -> str:
-    full = 4 * sum(s.extent is Extent.FULL for s in slots)
-    parts = [f"{full} B"] if full else []
-    parts += [SIZES[s.extent] for s in slots if SIZES.get(s.extent) and not s.rank]
-    low = 4 * sum(bool(s.rank) for s in slots)
-    parts += [f"{low} B * rank a row or column"] if low else []
-    return " + ".join(parts) or "0"
+    units = [" * rank a row or column" if s.rank else UNITS.get(s.extent) for s in slots]
+    counted = Counter(unit for unit in units if unit is not None)
+    return " + ".join(f"{4 * counted[unit]} B{unit}" for unit in sorted(counted, key=len)) or "0"
 
 
 def memory(rule: type[Rule]) -> str:
