@@ -17,6 +17,10 @@ from tests import sampling
 from tests.boundaries.support import ADAPTERS, DISTRIBUTIONS, frameworks
 from tests.threads import threads_for_little_work  # noqa: F401
 
+# Two processes share the cores. Threads that wait for work by spinning would keep them from each other: a test of small
+# models then takes five times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Triton asks for this when it is imported. Where there is a card, kernels run on it.
 if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"
