@@ -34,15 +34,18 @@ def rows(quick: bool) -> Iterator[Row]:
     X, words = scale(X), _docstrings(20, 2_000 if quick else None)
     for loss in ("log_loss", "hinge"):
         ours, theirs = LinearClassifier(loss=loss, random_state=0), SGDClassifier(loss=loss, random_state=0)
-        yield from _fits(f"{loss}, {count:,} x 100", ours, theirs, X, y, quick)
+        yield from fits("sklearn linear", f"{loss}, {count:,} x 100", (ours, theirs), X, y, quick)
         ours = LinearClassifier(Adagrad(learning_rate=0.3), loss=loss, penalty=None, max_iter=2, random_state=0)
-        yield from _fits(f"{loss}, {words[0].shape[0]:,} hashed docstrings", ours, theirs, *words, quick)
+        case = f"{loss}, {words[0].shape[0]:,} hashed docstrings"
+        yield from fits("sklearn linear", case, (ours, theirs), *words, quick)
 
 
-def _fits(case: str, ours: Any, theirs: Any, X: Any, y: np.ndarray, quick: bool) -> Iterator[Row]:
+def fits(group: str, case: str, models: tuple[Any, Any], X: Any, y: np.ndarray, quick: bool) -> Iterator[Row]:
+    """Fits of our model and of scikit-learn's, with the accuracy of both on a fifth of the rows, which is held out."""
+    ours, theirs = models
     X, held_out, y, answers = train_test_split(X, y, test_size=0.2, random_state=0)
-    baselines = {"SGDClassifier()": lambda: theirs.fit(X, y)}
-    for row in measure("sklearn linear", case, lambda: ours.fit(X, y), baselines, (2 if quick else 7, 1)):
+    baselines = {f"{type(theirs).__name__}()": lambda: theirs.fit(X, y)}
+    for row in measure(group, case, lambda: ours.fit(X, y), baselines, (2 if quick else 7, 1)):
         accuracy = 100 * ours.score(held_out, answers), 100 * theirs.score(held_out, answers)
         yield replace(row, parts={"accuracy, %": accuracy})
 
