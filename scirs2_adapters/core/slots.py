@@ -78,8 +78,8 @@ class Slot:
 
     @property
     def may_be_blocks(self) -> bool:
-        """Whether 8 bits a number can hold it."""
-        return self.extent is Extent.FULL and self.block_dtype is not None
+        """Whether 8 bits a number can hold it, of some parameter if it may be like a projection and may be not."""
+        return self.extent in (Extent.FULL, Extent.LOW) and not self.rank and self.block_dtype is not None
 
     def along(self, axes: Axes, matrix: Matrix | None) -> Self:
         """The slot where a row is what lies along the second of these axes, and a column along the first; where the

@@ -82,14 +82,16 @@ class Memory(NamedTuple):
 
 
 def possible_slots(rule: Rule) -> dict[str, Slot]:
-    """Every slot that some parameter may have under this rule, whatever the parameter: asked of one of each kind.
-    Traced numbers are left out, for what another rule makes of them would be computed.
+    """Every slot that some parameter may have under this rule, whatever the parameter: asked of one of each kind, and
+    of one that may be in blocks if there is any. Traced numbers are left out, for what another rule makes of them would
+    be computed.
     """
     traced = {k: f.default for k, f in rule.fields.items() if is_traced(getattr(rule, k)) and not f.structural}
     rule = rule.replace_unchecked(traced)
     kinds = itertools.product(range(4), (1, 1 << 62), (OUTPUTS_FIRST, INPUTS_FIRST))
     leaves = [Leaf((length,) * axes, layout=layout) for axes, length, layout in kinds]
-    return {s.name: s for leaf in leaves for s in rule.route(leaf).slots(leaf)}
+    slots = [s for leaf in leaves for s in rule.route(leaf).slots(leaf)]
+    return {s.name: s for s in slots} | {s.name: s for s in slots if s.may_be_blocks}
 
 
 @dataclass(frozen=True)
