@@ -7,8 +7,8 @@ for the whole model or for a tensor, or knows single elements only. Of each kind
 the seed and the test's name: so a week's run takes each optimizer through many tests, and all weeks together through
 all, and an optimizer more costs hardly any time.
 
-The cases of another library's suite say which of them are `alike`: the same test of the same optimizer, with other
-arguments. A sampled run takes one of these.
+Other cases are alike too, and a sampled run takes one of them: those of a test with the mark `one_of_each`, which names
+the parameters that they have in common, and those of another library's suite, which say it by their `alike`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ PROOFS |= {"test_lint.py", "test_reference.py", "test_complex.py", "test_one_fil
 TESTS = Path(__file__).parent
 #: The mark of a file that runs optimizers together, in processes of their own: its tests take the same ones.
 TOGETHER = "sampled_together"
+#: The mark of a test of whose cases with the same values of some parameters, named by the mark, one is taken.
+ONE_OF_EACH = "one_of_each"
 
 
 def add_option(parser: pytest.Parser) -> None:
@@ -106,18 +108,28 @@ def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str) -> set[t
 
 def left_out(items: list[pytest.Item]) -> list[pytest.Item]:
     """The cases that a sampled run leaves out."""
-    return [*_of_optimizers(items), *_alike(items)]
+    others = _of_optimizers(items)
+    gone = {item.nodeid for item in others}
+    return [*others, *_alike([item for item in items if item.nodeid not in gone])]
 
 
 def _alike(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Of cases that say that they are alike, all but one."""
+    """Of cases that are alike, all but one."""
     groups: dict[Hashable, dict[str, pytest.Item]] = defaultdict(dict)
     for item in items:
-        case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
-        if hasattr(case, "alike"):
-            groups[item.nodeid.partition("[")[0], case.alike][item.nodeid] = item
+        if (common := _in_common(item)) is not None:
+            groups[item.nodeid.partition("[")[0], common][item.nodeid] = item
     taken = {draw(group, os.environ[SEED]) for group in groups.values()}
     return [item for group in groups.values() for name, item in group.items() if name not in taken]
+
+
+def _in_common(item: pytest.Item) -> Hashable | None:
+    """What a case has in common with those that are alike; None if it is like no other."""
+    if not hasattr(item, "callspec"):
+        return None
+    if mark := item.get_closest_marker(ONE_OF_EACH):
+        return tuple(repr(item.callspec.params[name]) for name in mark.args)
+    return getattr(item.callspec.params.get("case"), "alike", None)
 
 
 def _of_optimizers(items: list[pytest.Item]) -> list[pytest.Item]:

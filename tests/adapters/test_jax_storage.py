@@ -40,6 +40,7 @@ from .test_jax_transformations import enable_x64
 pytestmark = pytest.mark.usefixtures("older_emitters")
 
 
+@pytest.mark.one_of_each("name")
 @FORMATS
 @each_rule
 def test_the_host_kernel_steps_as_that_of_numpy_arrays_does(name: str, options: dict[str, Any]) -> None:
@@ -95,6 +96,7 @@ def ended(name: str, path: str, options: tuple[tuple[str, str], ...], form: Any)
     return walk(form(tx), state, start(dtype), gradients(4, dtype))
 
 
+@pytest.mark.one_of_each("name")
 @FORMATS
 @each_rule
 def test_jax_operations_lead_to_the_same(name: str, options: dict[str, Any]) -> None:
@@ -106,6 +108,7 @@ def test_jax_operations_lead_to_the_same(name: str, options: dict[str, Any]) -> 
     assert gap(ends[1][0], params, ends[1][0]) > 0.5
 
 
+@pytest.mark.one_of_each("name")
 @each_path
 @FORMATS
 @each_rule

@@ -33,6 +33,7 @@ from .jax_storage import (
 from .jax_support import Tree, gap, one_call, same_bits, shapes, two_calls
 
 
+@pytest.mark.one_of_each("path")
 @each_path
 @FORMATS
 def test_scan_vmap_and_shapes(options: dict[str, Any], path: str) -> None:
@@ -89,6 +90,7 @@ def tx_options(tx: Any) -> dict[str, Any]:
     return {"state_dtype": options.state_dtype, "rounding": options.rounding}
 
 
+@pytest.mark.one_of_each
 @FORMATS
 def test_optax_wrappers_go_on_as_ever(options: dict[str, Any]) -> None:
     params, dtype = start(dtype_of(options)), dtype_of(options)

@@ -13,6 +13,7 @@ from tests.adapters.sklearn_support import ESTIMATORS
 OPTIMIZERS = [None, "adamw", AdamW(learning_rate=0.03), Lion(learning_rate=0.01)]
 
 
+@pytest.mark.one_of_each("cls")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the checks provoke warnings, and look at those they ask for
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["default", "name", "AdamW", "Lion"])
@@ -44,6 +45,7 @@ EXCUSED = {
 }
 
 
+@pytest.mark.one_of_each
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("estimator", COMBINATIONS, ids=lambda estimator: estimator.loss)

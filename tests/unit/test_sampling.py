@@ -40,17 +40,21 @@ def test_pairs_are_taken_by_their_kinds() -> None:
     assert len(taken) < len(pairs)
 
 
-def test_of_cases_that_are_alike_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def item(number: int) -> SimpleNamespace:
-        case = SimpleNamespace(alike=("moves", number % 4))
-        params, path = {"case": case}, TESTS_FOLDER / "adapters/test_of_another_library.py"
-        return SimpleNamespace(nodeid=f"test[{number}]", callspec=SimpleNamespace(params=params), path=path)
+def item(number: int, mark: object, **params: object) -> SimpleNamespace:
+    path = TESTS_FOLDER / "adapters/test_of_another_library.py"
+    spec = SimpleNamespace(params={"number": number % 4, **params})
+    return SimpleNamespace(nodeid=f"test[{number}]", callspec=spec, path=path, get_closest_marker=lambda _: mark)
 
-    items, seen = [item(number) for number in range(12)], set()
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_of_cases_that_are_alike_one_is_taken(marked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = SimpleNamespace(args=("number",)) if marked else None
+    cases = [SimpleNamespace() if marked else SimpleNamespace(alike=number % 4) for number in range(12)]
+    items, seen = [item(number, mark, case=case) for number, case in enumerate(cases)], set[str]()
     for seed in map(str, range(50)):
         monkeypatch.setenv(SEED, seed)
-        out = left_out(items)
-        taken = [i.callspec.params["case"].alike for i in items if i not in out]
-        assert sorted(taken) == [("moves", number) for number in range(4)]
-        seen.update(i.nodeid for i in items if i not in out)
+        out = [i.nodeid for i in left_out(items)]
+        taken = [i for i in items if i.nodeid not in out]
+        assert sorted(i.callspec.params["number"] for i in taken) == [0, 1, 2, 3]
+        seen.update(i.nodeid for i in taken)
     assert len(seen) == len(items)

@@ -102,6 +102,7 @@ def test_unsigned_slots_are_never_negative_and_signed_ones_are(name: str) -> Non
                     assert slots[slot.name].min() < 0, "declare it NONNEGATIVE, or slot(block_dtype='uint8')"
 
 
+@pytest.mark.one_of_each("name")
 @pytest.mark.parametrize("error", ["int8", "int16"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", [name for name in RULES if not get(name).first_step])
