@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## train real models in five frameworks with the same optimizer; prints a table, saves a figure
 	$(BIN)/scirs2 demo $(ARGS)
 
-test: $(READY) ## run the test suite, with some optimizers of each kind, others each week (ARGS="-k lion" to choose)
+test: $(READY) ## run the test suite, with some optimizers of different kinds, others each week (ARGS="-k lion" to choose)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --sample tests $(ARGS)
 
 test-all: $(READY) ## run every test with every optimizer

@@ -72,7 +72,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"{adapter} ({', '.join(f'{name} {v}' for name, v in installed(adapter).items())})"
         for adapter in requested(config)
     )
-    optimizers = f"some of each kind ({sampling.SEED}={os.environ[sampling.SEED]})"
+    optimizers = f"some of several kinds ({sampling.SEED}={os.environ[sampling.SEED]})"
     return [
         f"adapters driven: {', '.join(rows)}",
         f"optimizers: {optimizers if sampling.samples(config) else 'all'}",

@@ -1,11 +1,12 @@
-"""With `--sample`, a test that runs over all optimizers runs over some: of each kind of formula at least one, others
-each week. Without it, or with `-k`, it runs over all. Never sampled is what holds formulas to their twins and peers:
-every option of every formula beside its twin, and beside the framework's own optimizer.
+"""With `--sample`, a test that runs over all optimizers runs over some of different kinds, others each week. Without
+it, or with `-k`, it runs over all. Never sampled is what holds formulas to their twins and peers: every option of every
+formula beside its twin, and beside the framework's own optimizer.
 
 A kind is read from the formula: whether it wraps another, works on matrices, takes gradients of rows, keeps numbers
-for the whole model or for a tensor, or knows single elements only. Of each kind a test takes one optimizer, chosen by
-the seed and the test's name: so a week's run takes each optimizer through many tests, and all weeks together through
-all, and an optimizer more costs hardly any time.
+for the whole model or for a tensor, or knows single elements only. A test takes one optimizer of each of half the
+kinds, and a test that goes over optimizers by itself one of each kind, chosen by the seed and the test's name: so a
+week's run takes each optimizer through many tests, and all weeks together through all, and an optimizer more costs
+hardly any time.
 
 Other cases are alike too, and a sampled run takes one of them: those of a test with the mark `one_of_each`, which names
 the parameters that they have in common, and those of another library's suite, which say it by their `alike`.
@@ -42,7 +43,7 @@ ONE_OF_EACH = "one_of_each"
 
 
 def add_option(parser: pytest.Parser) -> None:
-    parser.addoption("--sample", action="store_true", help="some optimizers of each kind, others each week")
+    parser.addoption("--sample", action="store_true", help="some optimizers of different kinds, others each week")
 
 
 def settle_seed() -> None:
@@ -98,12 +99,16 @@ def draw(names: Iterable[str], seed: str) -> str:
     return min(names, key=lambda name: (zlib.crc32(f"{seed} {name}".encode()), name))
 
 
-def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str) -> set[tuple[str, ...]]:
-    """Of the optimizers that a test runs over, or of pairs of them, those that it takes."""
-    by_kind: dict[Hashable, dict[str, tuple[str, ...]]] = defaultdict(dict)
+def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str, *, half: bool = False) -> set[tuple[str, ...]]:
+    """Of the optimizers that a test runs over, or of pairs of them, those that it takes: one of each kind, or one of
+    each of `half` the kinds.
+    """
+    by_kind: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
     for members in optimizers:
-        by_kind[tuple(map(kind, members))][f"{test} {members}"] = members
-    return {alike[draw(alike, seed)] for alike in by_kind.values()}
+        by_kind[f"{test} {[*map(kind, members)]}"][f"{test} {members}"] = members
+    kinds = sorted(by_kind, key=lambda name: zlib.crc32(f"{seed} {name}".encode()))
+    taken = kinds[: (len(kinds) + 1) // 2] if half else kinds
+    return {by_kind[name][draw(by_kind[name], seed)] for name in taken}
 
 
 def left_out(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -141,7 +146,7 @@ def _of_optimizers(items: list[pytest.Item]) -> list[pytest.Item]:
             tests[item.nodeid.partition("::" if together else "[")[0]].append(item)
     out = []
     for test, cases in tests.items():
-        taken = chosen(test, map(optimizers_in, cases), os.environ[SEED])
+        taken = chosen(test, map(optimizers_in, cases), os.environ[SEED], half=True)
         out += [case for case in cases if optimizers_in(case) not in taken]
     return out
 

@@ -18,6 +18,15 @@ def test_every_kind_is_taken(test: str) -> None:
     assert taken == {kind(name) for name in names()}
 
 
+def test_half_the_kinds_are_some_of_all() -> None:
+    whole = {test: chosen(test, ALL, "2026-W01") for test in TESTS}
+    half = {test: chosen(test, ALL, "2026-W01", half=True) for test in TESTS}
+    kinds = {kind(name) for name in names()}
+    assert all(half[test] < whole[test] for test in TESTS)
+    assert {len(taken) for taken in half.values()} == {(len(kinds) + 1) // 2}
+    assert {kind(name) for taken in half.values() for (name,) in taken} == kinds
+
+
 def test_some_are_left_out_and_others_another_day() -> None:
     days = [frozenset(chosen(TESTS[0], ALL, f"day {day}")) for day in range(1000)]
     assert all(len(day) < len(ALL) for day in days)
