@@ -168,7 +168,7 @@ def test_dtypes_are_named(tmp_path: Path) -> None:
 
 def test_large_arrays_are_sampled_and_their_norms_kept(tmp_path: Path) -> None:
     shapes = {"w": (40, 30), "b": (4,)}
-    few = {"shapes": shapes, "most": 64, "scale": 1e-4}
+    few = {"shapes": shapes, "most": 64, "size": 1e-4}
     a = ran(tmp_path / "a", **few)
     p = state.describe(a / "00000001.000.safetensors").parameters["w"]
     assert {x.shape for slot, x in p.slots.items() if not slot.endswith("_norm")} == {(8, 8)}
