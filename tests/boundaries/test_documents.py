@@ -81,6 +81,12 @@ def test_ci_runs_the_test_command() -> None:
     assert "make test" in script.read_text()
 
 
+@pytest.mark.parametrize("script", sorted((ROOT / "findings").glob("*.sh")), ids=lambda script: script.stem)
+def test_a_finding_can_be_run(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert script.read_text().startswith("#!/usr/bin/env bash\n# ")
+
+
 def test_relative_links_lead_somewhere() -> None:
     link = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
     dead = [
