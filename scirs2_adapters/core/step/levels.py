@@ -38,7 +38,7 @@ class LevelValues:
     def __post_init__(self) -> None:
         self._small = _small_nodes(self.program)
         self._values: dict[int, list[Array]] = {}
-        self._uses = _uses(self.program)
+        self._uses = dict(_uses_of_projections(self.program))
         self.evaluate(0)
 
     def __getitem__(self, node: int) -> list[Array]:
@@ -58,11 +58,10 @@ class LevelValues:
 
     def _drop(self, args: Sequence[int]) -> None:
         """Drops projections, which are large, after their last use; what a function of matrices takes stays."""
-        for a in args:
-            if self.program.nodes[a].extent is Extent.LOW:
-                self._uses[a] -= 1
-                if not self._uses[a]:
-                    del self._values[a]
+        for a in filter(self._uses.__contains__, args):
+            self._uses[a] -= 1
+            if not self._uses[a]:
+                del self._values[a]
 
     def take_sums(self, node: int, sums: Array) -> None:
         """Takes a sum over each tensor, as an array with a number for each."""
@@ -92,10 +91,12 @@ def _is_sum(program: Program, index: int) -> bool:
     return node.op == "matrix" or (node.reduces and program.nodes[node.args[0]].extent is Extent.FULL)
 
 
-def _uses(program: Program) -> Counter[int]:
-    """How many operations take each node, or outputs are it."""
+@functools.lru_cache(maxsize=256)
+def _uses_of_projections(program: Program) -> Mapping[int, int]:
+    """How many operations take each projection, or outputs are it."""
     nodes = program.order(list(program.outputs.values()))
-    return Counter([*program.outputs.values(), *(a for i in nodes for a in program.nodes[i].args)])
+    uses = Counter([*program.outputs.values(), *(a for i in nodes for a in program.nodes[i].args)])
+    return {node: count for node, count in uses.items() if program.nodes[node].extent is Extent.LOW}
 
 
 @functools.lru_cache(maxsize=256)
