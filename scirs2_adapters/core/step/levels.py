@@ -7,7 +7,6 @@ a tensor and follows from them is computed before the next pass (`program/passes
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,7 +37,7 @@ class LevelValues:
     def __post_init__(self) -> None:
         self._small = _small_nodes(self.program)
         self._values: dict[int, list[Array]] = {}
-        self._uses = dict(_uses_of_projections(self.program))
+        self._last_use = _last_uses(self.program)
         self.evaluate(0)
 
     def __getitem__(self, node: int) -> list[Array]:
@@ -54,14 +53,9 @@ class LevelValues:
             if node.level == level and i not in self._values:
                 args = [self._values[a] for a in node.args]
                 self._values[i] = evaluate(node, self.ops, self.leaves, self.scalars, args)
-                self._drop(node.args)
-
-    def _drop(self, args: Sequence[int]) -> None:
-        """Drops projections, which are large, after their last use; what a function of matrices takes stays."""
-        for a in filter(self._uses.__contains__, args):
-            self._uses[a] -= 1
-            if not self._uses[a]:
-                del self._values[a]
+                for a in node.args:
+                    if self._last_use.get(a) == i:
+                        self._values.pop(a, None)
 
     def take_sums(self, node: int, sums: Array) -> None:
         """Takes a sum over each tensor, as an array with a number for each."""
@@ -92,11 +86,13 @@ def _is_sum(program: Program, index: int) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _uses_of_projections(program: Program) -> Mapping[int, int]:
-    """How many operations take each projection, or outputs are it."""
-    nodes = program.order(list(program.outputs.values()))
-    uses = Counter([*program.outputs.values(), *(a for i in nodes for a in program.nodes[i].args)])
-    return {node: count for node, count in uses.items() if program.nodes[node].extent is Extent.LOW}
+def _last_uses(program: Program) -> Mapping[int, int]:
+    """After which node each projection, which is large, may go; outputs and what functions of matrices take stay."""
+    nodes, outputs = program.nodes, list(program.outputs.values())
+    order = sorted(program.order(outputs), key=lambda i: nodes[i].level)
+    last = {a: i for i in order for a in nodes[i].args if nodes[a].extent is Extent.LOW}
+    kept = {*outputs, *(a for i in order if nodes[i].op == "matrix" for a in nodes[i].args)}
+    return {a: i for a, i in last.items() if a not in kept}
 
 
 @functools.lru_cache(maxsize=256)
