@@ -3,7 +3,8 @@ are when the projection changes, and eps is added to the uncorrected root.
 
 Differs from that code: weight decay acts on what has not moved yet; matrices whose shorter side is not above the rank
 are stepped by AdamW; kernels are matrices of their outputs by all else; and the sign of a singular vector is that by
-which its sum is not negative.
+which its sum is not negative. Walks with that code to 2e-14 over 100 steps of float64 where that has this sign and no
+cast to float32; by LAPACK's signs the walks part for good when the projection changes.
 """
 
 from __future__ import annotations

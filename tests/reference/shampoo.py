@@ -5,9 +5,10 @@ are averaged before they are multiplied, the norm of what is grafted has 1e-16 a
 Differs from that code in that eps is times the largest eigenvalue, as in google-research's, that vectors have no Gram
 matrix, that a side which is too long has none and the other's power is doubled, where it has blocks, and that powers
 are made at `start_preconditioning_step` and every so many steps from there, not at multiples. It merges short axes, so
-that a small matrix is one vector, unless `target_parameter_dimensionality` is 2. Walks with it to 1e-14 in parameters,
-m, L, R and their roots over 100 steps, by each of its five graftings (none, SGD, RMSprop, Adam, AdaGrad with a beta2 of
-1), where eps is 1e-14 and default dtype and rates are such that its scalars in float32 are exact; else to 4e-7.
+that a small matrix is one vector, unless `target_parameter_dimensionality` is 2. Walks with it to 1e-14 in parameters
+over 100 steps, and in m, L and L's root at the last, by each of its five graftings (none, SGD, RMSprop, Adam, AdaGrad
+with a beta2 of 1), where eps is 1e-14 and default dtype and rates are such that its scalars in float32 are exact; else
+to 4e-7, or to 1.5e-5 without grafting and with an exponent of 1/2.
 Walks with pytorch_optimizer 4.1's ScalableShampoo to 2e-13 by RMSprop without momentum, which that has after the roots
 and here is before them, with `use_svd`, without Nesterov and merged axes, and with its Shampoo to 3e-14 (a sum from
 the first step on, no grafting), where eps is 1e-12 in both: theirs is added once, to the first Gram matrices.
