@@ -143,8 +143,8 @@ def classifier() -> keras.Model:
     model = keras.Sequential(
         [
             keras.Input((6, 6, 2)),
-            keras.layers.Conv2D(3, 3),
-            keras.layers.DepthwiseConv2D(2),
+            keras.layers.Conv2D(3, 3, name="conv"),
+            keras.layers.DepthwiseConv2D(2, name="depthwise"),
             keras.layers.Reshape((9, 3)),
             keras.layers.Flatten(),
             keras.layers.Dense(4, name="hidden"),
@@ -164,8 +164,8 @@ def test_a_model_called_classifier_is_stepped_by_muon_and_a_loaded_one_goes_on(t
     said = model.optimizer.explain().splitlines()
     by_muon = [line for line in said if "): muon" in line]
     assert [line.partition(" ")[0].rpartition("/")[0].split("/")[-1] for line in by_muon] == [
-        "conv2d",
-        "depthwise_conv2d",
+        "conv",
+        "depthwise",
         "hidden",
     ]
     assert any("logits/kernel" in line and "adamw, embedding or head" in line for line in said)
