@@ -38,8 +38,8 @@ def traced(groups: Sequence[LeafGroup], operands: Operands) -> Results:
     arrays, rows, model = operands
     results: list[dict[str, list[Array]]] = [{} for _ in groups]
     new = dict(model)
-    for program in dict.fromkeys(g.program for g in groups):
-        places = [k for k, g in enumerate(groups) if g.program is program]
+    for program in dict.fromkeys(g.formula for g in groups):
+        places = [k for k, g in enumerate(groups) if g.formula is program]
         leaves = [leaf for k in places for leaf in _loaded(groups[k], arrays[k], model)]
         scalars = [rows[k][r] for k in places for r in groups[k].index]
         numbers = [s.name for s in program.slots if s.extent is Extent.MODEL]

@@ -23,10 +23,12 @@ Results = tuple[list[dict[str, list[Array]]], dict[str, Array]]
 @dataclass(eq=False)
 class LeafGroup:
     """Leaves with one program and the same dtypes. `members` are their places among all leaves, `index` says which row
-    of coefficients each of them takes, `emit` what is made of the parameter.
+    of coefficients each of them takes, `emit` what is made of the parameter. `formula` is the program where it is
+    traced, without what the coefficients leave out.
     """
 
     program: Program
+    formula: Program
     dtypes: Mapping[str, str]
     compute: str
     axis_name: AxisName

@@ -125,6 +125,8 @@ def scalars(dtype: str) -> SimpleNamespace:
     def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
         if isinstance(condition, bool):
             return a if condition else b
+        if is_number(a) and is_number(b) and a == b:
+            return a
         return ops.where(condition, number(a, dtype), number(b, dtype))
 
     names = [name for name in vars(HOST_SCALARS) if name != "where"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ..ops import ELEMENTWISE, OPERATORS, Array, Ops, Scalars
 from ..slots import Extent
+from .folded import specialized
 from .node import Node
 from .recorded import Program
 
@@ -21,6 +22,7 @@ def run(
     program: Program, ops: Ops, leaves: Sequence[Mapping[str, Array]], scalars: Sequence[Scalars], wanted: Sequence[str]
 ) -> list[dict[str, Array]]:
     """The outputs `wanted` for each leaf, from its arrays (`p`, `g`, slots) and the scalars of its step."""
+    program = specialized(program, scalars)
     order = program.order([program.outputs[name] for name in wanted])
     last = {arg: i for i in order for arg in program.nodes[i].args}
     keep = {program.outputs[name] for name in wanted}

@@ -19,6 +19,7 @@ from scirs2_adapters.core.fields import is_number
 from scirs2_adapters.core.formats import DITHER
 from scirs2_adapters.core.matrix import INPUTS_FIRST, Matrix
 from scirs2_adapters.core.ops import Scalars
+from scirs2_adapters.core.program.folded import specialized
 from scirs2_adapters.core.program.recorded import Program
 from scirs2_adapters.core.rounding import ERROR_BITS, ROUNDING_ERROR
 from scirs2_adapters.core.rule import Rule
@@ -78,7 +79,7 @@ def gather(config: StepConfig, rule: Rule, t: Number, leaves: Leaves, numbers: S
     """The leaves in groups, each with its rows of coefficients; `numbers` are coefficients that no rule makes."""
     entries, coefficients, keys = _entries(config, rule, t, leaves, numbers)
     dtypes = list(map(storages, leaves))
-    parts = []
+    parts, formulas = [], _formulas(entries, coefficients)
     for members in grouped(entries, lambda e: (e.program, *dtypes[e.index].items())).values():
         program, places = members[0].program, [e.index for e in members]
         compute = jnp.promote_types(members[0].leaf.dtype, jnp.float32).name
@@ -87,10 +88,17 @@ def gather(config: StepConfig, rule: Rule, t: Number, leaves: Leaves, numbers: S
         axes, shapes = _mapped_axes(config, program), [e.leaf.shape for e in members]
         kept = dtypes[places[0]]
         emit = "p" if "+" in kept["p"] else config.emit
-        group = LeafGroup(program, kept, compute, axes, emit, places, shapes, index)
-        names = (*program.scalars, *([DITHER] if group.companions else []))
+        group = LeafGroup(program, formulas[program], kept, compute, axes, emit, places, shapes, index)
+        dither = [DITHER] if group.companions else []
+        names = dict.fromkeys((*program.scalars, *group.formula.scalars, *dither))
         parts.append((group, [_row(names, values, compute) for values in scalars]))
     return parts
+
+
+def _formulas(entries: Sequence[ParamEntry], coefficients: Sequence[Scalars]) -> dict[Program, Program]:
+    """What is traced of each program: one formula for all of its leaves, over which its sums go."""
+    by_program = grouped(entries, lambda e: e.program).items()
+    return {program: specialized(program, [coefficients[e.index] for e in members]) for program, members in by_program}
 
 
 def _row(names: Iterable[str], scalars: Scalars, dtype: str) -> Row:

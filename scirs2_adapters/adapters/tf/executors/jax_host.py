@@ -59,7 +59,8 @@ class Kind(NamedTuple):
     def group(self, shapes: Sequence[tuple[int, ...]], index: Sequence[int]) -> LeafGroup:
         """Variables of this kind, of these shapes, and the rows of coefficients that they take."""
         members = range(len(shapes))
-        return LeafGroup(self.program, dict(self.dtypes), self.compute, None, "p", members, shapes, index)
+        names = dict(self.dtypes)
+        return LeafGroup(self.program, self.program, names, self.compute, None, "p", members, shapes, index)
 
 
 def _kind(update: Update) -> Kind:
