@@ -21,11 +21,11 @@ from .fields import Field, flag, nonnegative, rate
 from .formats import DITHER, dither
 from .hyperparameters import MODES
 from .match import OptaxState
-from .matrix import Matrix
+from .matrix import Axes, Matrix
 from .modes import Modes
 from .ops import Array, Scalar, Scalars
 from .program.explain import explained
-from .slots import EPSILON, LAST, Axes, Extent, Leaf, Slot, without_blocks
+from .slots import EPSILON, LAST, Extent, Leaf, Slot, without_blocks
 
 
 class _Explain:
@@ -67,6 +67,8 @@ class Rule(Modes):
     #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: Literal["exact", "rows", None] = None
+    #: Whether its formula takes means over the inputs of each output, of a matrix as `view` has it.
+    by_output: Literal[True, False] = False
     #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
     needs_closure: Literal[True, False] = False
 
@@ -177,7 +179,9 @@ class Rule(Modes):
         present = [s for s in self.all_slots() if not s.present_if or self._wants(s.present_if, leaf)]
         wide = [s.name for s in present if s.wide_if and self._wants(s.wide_if, leaf)]
         slots = (replace(s, block_dtype=None) if s.name in wide else s for s in present)
-        return without_blocks(tuple(s.along(self.axes(leaf), self.view(leaf)) for s in slots), leaf.shape)
+        view = self.view(leaf)
+        lines = view.lines if self.by_output and view and view.inputs else None
+        return without_blocks(tuple(s.along(self.axes(leaf), view) for s in slots), leaf.shape, lines)
 
     def _wants(self, present_if: str, leaf: Leaf) -> bool:
         if present_if in self.fields:
