@@ -199,13 +199,12 @@ AVERAGE = Slot(initial="parameter", block_dtype=None, accurate=True)
 NONNEGATIVE = Slot(block_dtype="uint8")
 
 
-def without_blocks(slots: tuple[Slot, ...], shape: tuple[int, ...], axes: Axes | None = None) -> tuple[Slot, ...]:
-    """The slots of a rule that looks along the rows of matrices, by slots or along these axes, where blocks would reach
-    from one matrix into the next, which other threads may be stepping.
+def without_blocks(slots: tuple[Slot, ...], shape: tuple[int, ...], view: Matrix | None = None) -> tuple[Slot, ...]:
+    """The slots of a rule that looks along the rows of matrices, by slots or by means over them as this view has them,
+    where blocks would reach from one matrix into the next, which other threads may be stepping.
     """
-    if axes is None and not any(s.axis for s in slots):
-        return slots
-    matrix = math.prod(shape[a] for a in each(*axes or LAST) if -a <= len(shape))
-    if math.prod(shape) == matrix or matrix % BLOCK == 0:
+    lines = view.lines if view and view.inputs else LAST if any(s.axis for s in slots) else ()
+    matrix = math.prod(shape[a] for a in each(*lines) if -a <= len(shape))
+    if not lines or math.prod(shape) == matrix or matrix % BLOCK == 0:
         return slots
     return tuple(replace(s, block_dtype=None) for s in slots)

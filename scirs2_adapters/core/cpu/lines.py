@@ -30,9 +30,13 @@ class Lines:
     def _inside(self, over: Extent, extent: Extent) -> np.ndarray:
         """For each number of the second extent the place of the one of the first that it is a part of."""
         if (places := self._places.get((over, extent))) is None:
-            counts = self.counts[extent] if over is Extent.TENSOR else self._long[extent].repeat(self.counts[over])
+            counts = self._parts(over, extent)
             places = self._places[over, extent] = np.repeat(np.arange(len(counts)), counts)
         return places
+
+    def _parts(self, over: Extent, extent: Extent) -> np.ndarray:
+        """How many numbers of the second extent each of the first is made of."""
+        return self.counts[extent] if over is Extent.TENSOR else self._long[extent].repeat(self.counts[over])
 
     @property
     def nbytes(self) -> int:
@@ -45,6 +49,5 @@ class Lines:
 
     def sums(self, x: np.ndarray, extent: Extent, over: Extent, mean: bool) -> np.ndarray:
         """The sums, or the means, of vectors of an extent over all that is in one number of a smaller one."""
-        places, total = self._inside(over, extent), self.totals[over]
-        made = np.bincount(places, x, total)
-        return made / np.maximum(1, np.bincount(places, minlength=total)) if mean else made
+        made = np.bincount(self._inside(over, extent), x, self.totals[over])
+        return made / np.maximum(1, self._parts(over, extent)) if mean else made
