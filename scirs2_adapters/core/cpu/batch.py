@@ -17,6 +17,7 @@ from ..matrix import COPIES, LAST_AXES, matrices
 from ..newton_schulz import orthogonalize, orthogonalize_numbers
 from ..ops import Array
 from ..program.recorded import Program
+from ..projections import at_random, random_numbers_held
 from ..slots import Extent
 from ..step.plan import array_names
 from ..step.reference import NUMPY
@@ -69,6 +70,7 @@ class Launch:
 #: How many numbers a function of matrices holds at a time, for a tensor of this shape; of others `COPIES` says it.
 _HELD: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any]], int]] = {
     orthogonalize: lambda shape, options: orthogonalize_numbers(shape, options.get("matrix", LAST_AXES)),
+    at_random: lambda shape, options: random_numbers_held(shape, options["matrix"]),
     moved_gram: lambda shape, options: gram_numbers(shape, options["side"], options.get("matrix", LAST_AXES)),
 }
 
@@ -147,8 +149,13 @@ class Batch:
 
     @property
     def held(self) -> int:
-        """Bytes that are there at most while one function of matrices runs, or one value like a projection is made."""
-        return np.dtype(self.kernel.compute).itemsize * self._numbers_of_matrices[0] + WORD_BYTES * _MADE * self._low
+        """Bytes that are there at most while one function of matrices runs, or one value like a projection is made,
+        before functions have returned what is like the parameter.
+        """
+        matrices = [n.extent for n in self.program.nodes if n.op == "matrix" and n.extent is Extent.FULL]
+        size, returned = np.dtype(self.kernel.compute).itemsize, self._numbers(matrices[:1])
+        made = (WORD_BYTES * _MADE + size) * self._low  # with the projection that it is computed of
+        return max(size * self._numbers_of_matrices[0], made - size * returned)
 
     @property
     def _low(self) -> int:
