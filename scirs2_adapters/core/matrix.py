@@ -17,8 +17,39 @@ from .ops import Array
 #: How a framework lays its kernels: [outputs, inputs, ...] as torch does, or [..., inputs, outputs] as Keras and Flax.
 OUTPUTS_FIRST, INPUTS_FIRST = "outputs_first", "inputs_first"
 LAYOUT: Field = choice(OUTPUTS_FIRST, "how kernels lie", OUTPUTS_FIRST, INPUTS_FIRST)
+#: An axis, counted from the end, or several that are a side of a matrix; and the two that rows and columns are of.
+Axis = int | tuple[int, ...]
+Axes = tuple[Axis, Axis]
 #: How many arrays as large as the tensor a function of matrices holds at a time, besides what it is given and returns.
 COPIES: dict[Callable[..., Array], int] = {}
+
+
+def last_of(axis: Axis) -> int:
+    """The one that lies last."""
+    return axis if isinstance(axis, int) else max(axis)
+
+
+def in_order(axes: Axes) -> Axes:
+    """The one of the two that lies first, first."""
+    first, second = sorted(axes, key=last_of)
+    return first, second
+
+
+def each(*axes: Axis) -> tuple[int, ...]:
+    """One after another."""
+    return tuple(a for axis in axes for a in ((axis,) if isinstance(axis, int) else axis))
+
+
+def lie_so(axes: Axes) -> bool:
+    """Whether memory holds row after row of them, with nothing to rearrange."""
+    flat = each(*in_order(axes))
+    return flat == tuple(range(-len(flat), 0))
+
+
+def matrices(axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape as that of a batch of matrices with these axes, which lie so."""
+    first, second = (math.prod(shape[a] for a in each(axis)) for axis in in_order(axes))
+    return (*shape[: len(shape) - len(each(*axes))], first, second)
 
 
 class Matrix(NamedTuple):
@@ -45,6 +76,12 @@ class Matrix(NamedTuple):
         which = "a matrix" if alone else f"{many} matrices"
         onto = f", projected onto {self.rank} directions" if self.rank else ""
         return f"as {which} of {inputs} inputs and {outputs} outputs{onto}"
+
+    @property
+    def lines(self) -> Axes:
+        """The axes along which its rows and its columns are, as a formula's means take them."""
+        first, second = (side[0] if len(side) == 1 else side for side in sorted((self.inputs, self.outputs)))
+        return first, second
 
     @property
     def kept(self) -> int:

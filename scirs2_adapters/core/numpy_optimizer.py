@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -154,7 +155,7 @@ class HostOptimizer(Routed):
         entries, counts = [self._entries[k] for k in keys], [self.steps[k] for k in keys]
         scalars, rows = coefficient_rows(
             [entry.coefficient_key(t) for entry, t in zip(entries, counts, strict=True)],
-            lambda i: _scalars(entries[i], counts[i] + 1, loss),
+            functools.partial(_scalars, {}, entries, counts, loss),
         )
         self.model |= executor.run(arrays, scalars, rows, self.model, self.threads)
         self.step_count += 1
@@ -288,6 +289,11 @@ class HostOptimizer(Routed):
         self.route(self.state)
 
 
-def _scalars(entry: ParamEntry, t: int, loss: float) -> Scalars:
-    rule = entry.rule
-    return {**rule.scalars(HOST_SCALARS, t), **value_scalars(rule, loss), **rule.leaf_coefficients(entry.leaf)}
+def _scalars(
+    shared: dict[tuple[int, int], Scalars], entries: Sequence[ParamEntry], counts: Sequence[int], loss: float, i: int
+) -> Scalars:
+    """The coefficients of a parameter; `shared` remembers those that its rule has for all at a step."""
+    rule, t = entries[i].rule, counts[i] + 1
+    if (of_rule := shared.get((id(rule), t))) is None:
+        of_rule = shared[id(rule), t] = {**rule.scalars(HOST_SCALARS, t), **value_scalars(rule, loss)}
+    return {**of_rule, **rule.leaf_coefficients(entries[i].leaf)}

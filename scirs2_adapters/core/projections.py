@@ -66,4 +66,9 @@ def _whole(xp: Array, rows: Array, shape: tuple[int, ...], matrix: Matrix) -> Ar
     return matrix.whole(xp, rows if matrix.kept == -2 else xp.transpose(rows), shape)
 
 
-COPIES |= {onto: 1, at_random: 1, back: 1, scaled_lines: 2}
+def random_numbers_held(shape: tuple[int, ...], matrix: Matrix) -> int:
+    """How many numbers `at_random` holds at a time: its directions, and what they are made of."""
+    return 4 * matrix.rank * math.prod(shape[a] for a in sorted((matrix.inputs, matrix.outputs))[matrix.projected])
+
+
+COPIES |= {onto: 1, back: 1, scaled_lines: 2}

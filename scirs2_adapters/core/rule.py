@@ -21,11 +21,11 @@ from .fields import Field, flag, nonnegative, rate
 from .formats import DITHER, dither
 from .hyperparameters import MODES
 from .match import OptaxState
-from .matrix import Matrix
+from .matrix import Axes, Matrix
 from .modes import Modes
 from .ops import Array, Scalar, Scalars
 from .program.explain import explained
-from .slots import EPSILON, LAST, Axes, Extent, Leaf, Slot, without_blocks
+from .slots import EPSILON, LAST, Extent, Leaf, Slot, without_blocks
 
 
 class _Explain:
@@ -67,6 +67,7 @@ class Rule(Modes):
     #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: Literal["exact", "rows", None] = None
+    by_output: Literal[True, False] = False  #: Whether it takes means over the inputs of each output that `view` has.
     #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
     needs_closure: Literal[True, False] = False
 
@@ -175,14 +176,13 @@ class Rule(Modes):
     def slots(self, leaf: Leaf) -> tuple[Slot, ...]:
         """The slots this rule keeps for this parameter."""
         present = [s for s in self.all_slots() if not s.present_if or self._wants(s.present_if, leaf)]
-        wide = [s.name for s in present if s.wide_if and self._wants(s.wide_if, leaf)]
-        slots = (replace(s, block_dtype=None) if s.name in wide else s for s in present)
-        return without_blocks(tuple(s.along(self.axes(leaf), self.view(leaf)) for s in slots), leaf.shape)
+        slots = (replace(s, block_dtype=None) if s.wide_if and self._wants(s.wide_if, leaf) else s for s in present)
+        axes, view = self.axes(leaf), self.view(leaf)
+        return without_blocks(tuple(s.along(axes, view) for s in slots), leaf.shape, view if self.by_output else None)
 
     def _wants(self, present_if: str, leaf: Leaf) -> bool:
-        if present_if in self.fields:
-            return self.fields[present_if].present(getattr(self, present_if))
-        return bool(getattr(self, present_if)(leaf))
+        asked = getattr(self, present_if)
+        return self.fields[present_if].present(asked) if present_if in self.fields else bool(asked(leaf))
 
     def scalars(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
         """All coefficients of step `t`: those of `coefficients`, the fields, and those of weight decay."""

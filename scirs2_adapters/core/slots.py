@@ -14,10 +14,8 @@ from typing import Self
 
 from .fields import Value
 from .formats import BLOCK
-from .matrix import OUTPUTS_FIRST, Matrix
+from .matrix import OUTPUTS_FIRST, Axes, Axis, Matrix, each, last_of
 
-#: The two axes whose rows and columns a rule may look along, counted from the end.
-Axes = tuple[int, int]
 LAST: Axes = (-2, -1)
 
 
@@ -42,9 +40,9 @@ class Extent(enum.IntEnum):
         return Extent.FULL if {self, other} == {Extent.ROW, Extent.COLUMN} else max(self, other)
 
     @classmethod
-    def without(cls, axis: int, axes: Axes) -> Extent:
+    def without(cls, axis: Axis, axes: Axes) -> Extent:
         """The extent of a mean over one of two axes."""
-        return cls.ROW if axis == max(axes) else cls.COLUMN
+        return cls.ROW if axis == max(axes, key=last_of) else cls.COLUMN
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Slot:
         if self.extent in (Extent.SIDE, Extent.LOW):
             return self._of_side(matrix)
         gone = axes[self.axis] if self.axis else 0
-        return replace(self, axis=gone, extent=Extent.without(gone, axes)) if gone else self
+        return replace(self, axis=gone, extent=Extent.without(gone, axes)) if isinstance(gone, int) and gone else self
 
     def _of_side(self, matrix: Matrix | None) -> Self:
         sides = ((-2,), (-1,)) if matrix is None else sorted((matrix.inputs, matrix.outputs))
@@ -201,11 +199,12 @@ AVERAGE = Slot(initial="parameter", block_dtype=None, accurate=True)
 NONNEGATIVE = Slot(block_dtype="uint8")
 
 
-def without_blocks(slots: tuple[Slot, ...], shape: tuple[int, ...]) -> tuple[Slot, ...]:
-    """The slots of a rule that looks along the rows of matrices, where blocks would reach from one matrix into the
-    next, which other threads may be stepping.
+def without_blocks(slots: tuple[Slot, ...], shape: tuple[int, ...], view: Matrix | None = None) -> tuple[Slot, ...]:
+    """The slots of a rule that looks along the rows of matrices, by slots or by means over them as this view has them,
+    where blocks would reach from one matrix into the next, which other threads may be stepping.
     """
-    matrix = math.prod(shape[-2:])
-    if math.prod(shape) == matrix or matrix % BLOCK == 0 or not any(s.axis for s in slots):
+    lines = view.lines if view and view.inputs else LAST if any(s.axis for s in slots) else ()
+    matrix = math.prod(shape[a] for a in each(*lines) if -a <= len(shape))
+    if not lines or math.prod(shape) == matrix or matrix % BLOCK == 0:
         return slots
     return tuple(replace(s, block_dtype=None) for s in slots)

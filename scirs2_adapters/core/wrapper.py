@@ -18,11 +18,11 @@ from .argument_names import ArgumentNames, Spell, Values, signature
 from .declaration import numbers_of
 from .errors import bad_type, bad_value
 from .fields import Field, Value
-from .matrix import Matrix
+from .matrix import Axes, Matrix
 from .ops import Array, Scalar, Scalars
 from .registry import get, is_listed
 from .rule import Rule, innermost
-from .slots import Axes, Leaf, Slot
+from .slots import Leaf, Slot
 from .synonyms import unknown_argument
 
 _BASE = "must be the name of an optimizer that needs no closure, or such a rule as AdamW()"
@@ -104,7 +104,7 @@ class Wrapper(Rule):
         vars(self).update(base=base, match=base.match, fields=self._with_own(base.fields))
         sparse = base.sparse if base.sparse == "exact" else None
         vars(self).update(decay="inside", time_dependence="step", sparse=sparse, moduli=base.moduli)
-        vars(self).update(needs_value=base.needs_value)
+        vars(self).update(needs_value=base.needs_value, by_output=base.by_output or type(self).by_output)
         vars(self).update(label=f"{self.name}({base.label})")
 
     @classmethod

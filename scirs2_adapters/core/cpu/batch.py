@@ -13,16 +13,18 @@ import numpy as np
 
 from ..eigenbases import gram_numbers, moved_gram
 from ..formats import BLOCK_DTYPES, DITHER
-from ..matrix import COPIES, LAST_AXES
+from ..matrix import COPIES, LAST_AXES, matrices
 from ..newton_schulz import orthogonalize, orthogonalize_numbers
 from ..ops import Array
 from ..program.recorded import Program
+from ..projections import at_random, random_numbers_held
 from ..slots import Extent
 from ..step.plan import array_names
 from ..step.reference import NUMPY
 from . import compile
 from .kernel import CompiledPass, Kernel, kernel, over_numbers, pass_arrays, uses_rows
 from .layout import MAX_WORKERS, WORD_BYTES, Item, Work
+from .lines import Lines
 from .work_items import flat_items, row_items
 
 #: Below this many numbers for each thread, starting the thread costs more than it brings: the more so beside threads of
@@ -68,6 +70,7 @@ class Launch:
 #: How many numbers a function of matrices holds at a time, for a tensor of this shape; of others `COPIES` says it.
 _HELD: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any]], int]] = {
     orthogonalize: lambda shape, options: orthogonalize_numbers(shape, options.get("matrix", LAST_AXES)),
+    at_random: lambda shape, options: random_numbers_held(shape, options["matrix"]),
     moved_gram: lambda shape, options: gram_numbers(shape, options["side"], options.get("matrix", LAST_AXES)),
 }
 
@@ -105,8 +108,9 @@ class Batch:
         self.kernel = compiled or kernel(program, dtypes, emit)
         self.arrays = array_names(program.slots, dtypes)
         self.by_rows = uses_rows(program)
+        self.matrices = [matrices(program.lines, s) for s in self.shapes] if program.looked else self.shapes
         self.at_once = program.levels == 0 and all(s.extent in (Extent.FULL, Extent.TENSOR) for s in program.slots)
-        self.items = row_items(self.shapes, in_blocks(dtypes)) if self.by_rows else flat_items(self.shapes)
+        self.items = row_items(self.matrices, in_blocks(dtypes)) if self.by_rows else flat_items(self.shapes)
         numbers = sum(math.prod(s) for s in self.shapes)
         slow = in_blocks(dtypes) or any(node.op == "power" for node in program.nodes)
         #: How many threads are worth starting.
@@ -124,10 +128,16 @@ class Batch:
             return None
         return Batch(self.program, [()] * len(self.shapes), compiled.dtypes, compiled=compiled)
 
+    @functools.cached_property
+    def lines(self) -> Lines:
+        """Where the rows and columns of each tensor stand among those of all."""
+        return Lines(self.matrices)
+
     @property
     def allocated(self) -> int:
         """Bytes of its lists of work, and of the arrays that a step makes and drops between its passes."""
         launches, first = self._launches.values(), vars(self).get("first")
+        lines = self.lines.nbytes if "lines" in vars(self) else 0
         kept = sum(x.nbytes for x in (self.items, self.every_tensor, *(launch.items for launch in launches)))
         kept += sum(ctypes.sizeof(launch.work) for launch in launches) + (first.allocated if first else 0)
         sums = WORD_BYTES * max((launch.sums for launch in launches), default=0)
@@ -135,12 +145,17 @@ class Batch:
         small = [node.extent for node in self.program.nodes if Extent.TENSOR < node.extent < Extent.FULL]
         squares = self._numbers_of_matrices[1]
         numbers = np.dtype(self.kernel.compute).itemsize * (self._numbers(computed.values()) + squares)
-        return kept + sums + numbers + WORD_BYTES * (self._numbers(small) + _KEPT * self._low)
+        return kept + lines + sums + numbers + WORD_BYTES * (self._numbers(small) + _KEPT * self._low)
 
     @property
     def held(self) -> int:
-        """Bytes that are there at most while one function of matrices runs, or one value like a projection is made."""
-        return np.dtype(self.kernel.compute).itemsize * self._numbers_of_matrices[0] + WORD_BYTES * _MADE * self._low
+        """Bytes that are there at most while one function of matrices runs, or one value like a projection is made,
+        before functions have returned what is like the parameter.
+        """
+        matrices = [n.extent for n in self.program.nodes if n.op == "matrix" and n.extent is Extent.FULL]
+        size, returned = np.dtype(self.kernel.compute).itemsize, self._numbers(matrices[:1])
+        made = (WORD_BYTES * _MADE + size) * self._low  # with the projection that it is computed of
+        return max(size * self._numbers_of_matrices[0], made - size * returned)
 
     @property
     def _low(self) -> int:
@@ -164,7 +179,7 @@ class Batch:
 
     def _numbers(self, extents: Iterable[Extent]) -> int:
         """How many numbers arrays of these extents have, for all tensors."""
-        return sum(math.prod(_along(extent, shape)) for extent in extents for shape in self.shapes)
+        return sum(math.prod(_along(extent, shape)) for extent in extents for shape in self.matrices)
 
     def _pick(self, this: CompiledPass) -> list[int] | None:
         """Which columns of the caller's table a pass needs; None for the table as it is."""
@@ -172,13 +187,18 @@ class Batch:
         return None if names == self.arrays else [self.arrays.index(n) if n in self.arrays else -1 for n in names]
 
     def table(self, level: int, addresses: np.ndarray, computed: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
-        """The addresses for one pass, those of the arrays `computed` in this step among them."""
+        """The addresses for one pass, those of the arrays `computed` in this step among them: one for each tensor, or
+        one of the rows or columns of all.
+        """
         if (columns := self._columns[level]) is None:
             return addresses
         table = addresses.take(columns, axis=1)
         for k, a in enumerate(self.kernel.passes[level].parts.arrays):
-            if a.computed:
+            if a.computed and a.extent is Extent.FULL:
                 table[:, k] = [address(x) for x in computed[a.name]]
+            elif a.computed:
+                (x,) = computed[a.name]
+                table[:, k] = address(x) + x.itemsize * self.lines.starts[a.extent]
         return table
 
     def run_pass(

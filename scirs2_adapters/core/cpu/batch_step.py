@@ -14,7 +14,7 @@ from ..formats import DITHER
 from ..ops import Array, Scalars
 from ..program.passes import Operand
 from ..slots import Extent, Slot
-from ..step.levels import LevelValues
+from ..step.levels import APART, LevelValues, apart
 from ..step.protocols import Model
 from ..step.reference import NUMPY
 from .batch import Batch, address
@@ -44,40 +44,55 @@ class KernelStep:
         self._small = [s for s in batch.program.slots if s.extent in SMALL]
         sizes = np.array([max(1, math.prod(s)) for s in batch.shapes], dtype=np.float64)
         rows = np.zeros(len(batch.shapes), dtype=np.int64) if rows is None else rows
-        self._dither = [scalars[row].get(DITHER, 0.5) for row in rows]
-        self.values = LevelValues(
-            batch.program, NUMPY, self._leaves(model), self._scalars(scalars, rows), sizes, np.float64, batch.by_rows
-        )
+        self._dither = np.array([s.get(DITHER, 0.5) for s in scalars])[rows]
+        by_tensor = {n: np.array([s[n] for s in scalars], dtype=np.float64)[rows] for n in batch.program.scalars}
+        leaf: dict[str, Array] = {n: np.asarray(x, dtype=np.float64) for n, x in model.items()}
+        leaf |= {s.name: self._apart(s) if s.extent in APART else self._joined(s) for s in self._small}
+        lines = batch.lines if batch.by_rows else None
+        self.values = LevelValues(batch.program, NUMPY, leaf, by_tensor, sizes, np.float64, lines)
         self._computed: dict[str, list[np.ndarray]] = {}  # memory of computed arrays, alive until the step ends
 
-    def _scalars(self, scalars: Sequence[Scalars], rows: np.ndarray) -> list[Scalars]:
-        names = self.batch.program.scalars
-        if self.batch.by_rows:
-            return [{n: np.float64(scalars[row][n]) for n in names} for row in rows]
-        return [{n: np.array([s[n] for s in scalars], dtype=np.float64)[rows] for n in names}]
+    def _apart(self, slot: Slot) -> list[np.ndarray]:
+        """A slot of each tensor, in the dtype of what is computed of it."""
+        dtype, shapes = self.batch.kernel.dtypes[slot.name], map(slot.shape, self.batch.shapes)
+        wide = self.batch.kernel.compute if slot.side else np.float64
+        loaded = (load(self._memory(slot.name, t, shape), dtype) for t, shape in enumerate(shapes))
+        return [x.astype(wide, copy=False) for x in loaded]
 
-    def _leaves(self, model: Model) -> list[dict[str, np.ndarray]]:
-        """The numbers of the model, and the row and column slots and those of one number, widened to float64."""
-        numbers = {n: np.asarray(x, dtype=np.float64) for n, x in model.items()}
-        leaves = [numbers | {s.name: self._wide(s, t) for s in self._small} for t in self._tensors]
-        if self.batch.by_rows:
-            return leaves
-        return [numbers | {s.name: np.array([leaf[s.name] for leaf in leaves]) for s in self._small}]
+    def _joined(self, slot: Slot) -> np.ndarray:
+        """A slot of all tensors in one vector, widened to float64."""
+        dtype = self.batch.kernel.dtypes[slot.name]
+        carried = np.empty(self.batch.lines.totals[slot.extent], dtype=STORAGES[dtype].carrier)
+        for there, here, count in self._places(slot, carried):
+            ctypes.memmove(here, there, count)
+        return load(carried, dtype).astype(np.float64, copy=False)
 
-    def _wide(self, slot: Slot, tensor: int) -> np.ndarray:
-        x = load(self._memory(slot, tensor), self.batch.kernel.dtypes[slot.name])
-        return x.astype(self.batch.kernel.compute if slot.side else np.float64, copy=False)
+    def _places(self, slot: Slot, x: np.ndarray) -> list[tuple[int, int, int]]:
+        """For each tensor where its numbers of a slot are, where they are in this vector, and how many bytes."""
+        lines, size = self.batch.lines, x.itemsize
+        there = self._addresses[:, self.batch.arrays.index(slot.name)].tolist()
+        here = (address(x) + size * lines.starts[slot.extent]).tolist()
+        return list(zip(there, here, (size * lines.counts[slot.extent]).tolist(), strict=True))
 
-    def _memory(self, slot: Slot, tensor: int) -> np.ndarray:
-        """A slot of a tensor as an array of the carrier dtype."""
-        shape = slot.shape(self.batch.shapes[tensor])
-        carrier = np.dtype(STORAGES[self.batch.kernel.dtypes[slot.name]].carrier)
-        place = self._addresses[tensor, self.batch.arrays.index(slot.name)]
+    def _memory(self, name: str, tensor: int, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of a tensor in the carrier dtype."""
+        carrier = np.dtype(STORAGES[self.batch.kernel.dtypes[name]].carrier)
+        place = self._addresses[tensor, self.batch.arrays.index(name)]
         raw = (ctypes.c_char * (math.prod(shape) * carrier.itemsize)).from_address(int(place))
         return np.ndarray(shape, dtype=carrier, buffer=memoryview(raw))
 
     def run_pass(self, level: int) -> None:
         """Runs one pass and takes its sums, its rows and its matrices."""
+        if not self.batch.kernel.passes[level].parts.idle:
+            self._run(level)
+        nodes = self.batch.program.nodes
+        matrices = [i for i, node in enumerate(nodes) if node.op == "matrix" and node.level == level + 1]
+        for k, i in enumerate(matrices):
+            needed = {arg for later in matrices[k + 1 :] for arg in nodes[later].args}
+            taken = {arg for arg in nodes[i].args if nodes[arg].op != "matrix"}
+            self._run_matrix(i, {f"%{arg}" for arg in taken - needed})
+
+    def _run(self, level: int) -> None:
         parts = self.batch.kernel.passes[level].parts
         made = {*parts.stores, *parts.rows.values()}
         for k, a in enumerate(parts.arrays):
@@ -88,30 +103,24 @@ class KernelStep:
         out, items = self.batch.run_pass(level, table, address(coefficients), rows, self._threads)
         self._take_sums(level, out, items)
         for i in parts.rows:
-            arrays = self._computed.pop(f"%{i}")
-            self.values[i] = [x.reshape(*x.shape, 1).astype(np.float64) for x in arrays]
-        nodes = self.batch.program.nodes
-        matrices = [i for i, node in enumerate(nodes) if node.op == "matrix" and node.level == level + 1]
-        for k, i in enumerate(matrices):
-            needed = {arg for later in matrices[k + 1 :] for arg in nodes[later].args}
-            taken = {arg for arg in nodes[i].args if nodes[arg].op != "matrix"}
-            self._run_matrix(i, {f"%{arg}" for arg in taken - needed})
+            self.values[i] = self._computed.pop(f"%{i}")[0].astype(np.float64)
 
     def _new_arrays(self, a: Operand, made: bool) -> list[np.ndarray]:
-        """Memory for a computed array: to be filled by this pass, or holding what was computed before it."""
+        """Memory for a computed array: to be filled by this pass, or holding what was computed before it. Rows and
+        columns of all tensors are one array.
+        """
         compute = self.batch.kernel.compute
-        if not made:
-            return [np.ascontiguousarray(v, dtype=compute) for v in self.values[a.node]]
-        shapes = [s if a.extent is Extent.FULL else s[:-1] for s in self.batch.shapes]
-        return [np.zeros(s, dtype=compute) for s in shapes]  # no pass visits the rows of a tensor without columns
+        if made and a.extent is Extent.FULL:
+            return [np.empty(s, dtype=compute) for s in self.batch.shapes]
+        if made:  # no pass visits the rows of a tensor without columns
+            return [np.zeros(self.batch.lines.totals[a.extent], dtype=compute)]
+        return [np.ascontiguousarray(self.values[a.node], dtype=compute)]
 
     def _coefficients(self, level: int) -> np.ndarray:
         this = self.batch.kernel.passes[level]
-        nodes = this.parts.coefficients
         coefficients = np.zeros((len(self._tensors), max(1, this.width)), dtype=self.batch.kernel.compute)
-        for k, i in enumerate(nodes):
-            value = self.values[i]
-            coefficients[:, k] = value[0] if len(value) == 1 else [float(np.squeeze(v)) for v in value]
+        for k, i in enumerate(this.parts.coefficients):
+            coefficients[:, k] = self.values[i]
         if this.dithered:
             coefficients[:, -1] = self._dither
         return coefficients
@@ -121,16 +130,28 @@ class KernelStep:
         for k, i in enumerate(parts.sums):
             shares = out[items[:, Item.OUT] + len(parts.columns) * items[:, Item.COLUMNS] + k]
             self.values.take_sums(i, np.bincount(items[:, Item.TENSOR], shares, len(self._tensors)))
-        for q, i in enumerate(parts.columns):
-            self.values[i] = [self._column_means(t, q, out, items) for t in self._tensors]
+        if parts.columns:
+            sums = self._column_sums(len(parts.columns), len(parts.sums), out, items)
+            for i, x in zip(parts.columns, sums, strict=True):
+                self.values[i] = x
 
-    def _column_means(self, tensor: int, q: int, out: np.ndarray, items: np.ndarray) -> np.ndarray:
-        shape = self.batch.shapes[tensor]
-        sums = np.zeros((math.prod(shape[:-2]), shape[-1]))
-        for item in items[items[:, Item.TENSOR] == tensor]:
-            start = item[Item.OUT] + q * shape[-1]
-            sums[item[Item.BATCH]] += out[start : start + shape[-1]]
-        return (sums / max(1, shape[-2])).reshape(*shape[:-2], 1, shape[-1])
+    def _column_sums(self, many: int, others: int, out: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """So many means of each column of all tensors: their items follow each other, each with its sums of columns and
+        then `others`.
+        """
+        lines = self.batch.lines
+        means = np.zeros((many, lines.totals[Extent.COLUMN]))
+        numbers = np.bincount(items[:, Item.TENSOR], minlength=len(self._tensors)).tolist()
+        ends = np.cumsum(numbers).tolist()
+        for t, (number, end) in enumerate(zip(numbers, ends, strict=True)):
+            if number == 0:
+                continue
+            begin, (*_, rows, columns) = int(items[end - number, Item.OUT]), self.batch.matrices[t]
+            batches, start = int(lines.counts[Extent.BATCH][t]), int(lines.starts[Extent.COLUMN][t])
+            shares = out[begin : begin + number * (many * columns + others)].reshape(batches, number // batches, -1)
+            sums = np.sum(shares, axis=1)[:, : many * columns].reshape(batches, many, columns)
+            means[:, start : start + batches * columns] = np.swapaxes(sums, 0, 1).reshape(many, -1) / rows
+        return means
 
     def _run_matrix(self, index: int, last: set[str]) -> None:
         """Calls a function of matrices in the arithmetic's dtype; what it is the `last` to take is dropped,
@@ -142,7 +163,8 @@ class KernelStep:
         for t in self._tensors:
             args = [self._argument(a, t) for a in node.args]
             x = self.batch.call(function, args, dict(options)) if args[0].size else args[0]
-            made.append(np.ascontiguousarray(x))
+            like = node.extent is Extent.FULL  # what is like the parameter may be an argument, which a pass may store
+            made.append(np.array(x, order="C", copy=(like and np.may_share_memory(x, args[0])) or None))
             for name in last & self._computed.keys():
                 self._computed[name][t] = _NOTHING
         for name in last & self._computed.keys():
@@ -154,18 +176,25 @@ class KernelStep:
 
     def _argument(self, index: int, tensor: int) -> Array:
         """What a function of matrices takes of a tensor: an array like it or of a side, or a number."""
-        extent = self.batch.program.nodes[index].extent
+        node = self.batch.program.nodes[index]
+        extent, compute = node.extent, self.batch.kernel.compute
+        if node.name == "g":
+            x = self._memory("g", tensor, self.batch.shapes[tensor])
+            return load(x, self.batch.kernel.dtypes["g"]).astype(compute, copy=False)
         if extent is Extent.FULL:
             return self._computed[f"%{index}"][tensor]
-        values = self.values[index]
-        value = values[0 if len(values) == 1 else tensor]
-        if extent in (Extent.SIDE, Extent.LOW):
-            return value.astype(self.batch.kernel.compute, copy=False)
-        return float(value if np.ndim(value) == 0 else value[tensor])
+        value = apart(self.values[index], tensor)
+        return value.astype(compute, copy=False) if extent in APART else float(value)
 
     def store(self) -> None:
         """Stores the new values of the slots that are smaller than a tensor."""
         for s in self._small:
-            values = self.values[self.batch.program.outputs[s.name]]
-            for t, value in enumerate(values if self.batch.by_rows else values[0]):
-                self._memory(s, t)[...] = store(np.asarray(value), self.batch.kernel.dtypes[s.name])
+            value, dtype = self.values[self.batch.program.outputs[s.name]], self.batch.kernel.dtypes[s.name]
+            if s.extent in APART:
+                for t, x in enumerate(value):
+                    self._memory(s.name, t, x.shape)[...] = store(np.asarray(x), dtype)
+                continue
+            carried = store(np.broadcast_to(value, self.batch.lines.totals[s.extent]), dtype)
+            carried = np.ascontiguousarray(carried)
+            for there, here, count in self._places(s, carried):
+                ctypes.memmove(there, here, count)

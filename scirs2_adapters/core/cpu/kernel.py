@@ -89,6 +89,8 @@ def pass_arrays(this: Pass, stored: Mapping[str, str]) -> list[str]:
 
 
 def _compiled_pass(program: Program, this: Pass, stored: Mapping[str, str], compute: str) -> CompiledPass:
+    if this.idle:
+        return CompiledPass(this, 0)
     memory = [stored[a.name] if not a.computed else compute for a in this.arrays]
     text = source(program, this, memory)
     # a change of the instructions, or of what puts them together, is another kernel

@@ -66,7 +66,7 @@ class TracedStep(ABC):
         leaf = {n: vectors.cast(x, compute) for n, x in model.items()}
         leaf |= {n: vectors.stack(values, compute) for n, values in numbers.items()}
         sizes = np.array([max(1, math.prod(s)) for s in batch.shapes], compute)
-        self.values = LevelValues(program, ops, [leaf], [scalars], sizes, lambda total: vectors.cast(total, compute))
+        self.values = LevelValues(program, ops, leaf, scalars, sizes, lambda total: vectors.cast(total, compute))
 
     @abstractmethod
     def call(self, level: int, coefficients: Array) -> Array:
@@ -75,14 +75,14 @@ class TracedStep(ABC):
     def run_pass(self, level: int) -> None:
         """Calls the kernel of a pass and takes its sums."""
         this = self.batch.kernel.passes[level]
-        columns = [self.values[i][0] for i in this.parts.coefficients] + [self._dither] * this.dithered
+        columns = [self.values[i] for i in this.parts.coefficients] + [self._dither] * this.dithered
         sums = self.call(level, self._vectors.columns(columns, self.width, self.batch.kernel.compute))
         for k, i in enumerate(this.parts.sums):
             self.values.take_sums(i, sums[:, k])
 
     def new_numbers(self) -> dict[str, Array]:
         """The new values of the slots of one number: for each a vector, or one number for all tensors."""
-        return {n: self.values[self.batch.program.outputs[n]][0] for n in self._numbers}
+        return {n: self.values[self.batch.program.outputs[n]] for n in self._numbers}
 
 
 def number_slots(batch: Batch) -> list[str]:

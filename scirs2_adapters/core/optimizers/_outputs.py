@@ -1,6 +1,7 @@
 """What looks at a layer output by output: which axes these are, and functions of such matrices."""
 
-import math
+import functools
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 from ..fields import choice
@@ -11,9 +12,9 @@ from . import _muon_names as names
 from ._muon_fields import MatrixRule
 
 LAYOUT = choice(None, MatrixRule.fields["layout"].means, OUTPUTS_FIRST, INPUTS_FIRST)
-_BOTH = (-1, -2)
 
 
+@functools.lru_cache(maxsize=4096)
 def layer_view(layout: str | None, leaf: Leaf) -> Matrix:
     """The inputs and outputs of a parameter, without inputs if it is a vector. An embedding's outputs are its tokens in
     every framework.
@@ -24,42 +25,59 @@ def layer_view(layout: str | None, leaf: Leaf) -> Matrix:
     return MatrixRule.matrix(rule, leaf)  # type: ignore[arg-type]  # it has all that is asked for
 
 
-def _inputs(matrix: Matrix) -> int:
-    """Which axis of the flat matrix the inputs are."""
-    return -1 if matrix.outputs < matrix.inputs else -2
+def input_axis(view: Matrix) -> int:
+    """Which of the two axes of its lines the inputs are."""
+    return -1 if view.outputs < view.inputs else -2
+
+
+def leaf_sizes(view: Matrix, leaf: Leaf) -> tuple[int, int]:
+    """How many inputs an output has, and how many numbers a layer; 1 of an empty one, and of a vector."""
+    inputs, outputs = view.sides(leaf.shape)
+    return max(1, inputs), max(1, inputs * outputs)
 
 
 def projected(
-    xp: Array, u: Array, p: Array, g: Array, decay: Array, delta: Array, wd_ratio: Array, eps: Array, *, matrix: Matrix
-) -> Array:
+    xp: Array, u: Array, p: Array, g: Array, decay: Array, wd_ratio: Array, eps: Array, zero: Array, one: Array,
+    small: Sequence[tuple[Array, Array]],
+) -> Array:  # fmt: skip
     """AdamP's step, with decay in it: u without what is along the parameter, where the gradient is not along it.
 
+    `small` has how many numbers an output has and the cosine below which they are not along, then those of the layer.
     Everything but the last line goes by four sums for each output.
     """
-    if not matrix.inputs:
+    view, factor = xp.view, decay  # of p in the step
+    if not view.inputs:
         return u + decay * p
-    shape, inputs = tuple(u.shape), _inputs(matrix)
-    u, p, g = (matrix.flat(xp, x) for x in (u, p, g))
-    by_output = [xp.sum(a * b, inputs) for a, b in ((p, p), (g, g), (p, g), (p, u))]
-    by_layer = [xp.sum(x, -1 if inputs == -2 else -2) for x in by_output]
-    factor = by_output[0] * 0.0 + decay  # of p in the step
-    size = math.prod(p.shape[axis] for axis in _BOTH)
-    for (pp, gg, pg, pu), count in ((by_layer, size), (by_output, p.shape[inputs])):
+    axis = input_axis(view)
+    by_output = [xp.mean(a * b, axis, view.lines) for a, b in ((p, p), (g, g), (p, g), (p, u))]
+    by_layer = [xp.mean(x, -3 - axis, view.lines) for x in by_output]
+    for means, (count, least) in zip((by_layer, by_output), small[::-1], strict=True):
+        pp, gg, pg, pu = (x * count for x in means)
         p_norm, g_norm = (xp.sqrt(xp.maximum(x, eps * eps)) for x in (pp, gg))
-        none = pg * 0.0
-        small = xp.abs(pg) / (p_norm * g_norm) < delta / math.sqrt(max(1, count))
-        met = xp.sum(xp.sum(xp.where(small, none, none + 1.0), -1), -2) <= 0.0  # where all are; NaN is not
+        along = xp.where(xp.abs(pg) / (p_norm * g_norm) < least, zero, one)  # 1 of NaN
+        if means is by_output:
+            along = xp.mean(along, -3 - axis, view.lines)  # 0 where all are not along
         length = p_norm + eps
-        factor = xp.where(met, wd_ratio * decay - pu / length / length, factor)
-    return matrix.whole(xp, u + factor * p, shape)
+        factor = xp.where(along <= zero, wd_ratio * decay - pu / length / length, factor)
+    return u + factor * p
 
 
-def centered(xp: Array, g: Array, *, matrix: Matrix) -> Array:
-    """A gradient less the mean of each output's; of a vector as it is."""
-    if not matrix.inputs:
+def centered(xp: Array, g: Array, along_rows: bool) -> Array:
+    """A gradient less the mean of each output's; of a vector as it is. Not `along_rows` but as a function of matrices
+    where a base takes means along other axes: a kernel walks over the rows of one pair.
+    """
+    view = xp.view
+    if not view.inputs:
         return g
-    flat, axis = matrix.flat(xp, g), _inputs(matrix)
+    if along_rows:
+        return g - xp.mean(g, input_axis(view), view.lines)
+    return xp.matrix(centered_matrix, g)
+
+
+def centered_matrix(xp: Array, g: Array, *, matrix: Matrix) -> Array:
+    """A gradient less the mean of each output's."""
+    flat, axis = matrix.flat(xp, g), input_axis(matrix)
     return matrix.whole(xp, flat - xp.sum(flat, axis) / max(1, flat.shape[axis]), tuple(g.shape))
 
 
-COPIES |= {projected: 4, centered: 1}
+COPIES |= {centered_matrix: 1}

@@ -1,13 +1,15 @@
 """AdamP."""
 
+import math as numbers
+
 from ..fields import flag, fraction, nonnegative, positive
 from ..formulas import adam_coefficients, ema
 from ..rule import Rule
 from ..slots import NONNEGATIVE
-from ._outputs import LAYOUT, layer_view, projected
+from ._outputs import LAYOUT, layer_view, leaf_sizes, projected
 
 
-class AdamP(Rule, decay="inside", moduli=None):
+class AdamP(Rule, decay="inside", moduli=None, by_output=True):
     """Adam that does not lengthen weights whose scale is of no effect, as those before a normalization.
 
     m, v as in Adam;   m_hat = m, or m + (1 - beta1) * (g - m) with nesterov
@@ -37,10 +39,16 @@ class AdamP(Rule, decay="inside", moduli=None):
     def coefficients(self, math, t):
         return adam_coefficients(self, math, t) | {"shrinkage": self.learning_rate * self.weight_decay}
 
+    def leaf_coefficients(self, leaf):
+        inputs, size = leaf_sizes(self.view(leaf), leaf)
+        along = {"along_output": self.delta / numbers.sqrt(inputs), "along_layer": self.delta / numbers.sqrt(size)}
+        return along | {"inputs": float(inputs), "size": float(size)}
+
     def update(self, xp, p, g, exp_avg, exp_avg_sq: NONNEGATIVE, /,
                step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps,
-               shrinkage, delta, wd_ratio):  # fmt: skip
+               shrinkage, wd_ratio, inputs, size, along_output, along_layer, zero, one):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         m_hat = ema(exp_avg, g, one_minus_beta1) if self.nesterov else exp_avg
         u = step_size * m_hat / (xp.sqrt(exp_avg_sq * inv_bias_correction2) + eps)
-        return xp.matrix(projected, u, p, g, shrinkage, delta, wd_ratio, eps), exp_avg, exp_avg_sq
+        small = (inputs, along_output), (size, along_layer)
+        return projected(xp, u, p, g, shrinkage, wd_ratio, eps, zero, one, small), exp_avg, exp_avg_sq

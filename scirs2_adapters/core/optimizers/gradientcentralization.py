@@ -1,11 +1,12 @@
 """Gradient centralization before any optimizer."""
 
 from ..errors import bad_value
+from ..slots import LAST
 from ..wrapper import Wrapper
 from ._outputs import LAYOUT, centered, layer_view
 
 
-class GradientCentralization(Wrapper):
+class GradientCentralization(Wrapper, by_output=True):
     """The base with gradients whose mean is 0 for each output of a layer, so that steps leave the mean of its weights
     as it is.
 
@@ -32,4 +33,5 @@ class GradientCentralization(Wrapper):
         return layer if view is None else view
 
     def wrap_gradient(self, xp, g, p, /):
-        return xp.matrix(centered, g)
+        others = any(slot.axis for slot in self.base.all_slots())
+        return centered(xp, g, along_rows=not others or xp.view.lines == LAST)

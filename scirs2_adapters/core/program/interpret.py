@@ -6,6 +6,7 @@ value. A value is dropped after its last use.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Mapping, Sequence
 
@@ -59,4 +60,6 @@ def _one(node: Node, ops: Ops, args: list[Array]) -> Array:
     if node.op == "matrix":
         function, options = node.static
         return ops.matrix(function, ops, args, dict(options))
+    if isinstance(node.static, tuple):  # the mean over axes is that of means over each
+        return functools.reduce(getattr(ops, node.op), node.static, *args)
     return getattr(ops, node.op)(*args, node.static)

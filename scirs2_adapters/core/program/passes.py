@@ -46,6 +46,11 @@ class Pass:
     stores: dict[int, int]  # position of an array -> node
 
     @property
+    def idle(self) -> bool:
+        """Whether functions of matrices alone work at its level, on what there is."""
+        return not (self.sums or self.columns or self.rows or self.stores)
+
+    @property
     def by_rows(self) -> bool:
         """Whether work items must be whole rows."""
         return bool(self.columns or self.rows) or any(a.extent is not Extent.FULL for a in self.arrays)
@@ -115,9 +120,11 @@ def _pass(program: Program, level: int, emit: str) -> Pass:
 
 
 def _of_matrices(nodes: tuple[Node, ...], matrices: list[int]) -> list[int]:
-    """The arrays like the parameter that these functions take, but for those that are results of others."""
+    """The arrays like the parameter that these functions take, but for those that are results of others, and the
+    gradient, which they read where it is.
+    """
     taken = dict.fromkeys(arg for i in matrices for arg in nodes[i].args)
-    return [i for i in taken if nodes[i].extent is Extent.FULL and nodes[i].op != "matrix"]
+    return [i for i in taken if nodes[i].extent is Extent.FULL and nodes[i].op != "matrix" and nodes[i].name != "g"]
 
 
 def _stores(program: Program, emit: str) -> dict[str, int]:

@@ -20,9 +20,9 @@ from typing import ClassVar, Protocol, Self
 from ..declaration import VALUE, numbers_of
 from ..errors import bad_value
 from ..fields import Field, Value, is_traced
-from ..matrix import Matrix
+from ..matrix import Axes, Matrix, in_order, lie_so
 from ..ops import HOST_SCALARS, Array, Scalar, Scalars
-from ..slots import LAST, Axes, Extent, Leaf, Slot
+from ..slots import LAST, Extent, Leaf, Slot
 from .node import Node, lines
 from .recorder import Coefficients, Recorder, Symbol
 from .refusals import shown
@@ -71,7 +71,7 @@ class Program:
     slots: tuple[Slot, ...]
     outputs: dict[str, int]  # "p", "delta" and each slot
     rule: str
-    axes: Axes = LAST
+    looked: tuple[Axes, ...] = ()  # the pairs of axes that its rows and columns are of
 
     @functools.cached_property
     def scalars(self) -> tuple[str, ...]:
@@ -107,8 +107,14 @@ class Program:
     @property
     def kernel_obstacle(self) -> str | None:
         """Why no kernel can walk it row by row through memory, or None."""
-        last = {*self.axes} == {*LAST}
-        return None if last else f"its rows and columns are of the axes {self.axes}, not the last two"
+        if len(self.looked) > 1:
+            return f"its rows and columns are of several pairs of axes, {' and '.join(map(str, self.looked))}"
+        return None if lie_so(self.lines) else f"its rows and columns are of the axes {self.lines}, not the last ones"
+
+    @property
+    def lines(self) -> Axes:
+        """The axes that its rows and columns are of, the one that lies first, first."""
+        return self.looked[0] if self.looked else LAST
 
     @functools.cached_property
     def text(self) -> str:
@@ -172,7 +178,9 @@ def _record(rule: Formula, leaf: Leaf, scaled: bool, moduli: bool) -> Program:
     node = xp.nodes[new.index]
     step = Symbol(xp, node.args[1]) if node.op == "sub" and node.args[0] == p.index else None
     outputs["delta"] = (-step if step is not None else new - p).index
-    return Program(tuple(xp.nodes), slots, outputs, rule.name, axes)
+    if any(s.axis for s in slots):
+        xp.looked[in_order(axes)] = None
+    return Program(tuple(xp.nodes), slots, outputs, rule.name, tuple(xp.looked))
 
 
 def first_coefficients(rule: Formula, leaf: Leaf) -> dict[str, Scalar]:

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Never
 
 from ..errors import ArgumentTypeError, ArgumentValueError, did_you_mean
-from ..matrix import Matrix
+from ..matrix import Axes, Axis, Matrix, in_order
 from ..ops import ELEMENTWISE, Array, Scalar
-from ..slots import LAST, Axes, Extent
+from ..slots import LAST, Extent
 from .node import Node, expression
 from .refusals import METHODS, UnknownOperation, instead_of, refused, shown
 
@@ -86,6 +86,8 @@ class Recorder:
 
     def __init__(self, axes: Axes = LAST, view: Matrix | None = None, moduli: bool = False) -> None:
         self.axes, self.view, self.moduli = axes, view, moduli
+        #: The pairs of axes along which means were taken, the one that lies first, first.
+        self.looked: dict[Axes, None] = {}
         self.nodes: list[Node] = []
         self._known: dict[Node, int] = {}
         for name in ELEMENTWISE:
@@ -154,21 +156,22 @@ class Recorder:
         instead = f"{taken} after the `/` of the signature."
         return refused(self.formula, what, instead + compared)
 
-    def _reduce(self, op: str, x: Symbol, extent: Extent, axis: int | None = None) -> Symbol:
+    def _reduce(self, op: str, x: Symbol, extent: Extent, axis: Axis | None = None) -> Symbol:
         node = self._node(op, x)
         return self.put(Node(op, (x.index,), extent, node.level + (node.extent is Extent.FULL), static=axis))
 
-    def mean(self, x: Symbol, axis: int | None = None) -> Symbol:
+    def mean(self, x: Symbol, axis: int | None = None, axes: Axes | None = None) -> Symbol:
         """The mean over the tensor, over its columns (axis=-1: one for each row) or over its rows (axis=-2); axes are
-        kept. Which two axes of the array these are is the rule's `axes`.
+        kept. Which two axes of the array these are is the rule's `axes`, if not other ones are said.
         """
         if axis is None:
             return self._reduce("mean", x, Extent.TENSOR)
         if axis not in (-1, -2):
             raise refused(self.formula, f"takes a mean over the axis {axis}", "An axis is -1, -2 or None, for all.")
-        axis = self.axes[axis]
+        axes = axes or self.axes
+        self.looked[in_order(axes)] = None
         whole = self._node("mean", x).extent is Extent.FULL
-        return self._reduce("mean", x, Extent.without(axis, self.axes) if whole else Extent.BATCH, axis)
+        return self._reduce("mean", x, Extent.without(axes[axis], axes) if whole else Extent.BATCH, axes[axis])
 
     def norm(self, x: Symbol) -> Symbol:
         """The Euclidean norm of the tensor."""

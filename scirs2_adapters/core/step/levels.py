@@ -11,39 +11,56 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from ..ops import Array, Ops, Scalars
 from ..program.interpret import evaluate
+from ..program.node import Node
 from ..program.recorded import Program
 from ..slots import Extent
+
+#: What is a matrix of each tensor, and no vector of all.
+APART = (Extent.SIDE, Extent.LOW)
+
+
+class Lines(Protocol):
+    """The rows and columns of all tensors as vectors."""
+
+    def spread(self, x: Array, extent: Extent, over: Extent) -> Array:
+        """A number for each of a greater extent."""
+
+    def sums(self, x: Array, extent: Extent, over: Extent, mean: bool) -> Array:
+        """The sums, or the means, of vectors of an extent over all that is in one number of a smaller one."""
 
 
 @dataclass(eq=False)
 class LevelValues:
     """The small values of one batch of tensors, by node of their program.
 
-    A value is a list. It has an entry for each tensor if `per_tensor`; otherwise it has one entry, an array with a
-    number for each tensor, so that hundreds of norms are one operation. `leaves` and `scalars` have the same form.
-    `sizes` are the numbers of elements, by which sums become means; `number` converts a sum over the model.
+    A value is an array with a number for each tensor, so that hundreds of norms are one operation; one with a number
+    for each row, column or matrix of all tensors where there are such `lines`; or, of squares and projections, a list
+    with an array for each tensor. `leaf` and `scalars` have the same form. `sizes` are the numbers of elements, by
+    which sums become means; `number` converts a sum over the model.
     """
 
     program: Program
     ops: Ops
-    leaves: Sequence[Mapping[str, Array]]
-    scalars: Sequence[Scalars]
+    leaf: Mapping[str, Array]
+    scalars: Scalars
     sizes: Array
     number: Callable[[Array], Array]
-    per_tensor: bool = False
+    lines: Lines | None = None
 
     def __post_init__(self) -> None:
         self._small = _small_nodes(self.program)
-        self._values: dict[int, list[Array]] = {}
+        self._values: dict[int, Array] = {}
         self._last_use = _last_uses(self.program)
         self.evaluate(0)
 
-    def __getitem__(self, node: int) -> list[Array]:
+    def __getitem__(self, node: int) -> Array:
         return self._values[node]
 
-    def __setitem__(self, node: int, value: list[Array]) -> None:
+    def __setitem__(self, node: int, value: Array) -> None:
         self._values[node] = value
 
     def evaluate(self, level: int) -> None:
@@ -51,17 +68,29 @@ class LevelValues:
         for i in self._small:
             node = self.program.nodes[i]
             if node.level == level and i not in self._values:
-                args = [self._values[a] for a in node.args]
-                self._values[i] = evaluate(node, self.ops, self.leaves, self.scalars, args)
+                self._values[i] = self._value(node)
                 for a in node.args:
                     if self._last_use.get(a) == i:
                         self._values.pop(a, None)
 
+    def _value(self, node: Node) -> Array:
+        args, extents = [self._values[a] for a in node.args], [self.program.nodes[a].extent for a in node.args]
+        if any(extent in APART for extent in extents):
+            made = [self._one(node, [apart(x, t) for x in args]) for t in range(len(self.sizes))]
+            return made if node.extent in APART else np.array(made)
+        if self.lines is None or not node.args:
+            return self._one(node, args)
+        if node.op in ("sum", "mean") and extents[0] > Extent.TENSOR:
+            return self.lines.sums(args[0], extents[0], node.extent, node.op == "mean")
+        spread = [self.lines.spread(x, extent, node.extent) for x, extent in zip(args, extents, strict=True)]
+        return self._one(node, spread)
+
+    def _one(self, node: Node, args: list[Array]) -> Array:
+        return evaluate(node, self.ops, [self.leaf], [self.scalars], [[x] for x in args])[0]
+
     def take_sums(self, node: int, sums: Array) -> None:
         """Takes a sum over each tensor, as an array with a number for each."""
-        if self.program.nodes[node].op == "mean":
-            sums = sums / self.sizes
-        self._values[node] = list(sums) if self.per_tensor else [sums]
+        self._values[node] = sums / self.sizes if self.program.nodes[node].op == "mean" else sums
 
     def totals(self, level: int) -> list[int]:
         """The nodes that are sums over the model and follow from the pass of this level."""
@@ -70,13 +99,18 @@ class LevelValues:
 
     def take_total(self, node: int, total: Array) -> None:
         """Takes a sum over the model."""
-        self._values[node] = [self.number(total)] * len(self.leaves)
+        self._values[node] = self.number(total)
 
     def model_numbers(self) -> dict[str, Array]:
         """The new numbers of the model, by slot."""
         names = [s.name for s in self.program.slots if s.extent is Extent.MODEL]
-        values = {name: self._values[self.program.outputs[name]][0] for name in names}
+        values = {name: self._values[self.program.outputs[name]] for name in names}
         return {name: self.ops.reshape(value, (-1,))[0] for name, value in values.items()}
+
+
+def apart(x: Array, tensor: int) -> Array:
+    """What a value is of one tensor."""
+    return x[tensor] if isinstance(x, list) or np.ndim(x) else x
 
 
 def _is_sum(program: Program, index: int) -> bool:
@@ -125,7 +159,7 @@ def run_levels(batches: Sequence[BatchStep], add: Callable[[list[Array]], Array]
 def _share_totals(batches: Sequence[LevelValues], level: int, add: Callable[[list[Array]], Array]) -> None:
     """Adds up what is a sum over the model, whose tensors are in several batches."""
     for nodes in zip(*(values.totals(level) for values in batches), strict=True):
-        shares = [share for values, node in zip(batches, nodes, strict=True) for share in values[node]]
+        shares = [values[node] for values, node in zip(batches, nodes, strict=True)]
         total = add(shares)
         for values, node in zip(batches, nodes, strict=True):
             values.take_total(node, total)

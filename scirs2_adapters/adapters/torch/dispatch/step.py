@@ -152,7 +152,7 @@ class Plan:
 
     def _scalars(self, scales: Sequence[scaling.Scale] | None, value: float | None) -> list[Scalars]:
         """The coefficients of this step: a row for each of `examples`."""
-        rows: list[Scalars] = []
+        rows, shared = list[Scalars](), dict[Hashable, Scalars]()  # what is the same for all parameters of a group
         for entry, now in self.examples:
             group_rule = self.group_rules[entry.group]
             rule = group_rule.other if entry.routed else group_rule.rule
@@ -160,9 +160,10 @@ class Plan:
                 live = self.step_counts.on_device(entry) if self.options[entry.group][0] else None
                 now = now + self.step_counts.shift if live is None else live
             xp = SCALARS if group_rule.traced or isinstance(now, Tensor) else HOST_SCALARS
-            row = {**rule.scalars(xp, now), **value_scalars(rule, value)}
-            if entry.per_parameter:
-                row |= rule.leaf_coefficients(entry.leaf)
+            key = None if isinstance(now, Tensor) else (entry.group, entry.routed, now)
+            if key is None or key not in shared:
+                shared[key] = {**rule.scalars(xp, now), **value_scalars(rule, value)}
+            row = {**shared[key], **(rule.leaf_coefficients(entry.leaf) if entry.per_parameter else {})}
             if scales is not None:
                 row[SCALE] = scales[entry.group]
             rows.append(row)
