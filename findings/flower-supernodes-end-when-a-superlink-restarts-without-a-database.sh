@@ -8,7 +8,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check flwr==1.42.0
-FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 FLWR_HOME="$folder" "$folder/venv/bin/python" - "$folder" <<'PYTHON'
+export PATH="$folder/venv/bin:$PATH" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 FLWR_HOME="$folder"
+python - "$folder" <<'PYTHON'
 import socket
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 folder = Path(sys.argv[1])
-scripts = Path(sys.executable).parent
 
 
 def ports(count: int) -> list[int]:
@@ -41,8 +41,7 @@ def node_after_restart(name: str, *options: str) -> int | None:
     logs = [folder / f"{name}-{i}.log" for i in range(3)]
 
     def start(log: Path, *command: str) -> subprocess.Popen:
-        command = (str(scripts / command[0]), "--insecure", *command[1:])
-        return subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT)
+        return subprocess.Popen([*command, "--insecure"], stdout=log.open("wb"), stderr=subprocess.STDOUT)
 
     link = start(logs[0], "flower-superlink", "--port", str(here), *options)
     until(logs[0], "Uvicorn running")
