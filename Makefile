@@ -7,9 +7,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
+# Flower excludes pinned versions of protobuf, FastAPI and others: its tests have an environment, with these pins alone.
+FLOWER := .venvs/flower
+FLOWER_PINS := flwr|hypothesis|llvmlite|numba|numpy|pytest|pytest-xdist|scikit-learn|scipy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-trainers test-lowest test-newest lint type gen docs site bench clean
+.PHONY: help setup demo test test-all test-trainers test-lowest test-newest test-flower lint type gen docs site bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +45,16 @@ test-lowest: ## run the core checks with the oldest versions that are supported,
 
 test-newest: ## run the core checks with the newest versions there are, each adapter apart (ARGS="jax tf" to choose)
 	$(PYTHON) tests/versions.py newest $(ARGS)
+
+test-flower: $(FLOWER)/.ready ## run the tests of the Flower strategy, in an environment of their own
+	$(FLOWER)/bin/python -m pytest -n 2 --sample --adapters "" tests/adapters/test_flower*.py $(ARGS)
+
+$(FLOWER)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(FLOWER)
+	grep -E '^($(FLOWER_PINS))==' constraints.txt > $(FLOWER)/constraints.txt
+	$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check -c $(FLOWER)/constraints.txt \
+		--editable ".[flower,sklearn]" pytest pytest-xdist hypothesis
+	@touch $@
 
 lint: $(READY) ## check style and formatting, change nothing
 	$(BIN)/ruff check .

@@ -17,13 +17,10 @@ import numpy as np
 from scirs2_adapters.core import HostOptimizer, get
 from scirs2_adapters.core.numpy_arrays import all_finite, carried
 from scirs2_adapters.core.portable import host
-from scirs2_adapters.core.portable.state import ParameterState, State, loaded, save
+from scirs2_adapters.core.portable.state import loaded, save
 
 from .bodies import from_carrier
 from .refusals import Refusal, refusing
-
-#: The parameter's own name among its slots, which no slot of a rule has.
-_PARAMETER = "p"
 
 
 def digest(*parts: bytes) -> str:
@@ -76,12 +73,9 @@ class Model:
     def save(self, path: Path) -> None:
         """Write all of it; it is on the disk when this returns."""
         made = {"request": self.request, "made": json.dumps([self.name, self.hyperparameters])}
-        state = host.read(self.optimizer)
-        parameters = {
-            name: replace(p, slots={**p.slots, _PARAMETER: host.array(carried(self.params[name]))})
-            for name, p in state.parameters.items()
-        }
-        save(replace(state, parameters=parameters, source={**state.source, **made}), path)
+        params = {name: host.array(carried(p)) for name, p in self.params.items()}
+        state = host.with_parameters(host.read(self.optimizer), params)
+        save(replace(state, source={**state.source, **made}), path)
 
 
 def created(name: str, hyperparameters: dict[str, object], params: dict[str, np.ndarray], request: str) -> Model:
@@ -99,22 +93,11 @@ def opened(path: Path) -> Model:
     """The model in a file."""
     with loaded("scirs2 serve", path) as state:
         name, hyperparameters = json.loads(state.source["made"])
-        params = {key: _parameter(p) for key, p in state.parameters.items()}
+        kept, stored = host.apart(state)
+        params = {key: from_carrier(x.read(), x.dtype) for key, x in stored.items()}
         model = created(name, hyperparameters, params, state.source["request"])
-        model.optimizer.load_state_dict(host.as_dict(model.optimizer, _without_parameters(state)))
+        model.optimizer.load_state_dict(host.as_dict(model.optimizer, kept))
         return model
-
-
-def _parameter(p: ParameterState) -> np.ndarray:
-    stored = p.slots[_PARAMETER]
-    return from_carrier(stored.read(), stored.dtype)
-
-
-def _without_parameters(state: State) -> State:
-    slots = {name: dict(p.slots) for name, p in state.parameters.items()}
-    for kept in slots.values():
-        del kept[_PARAMETER]
-    return replace(state, parameters={k: replace(p, slots=slots[k]) for k, p in state.parameters.items()})
 
 
 def check_finite(kind: str, arrays: Mapping[str, np.ndarray]) -> None:

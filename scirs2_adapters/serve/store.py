@@ -31,14 +31,14 @@ class Store:
             with replacing(self.tokens_file) as temporary:
                 temporary.touch(mode=0o600)
                 temporary.write_text(secrets.token_urlsafe(32) + "\n")
-        self.keys = {_key(token) for token in _tokens(self.tokens_file)}
+        self.keys = {file_key(token) for token in _tokens(self.tokens_file)}
         for left in folder.glob(".*.safetensors.*.tmp"):  # of a process that was killed while it wrote
             left.unlink()
 
     def key(self, authorization: str | None) -> str:
         """What a token is known by here; status 401 for one that is not."""
         scheme, _, token = (authorization or "").partition(" ")
-        key = _key(token.strip())
+        key = file_key(token.strip())
         if scheme.lower() != "bearer" or key not in self.keys:
             came = "no `Authorization` header" if authorization is None else "another token or scheme"
             message = f"`Authorization` must be `Bearer TOKEN` with a token of this service. Received: {came}."
@@ -69,7 +69,7 @@ class Store:
         self._lock.close()
 
 
-def _key(token: str) -> str:
+def file_key(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 

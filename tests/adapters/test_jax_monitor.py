@@ -96,7 +96,9 @@ def test_steps_that_are_not_measured_work_in_the_memory_of_the_parameters() -> N
     alone = jax.jit(lambda g, s, p: adapter.step(adapter.adamw(kernel="host"), g, s, p), donate_argnums=(1, 2))
     inner = (args[0], args[1].inner_state, args[2])
     sizes = [f.lower(*a).compile().memory_analysis().temp_size_in_bytes for f, a in ((run, args), (alone, inner))]
-    assert sizes[0] - sizes[1] <= 2 * args[2]["w"].nbytes  # of the branch that measures: the parameters before
+    # Of the branch that measures: the parameters before. The XLA of JAX 0.9 and older keeps two copies more.
+    copies = 2 if jax.__version_info__ >= (0, 10) else 4
+    assert sizes[0] - sizes[1] <= copies * args[2]["w"].nbytes
 
 
 @pytest.mark.parametrize("other", [(1, 2), "state"], ids=["tuple", "state"])

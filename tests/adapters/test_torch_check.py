@@ -209,5 +209,6 @@ def test_a_walk_is_told_from_another(name: str, walks: bool) -> None:
 
 
 def test_what_torchs_own_does_is_known() -> None:
-    """Versions change it; docs/checks.md says the same."""
-    assert set(failures(check("torch.optim:AdamW", "torch"))) == {"constructor.rebuilt", "numbers.float16"}
+    """Versions change it; docs/checks.md says the same. Torch 2.6 has an AdamW that is no Adam and can be rebuilt."""
+    rebuilt = {"constructor.rebuilt"} if issubclass(torch.optim.AdamW, torch.optim.Adam) else set()
+    assert set(failures(check("torch.optim:AdamW", "torch"))) == {"numbers.float16"} | rebuilt

@@ -28,7 +28,8 @@ def test_it_is_a_torch_optimizer_of_torchs_class(name: str) -> None:
 
 
 def test_adamw_is_an_adam_as_in_torch() -> None:
-    assert isinstance(ours("AdamW")(plain()), torch.optim.Adam)
+    """Torch 2.6 has two classes of no relation."""
+    assert isinstance(ours("AdamW")(plain()), torch.optim.Adam) == issubclass(torch.optim.AdamW, torch.optim.Adam)
 
 
 @each_peer

@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     *(tuple(f"adapters/{a}/{n}" for a in UPPER_ADAPTERS for n in names) for names in ADAPTER_LAYERS),
     tuple(f"{adapter}.py" for adapter in ADAPTERS),
-    ("export/", "state.py", "drift/", "check/", "serve/"),
+    ("export/", "state.py", "drift/", "check/", "serve/", "flower.py"),
     ("demo/",),
     ("report/",),
     ("commands/", "cli.py"),

@@ -16,8 +16,8 @@ DOCUMENTS = [
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
 VERBS = (
-    "help", "setup", "demo", "test", "test-all", "test-trainers", "test-lowest", "test-newest", "lint", "type", "gen",
-    "docs", "site", "bench", "clean",
+    "help", "setup", "demo", "test", "test-all", "test-trainers", "test-lowest", "test-newest", "test-flower", "lint",
+    "type", "gen", "docs", "site", "bench", "clean",
 )  # fmt: skip
 BARE_INSTALL = re.compile(
     r"""(?:pip|uv|pipx|poetry)\s+(?:pip\s+)?(?:install|add)\s[^`\n]*?["']?\bscirs2\b(?!_|-\d)(?!(?:\[[\w,]*\])? @)"""

@@ -30,7 +30,7 @@ LARGEST = {
     "core/step": 363,
     "core/cpu": 1859,
     "core/closures": 422,
-    "core/portable": 875,
+    "core/portable": 885,
     "core/monitor": 216,
     "core/synonyms": 203,
 }

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from scirs2_adapters import state
 from scirs2_adapters.serve import Client
+from scirs2_adapters.serve.store import file_key
 from tests.boundaries.support import ROOT
 
 TOKENS = [f"token-of-model-number-{i}" for i in range(7)]
@@ -39,6 +41,10 @@ class Service:
         self._process.communicate(timeout=60)
         if with_signal == signal.SIGTERM:
             self.close_clients()
+
+    def on_disk(self, model: int) -> int:
+        """The number of the last step in the file of a model, of a service that has ended."""
+        return state.describe(self.folder / f"{file_key(TOKENS[model])}.safetensors").step_count
 
     def client(self, model: int = 0) -> Client:
         self._clients.append(Client(self.address, TOKENS[model], patience=120.0))

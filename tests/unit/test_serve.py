@@ -3,6 +3,7 @@
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,22 +59,35 @@ def test_steps_are_those_of_this_process_and_go_on_after_a_kill(clean: Service) 
             assert same(clients[name].step(gradients(i)), ours[name][1]), (name, i)
 
 
-def test_a_kill_between_any_two_moments_loses_no_step_and_takes_none_twice(clean: Service) -> None:
-    params, client = parameters(), clean.client()
-    optimizer = HostOptimizer("adam", params)
-    client.create("adam", params)
-    with ThreadPoolExecutor(1) as pool:
-        walking = pool.submit(lambda: [client.step(gradients(i)) for i in range(120)])
-        for _ in range(2):
-            while clean.client().step_count() < 5 and not walking.done():
-                pass
+def test_a_kill_under_load_loses_no_acknowledged_step_and_takes_none_twice(clean: Service) -> None:
+    """Several clients step their models at once and do not pause while the service is killed and started again."""
+    models, steps = range(4), 60
+    walks: list[list[dict[str, np.ndarray]]] = [[] for _ in models]
+
+    def walk(model: int) -> None:
+        client = clean.client(model)
+        client.create("adam", parameters(), learning_rate=0.01 * (model + 1))
+        for i in range(steps):
+            walks[model].append(client.step(gradients(i)))
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        walking = [pool.submit(walk, model) for model in models]
+        for least in (5, 20):
+            while min(map(len, walks)) < least and not any(future.done() for future in walking):
+                time.sleep(0.001)
             clean.end(signal.SIGKILL)
+            for model, acknowledged in enumerate(map(len, walks)):
+                assert clean.on_disk(model) - acknowledged in (0, 1), model  # 1: the answer was on its way
             clean.start()
-        walked = walking.result(timeout=120)
-    for i, new in enumerate(walked):
-        optimizer.step(gradients(i))
-        assert same(new, params), i
-    assert client.step_count() == 120
+        for future in walking:
+            future.result(timeout=120)
+    for model, walked in enumerate(walks):
+        params = parameters()
+        optimizer = HostOptimizer(get("adam")(learning_rate=0.01 * (model + 1)), params)
+        for i, new in enumerate(walked):
+            optimizer.step(gradients(i))
+            assert same(new, params), (model, i)
+        assert clean.client(model).step_count() == len(walked) == steps
 
 
 def test_a_step_sent_again_is_answered_and_not_taken(clean: Service) -> None:
@@ -98,22 +112,6 @@ def test_a_loss_and_bfloat16_travel(clean: Service) -> None:
         optimizer.step({"w": params["w"]}, value=loss)
         assert same(client.step({"w": params["w"]}, value=loss), mine)
     assert same(client.parameters(), mine)
-
-
-def test_clients_of_several_models_step_at_once(clean: Service) -> None:
-    def walk(model: int) -> list[dict[str, np.ndarray]]:
-        client = clean.client(model)
-        client.create("adamw", parameters(), learning_rate=0.01 * (model + 1))
-        return [client.step(gradients(i)) for i in range(10)]
-
-    with ThreadPoolExecutor(4) as pool:
-        walked = list(pool.map(walk, range(4)))
-    for model, steps in enumerate(walked):
-        params = parameters()
-        optimizer = HostOptimizer(get("adamw")(learning_rate=0.01 * (model + 1)), params)
-        for i, new in enumerate(steps):
-            optimizer.step(gradients(i))
-            assert same(new, params), (model, i)
 
 
 def test_the_state_goes_into_an_optimizer(clean: Service, tmp_path: Path) -> None:

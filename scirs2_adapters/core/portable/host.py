@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from .fit import Asked, Report, fitted
 from .state import ParameterState, State, described
 
 SOURCE = {"framework": "numpy", "numpy": np.__version__}
+#: What a parameter itself is called among its slots, in files that hold parameters too. No slot of a rule is called so.
+PARAMETER = "p"
 
 
 def _named(optimizer: HostOptimizer) -> dict[str, Hashable]:
@@ -40,6 +43,20 @@ def read(optimizer: HostOptimizer, fresh: bool = False) -> State:
         optimizer.rule, parameters, numbers=dict(optimizer.model), step_count=optimizer.step_count,
         skipped_steps=optimizer.skipped_steps, source=SOURCE,
     )  # fmt: skip
+
+
+def with_parameters(state: State, params: Mapping[str, Array]) -> State:
+    """The state, and the parameters themselves as one slot more of each. Arrays that are not in it are added."""
+    known = {name: ParameterState({}, 0, x.shape, x.dtype) for name, x in params.items()} | dict(state.parameters)
+    joined = {name: replace(known[name], slots={**known[name].slots, PARAMETER: x}) for name, x in params.items()}
+    return replace(state, parameters=joined)
+
+
+def apart(state: State) -> tuple[State, dict[str, Array]]:
+    """What `with_parameters` has put together; KeyError if a parameter is not there."""
+    slots = {name: dict(p.slots) for name, p in state.parameters.items()}
+    params = {name: kept.pop(PARAMETER) for name, kept in slots.items()}
+    return replace(state, parameters={k: replace(p, slots=slots[k]) for k, p in state.parameters.items()}), params
 
 
 def load(optimizer: HostOptimizer, saved: State, asked: Asked) -> Report:

@@ -1,0 +1,1 @@
+"""A Flower app: clients learn to read digits, each from rows of its own."""
