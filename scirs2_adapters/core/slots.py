@@ -19,13 +19,16 @@ from .matrix import OUTPUTS_FIRST, Matrix
 #: The two axes whose rows and columns a rule may look along, counted from the end.
 Axes = tuple[int, int]
 LAST: Axes = (-2, -1)
+#: In place of one side of a matrix: all axes of a parameter, however many there are.
+EVERY = 1
 
 
 class Extent(enum.IntEnum):
     """How far a value extends: over the model, over a tensor, or over all of its axes but one or two. Of the two that a
     rule looks along, a row lacks the later one and a column the earlier one: (..., n, 1) and (..., 1, m). Or over one
-    side of a matrix and an axis that is no axis of the parameter's: SIDE, a square (n, n) or a basis (n, rank); and
-    LOW, the projection of a parameter onto the basis of the other side, (m, rank).
+    side of a matrix and an axis that is no axis of the parameter's: SIDE, a square (n, n) or a basis (n, rank), or a
+    list of the slices along every axis, (n + m + ...,); and LOW, the projection of a parameter onto the basis of the
+    other side, (m, rank).
     """
 
     MODEL = 0
@@ -57,7 +60,7 @@ class Slot:
     lose what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32
     bits: an average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of
     the matrix along which it lies, -2 for the one that lies first and -1 for the other, and `axes` are its axes; its
-    other axis is as long, or of length `rank`.
+    other axis is as long, or of length `rank`. A `side` of EVERY is a list of slices, along one axis after another.
     """
 
     extent: Extent = Extent.FULL
@@ -92,6 +95,8 @@ class Slot:
         return replace(self, axis=gone, extent=Extent.without(gone, axes)) if gone else self
 
     def _of_side(self, matrix: Matrix | None) -> Self:
+        if self.side == EVERY:
+            return self
         sides = ((-2,), (-1,)) if matrix is None else sorted((matrix.inputs, matrix.outputs))
         if self.side:
             return replace(self, axes=sides[self.side])
@@ -102,6 +107,8 @@ class Slot:
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The slot's shape for a parameter of this shape."""
+        if self.side == EVERY:
+            return (sum(shape),)
         if self.side:
             length = math.prod(shape[a] for a in self.axes)
             return length, self.rank or length
@@ -179,6 +186,13 @@ def basis(present_if: str) -> Slot:
     take: (n, rank). The method `present_if` of the rule says whether there are any.
     """
     return Slot(Extent.SIDE, present_if)
+
+
+def slices(present_if: str | None = None) -> Slot:
+    """One number for each slice of the parameter along each of its axes, in one list that only functions of matrices
+    take: for every row and then for every column of a matrix, (n + m,).
+    """
+    return Slot(Extent.SIDE, present_if, side=EVERY)
 
 
 def low(block_dtype: str | None = "int8") -> Slot:
