@@ -60,7 +60,8 @@ class Slot:
     lose what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32
     bits: an average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of
     the matrix along which it lies, -2 for the one that lies first and -1 for the other, and `axes` are its axes; its
-    other axis is as long, or of length `rank`. A `side` of EVERY is a list of slices, along one axis after another.
+    other axis is as long, or of length `rank`. A `side` of EVERY is a list of slices, along one axis after another. A
+    `count` is a field that says for how many slots this one stands, of which a formula has a tuple.
     """
 
     extent: Extent = Extent.FULL
@@ -74,6 +75,11 @@ class Slot:
     side: int = 0
     axes: tuple[int, ...] = ()
     rank: int = 0
+    count: str = ""
+
+    def names(self, rule: object) -> list[str]:
+        """Its name, or those of the slots that it stands for: `r_1`, `r_2` and so on."""
+        return [f"{self.name}_{i + 1}" for i in range(getattr(rule, self.count))] if self.count else [self.name]
 
     def initial_value(self, rule: object) -> Value:
         """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
@@ -202,9 +208,16 @@ def low(block_dtype: str | None = "int8") -> Slot:
     return Slot(Extent.LOW, block_dtype=block_dtype)
 
 
-def model(initial: str | None = None) -> Slot:
-    """One number for all parameters together, first 0 or the value of the field `initial`."""
-    return Slot(Extent.MODEL, None, initial)
+def model(initial: str | None = None, count: str = "") -> Slot:
+    """One number for all parameters together, first 0 or the value of the field `initial`; or a tuple of as many as the
+    field `count` says.
+    """
+    return Slot(Extent.MODEL, None, initial, count=count)
+
+
+def each_of(rule: object, declared: Iterable[Slot]) -> tuple[Slot, ...]:
+    """The slots of a rule, each for itself, from those that its formula declares."""
+    return tuple(replace(s, name=name, count="") for s in declared for name in s.names(rule))
 
 
 #: A copy of the parameter as it was before the first step.

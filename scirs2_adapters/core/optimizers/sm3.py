@@ -25,7 +25,7 @@ class SM3(Rule, time_dependence="none", moduli=None):
     learning_rate = rate(0.1)
     momentum = fraction(0.9, "decay rate of the mean of steps; 0 keeps no mean", structural=True)
     eps = nonnegative(1e-8, "added under the root")
-    matches = {"optax": {}}
+    matches = {"optax": {"moduli": None}}
 
     def coefficients(self, math, t):
         return {"gain": 1 - self.momentum}
