@@ -25,12 +25,12 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2820,
-    "core/program": 649,
-    "core/step": 346,
-    "core/cpu": 1792,
+    "core": 2848,
+    "core/program": 650,
+    "core/step": 347,
+    "core/cpu": 1797,
     "core/closures": 422,
-    "core/portable": 875,
+    "core/portable": 889,
     "core/monitor": 216,
     "core/synonyms": 203,
 }
