@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from scirs2_adapters import get, names
-from scirs2_adapters.core.slots import Extent, Leaf, Slot
+from scirs2_adapters.core.slots import EVERY, Extent, Leaf, Slot
 
 #: Longer than the ranks that rules project onto.
 _MATRIX = Leaf((2000, 3000), "float32", "weight")
@@ -46,10 +46,12 @@ def _memory(slots: tuple[Slot, ...]) -> str:
     """How many numbers the slots of an n x m matrix hold; r is a rank."""
     size_of = {Extent.FULL: "nm", Extent.ROW: "n", Extent.COLUMN: "m", Extent.TENSOR: "1", Extent.BATCH: "1"}
     sides = {-2: "n", -1: "m"}
-    sizes = [
-        sides[s.side] + ("r" if s.rank else sides[s.side]) if s.side else size_of[s.extent]
-        for s in slots
-        if s.extent is not Extent.MODEL
-    ]
+
+    def size(s: Slot) -> str:
+        if s.side == EVERY:
+            return "n + m"
+        return sides[s.side] + ("r" if s.rank else sides[s.side]) if s.side else size_of[s.extent]
+
+    sizes = [size(s) for s in slots if s.extent is not Extent.MODEL]
     terms = [f"{sizes.count(size)} {size}" if sizes.count(size) > 1 else size for size in dict.fromkeys(sizes)]
     return " + ".join(terms) or "0"

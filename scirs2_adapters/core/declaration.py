@@ -95,7 +95,7 @@ def check_class(cls: RuleClass, base: RuleClass, line: Iterable[str]) -> None:
         slots = [s.name for s in cls.roles()[0]]
         _check_optax_state(cls, slots)
         _check_evaluation(cls, slots)
-    for formula in filter(cls.__dict__.__contains__, ("wrap_gradient", "wrap_step", "wrap")):
+    for formula in filter(cls.__dict__.__contains__, ("wrap_gradient", "wrap_step", "wrap_update", "wrap")):
         cls.roles(formula)
 
 

@@ -25,7 +25,7 @@ from .matrix import Axes, Matrix
 from .modes import Modes
 from .ops import Array, Scalar, Scalars
 from .program.explain import explained
-from .slots import EPSILON, LAST, Extent, Leaf, Slot, without_blocks
+from .slots import EPSILON, LAST, Extent, Leaf, Slot, each_of, without_blocks
 
 
 class _Explain:
@@ -157,12 +157,9 @@ class Rule(Modes):
     @classmethod
     @functools.cache
     def roles(cls, formula: str = "update") -> Roles:
-        """What the signature of a formula says. The first arrays are the parameter and, in all formulas but `wrap` and
-        `evaluation`, a gradient or a step; the others are slots.
-        """
-        return roles_of(
-            f"{cls.__name__}.{formula}", getattr(cls, formula), 3 if formula in ("wrap", "evaluation") else 4
-        )
+        """What the signature of a formula says: slots stand behind the arrays that each is given, and xp and itself."""
+        given = {"wrap": 3, "evaluation": 3, "wrap_update": 5}.get(formula, 4)
+        return roles_of(f"{cls.__name__}.{formula}", getattr(cls, formula), given)
 
     @classmethod
     def needs(cls, formula: str) -> dict[str, str]:
@@ -171,7 +168,7 @@ class Rule(Modes):
 
     def all_slots(self) -> tuple[Slot, ...]:
         """Every slot the rule may have, in the order of its formula."""
-        return self.roles()[0]
+        return each_of(self, self.roles()[0])
 
     def slots(self, leaf: Leaf) -> tuple[Slot, ...]:
         """The slots this rule keeps for this parameter."""
@@ -202,30 +199,43 @@ class Rule(Modes):
         """One step of one parameter, with the symbols of a recorder: the new parameter and the new slots. Of the
         wrappers `around` this rule the first one is the first to see the gradient and the last to see the step.
         """
-        new: dict[str, Array] = {}
-        g = self._through(around, "wrap_gradient", xp, (-g if self.maximize else g, p), slots, scalars, new)
+        start, new, seen = p, dict[str, Array](), [-g if self.maximize else g]
+        for wrapper in around:
+            seen.append(wrapper._applied("wrap_gradient", xp, (seen[-1], p), slots, scalars, new))
+        g = seen[-1]
         if self.decay == "l2":
             g = g + scalars["l2"] * p
         if self.decay == "before":
             p = p - scalars["decay"] * p
-        u, own = self._evaluate("update", xp, (p, g), slots, scalars)
+        u = self._applied("update", xp, (p, g), slots, scalars, new)
         u = self.masked(xp, u, g, scalars["zero"], scalars["one"])
         if self.decay in ("decoupled", "absolute"):
             u = scalars["decay"] * self.decaying(xp, p, u, scalars["zero"]) + u
-        u = self._through(around[::-1], "wrap_step", xp, (u, p), slots, scalars, new)
-        return self._through(around[::-1], "wrap", xp, (p - u,), slots, scalars, new), own | new
+        if self.decay == "before" and around:
+            p, u = start, scalars["decay"] * start + u
+        for wrapper, gradient in zip(around[::-1], seen[-2::-1], strict=True):
+            u = wrapper._applied("wrap_step", xp, (u, p), slots, scalars, new)
+            u = wrapper._applied("wrap_update", xp, (u, p, gradient), slots, scalars, new)
+        p = p - u
+        for wrapper in around[::-1]:
+            p = wrapper._applied("wrap", xp, (p,), slots, scalars, new)
+        return p, new
 
-    @staticmethod
-    def _through(
-        around: Sequence[Rule], formula: str, xp: Array, given: Sequence[Array], slots: Mapping[str, Array],
-        scalars: Scalars, new: dict[str, Array],
+    def _applied(
+        self, formula: str, xp: Array, arrays: tuple[Array, ...], slots: Mapping[str, Array], scalars: Scalars,
+        new: dict[str, Array],
     ) -> Array:  # fmt: skip
-        """The first of the arrays after this formula of all wrappers that have one; their new slots go into `new`."""
-        first, *rest = given
-        for wrapper in around:
-            if hasattr(wrapper, formula):
-                first, kept = wrapper._evaluate(formula, xp, (first, *rest), slots, scalars)
-                new |= kept
+        """The first of the arrays after this formula, if there is one; its new slots go into `new`."""
+        if not hasattr(self, formula):
+            return arrays[0]
+        declared = self.roles(formula)[0]
+        xp.formula = f"{type(self).__name__}.{formula}"
+        coefficients = {n: scalars[key] for n, key in self.needs(formula).items()}
+        held = [tuple(slots[n] for n in s.names(self)) if s.count else slots.get(s.name) for s in declared]
+        result = getattr(self, formula)(xp, *arrays, *held, **coefficients)
+        first, *values = xp.returned(result, [s.name for s in declared])
+        for s, x in zip(declared, values, strict=True):
+            new |= {n: x for n, x in zip(s.names(self), x if s.count else (x,), strict=True) if n in slots}
         return first
 
     def evaluated(self, xp: Array, p: Array, slots: Mapping[str, Array], scalars: Scalars) -> Array:
@@ -233,17 +243,6 @@ class Rule(Modes):
         assert self.evaluation is not None
         coefficients = {n: scalars[key] for n, key in self.needs("evaluation").items()}
         return self.evaluation(xp, p, *(slots[s.name] for s in self.roles("evaluation")[0]), **coefficients)
-
-    def _evaluate(
-        self, formula: str, xp: Array, arrays: tuple[Array, ...], slots: Mapping[str, Array], scalars: Scalars
-    ) -> tuple[Array, dict[str, Array]]:
-        """The first value that a formula returns, and the new slots."""
-        declared = self.roles(formula)[0]
-        xp.formula = f"{type(self).__name__}.{formula}"
-        coefficients = {n: scalars[key] for n, key in self.needs(formula).items()}
-        result = getattr(self, formula)(xp, *arrays, *(slots.get(s.name) for s in declared), **coefficients)
-        first, *new = xp.returned(result, [s.name for s in declared])
-        return first, {s.name: value for s, value in zip(declared, new, strict=True) if s.name in slots}
 
     def kernel_key(self) -> tuple[object, ...]:
         """What a compiled kernel depends on besides dtypes: the class, its traits, static values, which slots exist."""

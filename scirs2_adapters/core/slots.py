@@ -17,13 +17,16 @@ from .formats import BLOCK
 from .matrix import OUTPUTS_FIRST, Axes, Axis, Matrix, each, last_of
 
 LAST: Axes = (-2, -1)
+#: In place of one side of a matrix: all axes of a parameter, however many there are.
+EVERY = 1
 
 
 class Extent(enum.IntEnum):
     """How far a value extends: over the model, over a tensor, or over all of its axes but one or two. Of the two that a
     rule looks along, a row lacks the later one and a column the earlier one: (..., n, 1) and (..., 1, m). Or over one
-    side of a matrix and an axis that is no axis of the parameter's: SIDE, a square (n, n) or a basis (n, rank); and
-    LOW, the projection of a parameter onto the basis of the other side, (m, rank).
+    side of a matrix and an axis that is no axis of the parameter's: SIDE, a square (n, n) or a basis (n, rank), or a
+    list of the slices along every axis, (n + m + ...,); and LOW, the projection of a parameter onto the basis of the
+    other side, (m, rank).
     """
 
     MODEL = 0
@@ -55,7 +58,8 @@ class Slot:
     lose what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32
     bits: an average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of
     the matrix along which it lies, -2 for the one that lies first and -1 for the other, and `axes` are its axes; its
-    other axis is as long, or of length `rank`.
+    other axis is as long, or of length `rank`. A `side` of EVERY is a list of slices, along one axis after another. A
+    `count` is a field that says for how many slots this one stands, of which a formula has a tuple.
     """
 
     extent: Extent = Extent.FULL
@@ -69,6 +73,11 @@ class Slot:
     side: int = 0
     axes: tuple[int, ...] = ()
     rank: int = 0
+    count: str = ""
+
+    def names(self, rule: object) -> list[str]:
+        """Its name, or those of the slots that it stands for: `r_1`, `r_2` and so on."""
+        return [f"{self.name}_{i + 1}" for i in range(getattr(rule, self.count))] if self.count else [self.name]
 
     def initial_value(self, rule: object) -> Value:
         """The number in all of it before the first step; 0 for a copy, which the adapter makes."""
@@ -90,6 +99,8 @@ class Slot:
         return replace(self, axis=gone, extent=Extent.without(gone, axes)) if isinstance(gone, int) and gone else self
 
     def _of_side(self, matrix: Matrix | None) -> Self:
+        if self.side == EVERY:
+            return self
         sides = ((-2,), (-1,)) if matrix is None else sorted((matrix.inputs, matrix.outputs))
         if self.side:
             return replace(self, axes=sides[self.side])
@@ -100,6 +111,8 @@ class Slot:
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The slot's shape for a parameter of this shape."""
+        if self.side == EVERY:
+            return (sum(shape),)
         if self.side:
             length = math.prod(shape[a] for a in self.axes)
             return length, self.rank or length
@@ -179,6 +192,13 @@ def basis(present_if: str) -> Slot:
     return Slot(Extent.SIDE, present_if)
 
 
+def slices(present_if: str | None = None) -> Slot:
+    """One number for each slice of the parameter along each of its axes, in one list that only functions of matrices
+    take: for every row and then for every column of a matrix, (n + m,).
+    """
+    return Slot(Extent.SIDE, present_if, side=EVERY)
+
+
 def low(block_dtype: str | None = "int8") -> Slot:
     """A slot like the projection of the parameter, (m, rank), of which formulas compute element by element; like the
     parameter where the rule's `view` projects none.
@@ -186,9 +206,16 @@ def low(block_dtype: str | None = "int8") -> Slot:
     return Slot(Extent.LOW, block_dtype=block_dtype)
 
 
-def model(initial: str | None = None) -> Slot:
-    """One number for all parameters together, first 0 or the value of the field `initial`."""
-    return Slot(Extent.MODEL, None, initial)
+def model(initial: str | None = None, count: str = "") -> Slot:
+    """One number for all parameters together, first 0 or the value of the field `initial`; or a tuple of as many as the
+    field `count` says.
+    """
+    return Slot(Extent.MODEL, None, initial, count=count)
+
+
+def each_of(rule: object, declared: Iterable[Slot]) -> tuple[Slot, ...]:
+    """The slots of a rule, each for itself, from those that its formula declares."""
+    return tuple(replace(s, name=name, count="") for s in declared for name in s.names(rule))
 
 
 #: A copy of the parameter as it was before the first step.

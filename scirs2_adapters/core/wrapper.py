@@ -22,12 +22,12 @@ from .matrix import Axes, Matrix
 from .ops import Array, Scalar, Scalars
 from .registry import get, is_listed
 from .rule import Rule, innermost
-from .slots import Leaf, Slot
+from .slots import Leaf, Slot, each_of
 from .synonyms import unknown_argument
 
 _BASE = "must be the name of an optimizer that needs no closure, or such a rule as AdamW()"
 #: The formulas that a wrapper may have, in the order in which a step comes to them.
-PLACES = ("wrap_gradient", "wrap_step", "wrap")
+PLACES = ("wrap_gradient", "wrap_step", "wrap_update", "wrap")
 #: What a wrapper may have as its base has it: one value for both.
 SHARED = frozenset(("layout",))
 
@@ -43,6 +43,8 @@ class Wrapper(Rule):
     wrap_gradient: Callable[..., Array | tuple[Array, ...]]
     #: The step, weight decay in it, that is subtracted: `wrap_step(self, xp, u, p, *slots, /, *coefficients)`.
     wrap_step: Callable[..., Array | tuple[Array, ...]]
+    #: The same with the gradient that the base was to see: `wrap_update(self, xp, u, p, g, *slots, /, *coefficients)`.
+    wrap_update: Callable[..., Array | tuple[Array, ...]]
     #: The new parameter: `wrap(self, xp, p, *slots, /, *coefficients)`.
     wrap: Callable[..., Array | tuple[Array, ...]]
     #: Values of the base's that the wrapper stands for.
@@ -179,9 +181,8 @@ class Wrapper(Rule):
     def view(self, leaf: Leaf) -> Matrix | None:
         return self.base.view(leaf)
 
-    @classmethod
-    def _own_slots(cls) -> tuple[Slot, ...]:
-        return tuple(slot for formula in cls._formulas() for slot in cls.roles(formula)[0])
+    def _own_slots(self) -> tuple[Slot, ...]:
+        return each_of(self, [slot for formula in self._formulas() for slot in self.roles(formula)[0]])
 
     def all_slots(self) -> tuple[Slot, ...]:
         return (*self.base.all_slots(), *self._own_slots())
@@ -195,7 +196,7 @@ class Wrapper(Rule):
         return {**self.base.scalars(math, t), **{f"{self.name}_{k}": x for k, x in own.items()}}
 
     def refuses(self, leaf: Leaf) -> str | None:
-        return self.base.refuses(leaf)
+        return self.base.refuses(leaf) or super().refuses(leaf)
 
     def axes(self, leaf: Leaf) -> Axes:
         return self.base.axes(leaf)

@@ -32,11 +32,11 @@ each_match = pytest.mark.parametrize(("name", "kwargs"), MATCHED, ids=[n for n, 
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
 
-def turned_tree(seed: int, dtype: str) -> Any:
+def turned_tree(seed: int, dtype: str, leaves: str = "wbs") -> Any:
     """Random numbers, in a complex dtype with parts of either sign."""
     turn = 1 + 2j if "complex" in dtype else 1
     other = tree(seed + 1000)
-    return {k: (tree(seed)[k] * turn + other[k]).astype(dtype) for k in ("w", "b", "s")}
+    return {k: (tree(seed)[k] * turn + other[k]).astype(dtype) for k in leaves}
 
 
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
@@ -76,9 +76,10 @@ DTYPES = {"float32": 3e-5, "float64": 1e-6, "complex64": 3e-5, "complex128": 1e-
 def test_in_every_dtype_that_optax_takes_the_trajectory_and_the_state_are_optaxs(name: str, kwargs: dict) -> None:
     """Or the dtype is refused: where optax squares a complex number itself, which measures nothing."""
     tx, ours = theirs(name)(**kwargs), getattr(adapter, name)(**kwargs, match="optax")
+    leaves = "wb" if name == "sm3" else "wbs"  # optax's SM3 takes no parameter without axes
     for dtype, off in DTYPES.items():
         with enable_x64(True):
-            start, grads = turned_tree(0, dtype), [turned_tree(100 + i, dtype) for i in range(10)]
+            start, *grads = (turned_tree(seed, dtype, leaves) for seed in (0, *range(100, 110)))
             if "complex" in dtype and scirs2_adapters.get(name)(match="optax").moduli is None:
                 with pytest.raises(ValueError, match="must have real parameters"):
                     two_calls(ours)(start, ours.init(start), start)
@@ -247,6 +248,7 @@ LACKING: dict[str, tuple[set[str], str]] = {
     "amsgrad": ({"bias_correction_mu", "bias_correction_nu"}, "as in the paper; PyTorch's Adam corrects both"),
     "lars": ({"trust_ratio_mask"}, "`adapt_vectors` leaves out what is left out: biases and gains"),
     "lookahead": ({"fast_optimizer", "reset_state"}, "optax's wraps a transformation, ours a rule"),
+    "mechanize": ({"base_optimizer"}, "optax's wraps a transformation, ours a rule"),
     "muon": (
         {"adam_eps_root", "adaptive", "consistent_rms", "preconditioning"},
         "variants of its author's and of others, which PyTorch's has not either",

@@ -21,7 +21,7 @@ from tests.adapters.sklearn_support import LINEAR, assert_close, assert_same_bit
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 each_estimator = pytest.mark.parametrize("cls", LINEAR)
 
-RATES = {"acprop": 5e-3, "adadelta": 1.0, "adagrad": 0.2, "rprop": 0.01, "muon": 0.2, "normuon": 0.2}
+RATES = {"acprop": 5e-3, "adadelta": 1.0, "adagrad": 0.2, "rprop": 0.01, "muon": 0.2, "normuon": 0.2, "sm3": 0.2}
 RATES |= dict.fromkeys(
     ("adabound", "lion", "rmsprop", "signsgd", "signum", "simplifiedademamix", "sophiag", "tiger"), 1e-3
 )

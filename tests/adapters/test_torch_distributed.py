@@ -9,7 +9,7 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from scirs2_adapters.core import get
-from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.program.recorded import needs_whole, record
 from scirs2_adapters.core.slots import Leaf
 from tests.adapters.torch_spread import LAYOUTS, SHAPES, alone, made, memory_gap, walk
 from tests.adapters.torch_support import ALL, ours
@@ -110,8 +110,7 @@ def test_sharded_parameters_are_stepped_in_the_backward_pass(name: str, found: F
 @pytest.mark.slow
 @each_dense
 def test_pieces_without_a_shape_are_stepped_or_refused(name: str, found: Found) -> None:
-    rule = get(name.casefold())()
-    if rule.per_parameter or _adds_up(name):
+    if needs_whole(get(name.casefold())()):
         assert "fully_shard" in found[name]["flat"]
         assert f"`{name}`" in found[name]["flat"]
     else:

@@ -25,12 +25,12 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2839,
-    "core/program": 695,
-    "core/step": 363,
-    "core/cpu": 1859,
+    "core": 2870,
+    "core/program": 700,
+    "core/step": 366,
+    "core/cpu": 1870,
     "core/closures": 422,
-    "core/portable": 885,
+    "core/portable": 900,
     "core/monitor": 216,
     "core/synonyms": 203,
 }

@@ -14,6 +14,7 @@ from scirs2_adapters.core import HostOptimizer, Rule, Wrapper
 from scirs2_adapters.core.fields import Field
 from scirs2_adapters.core.hyperparameters import MODES
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
+from scirs2_adapters.core.program.recorded import programs_of
 from scirs2_adapters.core.slots import Extent, Leaf
 
 from .problem import Problem
@@ -111,18 +112,29 @@ def decaying(name: str) -> Hyper:
     return {"learning_rate": max(PACE, rule.learning_rate), "weight_decay": 0.1 if beside else 0.0, **one_rate}
 
 
+def looks(wrapper: type[Wrapper]) -> bool:
+    """Whether a wrapper looks at matrices."""
+    return wrapper.view is not Wrapper.view
+
+
+def sums(wrapper: type[Wrapper]) -> bool:
+    """Whether a wrapper sums over the model."""
+    return bool(wrapper().model_slots())
+
+
 def bases_of(wrapper: type[Wrapper]) -> list[str]:
     """The optimizers that a wrapper goes around: none that evaluates an average, and of other wrappers none. If it
     looks at matrices, none with numbers of the model, nor with eigenvectors, for it leaves matrices without full rank.
+    If it sums over the model, none that steps some shapes otherwise.
     """
     rules = [(n, scirs2_adapters.get(n)) for n in scirs2_adapters.names()]
     plain = [(n, r) for n, r in rules if not issubclass(r, Wrapper) and r.evaluation is None]
-    looks = wrapper.view is not Wrapper.view
     plain = [
         (n, r)
         for n, r in plain
-        if not looks or not any(s.extent in (Extent.SIDE, Extent.MODEL) for s in r().all_slots())
+        if not looks(wrapper) or not any(s.extent in (Extent.SIDE, Extent.MODEL) for s in r().all_slots())
     ]
+    plain = [(n, r) for n, r in plain if not sums(wrapper) or len(programs_of(r())) == 1]
     beside = "cautious_decay" in wrapper.presets
     return [n for n, r in plain if not beside or r().decay in ("decoupled", "absolute")]
 

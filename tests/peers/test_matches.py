@@ -73,7 +73,10 @@ SILENT: dict[tuple[str, str], str] = {
 UNSCHEDULED = {
     "optimisticadam": "optax prefers its second version, which does; it warns of that",
     "rprop": "its learning rate is the first size of steps",
+    "sm3": "optax negates it, as no function can be, though it says that it takes one",
 }
+#: Functions of optax's that take no parameter without axes, which are given a vector of one number.
+AT_LEAST_A_VECTOR = {"sm3": "optax looks for the numbers along a first axis"}
 FRAMEWORKS = ("torch", "optax", "keras")
 CASES = [(f, rule.name) for f in FRAMEWORKS for rule in matched(f) if (rule.name, f) not in ELSEWHERE]
 
@@ -105,11 +108,12 @@ def optax_walk(rule: Rule, given: Hyper) -> Walk:
     word = argument_names(type(rule)).spell("learning_rate", rule.fields)
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         transforms = [function(**given, **{word: rate}) for rate in rates]
-    params, path = [jax.numpy.asarray(p) for p in parameters()], []
+    shaped = jax.numpy.atleast_1d if rule.name in AT_LEAST_A_VECTOR else jax.numpy.asarray
+    params, path = [shaped(p) for p in parameters()], []
     state, updates_of = transforms[0].init(params), [jax.jit(transform.update) for transform in transforms]
     for t, (grads, loss) in enumerate(zip(gradients(), losses(), strict=True)):
         update, extra = updates_of[0 if t < HALVED else -1], {"value": loss} if rule.needs_value else {}
-        updates, state = update([jax.numpy.asarray(g) for g in grads], state, params, **extra)
+        updates, state = update([shaped(g) for g in grads], state, params, **extra)
         params = optax.apply_updates(params, updates)
         path.append([np.asarray(p) for p in params])
     return path

@@ -12,6 +12,8 @@ import pytest
 from scirs2_adapters import get, names
 from scirs2_adapters.core import HostOptimizer, Memory
 from scirs2_adapters.core.memory import Span, Stored, completed, occupied, report
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.slots import Leaf
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 each_name = pytest.mark.parametrize("name", names())
@@ -26,7 +28,7 @@ def made(name: str, shapes: dict[str, tuple[int, ...]] = SHAPES, **options: Any)
     rng = np.random.default_rng(0)
     dtype = ml_dtypes.bfloat16 if options.get("rounding") else np.float32
     rule = get(name)
-    first = {"d0": 0.1} if "d0" in rule.fields_with() else {}  # 16 bits do not show smaller first steps
+    first = {k: 0.1 for k in ("d0", "s_init") if k in rule.fields_with()}  # 16 bits do not show smaller first steps
     return HostOptimizer(rule(**first), {k: rng.standard_normal(s).astype(dtype) for k, s in shapes.items()}, **options)
 
 
@@ -64,7 +66,7 @@ def test_the_report_is_what_is_allocated(name: str, options: dict[str, Any]) -> 
 @pytest.mark.usefixtures("frozen_heap")
 @each_name
 def test_temporaries_are_what_a_step_keeps_and_what_it_makes(name: str) -> None:
-    """numpy tells tracemalloc of its arrays. Python's own objects, and coefficients, are the few kilobytes besides."""
+    """numpy tells tracemalloc of its arrays. Python's own objects, and numbers, are the few kilobytes besides."""
     shapes = {"w": (256, 512), "tall": (512, 128), "stack": (3, 64, 64)}
     step(made(name, shapes, kernel="host", threads=1))
     grads = {k: np.ones(s, np.float32) for k, s in shapes.items()}
@@ -86,7 +88,8 @@ def test_temporaries_are_what_a_step_keeps_and_what_it_makes(name: str) -> None:
     memory = optimizer.memory()
     assert memory.notes == ()
     measured = kept - in_state(memory) + peak - start
-    assert 0.98 * measured - 20_000 <= memory.temporaries <= 1.1 * measured + 100_000
+    small = 20_000 + 250 * len(record(optimizer.rule, Leaf((256, 512))).nodes)
+    assert 0.98 * measured - small <= memory.temporaries <= 1.1 * measured + 100_000
     assert memory.temporaries >= kept - in_state(memory)
 
 

@@ -227,6 +227,7 @@ def test_slots_have_shapes_that_belong_to_the_parameter(rule: Rule) -> None:
         matrix = rule.route(leaf).view(leaf) or LAST_AXES
         sides = [(side, side) for side in matrix.sides(shape)] if len(shape) > 1 else []
         sides += [(side, matrix.rank) for side in matrix.sides(shape)] if matrix.rank else []
+        sides += [(sum(shape),)] if len(shape) > 1 else []
         for s in rule.route(leaf).slots(leaf):
             assert s.shape(shape) in (shape, (), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:]), *sides)
 

@@ -45,7 +45,8 @@ def flat(params: dict[str, np.ndarray]) -> np.ndarray:
 
 def made(name: str, params: dict[str, np.ndarray], **options: Any) -> HostOptimizer:
     own = get(name).fields_with()["learning_rate"].default  # others than 1 would hardly move in so few steps
-    return HostOptimizer(get(name)(learning_rate=own if own == 1 else 1e-3), params, **options)
+    first = {"s_init": 0.01} if get(name).first_step == "s_init" else {}
+    return HostOptimizer(get(name)(learning_rate=own if own == 1 else 1e-3, **first), params, **options)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -101,8 +101,8 @@ OPS: Ops = Ops(
     transpose=lambda x: jnp.swapaxes(x, -1, -2),
     reshape=jnp.reshape, permute=jnp.transpose, eigenvectors=lambda x: jnp.linalg.eigh(x)[1],
     orthonormal=lambda x, mode="complete": jnp.linalg.qr(x, mode=mode)[0], order=lambda x: jnp.argsort(-x),
-    take=lambda x, indices, axis: jnp.take(x, indices, axis=axis), cond=_cond,
-    random=partial(uniform, INTEGERS),
+    take=lambda x, indices, axis: jnp.take(x, indices, axis=axis), max=jnp.max, concatenate=jnp.concatenate,
+    cond=_cond, random=partial(uniform, INTEGERS),
     square=lambda x: jnp.sum(x * x, 0, keepdims=True),
 )  # fmt: skip
 

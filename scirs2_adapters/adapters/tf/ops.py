@@ -106,6 +106,8 @@ OPS = Ops(
     orthonormal=lambda x, mode="complete": ops.linalg.qr(x, mode=mode)[0],
     order=lambda x: ops.argsort(-x),
     take=lambda x, indices, axis: ops.take(x, indices, axis=axis),
+    max=lambda x, axes: ops.max(x, axis=axes),
+    concatenate=ops.concatenate,
     cond=_cond,
     random=partial(uniform, INTEGERS),
 )

@@ -124,6 +124,8 @@ OPS = Ops(
     orthonormal=lambda x, mode="complete": torch.linalg.qr(x, mode=mode)[0],
     order=lambda x: torch.argsort(x, descending=True, stable=True),
     take=lambda x, indices, axis: torch.index_select(x, axis, indices),
+    max=torch.amax,
+    concatenate=lambda lists: torch.cat(list(lists)),
     cond=_cond,
     random=partial(uniform, INTEGERS),
     square=lambda x: _sum(x * x, -1),

@@ -18,6 +18,7 @@ from ..newton_schulz import orthogonalize, orthogonalize_numbers
 from ..ops import Array
 from ..program.recorded import Program
 from ..projections import at_random, random_numbers_held
+from ..slices import largest, plus_least
 from ..slots import Extent
 from ..step.plan import array_names
 from ..step.reference import NUMPY
@@ -36,6 +37,8 @@ SLOW_SHARE = 1 << 17
 REMEMBERED = 16
 #: How many values like a projection there are until the step ends, the moments and the step, and on the way to one.
 _KEPT, _MADE = 3, 2
+#: How many numbers numpy puts into buffers of its own where both operands are broadcast.
+_BUFFERED = 2 << 13
 _NOTHING = np.empty(0)
 _IN_PLACE = ctypes.c_char * 0
 #: Calls a function of matrices with arrays and numbers, and options.
@@ -72,6 +75,8 @@ _HELD: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any]],
     orthogonalize: lambda shape, options: orthogonalize_numbers(shape, options.get("matrix", LAST_AXES)),
     at_random: lambda shape, options: random_numbers_held(shape, options["matrix"]),
     moved_gram: lambda shape, options: gram_numbers(shape, options["side"], options.get("matrix", LAST_AXES)),
+    largest: lambda shape, options: sum(shape),
+    plus_least: lambda shape, options: math.prod(shape) + _BUFFERED,
 }
 
 
@@ -110,7 +115,8 @@ class Batch:
         self.by_rows = uses_rows(program)
         self.matrices = [matrices(program.lines, s) for s in self.shapes] if program.looked else self.shapes
         self.at_once = program.levels == 0 and all(s.extent in (Extent.FULL, Extent.TENSOR) for s in program.slots)
-        self.items = row_items(self.matrices, in_blocks(dtypes)) if self.by_rows else flat_items(self.shapes)
+        along_rows = any(p.parts.by_rows for p in self.kernel.passes)  # no pass walks what is of a side
+        self.items = row_items(self.matrices, in_blocks(dtypes)) if along_rows else flat_items(self.shapes)
         numbers = sum(math.prod(s) for s in self.shapes)
         slow = in_blocks(dtypes) or any(node.op == "power" for node in program.nodes)
         #: How many threads are worth starting.

@@ -46,7 +46,7 @@ def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) 
         worded = "must have no rows and columns of kernels of more than two axes, which lie otherwise there"
         raise bad_value(call, "path", worded, name)
     for slot, x in p.slots.items():
-        if len(x.shape) == len(shape):
+        if len(x.shape) == len(shape) or slot in lines.slices:
             names = (lines.exchanged.get(slot, slot), f"{slot}_scale")
             codes = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
             made = restored(x, p.slots[names[1]], x.dtype, axes) if codes else (moved(x, lines.axes(slot, x, axes)),)

@@ -19,9 +19,9 @@ from ..formats import BLOCK_DTYPES, blocks
 from ..numpy_state import same_memory
 from ..rounding import ROUNDING_ERROR
 from ..rule import Rule
-from ..slots import Extent
+from ..slots import EVERY, Extent
 from .file import Array, held
-from .layouts import OTHER, Shape, layout_of, transposed, turned, turns
+from .layouts import OTHER, Shape, SlicesTurn, Turn, layout_of, transposed, turned, turns
 from .state import OPTIONAL, ParameterState, State, described
 
 _MOST = 8
@@ -176,22 +176,27 @@ def _fitted(
 class Lines(NamedTuple):
     """The slots that are of the rows, columns or sides of a matrix: `exchanged` says what each becomes where the matrix
     is turned, and `whole` are those of sides, which are not turned themselves. `low` are of sides where the parameter
-    is projected, and like it elsewhere.
+    is projected, and like it elsewhere. `slices` are lists of one number for each slice along each axis; `shape` is the
+    parameter's, where it is known.
     """
 
     every: frozenset[str]
     exchanged: Mapping[str, str]
     whole: frozenset[str]
     low: frozenset[str] = frozenset()
+    slices: frozenset[str] = frozenset()
+    shape: Shape | None = None
 
     def of(self, p: ParameterState) -> Lines:
         """The slots of lines of this parameter. Beside a basis what is low is a projection, whatever its shape."""
         beside = not self.whole.isdisjoint(p.slots)
         low = {s for s in self.low if s in p.slots and (beside or p.slots[s].shape != shape_of(p))}
-        return self._replace(every=self.every | low, whole=self.whole | low)
+        return self._replace(every=self.every | low, whole=self.whole | low, shape=shape_of(p))
 
-    def axes(self, slot: str, x: Array, axes: Shape | None) -> Shape | None:
+    def axes(self, slot: str, x: Array, axes: Shape | None) -> Turn:
         """How a slot of a parameter that is turned so is turned itself."""
+        if slot in self.slices and axes is not None and self.shape is not None:
+            return SlicesTurn(self.shape, axes)
         return None if slot in self.whole or len(x.shape) < 2 else axes
 
     def misfit(self, slot: str, x: Array, form: Array, axes: Shape | None) -> str:
@@ -205,22 +210,25 @@ class Lines(NamedTuple):
 def lines_of(rule: Rule) -> Lines:
     """The slots of lines, in the order of the formula: the first of rows belongs with the first of columns."""
     slots = rule.all_slots()
+    sides = frozenset(s.name for s in slots if s.extent is Extent.SIDE)
+    slices = frozenset(s.name for s in slots if s.side == EVERY)
     rows, columns = ([s.name for s in slots if at in (s.axis, s.side)] for at in (-1, -2))
     pairs = list(zip(rows, columns, strict=False))
     return Lines(
-        frozenset({*rows, *columns, *(s.name for s in slots if s.extent is Extent.SIDE)}),
+        frozenset({*rows, *columns}) | sides - slices,
         dict(pairs) | {column: row for row, column in pairs},
-        frozenset(s.name for s in slots if s.extent is Extent.SIDE),
+        sides - slices,
         frozenset(s.name for s in slots if s.extent is Extent.LOW),
+        slices,
     )
 
 
-def moved(x: Array, axes: Shape | None) -> Array:
+def moved(x: Array, axes: Turn) -> Array:
     """The array with other axes, as it is stored."""
     return x if axes is None else Array(x.dtype, turned(x.shape, axes), lambda: transposed(x.read(), axes))
 
 
-def restored(x: Array, scales: Array | None, dtype: str, axes: Shape | None) -> tuple[Array, ...]:
+def restored(x: Array, scales: Array | None, dtype: str, axes: Turn) -> tuple[Array, ...]:
     """The numbers of an array in another storage and with other axes, made when they are read; and scales of codes."""
     if dtype == x.dtype and dtype not in BLOCK_DTYPES:
         return (moved(x, axes),)
@@ -238,7 +246,7 @@ def restored(x: Array, scales: Array | None, dtype: str, axes: Shape | None) -> 
 
 
 def _converted(
-    place: str, there: str, slot: str, saved: ParameterState, form: Array, axes: Shape | None, report: Report
+    place: str, there: str, slot: str, saved: ParameterState, form: Array, axes: Turn, report: Report
 ) -> dict[str, Array]:
     """One slot, with its scales, in the storage that it has here."""
     x, other = saved.slots[there], f"{slot}_scale"

@@ -8,7 +8,7 @@ names or with the others; what nobody can tell is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,19 @@ WORDS = {
 }  # fmt: skip
 OTHER = {OUTPUTS_FIRST: INPUTS_FIRST, INPUTS_FIRST: OUTPUTS_FIRST}
 Shape = tuple[int, ...]
+
+
+class SlicesTurn(NamedTuple):
+    """How a list of one number for each slice along each axis is put, where the axes of the parameter, of these
+    `lengths`, are put so.
+    """
+
+    lengths: Shape
+    axes: Shape
+
+
+#: How an array is put where its parameter is turned; None where it stays.
+Turn = Shape | SlicesTurn | None
 #: How the axes of a kernel of so many axes are put, to lie in this layout.
 TURNS: Mapping[str, Mapping[int, Shape]] = {
     OUTPUTS_FIRST: {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1), 5: (4, 3, 0, 1, 2)},
@@ -49,9 +62,9 @@ def turned_to(layout: str, name: str, axes: int) -> Shape | None:
     return None if is_embedding(name) else TURNS[layout].get(axes)
 
 
-def turned(shape: Shape, axes: Shape | None) -> Shape:
+def turned(shape: Shape, axes: Turn) -> Shape:
     """The shape of what was turned."""
-    return shape if axes is None else tuple(shape[i] for i in axes)
+    return shape if axes is None or isinstance(axes, SlicesTurn) else tuple(shape[i] for i in axes)
 
 
 def turns(
@@ -106,6 +119,9 @@ def _fitting(name: str, shape: Shape, wanted: Shape, there: str, here: str) -> t
     return shape == wanted, next((a for a in all_axes if a and turned(shape, a) == wanted), None)
 
 
-def transposed(x: np.ndarray, axes: Iterable[int]) -> np.ndarray:
+def transposed(x: np.ndarray, axes: Shape | SlicesTurn) -> np.ndarray:
     """The array with its axes put so, in memory of its own order."""
+    if isinstance(axes, SlicesTurn):
+        lists = np.split(x, np.cumsum(axes.lengths)[:-1])
+        return np.concatenate([lists[axis] for axis in axes.axes])
     return np.ascontiguousarray(np.transpose(x, tuple(axes)))

@@ -123,7 +123,7 @@ def described(rule: Rule, parameters: Mapping[str, ParameterState], **others: ob
 _EXTENTS = {
     Extent.TENSOR: "one number",
     Extent.FULL: "like the parameter",
-    Extent.SIDE: "numbers along a side of the matrix",
+    Extent.SIDE: "numbers along sides",
     Extent.LOW: "like the projection of the parameter, or the parameter where there is none",
 }
 

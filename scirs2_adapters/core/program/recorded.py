@@ -209,14 +209,20 @@ def _check_slots(
 EXAMPLES = tuple(Leaf((256,) * axes) for axes in range(5))
 
 
+def programs_of(rule: Formula) -> set[Program]:
+    """The programs of these parameters. A sum over the model goes over the parameters of one program, so what has sums
+    must have the same for all.
+    """
+    return {record(rule.route(leaf), leaf) for leaf in EXAMPLES}
+
+
 def needs_whole(rule: Formula) -> bool:
     """Whether a rule steps a flat piece of several parameters otherwise than these parameters: it looks at shapes, or
     sums over a tensor or the model.
     """
     key = rule.kernel_key()
     if (known := _whole.get(key)) is None:
-        programs = (record(rule.route(leaf), leaf) for leaf in EXAMPLES)
-        reduces = any(n.reduces for program in programs for n in program.nodes)
+        reduces = any(n.reduces for program in programs_of(rule) for n in program.nodes)
         known = _whole[key] = rule.per_parameter or rule.looks_at_names or reduces
     return known
 

@@ -68,6 +68,8 @@ NUMPY = Ops(
     orthonormal=lambda x, mode="complete": np.linalg.qr(x, mode)[0],
     order=lambda x: np.argsort(-x, kind="stable"),
     take=lambda x, indices, axis: np.take(x, indices, axis=axis),
+    max=lambda x, axes: np.max(x, axis=axes),
+    concatenate=np.concatenate,
     cond=lambda number, f, g: f() if number else g(),
     random=partial(uniform, INTEGERS),
 )

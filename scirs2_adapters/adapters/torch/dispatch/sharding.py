@@ -120,14 +120,14 @@ def division_obstacle(p: DTensor, program: Program) -> str | None:
     return None
 
 
-def refuse(name: str, p: Tensor, g: Tensor, per_parameter: bool, program: Program, limit: float | None) -> None:
+def refuse(name: str, p: Tensor, g: Tensor, rule: Rule, limit: float | None) -> None:
     """Pieces of a tensor of which nothing tells how they make up the whole."""
     if is_dtensor(g) != is_dtensor(p):
         kinds = f"a {type(p).__name__} and its gradient a {type(g).__name__}"
         raise RuntimeError(f"`{name}` needs a gradient that is spread as its parameter is. Received: {kinds}.")
     if is_dtensor(p) and any(x.is_partial() for x in p.placements):
         raise RuntimeError(f"`{name}` cannot step a parameter that is a sum over the ranks. Received: {p.placements}.")
-    if getattr(p, "_fsdp_flattened", False) and (limit or per_parameter or any(n.reduces for n in program.nodes)):
+    if getattr(p, "_fsdp_flattened", False) and (limit or needs_whole(rule)):
         why = "max_grad_norm is of all gradients" if limit else "its formula is of whole parameters"
         raise RuntimeError(
             f"`{name}` cannot step what FullyShardedDataParallel has cut into pieces: {why}. "

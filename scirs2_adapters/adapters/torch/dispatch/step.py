@@ -79,8 +79,7 @@ class Plan:
                     entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {}, group["rounding"])
                     refuse_layout(name, entry.rule, g, group["fused"])
                     entry.refuse(name, group["fused"])
-                    per_parameter = group_rule.rule.per_parameter
-                    sharding.refuse(name, p, g, per_parameter, entry.program, group["max_grad_norm"])
+                    sharding.refuse(name, p, g, group_rule.rule, group["max_grad_norm"])
                 index += 1
         counting = [entry for entry in entries.values() if entry.counts]
         begin_counts(optimizer, [(entry.p, groups[entry.group]) for entry in counting])
