@@ -47,7 +47,7 @@ def _memory(slots: tuple[Slot, ...]) -> str:
     size_of = {Extent.FULL: "nm", Extent.ROW: "n", Extent.COLUMN: "m", Extent.TENSOR: "1", Extent.BATCH: "1"}
     sides = {-2: "n", -1: "m"}
     sizes = [
-        sides[s.side] + ("r" if s.rank else sides[s.side]) if s.side else size_of[s.extent]
+        sides[s.side] + {0: sides[s.side], 1: ""}.get(s.rank, "r") if s.side else size_of[s.extent]
         for s in slots
         if s.extent is not Extent.MODEL
     ]

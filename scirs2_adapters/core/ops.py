@@ -45,6 +45,8 @@ class Ops:
     largest … of a list of numbers is; `cond(number, f, g)` is f() if the number is not 0, else g(); `random` is
     `uniform` of `random_numbers.py`. `addmm(x, a, b, beta, alpha)` is beta * x + alpha * a @ b, and `syrk(a, x, beta,
     alpha)`, for a symmetric x or None, beta * x + alpha * a @ a.T.
+    `max` is the largest number of all, `triu` the upper triangle with zeros below, and `solve_triangular(a, b)` the x
+    of a @ x = b, for an a with zeros above its diagonal.
     `bfloat16` rounds to that dtype, where there is none to values that it has; `like(x, y)` is x in the dtype of y.
     """
 
@@ -68,6 +70,9 @@ class Ops:
     orthonormal: Callable[..., Array]
     order: Callable[[Array], Array]
     take: Callable[[Array, Array, int], Array]
+    max: Callable[[Array], Array]
+    triu: Callable[[Array], Array]
+    solve_triangular: Callable[[Array, Array], Array]
     cond: Callable[[Scalar, Callable[[], Array], Callable[[], Array]], Array]
     random: Callable[[int, Scalar, Array], Array]
     square: Callable[[Array], Array] = _no_square

@@ -106,6 +106,9 @@ OPS = Ops(
     orthonormal=lambda x, mode="complete": ops.linalg.qr(x, mode=mode)[0],
     order=lambda x: ops.argsort(-x),
     take=lambda x, indices, axis: ops.take(x, indices, axis=axis),
+    max=ops.max,
+    triu=ops.triu,
+    solve_triangular=lambda a, b: ops.linalg.solve_triangular(a, b, lower=True),
     cond=_cond,
     random=partial(uniform, INTEGERS),
 )
