@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .eigenbases import along, lengths
+from .eigenbases import along, gram_numbers, lengths
 from .matrix import COPIES, LAST_AXES, Matrix
 from .ops import Array, Scalar
 
@@ -76,16 +76,40 @@ def moved_factor(
     """
 
     def moved() -> Array:
-        size, noise = (xp.max(xp.abs(x)) for x in (a, b))
-        rows = [along(xp, x, side, matrix) / xp.maximum(size, noise) for x in (a, b)]
-        step = rate * xp.sign(size)
-        if _is_diagonal(q):
-            one, two = (xp.sum(x * x, -1) for x in rows)
-            return q - step * ((one - two) / xp.max(one + two)) * q
-        one, two = (xp.syrk(x, None, 0.0, 1.0) for x in rows)
-        return q - xp.matmul(xp.triu(one - two) * (step / _norm_bound(xp, one + two)), q)
+        one, two, step = _terms(xp, a, b, rate, side, matrix, lambda x: xp.syrk(x, None, 0.0, 1.0))
+        size = _norm_bound(xp, one + two)
+        change = xp.triu(one - two)
+        del one, two  # of this size there are four at a time, and no more
+        return q - xp.matmul(change * (step / size), q)
 
     return xp.cond(due, moved, lambda: q)
+
+
+def moved_diagonal(
+    xp: Array, q: Array, due: Scalar, rate: Scalar, a: Array, b: Array, *, side: int, matrix: Matrix = LAST_AXES
+) -> Array:
+    """The same of a diagonal factor, for which the diagonals count alone."""
+
+    def moved() -> Array:
+        one, two, step = _terms(xp, a, b, rate, side, matrix, lambda x: xp.sum(x * x, -1))
+        return q - step * ((one - two) / xp.max(one + two)) * q
+
+    return xp.cond(due, moved, lambda: q)
+
+
+def _terms(
+    xp: Array, a: Array, b: Array, rate: Scalar, side: int, matrix: Matrix, term: Callable[[Array], Array]
+) -> tuple[Array, Array, Array]:
+    """What a factor moves by, of gradients and of noise, and the size of its step: 0 where all gradients are 0."""
+    sizes = [xp.max(xp.abs(x)) for x in (a, b)]
+    one, two = (term(along(xp, x, side, matrix) / xp.maximum(*sizes)) for x in (a, b))
+    return one, two, rate * xp.sign(sizes[0])
+
+
+def factor_numbers(shape: tuple[int, ...], side: int, matrix: Matrix = LAST_AXES) -> int:
+    """The most numbers that a triangular factor's move holds at a time, besides the new factor."""
+    square = gram_numbers(shape, side, matrix)
+    return 3 * square + square // 4
 
 
 def preconditioned(xp: Array, x: Array, *factors: Array, sides: tuple[int, ...], matrix: Matrix = LAST_AXES) -> Array:

@@ -25,10 +25,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2897,
+    "core": 2910,
     "core/program": 649,
     "core/step": 354,
-    "core/cpu": 1792,
+    "core/cpu": 1796,
     "core/closures": 422,
     "core/portable": 875,
     "core/monitor": 216,

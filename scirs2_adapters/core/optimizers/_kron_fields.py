@@ -3,7 +3,7 @@
 import math
 
 from ..fields import choice, count
-from ..kronecker import moved_factor, preconditioned, ready_factor, whitened, whitened_noise
+from ..kronecker import moved_diagonal, moved_factor, preconditioned, ready_factor, whitened, whitened_noise
 from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST, Matrix
 from ..ops import Array
 from ..rule import Rule
@@ -12,6 +12,8 @@ from ._muon_fields import MatrixRule
 
 #: The side of a matrix that lies first, and the other.
 LEFT, RIGHT = -2, -1
+#: The slots, of which a side has one: triangular factors of the left side and of the right, and diagonal ones.
+Given = tuple[Array | None, ...]
 #: Factors of the sides that have one.
 Factors = dict[int, Array]
 
@@ -65,29 +67,35 @@ class KroneckerRule(Rule):
         return {"scale": self.precond_init_scale ** (1 / max(1, len(self._sides(leaf))))}
 
     @staticmethod
-    def ready(xp: Array, given: tuple[Array | None, ...], first: Array, scale: Array, due: Array) -> Factors:
-        """The factors that there are, of the left side and of the right, triangular or diagonal."""
+    def ready(xp: Array, given: Given, first: Array, scale: Array, due: Array) -> Factors:
+        """The factors that there are, of the left side and of the right."""
         left, right, diagonal_left, diagonal_right = given
         pairs = (LEFT, diagonal_left if left is None else left), (RIGHT, diagonal_right if right is None else right)
         there = {side: q for side, q in pairs if q is not None}
-        others = {side: [q for k, q in there.items() if k != side] for side in there}
-        return {side: xp.matrix(ready_factor, q, first, scale, due, *others[side]) for side, q in there.items()}
+        others = [(q,) for q in there.values()][::-1] if len(there) > 1 else [()]
+        return {
+            side: xp.matrix(ready_factor, q, first, scale, due, *other)
+            for (side, q), other in zip(there.items(), others, strict=False)
+        }
 
     @staticmethod
-    def learned(xp: Array, factors: Factors, x: Array, due: Array, turn: Array, rate: Array) -> Factors:
+    def learned(
+        xp: Array, given: Given, factors: Factors, x: Array, due: Array, turn: Array, rate: Array
+    ) -> Factors:  # fmt: skip
         """The factors after they have seen x, if that is due."""
         if not factors:
             return factors
-        given, sides = (due, turn, *factors.values()), tuple(factors)
-        a, b = (xp.matrix(f, x, *given, sides=sides) for f in (whitened, whitened_noise))
-        return {side: xp.matrix(moved_factor, q, due, rate, a, b, side=side) for side, q in factors.items()}
+        sides, (left, right, *_) = tuple(factors), given
+        a, b = (xp.matrix(f, x, due, turn, *factors.values(), sides=sides) for f in (whitened, whitened_noise))
+        moves = {side: moved_diagonal if q is None else moved_factor for side, q in ((LEFT, left), (RIGHT, right))}
+        return {side: xp.matrix(moves[side], q, due, rate, a, b, side=side) for side, q in factors.items()}
 
     @staticmethod
     def preconditioned(xp: Array, x: Array, factors: Factors) -> Array:
         return xp.matrix(preconditioned, x, *factors.values(), sides=tuple(factors)) if factors else x
 
     @staticmethod
-    def kept(given: tuple[Array | None, ...], factors: Factors) -> list[Array | None]:
+    def kept(given: Given, factors: Factors) -> list[Array | None]:
         """The factors in the places of those given."""
         sides = (LEFT, RIGHT, LEFT, RIGHT)
         return [q if q is None else factors[side] for side, q in zip(sides, given, strict=True)]

@@ -56,7 +56,7 @@ class Kron(KroneckerRule, moduli=None):
         mean, given = scale1 * exp_avg, (factor_left, factor_right, diagonal_left, diagonal_right)
         factors = self.ready(xp, given, first, scale, balanced)
         seen = mean if self.momentum_into_precond_update else g
-        factors = self.learned(xp, factors, seen, due, turn, precond_lr)
+        factors = self.learned(xp, given, factors, seen, due, turn, precond_lr)
         s = self.preconditioned(xp, mean, factors)
         size = xp.maximum(xp.sqrt(xp.mean(s * s)) / most, one)
         return learning_rate / size * s, exp_avg, *self.kept(given, factors)
