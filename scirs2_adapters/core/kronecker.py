@@ -19,10 +19,11 @@ DAMPING = 2.0**-11.5
 
 
 def ready_factor(
-    xp: Array, q: Array, first: Scalar, scale: Scalar, due: Scalar, *others: Array, matrix: Matrix = LAST_AXES
-) -> Array:
-    """A factor before it is used: `scale` times the identity if this is the `first` step; as large as the other one,
-    which does not change their product, if that is `due`; else as it was.
+    xp: Array, q: Array, scale: Scalar, due: Scalar, *others: Array, matrix: Matrix = LAST_AXES
+) -> Array:  # fmt: skip
+    """A factor before it is used: `scale` times the identity if it has not begun, and is 0; as large as the other one,
+    which does not change their product, if that is `due`; else as it was. The step count does not say whether it has
+    begun: Keras counts steps in which a parameter has had no gradient.
     """
     del matrix
 
@@ -37,7 +38,8 @@ def ready_factor(
         size, other = (xp.max(xp.abs(x)) for x in (q, *others))
         return q * xp.sqrt(other / size)
 
-    return xp.cond(first, begun, lambda: xp.cond(due, balanced, lambda: q) if others else q)
+    unset = xp.where(xp.abs(xp.sum(q[:1, :1], None)) <= 0, 1.0, 0.0)
+    return xp.cond(unset, begun, lambda: xp.cond(due, balanced, lambda: q) if others else q)
 
 
 def whitened(

@@ -67,14 +67,14 @@ class KroneckerRule(Rule):
         return {"scale": self.precond_init_scale ** (1 / max(1, len(self._sides(leaf))))}
 
     @staticmethod
-    def ready(xp: Array, given: Given, first: Array, scale: Array, due: Array) -> Factors:
+    def ready(xp: Array, given: Given, scale: Array, due: Array) -> Factors:
         """The factors that there are, of the left side and of the right."""
         left, right, diagonal_left, diagonal_right = given
         pairs = (LEFT, diagonal_left if left is None else left), (RIGHT, diagonal_right if right is None else right)
         there = {side: q for side, q in pairs if q is not None}
         others = [(q,) for q in there.values()][::-1] if len(there) > 1 else [()]
         return {
-            side: xp.matrix(ready_factor, q, first, scale, due, *other)
+            side: xp.matrix(ready_factor, q, scale, due, *other)
             for (side, q), other in zip(there.items(), others, strict=False)
         }
 

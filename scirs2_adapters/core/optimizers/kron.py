@@ -44,17 +44,17 @@ class Kron(KroneckerRule, moduli=None):
         wait = -(-1 / probability // 1)
         return {
             "gain": 1 - self.beta1, "scale1": 1 / one_minus_power(math, self.beta1, t), "turn": t % 2**24, "most": 1.1,
-            "first": math.where(t > 1, 0.0, 1.0), "due": math.where(t % wait == 0, 1.0, 0.0),
+            "due": math.where(t % wait == 0, 1.0, 0.0),
             "balanced": math.where(t % (100 * wait) == 0, 1.0, 0.0),
         }  # fmt: skip
 
     def update(self, xp, p, g, exp_avg: slot(block_dtype=None, accurate=True),
                factor_left: square(-2, "triangular_left"), factor_right: square(-1, "triangular_right"),
                diagonal_left: diagonal(-2, "diagonal_left"), diagonal_right: diagonal(-1, "diagonal_right"), /,
-               learning_rate, gain, scale1, scale, precond_lr, turn, first, due, balanced, most, one):  # fmt: skip
+               learning_rate, gain, scale1, scale, precond_lr, turn, due, balanced, most, one):  # fmt: skip
         exp_avg = ema(exp_avg, g, gain)
         mean, given = scale1 * exp_avg, (factor_left, factor_right, diagonal_left, diagonal_right)
-        factors = self.ready(xp, given, first, scale, balanced)
+        factors = self.ready(xp, given, scale, balanced)
         seen = mean if self.momentum_into_precond_update else g
         factors = self.learned(xp, given, factors, seen, due, turn, precond_lr)
         s = self.preconditioned(xp, mean, factors)
