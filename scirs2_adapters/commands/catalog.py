@@ -50,7 +50,9 @@ def _memory(slots: tuple[Slot, ...]) -> str:
     def size(s: Slot) -> str:
         if s.side == EVERY:
             return "n + m"
-        return sides[s.side] + ("r" if s.rank else sides[s.side]) if s.side else size_of[s.extent]
+        if s.side:
+            return sides[s.side] + {0: sides[s.side], 1: ""}.get(s.rank, "r")
+        return size_of[s.extent]
 
     sizes = [size(s) for s in slots if s.extent is not Extent.MODEL]
     terms = [f"{sizes.count(size)} {size}" if sizes.count(size) > 1 else size for size in dict.fromkeys(sizes)]

@@ -82,7 +82,7 @@ def gram_power(
 
     def made() -> Array:
         vectors = _eigenvectors(xp, gram)
-        values = xp.maximum(_lengths(xp, vectors, xp.matmul(gram, vectors)), 0.0)
+        values = xp.maximum(lengths(xp, vectors, xp.matmul(gram, vectors)), 0.0)
         largest = xp.maximum(values[-1:], LEAST)
         roots = xp.power(values / largest + eps, exponent / 2) * xp.power(scale * largest, exponent / 2)
         return xp.syrk(vectors * roots, None, 0.0, 1.0)
@@ -105,10 +105,10 @@ def _eigenvectors(xp: Array, gram: Array) -> Array:
 def leading(xp: Array, gram: Array) -> Array:
     """Eigenvectors, that of the largest value first."""
     vectors = _eigenvectors(xp, gram)
-    return xp.take(vectors, xp.order(_lengths(xp, vectors, xp.matmul(gram, vectors))), 1)
+    return xp.take(vectors, xp.order(lengths(xp, vectors, xp.matmul(gram, vectors))), 1)
 
 
-def _lengths(xp: Array, basis: Array, product: Array) -> Array:
+def lengths(xp: Array, basis: Array, product: Array) -> Array:
     """What the matrix that made this product does to each column of the basis, as a list of numbers."""
     return xp.reshape(xp.sum(basis * product, -2), (-1,))
 
@@ -118,7 +118,7 @@ def _iterated(xp: Array, basis: Array, gram: Array) -> Array:
     places, so that what is measured along them keeps its meaning.
     """
     product = xp.matmul(gram, basis)
-    order = xp.order(_lengths(xp, basis, product))
+    order = xp.order(lengths(xp, basis, product))
     vectors = xp.orthonormal(xp.take(product, order, 1))
     return upright(xp, xp.take(vectors, xp.order(-order), 1))
 

@@ -185,6 +185,13 @@ def square(side: int, present_if: str | None = None) -> Slot:
     return Slot(Extent.SIDE, present_if, side=side)
 
 
+def diagonal(side: int, present_if: str) -> Slot:
+    """The diagonal of a square matrix of one side, -2 or -1, as a matrix of one column, (n, 1), which only functions of
+    matrices take.
+    """
+    return Slot(Extent.SIDE, present_if, side=side, rank=1)
+
+
 def basis(present_if: str) -> Slot:
     """The directions onto which the rule's `view` projects a parameter, as columns, which only functions of matrices
     take: (n, rank). The method `present_if` of the rule says whether there are any.

@@ -16,7 +16,8 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from scirs2_adapters import get
-from scirs2_adapters.core.slots import Extent
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.slots import Extent, Leaf
 from tests.conformance.options import still_steps
 
 from .torch_support import (
@@ -166,10 +167,12 @@ def test_every_element_of_a_16_bit_parameter_moves(name: str, dtype: torch.dtype
     sizes = (1, 7, 8, 15, 16, 17, 32, 33, 64, 100, 1000)
     params = [torch.nn.Parameter(torch.zeros(n, dtype=dtype)) for n in sizes]
     optimizer = ours(name)(params, lr=0.1, kernel="host", **learned(name))
+    chance = any(node.op == "matrix" for node in record(get(name)(), Leaf((7,))).nodes)  # Kron's noise, of a vector
     walk(optimizer, steps=still_steps(name) + 3, lay=lambda g, p: torch.full_like(p, 0.25))
     for p in params:
         assert (p != 0).all()
-        assert len(p.unique()) == 1  # body and rest compute alike
+        if not chance:
+            assert len(p.unique()) == 1  # body and rest compute alike
 
 
 @each_path

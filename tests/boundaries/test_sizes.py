@@ -25,14 +25,14 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2870,
+    "core": 3000,
     "core/program": 700,
-    "core/step": 366,
-    "core/cpu": 1870,
+    "core/step": 380,
+    "core/cpu": 1880,
     "core/closures": 422,
     "core/portable": 900,
     "core/monitor": 216,
-    "core/synonyms": 203,
+    "core/synonyms": 212,
 }
 
 #: file, or file::function -> (limit, reason).

@@ -224,10 +224,12 @@ def test_a_wrapper_has_the_hyperparameters_of_its_base() -> None:
 def test_slots_have_shapes_that_belong_to_the_parameter(rule: Rule) -> None:
     for shape in ((), (3,), (2, 3), (4, 2, 3)):
         leaf = Leaf(shape)
-        matrix = rule.route(leaf).view(leaf) or LAST_AXES
+        view = rule.route(leaf).view(leaf)
+        matrix = view or LAST_AXES
         sides = [(side, side) for side in matrix.sides(shape)] if len(shape) > 1 else []
         sides += [(side, matrix.rank) for side in matrix.sides(shape)] if matrix.rank else []
         sides += [(sum(shape),)] if len(shape) > 1 else []
+        sides += [(side, 1) for side in view.sides(shape)] if view else []
         for s in rule.route(leaf).slots(leaf):
             assert s.shape(shape) in (shape, (), (*shape[:-1], 1), (*shape[:-2], 1, *shape[-1:]), *sides)
 

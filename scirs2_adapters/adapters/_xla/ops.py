@@ -102,6 +102,7 @@ OPS: Ops = Ops(
     reshape=jnp.reshape, permute=jnp.transpose, eigenvectors=lambda x: jnp.linalg.eigh(x)[1],
     orthonormal=lambda x, mode="complete": jnp.linalg.qr(x, mode=mode)[0], order=lambda x: jnp.argsort(-x),
     take=lambda x, indices, axis: jnp.take(x, indices, axis=axis), max=jnp.max, concatenate=jnp.concatenate,
+    triu=jnp.triu, solve_triangular=lambda a, b: jax.scipy.linalg.solve_triangular(a, b, lower=True),
     cond=_cond, random=partial(uniform, INTEGERS),
     square=lambda x: jnp.sum(x * x, 0, keepdims=True),
 )  # fmt: skip

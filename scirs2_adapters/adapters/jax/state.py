@@ -88,7 +88,7 @@ def possible_slots(rule: Rule) -> dict[str, Slot]:
     """
     traced = {k: f.default for k, f in rule.fields.items() if is_traced(getattr(rule, k)) and not f.structural}
     rule = rule.replace_unchecked(traced)
-    kinds = itertools.product(range(4), (1, 1 << 62), (OUTPUTS_FIRST, INPUTS_FIRST))
+    kinds = itertools.product(range(7), (1, 1 << 62), (OUTPUTS_FIRST, INPUTS_FIRST))
     leaves = [Leaf((length,) * axes, layout=layout) for axes, length, layout in kinds]
     slots = [s for leaf in leaves for s in rule.route(leaf).slots(leaf)]
     return {s.name: s for s in slots} | {s.name: s for s in slots if s.may_be_blocks}

@@ -106,8 +106,10 @@ OPS = Ops(
     orthonormal=lambda x, mode="complete": ops.linalg.qr(x, mode=mode)[0],
     order=lambda x: ops.argsort(-x),
     take=lambda x, indices, axis: ops.take(x, indices, axis=axis),
-    max=lambda x, axes: ops.max(x, axis=axes),
     concatenate=ops.concatenate,
+    max=ops.max,
+    triu=ops.triu,
+    solve_triangular=lambda a, b: ops.linalg.solve_triangular(a, b, lower=True),
     cond=_cond,
     random=partial(uniform, INTEGERS),
 )

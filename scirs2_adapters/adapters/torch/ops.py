@@ -126,6 +126,8 @@ OPS = Ops(
     take=lambda x, indices, axis: torch.index_select(x, axis, indices),
     max=torch.amax,
     concatenate=lambda lists: torch.cat(list(lists)),
+    triu=torch.triu,
+    solve_triangular=lambda a, b: torch.linalg.solve_triangular(a, b, upper=False),
     cond=_cond,
     random=partial(uniform, INTEGERS),
     square=lambda x: _sum(x * x, -1),

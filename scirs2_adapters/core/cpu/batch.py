@@ -13,6 +13,7 @@ import numpy as np
 
 from ..eigenbases import gram_numbers, moved_gram
 from ..formats import BLOCK_DTYPES, DITHER
+from ..kronecker import factor_numbers, moved_factor
 from ..matrix import COPIES, LAST_AXES, matrices
 from ..newton_schulz import orthogonalize, orthogonalize_numbers
 from ..ops import Array
@@ -77,6 +78,7 @@ _HELD: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any]],
     moved_gram: lambda shape, options: gram_numbers(shape, options["side"], options.get("matrix", LAST_AXES)),
     largest: lambda shape, options: sum(shape),
     plus_least: lambda shape, options: math.prod(shape) + _BUFFERED,
+    moved_factor: lambda shape, options: factor_numbers(shape, options["side"], options["matrix"]),
 }
 
 
@@ -180,7 +182,9 @@ class Batch:
             if function in _HELD:
                 held = [_HELD[function](shape, dict(options)) for shape in self.shapes]
                 most = max(most, *held)
-                squares += sum(held) if node.extent is Extent.SIDE else 0
+            if function in _HELD and node.extent is Extent.SIDE:
+                of_side = dict(options)["side"], dict(options).get("matrix", LAST_AXES)
+                squares += sum(gram_numbers(shape, *of_side) for shape in self.shapes)
         return most, squares
 
     def _numbers(self, extents: Iterable[Extent]) -> int:

@@ -31,12 +31,12 @@ def flat_items(shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
 
 
 def row_items(shapes: Sequence[tuple[int, ...]], in_blocks: bool = False) -> np.ndarray:
-    """Items of whole rows of one matrix, for tensors seen as batches of matrices over their last two axes; with arrays
-    in blocks, of so many rows that a block is in one item.
+    """Items of whole rows of one matrix, for tensors seen as batches of matrices over their last two axes, a vector as
+    a row; with arrays in blocks, of so many rows that a block is in one item.
     """
     by_tensor = []
     for tensor, shape in enumerate(shapes):
-        batches, rows, columns = math.prod(shape[:-2]), shape[-2], shape[-1]
+        batches, (rows, columns) = math.prod(shape[:-2]), (1, 1, *shape)[-2:]
         if batches * rows * columns == 0:
             continue
         step = max(1, CHUNK // columns)

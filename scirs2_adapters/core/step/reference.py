@@ -34,6 +34,17 @@ def _bfloat16(x: Array) -> Array:
     return large - (large - x)
 
 
+def _solve_triangular(a: Array, b: Array) -> Array:
+    """The x of a @ x = b, for an a with zeros above its diagonal, by halves: numpy's own would factorize it first, and
+    raise an error where there is a zero on it.
+    """
+    half = len(a) // 2
+    if not half:
+        return b / a
+    upper = _solve_triangular(a[:half, :half], b[:half])
+    return np.concatenate([upper, _solve_triangular(a[half:, half:], b[half:] - a[half:, :half] @ upper)])
+
+
 #: The operations of a hash on numpy's arrays.
 INTEGERS: IntegerOps = SimpleNamespace(
     integer=np.int32,
@@ -68,8 +79,10 @@ NUMPY = Ops(
     orthonormal=lambda x, mode="complete": np.linalg.qr(x, mode)[0],
     order=lambda x: np.argsort(-x, kind="stable"),
     take=lambda x, indices, axis: np.take(x, indices, axis=axis),
-    max=lambda x, axes: np.max(x, axis=axes),
     concatenate=np.concatenate,
+    max=np.max,
+    triu=np.triu,
+    solve_triangular=_solve_triangular,
     cond=lambda number, f, g: f() if number else g(),
     random=partial(uniform, INTEGERS),
 )

@@ -64,6 +64,10 @@ WORDS: dict[str, tuple[str, ...]] = {
     "beta3_warmup": ("t_beta3",),
     "t_alpha_beta3": ("t_alpha t_beta3",),
     "nus": ("nu1 nu2",),
+    **dict.fromkeys(("preconditioner_lr", "precondition_lr"), ("precond_lr",)),
+    **dict.fromkeys(("preconditioner_init_scale", "precondition_init_scale"), ("precond_init_scale",)),
+    "pre_conditioner_update_probability": ("preconditioner_update_probability",),
+    "momentum_into_precondition_update": ("momentum_into_precond_update",),
     "final_lr": ("final_ratio",),
     **dict.fromkeys(("ams_bound", "amsgrad"), ("amsbound",)),
 }
@@ -123,6 +127,11 @@ SENTENCES_OF: dict[str, dict[str, str]] = {
         "init_eta": 'That is what "learning_rate" as init_step_type says.',
     },
     "fromage": {"p_bound": "Parameters are not bounded; they shrink in every step."},
+    "kron": {
+        "merge_dims": "A kernel is the matrix of its outputs by all else.",
+        "balance_prob": "Factors are balanced at every hundredth step at which they learn.",
+        **dict.fromkeys(("precond_dtype", "precondition_dtype"), "Factors are kept in float32 or wider."),
+    },
     "lars": {
         "always_adapt": "It asks for the number of axes, and not for weight decay.",
         "trust_ratio_mask": "It asks for the number of axes alone.",
@@ -169,6 +178,7 @@ NAMES = {
     "ranger": "lookahead",
     "moonlight": "muon",
     "strongwolfe": "lbfgs",
+    **dict.fromkeys(("psgd", "psgdkron", "kronpsgd"), "kron"),
 }
 #: What names of other libraries say besides the optimizer: who has made it, how it runs, how it stores.
 ADDED = ["deepspeedcpu", "torch", "hf", "keras", "optax", "timm", "bnb", "apex", "xla", "npu", "torchao", "fused"]
