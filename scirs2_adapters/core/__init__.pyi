@@ -60,6 +60,8 @@ __all__ = [
     "GaLore",
     "GradientCentralization",
     "GrokAdamW",
+    "KroneckerRule",
+    "Kron",
     "LAMB",
     "LaProp",
     "LARS",
@@ -67,6 +69,7 @@ __all__ = [
     "Lookahead",
     "MADGRAD",
     "MARS",
+    "Mechanize",
     "ModelBased",
     "Momo",
     "MomoAdam",
@@ -100,6 +103,7 @@ __all__ = [
     "SignSGD",
     "Signum",
     "SimplifiedAdEMAMix",
+    "SM3",
     "SOAP",
     "Estimated",
     "SophiaG",
@@ -1003,6 +1007,54 @@ class GrokAdamW(Rule):
         match: str | None = None,
     ) -> None: ...
 
+class KroneckerRule(Rule):
+    max_size_triangular: int
+    min_ndim_triangular: int
+    memory_save_mode: Literal["one_diag", "smart_one_diag", "all_diag"] | None
+    layout: Literal["outputs_first", "inputs_first"] | None
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        max_size_triangular: int = 8192,
+        min_ndim_triangular: int = 2,
+        memory_save_mode: Literal["one_diag", "smart_one_diag", "all_diag"] | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Kron(KroneckerRule):
+    beta1: float
+    precond_lr: float
+    precond_init_scale: float
+    preconditioner_update_probability: float | None
+    momentum_into_precond_update: bool
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        max_size_triangular: int = 8192,
+        min_ndim_triangular: int = 2,
+        memory_save_mode: Literal["one_diag", "smart_one_diag", "all_diag"] | None = None,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        beta1: float = 0.9,
+        precond_lr: float = 0.1,
+        precond_init_scale: float = 1.0,
+        preconditioner_update_probability: float | None = None,
+        momentum_into_precond_update: bool = True,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class LAMB(Moments):
     eps: float
     def __init__(
@@ -1119,6 +1171,21 @@ class MARS(Wrapper):
         base: str | Rule = "adamw",
         mars_gamma: float = 0.025,
         mars_beta: float = 0.95,
+        **base_hyper: Any,
+    ) -> None: ...
+
+class Mechanize(Wrapper):
+    mechanic_decay: float
+    mechanic_eps: float
+    s_init: float
+    num_betas: int
+    def __init__(
+        self,
+        base: str | Rule = "adamw",
+        mechanic_decay: float = 0.01,
+        mechanic_eps: float = 1e-8,
+        s_init: float = 1e-6,
+        num_betas: int = 6,
         **base_hyper: Any,
     ) -> None: ...
 
@@ -1835,6 +1902,24 @@ class SimplifiedAdEMAMix(Moments):
         eps: float = 1e-8,
         eps_root: float = 0.0,
         alpha: float = 0.0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class SM3(Rule):
+    learning_rate: float
+    momentum: float
+    eps: float
+    def __init__(
+        self,
+        learning_rate: float = 0.1,
+        momentum: float = 0.9,
+        eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
         cautious: bool = False,
