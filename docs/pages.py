@@ -1,6 +1,7 @@
 """The generated tables and pages, made from the rules' docstrings, fields and slots, and from the pinned versions."""
 
 import inspect
+import itertools
 import re
 import tomllib
 from collections import Counter
@@ -140,11 +141,22 @@ def slot_list(rule: type[Rule]) -> str:
     """The slots; those in parentheses only exist with an option or for some parameters."""
     made = rule()
     kept = {s.name for s in made.slots(MATRIX)}
-    return ", ".join(f"`{s.name}`" if s.name in kept else f"(`{s.name}`)" for s in made.all_slots()) or "none"
+    named = [f"`{s.name}`" if s.name in kept else f"(`{s.name}`)" for s in made.all_slots()]
+    return ", ".join(_without_middles(named)) or "none"
+
+
+def _without_middles(names: list[str]) -> list[str]:
+    """The names, of numbered ones that follow each other the first and the last: `s_1` … `s_6`."""
+    shown = []
+    for series, members in itertools.groupby(names, key=lambda name: re.sub(r"_\d+`", "", name)):
+        first, *others = members
+        shown.append(f"{first} … {others[-1]}" if others and series != first else first)
+    return shown
 
 
 def _bytes(slots: tuple[Slot, ...]) -> str:
-    units = [" * rank a row or column" if s.rank else UNITS.get(s.extent) for s in slots]
+    lists = {1: " a row or column"}  # diagonals
+    units = [lists.get(s.rank, " * rank a row or column") if s.rank else UNITS.get(s.extent) for s in slots]
     counted = Counter(unit for unit in units if unit is not None)
     return " + ".join(f"{4 * counted[unit]} B{unit}" for unit in sorted(counted, key=len)) or "0"
 
