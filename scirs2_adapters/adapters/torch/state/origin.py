@@ -32,11 +32,11 @@ def group_marks(rule: Rule) -> dict[str, Value]:
     return {NAME: _full_name(rule), VERSION: FORMAT, **mode, **CONSTANTS.get(type(rule).__name__, {})}
 
 
-def model_numbers(rule: Rule, groups: Sequence[Group] = ()) -> dict[str, Value]:
+def model_numbers(rule: Rule, groups: Sequence[Group] = ()) -> Group:
     """What every group holds for the whole model: as the first of these groups has it, and else as before the first
     step.
     """
-    numbers = {"skipped_steps": 0, **{s.name: float(s.initial_value(rule)) for s in rule.model_slots()}}
+    numbers: Group = {"skipped_steps": 0, **{s.name: float(s.initial_value(rule)) for s in rule.model_slots()}}
     return {k: groups[0].get(k, x) for k, x in numbers.items()} if groups else numbers
 
 
