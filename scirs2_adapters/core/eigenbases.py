@@ -50,12 +50,20 @@ def rebased(
     return xp.cond(due, moved, lambda: x)
 
 
+def not_begun(xp: Array, numbers: Array) -> Array:
+    """1 where all these numbers of a slot are 0, as before a parameter's first gradient; else 0. The step count does
+    not say it: Keras counts steps in which a parameter has had no gradient.
+    """
+    return xp.where(xp.sum(xp.abs(numbers), None) <= 0, 1.0, 0.0)
+
+
 def eigenbasis(
     xp: Array, basis: Array, gram: Array, other: Array, x: Array, first: Array, due: Array, *, side: int,
     matrix: Matrix | None = None,
 ) -> Array:  # fmt: skip
-    """The eigenvectors of a Gram matrix of one side: found from nothing if this is the `first` step, when x is all that
-    the Gram matrices are of; moved by one step of the power iteration if that is `due`; else as they were.
+    """The eigenvectors of a Gram matrix of one side: found from nothing if this is the `first` step or there are none
+    yet, when x is all that the Gram matrices are of; moved by one step of the power iteration if that is `due`; else as
+    they were.
 
     A Gram matrix of the longer side has many eigenvectors of the value 0 then, of which each LAPACK finds others. So
     they are found from those of the shorter side, `other`, and completed by reflections, which are the same everywhere.
@@ -67,15 +75,16 @@ def eigenbasis(
         vectors = leading(xp, other if longer else gram)
         return upright(xp, xp.orthonormal(xp.matmul(x, vectors)) if longer else vectors)
 
-    return xp.cond(first, found, lambda: xp.cond(due, lambda: _iterated(xp, basis, gram), lambda: basis))
+    begins = xp.maximum(not_begun(xp, basis[:, :1]), first)
+    return xp.cond(begins, found, lambda: xp.cond(due, lambda: _iterated(xp, basis, gram), lambda: basis))
 
 
 def gram_power(
-    xp: Array, old: Array, gram: Array, due: Scalar, scale: Scalar, eps: Scalar, exponent: Scalar, *,
+    xp: Array, old: Array, gram: Array, due: Scalar, ready: Scalar, scale: Scalar, eps: Scalar, exponent: Scalar, *,
     matrix: Matrix | None = None,
 ) -> Array:  # fmt: skip
-    """`scale` times a Gram matrix, to this power, if that is `due`; else `old`. To each eigenvalue `eps` times the
-    largest is added before, and none is below 0.
+    """`scale` times a Gram matrix, to this power, if that is `due`, or `ready` and not yet there; else `old`. To each
+    eigenvalue `eps` times the largest is added before, and none is below 0.
 
     Eigenvalues are divided by the largest first: float32 has room for the ratio where it has none for the sum.
     """
@@ -87,7 +96,8 @@ def gram_power(
         roots = xp.power(values / largest + eps, exponent / 2) * xp.power(scale * largest, exponent / 2)
         return xp.syrk(vectors * roots, None, 0.0, 1.0)
 
-    return xp.cond(due, made, lambda: old)
+    begins = not_begun(xp, old[:1, :1]) * ready
+    return xp.cond(xp.maximum(begins, due), made, lambda: old)
 
 
 def along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .eigenbases import along, gram_numbers, lengths
+from .eigenbases import along, gram_numbers, lengths, not_begun
 from .matrix import COPIES, LAST_AXES, Matrix
 from .ops import Array, Scalar
 
@@ -22,8 +22,7 @@ def ready_factor(
     xp: Array, q: Array, scale: Scalar, due: Scalar, *others: Array, matrix: Matrix = LAST_AXES
 ) -> Array:  # fmt: skip
     """A factor before it is used: `scale` times the identity if it has not begun, and is 0; as large as the other one,
-    which does not change their product, if that is `due`; else as it was. The step count does not say whether it has
-    begun: Keras counts steps in which a parameter has had no gradient.
+    which does not change their product, if that is `due`; else as it was.
     """
     del matrix
 
@@ -38,8 +37,7 @@ def ready_factor(
         size, other = (xp.max(xp.abs(x)) for x in (q, *others))
         return q * xp.sqrt(other / size)
 
-    unset = xp.where(xp.abs(xp.sum(q[:1, :1], None)) <= 0, 1.0, 0.0)
-    return xp.cond(unset, begun, lambda: xp.cond(due, balanced, lambda: q) if others else q)
+    return xp.cond(not_begun(xp, q[:1, :1]), begun, lambda: xp.cond(due, balanced, lambda: q) if others else q)
 
 
 def whitened(

@@ -19,6 +19,7 @@ from .schedule import RATE, rate_at
 from .slots import Leaf
 from .step.options import StateDtype, param_storage, slot_dtype
 from .step.plan import ParamEntry, choose_paths, param_entry
+from .wrapper import refuse_unlike
 
 Schedule = Callable[[int], float]
 #: Names of parameters under "params", hyperparameters of theirs, and `learning_rate_factor`.
@@ -71,7 +72,9 @@ class RuleGroups:
 
     def rules(self, rule: Rule) -> list[Rule]:
         """The rule of each group."""
-        return [rule, *(_changed(rule, changes, factor) for changes, factor in self._changes[1:])]
+        rules = [rule, *(_changed(rule, changes, factor) for changes, factor in self._changes[1:])]
+        refuse_unlike(type(rule).__name__, rules)
+        return rules
 
 
 def _changed(rule: Rule, changes: Mapping[str, Value], factor: float) -> Rule:

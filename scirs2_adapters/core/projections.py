@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 
-from .eigenbases import along, leading, upright
+from .eigenbases import along, leading, not_begun, upright
 from .matrix import COPIES, Matrix
 from .ops import Array
 
 
 def leading_vectors(xp: Array, basis: Array, x: Array, due: Array, *, matrix: Matrix) -> Array:
     """The singular vectors of x to its largest singular values, along the side that is projected, found anew if that is
-    `due`; else the basis as it was. Their signs are those by which the sum of each is not negative.
+    `due` or there are none yet; else the basis as it was. Their signs are those by which the sum of each is not
+    negative.
 
     They are found as eigenvectors of the Gram matrix of the shorter side.
     """
@@ -28,7 +29,7 @@ def leading_vectors(xp: Array, basis: Array, x: Array, due: Array, *, matrix: Ma
         vectors = leading(xp, gram)[:, : matrix.rank]
         return upright(xp, xp.orthonormal(xp.matmul(rows, vectors), "reduced") if longer else vectors)
 
-    return xp.cond(due, found, lambda: basis)
+    return xp.cond(xp.maximum(not_begun(xp, basis[:, :1]), due), found, lambda: basis)
 
 
 def onto(xp: Array, like: Array, x: Array, basis: Array, *, matrix: Matrix) -> Array:

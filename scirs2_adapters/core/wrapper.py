@@ -22,7 +22,7 @@ from .matrix import Axes, Matrix
 from .ops import Array, Scalar, Scalars
 from .registry import get, is_listed
 from .rule import Rule, innermost
-from .slots import Leaf, Slot, each_of
+from .slots import Extent, Leaf, Slot, each_of
 from .synonyms import unknown_argument
 
 _BASE = "must be the name of an optimizer that needs no closure, or such a rule as AdamW()"
@@ -235,3 +235,24 @@ class Wrapper(Rule):
         new = super().replace_unchecked(values)
         vars(new)["base"] = self.base.replace_unchecked({k: v for k, v in values.items() if k in self.base.fields})
         return new
+
+
+def refuse_unlike(call: str, rules: Sequence[Rule], spell: Spell = str) -> None:
+    """Refuse rules of groups that differ in what wrappers compute numbers of the model from, which are of all groups
+    together.
+    """
+    first = rules[0]
+    for name in _of_model(first) if len(rules) > 1 else ():
+        value = getattr(first, name)
+        for other in (getattr(rule, name, None) for rule in rules[1:]):
+            if other != value:
+                worded = f"must be {value!r} as in the first group, for what is learned with it is of all parameters"
+                raise bad_value(call, spell(name), worded, other)
+
+
+def _of_model(rule: Rule) -> list[str]:
+    """The fields of all wrappers here that have numbers of the model."""
+    if not isinstance(rule, Wrapper):
+        return []
+    has_numbers = any(slot.extent is Extent.MODEL for slot in rule._own_slots())
+    return [*(type(rule).fields if has_numbers else ()), *_of_model(rule.base)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from pathlib import Path
 
 import keras
@@ -128,3 +129,20 @@ def test_matching_keras_takes_its_defaults(name: str) -> None:
     ours["learning_rate"] = float(np.float32(ours["learning_rate"]))  # Keras says what its variable holds
     shared = {k: v for k, v in theirs.items() if k in ours and k != "name"}
     assert {k: ours[k] for k in shared} == shared | {"weight_decay": theirs["weight_decay"] or 0.0}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_variable_whose_first_gradient_comes_late_moves_about_as_far_as_others_did(name: str) -> None:
+    """Keras counts steps in which a variable has none, so that a formula cannot tell by t that its memory is empty."""
+    early, late = (keras.Variable(PARAMS[0]) for _ in range(2))
+    made, moved = keras_class(name)(**brisk(s2.get(name))), []
+    made.build([early, late])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gradients do not exist", UserWarning)
+        for x in (early, late):
+            for g in GRADS[:2]:
+                made.apply(
+                    [keras.ops.convert_to_tensor(g[0]) if v is x else None for v in (early, late)], [early, late]
+                )
+            moved.append(np.abs(np.array(keras.ops.convert_to_numpy(x)) - PARAMS[0]).max())
+    assert moved[0] / 10 <= moved[1] < 10 * moved[0] + RATE

@@ -10,6 +10,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from scirs2_adapters import get
+from scirs2_adapters.torch import Mechanize
 
 from .torch_support import (
     distance,
@@ -195,3 +196,19 @@ def test_stacks_are_said_by_group(caplog: pytest.LogCaptureFixture) -> None:
     apart.step()
     assert torch.allclose(stack[0], torch.stack([p.detach() for p in alone]), atol=1e-6)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(("field", "value"), [("num_betas", 3), ("num_betas", 8), ("s_init", 0.1)])
+def test_a_scale_of_all_parameters_is_learned_alike_in_all_groups(field: str, value: float) -> None:
+    one, other = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    for groups in ([{"params": [one], field: value}, {"params": [other]}], [{"params": [one]}]):
+        with pytest.raises(ValueError, match=rf"`Mechanize\({field}=...\)` must be .* as in the first group"):
+            Mechanize(groups, base="sgd").add_param_group({"params": [other], field: value})
+    optimizer = Mechanize([{"params": [one]}, {"params": [other], "lr": 0.5}], base="sgd")
+    optimizer.param_groups[1][field] = value
+    one.grad = torch.ones(3)
+    with pytest.raises(ValueError, match="as in the first group"):
+        optimizer.step()
+    optimizer.param_groups[0][field] = value
+    optimizer.step()
+    assert optimizer.param_groups[1].keys() >= {"mechanic_s_1", f"mechanic_s_{optimizer.param_groups[0]['num_betas']}"}

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from scirs2_adapters.core import AdamW, HostOptimizer, Shampoo
+from scirs2_adapters.core.eigenbases import gram_power
+from scirs2_adapters.core.step.reference import NUMPY
 from tests.reference import reference
 
 EARLY = {"start_preconditioning_step": 1, "precondition_frequency": 1}
@@ -97,3 +99,11 @@ def test_gradients_of_zero_move_nothing_and_leave_memory_finite(options: dict[st
     moved, memory = walked(Shampoo(**EARLY, **options), start, np.zeros((3, 4, 3), dtype))
     np.testing.assert_array_equal(moved, start)
     assert all(np.isfinite(slot).all() for slot in memory.values())
+
+
+def test_a_root_that_is_not_there_is_made_when_others_are_and_not_at_their_next_turn() -> None:
+    gram, options = np.diag([4.0, 1.0]), (1.0, 0.0, -0.5)
+    made = gram_power(NUMPY, np.zeros((2, 2)), gram, 1.0, 1.0, *options)
+    np.testing.assert_allclose(made, np.diag([0.5, 1.0]))
+    for old, ready, wanted in ((0 * made, 1.0, made), (0 * made, 0.0, 0 * made), (2 * made, 1.0, 2 * made)):
+        np.testing.assert_array_equal(gram_power(NUMPY, old, gram, 0.0, ready, *options), wanted)

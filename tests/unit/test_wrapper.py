@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scirs2_adapters.core import HostOptimizer, Wrapper
+from scirs2_adapters.core import HostOptimizer, Lookahead, Mechanize, Wrapper
 from scirs2_adapters.core.fields import flag, fraction
 from scirs2_adapters.core.slots import Leaf, slot
 
@@ -36,3 +36,14 @@ def test_a_wrappers_slot_exists_only_where_its_field_asks_for_it(kernel: str) ->
 def test_wrappers_that_keep_other_slots_are_other_variants() -> None:
     assert Averaged(extra=True).kernel_key() != Averaged(extra=False).kernel_key()
     assert Averaged(momentum=0.9).slots(Leaf((3,))) != Averaged().slots(Leaf((3,)))
+
+
+@pytest.mark.parametrize(("field", "value"), [("num_betas", 3), ("s_init", 0.1), ("mechanic_decay", 1.0)])
+def test_what_is_learned_for_all_parameters_is_learned_alike_in_all_groups(field: str, value: float) -> None:
+    groups = [{"params": [1], field: value}]
+    with pytest.raises(ValueError, match=rf"`Mechanize\({field}=...\)` must be .* as in the first group.*{value}"):
+        HostOptimizer(Mechanize("sgd"), [np.ones(3), np.ones(3)], groups=groups)
+    nested = Lookahead(Mechanize("sgd", **{field: value}))
+    HostOptimizer(nested, [np.ones(3), np.ones(3)], groups=groups)
+    with pytest.raises(ValueError, match="as in the first group"):
+        HostOptimizer(Lookahead(Mechanize("sgd")), [np.ones(3), np.ones(3)], groups=groups)

@@ -62,12 +62,12 @@ class GramRule(Rule):
         return [mean if mean is None else xp.matrix(moved_gram, mean, g, gain, side=side) for side, mean in pairs]
 
     def powers(
-        self, xp: Array, due: Array, scale: Array, eps: Array, exponent: Array,
+        self, xp: Array, due: Array, ready: Array, scale: Array, eps: Array, exponent: Array,
         grams: list[Array | None], old: tuple[Array | None, Array | None],
     ) -> list[Array | None]:  # fmt: skip
-        """These Gram matrices to a power, if that is due; else the old powers."""
-        pairs = zip(grams, old, strict=True)
-        return [x if x is None else xp.matrix(gram_power, x, gram, due, scale, eps, exponent) for gram, x in pairs]
+        """These Gram matrices to a power, if that is due, or ready and not yet there; else the old powers."""
+        given = due, ready, scale, eps, exponent
+        return [x if x is None else xp.matrix(gram_power, x, gram, *given) for gram, x in zip(grams, old, strict=True)]
 
     def found(
         self, xp: Array, g: Array, first: Array, due: Array, gram_left: Array | None, gram_right: Array | None,

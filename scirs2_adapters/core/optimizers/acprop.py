@@ -10,7 +10,7 @@ from ._moments import Moments
 class ACProp(Moments):
     """AdaBelief without momentum in the step, and with a divisor that has not seen the gradient which it divides.
 
-    r = sqrt(s / (1 - beta2^(t-1)))               (1 at the first step)
+    r = sqrt(s / (1 - beta2^(t-1)))               (1 where s is 0, as at the first step)
     s = s + (1 - beta2) * ((g - m)^2 - s) + eps_root;   m = m + (1 - beta1) * (g - m)
     p = p - lr * (g / (r + eps) + weight_decay * p)
 
@@ -28,12 +28,12 @@ class ACProp(Moments):
         {"count": "count", "mu": "exp_avg", "nu": "exp_avg_var"}, decays="after")  # fmt: skip
 
     def coefficients(self, math, t):
-        return adam_coefficients(self, math, math.maximum(t - 1, 1)) | {"first": math.where(t == 1, 1.0, 0.0)}
+        return adam_coefficients(self, math, math.maximum(t - 1, 1))
 
     def update(self, xp, p, g, exp_avg, exp_avg_var: slot(block_dtype=None, accurate=True), /,
                learning_rate, one_minus_beta1, one_minus_beta2, inv_bias_correction2,
-               first, eps, eps_root):  # fmt: skip
-        u = learning_rate * g / (xp.sqrt(exp_avg_var * inv_bias_correction2 + first) + eps)
+               eps, eps_root, zero, one):  # fmt: skip
+        u = learning_rate * g / (xp.sqrt(xp.where(exp_avg_var <= zero, one, exp_avg_var * inv_bias_correction2)) + eps)
         apart = g - exp_avg
         exp_avg_var = ema(exp_avg_var, apart * apart, one_minus_beta2) + eps_root
         return u, ema(exp_avg, g, one_minus_beta1), exp_avg_var

@@ -70,7 +70,7 @@ class Shampoo(GramRule, moduli=None):
             exp_avg_sq = ema(exp_avg_sq, g * g, gain2)
             u = exp_avg / (xp.sqrt(exp_avg_sq * scale2) + grafting_eps)
         grams = self.moved(xp, g, gain, gram_left, gram_right)
-        roots = self.powers(xp, due, scale, eps, exponent, grams, (root_left, root_right))
+        roots = self.powers(xp, due, ready, scale, eps, exponent, grams, (root_left, root_right))
         if root_left is not None or root_right is not None:
             s = self.turned_back(xp, exp_avg, *roots)
             u = xp.where(ready > zero, self.grafted(xp, s, u, least), u)

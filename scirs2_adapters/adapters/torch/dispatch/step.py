@@ -27,9 +27,9 @@ from ..executors.foreach import ForeachExecutor
 from ..executors.kernel import HostEngine, KernelExecutor, same
 from ..executors.sparse import SparseRowsExecutor, is_sparse, refuse_layout
 from ..ops import SCALARS
-from ..state.group_rule import GroupRule
+from ..state.group_rule import GroupRule, refuse_unlike_groups
 from ..state.memory import all_or_nothing, begin_counts, init_state
-from ..state.origin import TRAIN_MODE
+from ..state.origin import TRAIN_MODE, model_numbers
 from ..state.protocols import Group, RuleOptimizerLike
 from ..state.tensors import Tensor, dtensor_class, leaves_of
 from . import scaling, sharding
@@ -63,7 +63,10 @@ class Plan:
         self.param_states = _param_states(optimizer)
         self.memory = list(chain.from_iterable(map(dict.values, self.param_states)))
         self.beginners = [entry for entry in self.entries if entry.first and entry.rule.time_dependence == "first"]
+        refuse_unlike_groups(type(optimizer).__name__, group_rules)
         self.model = [s.name for s in group_rules[0].rule.model_slots()]
+        for group in optimizer.param_groups if self.model else ():
+            group |= model_numbers(group_rules[0].rule, [group])
         self._assign()
 
     def _entries(self, optimizer: RuleOptimizerLike, grads: Grads, scaled: bool) -> list[TensorEntry]:
@@ -124,17 +127,18 @@ class Plan:
             and sum(map(len, param_states)) == len(self.memory)
             and all(map(operator.is_, chain.from_iterable(map(dict.values, param_states)), self.memory))
             and list(map(_OPTIONS, optimizer.param_groups)) == self.options
-            and self._takes(group_rules)
+            and self._takes(type(optimizer).__name__, group_rules)
             and all(executor.holds(cast(list[Tensor], grads)) for executor in self.executors)
             and all(executor.allowed(self.group_rules, optimizer.param_groups) for executor in self.sparse)
         )
 
-    def _takes(self, group_rules: GroupRules) -> bool:
+    def _takes(self, call: str, group_rules: GroupRules) -> bool:
         """Whether these rules differ from the last ones in numbers only."""
         if same(group_rules, self.group_rules):
             return True
         if _kernel_keys(group_rules) != self.kernel_keys or any(r.traced for r in (*group_rules, *self.group_rules)):
             return False
+        refuse_unlike_groups(call, group_rules)
         self.group_rules = group_rules
         return True
 

@@ -30,7 +30,7 @@ from ..dispatch.param_entry import tensor_obstacle
 from ..dispatch.step import step
 from ..executors import compiled, sparse
 from ..executors.closures import Loss, check_closure
-from ..state.group_rule import GroupRule, rule_of
+from ..state.group_rule import GroupRule, refuse_unlike_groups, rule_of
 from ..state.matching import Report
 from ..state.origin import group_marks, model_numbers
 from ..state.protocols import Group, GroupValues, Kept, Names
@@ -148,11 +148,11 @@ class RuleOptimizer(Hooked):
         group_rule = self._group_rule(DEFAULTS, self.defaults).after(values)
         self._refuse(group_rule)
         scaling.check_skipping(call, [*self.param_groups, values])
+        rules = [self._group_rule(i, other) for i, other in enumerate(self.param_groups[:1])]
+        refuse_unlike_groups(call, [*rules, group_rule])
         self._group_rules[len(self.param_groups)] = group_rule
         check_state_dtype(call, options.get("state_dtype"), group_rule.rule.all_slots())
-        numbers = model_numbers(group_rule.rule)
-        group |= {**options, **group_marks(group_rule.whole)}
-        group |= {k: self.param_groups[0][k] for k in numbers} if self.param_groups else numbers
+        group |= {**options, **group_marks(group_rule.whole), **model_numbers(group_rule.rule, self.param_groups)}
 
     def _check_params(self, group: Group) -> None:
         """Refuse a group with options that do not fit its parameters, and take it away again."""

@@ -12,6 +12,7 @@ from scirs2_adapters.core.argument_names import Values, members_by_name
 from scirs2_adapters.core.fields import Value, positive
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import check_path
+from scirs2_adapters.core.wrapper import refuse_unlike
 
 from ..argument_names import NONE_IS_DEFAULT, PLAIN, TORCH, both_words, build, places, plain
 
@@ -104,6 +105,12 @@ class GroupRule:
         usual = type(value) is tuple and len(value) == len(names)
         members = value if usual else members_by_name(call, key, value, names).values()
         return list(zip(names, map(_number, members), strict=True))
+
+
+def refuse_unlike_groups(call: str, group_rules: Sequence[GroupRule]) -> None:
+    """Refuse groups that differ in what numbers of the model are computed from."""
+    fields = group_rules[0].fields
+    refuse_unlike(call, [group_rule.rule for group_rule in group_rules], lambda name: TORCH.spell(name, fields))
 
 
 def _all_plain(values: Iterable[Value]) -> bool:

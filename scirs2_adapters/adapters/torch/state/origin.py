@@ -7,6 +7,7 @@ memory. So a dict is refused where it says another name, or fits another optimiz
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import bad_value
@@ -16,7 +17,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 
 from ..argument_names import CONSTANTS, FLAGS, TORCH, native_parameters
-from .protocols import Saved
+from .protocols import Group, Saved
 
 #: The form of what is saved. A number above it was written by a later version.
 FORMAT = 1
@@ -31,9 +32,12 @@ def group_marks(rule: Rule) -> dict[str, Value]:
     return {NAME: _full_name(rule), VERSION: FORMAT, **mode, **CONSTANTS.get(type(rule).__name__, {})}
 
 
-def model_numbers(rule: Rule) -> dict[str, float]:
-    """What every group holds for the whole model, before the first step."""
-    return {"skipped_steps": 0, **{s.name: float(s.initial_value(rule)) for s in rule.model_slots()}}
+def model_numbers(rule: Rule, groups: Sequence[Group] = ()) -> Group:
+    """What every group holds for the whole model: as the first of these groups has it, and else as before the first
+    step.
+    """
+    numbers: Group = {"skipped_steps": 0, **{s.name: float(s.initial_value(rule)) for s in rule.model_slots()}}
+    return {k: groups[0].get(k, x) for k, x in numbers.items()} if groups else numbers
 
 
 def _full_name(rule: Rule) -> str:
