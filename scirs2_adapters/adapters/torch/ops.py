@@ -47,8 +47,16 @@ def _sum(x: Tensor, axis: int | None) -> Tensor:
 
 
 def _cond(number: Scalar, f: Callable[[], Tensor], g: Callable[[], Tensor]) -> Tensor:
-    """By the number where Python knows it; of a tensor's both values are computed, as a captured graph needs them."""
-    return torch.where(number != 0, f(), g()) if isinstance(number, Tensor) else f() if number else g()
+    """By the number where it can be read; in a graph that is compiled or captured both values are computed."""
+    if isinstance(number, Tensor) and not _is_readable(number):
+        return torch.where(number != 0, f(), g())
+    return f() if number else g()
+
+
+def _is_readable(number: Tensor) -> bool:
+    if type(number) is not Tensor or number.is_meta or torch.compiler.is_compiling():
+        return False
+    return not (number.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def _in_own_dtype(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
