@@ -7,6 +7,7 @@ other twin.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,11 +69,17 @@ def trajectory(
             model.append(tuner.numbers(store))
             scales[1:] = [new]
         delta = (starts[i] - before) / (scales[0] + tuner.eps) + (before - after)
-        new = starts[i] - scales[1] * delta
-        xs[i] = kept(store, "param", new)
-        return new, {"mechanic_x0": starts[i]}
+        return starts[i] - scales[1] * delta, {"mechanic_x0": starts[i]}
 
-    found, states = around(reference(base), scaled, params, grads, hyper=hyper, matrix_dtype=matrix_dtype, store=store)
+    places = itertools.cycle(range(len(xs)))
+
+    def seen(role: object, x: Array) -> Array:
+        stored = store(role, x)
+        if role == "param":
+            xs[next(places)] = np.array(stored, dtype=float)
+        return stored
+
+    found, states = around(reference(base), scaled, params, grads, hyper=hyper, matrix_dtype=matrix_dtype, store=seen)
     for state, numbers in zip(states, model, strict=True):
         state["model"] = {**state["model"], **numbers}
     return found, states

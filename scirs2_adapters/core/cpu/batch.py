@@ -173,7 +173,7 @@ class Batch:
 
     @functools.cached_property
     def _numbers_of_matrices(self) -> tuple[int, int]:
-        """How many numbers functions of matrices make: the most that one holds, and the squares that all return."""
+        """How many numbers functions of matrices make: the most that one holds, and the squares and slices that all return."""
         most, squares = 0, 0
         for node in self.program.nodes:
             function, options = node.static if node.op == "matrix" else (None, ())
@@ -183,8 +183,9 @@ class Batch:
                 held = [_HELD[function](shape, dict(options)) for shape in self.shapes]
                 most = max(most, *held)
             if function in _HELD and node.extent is Extent.SIDE:
-                of_side = dict(options)["side"], dict(options).get("matrix", LAST_AXES)
-                squares += sum(gram_numbers(shape, *of_side) for shape in self.shapes)
+                side, matrix = dict(options).get("side"), dict(options).get("matrix", LAST_AXES)
+                sizes = (sum(shape) if side is None else gram_numbers(shape, side, matrix) for shape in self.shapes)
+                squares += sum(sizes)
         return most, squares
 
     def _numbers(self, extents: Iterable[Extent]) -> int:
