@@ -28,7 +28,7 @@ LARGEST = {
     "core": 2990,
     "core/program": 696,
     "core/step": 373,
-    "core/cpu": 1868,
+    "core/cpu": 1869,
     "core/closures": 422,
     "core/portable": 899,
     "core/monitor": 216,

@@ -173,7 +173,7 @@ class Batch:
 
     @functools.cached_property
     def _numbers_of_matrices(self) -> tuple[int, int]:
-        """How many numbers functions of matrices make: the most that one holds, and the squares and slices that all return."""
+        """How many numbers functions of matrices make: the most that one holds, and what all return of sides."""
         most, squares = 0, 0
         for node in self.program.nodes:
             function, options = node.static if node.op == "matrix" else (None, ())
