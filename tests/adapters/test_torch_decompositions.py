@@ -7,7 +7,7 @@ import torch
 
 from scirs2_adapters import torch as adapter
 
-#: With a period of 5, these steps of the first twelve.
+#: Which of the first twelve steps decompose, with a period of 5.
 DUE = {"SOAP": {1, 6, 11}, "Shampoo": {5, 10}, "GaLore": {1, 6, 11}}
 OPTIONS: dict[str, dict[str, Any]] = {
     "SOAP": {"precondition_frequency": 5},

@@ -54,6 +54,7 @@ def _cond(number: Scalar, f: Callable[[], Tensor], g: Callable[[], Tensor]) -> T
 
 
 def _is_readable(number: Tensor) -> bool:
+    """Whether a number can be asked for now: not of a tensor without data, and not while a graph is made."""
     if type(number) is not Tensor or number.is_meta or torch.compiler.is_compiling():
         return False
     return not (number.is_cuda and torch.cuda.is_current_stream_capturing())
