@@ -1,4 +1,4 @@
-"""What `match` means beside a rule's own row: what a framework does alike in all its optimizers."""
+"""What `match` means besides the row of a rule: what a framework does alike in all its optimizers."""
 
 from __future__ import annotations
 

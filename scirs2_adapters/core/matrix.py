@@ -20,7 +20,7 @@ LAYOUT: Field = choice(OUTPUTS_FIRST, "how kernels lie", OUTPUTS_FIRST, INPUTS_F
 #: An axis, counted from the end, or several that are a side of a matrix; and the two that rows and columns are of.
 Axis = int | tuple[int, ...]
 Axes = tuple[Axis, Axis]
-#: How many arrays as large as the tensor a function of matrices holds at a time, besides what it is given and returns.
+#: How many arrays as large as the tensor a function of matrices holds at a time, besides its arguments and its result.
 COPIES: dict[Callable[..., Array], int] = {}
 
 

@@ -233,7 +233,7 @@ class HostOptimizer(Routed):
         return memory | others
 
     def _initial(self, slot: Slot, rule: Rule, p: np.ndarray) -> np.ndarray:
-        """The numbers of a slot before the first step, in memory of its own."""
+        """The numbers of a slot before the first step, in new memory."""
         numbers = np.zeros(slot.shape(p.shape), p.dtype)
         numbers[...] = p if slot.initial == "parameter" else slot.initial_value(rule)
         return numbers
@@ -275,7 +275,7 @@ class HostOptimizer(Routed):
         vars(self).update(numpy_state.fitting(self, f"{_CALL}.load_state_dict", saved, strict))
 
     def __getstate__(self) -> numpy_state.Saved:
-        """What is data, and the caller's own dict or list. Plans hold addresses of this process, and are made anew."""
+        """What is data, and the caller's dict or list. Plans hold addresses of this process, and are made anew."""
         names = ("rule", *OPTIONS, "steps", "state", "model", "skipped_steps", "step_count")
         return {"params": self.params.container} | {name: vars(self)[name] for name in names}
 

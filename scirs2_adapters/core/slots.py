@@ -132,7 +132,7 @@ class Leaf:
     that of its parts; `error_bits` are what its rounding error adds to it.
 
     `layout` is how the framework lays kernels; `matrix` says which axes are inputs and outputs, where the user has said
-    so. `held` are the slots that it has already: which rule steps it was settled when they were made.
+    so. `held` are the slots that it has already: the rule that steps it was settled when they were made.
     """
 
     shape: tuple[int, ...]
