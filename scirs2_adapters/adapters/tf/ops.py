@@ -70,8 +70,8 @@ def _addmm(x: Tensor | None, a: Tensor, b: Tensor, beta: Tensor, alpha: Tensor) 
     product = a @ b
     stored = keras.backend.standardize_dtype(product.dtype)
     dtype = "float32" if stored == "bfloat16" else stored  # numbers are not rounded to 16 bits
-    made = number(alpha, dtype) * ops.cast(product, dtype)
-    return ops.cast(made if x is None else number(beta, dtype) * ops.cast(x, dtype) + made, stored)
+    scaled = number(alpha, dtype) * ops.cast(product, dtype)
+    return ops.cast(scaled if x is None else number(beta, dtype) * ops.cast(x, dtype) + scaled, stored)
 
 
 #: The operations of a hash.

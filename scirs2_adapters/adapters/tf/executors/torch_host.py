@@ -1,8 +1,8 @@
 """The CPU kernel on torch: it steps variables in place, where they are in memory, and no torch operator runs for any.
 
-What was found out of some variables is kept as a `Plan` for the steps that follow. It holds variables, which the
-optimizer does too, and no tensor: a variable can be given another one, or its tensor other memory. So the tensors, what
-they are and where they are, are looked at in every step.
+What is known of some variables is kept as a `Plan` for the steps that follow. It holds variables, which the optimizer
+does too, and no tensor: a variable can get another tensor, and a tensor other memory. So every step looks at what the
+tensors are and where they are.
 """
 
 from __future__ import annotations

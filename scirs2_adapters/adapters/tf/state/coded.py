@@ -1,5 +1,5 @@
 """Memory of fewer bits (`core/formats.py`) in Keras' variables: slots of 8-bit codes, and 16-bit variables with their
-rounding error or the seed of their stochastic rounding. Each has a companion, an optimizer variable of its own:
+rounding error or the seed of their stochastic rounding. Each has a companion, which is another optimizer variable:
 `exp_avg_scale` of `exp_avg`, and `rounding_error` or `rounding_seed`.
 """
 
