@@ -18,6 +18,32 @@ EXCEPTIONS = {
 
 ADVICE = "Give it the name of what it holds, by type or role: `slots`, `gradients`, `misfits`, `parsed`."
 
+#: A definition of each kind that has a name.
+EVERY_KIND = """
+import numpy as found
+
+class Given:
+    _own: int = 0
+
+    def made(self, thing, /, *things, got_=None, **stuff):
+        self.given = (found_ := thing)
+        for _got, own in things:
+            pass
+        try:
+            with open(thing) as made_:
+                [_thing for _thing in things]
+        except OSError as _found:
+            pass
+        match thing:
+            case [*_things]:
+                pass
+            case {"a": 1, **_stuff}:
+                pass
+            case _made:
+                pass
+        return lambda _given: thing.own(got=1)
+"""
+
 
 def identifiers(text: str) -> Iterator[tuple[int, str]]:
     """Line and name of each function, class, parameter, variable, attribute and alias that a source text defines."""
@@ -55,31 +81,7 @@ def test_every_exception_is_needed() -> None:
 
 
 def test_every_kind_of_definition_is_seen() -> None:
-    text = """
-import numpy as found
-
-class Given:
-    _own: int = 0
-
-    def made(self, thing, /, *things, got_=None, **stuff):
-        self.given = (found_ := thing)
-        for _got, own in things:
-            pass
-        try:
-            with open(thing) as made_:
-                [_thing for _thing in things]
-        except OSError as _found:
-            pass
-        match thing:
-            case [*_things]:
-                pass
-            case {"a": 1, **_stuff}:
-                pass
-            case _made:
-                pass
-        return lambda _given: thing.own(got=1)
-"""
-    names = {name for _, name in fillers(text)}
+    names = {name for _, name in fillers(EVERY_KIND)}
     assert names == {
         "found", "Given", "_own", "made", "thing", "things", "got_", "stuff", "given", "found_", "_got", "own", "made_",
         "_thing", "_found", "_things", "_stuff", "_made", "_given",
