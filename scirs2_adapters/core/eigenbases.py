@@ -108,7 +108,7 @@ def along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:
 
 
 def _eigenvectors(xp: Array, gram: Array) -> Array:
-    """Eigenvectors, that of the smallest value first; NaN where the matrix is not finite, of which LAPACK has none."""
+    """Eigenvectors, that of the smallest value first; NaN if the matrix is not finite, which LAPACK does not take."""
     nothing = gram - gram
     return xp.eigenvectors(xp.where(nothing >= 0, gram, 0.0)) + xp.sum(nothing, None)
 

@@ -99,7 +99,7 @@ def check_writeable(call: str, name: str, x: np.ndarray) -> None:
 
 
 def check_gradient(call: str, key: Hashable, g: object, shape: tuple[int, ...]) -> None:
-    """Refuse what is no gradient of a parameter of this shape."""
+    """Refuse an object that is no gradient for a parameter of this shape."""
     name = f"grads[{key!r}]"
     _refuse_subclass(call, name, g)
     if not isinstance(g, np.ndarray) or storage.name(g.dtype) not in storage.FLOATS or not g.dtype.isnative:

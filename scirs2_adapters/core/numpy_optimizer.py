@@ -177,7 +177,7 @@ class HostOptimizer(Routed):
         return by_key
 
     def check_gradient(self, key: Hashable, g: object) -> None:
-        """Refuse what is no gradient of a parameter of ours."""
+        """Refuse an object that is no gradient for a parameter of this optimizer."""
         if key not in self._leaves:
             worded = f"has no parameter; there are {sorted(map(str, self.params))}"
             raise bad_value(_STEP, f"grads[{key!r}]", worded, g)

@@ -1,7 +1,7 @@
 """What a `HostOptimizer` remembers, out and in by name.
 
 A slot is known by the names of its parameter and of itself, a dict by its version, its rule and whose formula it was.
-Slots of somebody else's travel along; a slot that is not there begins as at a first step.
+Unknown slots are kept as they are; a missing slot begins as at a first step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 COUNT = Field(0, "", "must be a whole number >= 0", lambda t: t >= 0, kind=int)
 NUMBER = Field(0.0, "", "must be a number", lambda x: True)
 
-#: The slots of one parameter by name; those of somebody else may be anything.
+#: The slots of one parameter by name; an unknown slot may be anything.
 Slots = dict[str, Any]
 Memory = dict[Hashable, Slots]
 #: What `state_dict` returns.

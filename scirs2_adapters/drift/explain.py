@@ -150,7 +150,7 @@ def _arithmetic(p: ParameterState) -> str:
 
 
 def _count(known: Around, name: str) -> int:
-    """The steps that a parameter has taken before; where nobody counts, whether it was the first is what matters."""
+    """The number of steps of a parameter before this one; if not counted, that of the recording, 0 without memory."""
     p = known.before.parameters[name]
     if p.steps is not None:
         return p.steps

@@ -49,7 +49,7 @@ _INJECTED = tuple(
 
 
 def read(optimizer: tuple[Tree, ...], rule: Rule | str | None = None, call: str = "state.save") -> State:
-    """The state; `optimizer` is `(tx, state)` or a state, of which `rule` says the optimizer."""
+    """The state; `optimizer` is `(tx, state)`, or a state alone, whose optimizer `rule` names."""
     tree, known, ours = _taken_apart(call, optimizer, rule)
     parts = _parts_of(call, tree, known)
     steps = max(parts.counts) if parts.counts else None

@@ -46,7 +46,7 @@ Params = Mapping[str, object]
 
 
 def chosen_rule(estimator: BaseEstimator) -> Rule | None:
-    """A copy of the rule that `optimizer` asks for; None for the estimator's default. Refuse what is no optimizer."""
+    """A copy of the rule that `optimizer` asks for; None for the estimator's default. Anything else is refused."""
     optimizer, rate = estimator.optimizer, getattr(estimator, "learning_rate_init", None)
     call = type(estimator).__name__
     if optimizer is None:

@@ -52,7 +52,7 @@ def _extreme(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _sign_of_numbers(x: Tensor) -> Tensor:
-    """The sign, and NaN for NaN, of which torch says 0."""
+    """The sign, and NaN for NaN, where torch returns 0."""
     return ops.where(ops.equal(x, x), ops.sign(x), x)
 
 

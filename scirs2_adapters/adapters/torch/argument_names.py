@@ -54,7 +54,7 @@ OURS: dict[str, Value] = {
     "kernel": "auto",
     "match": None,
 }
-#: What stays with the process: a checkpoint does not bring it. A run that resumes so as to skip bad steps must do so.
+#: Options that stay with the process: a checkpoint does not change them, so that a resumed run may skip bad steps.
 STAYS = ("kernel", "skip_nonfinite", "offload")
 #: Arguments for which torch writes None where the core has the name of the default.
 NONE_IS_DEFAULT = ("adjust_lr_fn",)
@@ -207,7 +207,7 @@ def both_words(name: str, arguments: Values | None = None) -> Iterator[None]:
 
 #: Keys of a group that are lists parallel to each other, and no values.
 LISTS = ("params", "param_names")
-#: Types of values that are plain as they are, whatever they replace, and that nobody can write in place.
+#: Types of values that are plain already, whatever they replace, and that cannot be changed in place.
 PLAIN = frozenset({float, int, bool, str, type(None)})
 
 
@@ -229,5 +229,5 @@ def plain_group(group: Values, likes: Values) -> dict[str, Value]:
 
 
 def readable(value: torch.Tensor) -> bool:
-    """Whether a tensor's numbers are here to be read, and nobody differentiates through them."""
+    """Whether a tensor's numbers can be read here, and are not part of a graph for derivatives."""
     return value.device.type == "cpu" and type(value) is torch.Tensor and not value.requires_grad

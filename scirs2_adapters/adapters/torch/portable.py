@@ -139,7 +139,7 @@ def _parameter(call: str, name: str, p: Tensor, memory: ParamState) -> Parameter
 
 
 def parameter_of(call: str, name: str, memory: Mapping[str, object]) -> ParameterState:
-    """What is remembered of one parameter, in tensors or in arrays that nobody has read yet."""
+    """The memory of one parameter, in tensors or in arrays that have not been read yet."""
     slots = {}
     for slot, x in memory.items():
         if slot == "step":

@@ -2,7 +2,7 @@
 
 An optimizer that evaluates the model cannot be a formula that is recorded once. It is a generator: it yields a point,
 is sent (loss, gradient) there, and returns when it is done. So it knows of no closure, no framework and no place where
-parameters live; whoever drives it does, and an exception from the model leaves the search where it stands.
+parameters live; its caller does, and an exception from the model leaves the search where it stands.
 """
 
 from __future__ import annotations

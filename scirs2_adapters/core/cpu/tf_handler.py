@@ -193,7 +193,7 @@ def _renew(plan, context, release, status, shared):  # type: ignore[no-untyped-d
 
 @part
 def _check(plan, context, status):  # type: ignore[no-untyped-def]
-    """Answers whether each block is held by its cell and its variable, and nobody else."""
+    """Answers whether each block is held only by its cell and its variable."""
     words = malloc(WORD_BYTES)
     output = _allocate_output(context, 0, BOOL, words, 0, 1, status)
     answer = 1

@@ -98,7 +98,7 @@ def _sinks(to: Sink | Iterable[Sink]) -> tuple[Sink, ...]:
 
 
 class _Watched:
-    """What stands in the place of a method of one object while somebody watches it."""
+    """Replaces a method of one object while watchers are around it."""
 
     def __init__(self, owner: object, method: str) -> None:
         self._owner, self._method = weakref.ref(owner), method

@@ -17,7 +17,7 @@ class OptimisticMoments(Moments):
     matches: ClassVar[dict[str, dict[str, Value]]] = {"optax": {"nesterov": True}}
 
     def directions(self, math: SimpleNamespace, t: Scalar, direction: Scalar, change: Scalar) -> dict[str, Scalar]:
-        """The scalars of a step that is so much of the direction, and of its change."""
+        """The scalars of a step that is `direction` times the direction plus `change` times its change."""
         change = math.where(t == 1, 0.0, change)
         scalars = ahead_coefficients(self.replace_unchecked({"learning_rate": 1.0}), math, t)
         return scalars | {"ahead": direction + change, "back": change}

@@ -3,7 +3,7 @@ turning every array that is like a kernel as the kernel itself is turned.
 
 Dense kernels and those of convolutions are turned, embeddings and vectors are not. Where both sides are known to lie
 otherwise, as of torch and Keras, that is all. Where one is not, as in JAX, shapes tell, and square kernels by their
-names or with the others; what nobody can tell is refused.
+names or with the others; a case that cannot be decided is refused.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class State:
     """A state out of any framework.
 
     `config` are the hyperparameters under the core's names, a wrapper's `base` among them. `numbers` are those of the
-    whole model. `layout` says how kernels lie, "outputs_first" or "inputs_first", and is empty where nobody can know.
+    whole model. `layout` says how kernels lie, "outputs_first" or "inputs_first", and is empty where it is not known.
     """
 
     rule: str

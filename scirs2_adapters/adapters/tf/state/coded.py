@@ -26,7 +26,7 @@ from .keras_types import KerasVariable
 Initializer = str | Callable[..., Tensor]
 #: A variable to be made: its shape, what makes its first value, its dtype.
 Form = tuple[tuple[int, ...], Initializer, str]
-#: Dtypes of codes and of rounding errors, of which another dtype's numbers mean something else.
+#: Dtypes of codes and of rounding errors; the same numbers in another dtype would mean something else.
 CODES = {*BLOCK_DTYPES, *ERROR_BITS}
 
 

@@ -155,7 +155,7 @@ class TensorEntry(ParamEntry):
         return [self.parts(n, x) for n, x in zip(("p", *self.slots), (p, *memory), strict=False)]
 
     def parts(self, name: str, x: Tensor) -> Tensor:
-        """A complex array as a real one with an axis more, of which one that holds moduli fills the first place."""
+        """A complex array as a real one with one axis more; moduli are in the first place of that axis."""
         if not x.is_complex():
             return x
         return torch.view_as_real(x)[..., :1] if name in self.program.moduli else torch.view_as_real(x)

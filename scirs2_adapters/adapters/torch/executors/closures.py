@@ -90,7 +90,7 @@ def unscale(groups: list[Group], scaler: torch.amp.GradScaler | None, places: It
 
 
 def check_scaler(name: str, scaler: object) -> None:
-    """Refuse what is no scaler, and a scaler that calls this step itself: it would leave the second point scaled."""
+    """Refuse an object that is no scaler, and a scaler that calls this step: it would leave the second point scaled."""
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
         raise bad_type(f"{name}.step", "scaler", "must be a torch.amp.GradScaler or None", scaler)
     if scaler is None and _scaler_calls():
@@ -125,7 +125,7 @@ def check_closure(name: str, closure: Callable[[], Loss], needs_value: bool) -> 
 
 
 class Evaluations:
-    """The evaluations of one step, during which parameters are changed by nobody else. Of their losses the first is
+    """The evaluations of one step, during which nothing else changes the parameters. Of their losses the first is
     kept, which the step returns: a loss keeps its graph.
     """
 

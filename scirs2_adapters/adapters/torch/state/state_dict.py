@@ -1,7 +1,7 @@
 """The state dict in torch's form, with what tells it apart from others, and the way back: a dict of ours, of torch's
 class of this name, or of an older version, made fit before anything is changed.
 
-Keys that nobody here knows pass through, missing ones take their defaults, and numbers become Python's. torch casts
+Unknown keys pass through, missing ones take their defaults, and numbers become Python's. torch casts
 memory to the parameter's dtype when it loads; here each tensor comes back as it was saved.
 """
 
