@@ -1,7 +1,7 @@
 """pytest's option `--scirs2-check package.module:Class`: each check of an optimizer as a test.
 
 pytest imports this file in every run of an environment where scirs2 is installed, so it imports nothing but pytest,
-and does nothing unless the option is given.
+and does nothing unless the option is set.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from .fields import Value
 @dataclass(frozen=True)
 class OptaxState:
     """The class in which optax keeps an optimizer's memory, as data: its name, and for each of its fields the slot in
-    it, or "count". `decays` says whether weight decay, which has a place of its own in the state, stands "before" or
+    it, or "count". `decays` says whether weight decay, which has a separate place in the state, stands "before" or
     "after" it; `unless` names arguments that ask for memory optax has no place for.
     """
 

@@ -52,7 +52,7 @@ class HostOptimizer(Routed):
         keeps what is lost in a slot of 8 bits (16 with `state_dtype={"rounding_error": "int16"}`).
       learning_rate: None is the rule's; else a number, one of `scirs2_adapters.core.schedules`, or another function of
         the number of steps taken before.
-      groups: parameters with hyperparameters of their own, as `[{"params": ["b"], "weight_decay": 0.0}]`;
+      groups: parameters with other hyperparameters, as `[{"params": ["b"], "weight_decay": 0.0}]`;
         `learning_rate_factor` is one of the learning rate, a schedule's too.
 
     Example:

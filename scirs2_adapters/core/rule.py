@@ -65,7 +65,7 @@ class Rule(Modes):
     moduli: Literal[True, False, None] = False
     #: The field that says how large first steps are, of a rule that learns from where they have led.
     first_step: str = ""
-    #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
+    #: How it takes a gradient that has only some rows: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: Literal["exact", "rows", None] = None
     by_output: Literal[True, False] = False  #: Whether it takes means over the inputs of each output that `view` has.

@@ -1,4 +1,4 @@
-"""One framework of the demo, in a process of its own: `python -m scirs2_adapters.demo.worker ADAPTER SETTINGS`.
+"""One framework of the demo, in a separate process: `python -m scirs2_adapters.demo.worker ADAPTER SETTINGS`.
 
 Each framework has a process, because their thread pools do not mix. Events are written to standard output, one JSON
 object a line; what frameworks print goes to standard error.

@@ -134,7 +134,7 @@ def _defaults(rule: type[Rule], match: str | None, base: object) -> dict[str, Va
 
 
 def dtype_default(rule: type[Rule], match: str | None) -> str | None:
-    """The dtype of the slot that has an argument for it, if nothing is given: None is the parameter's."""
+    """The dtype of the slot that has an argument for it, if that is not set: None is the parameter's."""
     theirs = _optax(rule.name).get(DTYPES.get(rule.name, ("", ""))[0]) if match == "optax" else None
     return None if theirs is None or theirs.default is None else jnp.dtype(theirs.default).name
 

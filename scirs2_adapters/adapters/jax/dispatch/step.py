@@ -40,7 +40,7 @@ NO_PARAMS = (
 
 
 class MissingParameterError(ValueError):
-    """A parameter that the step needs was not given: found while the step is traced."""
+    """The step needs a parameter that is missing; raised while the step is traced."""
 
 
 def advance(

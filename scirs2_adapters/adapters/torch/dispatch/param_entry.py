@@ -130,7 +130,7 @@ class TensorEntry(ParamEntry):
 
     @property
     def divided(self) -> str | None:
-        """Why it cannot be stepped by each rank on its own, or None."""
+        """Why the ranks cannot step their parts of it separately, or None."""
         p = self.p
         return sharding.division_obstacle(p, self.program) if self.is_dtensor and is_dtensor(p) else None
 

@@ -46,7 +46,7 @@ def _example(rule: type[Rule]) -> list[str]:
 
 
 def _constructor(kind: type, name: str, shown: inspect.Signature) -> Callable[..., None]:
-    """A constructor that shows its arguments; on the function, where a subclass with its own does not inherit them."""
+    """A constructor that shows its arguments, as an attribute that subclasses with another one do not inherit."""
 
     def __init__(self: Optimizer, params: object, *args: object, **keywords: object) -> None:
         kind.__init__(self, params, *args, **keywords)  # type: ignore[misc]
