@@ -44,7 +44,7 @@ def facts(framework: str) -> list[list[Row]]:
     """The outcomes of each subject."""
     from scirs2_adapters.check.run import check
 
-    reports = [check(path, framework, against=a, given=g) for _, path, a, g in SUBJECTS[framework]]
+    reports = [check(path, framework, against=a, arguments=g) for _, path, a, g in SUBJECTS[framework]]
     return [[(o.name, o.says, o.status, o.expected, o.came, o.why) for o in r.outcomes] for r in reports]
 
 

@@ -50,7 +50,7 @@ class FedOpt(FedAvg):
         is refused: the server has no data.
       learning_rate: None is the rule's; else a number, one of `scirs2_adapters.core.schedules`, or another function of
         the number of steps taken before. The server takes one step a round.
-      groups: arrays with hyperparameters of their own, as `[{"params": ["bias"], "weight_decay": 0.0}]`.
+      groups: arrays with other hyperparameters, as `[{"params": ["bias"], "weight_decay": 0.0}]`.
       averaged: patterns of the names of arrays that take the clients' mean and no step, such as
         `["*.running_mean", "*.running_var"]`. Arrays that are not of floats always do, rounded.
       path: a file for the global model, the optimizer's memory and the number of rounds. It is written before the first

@@ -106,7 +106,7 @@ def prometheus(registry: CollectorRegistry | None = None) -> Sink:
     the labels `optimizer` and `group`. The gauges of a registry are made once.
 
     Arguments:
-      registry: where gauges are registered; None is the client's own default.
+      registry: where gauges are registered; None is the default of the client.
 
     Raises ImportError, with the line of pip, where prometheus-client is not installed.
     """

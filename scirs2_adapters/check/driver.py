@@ -12,7 +12,7 @@ from .subject import NOTHING, Changes, Subject
 
 
 class Run(ABC):
-    """One optimizer at work on parameters of its own."""
+    """One optimizer that steps a copy of the problem's parameters."""
 
     def __init__(self, walked: Problem) -> None:
         self.problem, self.at = walked, 0
@@ -27,7 +27,7 @@ class Run(ABC):
 
     @abstractmethod
     def saved(self) -> object:
-        """Parameters and state as the framework saves them, in memory of their own."""
+        """A copy of parameters and state, as the framework saves them."""
 
     @abstractmethod
     def restore(self, saved: object) -> None:
@@ -55,10 +55,10 @@ class Run(ABC):
 
 
 class ArrayRun(Run):
-    """One that is given gradients."""
+    """A run that takes gradients."""
 
     @abstractmethod
-    def given(self, grads: Grads) -> Sequence[object]:
+    def native(self, grads: Grads) -> Sequence[object]:
         """Gradients in the framework's form."""
 
     @abstractmethod
@@ -74,7 +74,7 @@ class ArrayRun(Run):
 
     def step(self, grads: Grads) -> None:
         """One step with these gradients."""
-        self.apply(self.given(grads))
+        self.apply(self.native(grads))
         self.at += 1
 
     def advance(self, steps: int) -> None:
@@ -106,7 +106,7 @@ class Driver(ABC):
         """What an optimizer of the framework is, and whether one is made."""
 
     def arrays(self, walked: Problem | None = None, dtype: str = "float32") -> ArrayRun:
-        """One that is given gradients."""
+        """A run that takes gradients."""
         run = self.start(NOTHING, walked, dtype)
         if not isinstance(run, ArrayRun):
             raise NotApplicable("an estimator computes its gradients itself")
@@ -122,7 +122,7 @@ class Driver(ABC):
         """Fail unless these arguments are refused when the optimizer is made."""
         try:
             self.start(changes)
-        except Exception:  # libraries have errors of their own for this
+        except Exception:  # each library raises another error
             return
         said = ", ".join(f"{k}={v!r}" for k, v in changes.items())
         expect(False, "an error", f"an optimizer with {said}")
@@ -132,7 +132,7 @@ class Driver(ABC):
         return self.start()
 
     def scheduled(self, factors: Sequence[float]) -> Run:
-        """One whose learning rate is its own times such a factor at each step, by the framework's schedule."""
+        """A run whose learning rate is multiplied by a factor at each step, by the framework's schedule."""
         raise NotApplicable("there is no schedule")
 
     def rebuilt(self, changes: Changes) -> Run:

@@ -1,7 +1,7 @@
 """pytest's option `--scirs2-check package.module:Class`: each check of an optimizer as a test.
 
 pytest imports this file in every run of an environment where scirs2 is installed, so it imports nothing but pytest,
-and does nothing unless the option is given.
+and does nothing unless the option is set.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Checks(pytest.Collector):
         option = self.config.getoption
         try:
             driver = driver_of(self.name, option("--scirs2-framework"), option("--scirs2-with"))
-            found = checks(driver, option("--scirs2-against"))
+            selected = checks(driver, option("--scirs2-against"))
         except SubjectError as error:
             raise pytest.UsageError(str(error)) from error
-        for check in found:
+        for check in selected:
             yield CheckItem.from_parent(self, name=check.name, check=check)
 
 

@@ -25,7 +25,7 @@ MOVES = 8
 
 @dataclass(frozen=True)
 class Problem:
-    """Names and first values of the parameters, and batches of inputs and targets, each with noise of its own."""
+    """Names and first values of the parameters, and batches of inputs and targets, each with other noise."""
 
     names: tuple[str, ...]
     params: Arrays
@@ -61,9 +61,9 @@ def same_bits(one: Arrays, other: Arrays) -> bool:
 
 def distance(one: Arrays, other: Arrays) -> float:
     """The largest difference, relative to the largest number of its array; infinite where a number is not one."""
-    found = [
+    differences = [
         float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-30))
         for a, b in zip(one, other, strict=True)
         if a.size
     ]
-    return max((d if np.isfinite(d) else np.inf for d in found), default=0.0)
+    return max((d if np.isfinite(d) else np.inf for d in differences), default=0.0)

@@ -38,11 +38,11 @@ class Check:
     function: Callable[[], None]
 
 
-def driver_of(path: str, framework: str, given: str = "") -> Driver:
+def driver_of(path: str, framework: str, arguments: str = "") -> Driver:
     """The driver of the optimizer at `package.module:Class`."""
     if framework not in FRAMEWORKS:
         raise SubjectError(f"`--framework` must be one of {', '.join(FRAMEWORKS)}. Received: {framework!r}.")
-    subject = find(path, given)
+    subject = find(path, arguments)
     try:
         module = import_module(f"{__package__}.drivers.{framework}")
     except ModuleNotFoundError as error:
@@ -60,11 +60,11 @@ def driver_of(path: str, framework: str, given: str = "") -> Driver:
 
 def checks(driver: Driver, against: str = "") -> list[Check]:
     """Every check of this optimizer; with `against`, its walk beside that of a rule too."""
-    found = list(_of(driver, (*COMMON, *FRAMEWORKS[driver.framework])))
+    selected = list(_of(driver, (*COMMON, *FRAMEWORKS[driver.framework])))
     if against:
         rules = rule_of(driver, against)
-        found.append(_check("against", partial(walks.same_walk, rules=rules), walks.same_walk.__doc__, driver))
-    return found
+        selected.append(_check("against", partial(walks.same_walk, rules=rules), walks.same_walk.__doc__, driver))
+    return selected
 
 
 def _of(driver: Driver, files: tuple[str, ...]) -> Iterator[Check]:
@@ -118,10 +118,10 @@ def outcome(check: Check) -> Outcome:
     return Outcome(check.name, check.says, expected, came, why, time.perf_counter() - start)
 
 
-def check(path: str, framework: str, *, against: str = "", given: str = "") -> Report:
+def check(path: str, framework: str, *, against: str = "", arguments: str = "") -> Report:
     """Check the optimizer at `package.module:Class`.
 
-    Raises a SubjectError where it cannot be found or made.
+    Raises a SubjectError if it cannot be imported or made.
     """
-    driver = driver_of(path, framework, given)
+    driver = driver_of(path, framework, arguments)
     return Report(path, framework, tuple(map(outcome, checks(driver, against))))

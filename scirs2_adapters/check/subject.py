@@ -1,4 +1,4 @@
-"""What is checked: an optimizer's class or factory, found by `package.module:Class`, and the arguments that it gets."""
+"""What is checked: the class or factory of an optimizer at `package.module:Class`, and the arguments that it gets."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ NOTHING: Changes = {}
 
 @dataclass(frozen=True)
 class Subject:
-    """A class or factory. `given` are arguments for every optimizer that is made of it."""
+    """A class or factory. Every optimizer that is made of it gets the arguments `fixed`."""
 
     path: str
     factory: Callable[..., object]
-    given: Mapping[str, object] = field(default_factory=dict)
+    fixed: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -47,36 +47,38 @@ class Subject:
 
     def _is_number(self, word: str) -> bool:
         parameter = self.parameters.get(word)
-        default = self.given.get(word, parameter.default) if parameter else None
+        default = self.fixed.get(word, parameter.default) if parameter else None
         return parameter is not None and (default is parameter.empty or isinstance(default, float | int))
 
     @property
     def rate_value(self) -> float:
         """The learning rate that it is made with."""
         assert self.rate is not None
-        value = self.given.get(self.rate, self.parameters[self.rate].default)
+        value = self.fixed.get(self.rate, self.parameters[self.rate].default)
         return float(value) if isinstance(value, float | int) else USUAL_RATE
 
     def arguments(self, known: tuple[str, ...] = (), changes: Changes = NOTHING) -> dict[str, object]:
-        """Those of one optimizer. A learning rate without a default is the usual one; others without must be given."""
-        made = dict(self.given)
+        """The arguments of one optimizer. A learning rate without a default is the usual one; other arguments without a
+        default must be `fixed`.
+        """
+        values = dict(self.fixed)
         for word, p in self.parameters.items():
             needed = p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-            if needed and word not in {*made, *known}:
+            if needed and word not in {*values, *known}:
                 if word == "params":
                     raise SubjectError(f"`{self.path}` needs `params`, as optimizers of `--framework torch` do.")
                 if word != self.rate:
                     raise SubjectError(f"`{self.path}` needs `{word}`, which has no default: give it by `--with`.")
-                made[word] = USUAL_RATE
-        return made | dict(changes)
+                values[word] = USUAL_RATE
+        return values | dict(changes)
 
     def defaults(self) -> dict[str, object]:
         """Its arguments and their values, as far as there are any."""
-        found = {k: p.default for k, p in self.parameters.items() if p.default not in (p.empty, None)}
-        return found | ({self.rate: self.rate_value} if self.rate else {}) | dict(self.given)
+        values = {k: p.default for k, p in self.parameters.items() if p.default not in (p.empty, None)}
+        return values | ({self.rate: self.rate_value} if self.rate else {}) | dict(self.fixed)
 
 
-def find(path: str, given: str = "") -> Subject:
+def find(path: str, arguments: str = "") -> Subject:
     """The class or factory at `package.module:Class`, in this folder or installed."""
     module, colon, name = path.partition(":")
     if not (module and colon and name) or "/" in module or module.endswith(".py"):
@@ -85,16 +87,16 @@ def find(path: str, given: str = "") -> Subject:
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: object = import_module(module)
+        target: object = import_module(module)
     except (Exception, SystemExit) as error:
         raise SubjectError(f"`{module}` cannot be imported ({told(error)}).") from error
     for part in name.split("."):
-        if not hasattr(found, part):
-            raise SubjectError(f"`{module}` has no `{name}`.{did_you_mean(part, dir(found))}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise SubjectError(f"`{path}` must be a class or a function that makes an optimizer. Received: {found!r}.")
-    return Subject(path, found, keywords(given))
+        if not hasattr(target, part):
+            raise SubjectError(f"`{module}` has no `{name}`.{did_you_mean(part, dir(target))}")
+        target = getattr(target, part)
+    if not callable(target):
+        raise SubjectError(f"`{path}` must be a class or a function that makes an optimizer. Received: {target!r}.")
+    return Subject(path, target, keywords(arguments))
 
 
 def keywords(text: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The rule that an optimizer is compared with, made from the optimizer's own arguments."""
+"""The rule that an optimizer is compared with, made from the arguments of the optimizer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ADAPTERS = {"torch": "torch", "keras": "tf", "optax": "jax", "sklearn": "sklearn
 
 def _names(framework: str, rule: type[Rule]) -> ArgumentNames:
     """How the framework spells the rule's fields."""
-    found = vars(import_module(f"scirs2_adapters.adapters.{ADAPTERS[framework]}.argument_names"))
-    if "argument_names" in found:
-        spelled: ArgumentNames = found["argument_names"](rule)
+    members = vars(import_module(f"scirs2_adapters.adapters.{ADAPTERS[framework]}.argument_names"))
+    if "argument_names" in members:
+        spelled: ArgumentNames = members["argument_names"](rule)
         return spelled
-    return next(value for value in found.values() if isinstance(value, ArgumentNames))
+    return next(value for value in members.values() if isinstance(value, ArgumentNames))
 
 
 def rule_of(driver: Driver, name: str) -> dict[str, Rule]:
@@ -34,13 +34,13 @@ def rule_of(driver: Driver, name: str) -> dict[str, Rule]:
     try:
         names = _names(driver.framework, cls)
         known = names.parameters(cls.fields)
-        given = {k: v for k, v in driver.subject.given.items() if k not in known}
-        if given:
-            raise SubjectError(f"`--with {next(iter(given))}=...` is no argument of {cls.name}.")
+        fixed = {k: v for k, v in driver.subject.fixed.items() if k not in known}
+        if fixed:
+            raise SubjectError(f"`--with {next(iter(fixed))}=...` is no argument of {cls.name}.")
         values = {k: v for k, v in driver.subject.defaults().items() if k in known}
-        made = {name: names.rule(cls, values, call=f"--against {name}")}
+        rules = {name: names.rule(cls, values, call=f"--against {name}")}
         for match in cls.matches:
-            made[f'{name} with match="{match}"'] = names.rule(cls, values, match=match, call=f"--against {name}")
+            rules[f'{name} with match="{match}"'] = names.rule(cls, values, match=match, call=f"--against {name}")
     except (ValueError, TypeError) as error:
         raise SubjectError(told(error).partition(": ")[2]) from error
-    return made
+    return rules

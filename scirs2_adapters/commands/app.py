@@ -51,11 +51,11 @@ def demo(
         raise typer.Exit(1)
 
 
-def _chosen(option: str, given: str, known: list[str]) -> list[str]:
-    """Those of the names that are given by comma, in our order; all of them where none is."""
+def _chosen(option: str, text: str, known: list[str]) -> list[str]:
+    """The known names that this comma-separated text has, in our order; all of them if it has none."""
     from scirs2_adapters.core.registry import plain
 
-    wanted = [word.strip() for word in given.split(",") if word.strip()] or known
+    wanted = [word.strip() for word in text.split(",") if word.strip()] or known
     if unknown := [word for word in wanted if plain(word) not in known]:
         raise failed(f"`--{option}` must name some of {', '.join(known)}. Received: {unknown[0]!r}.")
     return [word for word in known if word in map(plain, wanted)]
@@ -85,10 +85,10 @@ def export(
     from scirs2_adapters.export import export as write
 
     try:
-        made = write(name, output, [d.strip() for d in dtypes.split(",") if d.strip()], target)
+        files = write(name, output, [d.strip() for d in dtypes.split(",") if d.strip()], target)
     except (ValueError, OSError) as error:
         raise failed(str(error)) from error
-    for path in filter(None, (made.header, made.source, *made.objects, made.library, made.script)):
+    for path in filter(None, (files.header, files.source, *files.objects, files.library, files.script)):
         console.print(str(path), soft_wrap=True)
 
 

@@ -25,18 +25,18 @@ def check(
     junit: Annotated[Path | None, typer.Option(help="Write the outcome as JUnit's XML, too.")] = None,
 ) -> None:
     """Check an optimizer, anyone's: arguments, gradients, dtypes, state, schedules and what is around a step."""
-    _write(junit, Report(path, framework, ()))  # no old report stays, and a place that cannot be written is found now
+    _write(junit, Report(path, framework, ()))  # replaces an old report, and fails now if it cannot be written
     try:
         driver = driver_of(path, framework, with_)
         wanted = checks(driver, against)
     except SubjectError as error:
         raise _bad(str(error)) from error
-    found = []
+    outcomes = []
     for each in wanted:
-        found.append(outcome(each))
-        for line in lines(found[-1]):
+        outcomes.append(outcome(each))
+        for line in lines(outcomes[-1]):
             typer.echo(line)
-    report = Report(path, framework, tuple(found))
+    report = Report(path, framework, tuple(outcomes))
     typer.echo(report.summary())
     _write(junit, report)
     raise typer.Exit(1 if report.failed else 0)

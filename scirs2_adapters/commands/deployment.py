@@ -30,18 +30,18 @@ SPINNING = {"KMP_BLOCKTIME": ("infinite",), "OMP_WAIT_POLICY": ("active",)}
 class Trouble(NamedTuple):
     """What would go wrong, and what to do."""
 
-    what: str
+    problem: str
     todo: str
 
     def __str__(self) -> str:
-        return f"{self.what}. {self.todo}"
+        return f"{self.problem}. {self.todo}"
 
 
 def troubles() -> list[Trouble]:
     """Everything that would go wrong for this process and those like it."""
-    found = [*kernel(compiler.compiler_obstacle()), *places(compiler.cache_directory(), os.environ)]
+    of_compiler = [*kernel(compiler.compiler_obstacle()), *places(compiler.cache_directory(), os.environ)]
     old = [*old_versions(_requirements())]
-    return [*found, *old, *untested(version_runs(), _version), *threads(os.environ, _processors())]
+    return [*of_compiler, *old, *untested(version_runs(), _version), *threads(os.environ, _processors())]
 
 
 def kernel(obstacle: str | None) -> Iterator[Trouble]:
@@ -53,12 +53,12 @@ def kernel(obstacle: str | None) -> Iterator[Trouble]:
 
 def places(cache: Path, environment: Mapping[str, str]) -> Iterator[Trouble]:
     """Whether compiled kernels can be kept. A home that cannot be written matters where the cache is below it."""
-    problem = unwritable(cache)
-    if problem:
-        what = f"kernels are compiled anew at each start, for the home folder is read-only: {cache} ({problem})"
+    reason = unwritable(cache)
+    if reason:
+        problem = f"kernels are compiled anew at each start, for the home folder is read-only: {cache} ({reason})"
         if "SCIRS2_CACHE_DIR" in environment:
-            what = f"kernels are compiled anew at each start: SCIRS2_CACHE_DIR={cache} cannot be written ({problem})"
-        yield Trouble(what, "Set SCIRS2_CACHE_DIR to a folder that this user may write, kept between starts.")
+            problem = f"kernels are compiled anew at each start: SCIRS2_CACHE_DIR={cache} cannot be written ({reason})"
+        yield Trouble(problem, "Set SCIRS2_CACHE_DIR to a folder that this user may write, kept between starts.")
 
 
 def unwritable(directory: Path) -> str | None:
@@ -75,10 +75,10 @@ def old_versions(requirements: Iterable[str]) -> Iterator[Trouble]:
     """What is installed in a version older than the oldest that an adapter takes."""
     for line in dict.fromkeys(requirements):
         match = re.match(r"([\w.-]+)>=([\d.]+)", line)
-        found = match and _version(match[1])
-        if match and found and _numbers(found) < _numbers(match[2]):
+        installed = match and _version(match[1])
+        if match and installed and _numbers(installed) < _numbers(match[2]):
             todo = f'Install a newer one: `pip install "{match[1]}>={match[2]}"`.'
-            yield Trouble(f"{match[1]} {found} is older than what is supported ({match[2]} and newer)", todo)
+            yield Trouble(f"{match[1]} {installed} is older than what is supported ({match[2]} and newer)", todo)
 
 
 class Run(TypedDict):
@@ -110,8 +110,8 @@ def untested(runs: Iterable[Run], installed: Callable[[str], str | None]) -> Ite
     for name, releases in passed.items():
         here, ends = installed(name), [f(releases, key=_numbers) for f in (min, max)]
         if here and not _numbers(ends[0])[:2] <= _numbers(here)[:2] <= _numbers(ends[1])[:2]:
-            what = f"{name} {here} is outside the tested versions ({' to '.join(dict.fromkeys(ends))})"
-            yield Trouble(what, "Install one of these, or check yours: `scirs2 check`.")
+            problem = f"{name} {here} is outside the tested versions ({' to '.join(dict.fromkeys(ends))})"
+            yield Trouble(problem, "Install one of these, or check yours: `scirs2 check`.")
 
 
 def threads(environment: Mapping[str, str], processors: int) -> Iterator[Trouble]:
@@ -119,20 +119,20 @@ def threads(environment: Mapping[str, str], processors: int) -> Iterator[Trouble
     granted = environment.get("OMP_NUM_THREADS", "").split(",")[0]
     for name in THREADS:
         if granted and environment.get(name, granted) != granted:
-            what = f"OMP_NUM_THREADS={granted} and {name}={environment[name]} differ: libraries use different numbers"
-            yield Trouble(what, f"Unset {name}, or set both to the same number.")
+            fault = f"OMP_NUM_THREADS={granted} and {name}={environment[name]} differ: libraries use different numbers"
+            yield Trouble(fault, f"Unset {name}, or set both to the same number.")
     if granted.isdigit() and int(granted) > processors:
-        what = f"OMP_NUM_THREADS={granted} is more than the {processors} processors of this process"
-        yield Trouble(what, f"Set OMP_NUM_THREADS={processors}, or leave it out.")
+        fault = f"OMP_NUM_THREADS={granted} is more than the {processors} processors of this process"
+        yield Trouble(fault, f"Set OMP_NUM_THREADS={processors}, or leave it out.")
     for name in AFFINITY:
         if (value := environment.get(name, "").lower()) and "none" not in value and "disabled" not in value:
-            what = f"{name}={environment[name]} pins the threads of each process to the same processors"
-            yield Trouble(what, f"Unset {name} where several processes train, data loaders and workers included.")
+            fault = f"{name}={environment[name]} pins the threads of each process to the same processors"
+            yield Trouble(fault, f"Unset {name} where several processes train, data loaders and workers included.")
     for name, values in SPINNING.items():
         if environment.get(name, "").lower() in values:
-            what = f"with {name}={environment[name]} waiting threads spin, and processes that are forked from one that"
-            what += " has stepped share the processors with them"
-            yield Trouble(what, f"Unset {name}, or start workers with the method 'spawn'.")
+            fault = f"with {name}={environment[name]} waiting threads spin, and processes that are forked from one that"
+            fault += " has stepped share the processors with them"
+            yield Trouble(fault, f"Unset {name}, or start workers with the method 'spawn'.")
 
 
 def runtimes(adapter: str, libraries: Iterable[str]) -> Iterator[Trouble]:
@@ -140,8 +140,8 @@ def runtimes(adapter: str, libraries: Iterable[str]) -> Iterator[Trouble]:
     names = {re.split(r"[-.]", library)[0] for library in libraries}
     loaded = sorted(f"{name} ({RUNTIMES[name]})" for name in names & RUNTIMES.keys())
     if len(loaded) > 1:
-        what = f"{adapter} loads several OpenMP runtimes: {', '.join(loaded)}; each starts threads of its own"
-        yield Trouble(what, "Install the frameworks from one source, or set OMP_NUM_THREADS so that both fit.")
+        problem = f"{adapter} loads several OpenMP runtimes: {', '.join(loaded)}; each starts threads of its own"
+        yield Trouble(problem, "Install the frameworks from one source, or set OMP_NUM_THREADS so that both fit.")
 
 
 def _requirements() -> list[str]:

@@ -30,9 +30,9 @@ def drift(
     with reported(), tempfile.TemporaryDirectory(prefix="scirs2-drift-") as folder:
         if run:
             a, b = (_run(command, Path(folder) / name) for name, command in (("a", a), ("b", b)))
-        found = compare(a, b, names=names_in(names), layout=layout or None, tolerance=tolerance or None)
-        typer.echo(str(found))
-    if found.step is not None:
+        result = compare(a, b, names=names_in(names), layout=layout or None, tolerance=tolerance or None)
+        typer.echo(str(result))
+    if result.step is not None:
         raise typer.Exit(1)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import typer
 
 
-def matplotlib_is_here(what: str) -> None:
+def matplotlib_is_here(caller: str) -> None:
     """Or say what `what` needs, and end with 1."""
     try:
         import matplotlib
     except ModuleNotFoundError as error:
         raise failed(
-            f'The {what} draws with matplotlib, which is not installed. Install it with `pip install "scirs2[demo]"` '
+            f'The {caller} draws with matplotlib, which is not installed. Install it with `pip install "scirs2[demo]"` '
             '(from a checkout: `pip install ".[demo]"`).'
         ) from error
     del matplotlib

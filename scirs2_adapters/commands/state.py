@@ -106,8 +106,8 @@ def diff(one: Path, other: Path, rule: Rule = "") -> None:
     call, differing = "scirs2 state diff", 0
     with reported(), _opened(call, one, rule) as a, _opened(call, other, rule) as b:
         table = Table("Where", "Largest difference")
-        for place, largest, what in converting.differences(a, b):
-            table.add_row(escape(place), escape(what) or f"{largest:.6g}")
+        for place, largest, reason in converting.differences(a, b):
+            table.add_row(escape(place), escape(reason) or f"{largest:.6g}")
             differing += 1
         if differing:
             console.print(table)
@@ -171,9 +171,9 @@ def _kind(path: Path) -> tuple[Path, str]:
 def _in_folder(path: Path) -> tuple[Path, str]:
     """The file in a folder, or the folder itself where it is one of orbax."""
     inside = sorted(x.name for x in path.iterdir())
-    found = [name for name in _IN_FOLDERS if name in inside]
-    if found:
-        return path / found[0], "torch"
+    known = [name for name in _IN_FOLDERS if name in inside]
+    if known:
+        return path / known[0], "torch"
     if {*_OF_DEEPSPEED} & {*inside} or any(name.endswith("_optim_states.pt") for name in inside):
         return path, "torch"
     if {*_OF_ORBAX} & {*inside}:
@@ -184,10 +184,10 @@ def _in_folder(path: Path) -> tuple[Path, str]:
 
 
 @contextlib.contextmanager
-def _progress(what: str, total: int) -> Iterator[Told]:
+def _progress(label: str, total: int) -> Iterator[Told]:
     """A bar for files that take a while."""
     with Progress(console=Console(stderr=True), transient=True, disable=total < 1 << 28) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(label, total=total)
         yield lambda count: bar.update(task, advance=count)
 
 

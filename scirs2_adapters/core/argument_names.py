@@ -51,11 +51,11 @@ class ArgumentNames:
         """The framework's tuples for these fields, with those members that there are: the first two, and more if there
         are more. A third one that may be None stands by itself.
         """
-        found: dict[str, tuple[str, ...]] = {}
+        tuples: dict[str, tuple[str, ...]] = {}
         for word, (first, second, *more) in self.tuples.items():
             if first in fields and second in fields:
-                found[word] = (first, second, *(m for m in more if m in fields and not fields[m].optional))
-        return found
+                tuples[word] = (first, second, *(m for m in more if m in fields and not fields[m].optional))
+        return tuples
 
     def place(self, core: str, fields: Mapping[str, Field]) -> tuple[str, int | None]:
         """Where the framework keeps a field: its word, and the position in its tuple or None."""
@@ -111,8 +111,8 @@ class ArgumentNames:
     def rule(
         self, cls: type[Built], arguments: Values, *, match: str | None = None, call: str, also: Iterable[str] = ()
     ) -> Built:
-        """A rule from the framework's arguments. Only what was given is passed on, so that `match` may have its own
-        defaults. `also` are the call's other arguments, which the user of another library's word may mean.
+        """A rule from the framework's arguments. What the user has not set is not passed on, so that `match` may set
+        other defaults. `also` are the call's other arguments, which the user of another library's word may mean.
         """
         base = {"base": arguments["base"]} if "base" in arguments else {}
         fields = cls.fields_with(base.get("base"))

@@ -1,5 +1,5 @@
-"""What the class of a rule says, read and checked when it is made: a name or value that nothing would read makes it
-another optimizer without a word.
+"""What the class of a rule says, read and checked when the class is made. A name or value that nothing reads is an
+error, because without it the rule would be another optimizer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .match import CONVENTIONS, OptaxState
 from .ops import Scalars
 from .slots import Slot
 
-#: The coefficient that is the loss of the step; a rule whose formula takes it is given the loss.
+#: The coefficient that is the loss of the step; a rule whose formula takes it needs the loss at each step.
 VALUE = "value"
 #: The slots of a formula and the names of the coefficients that it uses.
 Roles = tuple[tuple[Slot, ...], tuple[str, ...]]
@@ -31,45 +31,45 @@ _PRESENT = (
 _hints = functools.cache(get_type_hints)
 
 
-def roles_of(call: str, formula: Callable[..., object], given: int) -> Roles:
-    """What the signature of a formula says: arrays stand before `/`, of which the first are `given`, and coefficients
-    after it.
+def roles_of(call: str, formula: Callable[..., object], leading: int) -> Roles:
+    """What the signature of a formula says: arrays stand before `/` and coefficients after it. The first `leading`
+    arrays are no slots.
     """
     parameters = list(inspect.signature(formula).parameters.values())
     arrays = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
     if not arrays:
         way_out = "Slots stand before it, coefficients after it: `update(self, xp, p, g, exp_avg, /, learning_rate)`."
         raise bad_type(call, "", "must have a `/` in its signature", formula, way_out)
-    for p in arrays[given:]:
+    for p in arrays[leading:]:
         if not isinstance(p.annotation, Slot) and p.annotation is not p.empty:
             way_out = "Leave `from __future__ import annotations` out." if isinstance(p.annotation, str) else ""
             worded = 'must have an annotation from `core/slots.py`, as `slot(initial="name of a field")`, or none'
             raise bad_type(f"{call}({p.name}: ...)", "", worded, p.annotation, way_out)
-    for p in (*arrays[:given], *parameters[len(arrays) :]):
+    for p in (*arrays[:leading], *parameters[len(arrays) :]):
         if isinstance(p.annotation, Slot):
             raise bad_type(f"{call}({p.name}: ...)", "", "must stand after `p` and `g` and before `/`", p.annotation)
-    marks = [(p.name, p.annotation if isinstance(p.annotation, Slot) else Slot()) for p in arrays[given:]]
+    marks = [(p.name, p.annotation if isinstance(p.annotation, Slot) else Slot()) for p in arrays[leading:]]
     slots = tuple(Slot(**vars(mark) | {"name": name}) for name, mark in marks)
     return slots, tuple(p.name for p in parameters[len(arrays) :])
 
 
-def numbers_of(rule: RuleClass, coefficients: Callable[..., Value], *given: object) -> Scalars:
-    """What `coefficients` returns. A field that a shared formula asks for and the rule has not is named."""
+def numbers_of(rule: RuleClass, coefficients: Callable[..., Value], *args: object) -> Scalars:
+    """What `coefficients` returns. The error for a field that a shared formula needs and the rule lacks names it."""
     try:
-        found = coefficients(*given)
+        scalars = coefficients(*args)
     except AttributeError as error:
         if not isinstance(error.obj, type(rule)):
             raise
         asks, name = traceback.extract_tb(error.__traceback__)[-1].name, error.name
         needed = f"`{asks}` needs `{name}`: a field of `{type(rule).__name__}`, or a constant such as `{name} = 0.0`"
         raise TypeError(f"{needed} in its class.{did_you_mean(str(name), rule.fields)}") from error
-    if not isinstance(found, Mapping):
-        raise bad_type(type(rule).__name__, coefficients.__name__, "must return a dict of numbers by name", found)
-    return found
+    if not isinstance(scalars, Mapping):
+        raise bad_type(type(rule).__name__, coefficients.__name__, "must return a dict of numbers by name", scalars)
+    return scalars
 
 
 def check_class(cls: RuleClass, base: RuleClass, line: Iterable[str]) -> None:
-    """Refuse what a subclass of `base` says of traits, fields, `matches`, slots and `optax_state` and nothing would
+    """Refuse what a subclass of `base` says of traits, fields, `matches`, slots and `optax_state` if nothing would
     read. `line` are the names in its class line.
     """
     hints, call = _hints(base), cls.__name__
@@ -111,7 +111,7 @@ def _known(place: str, name: object, choices: Collection[str], role: str) -> Non
 
 
 def _check_value(place: str, value: Value, choices: tuple[Value, ...]) -> None:
-    """A value must be one of those, or of the type of a constant."""
+    """The value must be one of those of the trait, or of the type of a constant."""
     if isinstance(choices[0], type):
         if type(value) is not choices[0] and not (is_number(value) and choices[0] in (int, float)):
             raise bad_type(place, "", f"must be of type {choices[0].__name__}, as in the class", value)
@@ -121,7 +121,7 @@ def _check_value(place: str, value: Value, choices: tuple[Value, ...]) -> None:
 
 
 def _check_matches(cls: RuleClass, others: Mapping[str, tuple[Value, ...]]) -> None:
-    """Rows are of frameworks; their entries are fields, traits and constants of the class, with values of theirs."""
+    """Each row must name a framework, and each entry a field, a trait or a constant of the class, with its value."""
     if not isinstance(cls.matches, Mapping):
         raise bad_type(cls.__name__, "matches", 'must be a dict of rows, as {"optax": {}}', cls.matches)
     for framework, row in cls.matches.items():

@@ -1,7 +1,7 @@
 """Docstrings of optimizers: what the author wrote, with the arguments and an example put in from the declaration.
 
 The author of a rule states formula, paper and differences; whatever the fields already say is never typed twice, so it
-cannot go stale. An adapter passes its own spelling and example and gets the same text in its host's words.
+cannot go stale. An adapter passes its spelling and example and gets the same text in the framework's words.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from .fields import Field, Value
 
-#: What the arguments mean that every adapter adds to a rule's own.
+#: What the arguments mean that every adapter adds to the fields of a rule.
 OPTIONS = {
     "base": "the optimizer inside, by name or as a rule; its own arguments are taken here too.",
     "match": "None, or the framework whose own formula and defaults of this optimizer are taken.",
@@ -77,8 +77,8 @@ def document(
     if text is None:
         return None
     rows = [argument(spell(k), f) for k, f in fields.items()] + [f"{spell(k)}: {OPTIONS[k]}" for k in also]
-    made = "\n".join(["Arguments:", *(f"  {row}" for row in rows)])
+    sections = "\n".join(["Arguments:", *(f"  {row}" for row in rows)])
     lines = list(example)
-    made += "\n".join(["\n\nExample:", *(f"  {line}" for line in lines)]) if lines else ""
+    sections += "\n".join(["\n\nExample:", *(f"  {line}" for line in lines)]) if lines else ""
     before, paper, after = inspect.cleandoc(text).partition("\nPaper:")
-    return f"{before.rstrip()}\n\n{made}\n" + (f"\nPaper:{after}\n" if paper else "")
+    return f"{before.rstrip()}\n\n{sections}\n" + (f"\nPaper:{after}\n" if paper else "")

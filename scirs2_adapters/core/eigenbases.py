@@ -61,22 +61,23 @@ def eigenbasis(
     xp: Array, basis: Array, gram: Array, other: Array, x: Array, first: Array, due: Array, *, side: int,
     matrix: Matrix | None = None,
 ) -> Array:  # fmt: skip
-    """The eigenvectors of a Gram matrix of one side: found from nothing if this is the `first` step or there are none
-    yet, when x is all that the Gram matrices are of; moved by one step of the power iteration if that is `due`; else as
-    they were.
+    """The eigenvectors of a Gram matrix of one side. They are decomposed anew if this is the `first` step or there are
+    none yet: the Gram matrices are then those of x alone. If that is `due`, one step of the power iteration moves them;
+    else they stay.
 
-    A Gram matrix of the longer side has many eigenvectors of the value 0 then, of which each LAPACK finds others. So
-    they are found from those of the shorter side, `other`, and completed by reflections, which are the same everywhere.
+    At first a Gram matrix of the longer side has many eigenvectors of the value 0, and each LAPACK returns others. So
+    they are computed from those of the shorter side, `other`, and completed by reflections, which are the same
+    everywhere.
     """
     x = along(xp, x, side, matrix)
     longer = x.shape[0] > x.shape[1]
 
-    def found() -> Array:
+    def initial() -> Array:
         vectors = leading(xp, other if longer else gram)
         return upright(xp, xp.orthonormal(xp.matmul(x, vectors)) if longer else vectors)
 
     begins = xp.maximum(not_begun(xp, basis[:, :1]), first)
-    return xp.cond(begins, found, lambda: xp.cond(due, lambda: _iterated(xp, basis, gram), lambda: basis))
+    return xp.cond(begins, initial, lambda: xp.cond(due, lambda: _iterated(xp, basis, gram), lambda: basis))
 
 
 def gram_power(
@@ -89,7 +90,7 @@ def gram_power(
     Eigenvalues are divided by the largest first: float32 has room for the ratio where it has none for the sum.
     """
 
-    def made() -> Array:
+    def power() -> Array:
         vectors = _eigenvectors(xp, gram)
         values = xp.maximum(lengths(xp, vectors, xp.matmul(gram, vectors)), 0.0)
         largest = xp.maximum(values[-1:], LEAST)
@@ -97,7 +98,7 @@ def gram_power(
         return xp.syrk(vectors * roots, None, 0.0, 1.0)
 
     begins = not_begun(xp, old[:1, :1]) * ready
-    return xp.cond(xp.maximum(begins, due), made, lambda: old)
+    return xp.cond(xp.maximum(begins, due), power, lambda: old)
 
 
 def along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:
@@ -107,7 +108,7 @@ def along(xp: Array, x: Array, side: int, matrix: Matrix | None) -> Array:
 
 
 def _eigenvectors(xp: Array, gram: Array) -> Array:
-    """Eigenvectors, that of the smallest value first; NaN where the matrix is not finite, of which LAPACK has none."""
+    """Eigenvectors, that of the smallest value first; NaN if the matrix is not finite, which LAPACK does not take."""
     nothing = gram - gram
     return xp.eigenvectors(xp.where(nothing >= 0, gram, 0.0)) + xp.sum(nothing, None)
 

@@ -62,7 +62,7 @@ def require(
 
     `needs` maps an import name to the framework's name for people and the oldest version that works. `indirect` has
     the same form, for what the user's settings may make a framework import (Keras and its backend): never imported
-    here, but named if it turns out to be the one missing. Any other failure is the framework's own and passes through
+    here, but named if it turns out to be the one missing. Any other failure is the framework's and passes through
     untouched, because a broken install is not mended by an extra.
     """
     known = {**(indirect or {}), **needs}
@@ -77,15 +77,15 @@ def require(
         _check_version(adapter, module, *needs[name])
 
 
-def _extra_error(adapter: str, what: str, verb: str, name: str) -> MissingExtraError:
+def _extra_error(adapter: str, requirement: str, verb: str, name: str) -> MissingExtraError:
     extra = f'`pip install "scirs2[{adapter}]"` (from a checkout: `pip install ".[{adapter}]"`)'
-    return MissingExtraError(f"`scirs2_adapters.{adapter}` needs {what}. {verb} it with {extra}.", name=name)
+    return MissingExtraError(f"`scirs2_adapters.{adapter}` needs {requirement}. {verb} it with {extra}.", name=name)
 
 
 def _check_version(adapter: str, module: ModuleType, human: str, floor: str) -> None:
-    found = getattr(module, "__version__", None)
-    if isinstance(found, str) and _release(found) < _release(floor):
-        raise _extra_error(adapter, f"{human} {floor} or newer. Found: {found}", "Upgrade", module.__name__)
+    version = getattr(module, "__version__", None)
+    if isinstance(version, str) and _release(version) < _release(floor):
+        raise _extra_error(adapter, f"{human} {floor} or newer. Found: {version}", "Upgrade", module.__name__)
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Hyperparameter fields: what a rule declares, and the one place where values are checked.
 
-A field is data (default, range, meaning), so constructors, signatures, documentation rows and every adapter's own
-spelling are derived from it. Values are checked when a rule is built and never later: inside a step a hyperparameter
+A field is data (default, range, meaning), so constructors, signatures, documentation rows and the spelling of every
+adapter are derived from it. Values are checked when a rule is built and never later: inside a step a hyperparameter
 may be a traced array, which passes unchecked because it has no value yet. `structural` fields decide which slots exist
 (a momentum of 0 needs no buffer); `static` ones are constants of a variant. Both are part of a compiled kernel's
 identity; every other field is a number fed to it at each step.
@@ -63,10 +63,10 @@ def _elements(value: Value) -> tuple[Value, ...]:
 def members_of(value: Value, count: int) -> tuple[Value, ...] | None:
     """The members of a sequence of this length, of whatever class (list, array, a config's list), or None."""
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        found = tuple(value)
+        members = tuple(value)
     else:  # an array
-        found = _elements(value) if getattr(value, "shape", None) == (count,) else ()
-    return tuple(map(plain_number, found)) if len(found) == count else None
+        members = _elements(value) if getattr(value, "shape", None) == (count,) else ()
+    return tuple(map(plain_number, members)) if len(members) == count else None
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Field:
             return plain_number(value)
         several = isinstance(value, Sequence) or bool(getattr(value, "shape", None))
         count = len(value) if several and not isinstance(value, (str, bytes)) else -1
-        found = members_of(value, len(self.default) or count)
-        return value if found is None or (type(value) is tuple and all(map(is_, value, found))) else found
+        members = members_of(value, len(self.default) or count)
+        return value if members is None or (type(value) is tuple and all(map(is_, value, members))) else members
 
     def present(self, value: Value) -> bool:
         """Whether a structural value asks for its slot; a traced one always does."""

@@ -1,4 +1,4 @@
-"""The hyperparameters of a rule: how they are given, checked and changed. A rule is a value: it is never changed in
+"""The hyperparameters of a rule: how they are set, checked and changed. A rule is a value: it is never changed in
 place, and it compares, hashes and pickles by its configuration.
 """
 
@@ -66,7 +66,7 @@ class Hyperparameters:
 
     @classmethod
     def fields_with(cls, base: object = None) -> dict[str, Field]:
-        """The fields of this rule; a wrapper adds those of its base, given by name, class or rule."""
+        """The fields of this rule; a wrapper adds those of its base, which is a name, a class or a rule."""
         return cls.fields
 
     def _fill(self, values: Values, match: str | None, spell: Spell, call: str) -> None:
@@ -74,8 +74,8 @@ class Hyperparameters:
         if unknown := values.keys() - self.fields.keys() - {"match"}:
             spelled = {k: spell(k) for k in self.fields}
             raise unknown_argument(call, min(unknown), self.name, spelled, spelled.values())
-        given = {k: v for k, v in values.items() if k != "match"}
-        chosen = {k: f.default for k, f in self.fields.items()} | row | given
+        explicit = {k: v for k, v in values.items() if k != "match"}
+        chosen = {k: f.default for k, f in self.fields.items()} | row | explicit
         for key, field in self.fields.items():
             chosen[key] = field.check(call, spell(key), chosen[key])
         vars(self).update(chosen, match=match)

@@ -45,12 +45,12 @@ def whitened(
 ) -> Array:
     """Q x of both sides, of x with a little of the noise added, if that is `due`."""
 
-    def made() -> Array:
+    def product() -> Array:
         flat = matrix.flat(xp, x)
         damped = flat + DAMPING * xp.mean(xp.abs(flat), None) * _noise(xp, flat, turn, matrix)
         return matrix.whole(xp, _each(xp, damped, factors, sides, _times), tuple(x.shape))
 
-    return xp.cond(due, made, lambda: x)
+    return xp.cond(due, product, lambda: x)
 
 
 def whitened_noise(
@@ -58,11 +58,11 @@ def whitened_noise(
 ) -> Array:
     """What a factor is to do to the noise, if that is `due`: to be divided by Q.T on both sides. It is like x."""
 
-    def made() -> Array:
+    def quotient() -> Array:
         noise = _noise(xp, matrix.flat(xp, x), turn, matrix)
         return matrix.whole(xp, _each(xp, noise, factors, sides, _divided), tuple(x.shape))
 
-    return xp.cond(due, made, lambda: x)
+    return xp.cond(due, quotient, lambda: x)
 
 
 def moved_factor(

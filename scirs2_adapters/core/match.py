@@ -1,4 +1,4 @@
-"""What `match` means beside a rule's own row: what a framework does alike in all its optimizers."""
+"""What `match` means besides the row of a rule: what a framework does alike in all its optimizers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .fields import Value
 @dataclass(frozen=True)
 class OptaxState:
     """The class in which optax keeps an optimizer's memory, as data: its name, and for each of its fields the slot in
-    it, or "count". `decays` says whether weight decay, which has a place of its own in the state, stands "before" or
+    it, or "count". `decays` says whether weight decay, which has a separate place in the state, stands "before" or
     "after" it; `unless` names arguments that ask for memory optax has no place for.
     """
 

@@ -20,7 +20,7 @@ LAYOUT: Field = choice(OUTPUTS_FIRST, "how kernels lie", OUTPUTS_FIRST, INPUTS_F
 #: An axis, counted from the end, or several that are a side of a matrix; and the two that rows and columns are of.
 Axis = int | tuple[int, ...]
 Axes = tuple[Axis, Axis]
-#: How many arrays as large as the tensor a function of matrices holds at a time, besides what it is given and returns.
+#: How many arrays as large as the tensor a function of matrices holds at a time, besides its arguments and its result.
 COPIES: dict[Callable[..., Array], int] = {}
 
 
@@ -47,7 +47,7 @@ def lie_so(axes: Axes) -> bool:
 
 
 def matrices(axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape as that of a batch of matrices with these axes, which lie so."""
+    """A shape as that of a batch of matrices with these axes, which memory holds row after row."""
     first, second = (math.prod(shape[a] for a in each(axis)) for axis in in_order(axes))
     return (*shape[: len(shape) - len(each(*axes))], first, second)
 
@@ -131,5 +131,5 @@ class Matrix(NamedTuple):
         return (*(a for a in range(axes) if a not in sides), *sides)
 
 
-#: The matrix as it lies, of which the layout does not matter.
+#: The matrix as it lies, where it does not matter which axis the inputs are.
 LAST_AXES = Matrix((-1,), (-2,))

@@ -82,7 +82,7 @@ class Stored(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Where an array lies in one address space, from its first byte to behind its last, and its own bytes there."""
+    """Where an array lies in one address space, from its first byte to behind its last, and how many are its bytes."""
 
     space: int
     start: int
@@ -91,15 +91,15 @@ class Span(NamedTuple):
 
 
 def occupied(spans: Iterable[Span]) -> int:
-    """The bytes of these arrays, memory that they share counted once."""
-    total = begin = stop = held = 0
+    """The bytes of these arrays; memory that they share is counted once."""
+    total = begin = stop = size = 0
     space: int | None = None
     for x in sorted(set(spans)):
         if x.space != space or x.start >= stop:
-            total += min(stop - begin, held)
-            space, begin, stop, held = x.space, x.start, x.stop, 0
-        stop, held = max(stop, x.stop), held + x.bytes
-    return total + min(stop - begin, held)
+            total += min(stop - begin, size)
+            space, begin, stop, size = x.space, x.start, x.stop, 0
+        stop, size = max(stop, x.stop), size + x.bytes
+    return total + min(stop - begin, size)
 
 
 def item_bytes(dtype: str) -> int:
@@ -116,7 +116,7 @@ def expected(
         if slot.extent is Extent.MODEL:
             continue
         numbers, dtype = math.prod(slot.shape(shape)), slot_dtype(slot, leaf, state_dtype)
-        if leaf.complex and slot.extent is Extent.FULL:  # two parts each, in the parameter's own dtype
+        if leaf.complex and slot.extent is Extent.FULL:  # two parts each, in the parameter's dtype
             dtype, numbers = f"complex{16 * item_bytes(leaf.dtype)}", numbers // 2
         yield Stored(slot.name, dtype, numbers * item_bytes(dtype))
         if dtype in BLOCK_DTYPES:
@@ -128,11 +128,11 @@ def expected(
         yield Stored(name, kind if by_number else "int32", math.prod(shape) * item_bytes(kind) if by_number else 4)
 
 
-def completed(held: Iterable[Stored], wanted: Iterable[Stored]) -> list[Stored]:
+def completed(present: Iterable[Stored], wanted: Iterable[Stored]) -> list[Stored]:
     """The arrays that a parameter has, and those that are expected of slots that it has not."""
-    held = list(held)
-    names = {x.name for x in held}
-    return [*held, *(x for x in wanted if not {x.name, x.name.removesuffix("_scale")} & names)]
+    present = list(present)
+    names = {x.name for x in present}
+    return [*present, *(x for x in wanted if not {x.name, x.name.removesuffix("_scale")} & names)]
 
 
 def report(

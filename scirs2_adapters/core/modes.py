@@ -20,11 +20,11 @@ class Modes(Hyperparameters):
         None, "the schedule's largest learning rate; weight decay is then times learning_rate / peak_rate"
     )
     decay: str
-    #: Whether a step is given the loss: `update` takes the coefficient `value`.
+    #: Whether a step needs the loss: `update` takes the coefficient `value`.
     needs_value = False
 
     def check_modes(self, spell: Spell, call: str) -> None:
-        """Refuse cautious decay where decay is no part of its own that could be left out."""
+        """Refuse cautious decay where weight decay is not a separate part of the step."""
         if self.cautious_decay and self.decay not in ("decoupled", "absolute"):
             worded = f"must be False where weight decay does not act beside the step, as in {type(self).__name__}"
             raise bad_value(call, spell("cautious_decay"), worded, True)
@@ -39,8 +39,8 @@ class Modes(Hyperparameters):
         return self.replace_unchecked({**changed, "peak_rate": None})
 
     def masked(self, xp: Array, u: Array, g: Array, zero: Array, one: Array) -> Array:
-        """The step as it is taken: a cautious one of n elements is without the n - k that go against the gradient, and
-        times n / (k + 1).
+        """The step that is taken. A cautious step of n elements leaves out the n - k that go against the gradient, and
+        is multiplied by n / (k + 1).
         """
         if not self.cautious:
             return u
@@ -51,5 +51,5 @@ class Modes(Hyperparameters):
         return left * (kept / (xp.where(part > zero, part, one) * (kept + one)))
 
     def decaying(self, xp: Array, p: Array, u: Array, zero: Array) -> Array:
-        """What of the parameter decays."""
+        """The part of the parameter that decays."""
         return xp.where(u * p >= zero, p, zero) if self.cautious_decay else p

@@ -59,10 +59,10 @@ def orthogonalize(
     step is the polynomial a, b, c, unless they have names in SCHEDULES.
 
     Works on the wide form, where the Gram matrix is the smaller one. `matrix` says which axes are the matrix's where
-    the last two are not all there are; each matrix of a batch is divided by its own norm. A matrix of one row or column
+    the last two are not all there are; each matrix of a batch is divided by its norm. A matrix of one row or column
     is orthogonal then, and left so if that is to be `exact`. The iteration runs in bfloat16 if `half`.
     """
-    given, x = x, x if matrix is None else matrix.flat(xp, x)
+    original, x = x, x if matrix is None else matrix.flat(xp, x)
     tall = x.shape[-2] > x.shape[-1]
     x = xp.transpose(x) if tall else x
     many = matrix is not None and len(x.shape) > 2
@@ -75,9 +75,9 @@ def orthogonalize(
     rows, columns = x.shape[-2:]
     together = 1 if rows < ROWS or columns < WIDE * rows else HALF_TOGETHER if half else TOGETHER
     for first in range(0, steps, together):
-        x = _moved(xp, x, polynomials[first : first + together], given, half)
-    x = xp.like(xp.transpose(x) if tall else x, given)
-    return x if matrix is None else matrix.whole(xp, x, tuple(given.shape))
+        x = _moved(xp, x, polynomials[first : first + together], original, half)
+    x = xp.like(xp.transpose(x) if tall else x, original)
+    return x if matrix is None else matrix.whole(xp, x, tuple(original.shape))
 
 
 def _moved(xp: Array, x: Array, polynomials: Sequence[tuple[Scalar, Scalar, Scalar]], wide: Array, half: bool) -> Array:

@@ -1,6 +1,6 @@
-"""The arrays that numpy users hand in, checked before a kernel is given an address.
+"""The arrays that numpy users hand in, checked before a kernel gets an address.
 
-They are looked up in the caller's own container at each step, because `params["w"] = np.clip(params["w"], 0, 1)` binds
+They are looked up in the caller's container at each step, because `params["w"] = np.clip(params["w"], 0, 1)` binds
 another array to the name: it is stepped from then on, with the memory of the first. A subclass of numpy's array says
 more than its numbers do (a mask, a unit), so it is refused and not taken for a plain one; a memory map is one.
 """
@@ -92,14 +92,14 @@ def leaf(
 
 
 def check_writeable(call: str, name: str, x: np.ndarray) -> None:
-    """Refuse memory that is not to be written: a kernel has an address only, and would write all the same."""
+    """Refuse memory that must not be written: a kernel has an address only, and would write all the same."""
     if not x.flags.writeable:
         way_out = f"Give a copy: `{name}.copy()`."
         raise bad_value(call, name, "must be writeable, for it is updated in place", x, way_out)
 
 
 def check_gradient(call: str, key: Hashable, g: object, shape: tuple[int, ...]) -> None:
-    """Refuse what is no gradient of a parameter of this shape."""
+    """Refuse an object that is no gradient for a parameter of this shape."""
     name = f"grads[{key!r}]"
     _refuse_subclass(call, name, g)
     if not isinstance(g, np.ndarray) or storage.name(g.dtype) not in storage.FLOATS or not g.dtype.isnative:

@@ -27,7 +27,7 @@ def can_step_columns(rule: Rule, leaf: Leaf) -> bool:
 
 
 def step_columns(optimizer: HostOptimizer, key: Hashable, columns: np.ndarray, gradient: np.ndarray) -> None:
-    """Step these columns, each given once, of one array in place by their gradient. The rule must allow it.
+    """Step these columns of one array in place by their gradient; no column may be named twice. The rule must allow it.
 
     >>> import numpy as np
     >>> from scirs2_adapters.core import SGD, HostOptimizer

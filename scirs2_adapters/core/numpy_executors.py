@@ -24,7 +24,7 @@ _GRADIENT = 1
 
 
 class KernelExecutor:
-    """Steps by the compiled kernel. Every address is asked for at each step: an array can be given other memory and
+    """Steps by the compiled kernel. Every address is asked for at each step: an array can get other memory and
     stay the same object, as by `resize` and `__setstate__`.
     """
 
@@ -66,7 +66,7 @@ class KernelExecutor:
 
 
 class NumpyExecutor:
-    """Steps by numpy operations, in the dtype of the arithmetic. What those allocate it does not know."""
+    """Steps by numpy operations, in the dtype of the arithmetic. What these operations allocate is not known."""
 
     allocated = None
 

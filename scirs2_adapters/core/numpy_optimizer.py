@@ -52,7 +52,7 @@ class HostOptimizer(Routed):
         keeps what is lost in a slot of 8 bits (16 with `state_dtype={"rounding_error": "int16"}`).
       learning_rate: None is the rule's; else a number, one of `scirs2_adapters.core.schedules`, or another function of
         the number of steps taken before.
-      groups: parameters with hyperparameters of their own, as `[{"params": ["b"], "weight_decay": 0.0}]`;
+      groups: parameters with other hyperparameters, as `[{"params": ["b"], "weight_decay": 0.0}]`;
         `learning_rate_factor` is one of the learning rate, a schedule's too.
 
     Example:
@@ -177,7 +177,7 @@ class HostOptimizer(Routed):
         return by_key
 
     def check_gradient(self, key: Hashable, g: object) -> None:
-        """Refuse what is no gradient of a parameter of ours."""
+        """Refuse an object that is no gradient for a parameter of this optimizer."""
         if key not in self._leaves:
             worded = f"has no parameter; there are {sorted(map(str, self.params))}"
             raise bad_value(_STEP, f"grads[{key!r}]", worded, g)
@@ -233,7 +233,7 @@ class HostOptimizer(Routed):
         return memory | others
 
     def _initial(self, slot: Slot, rule: Rule, p: np.ndarray) -> np.ndarray:
-        """The numbers of a slot before the first step, in memory of its own."""
+        """The numbers of a slot before the first step, in new memory."""
         numbers = np.zeros(slot.shape(p.shape), p.dtype)
         numbers[...] = p if slot.initial == "parameter" else slot.initial_value(rule)
         return numbers
@@ -275,7 +275,7 @@ class HostOptimizer(Routed):
         vars(self).update(numpy_state.fitting(self, f"{_CALL}.load_state_dict", saved, strict))
 
     def __getstate__(self) -> numpy_state.Saved:
-        """What is data, and the caller's own dict or list. Plans hold addresses of this process, and are made anew."""
+        """What is data, and the caller's dict or list. Plans hold addresses of this process, and are made anew."""
         names = ("rule", *OPTIONS, "steps", "state", "model", "skipped_steps", "step_count")
         return {"params": self.params.container} | {name: vars(self)[name] for name in names}
 

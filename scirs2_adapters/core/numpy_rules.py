@@ -1,7 +1,7 @@
 """Which rule steps which array of a `HostOptimizer`: a rule for each group of parameters, at the learning rate of now.
 
-A group has hyperparameters of its own. A schedule sets the learning rate before each step, and a group's factor is
-applied to what it gives.
+A group may have other hyperparameters than the rest. A schedule sets the learning rate before each step, and a group's
+factor multiplies that rate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FACTOR = "learning_rate_factor"
 
 
 def schedule_of(call: str, rule: Rule | str, rate: float | Schedule | None) -> tuple[Rule, Schedule | None]:
-    """The rule, given by name or as it is, with the learning rate given beside it, and the schedule where it is one."""
+    """The rule of this name, or this rule, with this learning rate; and the schedule if the learning rate is one."""
     rule = get(rule)() if isinstance(rule, str) else rule
     if not isinstance(rule, Rule):
         raise bad_type(call, "rule", "must be a rule such as AdamW(), or its name", rule)
@@ -99,7 +99,9 @@ class Routed:
     _form: object
 
     def route(self, state: Mapping[Hashable, Iterable[str]]) -> None:
-        """Which rule steps which array, by which program: as long as no hyperparameter changes. Memory settles it."""
+        """Settles which rule steps which array, and by which program, until a hyperparameter changes. An array with
+        memory stays with the rule of that memory.
+        """
         programs = [entry.program for entry in self._entries.values()]
         self._leaves = {key: leaf.holding(state.get(key, leaf.held)) for key, leaf in self._leaves.items()}
         rules, of = self._groups.rules(self.rule), self._groups.of

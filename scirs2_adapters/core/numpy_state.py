@@ -1,7 +1,7 @@
 """What a `HostOptimizer` remembers, out and in by name.
 
 A slot is known by the names of its parameter and of itself, a dict by its version, its rule and whose formula it was.
-Slots of somebody else's travel along; a slot that is not there begins as at a first step.
+Unknown slots are kept as they are; a missing slot begins as at a first step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 COUNT = Field(0, "", "must be a whole number >= 0", lambda t: t >= 0, kind=int)
 NUMBER = Field(0.0, "", "must be a number", lambda x: True)
 
-#: The slots of one parameter by name; those of somebody else may be anything.
+#: The slots of one parameter by name; an unknown slot may be anything.
 Slots = dict[str, Any]
 Memory = dict[Hashable, Slots]
 #: What `state_dict` returns.
@@ -54,7 +54,7 @@ class Remembering(Protocol):
 
 
 def owned(state: Mapping[Hashable, Slots]) -> Memory:
-    """A copy in writeable memory of its own."""
+    """A copy in new, writeable memory."""
     return {k: {n: _copied(x) for n, x in slots.items()} for k, slots in state.items()}
 
 
@@ -122,14 +122,14 @@ def saved(optimizer: Remembering) -> Saved:
     }
 
 
-def fitting(optimizer: Remembering, call: str, given: Saved, strict: bool) -> Saved:
-    """What of a dict this optimizer is to take over, by attribute; a dict that does not fit is refused. Its memory says
-    which rule steps what.
+def fitting(optimizer: Remembering, call: str, saved: Saved, strict: bool) -> Saved:
+    """What this optimizer takes over from a dict, by attribute; a dict that does not fit is refused. The memory in it
+    settles which rule steps which parameter.
     """
-    _check_head(optimizer, call, given)
-    optimizer.route(_slots_of(optimizer.params, given["state"]))
+    _check_head(optimizer, call, saved)
+    optimizer.route(_slots_of(optimizer.params, saved["state"]))
     try:
-        return _taken(optimizer, call, given, strict)
+        return _fitted(optimizer, call, saved, strict)
     except (ValueError, TypeError):
         optimizer.route(_slots_of(optimizer.params, optimizer.state))
         raise
@@ -141,16 +141,16 @@ def _slots_of(keys: Iterable[Hashable], state: Mapping[Hashable, object]) -> dic
     return {k: tuple(entry) if isinstance(entry, Mapping) else () for k, entry in entries.items()}
 
 
-def _taken(optimizer: Remembering, call: str, given: Saved, strict: bool) -> Saved:
-    known, first = optimizer.params, {k: optimizer.fresh(k) for k in given["state"] if k in optimizer.params}
-    wrong = {k: found for k in first if (found := _misfits(first[k], given["state"][k]))}
+def _fitted(optimizer: Remembering, call: str, saved: Saved, strict: bool) -> Saved:
+    known, first = optimizer.params, {k: optimizer.fresh(k) for k in saved["state"] if k in optimizer.params}
+    wrong = {k: faults for k in first if (faults := _misfits(first[k], saved["state"][k]))}
     if strict:
-        _refuse_misfits(call, known, given, wrong)
-    state = {k: x | owned({k: given["state"][k]})[k] for k, x in first.items() if k not in wrong}
-    steps = {k: COUNT.check(call, f"saved['steps'][{k!r}]", t) for k, t in given["steps"].items()}
-    model = {n: NUMBER.check(call, f"saved['model'][{n!r}]", x) for n, x in given["model"].items()}
-    skipped = COUNT.check(call, "saved['skipped_steps']", given.get("skipped_steps", 0))
-    count = COUNT.check(call, "saved['step_count']", given.get("step_count", max(steps.values(), default=0)))
+        _refuse_misfits(call, known, saved, wrong)
+    state = {k: x | owned({k: saved["state"][k]})[k] for k, x in first.items() if k not in wrong}
+    steps = {k: COUNT.check(call, f"saved['steps'][{k!r}]", t) for k, t in saved["steps"].items()}
+    model = {n: NUMBER.check(call, f"saved['model'][{n!r}]", x) for n, x in saved["model"].items()}
+    skipped = COUNT.check(call, "saved['skipped_steps']", saved.get("skipped_steps", 0))
+    count = COUNT.check(call, "saved['step_count']", saved.get("step_count", max(steps.values(), default=0)))
     return {
         "state": state,
         "step_count": count,
@@ -160,26 +160,26 @@ def _taken(optimizer: Remembering, call: str, given: Saved, strict: bool) -> Sav
     }
 
 
-def _check_head(optimizer: Remembering, call: str, given: Saved) -> None:
-    """Refuse what is no such dict, and one of another rule or of formulas that remember something else."""
+def _check_head(optimizer: Remembering, call: str, saved: Saved) -> None:
+    """Refuse an object that is no such dict, and a dict of another rule or of a formula with other memory."""
     parts = ("state", "steps", "model")
-    if not isinstance(given, Mapping) or not all(isinstance(given.get(part), Mapping) for part in parts):
-        raise bad_type(call, "saved", "must be what `state_dict` returned", given)
-    version = COUNT.check(call, "saved['format_version']", given.get("format_version", 0))
+    if not isinstance(saved, Mapping) or not all(isinstance(saved.get(part), Mapping) for part in parts):
+        raise bad_type(call, "saved", "must be what `state_dict` returned", saved)
+    version = COUNT.check(call, "saved['format_version']", saved.get("format_version", 0))
     if version > FORMAT_VERSION:
         worded = f"must be at most {FORMAT_VERSION}, which is what this version of scirs2 knows"
         raise bad_value(call, "saved['format_version']", worded, version)
     rule = optimizer.rule
-    if given.get("rule") != rule.name:
-        raise bad_value(call, "saved", f"must be of the optimizer {rule.name}", given.get("rule"))
-    match = given.get("match", rule.match)
+    if saved.get("rule") != rule.name:
+        raise bad_value(call, "saved", f"must be of the optimizer {rule.name}", saved.get("rule"))
+    match = saved.get("match", rule.match)
     if match != rule.match and not same_memory(rule, rule.replace(match=match)):
         worded = f"must be {rule.match!r}, as here: the memory of the two formulas differs in meaning"
         raise bad_value(call, "saved['match']", worded, match, f"Load it into an optimizer with match={match!r}.")
 
 
 def same_memory(one: Rule, other: Rule) -> bool:
-    """Whether both formulas remember the same of a first gradient."""
+    """Whether both formulas have the same memory after a first gradient."""
     a, b = (_remembered(rule.replace(weight_decay=0.0)) for rule in (one, other))
     return all(a[n].shape == b[n].shape and np.allclose(a[n], b[n], rtol=1e-9) for n in a.keys() & b.keys())
 
@@ -200,23 +200,23 @@ def _misfits(first: Mapping[str, np.ndarray], slots: object) -> list[str]:
     """What is wrong with the saved slots of one parameter."""
     if not isinstance(slots, Mapping):
         return [f"must be a dict of arrays by slot, and is {type(slots).__name__}"]
-    found = []
+    faults = []
     for name, x in first.items():
-        got = slots.get(name, x)
-        if not isinstance(got, np.ndarray) or got.shape != x.shape or got.dtype != x.dtype:
-            what = f"{got.dtype} {got.shape}" if isinstance(got, np.ndarray) else type(got).__name__
-            found.append(f"{name!r} must be {x.dtype} {x.shape}, and is {what}")
-    return found
+        array = slots.get(name, x)
+        if not isinstance(array, np.ndarray) or array.shape != x.shape or array.dtype != x.dtype:
+            received = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            faults.append(f"{name!r} must be {x.dtype} {x.shape}, and is {received}")
+    return faults
 
 
-def _refuse_misfits(call: str, known: Collection[Hashable], given: Saved, wrong: Mapping[Hashable, list[str]]) -> None:
+def _refuse_misfits(call: str, known: Collection[Hashable], saved: Saved, wrong: Mapping[Hashable, list[str]]) -> None:
     """Refuse a dict of other parameters, and say which they are."""
-    names = {*given["steps"], *given["state"]}
+    names = {*saved["steps"], *saved["state"]}
     extra, missing = [k for k in names if k not in known], [k for k in known if k not in names]
-    found = [f"saved only: {_listed(extra)}"] * bool(extra) + [f"here only: {_listed(missing)}"] * bool(missing)
-    found += [f"state[{key!r}]: {'; '.join(each)}" for key, each in wrong.items()]
-    if found:
-        worded = "must be of parameters of these names, shapes and dtypes: " + "; ".join(found)
+    faults = [f"saved only: {_listed(extra)}"] * bool(extra) + [f"here only: {_listed(missing)}"] * bool(missing)
+    faults += [f"state[{key!r}]: {'; '.join(each)}" for key, each in wrong.items()]
+    if faults:
+        worded = "must be of parameters of these names, shapes and dtypes: " + "; ".join(faults)
         received = f"{len(names)} saved, {len(known)} here"
         raise bad_value(call, "saved", worded, received, "Use `strict=False` to take over what fits.")
 

@@ -96,7 +96,7 @@ def _where(condition: bool, a: Scalar, b: Scalar) -> Scalar:
     return a if condition else b
 
 
-#: Scalar mathematics for `coefficients` on the host: python's own float64. Adapters that trace pass the same names of
+#: Scalar mathematics for `coefficients` on the host, in Python's float64. Adapters that trace pass the same names of
 #: their framework.
 HOST_SCALARS = SimpleNamespace(
     sqrt=math.sqrt, exp=math.exp, log=_log, expm1=math.expm1, maximum=max, minimum=min, where=_where

@@ -23,13 +23,13 @@ def leading_vectors(xp: Array, basis: Array, x: Array, due: Array, *, matrix: Ma
     """
     rows = along(xp, x, matrix.projected, matrix)
 
-    def found() -> Array:
+    def refreshed() -> Array:
         longer = rows.shape[0] > rows.shape[1]
         gram = xp.syrk(xp.transpose(rows) if longer else rows, None, 0.0, 1.0)
         vectors = leading(xp, gram)[:, : matrix.rank]
         return upright(xp, xp.orthonormal(xp.matmul(rows, vectors), "reduced") if longer else vectors)
 
-    return xp.cond(xp.maximum(not_begun(xp, basis[:, :1]), due), found, lambda: basis)
+    return xp.cond(xp.maximum(not_begun(xp, basis[:, :1]), due), refreshed, lambda: basis)
 
 
 def onto(xp: Array, like: Array, x: Array, basis: Array, *, matrix: Matrix) -> Array:

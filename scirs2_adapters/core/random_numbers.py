@@ -13,7 +13,7 @@ BITS, ODD = 23, 0x1E3779B1
 
 
 def uniform(ops: IntegerOps, n: int, turn: Scalar, like: Array) -> Array:
-    """n float32 numbers between -1 and 1, of which all are as likely, where `like` is. They depend on `turn`, a whole
+    """n float32 numbers between -1 and 1, all equally likely, on the device of `like`. They depend on `turn`, a whole
     number below 2^24, and on their places alone.
     """
     mixed, wrap, places = mixer(ops), ops.wrap, ops.indices(like, n)

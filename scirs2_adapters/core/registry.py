@@ -48,18 +48,18 @@ def _files(folder: str) -> tuple[str, ...]:
 @functools.cache
 def _offered() -> dict[str, EntryPoint]:
     """Third parties' entry points, read once; a name that two distributions claim is an error that names both."""
-    found: dict[str, EntryPoint] = {}
+    points: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         name = plain(point.name)
         ours = name in (*built_in(), *with_closure(), *with_value())
-        other = "scirs2" if ours else _owner(found[name]) if name in found else None
-        if other is not None and (ours or found[name].value != point.value):
+        other = "scirs2" if ours else _owner(points[name]) if name in points else None
+        if other is not None and (ours or points[name].value != point.value):
             raise ArgumentValueError(
                 f"The optimizer name `{point.name}` is claimed by two distributions: {other} and {_owner(point)}. "
                 "Uninstall one of them, or ask its author for another entry point name."
             )
-        found[name] = point
-    return found
+        points[name] = point
+    return points
 
 
 def _owner(point: EntryPoint) -> str:
@@ -115,11 +115,11 @@ def is_listed(rule: type[Rule]) -> bool:
 
 def rule_in(module: str) -> type[Rule]:
     """The one rule that a module defines."""
-    found = [v for v in vars(import_module(module)).values() if isinstance(v, type) and issubclass(v, Rule)]
-    own = [rule for rule in found if rule.__module__ == module]
-    if len(own) != 1:
-        raise ArgumentValueError(f"`{module}` must define exactly one rule. It defines: {[r.__name__ for r in own]}.")
-    return _named(own[0], module.rpartition(".")[2], f"`{module}`")
+    rules = [v for v in vars(import_module(module)).values() if isinstance(v, type) and issubclass(v, Rule)]
+    local = [rule for rule in rules if rule.__module__ == module]
+    if len(local) != 1:
+        raise ArgumentValueError(f"`{module}` must define exactly one rule. It defines: {[r.__name__ for r in local]}.")
+    return _named(local[0], module.rpartition(".")[2], f"`{module}`")
 
 
 def _named(rule: type[Rule], name: str, where: str) -> type[Rule]:

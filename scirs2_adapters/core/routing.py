@@ -21,7 +21,7 @@ def without_decay(rule: Rule) -> dict[str, float]:
 
 
 def explained(pairs: Sequence[tuple[Rule, Leaf]]) -> list[str]:
-    """A line for each parameter, given with the rule of its group: which rule steps it, as what, and why."""
+    """A line for each pair of a group's rule and a parameter: which rule steps the parameter, as what, and why."""
     lines = []
     for i, (rule, leaf) in enumerate(pairs):
         routed = rule.route(leaf)

@@ -1,8 +1,9 @@
 """The declaration of an optimizer: fields, coefficients, formula. Everything else in this package is derived from it.
 
-A rule says only what is its own: `update` returns the step `u` to subtract and the new slots. L2 and decoupled weight
-decay and `maximize` are the same for all and applied here, decay as `p - (lr*wd*p + u)`: one subtraction from p. The
-usual form, p times `1 - lr*wd`, rounds the factor to the precision of p and drifts by 18 times what float32 costs.
+A rule says only what other rules do not share: `update` returns the step `u` to subtract and the new slots. L2 and
+decoupled weight decay and `maximize` are the same for all and applied here, decay as `p - (lr*wd*p + u)`: one
+subtraction from p. The usual form, p times `1 - lr*wd`, rounds the factor to the precision of p and drifts by 18 times
+what float32 costs.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Rule(Modes):
     moduli: Literal[True, False, None] = False
     #: The field that says how large first steps are, of a rule that learns from where they have led.
     first_step: str = ""
-    #: How it takes a gradient of which only some rows are given: "exact", as if the others were zeros; "rows", where it
+    #: How it takes a gradient that has only some rows: "exact", as if the others were zeros; "rows", where it
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: Literal["exact", "rows", None] = None
     by_output: Literal[True, False] = False  #: Whether it takes means over the inputs of each output that `view` has.
@@ -100,7 +101,7 @@ class Rule(Modes):
     evaluation: ClassVar[Callable[..., Array] | None] = None
 
     def refuses(self, leaf: Leaf) -> str | None:
-        """What a parameter must be that this one is not, or None: real, or of numbers fine enough for first steps."""
+        """The requirement that this parameter fails, or None: to be real, or to resolve the first steps."""
         if leaf.complex and self.moduli is None:
             return "must have real parameters" + (" under this `match`" if type(self).moduli is not None else "")
         first_step, least = getattr(self, self.first_step, None), EPSILON.get(leaf.dtype, 0.0) / 2**leaf.error_bits
@@ -157,9 +158,9 @@ class Rule(Modes):
     @classmethod
     @functools.cache
     def roles(cls, formula: str = "update") -> Roles:
-        """What the signature of a formula says: slots stand behind the arrays that each is given, and xp and itself."""
-        given = {"wrap": 3, "evaluation": 3, "wrap_update": 5}.get(formula, 4)
-        return roles_of(f"{cls.__name__}.{formula}", getattr(cls, formula), given)
+        """What the signature of a formula says: slots stand after `self`, xp and the arrays that the core passes."""
+        leading = {"wrap": 3, "evaluation": 3, "wrap_update": 5}.get(formula, 4)
+        return roles_of(f"{cls.__name__}.{formula}", getattr(cls, formula), leading)
 
     @classmethod
     def needs(cls, formula: str) -> dict[str, str]:
@@ -231,8 +232,8 @@ class Rule(Modes):
         declared = self.roles(formula)[0]
         xp.formula = f"{type(self).__name__}.{formula}"
         coefficients = {n: scalars[key] for n, key in self.needs(formula).items()}
-        held = [tuple(slots[n] for n in s.names(self)) if s.count else slots.get(s.name) for s in declared]
-        result = getattr(self, formula)(xp, *arrays, *held, **coefficients)
+        memory = [tuple(slots[n] for n in s.names(self)) if s.count else slots.get(s.name) for s in declared]
+        result = getattr(self, formula)(xp, *arrays, *memory, **coefficients)
         first, *values = xp.returned(result, [s.name for s in declared])
         for s, x in zip(declared, values, strict=True):
             new |= {n: x for n, x in zip(s.names(self), x if s.count else (x,), strict=True) if n in slots}
@@ -281,10 +282,10 @@ class Rule(Modes):
             return why
         why = self.unwanted(leaf)
         if leaf.held and self.routes:
-            own, others = ({s.name for s in rule.all_slots()} for rule in (self, self.other()))
-            if leaf.held & (own - others):
+            mine, others = ({s.name for s in rule.all_slots()} for rule in (self, self.other()))
+            if leaf.held & (mine - others):
                 return ""
-            if leaf.held & (others - own):
+            if leaf.held & (others - mine):
                 return why or f"it has the memory of {name_of(self.other())}"
         return why
 

@@ -51,7 +51,7 @@ class Schedule(ABC):
         """The learning rate of the step before which `count` steps were taken."""
 
     def after(self, metric: float) -> Schedule:
-        """The schedule that goes on after this metric, of which most take no notice."""
+        """The schedule that goes on after this metric, which most schedules ignore."""
         return self
 
     def begun(self) -> Schedule:

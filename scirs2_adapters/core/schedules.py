@@ -107,10 +107,10 @@ class Piecewise(Schedule):
 
     def __post_init__(self) -> None:
         for name, field in (("boundaries", PARAMETERS["steps"]), ("values", RATE)):
-            given = getattr(self, name)
-            if not isinstance(given, (list, tuple)):
-                raise bad_type("Piecewise", name, "must be a tuple", given)
-            numbers = (field.check("Piecewise", f"{name}[{i}]", x) for i, x in enumerate(given))
+            sequence = getattr(self, name)
+            if not isinstance(sequence, (list, tuple)):
+                raise bad_type("Piecewise", name, "must be a tuple", sequence)
+            numbers = (field.check("Piecewise", f"{name}[{i}]", x) for i, x in enumerate(sequence))
             vars(self)[name] = tuple(numbers)
         if list(self.boundaries) != sorted(set(self.boundaries)):
             raise bad_value("Piecewise", "boundaries", "must increase", self.boundaries)

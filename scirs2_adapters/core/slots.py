@@ -59,7 +59,7 @@ class Slot:
     bits: an average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of
     the matrix along which it lies, -2 for the one that lies first and -1 for the other, and `axes` are its axes; its
     other axis is as long, or of length `rank`. A `side` of EVERY is a list of slices, along one axis after another. A
-    `count` is a field that says for how many slots this one stands, of which a formula has a tuple.
+    `count` is a field that says how many slots this one stands for; a formula gets a tuple of them.
     """
 
     extent: Extent = Extent.FULL
@@ -132,7 +132,7 @@ class Leaf:
     that of its parts; `error_bits` are what its rounding error adds to it.
 
     `layout` is how the framework lays kernels; `matrix` says which axes are inputs and outputs, where the user has said
-    so. `held` are the slots that it has already: which rule steps it was settled when they were made.
+    so. `held` are the slots that it has already: the rule that steps it was settled when they were made.
     """
 
     shape: tuple[int, ...]

@@ -1,5 +1,5 @@
 """Optimizers around optimizers: a wrapper changes the gradient that its base sees or the step that its base takes, or
-sees the parameter that its base has stepped, and keeps slots of its own beside the base's.
+sees the parameter that its base has stepped, and keeps slots beside those of the base.
 
 The base's hyperparameters are the wrapper's too, under the same names, so that a schedule that rewrites the learning
 rate, a parameter group or a config needs to know nothing of the nesting.
@@ -70,8 +70,8 @@ class Wrapper(Rule):
         for key, field in names.items():
             vars(self)[key] = field.check(call, spell(key), values.get(key, field.default))
         fields = base.fields_with(inner) if isinstance(base, type) else base.fields
-        own = {"base", "match", *names} - (SHARED & fields.keys())
-        base_values = {k: v for k, v in values.items() if k not in own}
+        arguments = {"base", "match", *names} - (SHARED & fields.keys())
+        base_values = {k: v for k, v in values.items() if k not in arguments}
         if unknown := base_values.keys() - fields.keys():
             spelled = {k: spell(k) for k in (*names, *fields)} | {"base": "base"}
             raise unknown_argument(call, min(unknown), self.name, spelled, spelled.values())
@@ -91,9 +91,9 @@ class Wrapper(Rule):
 
     def _take_over(self, base: Rule, call: str) -> None:
         """The hyperparameters of the base, and those of its traits that are the same around it."""
-        own = [s.name for s in self._own_slots()]
+        slots = [s.name for s in self._own_slots()]
         fields = type(self).fields.keys() - SHARED
-        if twice := {*fields, *own} & {*base.fields, *(s.name for s in base.all_slots())}:
+        if twice := {*fields, *slots} & {*base.fields, *(s.name for s in base.all_slots())}:
             worded = f"must be an optimizer that has no `{min(twice)}` of its own"
             raise bad_value(call, "base", worded, base.label)
         if base.needs_value and self.needs_closure:
@@ -116,7 +116,7 @@ class Wrapper(Rule):
 
     @classmethod
     def _with_own(cls, fields: Mapping[str, Field]) -> dict[str, Field]:
-        """The wrapper's own fields and these of its base, with the defaults that it stands for."""
+        """The fields of the wrapper and these of its base, with the defaults that the wrapper presets."""
         preset = {k: replace(fields[k], default=value) for k, value in cls.presets.items()}
         return {**cls.fields, **fields, **preset}
 
@@ -125,14 +125,14 @@ class Wrapper(Rule):
         """The class or rule meant by `base`, or the default one for None; and the base of that: "lookahead(lion)" is
         Lookahead around Lion.
         """
-        given = base = cls.default_base if base is None else base
+        received = base = cls.default_base if base is None else base
         inner = None
         if isinstance(base, str):
             nested = re.fullmatch(r"\s*([^()]+?)\s*\((.+)\)\s*", base)
             base, inner = (get(nested[1]), nested[2]) if nested else (get(base.strip()), None)
         kind = base if isinstance(base, type) else type(base)
         if not issubclass(kind, Rule) or kind.needs_closure or (inner is not None and not issubclass(kind, Wrapper)):
-            raise bad_type(call, "base", _BASE, given)
+            raise bad_type(call, "base", _BASE, received)
         return base, inner  # type: ignore[return-value]  # by `kind`
 
     def wrap_coefficients(self, math: SimpleNamespace, t: Scalar) -> Scalars:
@@ -141,7 +141,7 @@ class Wrapper(Rule):
 
     @classmethod
     def needs(cls, formula: str) -> dict[str, str]:
-        """A wrapper's own coefficients have its name before theirs, which may be the base's too."""
+        """The coefficients of the wrapper begin with its name: the base may have coefficients of the same name."""
         return {n: n if n in ("zero", "one", *Rule.fields) else f"{cls.name}_{n}" for n in cls.roles(formula)[1]}
 
     @property
@@ -188,12 +188,12 @@ class Wrapper(Rule):
         return (*self.base.all_slots(), *self._own_slots())
 
     def _wants(self, present_if: str, leaf: Leaf) -> bool:
-        own = present_if in type(self).fields or hasattr(type(self), present_if)
-        return super()._wants(present_if, leaf) if own else self.base._wants(present_if, leaf)
+        declared = present_if in type(self).fields or hasattr(type(self), present_if)
+        return super()._wants(present_if, leaf) if declared else self.base._wants(present_if, leaf)
 
     def scalars(self, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
-        own = {**{k: getattr(self, k) for k in type(self).fields}, **numbers_of(self, self.wrap_coefficients, math, t)}
-        return {**self.base.scalars(math, t), **{f"{self.name}_{k}": x for k, x in own.items()}}
+        numbers = {**{k: vars(self)[k] for k in type(self).fields}, **numbers_of(self, self.wrap_coefficients, math, t)}
+        return {**self.base.scalars(math, t), **{f"{self.name}_{k}": x for k, x in numbers.items()}}
 
     def refuses(self, leaf: Leaf) -> str | None:
         return self.base.refuses(leaf) or super().refuses(leaf)
@@ -213,9 +213,9 @@ class Wrapper(Rule):
         return (*self._structure(type(self).fields), self.base.kernel_key())
 
     def get_config(self) -> dict[str, Value]:
-        own = {k: getattr(self, k) for k in type(self).fields}
+        fields = {k: getattr(self, k) for k in type(self).fields}
         inside = {k: value for k, value in self.base.get_config().items() if k != "base"}
-        return {"base": self._named_base(), **own, **inside}
+        return {"base": self._named_base(), **fields, **inside}
 
     def _named_base(self) -> str | type[Rule] | Rule:
         """The base as a configuration has it: by name where it has one, else its class, or a wrapper itself."""
@@ -225,13 +225,13 @@ class Wrapper(Rule):
         return self.base if isinstance(self.base, Wrapper) else kind
 
     def replace(self, **changes: Value) -> Self:
-        """A wrapper with its own or its base's hyperparameters changed; a new `base` brings its own."""
-        own = {k: changes.pop(k, getattr(self, k)) for k in type(self).fields}
+        """A wrapper with some of its or its base's hyperparameters changed; a new `base` comes with its values."""
+        values = {k: changes.pop(k, getattr(self, k)) for k in type(self).fields}
         base = changes.pop("base", None)
-        return type(self)(self.base if base in (None, self.base.label, type(self.base)) else base, **own, **changes)
+        return type(self)(self.base if base in (None, self.base.label, type(self.base)) else base, **values, **changes)
 
     def replace_unchecked(self, values: Values) -> Self:
-        """The same wrapper with other values of its own or its base's fields, unchecked."""
+        """The same wrapper with other values of its or its base's fields, unchecked."""
         new = super().replace_unchecked(values)
         vars(new)["base"] = self.base.replace_unchecked({k: v for k, v in values.items() if k in self.base.fields})
         return new

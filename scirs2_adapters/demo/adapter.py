@@ -1,4 +1,4 @@
-"""What the demo asks of each framework: to train, and to step beside the framework's own optimizer."""
+"""What the demo asks of each framework: to train, and to step beside the framework's optimizer."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Adapter(ABC):
         return ["ours", "own"] if optimizer in self.counterparts() else ["ours"]
 
     def counterparts(self) -> dict[str, str]:
-        """The framework's own optimizers that are run."""
+        """The framework's optimizers that are run."""
         asked = self.settings.hyper if self.settings.peers else ()
-        return {optimizer: own for optimizer, own in self.COUNTERPARTS.items() if optimizer in asked}
+        return {optimizer: theirs for optimizer, theirs in self.COUNTERPARTS.items() if optimizer in asked}
 
     @abstractmethod
     def train(self, optimizer: str, kind: str, watch: Watch) -> tuple[float, float]:

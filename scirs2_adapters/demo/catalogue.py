@@ -1,7 +1,7 @@
 """Every optimizer on the digits in each adapter, from the same weights and over the same batches: `scirs2 demo
 --catalogue`. An optimizer that is the same in all of them reaches the same accuracy in all of them.
 
-The learning rate is that of `RATES`, times the optimizer's own, after which the loss on the training digits is least
+The learning rate is that of `RATES`, times the default rate, after which the loss on the training digits is least
 in a third of the steps; the numpy core looks for it, and all adapters train at it.
 """
 
@@ -57,9 +57,9 @@ def _best_rate(optimizer: str, settings: Settings) -> float:
     from .adapter import Watch
     from .sklearn_digits import Adapter
 
-    own = get(optimizer).fields_with()["learning_rate"].default
+    default = get(optimizer).fields_with()["learning_rate"].default
     losses = {}
-    for rate in (own * times for times in RATES):
+    for rate in (default * times for times in RATES):
         adapter = Adapter(dataclasses.replace(settings, hyper={optimizer: {"learning_rate": rate}}, peers=False))
         losses[rate], watch = np.inf, Watch(settings.steps, lambda event, **facts: None, 1)
         with contextlib.suppress(ValueError), warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
@@ -70,22 +70,22 @@ def _best_rate(optimizer: str, settings: Settings) -> float:
 def results(reports: Sequence[Report], hyper: Mapping[str, Mapping[str, float]]) -> Results:
     """What all runs come to, by optimizer."""
     measure_gaps(reports)
-    found: Results = {}
-    for name, given in hyper.items():
+    by_optimizer: Results = {}
+    for name, values in hyper.items():
         runs = {r.adapter: r for f in reports for r in f.runs if r.optimizer == name and r.trajectory}
         gaps = [float(r.gap.max()) for r in runs.values() if r.gap is not None]
         accuracy = {adapter: round(r.accuracy, 4) for adapter, r in runs.items()}
-        found[name] = Result(given["learning_rate"], accuracy, float(f"{max(gaps, default=0.0):.1e}"))
-    return found
+        by_optimizer[name] = Result(values["learning_rate"], accuracy, float(f"{max(gaps, default=0.0):.1e}"))
+    return by_optimizer
 
 
-def table(found: Results) -> Table:
+def table(results: Results) -> Table:
     """A row for each optimizer."""
-    adapters = [a for a in ADAPTERS if any(a in row.accuracy for row in found.values())]
+    adapters = [a for a in ADAPTERS if any(a in row.accuracy for row in results.values())]
     result = Table(title="Accuracy on held-out digits", padding=0, show_edge=False)
     for head in ("Optimizer", "Rate", *map(TITLES.__getitem__, adapters), "Gap"):
         result.add_column(head, justify="left" if head == "Optimizer" else "right", no_wrap=True)
-    for name, row in found.items():
+    for name, row in results.items():
         accuracy = [f"{row.accuracy[a]:.1%}" if a in row.accuracy else "-" for a in adapters]
         result.add_row(get(name).__name__, f"{row.learning_rate:g}", *accuracy, f"{row.gap:.0e}")
     return result

@@ -33,7 +33,7 @@ MODULES: Final = {
 }  # fmt: skip
 SIZES: Final = (64, 64, 32, 10)
 BATCH: Final = 64
-#: Of the standard library's own source; whichever of them an interpreter ships.
+#: Of the source of the standard library; whichever of them an interpreter ships.
 SOURCES: Final = ("argparse", "ast", "dataclasses", "difflib", "enum", "inspect", "pathlib", "subprocess", "typing")
 WINDOW: Final = 64
 
@@ -124,7 +124,7 @@ class Text:
 
 
 def read_text(settings: Settings) -> Text:
-    """The standard library's own source, character by character; no tokenizer, no download."""
+    """The source of the standard library, character by character; no tokenizer, no download."""
     files = [Path(sysconfig.get_path("stdlib")) / f"{name}.py" for name in SOURCES]
     text = "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
     characters, numbers = np.unique(list(text), return_inverse=True)

@@ -42,8 +42,8 @@ class Adapter(DigitsAdapter):
             return float(loss)
 
         def parameters() -> list[np.ndarray]:
-            found = params if kind == "own" else ours.evaluation_params(tx, state, params)
-            return list(map(np.asarray, found))
+            weights = params if kind == "own" else ours.evaluation_params(tx, state, params)
+            return list(map(np.asarray, weights))
 
         return learn, parameters
 

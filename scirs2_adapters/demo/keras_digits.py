@@ -32,8 +32,8 @@ class Adapter(DigitsAdapter):
         def parameters() -> list[np.ndarray]:
             averages = getattr(model.optimizer, "evaluation_weights", contextlib.nullcontext)
             with averages():
-                found: list[np.ndarray] = model.get_weights()
-                return found
+                weights: list[np.ndarray] = model.get_weights()
+                return weights
 
         return learn, parameters
 

@@ -1,4 +1,4 @@
-"""A Python module in a process of its own, which reports what it does while it runs: one JSON object a line.
+"""A Python module in a separate process, which reports what it does while it runs: one JSON object a line.
 
 Frameworks have a process each, because their thread pools do not mix and their memory is not told apart otherwise.
 """

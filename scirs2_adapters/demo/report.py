@@ -39,7 +39,7 @@ class Report:
 
     adapter: str
     runs: list[Run] = field(default_factory=list)
-    own: dict[str, str] = field(default_factory=dict)
+    counterparts: dict[str, str] = field(default_factory=dict)
     path: str = ""
     ratios: dict[str, float] = field(default_factory=dict)
     trouble: str = ""
@@ -83,16 +83,16 @@ def table(reports: Sequence[Report]) -> Table:
 
 
 def _row(report: Report, run: Run) -> list[str]:
-    own = run.kind == "own"
+    is_peer = run.kind == "own"
     ratio = report.ratios.get(run.optimizer)
     return [
         TITLES[run.adapter],
-        report.own[run.optimizer] if own else OPTIMIZERS[run.optimizer],
-        "its own" if own else f"{report.path} kernel" if report.path == "host" else report.path,
+        report.counterparts[run.optimizer] if is_peer else OPTIMIZERS[run.optimizer],
+        "its own" if is_peer else f"{report.path} kernel" if report.path == "host" else report.path,
         f"{run.loss:.4f}",
         f"{run.accuracy:.2%}",
         "reference" if run.gap is None else f"{run.gap.max():.0e}" if run.gap.any() else "same bits",
-        "" if own else "-" if ratio is None else f"{ratio:.2f}",
+        "" if is_peer else "-" if ratio is None else f"{ratio:.2f}",
     ]
 
 

@@ -58,10 +58,10 @@ def run_catalogue(
     with console.status("looking for learning rates"):
         settings = catalogue.tuned(optimizers, settings)
     reports = train(adapters, settings, console)
-    found = catalogue.results(reports, settings.hyper)
-    console.print(catalogue.table(found), highlight=False)
+    results = catalogue.results(reports, settings.hyper)
+    console.print(catalogue.table(results), highlight=False)
     _print_trouble(reports, console)
-    return reports, found
+    return reports, results
 
 
 def train(adapters: Sequence[str], settings: Settings, console: Console) -> list[Report]:
@@ -103,7 +103,7 @@ def _take(event: Event, report: Report, progress: Progress, task: TaskID, settin
         case "missing":
             report.trouble, report.absent = event["why"], True
         case "adapter":
-            report.own, report.path = event["own"], event["path"]
+            report.counterparts, report.path = event["counterparts"], event["path"]
             progress.update(task, total=settings.of(report.adapter) * sum(map(len, event["runs"].values())))
         case "begin":
             run = Run(report.adapter, event["optimizer"], event["kind"])

@@ -21,7 +21,7 @@ from .data import BATCH, SIZES
 
 
 class _FixedStart:
-    """Starts from given weights: scikit-learn has no public way to say so before the first batch."""
+    """Starts from the demo's weights: scikit-learn has no public way to set them before the first batch."""
 
     first: Iterator[tuple[np.ndarray, np.ndarray]]
 
@@ -35,7 +35,7 @@ class _Ours(_FixedStart, MLPClassifier):
     pass
 
 
-class _Own(_FixedStart, SklearnMLPClassifier):
+class _Theirs(_FixedStart, SklearnMLPClassifier):
     pass
 
 
@@ -58,13 +58,13 @@ class Adapter(DigitsAdapter):
         grads = self.gradients[::2] + self.gradients[1::2]
         return lambda: model._optimizer.update_params(model.coefs_ + model.intercepts_, grads)
 
-    def _model(self, optimizer: str, kind: str) -> _Ours | _Own:
+    def _model(self, optimizer: str, kind: str) -> _Ours | _Theirs:
         h = self.settings.hyper[optimizer]
         words: dict[str, Any] = {"hidden_layer_sizes": SIZES[1:-1], "activation": "tanh", "alpha": 0.0}
         words |= {"batch_size": BATCH, "shuffle": False}
         if kind == "own":
             words |= {"learning_rate_init": h["learning_rate"], "beta_1": h["beta1"], "beta_2": h["beta2"]}
-            model = _Own(epsilon=h["eps"], **words)
+            model = _Theirs(epsilon=h["eps"], **words)
         else:
             model = _Ours(optimizer=get(optimizer)(**h), **words)
         model.first = zip(self.digits.initial[::2], self.digits.initial[1::2], strict=True)

@@ -35,9 +35,9 @@ class Adapter(DigitsAdapter):
         def parameters() -> list[np.ndarray]:
             averages = stepper if isinstance(stepper, EvaluatingOptimizer) else model  # of which it changes nothing
             averages.eval()
-            found = [p.detach().numpy().T.copy() for p in model.parameters()]
+            weights = [p.detach().numpy().T.copy() for p in model.parameters()]
             averages.train()
-            return found
+            return weights
 
         return learn, parameters
 
@@ -60,8 +60,8 @@ class Adapter(DigitsAdapter):
 
     def _optimizer(self, optimizer: str, kind: str, model: torch.nn.Module) -> torch.optim.Optimizer:
         cls = getattr(torch.optim if kind == "own" else ours, get(optimizer).__name__)
-        made: torch.optim.Optimizer = cls(model.parameters(), **self.settings.words(optimizer, TORCH))
-        return made
+        built: torch.optim.Optimizer = cls(model.parameters(), **self.settings.words(optimizer, TORCH))
+        return built
 
 
 def step_once(kernel: str) -> None:

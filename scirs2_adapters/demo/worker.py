@@ -1,4 +1,4 @@
-"""One framework of the demo, in a process of its own: `python -m scirs2_adapters.demo.worker ADAPTER SETTINGS`.
+"""One framework of the demo, in a separate process: `python -m scirs2_adapters.demo.worker ADAPTER SETTINGS`.
 
 Each framework has a process, because their thread pools do not mix. Events are written to standard output, one JSON
 object a line; what frameworks print goes to standard error.
@@ -34,13 +34,13 @@ def main() -> None:
         emit("missing", why=str(error))
         return
     runs = {optimizer: adapter.kinds(optimizer) for optimizer in settings.hyper}
-    emit("adapter", runs=runs, own=adapter.counterparts(), path=path_taken(name))
+    emit("adapter", runs=runs, counterparts=adapter.counterparts(), path=path_taken(name))
     for optimizer, kinds in runs.items():
         for kind in kinds:
             _run(name, adapter, optimizer, kind, functools.partial(emit, optimizer=optimizer, kind=kind))
     for optimizer in adapter.counterparts():
-        ours, own = adapter.stepper(optimizer, "ours"), adapter.stepper(optimizer, "own")
-        emit("timed", optimizer=optimizer, ratio=paired(ours, own, rounds=settings.rounds, repeat=3).ratio)
+        ours, theirs = adapter.stepper(optimizer, "ours"), adapter.stepper(optimizer, "own")
+        emit("timed", optimizer=optimizer, ratio=paired(ours, theirs, rounds=settings.rounds, repeat=3).ratio)
 
 
 def _run(name: str, adapter: Adapter, optimizer: str, kind: str, emit: Emit) -> None:

@@ -24,7 +24,7 @@ _CALL = "scirs2 drift"
 
 @dataclass(frozen=True)
 class Drift:
-    """What a comparison has found.
+    """The result of a comparison.
 
     `step` is the first step that differs, from 1 (0 is the start), or None if none does; `quantity` says in what:
     "dtype", "parameters", "param", "grad", "steps", "learning_rate" or a slot; `parameter` is where it does most;
@@ -76,18 +76,18 @@ def compare(
     last = min(first.steps, second.steps)
     notes = _notes(first, second)
     before = (first.step(0), second.step(0))
-    found = _start(*before, tolerance)
-    for number in range(1, 0 if found else last + 1):
+    difference = _start(*before, tolerance)
+    for number in range(1, 0 if difference else last + 1):
         now = (first.step(number), second.step(number))
-        found = _between(before, now, tolerance)
-        if found is not None:
-            return _explained(found, first, second, (before, now), tolerance, last, notes)
+        difference = _between(before, now, tolerance)
+        if difference is not None:
+            return _explained(difference, first, second, (before, now), tolerance, last, notes)
         before = now
-    if found is None and not last:
+    if difference is None and not last:
         run = first if not first.steps else second
         worded, way_out = "must be a recording with a step after the start", "Step the optimizer that `record` returns."
         raise bad_value(_CALL, run.argument, worded, str(run.folder), way_out)
-    step, quantity, parameter, part, what = (None, "", "", 0.0, "") if found is None else (0, *found)
+    step, quantity, parameter, part, what = (None, "", "", 0.0, "") if difference is None else (0, *difference)
     return Drift(last, step, quantity, parameter, part, what, [], notes)
 
 
@@ -100,11 +100,11 @@ def _notes(first: Run, second: Run) -> list[str]:
 
 
 #: Quantity, parameter, part of the norm, in words.
-Found = tuple[str, str, float, str]
+Difference = tuple[str, str, float, str]
 Both = tuple[Step, Step]
 
 
-def _start(a: Step, b: Step, tolerance: float | None) -> Found | None:
+def _start(a: Step, b: Step, tolerance: float | None) -> Difference | None:
     """Where the runs begin otherwise."""
     for name, p in a.parameters.items():
         other = b.parameters[name]
@@ -113,14 +113,14 @@ def _start(a: Step, b: Step, tolerance: float | None) -> Found | None:
     return _most(PARAM, _gaps((a, b), (a, b), PARAM, tolerance, start=True), "it")
 
 
-def _between(before: Both, now: Both, tolerance: float | None) -> Found | None:
+def _between(before: Both, now: Both, tolerance: float | None) -> Difference | None:
     """The first quantity in which a step differs, in the order in which a step is made."""
     names = [step.parameters.keys() for step in now]
     for extra, whose in ((names[0] - names[1], "A"), (names[1] - names[0], "B")):
         if extra:
             return "parameters", min(extra), 1.0, f"which only {whose} has"
-    if found := _most(GRAD, _gaps(before, now, GRAD, tolerance)):
-        return found
+    if difference := _most(GRAD, _gaps(before, now, GRAD, tolerance)):
+        return difference
     for state in now[0].groups:
         for name in state.parameters:
             other = now[1].group_of(name)
@@ -135,20 +135,20 @@ def _number(x: object) -> float:
     return float(x) if isinstance(x, (int, float)) else float("nan")
 
 
-def _memory(before: Both, now: Both, tolerance: float | None) -> Found | None:
+def _memory(before: Both, now: Both, tolerance: float | None) -> Difference | None:
     """Where counts, dtypes, slots or parameters differ."""
     slots = list(dict.fromkeys(slot for p in now[0].parameters.values() for slot in p.slots))
     slots = [s for s in slots if s not in (GRAD, PARAM, *OPTIONAL) and not s.endswith(NORM)]
-    found = [_most(slot, _gaps(before, now, slot, tolerance)) for slot in slots]
-    found.append(_most(PARAM, _gaps(before, now, PARAM, tolerance)))
+    differences = [_most(slot, _gaps(before, now, slot, tolerance)) for slot in slots]
+    differences.append(_most(PARAM, _gaps(before, now, PARAM, tolerance)))
     for name, p in now[0].parameters.items():
         other = now[1].parameters[name]
-        if (p.steps or 0) != (other.steps or 0) and None not in (p.steps, other.steps) and any(found):
+        if (p.steps or 0) != (other.steps or 0) and None not in (p.steps, other.steps) and any(differences):
             return "steps", name, 1.0, f"{p.steps} and {other.steps} steps were taken"
         for slot in slots:
             if slot in other.slots and slot in p.slots and p.slots[slot].dtype != other.slots[slot].dtype:
                 return "dtype", f"{name}/{slot}", 1.0, f"{p.slots[slot].dtype} and {other.slots[slot].dtype}"
-    return next(filter(None, found), None)
+    return next(filter(None, differences), None)
 
 
 def _gaps(
@@ -180,7 +180,7 @@ def _apart(before: Both, name: str, slot: str) -> float:
     return norm(a - b) if a is not None and b is not None and a.shape == b.shape else 0.0
 
 
-def _most(quantity: str, gaps: Iterator[tuple[str, Gap]], of: str = "") -> Found | None:
+def _most(quantity: str, gaps: Iterator[tuple[str, Gap]], of: str = "") -> Difference | None:
     """The largest difference, if it is more than rounding."""
     name, most = max(gaps, key=lambda pair: pair[1].times, default=("", Gap(0.0, 0.0, 0.0)))
     if most.times <= 1:
@@ -190,11 +190,11 @@ def _most(quantity: str, gaps: Iterator[tuple[str, Gap]], of: str = "") -> Found
 
 
 def _explained(
-    found: Found, first: Run, second: Run, steps: tuple[Both, Both], tolerance: float | None, last: int,
+    difference: Difference, first: Run, second: Run, steps: tuple[Both, Both], tolerance: float | None, last: int,
     notes: Sequence[str],
 ) -> Drift:  # fmt: skip
     """The difference with what explains it."""
-    quantity, name, part, what = found
+    quantity, name, part, what = difference
     before, now = steps
     dtypes = tuple(p.dtype for step in now for p in step.parameters.values())
     allowed, said, also = tolerance_of(dtypes, tolerance), list[str](), list(notes)
@@ -245,8 +245,8 @@ def _of_gradients(first: Run, before: Both, now: Both, allowed: float) -> list[s
 
 def _row(step: Step, names: Sequence[str], slot: str) -> np.ndarray:
     """The numbers of a slot of all these parameters, one after another."""
-    found = [step.numbers(name, slot) for name in names]
-    return np.concatenate([np.zeros(0), *(x.reshape(-1) for x in found if x is not None)])
+    arrays = [step.numbers(name, slot) for name in names]
+    return np.concatenate([np.zeros(0), *(x.reshape(-1) for x in arrays if x is not None)])
 
 
 def _carried(before: Both) -> str:

@@ -85,10 +85,10 @@ def _times(
     for group, (rule, state) in enumerate(zip(rules, known.after.groups, strict=True)):
         try:
             rated = rule.replace_unchecked({"learning_rate": _asked(known, group, together)})
-            made = stepped(changed(rated, together), known, state, together)
+            results = stepped(changed(rated, together), known, state, together)
         except (TypeError, ValueError, ArithmeticError, KeyError):
             return None
-        for name, slots in made.items():
+        for name, slots in results.items():
             times = _misses(known, other, name, slots, tolerance)
             worst = times if worst is None else max(worst, times)
     return worst
@@ -110,25 +110,25 @@ def _misses(known: Around, other: Around, name: str, slots: Mapping[str, np.ndar
     return max([moved, *(_apart(theirs, slot, slots.get(slot), tolerance) for slot in kept)])
 
 
-def _apart(p: ParameterState, slot: str, made: np.ndarray | None, tolerance: float) -> float:
+def _apart(p: ParameterState, slot: str, computed: np.ndarray | None, tolerance: float) -> float:
     there = numbers_in(p, slot)
-    if made is None or there.shape != made.shape:
+    if computed is None or there.shape != computed.shape:
         return math.inf
-    return gap(there, made, tolerance, rounding(there, p.slots[slot].dtype)).times
+    return gap(there, computed, tolerance, rounding(there, p.slots[slot].dtype)).times
 
 
 def stepped(rule: Rule, known: Around, state: State, together: Sequence[Variant]) -> dict[str, dict[str, np.ndarray]]:
     """What a step by this rule makes of the parameters of a group, by numpy in the dtype of their arithmetic; without
     those of which only the whole array could tell.
     """
-    held = known.before.parameters
-    given = {n: p for n, p in state.parameters.items() if GRAD in p.slots and n in held}
-    params = {n: numbers_in(held[n], PARAM).astype(_arithmetic(held[n])) for n in given}
+    before = known.before.parameters
+    stepping = {n: p for n, p in state.parameters.items() if GRAD in p.slots and n in before}
+    params = {n: numbers_in(before[n], PARAM).astype(_arithmetic(before[n])) for n in stepping}
     if not params:
         return {}
     host = HostOptimizer(rule, params, kernel="traced", layout=state.layout or OUTPUTS_FIRST)
-    if any(_sampled(held[n]) and not _by_element(host, n) for n in given):
-        kept = [n for n in given if not _sampled(held[n]) or _by_element(host, n)]
+    if any(_sampled(before[n]) and not _by_element(host, n) for n in stepping):
+        kept = [n for n in stepping if not _sampled(before[n]) or _by_element(host, n)]
         if rule.model_slots() or not kept:
             return {}
         params = {n: params[n] for n in kept}
@@ -137,11 +137,11 @@ def stepped(rule: Rule, known: Around, state: State, together: Sequence[Variant]
     host.model |= {k: x for k, x in known.before.group_of(next(iter(params))).numbers.items() if k in host.model}
     for name in params:
         host.steps[name] = max(0, _count(known, name) + shift)
-        slots = {slot: numbers_in(held[name], slot) for slot in held[name].slots}
+        slots = {slot: numbers_in(before[name], slot) for slot in before[name].slots}
         first = host.fresh(name)
         fits = {k: x for k, x in first.items() if not fresh and k in slots and slots[k].shape == x.shape}
         host.state[name] = first | {k: np.array(slots[k], first[k].dtype) for k in fits}
-    host.step({n: numbers_in(given[n], GRAD).astype(p.dtype) for n, p in params.items()})
+    host.step({n: numbers_in(stepping[n], GRAD).astype(p.dtype) for n, p in params.items()})
     return {n: {slot: x.astype(np.float64) for slot, x in {PARAM: params[n], **host.state[n]}.items()} for n in params}
 
 
@@ -150,7 +150,7 @@ def _arithmetic(p: ParameterState) -> str:
 
 
 def _count(known: Around, name: str) -> int:
-    """The steps that a parameter has taken before; where nobody counts, whether it was the first is what matters."""
+    """The number of steps of a parameter before this one; if not counted, that of the recording, 0 without memory."""
     p = known.before.parameters[name]
     if p.steps is not None:
         return p.steps

@@ -1,7 +1,7 @@
 """The known differences between optimizers of one name, as data: what another framework may do otherwise.
 
 A variant is a change of one thing: a trait of the formula, a hyperparameter, the count of steps, the learning rate of
-another step, memory that is lost. Traits and defaults of other frameworks are those of the rule's own `matches`.
+another step, memory that is lost. Traits and defaults of other frameworks are those of the rule's `matches`.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def variants(rule: Rule, recorded: Mapping[str, object]) -> list[Variant]:
     """What may be otherwise in a run beside one of this rule, each change once; `recorded` are hyperparameters of the
     other run.
     """
-    found: dict[str, Variant] = {}
+    distinct: dict[str, Variant] = {}
     for one in (*RATES, *_recorded(rule, recorded), *_traits(rule), *_matches(rule), *_values(rule), *COUNTS):
-        found.setdefault(repr(one[1:]), one)
-    return list(found.values())
+        distinct.setdefault(repr(one[1:]), one)
+    return list(distinct.values())
 
 
 def _recorded(rule: Rule, recorded: Mapping[str, object]) -> Iterator[Variant]:

@@ -131,7 +131,7 @@ class Interface:
 
     def _body(self) -> list[str]:
         """A step: coefficients in float64, then the passes."""
-        kernels, lines, made, compute = self.kernels, Lines(), self.name, C_TYPES[self.kernels.compute]
+        kernels, lines, prefix, compute = self.kernels, Lines(), self.name, C_TYPES[self.kernels.compute]
         numbers = kernels.numbers(lines, self.fields, "hyper->", "(double)step")
         body = lines.needed_for(numbers)
         if kernels.before is None:
@@ -141,10 +141,10 @@ class Interface:
             width = len(kernels.step.coefficients)
             body.append(f"const double scalars[] = {{{', '.join(numbers)}}};")
             body.append(f"double made[{width}];")
-            body += _call(f"{made}_numbers", kernels.before.arrays, "1", "scalars", "AT(made)")
+            body += _call(f"{prefix}_numbers", kernels.before.arrays, "1", "scalars", "AT(made)")
             body.append(f"{compute} coefficients[{width}];")
             body.append(f"for (int k = 0; k < {width}; k++) coefficients[k] = ({compute})made[k];")
-        return body + _call(f"{made}_kernel", kernels.step.arrays, "n", "coefficients", "0")
+        return body + _call(f"{prefix}_kernel", kernels.step.arrays, "n", "coefficients", "0")
 
     def _begun(self, slot: Slot) -> str:
         """The loop that gives a slot its first value. Numbers of 16 bits begin with 0, or as a copy of 16 bits."""

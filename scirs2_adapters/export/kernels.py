@@ -59,7 +59,7 @@ class Kernels:
         compute = "float64" if this is self.before else self.compute
         function = python_function(source(self.program, this, memory), memory, compute, symbol)
         text = llvm_text(function, SIGNATURE, reorders(this), symbol)
-        # numba's wrapper is what C calls; the function that it calls is nobody else's
+        # C calls numba's wrapper, and nothing else calls the function inside it
         inner = text.replace(f"@{symbol}(", f"@{symbol}_inner(").replace(f"@cfunc.{symbol}(", f"@{symbol}(")
         return inner.replace(f"define noundef i32 @{symbol}_inner(", f"define internal i32 @{symbol}_inner(")
 

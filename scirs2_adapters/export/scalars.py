@@ -66,7 +66,7 @@ class Lines:
         self._names: dict[str, str] = {}
 
     def symbol(self, expression: str) -> Symbol:
-        """The value of an expression, under a name of its own."""
+        """The value of an expression, under a new name."""
         return Symbol(self, self._names.setdefault(expression, f"v{len(self._names)}"))
 
     def needed_for(self, texts: Iterable[str]) -> list[str]:

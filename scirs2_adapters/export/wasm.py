@@ -1,6 +1,6 @@
 """A WebAssembly module of an object file, without a linker.
 
-An object file of LLVM's for wasm32 is a module but for one thing: it exports nothing, and says in a section of its own,
+An object file of LLVM's for wasm32 is a module but for one thing: it exports nothing, and says in a custom section,
 "linking", which function has which name (WebAssembly tool conventions, Linking.md). A kernel calls nothing and has no
 data, so that nothing else is left to link; memory it imports.
 """

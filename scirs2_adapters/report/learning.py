@@ -124,10 +124,10 @@ class _Clock(Watch):
 def learn(emit: Emit, adapter: str, kind: str, folder: str, steps: int) -> None:
     """In a worker: train a model, ours or the framework's optimizer, and report each step."""
     import_module(f"scirs2_adapters.{adapter}")  # its error says what to install
-    made: Adapter = import_module(f"scirs2_adapters.{MODELS[adapter].module}").Adapter(settings(folder, steps))
-    emit("begin", optimizer=OURS if kind == "ours" else made.counterparts()[OPTIMIZER])
+    model: Adapter = import_module(f"scirs2_adapters.{MODELS[adapter].module}").Adapter(settings(folder, steps))
+    emit("begin", optimizer=OURS if kind == "ours" else model.counterparts()[OPTIMIZER])
     memory.count_peak_anew()
-    made.walk(OPTIMIZER, kind, _Clock(steps, emit))
+    model.walk(OPTIMIZER, kind, _Clock(steps, emit))
 
 
 def _section(runs: Runs, effort: Effort, left_out: list[str], failed: list[str]) -> Section:

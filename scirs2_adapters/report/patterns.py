@@ -1,4 +1,4 @@
-"""Ways to step a model with AdamW, side by side: each is a program of its own, in a process of its own."""
+"""Ways to step a model with AdamW, side by side: each is a separate program in a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scirs2 serve` on the loopback, in a process of its own."""
+"""`scirs2 serve` on the loopback, in a separate process."""
 
 from __future__ import annotations
 

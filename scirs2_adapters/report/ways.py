@@ -23,7 +23,7 @@ from .service import running
 
 @dataclass(frozen=True)
 class Supplies:
-    """What a program is given: a library, or a service, whose process counts with the program's own."""
+    """What a program uses: a library, or a service, whose process counts with the program's own."""
 
     library: str = ""
     address: str = ""

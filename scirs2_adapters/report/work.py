@@ -17,7 +17,7 @@ ALONE: Final = {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def working(task: str, environment: Mapping[str, str], **options: object) -> Iterator[Event]:
-    """The events of a task of `worker.py`, in a process of its own.
+    """The events of a task of `worker.py`, in a separate process.
 
     :raises MissingExtraError: when a framework is not installed
     :raises MeasurementError: when the process ends early
@@ -34,10 +34,10 @@ def working(task: str, environment: Mapping[str, str], **options: object) -> Ite
                 raise MeasurementError(ended(spelled(task, options), event["code"], errors.read()))
 
 
-def ended(what: str, code: int, said: str) -> str:
+def ended(process: str, code: int, said: str) -> str:
     """The sentence for a process that failed: its last line says why."""
     last = said.strip().splitlines() or ["without a word"]
-    return f"The process of {what} ended with {code}: {last[-1]}"
+    return f"The process of {process} ended with {code}: {last[-1]}"
 
 
 def spelled(name: str, options: Mapping[str, object]) -> str:

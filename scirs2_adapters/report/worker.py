@@ -1,4 +1,4 @@
-"""The measurements that have a process of their own: `python -m scirs2_adapters.report.worker TASK OPTIONS`."""
+"""The measurements that run in a separate process: `python -m scirs2_adapters.report.worker TASK OPTIONS`."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def encode(call: str, argument: str, arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def decode(body: bytes) -> dict[str, np.ndarray]:
-    """The arrays in a body, in the order of their names, in memory of their own; ValueError if it has none."""
+    """Copies of the arrays in a body, in the order of their names; ValueError if it has none."""
     try:
         entries = sorted(safetensors.deserialize(body))  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:

@@ -20,21 +20,21 @@ class Desk:
 
     def __init__(self, store: Store, key: str, places: int) -> None:
         self._store, self._key, self._places = store, key, places
-        self._taken, self._seconds = 0, 0.0
+        self._waiting, self._seconds = 0, 0.0
         self._turn = asyncio.Lock()
         self._model: Model | None = None
 
     def enter(self) -> None:
-        """Take a place in the queue, to be given back by `leave`; status 429 if all are taken."""
-        if self._taken >= self._places:
-            wait = max(1, math.ceil(self._seconds * self._taken))
-            message = f"{self._taken} requests of this model are waiting, and no more may. Try again in {wait} s."
+        """Take a place in the queue, which `leave` frees; status 429 if all are taken."""
+        if self._waiting >= self._places:
+            wait = max(1, math.ceil(self._seconds * self._waiting))
+            message = f"{self._waiting} requests of this model are waiting, and no more may. Try again in {wait} s."
             raise Refusal(429, "queue_full", message, {"Retry-After": str(wait)})
-        self._taken += 1
+        self._waiting += 1
 
     def leave(self) -> None:
         """Give the place back."""
-        self._taken -= 1
+        self._waiting -= 1
 
     async def do(self, work: Callable[[], T]) -> T:
         """Call `work` in a thread, after what came before."""

@@ -72,10 +72,10 @@ class Model:
 
     def save(self, path: Path) -> None:
         """Write all of it; it is on the disk when this returns."""
-        made = {"request": self.request, "made": json.dumps([self.name, self.hyperparameters])}
+        origin = {"request": self.request, "made": json.dumps([self.name, self.hyperparameters])}
         params = {name: host.array(carried(p)) for name, p in self.params.items()}
         state = host.with_parameters(host.read(self.optimizer), params)
-        save(replace(state, source={**state.source, **made}), path)
+        save(replace(state, source={**state.source, **origin}), path)
 
 
 def created(name: str, hyperparameters: dict[str, object], params: dict[str, np.ndarray], request: str) -> Model:
@@ -83,9 +83,9 @@ def created(name: str, hyperparameters: dict[str, object], params: dict[str, np.
     with refusing("unknown_optimizer"):
         rule = get(name)
     with refusing("invalid_hyperparameters"):
-        made = rule(**hyperparameters)
+        instance = rule(**hyperparameters)
     with refusing("invalid_parameters"):
-        optimizer = HostOptimizer(made, params)
+        optimizer = HostOptimizer(instance, params)
     return Model(name, hyperparameters, params, optimizer, request)
 
 

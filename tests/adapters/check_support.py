@@ -23,6 +23,6 @@ def some_of_ours(metafunc: pytest.Metafunc, count: int) -> None:
 
 def failures(path: str, framework: str, against: str = "", given: str = "") -> dict[str, str]:
     """The checks that fail, and how."""
-    report = check(path, framework, against=against, given=given)
+    report = check(path, framework, against=against, arguments=given)
     assert sum(outcome.status == "pass" for outcome in report.outcomes) > 15
     return {outcome.name: f"expected {outcome.expected}; came {outcome.came}" for outcome in report.failed}

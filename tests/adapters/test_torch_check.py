@@ -204,7 +204,7 @@ def test_what_has_no_step_is_not_checked(path: str) -> None:
     ("name", "walks"), [("SGD", True), ("Adam", False)], ids=["of this formula", "of another formula"]
 )
 def test_a_walk_is_told_from_another(name: str, walks: bool) -> None:
-    report = check("torch.optim:SGD", "torch", against=name, given="lr=0.1,momentum=0.9")
+    report = check("torch.optim:SGD", "torch", against=name, arguments="lr=0.1,momentum=0.9")
     assert ("against" in failures(report)) is not walks
 
 

@@ -171,7 +171,7 @@ def test_an_adapter_that_could_not_run_has_its_row() -> None:
 
 def test_the_table_can_be_read_in_80_columns() -> None:
     out = io.StringIO()
-    one = Report("tf", own={"adamw": "keras.optimizers.AdamW"}, path="host", ratios={"adamw": 0.25})
+    one = Report("tf", counterparts={"adamw": "keras.optimizers.AdamW"}, path="host", ratios={"adamw": 0.25})
     one.runs = [Run("tf", "adamw", kind, [], 0.1234, 0.9876, "file", np.zeros(1)) for kind in ("ours", "own")]
     Console(file=out, width=80).print(table([one, Report("sklearn", trouble="died")]))
     shown = ("keras.optimizers.AdamW", "scikit-learn", "host kernel", "0.1234", "98.76%", "same bits", "0.25")

@@ -48,7 +48,7 @@ def test_what_would_go_wrong_is_found_once_and_says_what_to_do(name: str) -> Non
     (trouble,), todo = FOUND[name]
     assert todo in trouble.todo
     assert trouble.todo.endswith(".")
-    assert str(trouble) == f"{trouble.what}. {trouble.todo}"
+    assert str(trouble) == f"{trouble.problem}. {trouble.todo}"
 
 
 @pytest.mark.parametrize("name", FINE)
@@ -67,4 +67,4 @@ def test_an_adapter_says_which_libraries_it_loads() -> None:
 
 def test_this_process_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCIRS2_CACHE_DIR", "/dev/null/cache")
-    assert any("SCIRS2_CACHE_DIR=/dev/null/cache" in trouble.what for trouble in deployment.troubles())
+    assert any("SCIRS2_CACHE_DIR=/dev/null/cache" in trouble.problem for trouble in deployment.troubles())

@@ -119,20 +119,20 @@ def storages(arrays: LeafArrays) -> dict[str, str]:
 
 def companions_of(call: str, p: Array, slots: LeafArrays, companions: LeafArrays) -> dict[str, Array]:
     """The companions that this parameter and its slots have, checked: kernels walk them by address."""
-    found, scales = dict[str, Array](), (formats.blocks(p.size),)
+    checked, scales = dict[str, Array](), (formats.blocks(p.size),)
     for name in filter(None, (companion(n, str(x.dtype)) for n, x in slots.items())):
         x = companions.get(name)
         if x is None or x.shape != scales or x.dtype != jnp.float32:
             worded = f"must hold a float32 array of shape {scales}, the scales of a slot's blocks of {BLOCK} numbers"
             raise bad_value(call, "state.companions", worded, x, _WAY_OUT)
-        found[name] = x
+        checked[name] = x
     forms = {ROUNDING_ERROR: (p.shape, tuple(ERROR_BITS)), ROUNDING_SEED: ((), ("int32",))}
     for name in forms.keys() & companions.keys() if str(p.dtype) in HALVES else ():
-        found[name], (shape, dtypes) = companions[name], forms[name]
-        if found[name].shape != shape or str(found[name].dtype) not in dtypes:
+        checked[name], (shape, dtypes) = companions[name], forms[name]
+        if checked[name].shape != shape or str(checked[name].dtype) not in dtypes:
             worded = f"must hold an array of shape {shape} and dtype {' or '.join(dtypes)}, the {name} of a parameter"
-            raise bad_value(call, "state.companions", worded, found[name], _WAY_OUT)
-    return found
+            raise bad_value(call, "state.companions", worded, checked[name], _WAY_OUT)
+    return checked
 
 
 def change(p: Array, new: Array) -> tuple[Array, Array]:

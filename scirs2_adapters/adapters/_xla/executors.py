@@ -1,4 +1,4 @@
-"""The executors of JAX: the step in JAX's own operations, on any device and under any transformation of JAX, and one
+"""The executors of JAX: the step in JAX's operations, on any device and under any transformation of JAX, and one
 primitive for a step, which is the compiled kernel in a program for one CPU device and the traced formula elsewhere.
 
 What the primitive becomes is decided when the program is lowered for a platform. It is differentiated and batched as
@@ -128,7 +128,7 @@ class PrimitiveParams:
 
 
 def bind(call: str, path: str, groups: Sequence[LeafGroup], operands: Operands, kernel: bool) -> Results:
-    """The step as one equation where the kernel may run it, else in JAX's own operations. How products of matrices are
+    """The step as one equation where the kernel may run it, else in JAX's operations. How products of matrices are
     split, XLA chooses on a mesh with explicit axes as well.
     """
     flat, tree = jax.tree.flatten(operands)

@@ -87,7 +87,7 @@ class KernelStep(TracedStep):
 
 
 def _aliases(read: Sequence[str], stored: Sequence[str], tensors: int) -> dict[int, int]:
-    """Which result may lie in the buffer of which operand, of which the first are the coefficients."""
+    """Which result may lie in the buffer of which operand; the coefficients are the first operands."""
     pairs = [(read.index(n), place) for place, n in enumerate(stored) if n in read]
     return {1 + k * tensors + t: place * tensors + t for k, place in pairs for t in range(tensors)}
 

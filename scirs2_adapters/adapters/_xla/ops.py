@@ -76,8 +76,8 @@ def _cond(number: Number, f: Callable[[], Array], g: Callable[[], Array]) -> Arr
 def _addmm(x: Array | None, a: Array, b: Array, beta: Number, alpha: Number) -> Array:
     product = jnp.matmul(a, b, precision="highest")
     dtype = jnp.promote_types(product.dtype, jnp.float32)  # numbers are not rounded to 16 bits
-    made = alpha * product.astype(dtype)
-    return (made if x is None else beta * x.astype(dtype) + made).astype(product.dtype)
+    scaled = alpha * product.astype(dtype)
+    return (scaled if x is None else beta * x.astype(dtype) + scaled).astype(product.dtype)
 
 
 #: The operations of a hash.

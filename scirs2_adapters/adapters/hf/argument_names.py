@@ -32,7 +32,7 @@ Keywords: TypeAlias = dict[str, Any]
 #: groups or the schedule, where a keyword of the same name would be hidden without a word.
 FROM_ARGS = {"learning_rate": "learning_rate", "weight_decay": "weight_decay"}
 
-#: The same for one optimizer, as the Trainer's own `optim="adamw_torch"` has it; all others keep their own defaults.
+#: The same for one optimizer, as the Trainer's `optim="adamw_torch"` has it; all others keep their defaults.
 FROM_ARGS_OF = {"adam": ADAM, "adamw": ADAM, "ademamix": ADAM}
 
 #: Arguments with a value for each pattern of parameter names -> the key of a group that has it.
@@ -60,9 +60,9 @@ class OptimizerRequest:
     def preset(self) -> Rule:
         """The optimizer with nothing but its defaults."""
         base = {"base": self.keywords["base"]} if "base" in self.keywords else {}
-        made = self.rule.build(base, match=self.keywords.get("match"), call=self.call)
-        refuse_value(self.call, made, "the Trainer")
-        return made
+        rule = self.rule.build(base, match=self.keywords.get("match"), call=self.call)
+        refuse_value(self.call, rule, "the Trainer")
+        return rule
 
     def words_of_args(self) -> dict[str, str]:
         """Core name -> the field of `TrainingArguments` that holds it, for this optimizer."""
@@ -70,8 +70,8 @@ class OptimizerRequest:
 
     def with_keywords(self, keywords: Keywords) -> OptimizerRequest:
         """With these too. Values by pattern are checked and kept apart."""
-        given = [k for k in BY_NAME if keywords.get(k) is not None]
-        patterns = {k: by for k in given if (by := by_name(self.call, k, BY_NAME[k], keywords[k])).choices}
+        words = [k for k in BY_NAME if keywords.get(k) is not None]
+        patterns = {k: by for k in words if (by := by_name(self.call, k, BY_NAME[k], keywords[k])).choices}
         others = {k: v for k, v in keywords.items() if k not in BY_NAME}
         return replace(self, keywords=self.keywords | others, patterns={**self.patterns, **patterns})
 
@@ -79,8 +79,7 @@ class OptimizerRequest:
 def request(call: str, optimizer: object, keywords: Keywords) -> OptimizerRequest:
     """The request for an optimizer by name or by a rule. What cannot train in a Trainer is refused.
 
-    Of a rule only those values count that are not its defaults: a default cannot be told from a value that was not
-    given.
+    Only those values of a rule count that are not its defaults: a default cannot be told from a value that was not set.
     """
     if not isinstance(optimizer, Rule):
         known = preset_of(optimizer) if isinstance(optimizer, str) else None

@@ -28,7 +28,7 @@ from .state import Params, grouped, name_parameters
 Optimizer = torch.optim.Optimizer
 #: The method of a Trainer that answers with a class and keywords.
 Hook = Callable[[TrainingArguments, torch.nn.Module | None], tuple[type[Optimizer], Keywords]]
-#: Where some of the Trainer's hooks hand over parameters of their own choice. The Trainer takes the last of them.
+#: The keys under which some hooks of the Trainer hand over parameters. The Trainer takes the last one that is set.
 GROUPS = ("params", "model", "optimizer_dict")
 HOOK = "get_optimizer_cls_and_kwargs"
 
@@ -90,8 +90,8 @@ def complete(wanted: OptimizerRequest, cls: type[Optimizer], params: Params, key
 
 
 def chosen_by(hook: Hook, args: TrainingArguments, model: torch.nn.Module | None) -> Keywords:
-    """The parameters that a Trainer's hook chooses. What the hook of transformers itself chooses is for its own
-    optimizers.
+    """The parameters that a Trainer's hook chooses; none for the hook of transformers, which chooses for the optimizers
+    of transformers.
     """
     answer = {} if hook is getattr(Trainer, HOOK) else hook(args, model)[1]
     return {word: answer[word] for word in GROUPS if word in answer}
@@ -127,7 +127,7 @@ def _groups_of_loss(trainer: Trainer, model: torch.nn.Module) -> Iterator[Group]
 
 
 def refuse_replacement(call: str, args: TrainingArguments) -> None:
-    """Refuse a DeepSpeed configuration that trains with an optimizer of DeepSpeed's own in place of ours."""
+    """Refuse a DeepSpeed configuration that trains with an optimizer of DeepSpeed's in place of ours."""
     config = _deepspeed(args)
     if "optimizer" in config:
         wanted = "must bring a DeepSpeed configuration without `optimizer`, which is trained with in place of any other"
@@ -144,7 +144,7 @@ def refuse_replacement(call: str, args: TrainingArguments) -> None:
 
 
 def refuse_flat(call: str, args: TrainingArguments, optimizer: Optimizer) -> None:
-    """Refuse ZeRO for an optimizer whose formula is of whole parameters: it would be given flat pieces of them."""
+    """Refuse ZeRO for an optimizer whose formula is of whole parameters: it would get flat pieces of them."""
     stage = (_deepspeed(args).get("zero_optimization") or {}).get("stage", 0)
     if stage in (0, "0"):
         return

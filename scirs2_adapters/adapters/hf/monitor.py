@@ -109,7 +109,7 @@ class OptimizerMonitor(TrainerCallback):
 
 
 def _running() -> weakref.ref[Trainer]:
-    """The Trainer that calls; callbacks are not given it."""
+    """The Trainer that calls; callbacks do not get it as an argument."""
     frame = sys._getframe(1)
     while frame is not None:
         if isinstance(trainer := frame.f_locals.get("self"), Trainer):

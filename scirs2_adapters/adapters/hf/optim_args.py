@@ -65,15 +65,15 @@ def pairs(text: object) -> dict[str, str]:
     """The pairs in `optim_args`."""
     if not isinstance(text, str | None):
         raise bad_type("TrainingArguments", "optim_args", "must be a string of pairs, `word=value,word=value`", text)
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for pair in _PAIRS.split(text.replace(" ", "")) if text else ():
         word, equals, value = pair.partition("=")
         if not (word and equals):
             raise bad_value("TrainingArguments", "optim_args", "must be pairs, `word=value,word=value`", pair)
-        if word in found:
+        if word in values:
             raise bad_value("TrainingArguments", "optim_args", f"must have one value of {word}", text)
-        found[word] = value
-    return found
+        values[word] = value
+    return values
 
 
 def _parts(call: str, word: str, text: str, tuples: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -90,7 +90,7 @@ def _parts(call: str, word: str, text: str, tuples: Mapping[str, tuple[str, ...]
 
 def _by_pattern(call: str, word: str, text: str) -> dict[str, object]:
     """Values by pattern, of a text such as `embed.*:1e-4;layers.(\\d+):LayerDecay(0.9)`."""
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for pair in _PATTERNS.split(text):
         pattern, _, value = pair.rpartition(":")
         decay = _LAYER_DECAY.fullmatch(value)
@@ -99,10 +99,10 @@ def _by_pattern(call: str, word: str, text: str) -> dict[str, object]:
             worded = "must be `pattern:number;pattern:number` in `optim_args`"
             ways = r"A number may be a `LayerDecay(0.9)` after `layers.(\d+)`." if word == "lr_by" else ""
             raise bad_value(call, word, worded, pair, ways)
-        if pattern in found:
+        if pattern in values:
             raise bad_value(call, word, "must have each pattern once", pattern)
-        found[pattern] = LayerDecay(*numbers) if decay else numbers[0]  # type: ignore[arg-type]  # numbers, see above
-    return found
+        values[pattern] = LayerDecay(*numbers) if decay else numbers[0]  # type: ignore[arg-type]  # numbers, see above
+    return values
 
 
 def _option(text: str) -> bool | float | str | None:

@@ -67,11 +67,11 @@ def grouped(
     for by in patterns:
         known, unknown = (kept, others | still) if by.word == "weight_decay" else (names.values(), others)
         assigned[by.word] = by.assign([name for name in names.values() if name in known], lr, unknown, frozen)
-    made = divided(groups, names, assigned)
-    for group in made:
+    parts = divided(groups, names, assigned)
+    for group in parts:
         if group["params"] and not any(names.get(id(p)) in kept for p in group["params"]):
             group["name"] += ", no decay"
-    return sorted(made, key=lambda group: group["name"] not in (OTHERS, f"{OTHERS}, no decay"))
+    return sorted(parts, key=lambda group: group["name"] not in (OTHERS, f"{OTHERS}, no decay"))
 
 
 def _listed(params: Params) -> list[Group]:
@@ -80,8 +80,8 @@ def _listed(params: Params) -> list[Group]:
     groups: list[Group] = []
     given_groups = cast("list[Group]", items) if items and isinstance(items[0], dict) else [{"params": items}]
     for group in given_groups:
-        given = group["params"]
-        listed = [given] if isinstance(given, torch.Tensor) else list(given)
+        members = group["params"]
+        listed = [members] if isinstance(members, torch.Tensor) else list(members)
         named = {"param_names": [n for n, _ in listed]} if listed and isinstance(listed[0], tuple) else {}
         groups.append({**group, "params": [p for _, p in listed] if named else listed, **named})
     return groups

@@ -69,7 +69,7 @@ def _unchanged(a: object, b: object) -> bool:
 
 
 def _arguments(wanted: OptimizerRequest, args: TrainingArguments, trainer: Trainer | None) -> TrainingArguments:
-    """The arguments of the Trainer; if others were given, these must agree until a search changes the Trainer's."""
+    """The arguments of the Trainer. Other arguments must agree with them until a search changes the Trainer's."""
     if trainer is None or trainer.args is args:
         return args
     for word in wanted.words_of_args().values() if trainer.hp_search_backend is None else ():
@@ -110,7 +110,7 @@ def try_out(wanted: OptimizerRequest, keywords: Keywords) -> Optimizer:
 def with_optimizer(trainer: type, name: str | Rule, **hyper: Any) -> type:
     """A subclass of a Trainer class that trains with this optimizer, whatever `TrainingArguments(optim=...)` says.
 
-    An optimizer given to the Trainer itself, by `optimizers=` or `optimizer_cls_and_kwargs=`, is kept.
+    An optimizer that is passed to the Trainer, by `optimizers=` or `optimizer_cls_and_kwargs=`, is kept.
 
     Example:
         trainer = with_optimizer(Trainer, "lion", betas=(0.95, 0.98))(model, args, train_dataset=data)
@@ -118,8 +118,8 @@ def with_optimizer(trainer: type, name: str | Rule, **hyper: Any) -> type:
     if not (isinstance(trainer, type) and issubclass(trainer, Trainer)):
         raise bad_type("with_optimizer", "trainer", "must be `transformers.Trainer` or a subclass of it", trainer)
     wanted = request("with_optimizer", name, hyper)
-    given = {**wanted.named.keywords, **wanted.keywords}
-    try_out(wanted, {k: v for k, v in given.items() if k not in ("lr", *FROM_ARGS)})
+    keywords = {**wanted.named.keywords, **wanted.keywords}
+    try_out(wanted, {k: v for k, v in keywords.items() if k not in ("lr", *FROM_ARGS)})
     members = {
         HOOK: _hook(trainer, wanted),
         "create_optimizer": _checked(trainer, torch_class(wanted.rule)),

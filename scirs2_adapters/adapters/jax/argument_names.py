@@ -1,8 +1,8 @@
 """optax's words for the core's: argument names and their order; `optax_states` has the state classes.
 
-Arguments that optax's own function takes by position are taken so, in its order as far as we have them all; the rest by
-name only. An argument of which optax knows nothing has the default None where None means the rule's own default:
-`inject_hyperparams` turns every number it sees into a traced array, and must see only those that it is given.
+Arguments that optax's function takes by position are taken so, in its order as far as we have them all; the rest by
+name only. An argument that optax does not know has the default None, which means the default of the rule:
+`inject_hyperparams` turns every number it sees into a traced array, and must see only those that the user has set.
 """
 
 import functools
@@ -91,30 +91,31 @@ DTYPES = {
     "sgd": ("accumulator_dtype", "momentum_buffer"),
     "signum": ("accumulator_dtype", "exp_avg"),
 }
-#: Arguments that every factory has besides a rule's own.
+#: Arguments that every factory has besides those of a rule.
 OURS = {
     "mask": None, "kernel": "auto", "state_dtype": None, "rounding": "nearest", "axis_name": None,
     "skip_nonfinite": False, "match": None,
 }  # fmt: skip
 #: Arguments whose None says something, and what that is here.
 NONE: dict[str, Value] = {"clipping_threshold": math.inf, "dtype_momentum": None}
-#: Arguments that stay None until given, where optax has no such argument.
+#: Arguments that stay None until they are set, where optax has no such argument.
 SILENT = ("weight_decay", "dampening", "growth_rate", "lr_decay", "momentum_decay")
 
 
 class Signature(inspect.Signature):
-    """What a factory takes. Bound with a `match`, what is not given has that framework's default. `inject_hyperparams`
-    binds and fills in a signature before it calls the factory, which cannot tell the one from the other.
+    """What a factory takes. Bound with a `match`, an argument that is not set has the default of that framework:
+    `inject_hyperparams` binds a signature and fills in the defaults before it calls the factory, which cannot tell a
+    default from a value that was set.
     """
 
     rule: type[Rule]
 
-    def bind(self, /, *args: Value, **given: Value) -> inspect.BoundArguments:
-        """The arguments by name, with the defaults that belong to them; a base brings its own."""
-        if (theirs := optax_wrapper(self.rule, (*args, *given.values()))) is not None:
-            return inspect.signature(theirs).bind(*args, **given)
-        takes = self if given.get("base") is None else factory_signature(self.rule, given["base"])
-        bound = inspect.Signature.bind(takes, *args, **given)
+    def bind(self, /, *args: Value, **kwargs: Value) -> inspect.BoundArguments:
+        """The arguments by name, with their defaults, and those of a base."""
+        if (theirs := optax_wrapper(self.rule, (*args, *kwargs.values()))) is not None:
+            return inspect.signature(theirs).bind(*args, **kwargs)
+        takes = self if kwargs.get("base") is None else factory_signature(self.rule, kwargs["base"])
+        bound = inspect.Signature.bind(takes, *args, **kwargs)
         defaults = {k: p.default for k, p in takes.parameters.items()}
         match, base = (bound.arguments.get(k, defaults.get(k)) for k in ("match", "base"))
         matched, plain = _defaults(self.rule, match, base), _defaults(self.rule, None, base)
@@ -124,16 +125,16 @@ class Signature(inspect.Signature):
 
 
 def _defaults(rule: type[Rule], match: str | None, base: object) -> dict[str, Value]:
-    """The values of a rule's arguments to which nothing was given, by optax's names."""
-    made = rule.build({} if base is None else {"base": base}, match=match)
-    found = argument_names(rule).to_framework({k: getattr(made, k) for k in made.fields}, made.fields)
+    """The values of a rule's arguments that are not set, by optax's names."""
+    built = rule.build({} if base is None else {"base": base}, match=match)
+    defaults = argument_names(rule).to_framework({k: getattr(built, k) for k in built.fields}, built.fields)
     chain = chain_of(rule.name, match)
-    found |= {"learning_rate": None} if chain and "rate?" in chain.places else {}
-    return found | ({DTYPES[rule.name][0]: dtype_default(rule, match)} if rule.name in DTYPES else {})
+    defaults |= {"learning_rate": None} if chain and "rate?" in chain.places else {}
+    return defaults | ({DTYPES[rule.name][0]: dtype_default(rule, match)} if rule.name in DTYPES else {})
 
 
 def dtype_default(rule: type[Rule], match: str | None) -> str | None:
-    """The dtype of the slot that has an argument for it, if nothing is given: None is the parameter's."""
+    """The dtype of the slot that has an argument for it, if that is not set: None is the parameter's."""
     theirs = _optax(rule.name).get(DTYPES.get(rule.name, ("", ""))[0]) if match == "optax" else None
     return None if theirs is None or theirs.default is None else jnp.dtype(theirs.default).name
 
@@ -150,9 +151,9 @@ def factory_signature(rule: type[Rule], base: object = None) -> inspect.Signatur
     options |= {names.names.get(k, k): default for k, default in OURS.items()}
     if of_matrices(rule):
         options[names.names.get("dimensions", "dimensions")] = None
-    taken = {**names.parameters(fields), **options}
+    accepted = {**names.parameters(fields), **options}
     rate = names.spell("learning_rate", fields)
-    order = list(itertools.takewhile(taken.__contains__, theirs)) if rate in theirs else []
+    order = list(itertools.takewhile(accepted.__contains__, theirs)) if rate in theirs else []
     order = order if rate in order else [rate, *order]
     default = getattr(rule, "default_base", None)
     known = signature(fields, names, order=order, options=options, base=default).parameters.values()
@@ -160,8 +161,8 @@ def factory_signature(rule: type[Rule], base: object = None) -> inspect.Signatur
     silent |= {word for word in SILENT if word not in theirs}
     optional = {word for word, p in theirs.items() if p.default is None}
     parameters = [_shown(p, rate, silent, optional) for p in known if p.kind is not p.VAR_KEYWORD]
-    made: type[Signature] = type("Signature", (Signature,), {"rule": rule})
-    return made(parameters)
+    cls: type[Signature] = type("Signature", (Signature,), {"rule": rule})
+    return cls(parameters)
 
 
 def _shown(
@@ -195,32 +196,32 @@ def factory_name(name: str) -> str:
 
 
 def optax_function(name: str) -> Callable[..., Value] | None:
-    """optax's own function of this name, if it has one."""
+    """optax's function of this name, if it has one."""
     spelled = factory_name(name)
     return getattr(optax, spelled, None) or getattr(contrib, spelled, None)
 
 
-def optax_wrapper(rule: type[Rule], given: Iterable[Value]) -> Callable[..., Value] | None:
-    """optax's own wrapper of this name, where it is given a transformation to wrap; ours goes around rules."""
-    wraps = issubclass(rule, Wrapper) and any(isinstance(x, optax.GradientTransformation) for x in given)
+def optax_wrapper(rule: type[Rule], arguments: Iterable[Value]) -> Callable[..., Value] | None:
+    """optax's wrapper of this name, if there is a transformation among the arguments; ours wraps rules."""
+    wraps = issubclass(rule, Wrapper) and any(isinstance(x, optax.GradientTransformation) for x in arguments)
     return optax_function(rule.name) if wraps else None
 
 
 def _optax(name: str) -> dict[str, inspect.Parameter]:
-    """What optax's own function of this name takes by position, in order."""
+    """What optax's function of this name takes by position, in order."""
     theirs = optax_function(name)
-    found = inspect.signature(theirs).parameters if theirs else {}
-    return {k: p for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
+    parameters = inspect.signature(theirs).parameters if theirs else {}
+    return {k: p for k, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
-def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], given: Values) -> dict[str, Value]:
-    """The arguments that were given, by name. None is not given, but where it says something: it stands for the
-    default.
+def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], keywords: Values) -> dict[str, Value]:
+    """The arguments that the user has set, by name. None stands for the default and counts as not set, except where it
+    has a meaning.
     """
-    if unknown := given.keys() - known.parameters.keys():
-        words, fields = argument_names(get(call)), get(call).fields_with(given.get("base"))
+    if unknown := keywords.keys() - known.parameters.keys():
+        words, fields = argument_names(get(call)), get(call).fields_with(keywords.get("base"))
         spelled = words.spelled(fields) | {k: words.names.get(k, k) for k in OURS}
         spelled |= {"base": "base"} if "base" in known.parameters else {}
         raise unknown_argument(call, min(unknown), get(call).name, spelled, known.parameters)
-    merged = merge_arguments(call, known, args, given, none_is_default=known.parameters.keys() - NONE.keys())
+    merged = merge_arguments(call, known, args, keywords, none_is_default=known.parameters.keys() - NONE.keys())
     return {k: NONE[k] if v is None else v for k, v in merged.items()}

@@ -52,8 +52,8 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
         raise refused(call, str(path), f"this one has no memory of {known.name}", "Name another optimizer: `--rule`.")
     steps = max(counts) if counts else None
     parameters = {
-        name: ParameterState({slot: array_of(cast(JaxArray, x)) for slot, x in own.items()}, steps)
-        for name, own in slots.items()
+        name: ParameterState({slot: array_of(cast(JaxArray, x)) for slot, x in arrays.items()}, steps)
+        for name, arrays in slots.items()
     }
     source = {"framework": "jax", "file": path.name}
     return replace(described(known, parameters, numbers=numbers, step_count=steps or 0, source=source), config={})
@@ -151,8 +151,8 @@ def _take(
     else:
         for path, leaf in _leaves(x):
             array = np.asarray(leaf)
-            own = slots.setdefault(path, {})
-            own[name.removeprefix("-")] = -array if name[0] == "-" else array
+            arrays = slots.setdefault(path, {})
+            arrays[name.removeprefix("-")] = -array if name[0] == "-" else array
 
 
 def _leaves(x: Node, path: str = "") -> Iterator[tuple[str, Node]]:

@@ -33,7 +33,7 @@ class Measured(NamedTuple):
 
 
 class MonitorState(NamedTuple):
-    """The state of a transformation that is watched: steps so far, numbers of the last one measured, its own state."""
+    """The state around a transformation that is watched: its steps, the last measured numbers, and its state."""
 
     steps: jax.Array
     measured: Measured
@@ -50,22 +50,22 @@ class Monitored(optax.GradientTransformationExtraArgs):
     monitor: Monitor
 
     def __new__(cls, watching: Watching, monitor: Monitor) -> Self:
-        made: Self = super().__new__(cls, watching.init, watching)
-        made.monitor = monitor
-        return made
+        new: Self = super().__new__(cls, watching.init, watching)
+        new.monitor = monitor
+        return new
 
     def take(self, state: Tree) -> Record | None:
         """The record of the last measured step in a state outside `jit`, kept, logged and passed on; None if there is
         none, or if it was taken before.
         """
-        found = [x for x in jax.tree.leaves(state, is_leaf=_is_state) if _is_state(x)]
-        if not found:
+        states = [x for x in jax.tree.leaves(state, is_leaf=_is_state) if _is_state(x)]
+        if not states:
             raise bad_type("take", "state", "must be a state of this transformation", state)
-        measured, inner = found[0].measured, found[0].inner_state
+        measured, inner = states[0].measured, states[0].inner_state
         if (known := _inside(self.update.tx, inner)) is not None:
             self.monitor.optimizer = type(known[0].rule).__name__
-        at, taken = int(measured.step), self.monitor.records
-        if at == 0 or (taken and taken[-1].step == at):
+        at, records = int(measured.step), self.monitor.records
+        if at == 0 or (records and records[-1].step == at):
             return None
         rate, grads, update, params, bad = (float(x) for x in measured[1:])
         group = GroupRecord("group 0", _rate_known(rate), grads, update, params)
@@ -145,8 +145,8 @@ class Watching(OwnStep):
         inside = _inside(self.tx, inner)
         if inside is None:
             return jnp.nan
-        ours, own = inside
-        counts, schedule = ours.layout.read(own).counts, ours.hyper.schedules.get("learning_rate")
+        ours, state = inside
+        counts, schedule = ours.layout.read(state).counts, ours.hyper.schedules.get("learning_rate")
         if schedule is not None:
             return jnp.asarray(schedule(counts[-1] if counts else None))
         return jnp.asarray(ours.hyper.traced.get("learning_rate", ours.rule.learning_rate))
@@ -157,8 +157,8 @@ def _inside(tx: optax.GradientTransformation, state: Tree) -> tuple[Update, Tree
     inside = seen_through(tx.update, state)
     if inside is None:
         return None
-    ours, own = inside[1], inside[2]
-    return (ours.inner, own.inner_state) if isinstance(ours, Skipping) else (ours, own)
+    ours, inner = inside[1], inside[2]
+    return (ours.inner, inner.inner_state) if isinstance(ours, Skipping) else (ours, inner)
 
 
 def _wide(x: jax.Array) -> jax.Array:
@@ -178,5 +178,5 @@ def _rate_known(rate: float) -> float | None:
 
 def _skipped(inner: Tree) -> int:
     kinds = (optax.ApplyIfFiniteState,)
-    found = [x for x in jax.tree.leaves(inner, is_leaf=lambda x: isinstance(x, kinds)) if isinstance(x, kinds)]
-    return sum(int(x.total_notfinite) for x in found)
+    states = [x for x in jax.tree.leaves(inner, is_leaf=lambda x: isinstance(x, kinds)) if isinstance(x, kinds)]
+    return sum(int(x.total_notfinite) for x in states)

@@ -30,9 +30,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Chain:
-    """The state of an optimizer of optax's. A place is alternatives, of which the largest that the slots fill is
-    taken, and none if there is no such, or a word: "decay" and "rate" are the places of weight decay and learning rate,
-    which count where they follow a schedule; with a "?" there is no place where no such argument is given.
+    """The state of an optimizer of optax's. A place is a word or a list of alternatives. Of these the largest that the
+    slots fill is taken, if there is any. The words "decay" and "rate" are the places of weight decay and learning rate,
+    which have a count if they follow a schedule; with a "?" there is no place unless that argument is set.
 
     `alias` names slots that are always equal to another. `unless` names arguments that ask for memory optax has no
     place for.
@@ -44,14 +44,14 @@ class Chain:
     bare: bool = False
 
 
-def _unnamed(make: str, argument: str, given: object, **memory: Any) -> Any:
+def _unnamed(make: str, argument: str, value: object, **memory: Any) -> Any:
     """A state of optax's whose class has no public name: of what `make` makes with this argument."""
-    return _class(make, argument, given)(**memory)
+    return _class(make, argument, value)(**memory)
 
 
 @functools.cache
-def _class(make: str, argument: str, given: object) -> type:
-    return type(jax.eval_shape(getattr(optax, make)(**{argument: given}).init, ()))
+def _class(make: str, argument: str, value: object) -> type:
+    return type(jax.eval_shape(getattr(optax, make)(**{argument: value}).init, ()))
 
 
 def _corrected(make: str, fields: Mapping[str, str]) -> Place:
@@ -141,9 +141,9 @@ def _declared(name: str) -> Chain | None:
     state = cls.optax_state
     if state is None:
         return None
-    made = getattr(optax, state.name, getattr(contrib, state.name, None))
-    if made is None or not set(state.fields) <= set(getattr(made, "_fields", ())):
+    state_class = getattr(optax, state.name, getattr(contrib, state.name, None))
+    if state_class is None or not set(state.fields) <= set(getattr(state_class, "_fields", ())):
         raise bad_value(f"{cls.__name__}.optax_state", "", "must name a state class of optax and its fields", state)
-    place = (Place(made, state.fields),)
+    place = (Place(state_class, state.fields),)
     places = {"before": ("decay", place), "after": (place, "decay")}.get(state.decays, (place,))
     return Chain((*places, "rate"), unless=state.unless)

@@ -38,7 +38,7 @@ from .transform.update import Skipping
 
 #: The classes of members, with what stands in their fields.
 Members = dict[type, Mapping[str, str]]
-#: What becomes of a part of the state: a slot's tree, a number or a count, given with its name.
+#: From the name of a part of the state, and the part (a slot's tree, a number or a count), to what replaces it.
 Each = Callable[[str, Tree], Tree]
 SKIPPED = "skipped_steps"
 _INJECTED = tuple(
@@ -49,13 +49,13 @@ _INJECTED = tuple(
 
 
 def read(optimizer: tuple[Tree, ...], rule: Rule | str | None = None, call: str = "state.save") -> State:
-    """The state; `optimizer` is `(tx, state)` or a state, of which `rule` says the optimizer."""
+    """The state; `optimizer` is `(tx, state)`, or a state alone, whose optimizer `rule` names."""
     tree, known, ours = _taken_apart(call, optimizer, rule)
-    found = _found(call, tree, known)
-    steps = max(found.counts) if found.counts else None
-    parameters = {name: _parameter(slots, steps) for name, slots in found.slots.items()}
+    parts = _parts_of(call, tree, known)
+    steps = max(parts.counts) if parts.counts else None
+    parameters = {name: _parameter(slots, steps) for name, slots in parts.slots.items()}
     state = described(
-        known, parameters, numbers=found.numbers, step_count=steps or 0, skipped_steps=found.skipped,
+        known, parameters, numbers=parts.numbers, step_count=steps or 0, skipped_steps=parts.skipped,
         source={"framework": "jax", "jax": jax.__version__, "optax": optax.__version__},
     )  # fmt: skip
     return state if ours else replace(state, config={})  # optax does not say its hyperparameters
@@ -97,8 +97,8 @@ def _taken_apart(call: str, optimizer: tuple[Tree, ...], rule: Rule | str | None
         tx, optimizer = optimizer[0], optimizer[1]
     inside = seen_through(tx.update, optimizer) if tx else None
     if inside is not None:
-        own = inside[1].inner if isinstance(inside[1], Skipping) else inside[1]
-        return optimizer, own.rule.replace_unchecked(own.hyper.traced), True
+        update = inside[1].inner if isinstance(inside[1], Skipping) else inside[1]
+        return optimizer, update.rule.replace_unchecked(update.hyper.traced), True
     if isinstance(rule, Rule):
         return optimizer, rule, True
     if not isinstance(rule, str):
@@ -188,7 +188,7 @@ def _core(word: str, members: Members) -> str:
 
 
 @dataclass
-class _Found:
+class _Parts:
     """The parts of a state."""
 
     counts: list[int] = field(default_factory=list)
@@ -197,21 +197,21 @@ class _Found:
     slots: dict[str, dict[str, JaxArray]] = field(default_factory=dict)
 
 
-def _found(call: str, tree: Tree, rule: Rule) -> _Found:
+def _parts_of(call: str, tree: Tree, rule: Rule) -> _Parts:
     """The parts of the state of an optimizer of this rule in a tree."""
-    found, model, seen = _Found(), {s.name for s in rule.model_slots()}, list[str]()
+    parts, model, seen = _Parts(), {s.name for s in rule.model_slots()}, list[str]()
 
     def each(name: str, x: Tree) -> Tree:
         seen.append(name)
         if name == COUNT:
-            found.counts.append(int(x))
+            parts.counts.append(int(x))
         elif name == SKIPPED:
-            found.skipped = int(x)
+            parts.skipped = int(x)
         elif name in model:
-            found.numbers[name] = float(x)
+            parts.numbers[name] = float(x)
         else:
             for path, leaf in jax.tree_util.tree_flatten_with_path(x)[0]:
-                slots = found.slots.setdefault(name_of(path), {})
+                slots = parts.slots.setdefault(name_of(path), {})
                 if name in slots:
                     worded = "must have one memory for each parameter"
                     raise bad_value(call, "optimizer", worded, f"two {name} of {name_of(path)}")
@@ -223,8 +223,8 @@ def _found(call: str, tree: Tree, rule: Rule) -> _Found:
     if always and not {s.name for each_rule in (rule, rule.other()) for s in each_rule.all_slots()} & {*seen}:
         raise bad_type(call, "optimizer", f"must hold the state of {rule.name}", tree)
     alias = chain.alias if (chain := chain_of(rule.name, rule.match)) else {}
-    found.numbers |= {n: found.numbers[same] for n, same in alias.items() if same in found.numbers}
-    return found
+    parts.numbers |= {n: parts.numbers[same] for n, same in alias.items() if same in parts.numbers}
+    return parts
 
 
 def _parameter(slots: Mapping[str, JaxArray], steps: int | None) -> ParameterState:

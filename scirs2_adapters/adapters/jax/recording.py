@@ -46,17 +46,17 @@ def _ours(tx: optax.GradientTransformation, state: Tree) -> tuple[Update, Tree] 
     inside = seen_through(tx.update, state)
     if inside is None:
         return None
-    _, own, held, _ = inside
-    return (own.inner, held.inner_state) if isinstance(own, Skipping) else (own, held)
+    _, update, inner, _ = inside
+    return (update.inner, inner.inner_state) if isinstance(update, Skipping) else (update, inner)
 
 
 def _rate(tx: optax.GradientTransformation, state: Tree) -> Tree:
     """The learning rate of this step, where it can be known."""
-    found = _ours(tx, state)
-    if found is not None:
-        own, held = found
-        numbers = own._numbers(own.layout.read(held), {})
-        return numbers.get("learning_rate", own.rule.learning_rate)
+    ours = _ours(tx, state)
+    if ours is not None:
+        update, inner = ours
+        numbers = update._numbers(update.layout.read(inner), {})
+        return numbers.get("learning_rate", update.rule.learning_rate)
     return getattr(state, "hyperparams", {}).get("learning_rate")
 
 
@@ -77,13 +77,13 @@ def _state(
     rate: Tree,
 ) -> State:  # fmt: skip
     known = rule is not None or _ours(tx, state) is not None
-    found = read((tx, state), rule, "record") if known else unknown("", {}, {}, source=_source())
-    config = found.config if rate is None else {**found.config, "learning_rate": float(np.asarray(rate))}
+    recorded = read((tx, state), rule, "record") if known else unknown("", {}, {}, source=_source())
+    config = recorded.config if rate is None else {**recorded.config, "learning_rate": float(np.asarray(rate))}
     parameters = {}
     for name, x in _leaves(params).items():
-        memory = found.parameters.get(name, ParameterState(steps=found.step_count if known else None))
+        memory = recorded.parameters.get(name, ParameterState(steps=recorded.step_count if known else None))
         parameters[name] = with_arrays(memory, x, grads.get(name), x.dtype, x.shape)
-    return replace(found, config=config, parameters=parameters)
+    return replace(recorded, config=config, parameters=parameters)
 
 
 def _source() -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""State in and out by name: optax's own classes in optax's own places where optax has the optimizer, else `RuleState`.
+"""State in and out by name: optax's classes in optax's places where optax has the optimizer, else `RuleState`.
 
 Made by tree maps alone, so that abstract parameters, shardings, masks and placeholders all pass through; the tree
-depends on which arguments were given and never on their values, nor on the path taken.
+depends on which arguments are set, and never on their values or on the path.
 """
 
 from __future__ import annotations
@@ -174,24 +174,24 @@ class Layout:
         """The layout with a place for the companions of slots that may be kept in 8 bits, and for rounding errors."""
         words = {s.removeprefix("-"): f for place in self.places for f, s in place.fields.items()}
         by_name = isinstance(state_dtype, Mapping)
-        found: dict[str, str] = {}
+        companions: dict[str, str] = {}
         for s in possible_slots(rule).values():
             asked = state_dtype.get(s.name) if isinstance(state_dtype, Mapping) else state_dtype
             if asked == "int8" and s.may_be_blocks and (by_name or s.initial != "parameter"):
-                found[f"{s.name}_scale"] = f"{words.get(s.name, s.name)}_scale"
+                companions[f"{s.name}_scale"] = f"{words.get(s.name, s.name)}_scale"
         storage = param_storage(Leaf((), HALVES[0]), rounding, state_dtype)
         if other := companion("p", storage):
-            found[other] = other
-        return replace(self, companions=found, error_dtype=storage.partition("+")[2])
+            companions[other] = other
+        return replace(self, companions=companions, error_dtype=storage.partition("+")[2])
 
 
-def layout(rule: Rule, given: Mapping[str, object], scheduled: frozenset[str], masked: bool) -> Layout:
-    """The layout of a rule, by the core's names of what was given: of optax's where it has room for every slot."""
+def layout(rule: Rule, explicit: Mapping[str, object], scheduled: frozenset[str], masked: bool) -> Layout:
+    """The layout of a rule: optax's if it has room for every slot. `explicit` are the arguments that are set."""
     known = possible_slots(rule)
     slots = tuple(n for n, s in known.items() if s.extent is not Extent.MODEL)
     model = tuple(s.name for s in rule.model_slots())
     chain = chain_of(rule.name, rule.match)
-    if chain is None or any(name in given for name in chain.unless):
+    if chain is None or any(name in explicit for name in chain.unless):
         return Layout(slots, model)
     places, masked_place = list[Place](), -1
     for place in chain.places:
@@ -200,12 +200,12 @@ def layout(rule: Rule, given: Mapping[str, object], scheduled: frozenset[str], m
             places += _largest(asked, {*slots, *model})
             continue
         argument, counter = COUNTERS[place.removesuffix("?")]
-        if place.endswith("?") and argument not in given:
+        if place.endswith("?") and argument not in explicit:
             continue
         masked_place = len(places) if masked and argument == "weight_decay" else masked_place
         places.append(counter if argument in scheduled else EMPTY)
-    held = {s.removeprefix("-") for p in places for s in p.fields.values()} | set(chain.alias)
-    if not {*slots, *model, *[COUNT for _ in scheduled]} <= held:
+    covered = {s.removeprefix("-") for p in places for s in p.fields.values()} | set(chain.alias)
+    if not {*slots, *model, *[COUNT for _ in scheduled]} <= covered:
         return Layout(slots, model)
     slots += tuple(s for p in places if p.sparse for s in p.fields.values() if s not in (*slots, COUNT))
     return Layout(slots, model, tuple(places), masked_place, tuple(chain.alias.items()), chain.bare)
@@ -264,7 +264,7 @@ def dense(slot: Slot, x: Array) -> Array:
 
 
 def _first(slot: Slot, value: float, p: Tree, dtype: np.dtype | str) -> Array:
-    """A slot before the first step; of its own memory even where it is a copy, or donation would give it away twice."""
+    """A slot before the first step. It has new memory even as a copy, or donation would give the memory away twice."""
     shape = slot.shape(jnp.shape(p))
     if str(dtype) in BLOCK_DTYPES:
         return _codes(slot, value, p, str(dtype))[0]

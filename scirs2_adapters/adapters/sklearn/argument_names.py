@@ -1,8 +1,8 @@
 """How scikit-learn spells the core's arguments, and which rule an estimator's parameters ask for.
 
 The optimizers here are the core's classes, spelled as in the core. One name differs: a network's `learning_rate` is the
-name of a schedule, so its step size is called `learning_rate_init`. That is the learning rate of an optimizer given by
-name; an optimizer object has its own.
+name of a schedule, so its step size is called `learning_rate_init`. That is the learning rate of an optimizer that is
+chosen by name; an optimizer object has a learning rate already.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from scirs2_adapters.core.synonyms import similar_or_all
 
 NAMES = ArgumentNames(names={"learning_rate": "learning_rate_init"})
 
-#: What `learning_rate_init=None` stands for where scikit-learn's own solvers run: the default of its own signature.
+#: The value of `learning_rate_init=None` where scikit-learn's solvers run: the default of scikit-learn.
 LEARNING_RATE_INIT = 0.001
 
-#: Parameters of networks that only scikit-learn's own solvers read: refused beside an optimizer, never ignored.
+#: Parameters of networks that only scikit-learn's solvers read: refused beside an optimizer, never ignored.
 SOLVERS_ONLY = (
     "solver", "power_t", "momentum", "nesterovs_momentum", "beta_1", "beta_2", "epsilon", "max_fun",
 )  # fmt: skip
 
-#: Parameters of networks that scikit-learn's have not, beside `optimizer`. Its own solvers know none of them.
+#: Parameters of our networks that scikit-learn's networks lack, beside `optimizer`. Its solvers know none of them.
 NETWORK_OPTIONS: dict[str, object] = {
     "skip_nonfinite": False, "state_dtype": None, "warmup": 0.0, "decay_biases": True, "learning_rate_by_layer": None,
 }  # fmt: skip
@@ -46,7 +46,7 @@ Params = Mapping[str, object]
 
 
 def chosen_rule(estimator: BaseEstimator) -> Rule | None:
-    """A copy of the rule that `optimizer` asks for; None for the estimator's default. Refuse what is no optimizer."""
+    """A copy of the rule that `optimizer` asks for; None for the estimator's default. Anything else is refused."""
     optimizer, rate = estimator.optimizer, getattr(estimator, "learning_rate_init", None)
     call = type(estimator).__name__
     if optimizer is None:
@@ -87,13 +87,13 @@ def intercept_group(rule: Rule) -> Groups:
 
 def layer_groups(estimator: BaseEstimator, rule: Rule) -> Groups:
     """The parameter groups of a network: by the learning rate of a layer, biases apart if they are not to decay."""
-    layers, given = 1 + np.size(estimator.hidden_layer_sizes), estimator.learning_rate_by_layer
-    if isinstance(given, Real) and not isinstance(given, bool):
-        given = [float(given) ** i for i in reversed(range(layers))]
-    factors = [1.0] * layers if given is None else list(np.ravel(given))
+    layers, by_layer = 1 + np.size(estimator.hidden_layer_sizes), estimator.learning_rate_by_layer
+    if isinstance(by_layer, Real) and not isinstance(by_layer, bool):
+        by_layer = [float(by_layer) ** i for i in reversed(range(layers))]
+    factors = [1.0] * layers if by_layer is None else list(np.ravel(by_layer))
     if len(factors) != layers or not all(isinstance(f, Real) and FACTORS.accepts(f) for f in factors):
         worded = f"must be None, a number >= 0, or one for each of the {layers} layers"
-        raise bad_value(type(estimator).__name__, "learning_rate_by_layer", worded, given)
+        raise bad_value(type(estimator).__name__, "learning_rate_by_layer", worded, by_layer)
     spared = {} if estimator.decay_biases else without_decay(rule)
     names: dict[tuple[float, bool], list[str]] = {}
     for i, factor in enumerate(factors):
@@ -104,7 +104,7 @@ def layer_groups(estimator: BaseEstimator, rule: Rule) -> Groups:
 
 
 def _refuse_options(call: str, estimator: BaseEstimator) -> None:
-    """Refuse what scikit-learn's own solvers do not do."""
+    """Refuse what scikit-learn's solvers do not do."""
     way_out = 'Give an optimizer, such as `optimizer="adam"`.'
     for name, default in NETWORK_OPTIONS.items():
         if (value := getattr(estimator, name)) is not default and value != default:
@@ -126,7 +126,7 @@ def _check_optimizer(call: str, optimizer: object) -> None:
 
 
 def _refuse_solvers_only(call: str, estimator: BaseEstimator) -> None:
-    """Refuse a parameter that only scikit-learn's own solvers read, unless it has its default value."""
+    """Refuse a parameter that only scikit-learn's solvers read, unless it has its default value."""
     defaults = inspect.signature(type(estimator)).parameters
     for name in SOLVERS_ONLY:
         if name == "power_t" and estimator.learning_rate == "invscaling":

@@ -27,35 +27,36 @@ else:
         class CallbackSupportMixin: ...
 
 
-#: Who watches the steps of an estimator: each is given the optimizer at the beginning of a fit. No copy has them.
+#: The functions that watch the steps of an estimator: each is called with the optimizer when a fit begins. They belong
+#: to this estimator and to no copy.
 watchers: weakref.WeakKeyDictionary[BaseEstimator, list[Callable[[Stepper], None]]] = weakref.WeakKeyDictionary()
 
 
 def watched(estimator: BaseEstimator, stepper: Stepper) -> Stepper:
-    """The optimizer of a fit that begins, shown to who watches the estimator."""
+    """The optimizer of a fit that begins, after the watchers of the estimator were called with it."""
     for show in watchers.get(estimator, ()):
         show(stepper)
     return stepper
 
 
 class Epochs:
-    """The tasks of one fit. `given` is what every callback may ask for: the estimator, its data and weights."""
+    """The tasks of one fit. Every callback gets the `arguments`: the estimator, its data and weights."""
 
-    def __init__(self, fit: Data, given: dict[str, object]) -> None:
-        self._fit, self._given = fit, given
+    def __init__(self, fit: Data, arguments: dict[str, object]) -> None:
+        self._fit, self._arguments = fit, arguments
         self._task: Data = None
 
     def begin(self) -> None:
         """An epoch begins, unless it has."""
         if self._task is None:
             self._task = self._fit.subcontext(task_name="epoch")
-            self._task.call_on_fit_task_begin(**self._given)
+            self._task.call_on_fit_task_begin(**self._arguments)
 
     def end(self, attributes: Callable[[], Mapping[str, object]]) -> bool:
         """An epoch ends; whether a callback wants the training to end. `attributes` makes what was fitted so far."""
         self.begin()
         task, self._task = self._task, None
-        return bool(task.call_on_fit_task_end(**self._given, reconstruction_attributes=attributes))
+        return bool(task.call_on_fit_task_end(**self._arguments, reconstruction_attributes=attributes))
 
 
 class FitCallbacks(CallbackSupportMixin):
@@ -70,16 +71,16 @@ class FitCallbacks(CallbackSupportMixin):
             yield
             return
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        given = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        arguments = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         fit = self._init_callback_context(max_subtasks=epochs)
-        fit.call_on_fit_task_begin(**given)
+        fit.call_on_fit_task_begin(**arguments)
         if hasattr(self, "_skl_callbacks"):
-            self._epochs = Epochs(fit, given)
+            self._epochs = Epochs(fit, arguments)
         try:
             yield
         finally:
             vars(self).pop("_epochs", None)
-        fit.call_on_fit_task_end(**given, reconstruction_attributes={})
+        fit.call_on_fit_task_end(**arguments, reconstruction_attributes={})
 
     def _epoch_begins(self) -> None:
         if self._epochs is not None:

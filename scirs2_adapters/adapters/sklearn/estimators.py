@@ -1,4 +1,4 @@
-"""The four estimators, and the function that turns scikit-learn's own networks into ours."""
+"""The four estimators, and the function that turns scikit-learn's networks into ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MLPClassifier(Network, neural_network.MLPClassifier):
     """scikit-learn's `MLPClassifier`, trained by any optimizer.
 
     Arguments:
-      optimizer: None is scikit-learn's own `solver`, bit for bit; else a name, or an optimizer such as `AdamW(1e-3)`.
+      optimizer: None is scikit-learn's `solver`, bit for bit; else a name, or an optimizer such as `AdamW(1e-3)`.
       learning_rate_init: of an optimizer given by name; None is its default, and 0.001 with `optimizer=None`.
       learning_rate: beside an optimizer, how its learning rate changes: "constant", "invscaling" and "adaptive" as with
         scikit-learn's `solver="sgd"`, "cosine" to 0 at the end of `max_iter` epochs, or a function of the number of
@@ -61,9 +61,9 @@ class MLPRegressor(Network, neural_network.MLPRegressor):
 
 
 def with_optimizer(estimator: BaseEstimator, optimizer: Rule | str | None) -> MLPClassifier | MLPRegressor:
-    """An unfitted network with the parameters of this one and another optimizer; the one given is left alone.
+    """An unfitted network with the parameters of `estimator` and another optimizer; `estimator` is not changed.
 
-    scikit-learn's default step size of 0.001 counts as not given, so that the optimizer's own holds.
+    scikit-learn's default step size of 0.001 counts as not set, so that the optimizer's default holds.
 
     >>> from sklearn.neural_network import MLPClassifier
     >>> from scirs2_adapters.sklearn import with_optimizer

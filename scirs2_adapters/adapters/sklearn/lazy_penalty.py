@@ -39,7 +39,7 @@ class LazyPenalty:
         return rate * self.strengths.l2 < 1
 
     def settle(self, columns: np.ndarray | slice) -> None:
-        """Take what is due of these columns, each named once."""
+        """Apply the penalty that is due to these columns, each named once."""
         ratio = self._scale / self._scales[columns]
         coef = self.coef[..., columns] * ratio.astype(self.coef.dtype)
         if self.strengths.l1:
@@ -48,7 +48,7 @@ class LazyPenalty:
         self._scales[columns], self._thresholds[columns] = self._scale, self._threshold
 
     def settle_all(self) -> None:
-        """Take all that is due."""
+        """Apply the penalty that is due to all columns."""
         self.settle(slice(None))
 
     def stepped(self, rate: float, columns: np.ndarray) -> None:

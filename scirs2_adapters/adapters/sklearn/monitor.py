@@ -56,7 +56,7 @@ def _begin(rate: float, params: Arrays) -> Finish:
 
 
 def _seen(rate: float, before: list[np.ndarray], stepper: Stepper, params: Arrays, *others: object) -> Seen:
-    given = next(x for x in others if isinstance(x, dict))
-    grads = [np.asarray(g) for g in given.values()]
+    gradients = next(x for x in others if isinstance(x, dict))
+    grads = [np.asarray(g) for g in gradients.values()]
     group = group_record("group 0", rate, grads, before, list(params.values()))
     return Seen([group], nonfinite(grads), stepper.skipped_steps, stepper.memory().state_bytes)

@@ -1,8 +1,8 @@
 """What our networks have beside scikit-learn's: a constructor that takes an optimizer, and its steps.
 
 scikit-learn's fit loop steps by a private object `_optimizer`. In our subclasses that is a property, so that the loop
-meets another optimizer and is not copied. `fit` copies the optimizer that was given, and its memory belongs to the
-estimator.
+meets another optimizer and is not copied. `fit` copies the optimizer that the user passed; the memory of the copy
+belongs to the estimator.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Network(Restored, FitCallbacks):
 
     @property
     def _optimizer(self) -> Data:
-        """What steps the weights, ours or scikit-learn's own; missing where the other one was used last."""
+        """The optimizer that steps the weights, ours or scikit-learn's; missing if the other one was used last."""
         stepper = vars(self).get("_optimizer" if self.optimizer is None else "optimizer_")
         if stepper is None:
             raise AttributeError("_optimizer")
@@ -131,9 +131,9 @@ class Network(Restored, FitCallbacks):
         if self.optimizer is None:
             return super()._backprop(X, y, *args)  # type: ignore[misc]
         self.optimizer_.resume([*self.coefs_, *self.intercepts_])
-        found = loss_and_gradients(self, y, [w for w in args[:-4] if w is not None], args[-4:])
-        self.optimizer_.loss = found[0]
-        return found
+        evaluated = loss_and_gradients(self, y, [w for w in args[:-4] if w is not None], args[-4:])
+        self.optimizer_.loss = evaluated[0]
+        return evaluated
 
     def _update_no_improvement_count(self, early_stopping: bool, X: Data, y: np.ndarray, *weight: Data) -> None:
         if self.optimizer is not None:

@@ -2,11 +2,11 @@
 
 penalty = alpha * ((1 - l1_ratio) / 2 * |coef|_2^2 + l1_ratio * |coef|_1)
 
-The l2 part is added to the gradient. |c| has no derivative at 0, so l1 is a step of its own:
+The l2 part is added to the gradient. |c| has no derivative at 0, so l1 is another step:
 
 - Gradient descent without momentum is followed by the proximal operator of lr * l1 * |c|, soft thresholding:
   c = sign(c) max(0, |c| - lr * l1).
-- Other rules that step each number by itself are given the pseudo-gradient, the derivative of smallest size that the
+- Other rules that step each number by itself take the pseudo-gradient, the derivative of smallest size that the
   penalised loss has on either side, and what crosses 0 stops there: the orthant-wise step of Andrew and Gao, ICML 2007.
   Its fixed points are those of the proximal step, whatever positive step size a rule has for a coefficient, so that
   that need not be known.
@@ -72,7 +72,7 @@ def stop_at_zero(x: np.ndarray, before: np.ndarray, slope: np.ndarray) -> None:
 def step_with_l1(
     proximal: float | None, l1: np.ndarray, coef: np.ndarray, slope: np.ndarray, step: Callable[[np.ndarray], bool]
 ) -> None:
-    """Take a step that makes coefficients exactly 0: `step` is given a gradient and says whether it took it. `slope` is
+    """Take a step that makes coefficients exactly 0. `step` takes a gradient and returns whether it stepped. `slope` is
     the derivative without l1; `proximal` the learning rate of a step that is a multiple of it, else None.
     """
     if proximal is not None:

@@ -37,7 +37,7 @@ def load(estimator: BaseEstimator, saved: State, asked: Asked) -> Report:
     state, report = fitted(asked, saved, read(estimator, asked.call), stepper.rule)
     slots = {name: {slot: np.array(x.read()) for slot, x in p.slots.items()} for name, p in state.parameters.items()}
     steps = {name: p.steps for name, p in state.parameters.items() if p.steps is not None}
-    new = {name: mine["state"].get(name, {}) | own for name, own in slots.items() if own or steps.get(name)}
+    new = {name: mine["state"].get(name, {}) | arrays for name, arrays in slots.items() if arrays or steps.get(name)}
     mine = {**mine, "steps": {**mine["steps"], **steps}, "model": dict(state.numbers)}
     mine["state"] = {name: x for name, x in mine["state"].items() if name not in slots} | new
     mine |= {"step_count": state.step_count, "skipped_steps": state.skipped_steps}

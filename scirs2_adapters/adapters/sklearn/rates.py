@@ -48,14 +48,14 @@ class Course(NamedTuple):
         return self._replace(schedule=self.schedule.after(loss)) if isinstance(self.schedule, Schedule) else self
 
     def resumed(self, before: Course) -> Course:
-        """This course, at the point to which the losses of one before have led it if that is the same."""
+        """This course, continued where the losses have led an earlier one, if that is the same course."""
         mine, other = self.schedule, before.schedule
         same = isinstance(mine, Schedule) and isinstance(other, Schedule) and mine.begun() == other.begun()
         return self._replace(schedule=other) if same else self
 
 
 def course(estimator: BaseEstimator, rule: Rule, rows: int, partial: bool) -> Course:
-    """The course that an estimator's parameters ask for, of a fit on so many rows. What cannot be is refused."""
+    """The course that an estimator's parameters ask for, for a fit on this many rows. Impossible ones are refused."""
     call, word, warmup = type(estimator).__name__, estimator.learning_rate, estimator.warmup
     whole = word == "cosine" or (isinstance(warmup, float) and warmup > 0)
     if partial and whole:

@@ -137,11 +137,11 @@ class Stepper:
         if saved and saved["state"] and options.state_dtype != self.options.state_dtype:
             worded = f"must stay {self.options.state_dtype!r} where training goes on, for the memory is of that dtype"
             raise bad_value(call, "state_dtype", worded, options.state_dtype, "Fit from the beginning to change it.")
-        made = Stepper(rule, options, saved)
+        stepper = Stepper(rule, options, saved)
         if saved:
-            made._trained, made._course = self._trained, self._course
-            made._factor, made._begun = self._factor, self._begun
-        return made._follow(course)
+            stepper._trained, stepper._course = self._trained, self._course
+            stepper._factor, stepper._begun = self._factor, self._begun
+        return stepper._follow(course)
 
     def show(self) -> None:
         """Put what is to be evaluated in place of what is trained, where the rule has an average, until `resume`."""
@@ -165,7 +165,7 @@ class Stepper:
         self._bound(params, layout).step({k: np.asarray(g, dtype=params[k].dtype) for k, g in grads.items()}, loss)
 
     def step_columns(self, params: Arrays, columns: np.ndarray, grads: Arrays) -> None:
-        """One step, of whose first gradient only these columns are given; where the rule allows it."""
+        """One step in which the first gradient has only these columns; the rule must allow it."""
         host, (name, *others) = self._bound(params, OUTPUTS_FIRST), grads
         if self.options.skip_nonfinite and not all(np.isfinite(g).all() for g in grads.values()):
             host.skipped_steps += 1
@@ -252,25 +252,25 @@ class Units:
         self.target_mean, self.target_scale, self.loss_scale = units._replace(mean=units.mean * centred)
 
     def inside(self, coef: np.ndarray, intercept: np.ndarray) -> Pair:
-        """What is stepped, from what the estimator shows."""
+        """The parameters that are stepped, from those that the estimator shows."""
         w = coef * self.scale / self.target_scale[:, np.newaxis]
         b = (intercept + np.atleast_2d(coef) @ self.mean - self.target_mean) / self.target_scale
         return w.reshape(coef.shape).astype(coef.dtype), b.astype(coef.dtype)
 
     def outside(self, w: np.ndarray, b: np.ndarray) -> Pair:
-        """What the estimator shows, from what is stepped."""
+        """The parameters that the estimator shows, from those that are stepped."""
         coef = np.atleast_2d(w) * self.target_scale[:, np.newaxis] / self.scale
         intercept = b * self.target_scale + self.target_mean - coef @ self.mean
         return coef.reshape(w.shape).astype(w.dtype), intercept.astype(w.dtype)
 
     def gradients(self, coef: np.ndarray, intercept: np.ndarray) -> Pair:
-        """Derivatives by what is stepped, from those by what the estimator shows."""
+        """Derivatives by the parameters that are stepped, from those by the parameters that the estimator shows."""
         inner = np.atleast_2d(coef) - intercept[:, np.newaxis] * self.mean
         size = self.target_scale / self.loss_scale
         return (inner / self.scale * size[:, np.newaxis]).reshape(coef.shape), intercept * size
 
     def l1(self, strength: float, shape: tuple[int, ...]) -> np.ndarray:
-        """What multiplies absolute values of what is stepped, from what multiplies those of coefficients."""
+        """The l1 factor of the parameters that are stepped, from that of the coefficients."""
         size = strength * self.target_scale / self.loss_scale
         return (np.ones(shape).reshape(-1, shape[-1]) * size[:, np.newaxis] / self.scale).reshape(shape)
 

@@ -47,7 +47,7 @@ class Steps:
     _loss_of_targets: Callable[[], tuple[RegressorLoss, float]] | None
 
     def _keeps_units(self, standardize: bool) -> bool:
-        """Whether training can go on in the units that it had, to which the optimizer's memory belongs."""
+        """Whether training can go on in the same units, which the optimizer's memory is in."""
         units, form = getattr(self, "_units", None), (self.loss, self.fit_intercept)
         return standardize == (units is not None) and (units is None or units.form in (None, form))
 

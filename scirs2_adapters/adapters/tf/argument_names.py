@@ -1,7 +1,7 @@
 """How Keras spells the core's arguments: names, order, classes, and what a config may hold.
 
 Order is part of Keras' interface: `keras.optimizers.AdamW(1e-3, 0.004)` gives a weight decay. So the first arguments of
-Keras' own class of the name are taken by position here, up to the first that we lack, and all others by name only.
+Keras' class of that name are taken by position here, up to the first that we lack, and all others by name only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KERAS = KerasNames(
     }
 )  # fmt: skip
 
-#: What every Keras optimizer takes besides its own, in Keras' order, and is left to the base class.
+#: The arguments that every Keras optimizer takes, in Keras' order; they are left to the base class.
 BASE = {
     "clipnorm": None, "clipvalue": None, "global_clipnorm": None,
     "use_ema": False, "ema_momentum": 0.99, "ema_overwrite_frequency": None,
@@ -91,13 +91,13 @@ def signature(rule: type[Rule]) -> inspect.Signature:
     fields, base = rule.fields_with(), getattr(rule, "default_base", None)
     members = zip(_MEMBERS, fields["ns_coefficients"].default, strict=True) if rule.name == "muon" else ()
     options = {**BASE, **OURS, **dict(members)}
-    taken = {**KERAS.parameters(fields), **options}
-    order = list(itertools.takewhile(taken.__contains__, _positional(spelling(rule)))) or ["learning_rate"]
+    accepted = {**KERAS.parameters(fields), **options}
+    order = list(itertools.takewhile(accepted.__contains__, _positional(spelling(rule)))) or ["learning_rate"]
     return core_signature(fields, KERAS, order=order, options=options, base=base)
 
 
 def _positional(name: str) -> list[str]:
-    """The arguments of Keras' own class of this name, in order; none where Keras has no such class."""
+    """The arguments of Keras' class of this name, in order; none where Keras has no such class."""
     cls = getattr(keras.optimizers, name, None)
     parameters = inspect.signature(cls.__init__).parameters if cls else {}
     return [k for k, p in parameters.items() if k != "self" and p.kind is not p.VAR_KEYWORD]

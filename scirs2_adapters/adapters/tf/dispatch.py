@@ -24,7 +24,7 @@ from .state.keras_types import KerasVariable, Strategy
 
 Pair = tuple[Tensor, KerasVariable]
 Grads = Sequence[Tensor]
-#: The variables as `apply` was given them; None means those that the optimizer was built with.
+#: The variables that `apply` was called with; None means those that the optimizer was built with.
 Variables = Sequence[KerasVariable] | None
 Proceed = Callable[[Grads, Variables], None]
 
@@ -60,7 +60,7 @@ def _step_traced(optimizer: RuleState, updates: Sequence[traced.Update]) -> None
 
 
 def _as_graph(updates: Sequence[traced.Update]) -> bool:
-    """Whether an eager step is worth a graph of its own."""
+    """Whether an eager step is worth compiling as a graph."""
     if keras.backend.backend() != "tensorflow" or distributed():
         return False
     from .executors import tensorflow_eager

@@ -42,9 +42,9 @@ def _begin(optimizer: Optimizer, variables: list[KerasVariable], grads: Sequence
     before, rate = _numbers(variables), float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
     def finish() -> Seen:
-        given = None if grads is None else [_gradient(g) for g in grads if g is not None]
-        group = group_record(_GROUP, rate, given or [], before, _numbers(variables))
-        bad = None if given is None else nonfinite(given)
+        gradients = None if grads is None else [_gradient(g) for g in grads if g is not None]
+        group = group_record(_GROUP, rate, gradients or [], before, _numbers(variables))
+        bad = None if gradients is None else nonfinite(gradients)
         ours = isinstance(optimizer, RuleOptimizer)
         skipped = int(keras.ops.convert_to_numpy(optimizer.skipped_steps)) if ours else 0
         return Seen([group], bad, skipped, optimizer.memory().state_bytes if ours else None)

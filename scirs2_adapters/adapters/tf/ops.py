@@ -52,7 +52,7 @@ def _extreme(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _sign_of_numbers(x: Tensor) -> Tensor:
-    """The sign, and NaN for NaN, of which torch says 0."""
+    """The sign, and NaN for NaN, where torch returns 0."""
     return ops.where(ops.equal(x, x), ops.sign(x), x)
 
 
@@ -70,8 +70,8 @@ def _addmm(x: Tensor | None, a: Tensor, b: Tensor, beta: Tensor, alpha: Tensor) 
     product = a @ b
     stored = keras.backend.standardize_dtype(product.dtype)
     dtype = "float32" if stored == "bfloat16" else stored  # numbers are not rounded to 16 bits
-    made = number(alpha, dtype) * ops.cast(product, dtype)
-    return ops.cast(made if x is None else number(beta, dtype) * ops.cast(x, dtype) + made, stored)
+    scaled = number(alpha, dtype) * ops.cast(product, dtype)
+    return ops.cast(scaled if x is None else number(beta, dtype) * ops.cast(x, dtype) + scaled, stored)
 
 
 #: The operations of a hash.

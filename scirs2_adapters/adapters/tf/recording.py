@@ -28,7 +28,7 @@ def recorded(optimizer: keras.optimizers.Optimizer, recorder: Recorder) -> keras
         if recorder.over:
             apply(grads, trainable_variables)
             return
-        found = [None if g is None else _eager(g) for g in grads]
+        gradients = [None if g is None else _eager(g) for g in grads]
         variables = list(optimizer._trainable_variables if trainable_variables is None else trainable_variables)
         rate = float(_number(optimizer.learning_rate))
         if not recorder.started:
@@ -36,7 +36,7 @@ def recorded(optimizer: keras.optimizers.Optimizer, recorder: Recorder) -> keras
                 optimizer.build(variables)
             recorder.write([_state(optimizer, variables, [None] * len(variables), rate)])
         apply(grads, trainable_variables)
-        recorder.write([_state(optimizer, variables, found, rate)])
+        recorder.write([_state(optimizer, variables, gradients, rate)])
 
     optimizer.apply = recording
     return optimizer
@@ -51,7 +51,7 @@ def _eager(gradient: Tensor) -> np.ndarray:
     """The numbers of a gradient; one that is only planned has none."""
     try:
         return np.asarray(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(gradient)))
-    except Exception:  # each backend has an error of its own
+    except Exception:  # each backend raises another error
         way_out = "Use `model.compile(..., run_eagerly=True)` while you record."
         raise bad_value("record", "optimizer", "must step eagerly", "a step that is compiled", way_out) from None
 
@@ -77,6 +77,6 @@ def _state(
 
 
 def _theirs(optimizer: keras.optimizers.Optimizer, steps: int) -> State:
-    """What is known of an optimizer of Keras' own, whose slots stay its own."""
+    """What is known of an optimizer of Keras; its slots keep Keras' names."""
     name, source = type(optimizer).__name__.lower(), {"framework": "keras", "keras": keras.__version__}
     return unknown(name, optimizer.get_config(), {}, step_count=steps, layout=INPUTS_FIRST, source=source)

@@ -1,7 +1,7 @@
 """torch's words for the core's: argument names and their order, what groups hold, and the wording of its errors.
 
-Where torch has the optimizer, the arguments that it takes by position are taken by position here, in its order, and
-its own sentence ends each error, because callers and tests match it: "Invalid learning rate: -1".
+Where torch has the optimizer, the arguments that torch takes by position are taken by position here, in torch's order.
+Each error ends with torch's sentence, because callers and tests match it: "Invalid learning rate: -1".
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ OURS: dict[str, Value] = {
     "kernel": "auto",
     "match": None,
 }
-#: What stays with the process: a checkpoint does not bring it. A run that resumes so as to skip bad steps must do so.
+#: Options that stay with the process: a checkpoint does not change them, so that a resumed run may skip bad steps.
 STAYS = ("kernel", "skip_nonfinite", "offload")
 #: Arguments for which torch writes None where the core has the name of the default.
 NONE_IS_DEFAULT = ("adjust_lr_fn",)
@@ -97,7 +97,7 @@ SENTENCES: dict[str, str] = {
 
 
 def native_class(rule: type[Rule]) -> type[torch.optim.Optimizer]:
-    """torch's own class of this name, or the base of all."""
+    """torch's class of this name, or the base of all."""
     native = getattr(torch.optim, rule.__name__, None)
     return native if isinstance(native, type) else torch.optim.Optimizer
 
@@ -119,7 +119,7 @@ def _options(rule: type[Rule]) -> dict[str, Value]:
 
 
 def native_parameters(rule: type[Rule]) -> list[inspect.Parameter]:
-    """What torch's own class of this name takes after `params`; nothing where torch has none."""
+    """What torch's class of this name takes after `params`; nothing where torch has none."""
     native = native_class(rule)
     is_base = native is torch.optim.Optimizer
     return [] if is_base else list(inspect.signature(native.__init__).parameters.values())[2:]
@@ -194,7 +194,7 @@ def refuse(rule: Rule) -> None:
 
 @contextlib.contextmanager
 def both_words(name: str, arguments: Values | None = None) -> Iterator[None]:
-    """Ends an error about an argument with torch's own sentence for it."""
+    """Ends an error about an argument with torch's sentence for it."""
     try:
         yield
     except ArgumentValueError as error:
@@ -207,7 +207,7 @@ def both_words(name: str, arguments: Values | None = None) -> Iterator[None]:
 
 #: Keys of a group that are lists parallel to each other, and no values.
 LISTS = ("params", "param_names")
-#: Types of values that are plain as they are, whatever they replace, and that nobody can write in place.
+#: Types of values that are plain already, whatever they replace, and that cannot be changed in place.
 PLAIN = frozenset({float, int, bool, str, type(None)})
 
 
@@ -229,5 +229,5 @@ def plain_group(group: Values, likes: Values) -> dict[str, Value]:
 
 
 def readable(value: torch.Tensor) -> bool:
-    """Whether a tensor's numbers are here to be read, and nobody differentiates through them."""
+    """Whether a tensor's numbers can be read here, and are not part of a graph for derivatives."""
     return value.device.type == "cpu" and type(value) is torch.Tensor and not value.requires_grad

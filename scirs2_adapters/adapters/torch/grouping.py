@@ -1,7 +1,7 @@
-"""Parameter groups by patterns of parameter names: a learning rate or a weight decay of its own for each.
+"""Parameter groups by patterns of parameter names, each with another learning rate or weight decay.
 
-A pattern is a regular expression that is searched for in a name (`re.search`). The first that is found decides, in the
-order in which they are given.
+A pattern is a regular expression that is searched for in a name (`re.search`). The first pattern that matches decides,
+in the order of the argument.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ class ByName:
 
         `others` are names that are not matched, and why, for that error. Frozen layers count as layers.
         """
-        found: dict[re.Pattern[str], list[re.Match[str]]] = {pattern: [] for pattern in self.choices}
+        matched: dict[re.Pattern[str], list[re.Match[str]]] = {pattern: [] for pattern in self.choices}
         for name in names:
-            match = next(filter(None, (pattern.search(name) for pattern in found)), None)
+            match = next(filter(None, (pattern.search(name) for pattern in matched)), None)
             if match is not None:
-                found[match.re].append(match)
+                matched[match.re].append(match)
         assigned: Assigned = {}
-        for pattern, matches in found.items():
+        for pattern, matches in matched.items():
             if all(match.string in frozen for match in matches):
                 still = {match.string: "is frozen (`requires_grad=False`)" for match in matches}
                 raise self._unmatched(pattern, [name for name in names if name not in still], {**others, **still})
@@ -121,12 +121,12 @@ class ByName:
         return int(text)
 
     def _unmatched(self, pattern: re.Pattern[str], names: Sequence[str], others: Mapping[str, str]) -> Exception:
-        taken = [name for name in names if pattern.search(name)]
+        matched = [name for name in names if pattern.search(name)]
         worded = "must match a parameter of the model"
         reasons = [f"`{name}` {why}." for name, why in others.items() if pattern.search(name)]
-        if taken:
+        if matched:
             worded += " that no earlier pattern matches"
-            reasons = [f"`{taken[0]}` is matched before: the first pattern counts."]
+            reasons = [f"`{matched[0]}` is matched before: the first pattern counts."]
         near = ", ".join(f"`{name}`" for name in _near(pattern.pattern, names))
         way_out = reasons[0] if reasons else f"Its parameters are named like {near}."
         return bad_value(self.call, self.argument, worded, pattern.pattern, way_out)
@@ -140,13 +140,13 @@ def _near(pattern: str, names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: not close & set(name.split(".")))[:3]
 
 
-def by_name(call: str, argument: str, word: str, given: object) -> ByName:
+def by_name(call: str, argument: str, word: str, values: object) -> ByName:
     """The patterns and values of an argument, or the error for it."""
-    if not isinstance(given, Mapping):
+    if not isinstance(values, Mapping):
         worded = "must be a dict from patterns of parameter names to numbers"
-        raise bad_type(call, argument, worded, given)
+        raise bad_type(call, argument, worded, values)
     choices: dict[re.Pattern[str], Choice] = {}
-    for key, value in given.items():
+    for key, value in values.items():
         pattern = _compiled(call, argument, key)
         layered = word == "lr" and (isinstance(value, LayerDecay) or callable(value))
         if layered and pattern.groups != 1:
@@ -179,21 +179,21 @@ def divided(groups: Iterable[Group], names: Mapping[int, str], assigned: Mapping
 
     `names` has the name of each parameter by its `id`. What has no name, or no value, keeps the group's.
     """
-    made: list[Group] = []
+    divisions: list[Group] = []
     for group in groups:
         parts: dict[object, Group] = {}
         lists = [key for key in LISTS if key in group]
         for i, p in enumerate(group["params"]):
             name = names.get(id(p), "")
-            found = {word: values[name] for word, values in assigned.items() if name in values}
-            label = ", ".join(dict.fromkeys(text for text, _ in found.values())) or OTHERS
-            values = {word: value for word, (_, value) in found.items()}
+            chosen = {word: values[name] for word, values in assigned.items() if name in values}
+            label = ", ".join(dict.fromkeys(text for text, _ in chosen.values())) or OTHERS
+            values = {word: value for word, (_, value) in chosen.items()}
             empty = {**group, **{key: [] for key in lists}, **values, "name": label}
             part = parts.setdefault((label, *values.items()), empty)
             for key in lists:
                 part[key].append(group[key][i])
-        made += parts.values() or [group]
-    return made
+        divisions += parts.values() or [group]
+    return divisions
 
 
 def names_of(model: torch.nn.Module) -> tuple[dict[int, str], dict[str, str]]:
@@ -244,8 +244,8 @@ def param_groups(
         raise bad_type(call, "model", "must be a torch.nn.Module", model)
     NUMBER.check(call, "lr", lr)
     names, others = names_of(model)
-    given = {"lr": ("lr_by", lr_by), "weight_decay": ("weight_decay_by", weight_decay_by)}
-    patterns = [by_name(call, argument, word, value) for word, (argument, value) in given.items() if value is not None]
+    inputs = {"lr": ("lr_by", lr_by), "weight_decay": ("weight_decay_by", weight_decay_by)}
+    patterns = [by_name(call, argument, word, value) for word, (argument, value) in inputs.items() if value is not None]
     trained = [p for p in model.parameters() if p.requires_grad]
     frozen = set(names.values()) - {names[id(p)] for p in trained}
     assigned = {by.word: by.assign([*names.values()], lr, others, frozen) for by in patterns}

@@ -55,10 +55,10 @@ def _wait(optimizer: Optimizer) -> None:
 def _seen(before: Copies, optimizer: Optimizer) -> Seen:
     groups, attributes = optimizer.param_groups, vars(optimizer)
     scale = attributes.get("grad_scale")  # for the time of a step that `GradScaler` has handed its scale
-    found = group_records(groups, before, 1.0 if scale is None else 1.0 / float(scale))
-    norms = [record.gradient_norm for record in found]
+    records = group_records(groups, before, 1.0 if scale is None else 1.0 / float(scale))
+    norms = [record.gradient_norm for record in records]
     bad = any(x is not None and not abs(x) < float("inf") for x in norms)
-    return Seen(found, _nonfinite(groups) if bad else 0, skipped(groups), state_bytes(optimizer))
+    return Seen(records, _nonfinite(groups) if bad else 0, skipped(groups), state_bytes(optimizer))
 
 
 def copies(groups: Sequence[GroupValues]) -> Copies:
@@ -68,16 +68,16 @@ def copies(groups: Sequence[GroupValues]) -> Copies:
 
 @torch.no_grad()
 def group_records(groups: Sequence[GroupValues], before: Copies, factor: float = 1.0) -> list[GroupRecord]:
-    """What has become of each group since these copies were made, which are used up; gradients are times `factor`."""
-    found = []
+    """The record of each group since these copies were made, which are overwritten; `factor` multiplies gradients."""
+    records = []
     for name, group, old in zip(labels(groups), groups, before, strict=True):
         params = [p.detach() for p in group["params"]]
         for p, q in zip(params, old, strict=True):
             q.sub_(p)
         grads = [p.grad.detach() for p in group["params"] if p.grad is not None]
         of_grads = norm(grads) * factor if grads else None
-        found.append(GroupRecord(name, float(group["lr"]), of_grads, norm(old), norm(params)))
-    return found
+        records.append(GroupRecord(name, float(group["lr"]), of_grads, norm(old), norm(params)))
+    return records
 
 
 def norm(tensors: Sequence[Tensor]) -> float:

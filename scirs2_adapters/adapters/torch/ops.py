@@ -80,17 +80,17 @@ def _addmm(x: Tensor, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) -> Tens
 
 
 def _syrk(a: Tensor, x: Tensor | None, beta: Scalar, alpha: Scalar) -> Tensor:
-    """In blocks of rows, where that saves more than it costs: what is left of the diagonal is copied from the right."""
+    """In blocks of rows, where that saves more than it costs. The numbers below the diagonal are copied from above."""
     rows = a.shape[-2]
     if a.dim() > 2 or rows < 2 * BLOCK or a.device.type != "cpu" or torch.is_grad_enabled():
         return _added(x, a, a.transpose(-1, -2), beta, alpha)
-    made = a.new_empty(rows, rows)
+    product = a.new_empty(rows, rows)
     step = max(BLOCK, -(-rows // MOST_BLOCKS))
     for first in range(0, rows, step):
         here, after = slice(first, first + step), slice(first + step, None)
-        made[here, first:] = _added(x if x is None else x[here, first:], a[here], a.t()[:, first:], beta, alpha)
-        made[after, here] = made[here, after].t()
-    return made
+        product[here, first:] = _added(x if x is None else x[here, first:], a[here], a.t()[:, first:], beta, alpha)
+        product[after, here] = product[here, after].t()
+    return product
 
 
 def _added(x: Tensor | None, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) -> Tensor:

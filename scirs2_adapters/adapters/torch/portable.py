@@ -35,7 +35,7 @@ from .state.tensors import Tensor, bare, dtype_name, is_dtensor, known_names, le
 
 #: Names for the parameters: a model, tensors by name, or a list in the optimizer's order.
 Named: TypeAlias = torch.nn.Module | Mapping[str, Tensor] | Sequence[str] | None
-#: torch's own optimizers that have no `step` in their memory.
+#: torch's optimizers that have no `step` in their memory.
 UNCOUNTED = ("SGD", "Muon")
 
 
@@ -44,10 +44,10 @@ def read(optimizer: torch.optim.Optimizer, names: Named = None, call: str = "sta
     optimizer = inside(optimizer)
     rule, groups = rule_of(call, optimizer), optimizer.param_groups
     members = _members(call, optimizer, names)
-    held = {name: _parameter(call, name, p, optimizer.state.get(p) or {}) for name, p, _ in members}
+    parameters = {name: _parameter(call, name, p, optimizer.state.get(p) or {}) for name, p, _ in members}
     numbers = {s.name: float(groups[0][s.name]) for s in rule.model_slots()}
     return described(
-        rule, held, numbers=numbers, step_count=max((p.steps or 0 for p in held.values()), default=0),
+        rule, parameters, numbers=numbers, step_count=max((p.steps or 0 for p in parameters.values()), default=0),
         skipped_steps=int(groups[0].get("skipped_steps", 0)), layout=OUTPUTS_FIRST,
         source={"framework": "torch", "torch": str(torch.__version__), "class": type(optimizer).__qualname__},
     )  # fmt: skip
@@ -106,15 +106,15 @@ def _members(call: str, optimizer: torch.optim.Optimizer, named: Named) -> Itera
         worded = "must train: after `eval()` the model has other parameters"
         raise bad_value(call, "optimizer", worded, "train_mode=False", "Call `optimizer.train()` first.")
     params = [(p, group) for group in groups for p in group["params"]]
-    found = names_of(call, optimizer, [p for p, _ in params], named)
-    if parts := [name for name, (p, _) in zip(found, params, strict=True) if is_dtensor(p)]:
+    names = names_of(call, optimizer, [p for p, _ in params], named)
+    if parts := [name for name, (p, _) in zip(names, params, strict=True) if is_dtensor(p)]:
         way_out = "Use `torch.distributed.checkpoint`, or gather a full state dict."
         raise bad_value(call, "optimizer", "must hold whole tensors", f"a part of {parts[0]}", way_out)
-    if not all(found) or len(set(found)) < len(found):
+    if not all(names) or len(set(names)) < len(names):
         worded = "must have a name of its own for each parameter, by which another framework finds it"
         way_out = "Give `names=model`, or make the optimizer of `model.named_parameters()`."
-        raise bad_value(call, "names", worded, next((n for n in found if found.count(n) > 1), None), way_out)
-    yield from ((bare(name), p, group) for name, (p, group) in zip(found, params, strict=True))
+        raise bad_value(call, "names", worded, next((n for n in names if names.count(n) > 1), None), way_out)
+    yield from ((bare(name), p, group) for name, (p, group) in zip(names, params, strict=True))
 
 
 def names_of(call: str, optimizer: torch.optim.Optimizer, params: list[Tensor], named: Named) -> list[str]:
@@ -139,7 +139,7 @@ def _parameter(call: str, name: str, p: Tensor, memory: ParamState) -> Parameter
 
 
 def parameter_of(call: str, name: str, memory: Mapping[str, object]) -> ParameterState:
-    """What is remembered of one parameter, in tensors or in arrays that nobody has read yet."""
+    """The memory of one parameter, in tensors or in arrays that have not been read yet."""
     slots = {}
     for slot, x in memory.items():
         if slot == "step":
@@ -162,9 +162,9 @@ def numbers_of(x: Tensor) -> np.ndarray:
     return x.view(torch.int16).numpy().view(np.uint16) if x.dtype == torch.bfloat16 else x.numpy()
 
 
-def tensor_of(x: Array, own: bool = True) -> Tensor:
-    """The way back; if not a tensor of its `own`, then it may share memory with what was read."""
-    numbers = np.array(x.read()) if own else np.require(x.read(), requirements=["C", "W"])
+def tensor_of(x: Array, copied: bool = True) -> Tensor:
+    """The way back. The tensor is `copied`, or may share memory with what was read."""
+    numbers = np.array(x.read()) if copied else np.require(x.read(), requirements=["C", "W"])
     if x.dtype == "bfloat16":
         return torch.from_numpy(numbers.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(numbers)
@@ -175,8 +175,8 @@ def _wanted(optimizer: torch.optim.Optimizer, rule: Rule, name: str, p: Tensor, 
     if isinstance(optimizer, RuleOptimizer):
         index = next(i for i, other in enumerate(optimizer.param_groups) if other is group)
         rule = optimizer._group_rule(index, group).rule
-    found = forms(rule.route(leaf), leaf, group.get("state_dtype"), group.get("rounding", "nearest"))
-    return ParameterState(found, 0, leaf.shape, leaf.dtype, leaf.complex)
+    slots = forms(rule.route(leaf), leaf, group.get("state_dtype"), group.get("rounding", "nearest"))
+    return ParameterState(slots, 0, leaf.shape, leaf.dtype, leaf.complex)
 
 
 def _memory(

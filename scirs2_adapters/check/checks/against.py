@@ -51,13 +51,13 @@ def reference(rule: Rule, layout: str) -> Steps:
 def gap(places: Steps, wanted: Steps) -> tuple[float, str]:
     """The largest distance from the wanted places relative to the way there, and the parameter where it is."""
     start, _ = walked()
-    found = []
+    gaps = []
     for i, name in enumerate(start.names):
         way = sum(float(np.linalg.norm(b[i] - a[i])) for a, b in zip([start.params, *wanted[:-1]], wanted, strict=True))
         far = max(float(np.linalg.norm(p[i] - q[i])) for p, q in zip(places, wanted, strict=True))
         # a way that float32 cannot resolve shows nothing
-        found.append((far / max(way, 1e-2 * float(np.linalg.norm(start.params[i]))), name))
-    return max(found)
+        gaps.append((far / max(way, 1e-2 * float(np.linalg.norm(start.params[i]))), name))
+    return max(gaps)
 
 
 def walk(driver: Driver) -> Steps:

@@ -9,8 +9,8 @@ from ..problem import STEPS, same_bits
 
 def kind(driver: Driver) -> None:
     """It makes an optimizer of the framework's kind."""
-    wanted, made = driver.kind()
-    expect(made, wanted, "something else")
+    wanted, fits = driver.kind()
+    expect(fits, wanted, "something else")
 
 
 def negative_rate(driver: Driver) -> None:

@@ -54,7 +54,7 @@ def unchanged(driver: Driver) -> None:
     """A step leaves gradients as they were."""
     run = driver.arrays()
     for step in range(2):
-        grads = run.given(driver.problem.gradients(driver.problem.params, step))
+        grads = run.native(driver.problem.gradients(driver.problem.params, step))
         before = [run.numbers(g) for g in grads]
         run.apply(grads)
         expect(same_bits([run.numbers(g) for g in grads], before), "gradients unchanged", "other numbers in them")
@@ -63,14 +63,14 @@ def unchanged(driver: Driver) -> None:
 def not_held(driver: Driver) -> None:
     """After a step, nothing holds the gradients."""
     run = driver.arrays()
-    grads = list(run.given(driver.problem.gradients(driver.problem.params, 0)))
+    grads = list(run.native(driver.problem.gradients(driver.problem.params, 0)))
     references = [weakref.ref(g) for g in grads]
     run.apply(grads)
     run.forget()
     grads.clear()
     gc.collect()
-    held = sum(reference() is not None for reference in references)
-    expect(held == 0, "all gradients freed", f"{held} of {len(references)} held")
+    alive = sum(reference() is not None for reference in references)
+    expect(alive == 0, "all gradients freed", f"{alive} of {len(references)} held")
 
 
 def shapes(driver: Driver) -> None:

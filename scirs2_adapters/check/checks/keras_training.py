@@ -34,7 +34,7 @@ def iterations(driver: KerasDriver) -> None:
 
 def overflow(driver: KerasDriver) -> None:
     """LossScaleOptimizer leaves out steps whose gradients overflow, and takes those after."""
-    inner = driver.made()
+    inner = driver.create()
     run = driver.over(keras.optimizers.LossScaleOptimizer(inner, initial_scale=4.0))
     grads = driver.problem.gradients(driver.problem.params, 0)
     for factor, moves in ((np.inf, False), (4.0, True)):
@@ -52,7 +52,7 @@ def fit(driver: KerasDriver) -> None:
     model = keras.Sequential([keras.layers.Dense(6, activation="tanh"), keras.layers.Dense(y.shape[1])])
     model.build((None, x.shape[1]))
     before = [np.array(w) for w in model.get_weights()]
-    model.compile(optimizer=driver.made(), loss="mse")
+    model.compile(optimizer=driver.create(), loss="mse")
     losses = model.fit(x, y, epochs=MOVES // 2, batch_size=8, shuffle=False, verbose=0).history["loss"]
     expect(bool(np.isfinite(losses).all()), "losses that are finite", "others")
     moved = [not np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True)]

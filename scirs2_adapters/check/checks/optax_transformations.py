@@ -31,7 +31,7 @@ def scan(driver: OptaxDriver) -> None:
 
 def chain(driver: OptaxDriver) -> None:
     """In a chain behind `clip_by_global_norm` it sees the clipped gradients."""
-    run = driver.over(optax.chain(optax.clip_by_global_norm(0.5), driver.made()))
+    run = driver.over(optax.chain(optax.clip_by_global_norm(0.5), driver.create()))
     plain = driver.start()
     grads = [3 * g for g in driver.problem.gradients(driver.problem.params, 0)]
     norm = float(np.sqrt(sum(float((g * g).sum()) for g in grads)))
@@ -44,7 +44,7 @@ def chain(driver: OptaxDriver) -> None:
 def masked(driver: OptaxDriver) -> None:
     """Under `optax.masked`, parameters that are masked get their gradient as the update, and others are stepped."""
     mask = dict.fromkeys(driver.problem.names, True) | {driver.problem.names[0]: False}
-    run = driver.over(optax.masked(driver.made(), mask))
+    run = driver.over(optax.masked(driver.create(), mask))
     grads = driver.problem.gradients(driver.problem.params, 0)
     before = run.params()
     tree = run.by_name(grads)
@@ -67,7 +67,7 @@ def injected(driver: OptaxDriver) -> None:
 
 def overflow(driver: OptaxDriver) -> None:
     """Under `apply_if_finite` a step whose gradients are not finite is left out, and the next one is taken."""
-    run = driver.over(optax.apply_if_finite(driver.made(), max_consecutive_errors=5))
+    run = driver.over(optax.apply_if_finite(driver.create(), max_consecutive_errors=5))
     run.stepped = jax.jit(run.once)
     grads = driver.problem.gradients(driver.problem.params, 0)
     before = run.params()
@@ -80,7 +80,7 @@ def overflow(driver: OptaxDriver) -> None:
 
 def accumulated(driver: OptaxDriver) -> None:
     """Under `optax.MultiSteps` two halves of a gradient are one step."""
-    run = driver.over(optax.MultiSteps(driver.made(), every_k_schedule=2).gradient_transformation())
+    run = driver.over(optax.MultiSteps(driver.create(), every_k_schedule=2).gradient_transformation())
     run.stepped = jax.jit(run.once)
     plain = driver.start()
     grads = driver.problem.gradients(driver.problem.params, 0)

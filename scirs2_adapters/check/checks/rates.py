@@ -13,14 +13,14 @@ _CLOSE = 1e-5
 
 
 def by_hand(driver: Driver) -> None:
-    """A learning rate that is set before the first step acts as one that is given to the constructor."""
+    """A learning rate that is set before the first step acts as an argument of the constructor."""
     _constant(driver)
     half = driver.subject.rate_value / 2
-    made, changed = driver.start({driver.rate(): half}), driver.settable()
+    constructed, changed = driver.start({driver.rate(): half}), driver.settable()
     changed.set_rate(half)
-    for run in (made, changed):
+    for run in (constructed, changed):
         run.advance(STEPS)
-    gap = distance(changed.params(), made.params())
+    gap = distance(changed.params(), constructed.params())
     expect(gap < _CLOSE, "the walk of an optimizer made with that rate", "another walk")
 
 

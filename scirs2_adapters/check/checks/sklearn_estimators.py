@@ -23,10 +23,10 @@ def set_params(driver: SklearnDriver) -> None:
     """`set_params` acts as an argument of the constructor."""
     half = {driver.rate(): driver.subject.rate_value / 2}
     x, y = driver.rows()
-    run, made = driver.start(), driver.start(half)
-    run.estimator = driver.made().set_params(**half).fit(x, y)
-    made.estimator.fit(x, y)
-    expect(same_bits(run.params(), made.params()), "the same bits", "others")
+    run, constructed = driver.start(), driver.start(half)
+    run.estimator = driver.create().set_params(**half).fit(x, y)
+    constructed.estimator.fit(x, y)
+    expect(same_bits(run.params(), constructed.params()), "the same bits", "others")
 
 
 def fitted_again(driver: SklearnDriver) -> None:
@@ -61,9 +61,9 @@ def learns(driver: SklearnDriver) -> None:
 
 
 def own_checks(driver: SklearnDriver) -> None:
-    """scikit-learn's own `check_estimator` finds nothing."""
-    found = check_estimator(driver.made(), on_fail=None, on_skip=None)
-    failed = [each["check_name"] for each in found if each["status"] == "failed"]
+    """scikit-learn's `check_estimator` finds nothing."""
+    results = check_estimator(driver.create(), on_fail=None, on_skip=None)
+    failed = [each["check_name"] for each in results if each["status"] == "failed"]
     expect(not failed, "no failure", ", ".join(failed))
 
 

@@ -17,11 +17,11 @@ def _parameters(driver: TorchDriver) -> Tensors:
 
 
 def group_rate(driver: TorchDriver) -> None:
-    """A group's own learning rate is the one that its parameters are stepped with."""
+    """The parameters of a group are stepped with the learning rate of the group."""
     half = driver.subject.rate_value / 2 if driver.rate() else 0.0
     params, whole, halved = _parameters(driver), driver.start(), driver.start({driver.rate(): half})
     run = driver.over(params)
-    run.optimizer = driver.made([{"params": params[:1]}, {"params": params[1:], "lr": half}])
+    run.optimizer = driver.create([{"params": params[:1]}, {"params": params[1:], "lr": half}])
     for each in (run, whole, halved):
         each.advance(MOVES)
     expect(run.optimizer.param_groups[1]["lr"] == half, "the rate in its group", "another one")
@@ -35,7 +35,7 @@ def group_values(driver: TorchDriver) -> None:
     """A group's weight decay, betas and momentum act on its parameters, and on no others."""
     other = _other_values(driver)
     whole, changed, single, run = driver.start(), driver.start(other), driver.start(), driver.start()
-    run.optimizer = driver.made([{"params": run.tensors[:1]}, {"params": run.tensors[1:], **other}])
+    run.optimizer = driver.create([{"params": run.tensors[:1]}, {"params": run.tensors[1:], **other}])
     for step in range(3):
         grads = driver.problem.gradients(driver.problem.params, step)
         single.step([*grads[:1], *[None] * (len(grads) - 1)])
@@ -67,10 +67,10 @@ def _lowered(value: object) -> object:
 
 
 def named_parameters(driver: TorchDriver) -> None:
-    """Parameters may be given with their names, and walk as without."""
+    """Parameters may come with their names, and walk as without."""
     run, plain = driver.start(), driver.start()
     named = list(zip(driver.problem.names, run.tensors, strict=True))
-    run.optimizer = driver.made(named)
+    run.optimizer = driver.create(named)
     for each in (run, plain):
         each.advance(2)
     expect(same_bits(run.params(), plain.params()), "the same bits", "others")
@@ -79,7 +79,7 @@ def named_parameters(driver: TorchDriver) -> None:
 def generator(driver: TorchDriver) -> None:
     """Parameters may come from a generator, as `model.parameters()` is one."""
     run = driver.start()
-    run.optimizer = driver.made(p for p in run.tensors)  # type: ignore[arg-type]
+    run.optimizer = driver.create(p for p in run.tensors)  # type: ignore[arg-type]
     before = run.params()
     run.advance(MOVES)
     expect(not same_bits(run.params(), before), "parameters that move", "no change")
@@ -89,7 +89,7 @@ def added_group(driver: TorchDriver) -> None:
     """A group that is added between steps is stepped from then on."""
     params = _parameters(driver)
     run = driver.over(params)
-    run.optimizer = driver.made(params[:2])
+    run.optimizer = driver.create(params[:2])
     before = run.params()
     run.advance(1)
     expect(same_bits(run.params()[2:], before[2:]), "parameters of nobody unchanged", "a change")
@@ -113,7 +113,7 @@ def twice(driver: TorchDriver) -> None:
 def other_groups(driver: TorchDriver) -> None:
     """The state of an optimizer with other groups is refused, and changes nothing."""
     run, other = driver.start(), driver.start()
-    other.optimizer = driver.made(other.tensors[:1])
+    other.optimizer = driver.create(other.tensors[:1])
     other.advance(1)
     before = copy.deepcopy(run.optimizer.state_dict())
     try:

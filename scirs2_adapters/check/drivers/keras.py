@@ -19,7 +19,7 @@ from ..subject import NOTHING, Changes
 
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
-    """Keras' own setting for models of float64."""
+    """Keras' setting for models of float64."""
     before = keras.config.floatx()
     keras.config.set_floatx("float64" if dtype == "float64" else before)
     try:
@@ -52,7 +52,7 @@ class KerasRun(ArrayRun):
     def numbers(self, x: object) -> Array:
         return np.array(ops.convert_to_numpy(ops.cast(x, "float64")))
 
-    def given(self, grads: Grads) -> Sequence[object]:
+    def native(self, grads: Grads) -> Sequence[object]:
         return [g if g is None else ops.convert_to_tensor(g, dtype=self.dtype) for g in grads]
 
     def apply(self, grads: Sequence[object]) -> None:
@@ -94,21 +94,21 @@ class KerasDriver(Driver):
         "running.threads": "the backend's threads are set before it starts",
     }
 
-    def made(self, changes: Changes = NOTHING) -> object:
+    def create(self, changes: Changes = NOTHING) -> object:
         """An optimizer that has seen no variable."""
         return self.subject.factory(**self.subject.arguments(self.takes, changes))
 
     def start(self, changes: Changes = NOTHING, walked: Problem | None = None, dtype: str = "float32") -> KerasRun:
         with precision(dtype):
-            made = self.made(changes)
-        return KerasRun(walked or self.problem, dtype, made)
+            optimizer = self.create(changes)
+        return KerasRun(walked or self.problem, dtype, optimizer)
 
     def over(self, optimizer: object) -> KerasRun:
         """One with an optimizer that there is already."""
         return KerasRun(self.problem, "float32", optimizer)
 
     def kind(self) -> tuple[str, bool]:
-        return "a keras.optimizers.Optimizer", isinstance(self.made(), keras.optimizers.Optimizer)
+        return "a keras.optimizers.Optimizer", isinstance(self.create(), keras.optimizers.Optimizer)
 
     def scheduled(self, factors: Sequence[float]) -> KerasRun:
         rate = self.subject.rate_value
@@ -117,8 +117,8 @@ class KerasDriver(Driver):
         return self.start({self.rate(): keras.optimizers.schedules.PiecewiseConstantDecay(bounds, values)})
 
     def rebuilt(self, changes: Changes) -> KerasRun:
-        made = cast("keras.optimizers.Optimizer", self.made(changes))
-        return self.over(type(made).from_config(made.get_config()))
+        optimizer = cast("keras.optimizers.Optimizer", self.create(changes))
+        return self.over(type(optimizer).from_config(optimizer.get_config()))
 
     def compiled(self) -> KerasRun:
         run = self.start()
@@ -140,7 +140,7 @@ class KerasDriver(Driver):
 
 
 class _Stateless:
-    """Steps as Keras' own trainer on JAX takes them: `stateless_apply` under `jit`."""
+    """Steps as Keras' trainer on JAX takes them: `stateless_apply` under `jit`."""
 
     def __init__(self, run: KerasRun) -> None:
         import jax
@@ -155,8 +155,8 @@ class _Stateless:
 
     def __call__(self, grads: Sequence[object]) -> object:
         params, state = self.run.variables, self.run.optimizer.variables
-        made = self.jitted(list(grads), [v.value for v in params], [v.value for v in state])
-        for variables, values in zip((params, state), made, strict=True):
+        results = self.jitted(list(grads), [v.value for v in params], [v.value for v in state])
+        for variables, values in zip((params, state), results, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
         return None

@@ -21,7 +21,7 @@ Tree = dict[str, jax.Array]
 
 @contextlib.contextmanager
 def double(wanted: bool) -> Iterator[None]:
-    """JAX's own setting for arrays of float64."""
+    """JAX's setting for arrays of float64."""
     before = bool(jax.config.read("jax_enable_x64"))
     jax.config.update("jax_enable_x64", wanted or before)
     try:
@@ -58,7 +58,7 @@ class OptaxRun(ArrayRun):
     def numbers(self, x: object) -> Array:
         return np.array(x).astype(np.float64)
 
-    def given(self, grads: Grads) -> Sequence[object]:
+    def native(self, grads: Grads) -> Sequence[object]:
         if any(g is None for g in grads):
             raise NotApplicable("a tree of gradients has one for each parameter")
         with double(self.dtype == "float64"):
@@ -103,19 +103,19 @@ class OptaxDriver(Driver):
         "running.threads": "XLA's threads are set before it starts",
     }
 
-    def made(self, changes: Changes = NOTHING) -> object:
+    def create(self, changes: Changes = NOTHING) -> object:
         """A transformation."""
         return self.subject.factory(**self.subject.arguments(self.takes, changes))
 
     def start(self, changes: Changes = NOTHING, walked: Problem | None = None, dtype: str = "float32") -> OptaxRun:
-        return self.over(self.made(changes), walked, dtype)
+        return self.over(self.create(changes), walked, dtype)
 
     def over(self, transformation: object, walked: Problem | None = None, dtype: str = "float32") -> OptaxRun:
         """One with a transformation that there is already."""
         return OptaxRun(walked or self.problem, dtype, transformation)
 
     def kind(self) -> tuple[str, bool]:
-        return "an optax.GradientTransformation", isinstance(self.made(), optax.GradientTransformation)
+        return "an optax.GradientTransformation", isinstance(self.create(), optax.GradientTransformation)
 
     def settable(self) -> OptaxRun:
         """One whose learning rate is in its state."""

@@ -47,12 +47,12 @@ class SklearnRun(Run):
             self.at += 1
 
     def params(self) -> Arrays:
-        found = [getattr(self.estimator, name) for name in LEARNED if hasattr(self.estimator, name)]
-        arrays = [x for held in found for x in (held if isinstance(held, list) else [held])]
+        learned = [getattr(self.estimator, name) for name in LEARNED if hasattr(self.estimator, name)]
+        arrays = [x for value in learned for x in (value if isinstance(value, list) else [value])]
         return [np.array(x, np.float64) for x in arrays]
 
     def dtypes(self) -> set[str]:
-        """Those of the rows: what an estimator computes in is its own."""
+        """The dtype of the rows; in which dtype an estimator computes is its business."""
         return {self.dtype}
 
     def saved(self) -> object:
@@ -88,32 +88,32 @@ class SklearnDriver(Driver):
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
-        if not hasattr(self.made(), "partial_fit"):
+        if not hasattr(self.create(), "partial_fit"):
             raise SubjectError(f"`{subject.path}` must make an estimator with `partial_fit`, which takes one step.")
 
-    def made(self, changes: Changes = NOTHING) -> Estimator:
+    def create(self, changes: Changes = NOTHING) -> Estimator:
         """An estimator that has seen nothing, seeded."""
         seed: dict[str, object] = {"random_state": 0} if "random_state" in self.subject.parameters else {}
         return cast("Estimator", self.subject.factory(**self.subject.arguments(self.takes, seed | dict(changes))))
 
     def start(self, changes: Changes = NOTHING, walked: Problem | None = None, dtype: str = "float32") -> SklearnRun:
-        return SklearnRun(walked or self.problem, dtype, self.made(changes))
+        return SklearnRun(walked or self.problem, dtype, self.create(changes))
 
     def kind(self) -> tuple[str, bool]:
-        return "a sklearn.base.BaseEstimator", isinstance(self.made(), BaseEstimator)
+        return "a sklearn.base.BaseEstimator", isinstance(self.create(), BaseEstimator)
 
     def rebuilt(self, changes: Changes) -> SklearnRun:
-        return SklearnRun(self.problem, "float32", clone(self.made(changes)))
+        return SklearnRun(self.problem, "float32", clone(self.create(changes)))
 
     def rows(self) -> tuple[Array, Array]:
         """All batches together."""
         x, y = (np.concatenate(parts) for parts in zip(*self.problem.batches, strict=True))
-        return x, labels(y) if is_classifier(self.made()) else y[:, 0]
+        return x, labels(y) if is_classifier(self.create()) else y[:, 0]
 
     def fitted(self, x: Array, y: Array) -> SklearnRun:
         """One that is fitted to these."""
         run = self.start()
-        run.estimator = self.made().fit(x, y)
+        run.estimator = self.create().fit(x, y)
         return run
 
 

@@ -28,7 +28,7 @@ class TorchRun(ArrayRun):
     def __init__(self, driver: TorchDriver, walked: Problem, params: Tensors, changes: Changes) -> None:
         super().__init__(walked)
         self.tensors, self.sparse = params, driver.sparse
-        self.optimizer = driver.made(params, changes)
+        self.optimizer = driver.create(params, changes)
         self.scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
 
     def params(self) -> Arrays:
@@ -38,7 +38,7 @@ class TorchRun(ArrayRun):
         assert isinstance(x, torch.Tensor)
         return np.array(x.detach().to_dense().to(torch.float64).numpy())
 
-    def given(self, grads: Grads) -> Sequence[object]:
+    def native(self, grads: Grads) -> Sequence[object]:
         pairs = zip(self.tensors, grads, strict=True)
         return [g if g is None else self.tensor(g, p.dtype) for p, g in pairs]
 
@@ -103,7 +103,7 @@ class TorchDriver(Driver):
         super().__init__(subject)
         self.sparse = False
         p = torch.nn.Parameter(torch.ones(2, 2))
-        optimizer = self.made([p])
+        optimizer = self.create([p])
         if lacking := [word for word in _METHODS if not hasattr(optimizer, word)]:
             worded = f"must make a torch.optim.Optimizer, or what has its `{lacking[0]}`"
             raise SubjectError(f"`{subject.path}` {worded}. Received: {type(optimizer).__name__}.")
@@ -121,13 +121,13 @@ class TorchDriver(Driver):
             return "dense" in str(error)
         return False
 
-    def made(self, params: Sequence[object], changes: Changes = NOTHING) -> torch.optim.Optimizer:
+    def create(self, params: Sequence[object], changes: Changes = NOTHING) -> torch.optim.Optimizer:
         """An optimizer over parameters or groups."""
-        made = self.subject.factory(params, **self.subject.arguments(self.takes, changes))
-        trains = getattr(made, "train", None)
+        optimizer = self.subject.factory(params, **self.subject.arguments(self.takes, changes))
+        trains = getattr(optimizer, "train", None)
         if callable(trains):  # those without a schedule evaluate other weights than they train
             trains()
-        return cast("torch.optim.Optimizer", made)
+        return cast("torch.optim.Optimizer", optimizer)
 
     def start(self, changes: Changes = NOTHING, walked: Problem | None = None, dtype: str = "float32") -> TorchRun:
         walked = walked or self.problem

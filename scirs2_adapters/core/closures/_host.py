@@ -43,18 +43,18 @@ class ClosureOptimizer:
     __module__ = "scirs2_adapters.core"  # which pickles name
 
     def __init__(self, rule: Rule | str, params: Arrays, **options: Any) -> None:
-        made = get(rule)() if isinstance(rule, str) else rule
-        if not isinstance(made, (LBFGS, SAM)):
+        resolved = get(rule)() if isinstance(rule, str) else rule
+        if not isinstance(resolved, (LBFGS, SAM)):
             worded = "must be a rule that evaluates the model, such as LBFGS() or SAM(), or its name"
             raise bad_type(_CALL, "rule", worded, rule, "Use HostOptimizer for the others.")
-        self.rule: LBFGS | SAM = made
-        # of L-BFGS it is only the door: parameters and gradients are checked there
-        self._base = HostOptimizer(made.base if isinstance(made, SAM) else "sgd", params, **options)
+        self.rule: LBFGS | SAM = resolved
+        # for L-BFGS it only checks the parameters and the gradients
+        self._base = HostOptimizer(resolved.base if isinstance(resolved, SAM) else "sgd", params, **options)
         self.memory: dict[str, Any] = {}
 
     @property
     def params(self) -> Mapping[Hashable, np.ndarray]:
-        """The caller's arrays, as they are in his dict or list now."""
+        """The arrays that the caller's dict or list has now."""
         return self._base.params
 
     @property
@@ -115,11 +115,11 @@ class ClosureOptimizer:
 
 
 class _NotFinite(Exception):
-    """The step is to be left out."""
+    """The step is to be skipped."""
 
 
 class _Evaluations:
-    """The model at the points of a search, and the way back."""
+    """Evaluates the model at the points of a search, and puts its parameters back."""
 
     def __init__(self, base: HostOptimizer, closure: Callable[[], tuple[float, Arrays]]) -> None:
         self.base, self.closure, self.keys = base, closure, list(base.params)
@@ -141,27 +141,27 @@ class _Evaluations:
             self.place(point)
         loss, grads = self.closure()
         self.losses.append(float(loss))
-        given: Mapping[Hashable, Any] = grads if isinstance(grads, Mapping) else dict(enumerate(grads))
-        found = {k: g for k, g in given.items() if g is not None}
-        for key, g in found.items():
+        by_key: Mapping[Hashable, Any] = grads if isinstance(grads, Mapping) else dict(enumerate(grads))
+        gradients = {k: g for k, g in by_key.items() if g is not None}
+        for key, g in gradients.items():
             self.base.check_gradient(key, g)
         for key, p in zip(self.keys, self.params, strict=True):
             if self.base.params.get(key) is not p:
                 worded = "must leave each parameter the array that it is"
                 raise bad_value(f"{_CALL}.step", "closure", worded, f"another array for {key!r}")
         if self.base.skip_nonfinite:
-            self.finite.append(all_finite(list(found.values())))
-        return self.losses[-1], [_wide(found[k]) if k in found else None for k in self.keys]
+            self.finite.append(all_finite(list(gradients.values())))
+        return self.losses[-1], [_wide(gradients[k]) if k in gradients else None for k in self.keys]
 
     def each_finite(self, point: Iterable[np.ndarray]) -> tuple[float, list[np.ndarray | None]]:
-        """The same, and no further where the step is to be left out."""
+        """The same; raises an error if the step is to be skipped."""
         answer = self.each(point)
         if self.finite and not self.finite[-1]:
             raise _NotFinite
         return answer
 
     def flat(self, point: np.ndarray) -> tuple[float, np.ndarray]:
-        """The same where a point is one vector; a gradient that is missing is zero."""
+        """The same for a point that is one vector; a missing gradient counts as zero."""
         loss, grads = self.each(_split(point, self.params))
         return loss, _flat(np.zeros_like(p) if g is None else g for p, g in zip(self.params, grads, strict=True))
 

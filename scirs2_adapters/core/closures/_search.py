@@ -2,7 +2,7 @@
 
 An optimizer that evaluates the model cannot be a formula that is recorded once. It is a generator: it yields a point,
 is sent (loss, gradient) there, and returns when it is done. So it knows of no closure, no framework and no place where
-parameters live; whoever drives it does, and an exception from the model leaves the search where it stands.
+parameters live; its caller does, and an exception from the model leaves the search where it stands.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Space:
     total: Callable[[Vector], float]
     #: x + c * d as a new vector.
     plus: Callable[[Vector, float, Vector], Vector]
-    #: The same, written into the memory of x where the framework has such a thing.
+    #: The same, written into the memory of x if the framework can do that.
     into: Callable[[Vector, float, Vector], Vector]
     #: The 2-norm, of an array of any shape.
     norm: Callable[[Vector], float]
@@ -62,7 +62,7 @@ NUMPY = Space(
 
 
 def drive(search: Search[Result], evaluate: Callable[[Vector], tuple[float, Vector]]) -> Result:
-    """What the search returns, its points answered by `evaluate`; nothing of an answer is kept here."""
+    """Runs a search, whose points `evaluate` answers, and returns its result. No answer is kept alive here."""
     try:
         point = next(search)
         while True:

@@ -54,7 +54,7 @@ class Line:
         return trial.loss > self.start.loss + SUFFICIENT * trial.t * self.start.slope
 
     def alike(self, a: Trial, b: Trial) -> bool:
-        """Whether the losses of two points do not tell which is lower, nor could for the fall that is asked for."""
+        """Whether rounding hides which of two losses is lower, and would also hide the decrease that is required."""
         promised = -SUFFICIENT * max(a.t, b.t) * self.start.slope
         return abs(a.loss - b.loss) <= self.noise and promised <= self.noise
 
@@ -72,44 +72,44 @@ class Line:
 
 
 def search(line: Line, t: float, narrowest: float, most: int) -> Search[tuple[Trial, int]]:
-    """The trial to accept and how many were made, from a first length t; at most about `most`."""
-    last, new, made = line.start, (yield from line.evaluate(t)), 1
-    while made <= most:
-        if line.too_high(new) or (made > 2 and line.no_lower(new, last)):
+    """The trial to accept and the number of evaluations, at most about `most`; t is the first length."""
+    last, new, evaluations = line.start, (yield from line.evaluate(t)), 1
+    while evaluations <= most:
+        if line.too_high(new) or (evaluations > 2 and line.no_lower(new, last)):
             break
         if line.flat(new):
-            return new, made
+            return new, evaluations
         if new.slope >= 0:
             break
         t = line.lowest(last, new, new.t + LEAST_GROWTH * (new.t - last.t), new.t * MOST_GROWTH)
-        last, new, made = new, (yield from line.evaluate(t)), made + 1
+        last, new, evaluations = new, (yield from line.evaluate(t)), evaluations + 1
     else:
         last = line.start
-    return (yield from _zoom(line, [last, new], narrowest, most, made))
+    return (yield from _zoom(line, [last, new], narrowest, most, evaluations))
 
 
-def _zoom(line: Line, bracket: list[Trial], narrowest: float, most: int, made: int) -> Search[tuple[Trial, int]]:
+def _zoom(line: Line, bracket: list[Trial], narrowest: float, most: int, evaluations: int) -> Search[tuple[Trial, int]]:
     """Narrows a bracket; its lower end satisfies the first condition at all times."""
     extent, stuck = line.space.largest(line.d), False
     low, high = _order(line, bracket)
-    while made <= most and not abs(bracket[1].t - bracket[0].t) * extent < narrowest:
+    while evaluations <= most and not abs(bracket[1].t - bracket[0].t) * extent < narrowest:
         left, right = sorted(bracket, key=lambda trial: trial.t)
         t, stuck = _inside(line, left, right, stuck)
-        new, made = (yield from line.evaluate(t)), made + 1
+        new, evaluations = (yield from line.evaluate(t)), evaluations + 1
         if line.too_high(new) or line.no_lower(new, bracket[low]):
             bracket[high] = new
             low, high = _order(line, bracket)
             continue
         if line.flat(new):
-            return new, made
+            return new, evaluations
         if new.slope * (bracket[high].t - bracket[low].t) >= 0:
             bracket[high] = bracket[low]
         bracket[low] = new
-    return bracket[low], made
+    return bracket[low], evaluations
 
 
 def _order(line: Line, bracket: list[Trial]) -> tuple[int, int]:
-    """Which end is the lower one; of two alike the one that is less steep."""
+    """Which end has the lower loss; if the losses are alike, the less steep end."""
     a, b = bracket
     if line.alike(a, b):
         return (0, 1) if abs(a.slope) <= abs(b.slope) else (1, 0)

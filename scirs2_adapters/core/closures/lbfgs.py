@@ -17,7 +17,7 @@ from ._search import Search, Space, Vector, is_finite, needs_closure
 Memory = dict[str, Any]
 #: A pair is kept only if its curvature s.y is above this.
 LEAST_CURVATURE = 1e-10
-#: Where the memory keeps the point before a step to one that nobody has looked at.
+#: The key under which the memory keeps the point before a step whose end was not evaluated.
 UNSEEN = "last_seen"
 LOG = logging.getLogger("scirs2")
 STANDS = "scirs2: L-BFGS stands still at a loss of %s: no step along the steepest descent leads to a lower one."
@@ -57,7 +57,7 @@ class LBFGS(Rule, needs_closure=True):
         return int(self.max_iter * 5 // 4 if self.max_eval is None else self.max_eval)
 
     def settled(self) -> dict[str, Any]:
-        """The fields by name, with the number where None stands for one."""
+        """The fields by name; a None that stands for a number is replaced by it."""
         return {k: getattr(self, k) for k in self.fields} | {"max_eval": self.most_evaluations}
 
     def all_slots(self) -> tuple[Slot, ...]:
@@ -69,8 +69,8 @@ class LBFGS(Rule, needs_closure=True):
     def search(self, space: Space, x: Vector, memory: Memory) -> Search[tuple[Vector, Memory]]:
         """One step from x, a vector of all parameters: returns the new one and the new memory, which begins as {}.
 
-        The memory that was given is left as it was, and no vector in it is ever written to. No step ends at a point
-        that is known not to be finite if it began at one that was.
+        `memory` is not changed, and no vector in it is ever written to. A step that begins at a finite point does not
+        end at one that is known not to be finite.
         """
         memory = {k: list(v) if isinstance(v, list) else v for k, v in memory.items()}
         memory["n_iter"], said = memory.get("n_iter", 0), memory.get("t") == 0
@@ -86,11 +86,11 @@ class LBFGS(Rule, needs_closure=True):
             if not slope <= -self.tolerance_change:
                 break
             line = _wolfe.Line(space, x, d, _wolfe.Trial(0.0, loss, g, slope))
-            (t, loss, g, _), made = yield from self._length(line, t, last, evaluations, memory)
-            evaluations, memory["func_evals"] = evaluations + made, memory["func_evals"] + made
+            (t, loss, g, _), trials = yield from self._length(line, t, last, evaluations, memory)
+            evaluations, memory["func_evals"] = evaluations + trials, memory["func_evals"] + trials
             x, memory["t"] = (space.plus(x, t, d) if t else x), t
             spent = last or evaluations >= self.most_evaluations
-            # the next step would search once more where this one has, unless it was only its evaluations that ran out
+            # the next step would repeat this search, unless this one has only run out of evaluations
             if t == 0 and (iteration == 1 or not spent) and _begins_anew(space, memory, g, said) and not spent:
                 continue
             if spent or space.largest(g) <= self.tolerance_grad:
@@ -100,23 +100,23 @@ class LBFGS(Rule, needs_closure=True):
         return x, memory
 
     def _begin(self, space: Space, x: Vector, memory: Memory) -> Search[tuple[Vector, float, Vector, int]]:
-        """The point to start from, loss and gradient there, and evaluations made: x, or the point before a last step at
-        whose end nobody looked, if there is no value at x and there is one there.
+        """The first point, its loss and gradient, and the number of evaluations. The point is x. If x is not finite and
+        was not evaluated in the last step, it is the point before that step, provided that this one is finite.
         """
-        unseen, made = memory.pop(UNSEEN, None), 1
+        unseen, evaluations = memory.pop(UNSEEN, None), 1
         loss, g = yield x
         if unseen is not None and not _finite(space, loss, g):
-            made, (other, slopes) = 2, (yield unseen)
+            evaluations, (other, slopes) = 2, (yield unseen)
             if _finite(space, other, slopes):  # so it was the step that led astray, and not these data
                 x, loss, g = unseen, other, slopes
                 _forget(space, memory, g)
-        memory["func_evals"] = memory.get("func_evals", 0) + made
-        return x, loss, g, made
+        memory["func_evals"] = memory.get("func_evals", 0) + evaluations
+        return x, loss, g, evaluations
 
     def _length(
         self, line: _wolfe.Line, t: float, last: bool, evaluations: int, memory: Memory
     ) -> Search[tuple[_wolfe.Trial, int]]:
-        """How far to go; without a search all the way, and the last time nobody looks what is there."""
+        """The step length: by a line search, or t without one. Then the end of the last iteration is not evaluated."""
         if self.line_search_fn is not None:
             return (yield from _wolfe.search(line, t, self.tolerance_change, self.most_evaluations - evaluations))
         if last:
@@ -126,7 +126,7 @@ class LBFGS(Rule, needs_closure=True):
         return _wolfe.Trial(t, loss, g, 0.0) if _finite(line.space, loss, g) else line.start, 1
 
     def _downhill(self, space: Space, memory: Memory, g: Vector) -> tuple[Vector, float]:
-        """-H g and its slope; the steepest descent where rounding has made of that a way up."""
+        """-H g and its slope; the steepest descent if rounding has made -H g point uphill."""
         d = self._direction(space, memory, g)
         if (slope := space.dot(g, d)) >= 0 and memory["old_dirs"]:
             _forget(space, memory, g)
@@ -135,7 +135,7 @@ class LBFGS(Rule, needs_closure=True):
         return d, slope
 
     def _direction(self, space: Space, memory: Memory, g: Vector) -> Vector:
-        """-H g, by two loops over the pairs, of which the last iteration has brought one."""
+        """-H g, by two loops over the pairs, after the pair of the last iteration has been added."""
         if memory["n_iter"] == 1:
             memory.update(old_dirs=[], old_stps=[], ro=[], H_diag=1)
             return -g
@@ -161,17 +161,17 @@ class LBFGS(Rule, needs_closure=True):
 
 
 def _short(space: Space, g: Vector) -> float:
-    """The length of a first step, of whose curvature nothing is known."""
+    """The length of a first step, whose curvature is not known."""
     return min(1.0, 1.0 / space.total(g))
 
 
 def _forget(space: Space, memory: Memory, g: Vector) -> None:
-    """Leave no pairs, so that the next direction is the steepest descent."""
+    """Drop all pairs, so that the next direction is the steepest descent."""
     memory.update(old_dirs=[], old_stps=[], ro=[], H_diag=_short(space, g), t=0)
 
 
 def _begins_anew(space: Space, memory: Memory, g: Vector, said: bool) -> bool:
-    """After a search that has found no way: whether pairs were to blame, which are then dropped."""
+    """Whether the pairs were to blame for a search without a step; if so, they are dropped."""
     if not (blamed := bool(memory["old_dirs"])) and not said:
         LOG.warning(STANDS, memory["prev_loss"])
     _forget(space, memory, g)

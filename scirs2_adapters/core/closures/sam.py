@@ -54,7 +54,7 @@ class SAM(Wrapper, needs_closure=True):
         The second point is made while it is read, one parameter at a time, and the first gradients go meanwhile.
         """
         x = list(x)
-        left = deque(zip(rules, x, (yield iter(x))[1], strict=True))
-        norm = math.hypot(*(space.norm(rule.measured(space, p, g)) for rule, p, g in left if g is not None))
-        gone = (left.popleft() for _ in rules)
+        remaining = deque(zip(rules, x, (yield iter(x))[1], strict=True))
+        norm = math.hypot(*(space.norm(rule.measured(space, p, g)) for rule, p, g in remaining if g is not None))
+        gone = (remaining.popleft() for _ in rules)
         return (yield (p if g is None else rule.raised(space, p, g, norm) for rule, p, g in gone))[1]  # type: ignore[no-any-return]

@@ -29,16 +29,16 @@ from .layout import MAX_WORKERS, WORD_BYTES, Item, Work
 from .lines import Lines
 from .work_items import flat_items, row_items
 
-#: Below this many numbers for each thread, starting the thread costs more than it brings: the more so beside threads of
-#: the framework's that spin.
+#: Below this many numbers for each thread, starting the thread costs more than it saves, and more still if threads of
+#: the framework spin.
 SHARE = 1 << 19
 #: The same where each number takes several times as long: codes of 8 bits, powers.
 SLOW_SHARE = 1 << 17
 #: How many assignments of coefficients to tensors a batch remembers; each costs 64 bytes an item.
 REMEMBERED = 16
-#: How many values like a projection there are until the step ends, the moments and the step, and on the way to one.
-_KEPT, _MADE = 3, 2
-#: How many numbers numpy puts into buffers of its own where both operands are broadcast.
+#: How many values like a projection are kept until the step ends (the moments and the step), and while one is computed.
+_KEPT, _TRANSIENT = 3, 2
+#: How many numbers numpy buffers where both operands are broadcast.
 _BUFFERED = 2 << 13
 _NOTHING = np.empty(0)
 _IN_PLACE = ctypes.c_char * 0
@@ -47,8 +47,8 @@ MatrixCall = Callable[[Callable[..., Array], Sequence[Array], Mapping[str, objec
 
 
 def address(x: np.ndarray) -> int:
-    """Where the array's memory begins. A buffer tells it five times as fast as the array interface, of an array that is
-    contiguous and writeable.
+    """The address of the array's memory. For a contiguous and writeable array, the buffer protocol gives it five times
+    as fast as the array interface.
     """
     try:
         return ctypes.addressof(_IN_PLACE.from_buffer(x))  # type: ignore[arg-type]
@@ -58,8 +58,8 @@ def address(x: np.ndarray) -> int:
 
 def by_numpy(function: Callable[..., Array], args: Sequence[Array], options: Mapping[str, object]) -> np.ndarray:
     """By the BLAS and LAPACK of numpy."""
-    made: np.ndarray = function(NUMPY, *args, **options)
-    return made
+    result: np.ndarray = function(NUMPY, *args, **options)
+    return result
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Launch:
 
 
 #: How many numbers a function of matrices holds at a time, for a tensor of this shape; of others `COPIES` says it.
-_HELD: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any]], int]] = {
+_SCRATCH: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any]], int]] = {
     orthogonalize: lambda shape, options: orthogonalize_numbers(shape, options.get("matrix", LAST_AXES)),
     at_random: lambda shape, options: random_numbers_held(shape, options["matrix"]),
     moved_gram: lambda shape, options: gram_numbers(shape, options["side"], options.get("matrix", LAST_AXES)),
@@ -131,7 +131,7 @@ class Batch:
 
     @functools.cached_property
     def first(self) -> Batch | None:
-        """What runs before the only pass of a rule with slots of one number; to it, each tensor is such a number."""
+        """The batch that runs before the only pass of a rule with slots of one number, which are its tensors."""
         if (compiled := over_numbers(self.kernel)) is None:
             return None
         return Batch(self.program, [()] * len(self.shapes), compiled.dtypes, compiled=compiled)
@@ -143,7 +143,7 @@ class Batch:
 
     @property
     def allocated(self) -> int:
-        """Bytes of its lists of work, and of the arrays that a step makes and drops between its passes."""
+        """Bytes of its work lists, and of the arrays that exist only between the passes of a step."""
         launches, first = self._launches.values(), vars(self).get("first")
         lines = self.lines.nbytes if "lines" in vars(self) else 0
         kept = sum(x.nbytes for x in (self.items, self.every_tensor, *(launch.items for launch in launches)))
@@ -156,14 +156,14 @@ class Batch:
         return kept + lines + sums + numbers + WORD_BYTES * (self._numbers(small) + _KEPT * self._low)
 
     @property
-    def held(self) -> int:
-        """Bytes that are there at most while one function of matrices runs, or one value like a projection is made,
-        before functions have returned what is like the parameter.
+    def transient(self) -> int:
+        """The most bytes that exist while one function of matrices runs or one value like a projection is computed,
+        without the results that are like the parameter.
         """
         matrices = [n.extent for n in self.program.nodes if n.op == "matrix" and n.extent is Extent.FULL]
         size, returned = np.dtype(self.kernel.compute).itemsize, self._numbers(matrices[:1])
-        made = (WORD_BYTES * _MADE + size) * self._low  # with the projection that it is computed of
-        return max(size * self._numbers_of_matrices[0], made - size * returned)
+        of_projections = (WORD_BYTES * _TRANSIENT + size) * self._low  # with the projection that it is computed of
+        return max(size * self._numbers_of_matrices[0], of_projections - size * returned)
 
     @property
     def _low(self) -> int:
@@ -173,16 +173,16 @@ class Batch:
 
     @functools.cached_property
     def _numbers_of_matrices(self) -> tuple[int, int]:
-        """How many numbers functions of matrices make: the most that one holds, and what all return of sides."""
+        """How many numbers functions of matrices need: the most that one holds, and the results of sides of all."""
         most, squares = 0, 0
         for node in self.program.nodes:
             function, options = node.static if node.op == "matrix" else (None, ())
             if function in COPIES:
                 most = max(most, *(COPIES[function] * math.prod(shape) for shape in self.shapes))
-            if function in _HELD:
-                held = [_HELD[function](shape, dict(options)) for shape in self.shapes]
-                most = max(most, *held)
-            if function in _HELD and node.extent is Extent.SIDE:
+            if function in _SCRATCH:
+                numbers = [_SCRATCH[function](shape, dict(options)) for shape in self.shapes]
+                most = max(most, *numbers)
+            if function in _SCRATCH and node.extent is Extent.SIDE:
                 side, matrix = dict(options).get("side"), dict(options).get("matrix", LAST_AXES)
                 sizes = (sum(shape) if side is None else gram_numbers(shape, side, matrix) for shape in self.shapes)
                 squares += sum(sizes)
@@ -239,7 +239,7 @@ class Batch:
         return launch
 
     def new_launch(self, level: int, rows: np.ndarray | None, workers: int) -> Launch:
-        """The call of a pass by so many threads, but for the addresses of a step."""
+        """The call of a pass by this many threads, without the addresses of a step."""
         items, compiled = self.items.copy(), self.kernel.passes[level]
         items[:, Item.COEFFICIENT_ROW] = 0 if rows is None else rows[items[:, Item.TENSOR]]
         sizes = len(compiled.parts.sums) + len(compiled.parts.columns) * items[:, Item.COLUMNS]

@@ -21,7 +21,7 @@ from .batch import Batch, address
 from .layout import Item
 from .storage import STORAGES, load, store
 
-#: In place of an array that nothing takes any more.
+#: Replaces an array that is no longer needed.
 _NOTHING = np.zeros(0)
 #: Slots that no pass stores.
 SMALL = (Extent.TENSOR, Extent.ROW, Extent.COLUMN, Extent.SIDE, Extent.LOW)
@@ -89,15 +89,15 @@ class KernelStep:
         matrices = [i for i, node in enumerate(nodes) if node.op == "matrix" and node.level == level + 1]
         for k, i in enumerate(matrices):
             needed = {arg for later in matrices[k + 1 :] for arg in nodes[later].args}
-            taken = {arg for arg in nodes[i].args if nodes[arg].op != "matrix"}
-            self._run_matrix(i, {f"%{arg}" for arg in taken - needed})
+            arguments = {arg for arg in nodes[i].args if nodes[arg].op != "matrix"}
+            self._run_matrix(i, {f"%{arg}" for arg in arguments - needed})
 
     def _run(self, level: int) -> None:
         parts = self.batch.kernel.passes[level].parts
-        made = {*parts.stores, *parts.rows.values()}
+        written = {*parts.stores, *parts.rows.values()}
         for k, a in enumerate(parts.arrays):
             if a.computed and a.name not in self._computed:
-                self._computed[a.name] = self._new_arrays(a, made=k in made)
+                self._computed[a.name] = self._new_arrays(a, written=k in written)
         table = self.batch.table(level, self._addresses, self._computed)
         coefficients, rows = self._coefficients(level), self.batch.every_tensor
         out, items = self.batch.run_pass(level, table, address(coefficients), rows, self._threads)
@@ -105,14 +105,14 @@ class KernelStep:
         for i in parts.rows:
             self.values[i] = self._computed.pop(f"%{i}")[0].astype(np.float64)
 
-    def _new_arrays(self, a: Operand, made: bool) -> list[np.ndarray]:
-        """Memory for a computed array: to be filled by this pass, or holding what was computed before it. Rows and
-        columns of all tensors are one array.
+    def _new_arrays(self, a: Operand, written: bool) -> list[np.ndarray]:
+        """Memory for a computed array. It is empty if the pass writes it (`written`), and else has the computed values.
+        The rows or columns of all tensors are one array.
         """
         compute = self.batch.kernel.compute
-        if made and a.extent is Extent.FULL:
+        if written and a.extent is Extent.FULL:
             return [np.empty(s, dtype=compute) for s in self.batch.shapes]
-        if made:  # no pass visits the rows of a tensor without columns
+        if written:  # no pass visits the rows of a tensor without columns
             return [np.zeros(self.batch.lines.totals[a.extent], dtype=compute)]
         return [np.ascontiguousarray(self.values[a.node], dtype=compute)]
 
@@ -136,8 +136,8 @@ class KernelStep:
                 self.values[i] = x
 
     def _column_sums(self, many: int, others: int, out: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """So many means of each column of all tensors: their items follow each other, each with its sums of columns and
-        then `others`.
+        """The means of each column of all tensors, `many` for each column. The items of a tensor follow each other.
+        Each has its sums of columns and then `others`.
         """
         lines = self.batch.lines
         means = np.zeros((many, lines.totals[Extent.COLUMN]))
@@ -154,28 +154,28 @@ class KernelStep:
         return means
 
     def _run_matrix(self, index: int, last: set[str]) -> None:
-        """Calls a function of matrices in the arithmetic's dtype; what it is the `last` to take is dropped,
-        array by array.
+        """Calls a function of matrices in the arithmetic's dtype. No later function takes the arguments in `last`: each
+        of their arrays is dropped after its call.
         """
         node = self.batch.program.nodes[index]
         function, options = node.static
-        made = []
+        results = []
         for t in self._tensors:
             args = [self._argument(a, t) for a in node.args]
             x = self.batch.call(function, args, dict(options)) if args[0].size else args[0]
             like = node.extent is Extent.FULL  # what is like the parameter may be an argument, which a pass may store
-            made.append(np.array(x, order="C", copy=(like and np.may_share_memory(x, args[0])) or None))
+            results.append(np.array(x, order="C", copy=(like and np.may_share_memory(x, args[0])) or None))
             for name in last & self._computed.keys():
                 self._computed[name][t] = _NOTHING
         for name in last & self._computed.keys():
             del self._computed[name]
         if node.extent is Extent.FULL:
-            self._computed[f"%{index}"] = made
+            self._computed[f"%{index}"] = results
         else:
-            self.values[index] = made
+            self.values[index] = results
 
     def _argument(self, index: int, tensor: int) -> Array:
-        """What a function of matrices takes of a tensor: an array like it or of a side, or a number."""
+        """An argument of a function of matrices for one tensor: an array like it or of a side, or a number."""
         node = self.batch.program.nodes[index]
         extent, compute = node.extent, self.batch.kernel.compute
         if node.name == "g":

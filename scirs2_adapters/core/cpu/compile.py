@@ -1,6 +1,6 @@
 """From generated source to machine code: numba compiles it once, its object code is kept on disk, llvmlite loads it.
 
-numba's own disk cache brings numba back with it, half a second at each start; an object file needs only llvmlite's
+numba's disk cache brings numba back with it, half a second at each start; an object file needs only llvmlite's
 loader. The file's name is a digest of the source, the compiler's versions and the processor, so that an edited rule is
 another file. A cache directory that cannot be written costs the compile time at each start and nothing else; a damaged
 file is compiled anew.

@@ -1,9 +1,9 @@
-"""One compiled loop over (tensor, chunk) work items, in as many threads as it is given.
+"""One compiled loop over (tensor, chunk) work items, in as many threads as the caller says.
 
-Threads are the operating system's own, started for one call and joined at its end (15 microseconds each; small work
+Threads are those of the operating system, started for one call and joined at its end (15 microseconds each; small work
 runs in the caller). There is no pool: nothing spins between steps, a forked child has nothing to lose, concurrent
-callers do not meet, and no second OpenMP runtime enters the process. Items are taken by an atomic counter and write to
-places of their own, so that the result is the same bits for any number of threads.
+callers do not meet, and no second OpenMP runtime enters the process. Items are taken by an atomic counter, and no two
+write to the same place, so that the result is the same bits for any number of threads.
 
 `work` is the address of a description, whose words are those of `layout.Work`.
 """
@@ -20,8 +20,8 @@ _join = types.ExternalFunction("pthread_join", types.int32(types.intp, types.int
 
 
 def worker(work):  # type: ignore[no-untyped-def]
-    """What each thread runs: it takes the items of its share, one long stretch of memory, and then those that others
-    have left.
+    """What each thread runs: it takes the items of its share, one long stretch of memory, and then the items that other
+    threads have not taken yet.
     """
     kernel, table, items = load_i64(work, Work.KERNEL), load_i64(work, Work.TABLE), load_i64(work, Work.ITEMS)
     coefficients, out = load_i64(work, Work.COEFFICIENTS), load_i64(work, Work.OUT)
@@ -47,7 +47,7 @@ def worker(work):  # type: ignore[no-untyped-def]
 
 
 def drive(work):  # type: ignore[no-untyped-def]
-    """Starts the threads, works along, and joins them. Does without a thread that cannot be started."""
+    """Starts the threads, works along, and joins them. A thread that cannot be started is done without."""
     started = 0
     for _ in range(load_i64(work, Work.WORKERS) - 1):
         handle = work + (Work.THREADS + started) * WORD_BYTES

@@ -1,6 +1,6 @@
 """Steps parameters by address, any number of batches at once.
 
-For an elementwise rule a step is one call of the driver, with one before it where tensors have numbers of their own.
+For an elementwise rule a step is one call of the driver, after another one if slots are one number for each tensor.
 For a rule with sums, a step goes level by level through all batches (`step/levels.py`): a pass, the sums over items and
 for sums over the model over batches; then numpy computes everything that is smaller than a tensor, in float64, and the
 next pass takes it as coefficients.

@@ -1,8 +1,8 @@
-"""The few instructions that generated kernels need beyond numba's own: typed memory, select, calls by address, an
+"""The few instructions that generated kernels need and numba does not have: typed memory, select, calls by address, an
 atomic counter.
 
 Loads and stores carry alias scopes, one for each array of a kernel: LLVM then knows that they do not overlap and needs
-no run-time check, of which it gives up beyond about four arrays, and with them vectorization.
+no run-time check. Beyond about four arrays it would give up these checks, and with them vectorization.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def _annotate(instruction: ir.Instruction, module: ir.Module, array: int, arrays
     """Gives a load or store the `alias.scope` of its array and `noalias` of all others."""
     domain = module.add_metadata(["scirs2"])
     scopes = [module.add_metadata([f"array{i}", domain]) for i in range(arrays)]
-    own = scopes.pop(array)
-    instruction.set_metadata("alias.scope", module.add_metadata([own]))
+    scope = scopes.pop(array)
+    instruction.set_metadata("alias.scope", module.add_metadata([scope]))
     if scopes:
         instruction.set_metadata("noalias", module.add_metadata(scopes))
 

@@ -82,7 +82,7 @@ def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], emit: str) ->
 
 
 def pass_arrays(this: Pass, stored: Mapping[str, str]) -> list[str]:
-    """The arrays whose addresses a pass gets: its own, then their scales and rounding errors."""
+    """The arrays whose addresses a pass gets: what it reads and writes, then their scales and rounding errors."""
     names = [a.name for a in this.arrays]
     companions = [companion(name, stored.get(name, "")) for name in names]
     return names + [name for name in companions if name]
@@ -139,7 +139,7 @@ def python_function(text: str, memory: Sequence[str], compute: str, symbol: str)
         other = len(memory) + companions.index(k) if k in companions else None
         functions = coded.functions(dtype, compute, k, other, arrays)
         names |= {f"{name}{k}": function for name, function in functions.items()}
-    exec(compile_source(text, symbol), names)  # our own declarations only: no user text reaches it
+    exec(compile_source(text, symbol), names)  # declarations of ours only: no user text reaches it
     return names["kernel"]
 
 

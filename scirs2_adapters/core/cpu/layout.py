@@ -43,8 +43,8 @@ class Work(enum.IntEnum):
 
 
 class Plan(enum.IntEnum):
-    """A pass that a framework calls. Plans are a linked list. What follows on SOURCES is for calls that keep memory of
-    their own: how many operands there are, the cells, and the words of the optimizer they belong to.
+    """A pass that a framework calls. Plans are a linked list. What follows on SOURCES is for calls that keep memory:
+    how many operands there are, the cells, and the words of the optimizer they belong to.
     """
 
     NAME = 0

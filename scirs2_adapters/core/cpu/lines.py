@@ -28,14 +28,14 @@ class Lines:
         self.totals = {extent: int(counts.sum()) for extent, counts in self.counts.items()}
 
     def _inside(self, over: Extent, extent: Extent) -> np.ndarray:
-        """For each number of the second extent the place of the one of the first that it is a part of."""
+        """For each number of the second extent, the place of the number of the first extent that it belongs to."""
         if (places := self._places.get((over, extent))) is None:
             counts = self._parts(over, extent)
             places = self._places[over, extent] = np.repeat(np.arange(len(counts)), counts)
         return places
 
     def _parts(self, over: Extent, extent: Extent) -> np.ndarray:
-        """How many numbers of the second extent each of the first is made of."""
+        """How many numbers of the second extent belong to each number of the first."""
         return self.counts[extent] if over is Extent.TENSOR else self._long[extent].repeat(self.counts[over])
 
     @property
@@ -44,10 +44,10 @@ class Lines:
         return 8 * (2 * sum(self.totals.values()) + 10 * self.totals[Extent.TENSOR])
 
     def spread(self, x: np.ndarray, extent: Extent, over: Extent) -> np.ndarray:
-        """A number for each of a greater extent."""
+        """The numbers repeated for a greater extent."""
         return x if extent is over or not np.ndim(x) else x[self._inside(extent, over)]
 
     def sums(self, x: np.ndarray, extent: Extent, over: Extent, mean: bool) -> np.ndarray:
-        """The sums, or the means, of vectors of an extent over all that is in one number of a smaller one."""
-        made = np.bincount(self._inside(over, extent), x, self.totals[over])
-        return made / np.maximum(1, self._parts(over, extent)) if mean else made
+        """The sums, or the means, of a vector of an extent over what belongs to each number of a smaller extent."""
+        summed = np.bincount(self._inside(over, extent), x, self.totals[over])
+        return summed / np.maximum(1, self._parts(over, extent)) if mean else summed

@@ -165,7 +165,7 @@ def _publish(words: Mapping[Plan, int]) -> int:
     with _lock:
         plan = np.array([{**words, Plan.NEXT: _anchor[Anchor.PLAN]}.get(word, 0) for word in Plan], dtype=np.int64)
         _plans.append(plan)
-        _anchor[Anchor.PLAN] = plan.ctypes.data  # complete before it can be found
+        _anchor[Anchor.PLAN] = plan.ctypes.data  # complete before a handler can see it
     return int(words[Plan.NAME])
 
 

@@ -180,10 +180,10 @@ def _renew(plan, context, release, status, shared):  # type: ignore[no-untyped-d
     for i in range(load_i64(plan, Plan.CELL_COUNT)):
         cell, tensor = _cell(plan, i), _tensor(context, 1 + i, status)
         block = load_i64(cell, Cell.BLOCK)
-        held = block != 0 and load_i64(block, Block.DATA) == _data(tensor)
-        if held and shared:
-            held = atomic_change(block, Block.HOLDERS, 0) == 2
-        if not held and not _moved(cell, tensor):
+        in_block = block != 0 and load_i64(block, Block.DATA) == _data(tensor)
+        if in_block and shared:
+            in_block = atomic_change(block, Block.HOLDERS, 0) == 2
+        if not in_block and not _moved(cell, tensor):
             done = False
         if done:
             _give(context, i, cell, release, status)
@@ -193,7 +193,7 @@ def _renew(plan, context, release, status, shared):  # type: ignore[no-untyped-d
 
 @part
 def _check(plan, context, status):  # type: ignore[no-untyped-def]
-    """Answers whether each block is held by its cell and its variable, and nobody else."""
+    """Answers whether each block is held only by its cell and its variable."""
     words = malloc(WORD_BYTES)
     output = _allocate_output(context, 0, BOOL, words, 0, 1, status)
     answer = 1

@@ -62,7 +62,7 @@ def publish(batch: Batch, level: int, rows: Sequence[int]) -> int:
         if name not in _plans:
             launch = batch.new_launch(level, np.asarray(rows, dtype=np.int64), workers)
             _plans[name] = _plan(batch, level, launch, name)
-            _anchor[Anchor.PLAN] = _plans[name][0].ctypes.data  # complete before it can be found
+            _anchor[Anchor.PLAN] = _plans[name][0].ctypes.data  # complete before the handler can see it
     return name
 
 

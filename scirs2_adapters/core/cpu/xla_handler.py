@@ -16,7 +16,7 @@ BUFFER_DATA, SCALAR_VALUE, API_ERROR_CREATE, STAGE_EXECUTE, FAILED_PRECONDITION 
 
 @part
 def _fail(api, message):  # type: ignore[no-untyped-def]
-    """An error of XLA's, made by its own function, whose arguments are a size, an extension, a text and a code."""
+    """An error of XLA's, made by XLA's function, whose arguments are a size, an extension, a text and a code."""
     words = malloc(4 * WORD_BYTES)
     store_i64(words, 0, 4 * WORD_BYTES)
     store_i64(words, 1, 0)

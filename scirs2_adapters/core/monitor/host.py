@@ -30,7 +30,7 @@ def _begin(optimizer: HostOptimizer) -> Finish:
 
 
 def _seen(before: Mapping[Hashable, np.ndarray], optimizer: HostOptimizer, grads: door.Arrays) -> Seen:
-    given = {k: np.asarray(g) for k, g in door.items("monitor", "grads", grads) if g is not None}
+    gradients = {k: np.asarray(g) for k, g in door.items("monitor", "grads", grads) if g is not None}
     members: dict[int, list[Hashable]] = {}
     for key, group in optimizer._groups.of.items():
         members.setdefault(group, []).append(key)
@@ -38,6 +38,6 @@ def _seen(before: Mapping[Hashable, np.ndarray], optimizer: HostOptimizer, grads
     names = labels([{"weight_decay": rule.weight_decay} for rule in rules])
     for name, rule, keys in zip(names, rules, members.values(), strict=True):
         after = [optimizer.params[k] for k in keys]
-        grads_seen = [given[k] for k in keys if k in given]
+        grads_seen = [gradients[k] for k in keys if k in gradients]
         groups.append(group_record(name, float(rule.learning_rate), grads_seen, [before[k] for k in keys], after))
-    return Seen(groups, nonfinite(given.values()), optimizer.skipped_steps, optimizer.memory().state_bytes)
+    return Seen(groups, nonfinite(gradients.values()), optimizer.skipped_steps, optimizer.memory().state_bytes)

@@ -28,7 +28,7 @@ EVERY = Field(100, "", "must be a whole number >= 1", lambda n: n >= 1, kind=int
 class Monitor:
     """Takes a record of each N-th step of one optimizer, until `remove`, or to the end of a `with` block.
 
-    `records` holds the last ones. Each is logged, level INFO, by the logger "scirs2_adapters", and given to the
+    `records` holds the last ones. Each is logged, level INFO, by the logger "scirs2_adapters", and passed to the
     functions that `to` names. Neither the optimizer nor its parameters are kept alive.
     """
 
@@ -55,7 +55,7 @@ class Monitor:
             self._open = begin(), time.perf_counter()
 
     def after(self, *arguments: object) -> None:
-        """The step has been made; what measures is given these arguments."""
+        """The step has been made; the function that measures it is called with these arguments."""
         if self._open is not None:
             seconds = time.perf_counter() - self._open[1]
             (finish, _), self._open = self._open, None
@@ -98,7 +98,7 @@ def _sinks(to: Sink | Iterable[Sink]) -> tuple[Sink, ...]:
 
 
 class _Watched:
-    """What stands in the place of a method of one object while somebody watches it."""
+    """Replaces a method of one object while watchers are around it."""
 
     def __init__(self, owner: object, method: str) -> None:
         self._owner, self._method = weakref.ref(owner), method
@@ -124,8 +124,8 @@ Watcher = tuple[Callable[..., None], Callable[..., None]]
 
 def around(owner: object, method: str, watcher: Watcher) -> Callable[[], None]:
     """Have a method of this object watched; what is returned ends it. The object is not kept alive."""
-    found = vars(owner).get(method)
-    watched = found if isinstance(found, _Watched) else _Watched(owner, method)
+    current = vars(owner).get(method)
+    watched = current if isinstance(current, _Watched) else _Watched(owner, method)
     vars(owner)[method] = watched
     watched.watchers.append(watcher)
     known = weakref.ref(owner)

@@ -19,7 +19,7 @@ class GroupRecord:
     """One group of parameters in a step; None is what cannot be seen.
 
     `learning_rate` is that of the step. Norms are Euclidean, over all numbers of the group: `gradient_norm` of the
-    gradients that the optimizer was given, `update_norm` of the change of the parameters, learning rate included, and
+    gradients that the optimizer has seen, `update_norm` of the change of the parameters, learning rate included, and
     `parameter_norm` of the parameters after it.
     """
 
@@ -81,13 +81,13 @@ class Record:
     def as_dict(self) -> dict[str, object]:
         """All of it as plain data, for JSON and trackers of experiments."""
         groups = [dataclasses.asdict(group) for group in self.groups]
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**own, **{name: getattr(self, name) for name in NORMS}, "groups": groups}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, **{name: getattr(self, name) for name in NORMS}, "groups": groups}
 
     def numbers(self) -> Iterator[tuple[str, str, float]]:
         """Each number that is known: what it is, the group it is of, or "", and the number."""
-        own = ("seconds", "nonfinite_gradients", "skipped_steps", "state_bytes")
-        rows = [(name, "", getattr(self, name)) for name in ("step", *own)]
+        names = ("seconds", "nonfinite_gradients", "skipped_steps", "state_bytes")
+        rows = [(name, "", getattr(self, name)) for name in ("step", *names)]
         for group in self.groups:
             rows += [(name, group.name, getattr(group, name)) for name in ("learning_rate", *NORMS)]
         return ((name, group, float(x)) for name, group, x in rows if x is not None)
@@ -139,14 +139,14 @@ def nonfinite(arrays: Iterable[np.ndarray]) -> int:
 
 
 def labels(groups: Sequence[Mapping[str, object]]) -> list[str]:
-    """A name for each group that trackers of experiments take: its own, else whether it is decayed."""
-    found: list[str] = []
+    """A name for each group, as trackers of experiments take them: that of the group, else whether it is decayed."""
+    names: list[str] = []
     split = len({bool(group.get("weight_decay")) for group in groups}) > 1
     for i, group in enumerate(groups):
         decay = "decay" if group.get("weight_decay") else "no decay"
         name = str(group.get("name") or (decay if split else f"group {i}"))
         plain = re.sub(r"[^\w./-]+", " ", name.replace("\\", "")).strip(" ._")
-        while not plain or plain in found:
+        while not plain or plain in names:
             plain = f"{plain} {i}".strip()
-        found.append(plain)
-    return found
+        names.append(plain)
+    return names

@@ -1,4 +1,4 @@
-"""Rules that are given estimates of the curvature between their steps."""
+"""Rules that take estimates of the curvature between their steps."""
 
 from ..fields import flag
 from ..rule import Rule

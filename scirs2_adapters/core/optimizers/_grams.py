@@ -30,7 +30,7 @@ class GramRule(Rule):
         return self._fits(leaf, RIGHT)
 
     def turns(self, leaf: Leaf) -> bool:
-        """Whether a matrix multiplies it, which makes much of small numbers: of some that 8 bits have not."""
+        """Whether a matrix multiplies the slot: this may enlarge small numbers, which 8 bits do not resolve."""
         return self.left(leaf) or self.right(leaf)
 
     def _fits(self, leaf: Leaf, side: int) -> bool:
@@ -45,7 +45,7 @@ class GramRule(Rule):
         return _turned(xp, x, ((LEFT, left), (RIGHT, right)), back=False)
 
     def turned_back(self, xp: Array, x: Array, left: Array | None, right: Array | None) -> Array:
-        """The way back."""
+        """x back in the coordinates of the parameter."""
         return _turned(xp, x, ((LEFT, left), (RIGHT, right)), back=True)
 
     def rebased(
@@ -53,8 +53,8 @@ class GramRule(Rule):
     ) -> Array:
         """x in the coordinates of the new bases, from those of the old ones."""
         there = [side for side, basis in zip((LEFT, RIGHT), new, strict=True) if basis is not None]
-        given = [basis for basis in (*old, *new) if basis is not None]
-        return xp.matrix(rebased, x, due, *given, sides=tuple(there)) if there else x
+        bases = [basis for basis in (*old, *new) if basis is not None]
+        return xp.matrix(rebased, x, due, *bases, sides=tuple(there)) if there else x
 
     def moved(self, xp: Array, g: Array, gain: Array, left: Array | None, right: Array | None) -> list[Array | None]:
         """The running means of Gram matrices after this gradient."""
@@ -66,22 +66,22 @@ class GramRule(Rule):
         grams: list[Array | None], old: tuple[Array | None, Array | None],
     ) -> list[Array | None]:  # fmt: skip
         """These Gram matrices to a power, if that is due, or ready and not yet there; else the old powers."""
-        given = due, ready, scale, eps, exponent
-        return [x if x is None else xp.matrix(gram_power, x, gram, *given) for gram, x in zip(grams, old, strict=True)]
+        values = due, ready, scale, eps, exponent
+        return [x if x is None else xp.matrix(gram_power, x, gram, *values) for gram, x in zip(grams, old, strict=True)]
 
-    def found(
+    def eigenbases(
         self, xp: Array, g: Array, first: Array, due: Array, gram_left: Array | None, gram_right: Array | None,
         left: Array | None, right: Array | None,
     ) -> list[Array | None]:  # fmt: skip
         """The bases of these Gram matrices."""
-        given = first, due
+        when = first, due
         return [
-            _found(xp, LEFT, left, gram_left, gram_right, g, given),
-            _found(xp, RIGHT, right, gram_right, gram_left, g, given),
+            _eigenbasis(xp, LEFT, left, gram_left, gram_right, g, when),
+            _eigenbasis(xp, RIGHT, right, gram_right, gram_left, g, when),
         ]
 
 
-def _found(
+def _eigenbasis(
     xp: Array, side: int, basis: Array | None, gram: Array, other: Array | None, g: Array, when: tuple[Array, Array]
 ) -> Array | None:
     if basis is None:

@@ -33,11 +33,11 @@ class DecoupledMoments(Moments):
 
 def ahead_coefficients(rule: Rule, math: SimpleNamespace, t: Scalar) -> dict[str, Scalar]:
     """The scalars of an Adam direction that may look ahead."""
-    found = adam_coefficients(rule, math, t)
+    scalars = adam_coefficients(rule, math, t)
     if not rule.nesterov:
-        return found | {"grad_step_size": 0.0}
+        return scalars | {"grad_step_size": 0.0}
     ahead = rule.learning_rate * rule.beta1 / one_minus_power(math, rule.beta1, t + 1)
-    return found | {"step_size": ahead, "grad_step_size": found["one_minus_beta1"] * found["step_size"]}
+    return scalars | {"step_size": ahead, "grad_step_size": scalars["one_minus_beta1"] * scalars["step_size"]}
 
 
 def adam_direction(rule: Rule, m: Array, g: Array, step_size: Array, grad_step_size: Array) -> Array:
@@ -66,15 +66,15 @@ def slow_average(rule, scalar_math, t):
 
 def difference_coefficients(rule, scalar_math, t):
     """The scalars of Adan's means of gradients, of differences and of squares, and of its decay."""
-    found, inside = adam_coefficients(rule, scalar_math, t), rule.decay == "inside"
-    weight = found["one_minus_beta2"] if rule.weighs_rest else rule.beta2
+    scalars, inside = adam_coefficients(rule, scalar_math, t), rule.decay == "inside"
+    weight = scalars["one_minus_beta2"] if rule.weighs_rest else rule.beta2
     shrink = rule.learning_rate * rule.weight_decay if inside else 0.0
     kept = 1 / (1 + shrink)  # of the parameter and of the step
-    return found | {
+    return scalars | {
         "later": scalar_math.where(t > 1, 1.0, 0.0),
         "weight": weight,
-        "step_size": kept * found["step_size"],
-        "diff_rate": kept * rule.learning_rate * weight * found["inv_bias_correction2"],
+        "step_size": kept * scalars["step_size"],
+        "diff_rate": kept * rule.learning_rate * weight * scalars["inv_bias_correction2"],
         "one_minus_beta3": 1 - rule.beta3,
         "scale3": 1 / one_minus_power(scalar_math, rule.beta3, t),
         "shrink": kept * shrink,

@@ -29,7 +29,7 @@ STACKED = "say batch_axes=1 of a stack"
 
 
 class MatrixRule(Rule, time_dependence="none"):
-    """Fields of Muon, and its routing: hidden matrices are its own, AdamW steps the rest."""
+    """Fields of Muon, and its routing: it steps hidden matrices, AdamW steps the rest."""
 
     momentum = fraction(0.95, "decay rate of the average of gradients")
     nesterov = flag(True, "look ahead along the average")
@@ -61,20 +61,20 @@ class MatrixRule(Rule, time_dependence="none"):
     by_name = "layer"
     #: Whether parameters of more axes than two are matrices.
     kernels = True
-    #: The ratio where none is given and steps are not scaled to be as large as AdamW's.
+    #: The ratio if `adamw_ratio` is None and steps are not scaled to be as large as AdamW's.
     ratio = RATIO
     #: Whether the iteration runs in bfloat16.
     half = False
-    #: Whether the AdamW part decays by Muon's own learning rate.
+    #: Whether the AdamW part decays by Muon's learning rate.
     whole_decay = False
 
     def other(self):
         shared = {k: getattr(self, k) for k in ("weight_decay", "maximize")}
-        own = {k: getattr(self, f"adamw_{k}") for k in ("beta1", "beta2", "eps", "weight_decay")}
-        if self.whole_decay and is_number(self.adamw_ratio) and own["weight_decay"] is not None:
-            own["weight_decay"] = own["weight_decay"] / self.adamw_ratio
-        given = {k: v for k, v in own.items() if v is not None} | {"nesterov": self.early and self.nesterov}
-        return AdamW.build(shared | {"learning_rate": self._adamw_rate()} | given, match=self.match)
+        adamw = {k: getattr(self, f"adamw_{k}") for k in ("beta1", "beta2", "eps", "weight_decay")}
+        if self.whole_decay and is_number(self.adamw_ratio) and adamw["weight_decay"] is not None:
+            adamw["weight_decay"] = adamw["weight_decay"] / self.adamw_ratio
+        values = {k: v for k, v in adamw.items() if v is not None} | {"nesterov": self.early and self.nesterov}
+        return AdamW.build(shared | {"learning_rate": self._adamw_rate()} | values, match=self.match)
 
     def check(self, spell, call):
         if self.whole_decay and is_number(self.adamw_ratio) and not self.adamw_ratio:
@@ -160,15 +160,15 @@ class MatrixRule(Rule, time_dependence="none"):
         mine = [leaf for leaf in leaves if not self.reason(leaf)]
         unnamed = self.by_name != "none" and sum(not leaf.name and len(leaf.shape) == 2 for leaf in mine)
         unsure = [leaf for leaf in mine if self._unsure(leaf)]
-        left = [leaf for leaf in leaves if self.reason(leaf) == "more than two axes"]
-        found = self._unmatched("exclude_layers", leaves)
+        kernels = [leaf for leaf in leaves if self.reason(leaf) == "more than two axes"]
+        doubts = self._unmatched("exclude_layers", leaves)
         if unnamed:
-            found.append(f"{unnamed} matrices have no names, so embeddings and heads among them {UNNAMED}")
+            doubts.append(f"{unnamed} matrices have no names, so embeddings and heads among them {UNNAMED}")
         if unsure:
-            found.append(f"{_some(unsure)} may be a stack of matrices, and is taken for one kernel: {STACKED}")
-        if left:
-            found.append(f"{_some(left)} would be matrices, were it not for match={self.match!r}")
-        return found
+            doubts.append(f"{_some(unsure)} may be a stack of matrices, and is taken for one kernel: {STACKED}")
+        if kernels:
+            doubts.append(f"{_some(kernels)} would be matrices, were it not for match={self.match!r}")
+        return doubts
 
     def _unmatched(self, field: str, leaves: Sequence[Leaf]) -> list[str]:
         unmatched = [p for p in getattr(self, field) if not any(re.search(p, leaf.name) for leaf in leaves)]

@@ -1,4 +1,4 @@
-"""What a parameter's own layer and name say of it: whether it is an embedding or a head, a bias or a gain, a stack.
+"""What a parameter's layer and name say of it: whether it is an embedding or a head, a bias or a gain, a stack.
 
 Only the last two components of a path count, the layer's and the parameter's: a container further up may be called
 `classifier` or `digit_classifier` and hold nothing but hidden layers. What wraps a module, or a parameter of it, under

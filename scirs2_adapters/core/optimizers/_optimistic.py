@@ -17,10 +17,10 @@ class OptimisticMoments(Moments):
     matches: ClassVar[dict[str, dict[str, Value]]] = {"optax": {"nesterov": True}}
 
     def directions(self, math: SimpleNamespace, t: Scalar, direction: Scalar, change: Scalar) -> dict[str, Scalar]:
-        """The scalars of a step that is so much of the direction, and of its change."""
+        """The scalars of a step that is `direction` times the direction plus `change` times its change."""
         change = math.where(t == 1, 0.0, change)
-        found = ahead_coefficients(self.replace_unchecked({"learning_rate": 1.0}), math, t)
-        return found | {"ahead": direction + change, "back": change}
+        scalars = ahead_coefficients(self.replace_unchecked({"learning_rate": 1.0}), math, t)
+        return scalars | {"ahead": direction + change, "back": change}
 
     def update(self, xp: Array, p: Array, g: Array, exp_avg, exp_avg_sq: NONNEGATIVE, previous_direction, /,
                step_size, grad_step_size, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps, eps_root,

@@ -26,7 +26,7 @@ class Interpolated(Rule):
 
 
 class WarmedUp(Interpolated):
-    """A rule with a warm-up of its own."""
+    """A rule with a warm-up."""
 
     warmup_steps = count(0, "steps in which the learning rate grows to its full size", least=0)
 

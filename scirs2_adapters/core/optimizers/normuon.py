@@ -36,8 +36,8 @@ class NorMuon(MatrixRule, time_dependence="none"):
 
     def coefficients(self, math, t):
         least, added = (0.0, self.variance_eps) if self.neurons == "outputs" else (1e-10, 0.0)
-        own = {"gain2": 1 - self.beta2, "least": least, "added": added, "tiny": 1e-30}
-        return super().coefficients(math, t) | own
+        scalars = {"gain2": 1 - self.beta2, "least": least, "added": added, "tiny": 1e-30}
+        return super().coefficients(math, t) | scalars
 
     def unwanted(self, leaf):
         flattened = not self.matrix(leaf)._replace(parts=1).lies_so

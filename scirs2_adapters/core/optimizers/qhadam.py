@@ -24,9 +24,9 @@ class QHAdam(Moments):
     nu2 = weight(1.0, "weight of the mean of squares beside the newest")
 
     def coefficients(self, math, t):
-        found = adam_coefficients(self, math, t)
-        rates = {"mean_rate": self.nu1 * found["step_size"], "grad_rate": (1 - self.nu1) * self.learning_rate}
-        return found | rates | {"old": self.nu2 * found["inv_bias_correction2"], "new": 1 - self.nu2}
+        scalars = adam_coefficients(self, math, t)
+        rates = {"mean_rate": self.nu1 * scalars["step_size"], "grad_rate": (1 - self.nu1) * self.learning_rate}
+        return scalars | rates | {"old": self.nu2 * scalars["inv_bias_correction2"], "new": 1 - self.nu2}
 
     def update(self, xp, p, g, exp_avg, exp_avg_sq: NONNEGATIVE, /, one_minus_beta1, one_minus_beta2, mean_rate,
                grad_rate, old, new, eps, eps_root):  # fmt: skip

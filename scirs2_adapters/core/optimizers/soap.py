@@ -52,6 +52,6 @@ class SOAP(GramRule, decay="inside", moduli=None):
         direction = exp_avg / (xp.sqrt(exp_avg_sq) + eps)
         u = step_size * self.turned_back(xp, direction, basis_left, basis_right)
         grams = self.moved(xp, g, gain, gram_left, gram_right)
-        bases = self.found(xp, g, first, due, *grams, basis_left, basis_right)
+        bases = self.eigenbases(xp, g, first, due, *grams, basis_left, basis_right)
         exp_avg = self.rebased(xp, exp_avg, due, (basis_left, basis_right), bases)
         return u + shrinkage * (p - u), exp_avg, exp_avg_sq, *grams, *bases

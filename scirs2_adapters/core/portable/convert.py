@@ -49,8 +49,8 @@ def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) 
         if len(x.shape) == len(shape) or slot in lines.slices:
             names = (lines.exchanged.get(slot, slot), f"{slot}_scale")
             codes = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
-            made = restored(x, p.slots[names[1]], x.dtype, axes) if codes else (moved(x, lines.axes(slot, x, axes)),)
-            slots |= dict(zip(names, made, strict=False))
+            arrays = restored(x, p.slots[names[1]], x.dtype, axes) if codes else (moved(x, lines.axes(slot, x, axes)),)
+            slots |= dict(zip(names, arrays, strict=False))
         else:
             slots.setdefault(slot, x)
     return replace(p, slots=slots, shape=None if p.shape is None else turned(p.shape, axes))
@@ -72,7 +72,7 @@ class Difference(NamedTuple):
 
     place: str
     largest: float
-    what: str = ""
+    reason: str = ""
 
 
 def differences(one: State, other: State) -> Iterator[Difference]:

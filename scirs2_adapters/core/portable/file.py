@@ -2,7 +2,7 @@
 
 A file is 8 bytes with the length of a header, the header as JSON, and the numbers of all arrays one after another. The
 library of that name writes from memory that holds every array, and numpy alone does not know its bfloat16; so the
-format, which is small, is written here. The checksum is SHA-256 of the whole file with zeros in its own place.
+format, which is small, is written here. The checksum is SHA-256 of the whole file with zeros in place of the checksum.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DTYPES = {
     "uint8": ("U8", "|u1"),
 }  # fmt: skip
 _NAMES = {theirs: ours for ours, (theirs, _) in DTYPES.items()}
-#: Keys of the file's own words, and what stands for the checksum until it is known.
+#: The keys of what a file says of itself, and what stands for the checksum until it is known.
 METADATA, TEXT, CHECKSUM = "__metadata__", "scirs2", "checksum"
 _UNKNOWN = "0" * 64
 _MARK = f'"{CHECKSUM}":"'.encode()
@@ -67,7 +67,7 @@ def refused(call: str, path: object, why: str, way_out: str = "") -> ArgumentVal
 
 @contextlib.contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """A path to write to, beside the file that is there: it takes that one's place at the end, if nothing is raised."""
+    """A path beside the file, to write to. At the end it replaces the file, unless an error was raised."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
@@ -191,7 +191,7 @@ class File:
         return numbers.reshape(place.shape)
 
     def check(self, told: Progress = lambda _: None) -> None:
-        """Refuse a file of which a single bit is not as it was written."""
+        """Refuse a file if a single bit is not as it was written."""
         at = self._header.index(_MARK) + len(_MARK)
         digest = hashlib.sha256(self._length.to_bytes(8, "little"))
         digest.update(self._header[:at] + _UNKNOWN.encode() + self._header[at + len(_UNKNOWN) :])
@@ -216,10 +216,10 @@ def opened(call: str, path: Path, told: Progress = lambda _: None) -> Iterator[F
 
 def _once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
     pairs = list(pairs)
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("a name stands there twice")
-    return found
+    return members
 
 
 class _Place(NamedTuple):

@@ -1,6 +1,6 @@
 """A saved state in the form of the optimizer that takes it, and the report of what became of it.
 
-Slots are taken by the names of their parameter and their own. Numbers go over bit for bit where both sides store them
+A slot is matched by its name and that of its parameter. Numbers are copied bit for bit where both sides store them
 alike, and are converted where they do not. Nothing here changes an optimizer.
 """
 
@@ -54,9 +54,9 @@ class Report:
 
     def faults(self) -> list[str]:
         """What a strict load refuses, in words."""
-        found = [f"here only: {_listed(self.missing)}"] * bool(self.missing)
-        found += [f"in the file only: {_listed(self.left_over)}"] * bool(self.left_over)
-        return found + [f"{name} {why}" for name, why in list(self.misfits.items())[:_MOST]]
+        faults = [f"here only: {_listed(self.missing)}"] * bool(self.missing)
+        faults += [f"in the file only: {_listed(self.left_over)}"] * bool(self.left_over)
+        return faults + [f"{name} {why}" for name, why in list(self.misfits.items())[:_MOST]]
 
     def __str__(self) -> str:
         lines = [f"{len(self.taken)} arrays taken as they are, {len(self.converted)} converted"]
@@ -71,8 +71,8 @@ def _listed(names: list[str]) -> str:
 
 
 def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, Report]:
-    """What of `saved` an optimizer of this rule takes, in the form of `here`, whose arrays are not read but for the
-    shapes and dtypes.
+    """The part of `saved` that an optimizer of this rule takes, in the form of `here`. Of the arrays in `here` only
+    shapes and dtypes are read.
     """
     _check_rule(asked.call, saved, rule)
     parameters, names = _renamed(asked, saved, here)
@@ -87,8 +87,8 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
         if a is not None and b is not None
     }
     axes = turns(asked.call, shapes, names, there, lies)
-    taken = {name: _fitted(name, *pair, axes.get(name), lines_of(rule), report) for name, pair in pairs.items()}
-    if rule.time_dependence == "step" and any(p.steps is None for p in taken.values()):
+    matched = {name: _fitted(name, *pair, axes.get(name), lines_of(rule), report) for name, pair in pairs.items()}
+    if rule.time_dependence == "step" and any(p.steps is None for p in matched.values()):
         report.converted["steps"] = "not counted in the file, those here stay"
     report.missing += [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
     others = [name for name in parameters if name not in pairs]
@@ -99,7 +99,7 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
         way_out = "Use `rename={name in the file: name here}`, or `strict=False` to take what fits."
         raise bad_value(asked.call, "optimizer", worded, received, way_out)
     numbers = {name: saved.numbers.get(name, x) for name, x in here.numbers.items()}
-    return replace(saved, parameters=taken, numbers=numbers), report
+    return replace(saved, parameters=matched, numbers=numbers), report
 
 
 def _check_rule(call: str, saved: State, rule: Rule) -> None:
@@ -149,7 +149,7 @@ def _fitted(
     lines: Lines,
     report: Report,
 ) -> ParameterState:
-    """What of one parameter is taken; `lines` are the slots of rows and columns."""
+    """The part of one parameter's state that is taken; `lines` are the slots of rows and columns."""
     if not saved.slots and saved.steps == 0:  # not stepped yet
         return ParameterState()
     slots: dict[str, Array] = {}
@@ -188,13 +188,13 @@ class Lines(NamedTuple):
     shape: Shape | None = None
 
     def of(self, p: ParameterState) -> Lines:
-        """The slots of lines of this parameter. Beside a basis what is low is a projection, whatever its shape."""
+        """The slots of lines of this parameter. Beside a basis, a `low` slot is a projection whatever its shape."""
         beside = not self.whole.isdisjoint(p.slots)
         low = {s for s in self.low if s in p.slots and (beside or p.slots[s].shape != shape_of(p))}
         return self._replace(every=self.every | low, whole=self.whole | low, shape=shape_of(p))
 
     def axes(self, slot: str, x: Array, axes: Shape | None) -> Turn:
-        """How a slot of a parameter that is turned so is turned itself."""
+        """How a slot is turned if its parameter is turned so."""
         if slot in self.slices and axes is not None and self.shape is not None:
             return SlicesTurn(self.shape, axes)
         return None if slot in self.whole or len(x.shape) < 2 else axes
@@ -208,7 +208,7 @@ class Lines(NamedTuple):
 
 
 def lines_of(rule: Rule) -> Lines:
-    """The slots of lines, in the order of the formula: the first of rows belongs with the first of columns."""
+    """The slots of lines, in the order of the formula: the first slot of rows goes with the first slot of columns."""
     slots = rule.all_slots()
     sides = frozenset(s.name for s in slots if s.extent is Extent.SIDE)
     slices = frozenset(s.name for s in slots if s.side == EVERY)
@@ -262,20 +262,20 @@ def _converted(
 def _rounding(
     name: str, saved: ParameterState, here: ParameterState, axes: Shape | None, report: Report
 ) -> dict[str, Array]:
-    """What rounding keeps beside a parameter: as it was saved if it is of the same parameter, and else at its first
-    value.
+    """What rounding keeps beside a parameter: the saved array if the parameter has the same dtype and shape, else the
+    first value.
     """
-    found: dict[str, Array] = {}
+    slots: dict[str, Array] = {}
     for slot in (slot for slot in OPTIONAL if slot in here.slots):
         x, form = saved.slots.get(slot), here.slots[slot]
         alike = x is not None and x.dtype == form.dtype and saved.dtype in (here.dtype, "")
         if x is not None and alike and turned(x.shape, axes if x.shape else None) == form.shape:
             report.taken.append(f"{name}/{slot}")
-            found[slot] = moved(x, axes if x.shape else None)
+            slots[slot] = moved(x, axes if x.shape else None)
         elif slot == ROUNDING_ERROR:
             report.converted[f"{name}/{slot}"] = "begins at 0"
-            found[slot] = held(np.zeros(form.shape, form.dtype), form.dtype)
-    return found
+            slots[slot] = held(np.zeros(form.shape, form.dtype), form.dtype)
+    return slots
 
 
 def one_count(call: str, state: State, here: int) -> int:

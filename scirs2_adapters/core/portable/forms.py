@@ -14,7 +14,7 @@ from .file import Array
 
 
 def form(dtype: str, shape: tuple[int, ...]) -> Array:
-    """An array of which only this is known."""
+    """An array without numbers, of this dtype and shape."""
     return Array(dtype, shape, _unread)
 
 
@@ -24,17 +24,17 @@ def _unread() -> NoReturn:
 
 def forms(rule: Rule, leaf: Leaf, state_dtype: StateDtype, rounding: str) -> dict[str, Array]:
     """The slots of a parameter and their companions under the rule that steps it."""
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     for slot in rule.slots(leaf):
         if slot.extent is not Extent.MODEL:
             dtype = slot_dtype(slot, leaf, state_dtype)
             if leaf.complex and slot.extent is Extent.FULL:
                 dtype = leaf.dtype
-            found[slot.name] = form(dtype, slot.shape(leaf.shape))
+            arrays[slot.name] = form(dtype, slot.shape(leaf.shape))
             if dtype in BLOCK_DTYPES:
-                found[companion(slot.name, dtype) or ""] = form("float32", (blocks(math.prod(leaf.shape)),))
+                arrays[companion(slot.name, dtype) or ""] = form("float32", (blocks(math.prod(leaf.shape)),))
     stored = param_storage(leaf, rounding, state_dtype)
     if (name := companion("p", stored)) is not None:
         seed = name == ROUNDING_SEED
-        found[name] = form("int32", ()) if seed else form(stored.partition("+")[2], leaf.shape)
-    return found
+        arrays[name] = form("int32", ()) if seed else form(stored.partition("+")[2], leaf.shape)
+    return arrays

@@ -15,7 +15,7 @@ from .fit import Asked, Report, fitted
 from .state import ParameterState, State, described
 
 SOURCE = {"framework": "numpy", "numpy": np.__version__}
-#: What a parameter itself is called among its slots, in files that hold parameters too. No slot of a rule is called so.
+#: The name of a parameter itself among its slots, in files that hold parameters too. No slot of a rule has this name.
 PARAMETER = "p"
 
 
@@ -67,7 +67,7 @@ def load(optimizer: HostOptimizer, saved: State, asked: Asked) -> Report:
 
 
 def as_dict(optimizer: HostOptimizer, state: State) -> Saved:
-    """What `load_state_dict` takes: the state of now, and over it what was taken."""
+    """What `load_state_dict` takes: the present state, with the loaded arrays in place of its own."""
     keys: Mapping[str, Hashable] = _named(optimizer)
     slots = {keys[name]: {slot: x.read() for slot, x in p.slots.items()} for name, p in state.parameters.items()}
     steps = {keys[name]: p.steps for name, p in state.parameters.items() if p.steps is not None}

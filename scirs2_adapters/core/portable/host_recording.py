@@ -22,8 +22,8 @@ def recorded(optimizer: HostOptimizer, recorder: Recorder) -> HostOptimizer:
     def recording(grads: Arrays) -> None:
         step(grads)
         if not recorder.over:
-            found = {str(key): np.asarray(g) for key, g in items("step", "grads", grads) if g is not None}
-            recorder.write(states(optimizer, found))
+            gradients = {str(key): np.asarray(g) for key, g in items("step", "grads", grads) if g is not None}
+            recorder.write(states(optimizer, gradients))
 
     recorder.write(states(optimizer, {}))
     vars(optimizer)["step"] = recording

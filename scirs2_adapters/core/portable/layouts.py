@@ -3,7 +3,7 @@ turning every array that is like a kernel as the kernel itself is turned.
 
 Dense kernels and those of convolutions are turned, embeddings and vectors are not. Where both sides are known to lie
 otherwise, as of torch and Keras, that is all. Where one is not, as in JAX, shapes tell, and square kernels by their
-names or with the others; what nobody can tell is refused.
+names or with the others; a case that cannot be decided is refused.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ def turns(
     certain = [axes for name, (straight, axes) in possible.items() if name not in tables and not (straight and axes)]
     turn, stay = any(axes for axes in certain), any(axes is None for axes in certain)
     seen = Seen(bool(there and here), bool(there or here), turn, stay)
-    found: dict[str, Shape] = {}
+    axes_by_name: dict[str, Shape] = {}
     for name, (straight, axes) in possible.items():
         if axes is not None and name not in tables and (not straight or seen.turns(call, names[name], name)):
-            found[name] = axes
-    return found
+            axes_by_name[name] = axes
+    return axes_by_name
 
 
 class Seen(NamedTuple):
@@ -98,7 +98,7 @@ class Seen(NamedTuple):
     stay: bool
 
     def turns(self, call: str, there: str, here: str) -> bool:
-        """Whether a kernel that fits both ways, as a square one does, is turned."""
+        """Whether a kernel is turned that fits both ways, as a square kernel does."""
         kernels = [name.rpartition(".")[2].rpartition("/")[2] == "kernel" for name in (there, here)]
         if kernels[0] != kernels[1]:
             return True
@@ -120,7 +120,7 @@ def _fitting(name: str, shape: Shape, wanted: Shape, there: str, here: str) -> t
 
 
 def transposed(x: np.ndarray, axes: Shape | SlicesTurn) -> np.ndarray:
-    """The array with its axes put so, in memory of its own order."""
+    """The array with its axes in this order, contiguous in memory."""
     if isinstance(axes, SlicesTurn):
         lists = np.split(x, np.cumsum(axes.lengths)[:-1])
         return np.concatenate([lists[axis] for axis in axes.axes])

@@ -1,4 +1,4 @@
-"""A run written down step by step: of each step the gradients, and the parameters and state that it has led to.
+"""A run written down step by step: the gradients of each step, and the parameters and state after it.
 
 A recording is a folder with one file for each step and parameter group, in the format of portable states. The file of
 step 0 is the start. Arrays of many numbers are sampled: every axis keeps some of its positions, the same ones in every
@@ -41,7 +41,7 @@ def record(
     """Write every step of an optimizer into a folder, which `scirs2 drift` compares with another one. Returns the
     optimizer; for JAX, the transformation to use in its place.
 
-    A step's file has the gradients that it was given, and the parameters, slots, count and hyperparameters after it.
+    A step's file has the gradients of the step, and the parameters, slots, count and hyperparameters after it.
     Nothing is kept in memory but the array that is being written.
 
     Arguments:

@@ -37,9 +37,9 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class ParameterState:
-    """What is remembered of one parameter: its slots with their companions, and how many steps it has taken, None
-    where nobody has counted. The shape and dtype are the parameter's own, where they are known; a complex one is a real
-    one with an axis more.
+    """The memory of one parameter: its slots with their companions, and the number of its steps, None where it is not
+    counted. The shape and dtype are those of the parameter, where they are known; a complex parameter is described as a
+    real one with one axis more.
     """
 
     slots: Mapping[str, Array] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class State:
     """A state out of any framework.
 
     `config` are the hyperparameters under the core's names, a wrapper's `base` among them. `numbers` are those of the
-    whole model. `layout` says how kernels lie, "outputs_first" or "inputs_first", and is empty where nobody can know.
+    whole model. `layout` says how kernels lie, "outputs_first" or "inputs_first", and is empty where it is not known.
     """
 
     rule: str

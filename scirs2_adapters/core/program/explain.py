@@ -45,12 +45,12 @@ def _slot(slot: Slot, rule: Formula, leaf: Leaf) -> str:
 
 
 def pass_bytes(program: Program, leaf: Leaf) -> list[tuple[int, int]]:
-    """For each pass the bytes that it reads and writes a parameter, of the arrays that are like it, with the gradient
+    """For each pass the bytes that it reads and writes for a parameter, in arrays that are like it, with the gradient
     where functions of matrices read it before the next.
     """
     size, passes = _BYTES[leaf.dtype], split_passes(program, "p")
     matrices = [node for node in program.nodes if node.op == "matrix"]
-    taken = {node.level - 1 for node in matrices for a in node.args if program.nodes[a].name == "g"}
+    levels = {node.level - 1 for node in matrices for a in node.args if program.nodes[a].name == "g"}
     arrays = [{a.name for a in one.arrays if a.extent is Extent.FULL and a.node >= 0} for one in passes]
-    read = [len(names | {"g"} if one.level in taken else names) for names, one in zip(arrays, passes, strict=True)]
+    read = [len(names | {"g"} if one.level in levels else names) for names, one in zip(arrays, passes, strict=True)]
     return [(size * n, size * len(one.stores)) for n, one in zip(read, passes, strict=True)]

@@ -36,7 +36,7 @@ def _equals(x: object, number: int) -> bool:
 
 @functools.cache
 def _specialized(program: Program, zeros: tuple[str, ...], ones: tuple[str, ...]) -> Program:
-    """The program in which these are zero and one; the same where a result would then be the gradient's own array."""
+    """The program in which these are zero and one; unchanged if a result would then be the gradient array itself."""
     if not set(zeros + ones) & set(program.scalars):
         return program
     rest = folded(program, zeros, ones)

@@ -1,7 +1,7 @@
 """The operations of a recorded formula, and how they are read: as lines such as
 `exp_avg = exp_avg + one_minus_beta1 * (g - exp_avg)`.
 
-A value that is used twice has a line and a name of its own. A line that gives a slot its new value stands after those
+A value that is used twice has a separate line and a name. A line that gives a slot its new value stands after those
 that read the old one; where that is impossible, the new value is called `new_exp_avg` until the end.
 """
 
@@ -60,7 +60,7 @@ def lines(nodes: Sequence[Node], outputs: Mapping[str, int], needed: Sequence[in
         written.append(f"{names[i]} = {text}")
         at_end += [f"{name} = {names[i]}" for name in targets.get(i, ()) if name != names[i]]
     inputs = [(name, nodes[i].name) for name, i in outputs.items() if not nodes[i].args]
-    return [*written, *at_end, *(f"{name} = {given}" for name, given in inputs if name != given)]
+    return [*written, *at_end, *(f"{name} = {source}" for name, source in inputs if name != source)]
 
 
 def _inlined(nodes: Sequence[Node], index: int, names: Mapping[int, str]) -> set[int]:

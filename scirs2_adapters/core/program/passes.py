@@ -47,7 +47,7 @@ class Pass:
 
     @property
     def idle(self) -> bool:
-        """Whether functions of matrices alone work at its level, on what there is."""
+        """Whether only functions of matrices run at its level, on arrays that exist already."""
         return not (self.sums or self.columns or self.rows or self.stores)
 
     @property
@@ -57,7 +57,7 @@ class Pass:
 
 
 def _boundary(program: Program, level: int) -> set[int]:
-    """Nodes a pass takes ready-made: inputs, scalars, finished matrices, and what earlier passes have led to.
+    """Nodes that a pass does not compute: inputs, scalars, finished matrices, and the results of earlier passes.
 
     Arithmetic on scalars alone stays in the pass, where the compiler moves it out of the loop; so do comparisons,
     which no coefficient holds.
@@ -109,7 +109,7 @@ def _pass(program: Program, level: int, emit: str) -> Pass:
     small = tuple(i for i in ready if nodes[i].extent in (Extent.TENSOR, Extent.MODEL))
     arrays = [_operand(nodes, i) for i in ready if i not in small]
     outputs = {_position(arrays, Operand(name, Extent.FULL, -1)): i for name, i in stores.items()}
-    # what functions of matrices take, and row means, go to arrays of their own
+    # arguments of functions of matrices, and row means, are stored in separate arrays
     outputs |= {_position(arrays, Operand(f"%{i}", Extent.FULL, -1)): i for i in whole}
     of_rows = [i for i in reductions if nodes[i].extent is Extent.ROW]
     rows = {i: _position(arrays, Operand(f"%{i}", Extent.ROW, i)) for i in of_rows}
@@ -123,8 +123,8 @@ def _of_matrices(nodes: tuple[Node, ...], matrices: list[int]) -> list[int]:
     """The arrays like the parameter that these functions take, but for those that are results of others, and the
     gradient, which they read where it is.
     """
-    taken = dict.fromkeys(arg for i in matrices for arg in nodes[i].args)
-    return [i for i in taken if nodes[i].extent is Extent.FULL and nodes[i].op != "matrix" and nodes[i].name != "g"]
+    arguments = dict.fromkeys(arg for i in matrices for arg in nodes[i].args)
+    return [i for i in arguments if nodes[i].extent is Extent.FULL and nodes[i].op != "matrix" and nodes[i].name != "g"]
 
 
 def _stores(program: Program, emit: str) -> dict[str, int]:

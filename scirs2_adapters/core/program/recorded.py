@@ -87,16 +87,16 @@ class Program:
     @functools.cached_property
     def moduli(self) -> frozenset[str]:
         """The slots that hold one real number for each complex one: those computed from moduli and themselves alone."""
-        found = {s.name for s in self.slots if s.extent > Extent.TENSOR and s.initial != "parameter"}
+        names = {s.name for s in self.slots if s.extent > Extent.TENSOR and s.initial != "parameter"}
         if not any(n.op == "square" for n in self.nodes):
             return frozenset()
         while True:
             real: list[bool] = []
             for node in self.nodes:
-                known = node.name in found if node.op == "input" else all(real[a] for a in node.args)
+                known = node.name in names if node.op == "input" else all(real[a] for a in node.args)
                 real.append(known or node.op == "square" or node.extent <= Extent.TENSOR)
-            if found == (found := {name for name in found if real[self.outputs[name]]}):
-                return frozenset(found)
+            if names == (names := {name for name in names if real[self.outputs[name]]}):
+                return frozenset(names)
 
     @functools.cached_property
     def kept(self) -> frozenset[str]:
@@ -148,7 +148,7 @@ _lock = threading.RLock()
 
 def record(rule: Formula, leaf: Leaf, scaled: bool = False, call: str = "") -> Program:
     """The program of a rule for parameters like this leaf; remembered for each variant. A scaled one multiplies the
-    gradient, as it is read, by the coefficient `SCALE`: clipping and loss scaling without a pass of their own. What the
+    gradient, as it is read, by the coefficient `SCALE`: clipping and loss scaling without another pass. What the
     rule cannot step is refused here, before anything moves; `call` is what the user typed.
     """
     if requirement := rule.refuses(leaf):

@@ -45,12 +45,12 @@ def _binary(op: str, swapped: bool = False) -> Callable[[Symbol, Symbol], Symbol
     return lambda a, b: a._recorder.op(op, *((b, a) if swapped else (a, b)))
 
 
-def _refusing(what: str, instead: str = "", kind: type[Exception] = ArgumentTypeError) -> Callable[..., Never]:
+def _refusing(fault: str, instead: str = "", kind: type[Exception] = ArgumentTypeError) -> Callable[..., Never]:
     """A method of arrays that no formula may use. Other libraries' functions say which they are."""
 
     def method(self: Symbol, function: object = None, *_: object, **__: object) -> Never:
         name = getattr(function, "__name__", "")
-        called = f"{what}, `{name}`" if name else what
+        called = f"{fault}, `{name}`" if name else fault
         raise refused(self._recorder.formula, called, instead or instead_of(name), kind=kind)
 
     return method
@@ -61,9 +61,9 @@ for _name, _op in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div"}.i
     setattr(Symbol, f"__r{_name}__", _binary(_op, swapped=True))
 for _name in _COMPARISONS:
     setattr(Symbol, f"__{_name}__", _binary(_name))
-for _names, _what, _instead in METHODS:
+for _names, _fault, _instead in METHODS:
     for _name in _names.split():
-        setattr(Symbol, f"__{_name}__", _refusing(_what, _instead))
+        setattr(Symbol, f"__{_name}__", _refusing(_fault, _instead))
 # jax refuses what has this method before it calls it, and torch warns of one: so both are attributes. A TypeError would
 # be one of jax's own to its caller.
 _of_jax = _refusing("calls a function of jax", kind=ArgumentValueError)
@@ -150,11 +150,11 @@ class Recorder:
         named = [f"`{name}`" for name, other in known.items() if other == value]
         named = named[:1] if named[:1] in (["`zero`"], ["`one`"]) else named
         compared = " A formula cannot branch on an array: write `xp.where(g > zero, a, b)`." * (op in _COMPARISONS)
-        what = f"has a literal. A formula's `{op}` was given the literal {shown(value)}: literals belong in "
-        what += "`coefficients`, where they are float64 and do not change the type of the arithmetic"
-        taken = f"Take {' or '.join(named)}, which has this value," if named else "Name it there and take it"
-        instead = f"{taken} after the `/` of the signature."
-        return refused(self.formula, what, instead + compared)
+        fault = f"has a literal. A formula's `{op}` was given the literal {shown(value)}: literals belong in "
+        fault += "`coefficients`, where they are float64 and do not change the type of the arithmetic"
+        advice = f"Take {' or '.join(named)}, which has this value," if named else "Name it there and take it"
+        instead = f"{advice} after the `/` of the signature."
+        return refused(self.formula, fault, instead + compared)
 
     def _reduce(self, op: str, x: Symbol, extent: Extent, axis: Axis | None = None) -> Symbol:
         node = self._node(op, x)
@@ -209,6 +209,6 @@ class Coefficients(dict[str, Symbol]):
                 closed_list=False,
             )
         if not isinstance(known[name], numbers.Real):
-            what = f"takes a coefficient `{name}`, which must be a number. Received: {shown(known[name])}"
-            raise refused(formula, what, closed_list=False)
+            fault = f"takes a coefficient `{name}`, which must be a number. Received: {shown(known[name])}"
+            raise refused(formula, fault, closed_list=False)
         return self._recorder.put(Node("scalar", (), Extent.TENSOR, 0, name))

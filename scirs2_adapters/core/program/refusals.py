@@ -46,10 +46,10 @@ class UnknownOperation(ArgumentTypeError, AttributeError):
 
 
 def refused(
-    formula: str, what: str, instead: str = "", closed_list: bool = True, kind: type[Exception] = ArgumentTypeError
+    formula: str, fault: str, instead: str = "", closed_list: bool = True, kind: type[Exception] = ArgumentTypeError
 ) -> Exception:
     """The error for a formula that cannot be recorded, to be raised: what it does, and what to write instead."""
-    return kind(" ".join(filter(None, [f"`{formula}` {what}.", instead.strip(), _MAY if closed_list else ""])))
+    return kind(" ".join(filter(None, [f"`{formula}` {fault}.", instead.strip(), _MAY if closed_list else ""])))
 
 
 def instead_of(function: str) -> str:

@@ -76,8 +76,8 @@ class LevelValues:
     def _value(self, node: Node) -> Array:
         args, extents = [self._values[a] for a in node.args], [self.program.nodes[a].extent for a in node.args]
         if any(extent in APART for extent in extents):
-            made = [self._one(node, [apart(x, t) for x in args]) for t in range(len(self.sizes))]
-            return made if node.extent in APART else np.array(made)
+            values = [self._one(node, [apart(x, t) for x in args]) for t in range(len(self.sizes))]
+            return values if node.extent in APART else np.array(values)
         if self.lines is None or not node.args:
             return self._one(node, args)
         if node.op in ("sum", "mean") and extents[0] > Extent.TENSOR:

@@ -1,4 +1,4 @@
-"""The options that every adapter has besides a rule's own fields: how memory is stored, and which path runs."""
+"""The options that every adapter has besides the fields of a rule: how memory is stored, and which path runs."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def check_path(call: str, kernel: object) -> None:
 
 
 def takes_host(call: str, kernel: str, reason: str | None) -> bool:
-    """Whether the host kernel runs, given why it cannot, if it cannot; asked for and impossible is an error."""
+    """Whether the host kernel runs. `reason` says why it cannot, or is None; to ask for it in vain is an error."""
     if kernel == "host" and reason:
         worded = f"cannot be the host kernel here: {reason}"
         raise bad_value(call, "kernel", worded, "host", 'Use kernel="traced" or "auto".')

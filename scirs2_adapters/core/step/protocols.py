@@ -42,7 +42,7 @@ class Allocating(Protocol):
     def allocated(self) -> int: ...
 
     @property
-    def held(self) -> int:
+    def transient(self) -> int:
         """Bytes that are there besides while it runs, and gone before the next of its kind does."""
 
 

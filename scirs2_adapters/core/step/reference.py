@@ -20,12 +20,12 @@ from ..random_numbers import uniform
 
 def _addmm(x: Array | None, a: Array, b: Array, beta: float, alpha: float) -> Array:
     """beta * x + alpha * a @ b, in the memory of the product."""
-    made = np.matmul(a, b)
+    product = np.matmul(a, b)
     if alpha != 1:
-        made *= alpha
+        product *= alpha
     if x is not None:
-        made += beta * x
-    return made
+        product += beta * x
+    return product
 
 
 def _bfloat16(x: Array) -> Array:
@@ -35,8 +35,8 @@ def _bfloat16(x: Array) -> Array:
 
 
 def _solve_triangular(a: Array, b: Array) -> Array:
-    """The x of a @ x = b, for an a with zeros above its diagonal, by halves: numpy's own would factorize it first, and
-    raise an error where there is a zero on it.
+    """The x of a @ x = b, for an a with zeros above its diagonal, by halves. numpy's solver would factorize a first and
+    raise an error if there is a zero on the diagonal.
     """
     half = len(a) // 2
     if not half:
@@ -89,6 +89,6 @@ NUMPY = Ops(
 
 
 def step(program: Program, leaves: Sequence[Mapping[str, Array]], scalars: Sequence[Scalars]) -> list[dict[str, Array]]:
-    """New parameters and slots by numpy arithmetic in the arrays' own dtype; NaN and inf pass without a warning."""
+    """New parameters and slots by numpy arithmetic in the dtype of the arrays; NaN and inf pass without a warning."""
     with np.errstate(all="ignore"):
         return run(program, NUMPY, leaves, scalars, ["p", *(s.name for s in program.slots)])

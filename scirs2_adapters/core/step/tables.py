@@ -28,8 +28,8 @@ class AddressTables(Generic[Batch]):
     def allocated(self) -> int:
         """Bytes of its tables and batches, and of what a step makes and drops."""
         arrays = sum(x.nbytes for x in (*self.tables, *self.places, *self._rows) if x is not None)
-        held = max((batch.held for batch in self._batches), default=0)
-        return arrays + sum(batch.allocated for batch in self._batches) + held
+        transient = max((batch.transient for batch in self._batches), default=0)
+        return arrays + sum(batch.allocated for batch in self._batches) + transient
 
     def assign(self, row_of: list[int]) -> None:
         """Takes the row of coefficients of each parameter."""

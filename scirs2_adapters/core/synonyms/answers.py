@@ -27,14 +27,14 @@ def meant(word: str, rule: str, spelled: Mapping[str, str], known: Iterable[str]
     sentence = SENTENCES_OF.get(rule, {}).get(word.casefold(), "" if exact else SENTENCES.get(word.casefold(), ""))
     if exact or sentence:
         return (f" Did you mean {exact}?" if exact else "") + (f" {sentence}" if sentence else "")
-    answers = {w: found for w in (*WORDS, *spelled) if (found := _spelling(w, spelled))}
+    answers = {w: spelling for w in (*WORDS, *spelled) if (spelling := _spelling(w, spelled))}
     answers |= {w.casefold(): f"`{w}`" for w in known}
     close = difflib.get_close_matches(word.casefold(), answers, n=1)
     return f" Did you mean {answers[close[0]]}?" if close else ""
 
 
 def _spelling(word: str, spelled: Mapping[str, str]) -> str:
-    """The adapter's word, or words, for what another library's or the core's own word means; empty without any."""
+    """The adapter's word, or words, for a word of another library or of the core; empty if there is none."""
     for core in (word, *WORDS.get(word, ())):
         parts = core.split(" ")
         if all(part in spelled for part in parts):

@@ -40,7 +40,7 @@ def along(
     xp: Array, barf: Array, gamma: Array, lb: Array, reach: Array, norm: Array, lower_bound: Array, grown: Array,
     most: Array, correction: Array, adapts: Array, half: Array, tiny: Array, zero: Array, one: Array,
 ):  # fmt: skip
-    """How far to go along a direction, of which `reach` is the inner product with the parameters and `norm` the one
+    """How far to go along a direction. `reach` is its inner product with the parameters and `norm` the one
     with the gradient's mean; and the new lower bound.
     """
     above, weight = grown * (barf - gamma) + reach, grown * correction

@@ -66,9 +66,9 @@ step_config = functools.lru_cache(maxsize=4096)(StepConfig)
 
 def leaf_of(p: Array, name: str, matrix: Matrix | None = None, arrays: LeafArrays | None = None) -> Leaf:
     """A parameter as a rule sees it, with the slots that it has. Kernels lie as in Flax and optax."""
-    held, error = frozenset(arrays or ()) - {"p", "g"}, (arrays or {}).get(ROUNDING_ERROR)
+    slots, error = frozenset(arrays or ()) - {"p", "g"}, (arrays or {}).get(ROUNDING_ERROR)
     bits = 0 if error is None else ERROR_BITS[error.dtype.name]
-    return Leaf(p.shape, real(p.dtype), name, INPUTS_FIRST, matrix, held, jnp.iscomplexobj(p), bits)
+    return Leaf(p.shape, real(p.dtype), name, INPUTS_FIRST, matrix, slots, jnp.iscomplexobj(p), bits)
 
 
 #: A group of leaves and its rows of coefficients, which may be traced.
@@ -110,7 +110,7 @@ def _entries(
     config: StepConfig, rule: Rule, t: Number, leaves: Leaves, numbers: Scalars
 ) -> tuple[Sequence[ParamEntry], Sequence[Scalars], Sequence[Hashable]]:
     """The entry and the coefficients of each leaf, and a key that is equal for those with all coefficients in common.
-    What no leaf has of its own is computed once for each rule that steps some leaf, with or without decay.
+    Coefficients that do not depend on the leaf are computed once for each rule, with decay and without.
     """
     routes: dict[tuple[bool, bool], tuple[Rule, Scalars]] = {}
     entries, coefficients, keys = [], [], []
@@ -122,10 +122,10 @@ def _entries(
             routed = routed if decays else routed.replace(weight_decay=0.0)
             routes[route] = routed, {**routed.scalars(SCALARS, t), **numbers}
         routed, shared = routes[route]
-        own = routed.leaf_coefficients(leaf)
+        leaf_scalars = routed.leaf_coefficients(leaf)
         entries.append(param_entry(i, routed, leaf, scaled=config.scaled, call=config.call))
-        coefficients.append({**shared, **own})
-        keys.append((route, *((n, _identity(value)) for n, value in own.items())))
+        coefficients.append({**shared, **leaf_scalars})
+        keys.append((route, *((n, _identity(value)) for n, value in leaf_scalars.items())))
     return entries, coefficients, keys
 
 

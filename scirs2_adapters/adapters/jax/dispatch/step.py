@@ -32,7 +32,7 @@ from ..state import Memory, dense, stored
 from .paths import choose
 from .plan import Part, StepConfig, gather, leaf_of
 
-#: optax's own words, which callers may look for; it has no public name.
+#: optax's words, which callers may look for; it has no public name.
 NO_PARAMS = (
     "You are using a transformation that requires the current value of parameters, "
     "but you are not passing `params` when calling `update`."
@@ -40,7 +40,7 @@ NO_PARAMS = (
 
 
 class MissingParameterError(ValueError):
-    """A parameter that the step needs was not given: found while the step is traced."""
+    """The step needs a parameter that is missing; raised while the step is traced."""
 
 
 def advance(
@@ -89,18 +89,18 @@ def _run(
     return results, new
 
 
-#: Also where the user compiles nothing; inside the user's own `jit` it dissolves.
+#: Compiled even if the user compiles nothing; inside the user's `jit` it is inlined.
 compiled = jax.jit(advance, static_argnums=0, inline=True)
 
 
-def _load(config: StepConfig, rule: Rule, grads: list[Array], params: list[Array | None], held: Memory) -> Leaves:
+def _load(config: StepConfig, rule: Rule, grads: list[Array], params: list[Array | None], stored: Memory) -> Leaves:
     """The arrays of each leaf by name, checked; `rule` has the hyperparameters of this step."""
     leaves, call = [], config.call
     for i, (g, p) in enumerate(zip(grads, params, strict=True)):
-        memory = {n: x[i] for n, x in held.slots.items()}
+        memory = {n: x[i] for n, x in stored.slots.items()}
         memory = {n: x for n, x in memory.items() if x is not None and not isinstance(x, optax.MaskedNode)}
         g = as_array(call, "updates", g)
-        companions = {n: x[i] for n, x in held.companions.items()}
+        companions = {n: x[i] for n, x in stored.companions.items()}
         if p is None and {ROUNDING_ERROR, ROUNDING_SEED} & companions.keys():
             raise MissingParameterError(NO_PARAMS)
         p = _absent_parameter(config, rule, i, g, memory) if p is None else as_array(call, "params", p)
@@ -122,9 +122,9 @@ def _sparse_slots(config: StepConfig, i: int, p: Array) -> dict[str, Slot]:
     return {s.name: s for s in config.rule.route(leaf).slots(leaf) if s.name in config.sparse}
 
 
-def _unload(config: StepConfig, results: Leaves, leaves: Leaves, held: Memory) -> dict[str, list[Array | None]]:
+def _unload(config: StepConfig, results: Leaves, leaves: Leaves, memory: Memory) -> dict[str, list[Array | None]]:
     """The results of all leaves by name, as a state has them; None where a leaf has no such result."""
-    names = config.emit, *held.slots, *held.companions
+    names = config.emit, *memory.slots, *memory.companions
     columns: dict[str, list[Array | None]] = {n: [None] * len(leaves) for n in names}
     for i, (result, leaf) in enumerate(zip(results, leaves, strict=True)):
         in_sparse = _sparse_slots(config, i, leaf["p"])
@@ -151,8 +151,8 @@ def check_pair(call: str, argument: str, g: Array, p: Array) -> None:
 
 
 def _absent_parameter(config: StepConfig, rule: Rule, i: int, g: Array, memory: LeafArrays) -> Array:
-    """Zeros for a parameter that was not given and would only decay, in the dtype of its memory where that is wider
-    than the gradient's.
+    """Zeros for a missing parameter that would only decay, in the dtype of its memory if that is wider than the
+    gradient's.
     """
     leaf = config.leaf(i, {"p": g})
     if not _only_decayed(rule.route(leaf), leaf):

@@ -47,6 +47,6 @@ def evaluation_params(tx: optax.GradientTransformation, state: Tree, params: Tre
         arrays = {name: x.astype(wide) for name, x in zip(names, slots, strict=True)}
         row = {n: number(scalars[n], wide.name) for n in rule.needs("evaluation").values()}
         weights = rule.evaluated(OPS, p.astype(wide), arrays, row)
-        return jnp.array(weights, p.dtype, copy=True)  # of a slot, whose memory a program may be given
+        return jnp.array(weights, p.dtype, copy=True)  # of a slot, whose memory may be donated to a program
 
     return jax.tree.map(averaged, params, *(memory.slots[name] for name in names))

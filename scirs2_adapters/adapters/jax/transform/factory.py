@@ -1,6 +1,6 @@
 """optax transformations made from rules: the factories, and what becomes of their arguments.
 
-A factory keeps the numbers it is given, which may be traced, and builds nothing on a device; `inject_hyperparams`
+A factory keeps its numbers as they are, which may be traced, and builds nothing on a device; `inject_hyperparams`
 calls one inside every update. No `from __future__ import annotations`: wrappers read the annotation of a learning rate
 as an object.
 """
@@ -41,7 +41,7 @@ __all__ = ["explain", "factory", "memory", "step", "transformation"]
 ADAPTER = __package__.rpartition(".")[0]
 
 
-class Given(np.ndarray):
+class TracedNumber(np.ndarray):
     """A number of the user's that counts as traced: where it is 0 there is memory all the same, since the tree of the
     state must not follow from values.
     """
@@ -58,8 +58,8 @@ def transformation(cls: type[Rule], arguments: Mapping[str, Value]) -> optax.Gra
     check_path(call, options.kernel)
     check_rounding(call, options.rounding, HALVES)
     actual = build(hyper.plain | hyper.traced) if hyper.traced else rule
-    given = hyper.plain | hyper.traced | hyper.schedules
-    place = layout(actual, given, frozenset(hyper.schedules), options.mask is not None)
+    values = hyper.plain | hyper.traced | hyper.schedules
+    place = layout(actual, values, frozenset(hyper.schedules), options.mask is not None)
     state_dtype = _state_dtypes(actual, options, place)
     place = place.with_companions(actual, state_dtype, options.rounding)
     update = Update(rule, hyper, place, options, state_dtype)
@@ -102,11 +102,11 @@ def _example(name: str, needs_value: bool) -> list[str]:
 def _parse_options(cls: type[Rule], arguments: dict[str, Value]) -> Options:
     """Takes the options out of the arguments."""
     call, names = factory_name(cls.name), argument_names(cls).names
-    given = {k: arguments.pop(names.get(k, k), default) for k, default in {**OURS, "dimensions": None}.items()}
-    given["skip_nonfinite"] = bool(flag(False, "").check(call, "skip_nonfinite", given["skip_nonfinite"]))
-    given["axis_name"] = _axis_name(call, given["axis_name"])
-    default = dtype_default(cls, given["match"]) if given["state_dtype"] is None else None
-    return Options(**given, first_moments=arguments.pop(DTYPES.get(cls.name, ("",))[0], default))
+    options = {k: arguments.pop(names.get(k, k), default) for k, default in {**OURS, "dimensions": None}.items()}
+    options["skip_nonfinite"] = bool(flag(False, "").check(call, "skip_nonfinite", options["skip_nonfinite"]))
+    options["axis_name"] = _axis_name(call, options["axis_name"])
+    default = dtype_default(cls, options["match"]) if options["state_dtype"] is None else None
+    return Options(**options, first_moments=arguments.pop(DTYPES.get(cls.name, ("",))[0], default))
 
 
 def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hyperparameters:
@@ -117,7 +117,7 @@ def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hype
     scheduled = {names.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
     functions = [k for k, value in arguments.items() if k in scheduled and is_function(value)]
     schedules = {scheduled[k]: arguments.pop(k) for k in functions}
-    # `inject_hyperparams` rounds what it is given to 16-bit parameters' dtype: b2 is 1 then, and the step NaN.
+    # `inject_hyperparams` rounds its numbers to the dtype of 16-bit parameters: b2 is 1 then, and the step NaN.
     for argument, value in arguments.items():
         if is_traced(value) and is_narrow(value):
             worded = "must be a number of 32 bits or more, for 0.999 in bfloat16 is 1"
@@ -128,7 +128,7 @@ def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hype
         if is_traced(value):
             traced[k] = value
         elif fields[k].structural and is_number(value) and value == 0:
-            traced[k] = np.asarray(value).view(Given)
+            traced[k] = np.asarray(value).view(TracedNumber)
         else:
             plain[k] = tuple(value) if isinstance(value, list) else value
     return Hyperparameters(schedules, traced, plain)
@@ -164,8 +164,8 @@ def _axis_name(call: str, axis_name: object) -> AxisName:
 
 
 def _dtype(dtype: Value) -> np.dtype | None:
-    """A dtype, or None where it is none; of an array its own, for `inject_hyperparams` calls what can be called,
-    `jnp.bfloat16` with the rest.
+    """A dtype, or None if the argument is none. An array stands for its dtype, because `inject_hyperparams` calls
+    whatever can be called, `jnp.bfloat16` too.
     """
     try:
         return jnp.dtype(dtype.dtype if is_traced(dtype) else dtype)
@@ -174,13 +174,13 @@ def _dtype(dtype: Value) -> np.dtype | None:
 
 
 def _name(dtype: Value) -> Value:
-    """The name of a dtype; what is none stays what it is."""
+    """The name of a dtype; anything else is returned as it is."""
     known = None if dtype is None or isinstance(dtype, str) else _dtype(dtype)
     return dtype if known is None else known.name
 
 
 def _floating(call: str, argument: str, value: object) -> str:
-    """The name of a floating dtype, given as JAX takes dtypes; of a complex one that of its parts."""
+    """The name of a floating dtype, in any form that JAX takes; for a complex dtype, the name of its parts' dtype."""
     dtype = _dtype(value)
     if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
         raise bad_type(call, argument, "must be None or a floating dtype", value)

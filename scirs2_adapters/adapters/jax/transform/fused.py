@@ -24,7 +24,7 @@ from ..dispatch.paths import reported
 from .update import Skipping, Update, scaled
 
 #: Our transformations.
-Own = Update | Skipping
+OurUpdate = Update | Skipping
 #: The update function of a transformation, or an object that is called as one.
 UpdateFn = Callable[..., object]
 
@@ -59,7 +59,7 @@ def step(
     """New parameters and state: `tx.update` and `optax.apply_updates`, in one pass over memory where `tx` is one of
     ours, or a chain of clipping or scaling and one of ours.
 
-    Any transformation is taken, and is given what else is passed: `value=loss` where it needs the loss. Under `jit`,
+    Any transformation is taken, and all other arguments go to it, as `value=loss` if it needs the loss. Under `jit`,
     donate parameters and state and take them in the order in which you return them (JAX pairs them so): then both are
     stepped in the very memory they are in.
     """
@@ -79,9 +79,9 @@ def step(
     return optax.apply_updates(params, updates), state
 
 
-def seen_through(update: UpdateFn, state: Tree) -> tuple[list[Factor], Own, Tree, Callable[[Tree], Tree]] | None:
+def seen_through(update: UpdateFn, state: Tree) -> tuple[list[Factor], OurUpdate, Tree, Callable[[Tree], Tree]] | None:
     """What scales the gradients, the one of ours behind it, its state, and how that makes the whole state; or None."""
-    if isinstance(update, Own):
+    if isinstance(update, OurUpdate):
         return [], update, state, lambda inner: inner
     members = _members(update)
     if members is None or not isinstance(state, tuple) or len(state) != len(members):
@@ -107,7 +107,7 @@ def _refuse_behind_rounding(update: UpdateFn) -> None:
 
 def _rounds(update: UpdateFn) -> bool:
     """Whether it rounds parameters otherwise than to the nearest, or has a member that does."""
-    if isinstance(update, Own):
+    if isinstance(update, OurUpdate):
         return (update.inner if isinstance(update, Skipping) else update).options.rounding != "nearest"
     return any(map(_rounds, _members(update) or []))
 

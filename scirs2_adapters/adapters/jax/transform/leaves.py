@@ -1,6 +1,6 @@
 """What a transformation is told of single leaves: their names, their dimension numbers and which of them decay.
 
-Dimension numbers are in optax's own form: a `MuonDimensionNumbers` for all leaves, a tree of them or a part of one, or
+Dimension numbers are in optax's form: a `MuonDimensionNumbers` for all leaves, a tree of them or a part of one, or
 a function that makes it. A leaf with None is no matrix; where nothing is said, the rule looks at shapes and names.
 """
 

@@ -15,7 +15,7 @@ from .update import Skipping
 
 
 def memory(tx: optax.GradientTransformation, params: Tree, grads: Tree = None) -> Memory:
-    """How many bytes parameters take, the gradients that are given, and the state that `tx.init` makes of them.
+    """How many bytes the parameters take, the gradients `grads`, and the state that `tx.init` makes of them.
 
     Nothing is computed; shapes are enough, such as those of `jax.eval_shape`. Bytes are those of whole arrays, on
     however many devices they lie. Of one of ours, also behind others in a chain, slots have the names of the state in
@@ -33,9 +33,9 @@ def memory(tx: optax.GradientTransformation, params: Tree, grads: Tree = None) -
     if inside is not None:
         _, ours, inner, _ = inside
         ours, inner = (ours.inner, inner.inner_state) if isinstance(ours, Skipping) else (ours, inner)
-        held = ours.layout.read(inner)
-        named = {id(x): COUNT for x in held.counts}
-        for name, tree in {**held.slots, **held.model, **held.companions}.items():
+        contents = ours.layout.read(inner)
+        named = {id(x): COUNT for x in contents.counts}
+        for name, tree in {**contents.slots, **contents.model, **contents.companions}.items():
             named |= dict.fromkeys(map(id, jax.tree.leaves(tree)), name)
     arrays = [Stored(named.get(id(x), "state"), x.dtype.name, _bytes(x)) for x in jax.tree.leaves(state)]
     forms, grown = _forms(params), sum(map(_bytes, _forms(grads)))

@@ -1,7 +1,7 @@
 """One transformation made from a rule: its `init`, and its step as a change to be added or in one pass over memory.
 
 With `skip_nonfinite=True` a step with a gradient that is not finite changes nothing but the counts of such steps. The
-state is optax's own `ApplyIfFiniteState` around the usual one, so that checkpoints of `optax.apply_if_finite` and ours
+state is optax's `ApplyIfFiniteState` around the usual one, so that checkpoints of `optax.apply_if_finite` and ours
 interchange; other than that it never gives in. One branch steps, the other gives back what it got: in a program of one
 CPU device both work in the memory of parameters and state, and a finite step costs one more look at the gradients.
 """
@@ -43,7 +43,7 @@ _said: weakref.WeakSet[Update] = weakref.WeakSet()
 
 
 class Options(NamedTuple):
-    """The arguments that every factory has. `first_moments` is optax's own argument for their dtype."""
+    """The arguments that every factory has. `first_moments` is optax's argument for their dtype."""
 
     kernel: str
     match: str | None
@@ -130,8 +130,8 @@ class Update:
         except AttributeError as error:
             raise bad_type(self.call, "state", "must be as `init` makes it", state) from error
         tree = GradientTree(grads)
-        p, held = tree.flatten(params), (memory.slots, memory.companions)
-        slots, companions = ({n: tree.flatten(x) for n, x in trees.items()} for trees in held)
+        p, both = tree.flatten(params), (memory.slots, memory.companions)
+        slots, companions = ({n: tree.flatten(x) for n, x in trees.items()} for trees in both)
         config = self._config(emit, SCALE in extra, grads, params, tree)
         moving = ({n: tree.moving(x) for n, x in leaves.items()} for leaves in (slots, companions))
         arrays = Memory(memory.counts, next(moving), memory.model, next(moving))
@@ -211,20 +211,20 @@ class Skipping:
 
     def __call__(self, updates: Tree, state: Tree, params: Tree = None, **extra: object) -> Stepped:
         """What to add to the parameters, which is 0 if the step is left out, and the new state."""
-        held = self._inner(state)
-        stepped = functools.partial(self.inner, updates, held, params, **extra)
+        inner = self._inner(state)
+        stepped = functools.partial(self.inner, updates, inner, params, **extra)
 
         def left_out() -> Stepped:
-            return jax.tree.map(jnp.zeros_like, jax.eval_shape(stepped)[0]), held
+            return jax.tree.map(jnp.zeros_like, jax.eval_shape(stepped)[0]), inner
 
         return self._either((updates, self.inner.extra(**extra)), state, stepped, left_out)
 
     def step(self, grads: Tree, state: Tree, params: Tree, scale: Number | None = None, **extra: object) -> Stepped:
         """The new parameters and state in one pass over memory, or those that there were."""
-        held = self._inner(state)
-        stepped = functools.partial(self.inner.step, grads, held, params, scale, **extra)
+        inner = self._inner(state)
+        stepped = functools.partial(self.inner.step, grads, inner, params, scale, **extra)
         seen = scaled(grads, scale), self.inner.extra(**extra)
-        return self._either(seen, state, stepped, lambda: (params, held))
+        return self._either(seen, state, stepped, lambda: (params, inner))
 
     def _inner(self, state: Tree) -> Tree:
         if not isinstance(state, optax.ApplyIfFiniteState):
@@ -234,14 +234,14 @@ class Skipping:
 
     def _either(self, grads: Tree, state: optax.ApplyIfFiniteState, *branches: Callable[[], Tree]) -> Stepped:
         finite = all_finite(grads, self.inner.options.axis_name)
-        out, held = jax.lax.cond(finite, *(functools.partial(_arrays, branch) for branch in branches))
+        out, inner = jax.lax.cond(finite, *(functools.partial(_arrays, branch) for branch in branches))
         in_a_row, total = map(optax.safe_increment, (state.notfinite_count, state.total_notfinite))
         in_a_row, total = jnp.where(finite, 0, in_a_row), jnp.where(finite, state.total_notfinite, total)
-        return out, optax.ApplyIfFiniteState(in_a_row, finite, total, held)
+        return out, optax.ApplyIfFiniteState(in_a_row, finite, total, inner)
 
 
 def scaled(grads: Tree, scale: Number | None) -> Tree:
-    """The gradients times this number, in their own dtypes."""
+    """The gradients times this number, in the dtypes of the gradients."""
     return grads if scale is None else jax.tree.map(lambda g: (g * scale).astype(g.dtype), grads)
 
 

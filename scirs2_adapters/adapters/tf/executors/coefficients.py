@@ -1,7 +1,7 @@
-"""The coefficients of a step: a row for all variables that share them, with the rate, the decay and the count of now.
+"""The coefficients of a step: a row for all variables that share them, with the present rate, decay and count.
 
-They are tensors where a step is traced, and where a kernel is called from Python they are Python's own numbers, which
-are `HostOptimizer`'s.
+They are tensors where a step is traced. Where a kernel is called from Python they are Python's numbers, the same as
+`HostOptimizer`'s.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ class Example(NamedTuple):
 
 def examples(optimizer: RuleState, entries: Sequence[VariableEntry]) -> tuple[list[Example], list[int]]:
     """One variable for each row of coefficients, and the row that each variable takes."""
-    found = [Example(entry, optimizer._use_weight_decay(entry.variable)) for entry in entries]
-    keys = [(entry.coefficient_key(None), entry.compute, decays) for entry, decays in found]
-    return coefficient_rows(keys, found.__getitem__)
+    candidates = [Example(entry, optimizer._use_weight_decay(entry.variable)) for entry in entries]
+    keys = [(entry.coefficient_key(None), entry.compute, decays) for entry, decays in candidates]
+    return coefficient_rows(keys, candidates.__getitem__)
 
 
 def as_tensors(optimizer: RuleState, updates: Sequence[Update], learning_rate: Tensor) -> list[Update]:
     """These updates with coefficients that are tensors."""
     different, row_of = examples(optimizer, [update.entry for update in updates])
     count = ops.convert_to_tensor(optimizer.iterations) + 1
-    own = {DITHER: coded.dither(count)} if any(update.entry.coded for update in updates) else {}
+    dither = {DITHER: coded.dither(count)} if any(update.entry.coded for update in updates) else {}
     rows = []
     for example in different:
         compute, rate = example.entry.compute, learning_rate
         if not isinstance(rate, (int, float)):
             rate = _exact(optimizer, number(ops.convert_to_tensor(rate), compute), compute)
-        rows.append({**_row(optimizer, example, rate, ops.cast(count, compute)), **own})
+        rows.append({**_row(optimizer, example, rate, ops.cast(count, compute)), **dither})
     return [update._replace(coefficients=rows[i]) for update, i in zip(updates, row_of, strict=True)]
 
 

@@ -1,5 +1,5 @@
-"""The CPU kernel on JAX: a call in the program that Keras has XLA compile around a step. A step that is taken by itself
-is a program of its own, which is compiled once for all steps of its kind.
+"""The CPU kernel on JAX: a call in the program that Keras has XLA compile around a step. A step outside such a program
+is compiled as a program, once for all steps of its kind.
 """
 
 from __future__ import annotations

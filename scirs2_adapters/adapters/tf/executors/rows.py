@@ -1,11 +1,11 @@
-"""What of a variable a step reads and writes: all of it or, where TensorFlow gives a gradient by rows, those.
+"""The part of a variable that a step reads and writes: all of it, or some rows if TensorFlow's gradient has only these.
 
-The rows of the variable and of its slots are gathered, stepped as a small variable and put back. Where an element whose
-gradient is zero keeps its value and memory, and for a rule that steps rows alone, that is all, in time and memory of
-these rows. Other rows take what the formula leaves where the gradient is zero: RMSprop's means decay there, and weight
-decay moves them. All of it is known from the recorded formula. A formula that needs more than the element, and codes,
-which change along with their block, are given the gradient in full; where the variable alone would keep its value, as
-with Adafactor, only its rows are written then.
+The rows of the variable and of its slots are gathered, stepped as a small variable and put back. If an element whose
+gradient is zero keeps its value and memory, or the rule steps rows alone, that is all, at the cost of these rows. Else
+the other rows get what the formula makes of a zero gradient: RMSprop's means decay there, and weight decay moves them.
+All of it is known from the recorded formula. A formula that needs more than the element gets the whole gradient, and so
+do codes, which change along with their block. If the variable alone would keep its value, as with Adafactor, only its
+rows are written then.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ class Group:
         for x in variables if action == Action.UNSHARE else ():
             # A variable whose rows were read or written alone keeps a copy of what it is assigned, unless told not to.
             tf.raw_ops.DisableCopyOnRead(resource=x.handle)
-        held = [tf.raw_ops.ReadVariableOp(resource=x.handle, dtype=x.dtype) for x in variables]
-        for variable, tensor in zip(variables, self.call(action, held, [x.dtype for x in held]), strict=True):
+        values = [tf.raw_ops.ReadVariableOp(resource=x.handle, dtype=x.dtype) for x in variables]
+        for variable, tensor in zip(variables, self.call(action, values, [x.dtype for x in values]), strict=True):
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tensor)
 
     def check(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The CPU kernel on TensorFlow, behind an op of its own: in graphs that XLA does not compile, and in eager steps, which
+"""The CPU kernel on TensorFlow, behind a separate op: in graphs that XLA does not compile, and in eager steps, which
 are such graphs.
 """
 

@@ -1,8 +1,8 @@
 """The CPU kernel on torch: it steps variables in place, where they are in memory, and no torch operator runs for any.
 
-What was found out of some variables is kept as a `Plan` for the steps that follow. It holds variables, which the
-optimizer does too, and no tensor: a variable can be given another one, or its tensor other memory. So the tensors, what
-they are and where they are, are looked at in every step.
+What is known of some variables is kept as a `Plan` for the steps that follow. It holds variables, which the optimizer
+does too, and no tensor: a variable can get another tensor, and a tensor other memory. So every step looks at what the
+tensors are and where they are.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Plans:
     def __call__(
         self, optimizer: RuleState, pairs: Sequence[tuple[AnyTensor, KerasVariable]], learning_rate: AnyTensor
     ) -> bool:
-        """Take a step by the plan of an earlier one, if all that it takes for granted is so."""
+        """Take a step by the plan of an earlier one, if all its assumptions still hold."""
         if torch.compiler.is_compiling() or in_stateless_scope() or optimizer.kernel == "traced":
             return False
         gradients, variables = zip(*pairs, strict=True)
@@ -177,7 +177,7 @@ class Plan:
                 and _seen(_EXTENTS, tensors) == self.extents
                 and _seen(_FORMS, gradients) == self.forms
             )
-        except (TypeError, RuntimeError):  # of what is no tensor, or a sparse one
+        except (TypeError, RuntimeError):  # no tensor, or a sparse one
             return False
 
     def run(self, optimizer: RuleState, gradients: Sequence[Tensor], learning_rate: AnyTensor) -> None:

@@ -35,7 +35,7 @@ _GROUP = "optimizer/vars"
 
 
 def read(call: str, path: Path, rule: str | None = None) -> State:
-    """The state in a file; `rule`, which other files need, must be the optimizer's if it is given."""
+    """The state in a file; `rule`, which other files need, must be None or name the optimizer."""
     state = _of_weights(call, path, rule) if h5py.is_hdf5(path) else _of_model(call, path)
     if rule and state.rule != get(rule).name:
         raise refused(call, str(path), f"this one is of {state.full_name}, and not of {rule}")
@@ -70,12 +70,12 @@ def _ours(call: str, path: Path, theirs: keras.optimizers.Optimizer, model: kera
     config = {k: x for k, x in theirs.get_config().items() if k not in ("name", "learning_rate")}
     rate = theirs.learning_rate
     rate = rate.numpy() if isinstance(rate, keras.Variable) else keras.ops.convert_to_numpy(rate)
-    made: RuleOptimizer = class_named(name)(learning_rate=float(rate), match="keras", **config)
-    made.build(model.trainable_variables)
+    ours: RuleOptimizer = class_named(name)(learning_rate=float(rate), match="keras", **config)
+    ours.build(model.trainable_variables)
     variables: dict[str, np.ndarray] = {}
     theirs.save_own_variables(variables)
-    made.load_own_variables(variables)
-    return made
+    ours.load_own_variables(variables)
+    return ours
 
 
 def _of_weights(call: str, path: Path, rule: str | None) -> State:

@@ -1,4 +1,4 @@
-"""Files of weights with one of Keras' own optimizers: variables by number, and no word of whose they are.
+"""Files of weights with one of Keras' optimizers: variables by number, and no word of whose they are.
 
 What a number means follows from the order in which Keras' class makes its variables, and how many there are from the
 shapes. The arguments that decide what a class remembers are not in the file either: they are tried, and must fit in one
@@ -63,16 +63,16 @@ def read(call: str, path: Path, file: h5py.File, group: h5py.Group, rule: str | 
     cls = _class(call, path, rule or writer(group.attrs))
     arrays = [array_of(group[str(i)]) for i in range(len(group))]
     shapes = [x.shape for x in arrays]
-    found = list(_readings(cls, shapes, Counter(_weights(file))))
-    if len(found) != 1:
-        why = "fit Keras' {} with {}".format(spelling(cls), " or ".join(map(_worded, found)) or "no arguments")
+    readings = list(_readings(cls, shapes, Counter(_weights(file))))
+    if len(readings) != 1:
+        why = "fit Keras' {} with {}".format(spelling(cls), " or ".join(map(_worded, readings)) or "no arguments")
         raise refused(call, str(path), f"its variables {why}", _WAY_OUT)
-    made = class_named(cls.name)(match="keras", **found[0].arguments)  # type: ignore[arg-type]  # Keras' words
+    optimizer = class_named(cls.name)(match="keras", **readings[0].arguments)  # type: ignore[arg-type]  # Keras' words
     dtype = next((x.dtype for x in arrays[1:] if x.shape), "float32")
-    made.build([_variable(i, shape, dtype) for i, shape in enumerate(found[0].shapes)])
-    made.load_own_variables({str(i): _numbers(x) for i, x in enumerate(arrays)})
-    state = state_of(made, call)
-    told = {"match", "base", *cls.fields.keys() & found[0].arguments.keys()}
+    optimizer.build([_variable(i, shape, dtype) for i, shape in enumerate(readings[0].shapes)])
+    optimizer.load_own_variables({str(i): _numbers(x) for i, x in enumerate(arrays)})
+    state = state_of(optimizer, call)
+    told = {"match", "base", *cls.fields.keys() & readings[0].arguments.keys()}
     config = {k: x for k, x in state.config.items() if k in told}
     if shapes[1:2] == [()]:
         config["learning_rate"] = float(_numbers(arrays[1]))
@@ -127,29 +127,29 @@ def _readings(cls: type[Rule], shapes: Shapes, weights: Mapping[tuple[int, ...],
 
 def _arguments(cls: type[Rule]) -> Iterator[dict[str, object]]:
     """Keras' arguments that decide what the class remembers, with and without each."""
-    own = getattr(keras.optimizers, spelling(cls))(name="layout").get_config()
-    tried = {word: x for word, x in _TRIED.items() if word in own}
+    config = getattr(keras.optimizers, spelling(cls))(name="layout").get_config()
+    tried = {word: x for word, x in _TRIED.items() if word in config}
     for chosen in itertools.product(*tried.values()):
         yield dict(zip(tried, chosen, strict=True))
 
 
 def _models(keys: Sequence[StateKey], shapes: Shapes) -> list[tuple[int, ...]]:
     """The shapes of the model variables by what belongs to each; nothing if that differs in shape."""
-    found: dict[int, tuple[int, ...]] = {}
+    by_owner: dict[int, tuple[int, ...]] = {}
     for key, shape in zip(keys, shapes, strict=True):
         if key.owner is None:
             if shape != ():
                 return []
-        elif found.setdefault(key.owner, shape) != shape:
+        elif by_owner.setdefault(key.owner, shape) != shape:
             return []
-    return [found[i] for i in sorted(found)]
+    return [by_owner[i] for i in sorted(by_owner)]
 
 
 def _variable(number: int, shape: tuple[int, ...], dtype: str) -> keras.Variable:
     """A variable in the place of the model's, called by its number."""
-    made = keras.Variable(np.zeros(shape, "float32"), dtype=dtype, name=str(number))
-    made._path = str(number)
-    return made
+    variable = keras.Variable(np.zeros(shape, "float32"), dtype=dtype, name=str(number))
+    variable._path = str(number)
+    return variable
 
 
 def _numbers(x: Array) -> np.ndarray:

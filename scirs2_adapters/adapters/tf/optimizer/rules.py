@@ -82,7 +82,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     @property
     def rule(self) -> Rule:
-        """The rule behind it, with the learning rate and weight decay given at first: those of now are attributes."""
+        """The rule, with the first learning rate and weight decay; the present ones are attributes of the optimizer."""
         return self._rule
 
     @property
@@ -98,8 +98,8 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     def memory(self, variables: Sequence[KerasVariable] | None = None) -> Report:
         """How many bytes the variables that are stepped take, and those of the optimizer; of one replica.
 
-        Before it is built the model's trainable variables must be given, and nothing is made of them. Gradients are
-        the backend's, and not in it.
+        Before the optimizer is built, pass the model's trainable variables; nothing is allocated for them. Gradients
+        belong to the backend, and are not counted.
 
         >>> import keras
         >>> from scirs2_adapters.tf import AdamW
@@ -220,7 +220,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     @property
     def constant_rate(self) -> tuple[float, float] | None:
-        """The learning rate as it was given and as its variable holds it, which is in float32 as a rule."""
+        """The learning rate as the user has set it, and as its variable holds it, usually in float32."""
         if self._rate is None or not isinstance(self._learning_rate, keras.Variable):
             return None
         return self._rate, float(np.asarray(self._rate).astype(self._learning_rate.dtype))

@@ -1,5 +1,5 @@
 """Memory of fewer bits (`core/formats.py`) in Keras' variables: slots of 8-bit codes, and 16-bit variables with their
-rounding error or the seed of their stochastic rounding. Each has a companion, an optimizer variable of its own:
+rounding error or the seed of their stochastic rounding. Each has a companion, which is another optimizer variable:
 `exp_avg_scale` of `exp_avg`, and `rounding_error` or `rounding_seed`.
 """
 
@@ -26,7 +26,7 @@ from .keras_types import KerasVariable
 Initializer = str | Callable[..., Tensor]
 #: A variable to be made: its shape, what makes its first value, its dtype.
 Form = tuple[tuple[int, ...], Initializer, str]
-#: Dtypes of codes and of rounding errors, of which another dtype's numbers mean something else.
+#: Dtypes of codes and of rounding errors; the same numbers in another dtype would mean something else.
 CODES = {*BLOCK_DTYPES, *ERROR_BITS}
 
 

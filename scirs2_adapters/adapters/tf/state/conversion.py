@@ -38,11 +38,11 @@ def decoded(optimizer: RuleState, saved: Saved) -> Saved:
         if dtype not in BLOCK_DTYPES or key.slot == ROUNDING_ERROR:
             continue
         other = StateKey(companion(key.slot, dtype) or "", key.owner)
-        scales[other] = found = np.asarray(saved.values.get(other))
-        if found.shape != (blocks(np.size(codes)),):
+        scales[other] = factors = np.asarray(saved.values.get(other))
+        if factors.shape != (blocks(np.size(codes)),):
             text = f"{named(key, saved.paths)} is {dtype} codes, whose scales are missing or of another number"
             raise refusal(optimizer, text)
-        values[key] = storage.load(np.asarray(codes), dtype, found)
+        values[key] = storage.load(np.asarray(codes), dtype, factors)
     return Saved({key: value for key, value in values.items() if key not in scales}, saved.paths, saved.facts)
 
 
@@ -65,8 +65,8 @@ def encoded(optimizer: RuleState, values: Values, dtypes_there: Mapping[int, str
     return new
 
 
-def _errors(found: np.ndarray, dtype: str) -> np.ndarray:
+def _errors(errors: np.ndarray, dtype: str) -> np.ndarray:
     """Rounding errors in units of another part of the last place."""
-    wider = ERROR_BITS[dtype] - ERROR_BITS[found.dtype.name]
-    numbers = np.rint(found.astype(np.float64) * 2.0**wider)
+    wider = ERROR_BITS[dtype] - ERROR_BITS[errors.dtype.name]
+    numbers = np.rint(errors.astype(np.float64) * 2.0**wider)
     return np.clip(numbers, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)

@@ -55,7 +55,7 @@ def save(optimizer: RuleState, store: Store) -> None:
         return
     for i, start in enumerate(range(0, len(text), LONGEST)):
         attributes[f"{NAMES}_{i}"] = np.frombuffer(text[start : start + LONGEST], np.uint8)
-    # Keras' own class would take these by position for something else. With one entry more it refuses the file.
+    # Keras' class would take these by position for something else. With one entry more it refuses the file.
     if keras_classes.would_take(optimizer):
         store[NAMES] = np.zeros((), np.uint8)
 
@@ -218,7 +218,7 @@ def _problems(
 
 def _worded(missing: Sequence[str], extra: Sequence[str], other: Sequence[str] = ()) -> list[str]:
     worded = [("missing: ", missing), ("not known here: ", extra), ("", other)]
-    return [f"{what}{_list(names)}" for what, names in worded if names]
+    return [f"{prefix}{_list(names)}" for prefix, names in worded if names]
 
 
 def _alike(there: Sequence[int], here: Sequence[int], facts: Facts) -> bool:

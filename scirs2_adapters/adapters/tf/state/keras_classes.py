@@ -1,4 +1,4 @@
-"""The memory that Keras' own optimizers write, in our terms.
+"""The memory that Keras' optimizers write, in our terms.
 
 Their files hold variables by position and at most a name. The order is not written down here: Keras' class is built
 once more over tiny variables and read, so that the order is that of the installed version.
@@ -66,12 +66,12 @@ def rate_in_buffer(optimizer: RuleState) -> bool:
 
 
 def counterpart(rule: Rule) -> str | None:
-    """The name of Keras' own class of this optimizer, if it has one."""
+    """The name of Keras' class of this optimizer, if it has one."""
     return spelling(type(rule)) if "keras" in type(rule).matches else None
 
 
 def _built(optimizer: RuleState, name: str) -> KerasOptimizer:
-    """Keras' own class with the arguments that decide what it remembers, built on variables of one element."""
+    """Keras' class with the arguments that decide what it remembers, built on variables of one element."""
     cls, rule = getattr(keras.optimizers, name), optimizer.rule
     structural = {k: getattr(rule, k) for k, f in rule.fields.items() if f.structural or f.static}
     known = cls(name="layout").get_config()
@@ -93,7 +93,7 @@ def _stand_in(variable: KerasVariable) -> KerasVariable:
 
 
 def _order(optimizer: RuleState, name: str) -> list[StateKey]:
-    """What the variables of Keras' own class are, in order; the slots are its attributes."""
+    """What the variables of Keras' class are, in order; the slots are its attributes."""
     try:
         return _keys(_built(optimizer, name))
     except KeyError as error:
@@ -117,14 +117,14 @@ def _renamed(optimizer: RuleState, order: Sequence[StateKey]) -> dict[StateKey, 
 
 
 def order_of(name: str, arguments: Mapping[str, object], ranks: Sequence[int]) -> list[StateKey]:
-    """What the variables of Keras' own class with these arguments are, on model variables of so many axes."""
+    """What the variables of Keras' class with these arguments are, on model variables of so many axes."""
     like = getattr(keras.optimizers, name)(name="layout", **arguments)
     like.build([keras.Variable(np.zeros((1,) * rank, "float32"), name=f"layout_{i}") for i, rank in enumerate(ranks)])
     return _keys(like)
 
 
 def would_take(optimizer: RuleState) -> bool:
-    """Whether Keras' own class would take our variables by position for something else."""
+    """Whether Keras' class would take our variables by position for something else."""
     name = counterpart(optimizer.rule)
     if name is None or not optimizer.built:
         return False
@@ -137,7 +137,7 @@ def would_take(optimizer: RuleState) -> bool:
 
 
 def read(optimizer: RuleState, positions: Sequence[np.ndarray], attributes: Attributes) -> Saved | None:
-    """A file without names as Keras' own class wrote it; None where it is rather one of ours from before names."""
+    """A file without names as Keras' class wrote it; None where it is rather one of ours from before names."""
     name = counterpart(optimizer.rule)
     _check_writer(optimizer, attributes)
     if name is None or _older(optimizer, positions, attributes):

@@ -27,7 +27,7 @@ class KerasVariable(Protocol):
 
 
 class KerasOptimizer(Protocol):
-    """An optimizer, of Keras' own classes or of ours."""
+    """An optimizer, of Keras' classes or of ours."""
 
     name: str
     built: bool

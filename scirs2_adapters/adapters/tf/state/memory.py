@@ -80,8 +80,8 @@ class VariableEntry(ParamEntry):
 class Memory:
     """What an optimizer remembers: `entries` in the order of the model's variables, `model` by name.
 
-    A variable that Keras overwrites with its gradient (float8 scales) has no entry. `again` is of a path that remembers
-    its steps: of what `dispatch.step` is given, whether it has taken the step as it took an earlier one.
+    A variable that Keras overwrites with its gradient (float8 scales) has no entry. `again` belongs to a path that
+    remembers its steps: called as `dispatch.step` is, it returns whether it has repeated an earlier step.
     """
 
     def __init__(self, optimizer: RuleState, variables: Sequence[KerasVariable]) -> None:
@@ -138,14 +138,14 @@ def _model_variable(optimizer: RuleState, slot: Slot, first: KerasVariable, wide
 
 
 def _full(number: float, shape: Sequence[int], dtype: str | None = None) -> Tensor:
-    """An initializer: one number everywhere, in memory of its own. Keras' own constant passes through float32."""
+    """An initializer: one number everywhere, in new memory. Keras' constant would pass through float32."""
     return ops.ones(shape, dtype=dtype) * ops.convert_to_tensor(number, dtype=dtype)
 
 
 def _variables(
     optimizer: RuleState, rule: Rule, stored: list[Slot], variable: KerasVariable, leaf: Leaf, storages: dict[str, str]
 ) -> dict[str, KerasVariable]:
-    """The slots of a model variable, then their companions, which begin with the variable's own."""
+    """The slots of a model variable, then all companions, that of the variable first."""
     forms, others = dict[str, coded.Form](), dict[str, coded.Form]()
     if (other := companion("p", storages["p"])) is not None:
         others[other] = coded.rounding(storages["p"], leaf.shape, optimizer._get_variable_index(variable))
@@ -176,7 +176,7 @@ def _beside(optimizer: RuleState, variable: KerasVariable, leaf: Leaf, slot: str
 
 
 def raw(variable: KerasVariable) -> Tensor:
-    """The framework's own variable behind a Keras one."""
+    """The framework's variable behind a Keras variable."""
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
@@ -195,7 +195,7 @@ def _has_value(variable: KerasVariable) -> bool:
 
 
 def _copy(variable: KerasVariable, shape: Sequence[int], dtype: str | None = None) -> Tensor:
-    """An initializer: the variable as it is now, in memory of its own."""
+    """An initializer: a copy of the variable as it is now."""
     del shape
     with outside_graphs():
         return ops.copy(ops.cast(ops.stop_gradient(ops.convert_to_tensor(variable)), dtype))
@@ -223,7 +223,7 @@ Values = Mapping[StateKey, np.ndarray]
 class Facts(TypedDict, total=False):
     """What is known of the optimizer that wrote a file, as far as it decides what a value means.
 
-    `keras_class` is the name of the class where Keras' own class wrote it. `paths` and `entries`, the state keys as
+    `keras_class` is the name of the class where Keras' class wrote it. `paths` and `entries`, the state keys as
     pairs, are in files of ours alone; `dtypes`, of the model variables, where there are rounding errors.
     """
 

@@ -42,7 +42,7 @@ _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def check_offload(call: str, values: Values) -> None:
-    """Refuse what is for steps on the device."""
+    """Refuse options that are for steps on the device."""
     if not isinstance(values["offload"], bool):
         raise bad_type(call, "offload", "must be True or False", values["offload"])
     for flag, default in FLAGS.items() if values["offload"] else ():
@@ -59,7 +59,7 @@ def refuse_dtensor(call: str, group: GroupValues) -> None:
 
 
 def bits(x: Tensor) -> Tensor:
-    """What tells these numbers from others: the bits of a short tensor, and sums of those of a long one."""
+    """A fingerprint of a tensor: the bits of a short one, and sums of the bits of a long one."""
     x = torch.view_as_real(x) if x.is_complex() else x
     flat = (x.as_strided((x.numel(),), (1,)) if dense(x) else x.reshape(-1)).view(_BITS[x.itemsize])
     rows = flat.numel() // WIDTH
@@ -274,7 +274,7 @@ def _parts(optimizer: RuleOptimizerLike, params: Sequence[Tensor], whole: bool) 
 
 
 def _unchanged(copies: Sequence[tuple[HostCopy, Tensor]]) -> list[bool]:
-    """Of each whether the tensor has the bits that were copied. One answer of each device is waited for."""
+    """For each copy, whether the tensor still has the bits that were copied. Each device is waited for once."""
     answers = [x.numel() == 0 for _, x in copies]
     asked = [i for i, (copy, x) in enumerate(copies) if copy.bits is not None and x.numel()]
     for places in grouped(asked, lambda i: copies[i][1].device).values():

@@ -130,7 +130,7 @@ class TensorEntry(ParamEntry):
 
     @property
     def divided(self) -> str | None:
-        """Why it cannot be stepped by each rank on its own, or None."""
+        """Why the ranks cannot step their parts of it separately, or None."""
         p = self.p
         return sharding.division_obstacle(p, self.program) if self.is_dtensor and is_dtensor(p) else None
 
@@ -155,7 +155,7 @@ class TensorEntry(ParamEntry):
         return [self.parts(n, x) for n, x in zip(("p", *self.slots), (p, *memory), strict=False)]
 
     def parts(self, name: str, x: Tensor) -> Tensor:
-        """A complex array as a real one with an axis more, of which one that holds moduli fills the first place."""
+        """A complex array as a real one with one axis more; moduli are in the first place of that axis."""
         if not x.is_complex():
             return x
         return torch.view_as_real(x)[..., :1] if name in self.program.moduli else torch.view_as_real(x)

@@ -1,7 +1,7 @@
 """Some parameters of an optimizer, stepped by themselves.
 
-`step` is given a `Part` in place of the optimizer: the same groups, rules and memory, but of these parameters alone,
-with plans of its own. Parts that are stepped one after the other make the step of the optimizer, bit for bit, for rules
+`step` takes a `Part` in place of the optimizer: the same groups, rules and memory, but of these parameters alone, and
+with separate plans. Parts that are stepped one after the other make the step of the optimizer, bit for bit, for rules
 that sum over a parameter at most.
 
 Copies in host memory may stand for the parameters, which then have their memory there as well.
@@ -117,7 +117,7 @@ class Part:
                 state[p] = self.state[x]
 
     def plan(self, hosts: Mapping[int, Tensor], grads: Mapping[int, Tensor], scaled: bool) -> None:
-        """Plans a step in which some parameters are their copies; both are given by the `id` of the parameter."""
+        """Plans a step in which copies stand for some parameters; both dicts have the `id` of a parameter as keys."""
         known = self.optimizer._names
         self._take([place.on_host(hosts, known) for place in self.places])
         for x in self.stepped:
@@ -138,7 +138,7 @@ class Part:
         return self.optimizer._group_rule(self.places[index].index, group)
 
     def _place(self, p: Tensor) -> int:
-        return self.optimizer._place(next(own for own, x in zip(self.params, self.stepped, strict=True) if x is p))
+        return self.optimizer._place(next(param for param, x in zip(self.params, self.stepped, strict=True) if x is p))
 
     def _offloading(self) -> Offloading:
         return self.optimizer._offloading()
@@ -148,14 +148,14 @@ class Part:
 
 
 def _to_host(value: Value) -> Value:
-    """A value of a group, of which tensors are in host memory."""
+    """A value of a group; a tensor is copied to host memory."""
     if isinstance(value, tuple):
         return tuple(map(_to_host, value))
     return value.to("cpu") if isinstance(value, Tensor) else value
 
 
 def _memory_to_host(param_state: ParamState) -> ParamState:
-    """What of a parameter's memory lies elsewhere, as where it was not offloaded before."""
+    """Host copies of the tensors in a parameter's memory that lie elsewhere, as from before it was offloaded."""
     moved = {name: x for name, x in param_state.items() if isinstance(x, Tensor) and x.device.type != "cpu"}
     return {name: x.to("cpu") for name, x in moved.items()}
 
@@ -175,7 +175,7 @@ def kept_part(optimizer: RuleOptimizerLike, params: Sequence[Tensor]) -> Part:
     """The part of these parameters that was stepped before, if nothing has changed, or a new one."""
     key = tuple(map(id, params))
     part: Part | None = optimizer._parts.get(key)
-    # What is in no group is not in the part, which then does not keep its `id` from another one.
+    # A parameter that is in no group is not in the part, because its `id` may become that of another tensor.
     if part is None or len(part.params) < len(params) or not part.stands(optimizer):
         part = part_of(optimizer, params)
         kept = {k: other for k, other in optimizer._parts.items() if other.stands(optimizer)}

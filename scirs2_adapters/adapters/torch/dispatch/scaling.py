@@ -67,7 +67,7 @@ def looks(groups: Groups) -> bool:
 
 
 def skipping(groups: Groups) -> bool:
-    """Whether a step is left out where a gradient is not finite. One step is of all groups, so one group may ask."""
+    """Whether a step with a gradient that is not finite is left out: if any group asks, for a step is of all groups."""
     return any(group.get("skip_nonfinite") for group in groups)
 
 
@@ -116,7 +116,7 @@ def _finite_norms(tensors: list[Tensor], order: float) -> bool:
 
 
 def _anywhere(here: bool, groups: Groups) -> bool:
-    """Whether it is so on any rank that has a part of these parameters. All of them ask, whatever they have found."""
+    """Whether `here` is true on any rank that has a part of these parameters. All of these ranks must call this."""
     meshes = dict.fromkeys(p.device_mesh for group in groups for p in group["params"] if is_dtensor(p))
     for mesh in meshes:
         flag = torch.full((), float(here), device=mesh.device_type)

@@ -86,7 +86,7 @@ class DTensorLayout:
         return any(a is not None for a in self.axes)
 
     def gathered(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The wholes of what is spread as the parameters are."""
+        """The whole tensors of these parts, which are spread as the parameters are."""
         from torch.distributed.tensor import Replicate
 
         replicate = [Replicate()] * len(self.axes)
@@ -94,7 +94,7 @@ class DTensorLayout:
         return [local(_like(p, x, p.placements).redistribute(placements=replicate)) for p, x in pairs]
 
     def divided(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Of such wholes, the part that every rank keeps."""
+        """The parts of such whole tensors that this rank keeps."""
         from torch.distributed.tensor import Replicate
 
         replicate = [Replicate()] * len(self.axes)
@@ -114,14 +114,14 @@ def dtensor_layout(params: Sequence[DTensor]) -> DTensorLayout:
 
 
 def division_obstacle(p: DTensor, program: Program) -> str | None:
-    """Why the parts of this parameter cannot be stepped each on its own, or None."""
+    """Why the parts of this parameter cannot be stepped separately, or None."""
     if any(a is not None for a in dtensor_layout([p]).axes) and any(n.reduces for n in program.nodes):
         return f"{program.rule} sums over a parameter of which each rank has a part, {p.placements}"
     return None
 
 
 def refuse(name: str, p: Tensor, g: Tensor, rule: Rule, limit: float | None) -> None:
-    """Pieces of a tensor of which nothing tells how they make up the whole."""
+    """Refuse pieces of a tensor if nothing says how they make up the whole."""
     if is_dtensor(g) != is_dtensor(p):
         kinds = f"a {type(p).__name__} and its gradient a {type(g).__name__}"
         raise RuntimeError(f"`{name}` needs a gradient that is spread as its parameter is. Received: {kinds}.")
@@ -135,8 +135,8 @@ def refuse(name: str, p: Tensor, g: Tensor, rule: Rule, limit: float | None) -> 
         )
 
 
-class GivenParams(NamedTuple):
-    """Which parameters a group was given, by identity, and whether all of them were vectors."""
+class AssignedParams(NamedTuple):
+    """The parameters that were assigned to a group, by identity, and whether all of them were vectors."""
 
     ids: frozenset[int]
     number: int
@@ -144,54 +144,54 @@ class GivenParams(NamedTuple):
 
 
 def note(optimizer: RuleOptimizerLike, group: GroupValues, rule: Rule) -> None:
-    """Remembers which parameters a group was given, where flat pieces of them would be refused. Nothing keeps them
-    alive.
+    """Remembers which parameters were assigned to a group, if flat pieces of them would be refused. The parameters are
+    not kept alive.
     """
-    given = _given(optimizer)
+    assigned = _assigned(optimizer)
     if group.get("max_grad_norm") or needs_whole(rule):
         params = group["params"]
-        given[id(group)] = GivenParams(frozenset(map(id, params)), len(params), all(p.ndim == 1 for p in params))
+        assigned[id(group)] = AssignedParams(frozenset(map(id, params)), len(params), all(p.ndim == 1 for p in params))
 
 
-def _given(optimizer: RuleOptimizerLike) -> dict[int, GivenParams]:
+def _assigned(optimizer: RuleOptimizerLike) -> dict[int, AssignedParams]:
     """What was noted, by the `id` of the group."""
-    return cast("dict[int, GivenParams]", vars(optimizer).setdefault("_given", {}))
+    return cast("dict[int, AssignedParams]", vars(optimizer).setdefault("_assigned_params", {}))
 
 
 def note_again(optimizer: RuleOptimizerLike) -> None:
-    """After a load, which makes new groups of the old parameters, and in a copy."""
-    before = list(_given(optimizer).values())
-    _given(optimizer).clear()
+    """Notes all groups again, after a load, which makes new groups of the old parameters, and in a copy."""
+    before = list(_assigned(optimizer).values())
+    _assigned(optimizer).clear()
     for index, group in enumerate(optimizer.param_groups):
         note(optimizer, group, optimizer._group_rule(index, group).rule)
     if len(before) == len(optimizer.param_groups):
-        _given(optimizer).update(zip(map(id, optimizer.param_groups), before, strict=True))
+        _assigned(optimizer).update(zip(map(id, optimizer.param_groups), before, strict=True))
 
 
 def refuse_flat(name: str, optimizer: RuleOptimizerLike, group: GroupValues, rule: Rule) -> None:
-    """Refuse vectors that stand for the parameters which the group was given, where a formula is of whole parameters.
+    """Refuse vectors in place of the parameters that were assigned to a group, if a formula is of whole parameters.
 
-    So DeepSpeed's ZeRO does: it puts one flat piece of all of them into the group. A group whose parameters are
-    exchanged for others of their shapes, as accelerate and fully_shard do, is what it was.
+    DeepSpeed's ZeRO puts one flat piece of all of them into the group. accelerate and fully_shard exchange parameters
+    for others of the same shapes, which is allowed.
     """
-    given = _given(optimizer).get(id(group))
-    if given is None:
+    assigned = _assigned(optimizer).get(id(group))
+    if assigned is None:
         return
-    flat = [p for p in group["params"] if p.ndim == 1 and id(p) not in given.ids]
-    if not flat or len(flat) < len(group["params"]) or (given.vectors and given.number <= len(flat)):
+    flat = [p for p in group["params"] if p.ndim == 1 and id(p) not in assigned.ids]
+    if not flat or len(flat) < len(group["params"]) or (assigned.vectors and assigned.number <= len(flat)):
         return
     why = "its formula is of whole parameters" if needs_whole(rule) else ""
     if why := why or (group["max_grad_norm"] and "max_grad_norm is of all gradients"):
         worded = f"must be the parameters that it was given, not flat pieces of them as in DeepSpeed's ZeRO: {why}"
-        pieces = f"{len(flat)} vector(s) of {sum(p.numel() for p in flat):,} numbers for {given.number} parameters"
+        pieces = f"{len(flat)} vector(s) of {sum(p.numel() for p in flat):,} numbers for {assigned.number} parameters"
         hint = 'Use "zero_optimization": {"stage": 0}, torch.distributed.fsdp.fully_shard, or an optimizer that steps '
         raise bad_value(name, "params", worded, pieces, hint + "element by element, as AdamW.")
 
 
 def refuse_divided(name: str, rule: Rule, groups: Sequence[GroupValues]) -> None:
-    """Sums over the model, where ZeroRedundancyOptimizer has given each rank some of the parameters.
+    """Refuse sums over the model if ZeroRedundancyOptimizer has divided the parameters between the ranks.
 
-    It tells the optimizer that it makes nothing of the others, so the caller is looked for.
+    The optimizer that it makes cannot know of the other parameters, so the caller is looked for.
     """
     reasons = ["its formula sums over the model"] if rule.model_slots() else []
     ours = ("max_grad_norm", "skip_nonfinite")

@@ -1,8 +1,8 @@
 """One step of all parameters: which path takes which, and how each is called.
 
-A plan is what a step needs, found out once and kept for as long as nothing has moved. Its executors step the
-parameters: by kernels that are told their addresses, or in torch's own operations on many tensors at once. `scaling` is
-what gradients are multiplied by on their way into the formula.
+A plan is what a step needs. It is made once and kept for as long as nothing has moved. Its executors step the
+parameters: by kernels that get their addresses, or by torch's operations on many tensors at once. `scaling` is the
+factor by which gradients are multiplied on their way into the formula.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PLANS = 8
 
 
 class Plan:
-    """Who steps whom, and with which coefficients, as long as `holds` says so."""
+    """Which executor steps which parameter, and with which coefficients. A plan is valid as long as `holds` is true."""
 
     def __init__(
         self, optimizer: RuleOptimizerLike, group_rules: GroupRules, params: list[Tensor], grads: Grads, scaled: bool
@@ -204,7 +204,7 @@ def _kernel_keys(group_rules: GroupRules) -> list[Hashable]:
 
 
 def _param_states(optimizer: RuleOptimizerLike) -> list[Group]:
-    """The memory of all parameters; other libraries keep numbers of their own beside it."""
+    """The memory of all parameters, without the numbers that other libraries keep beside it."""
     return [param_state for param_state in optimizer.state.values() if isinstance(param_state, dict)]
 
 
@@ -218,8 +218,8 @@ def _executor(device: torch.device | None, entries: list[TensorEntry], grads: Se
 
 
 def step(optimizer: RuleOptimizerLike, grads: Grads | None = None, value: Loss = None) -> None:
-    """One step of every parameter that has a gradient; `grads` are used in place of the parameters' own. `value` is the
-    loss that a closure has returned.
+    """One step of every parameter that has a gradient; `grads` are used in place of the gradients of the parameters.
+    `value` is the loss that a closure has returned.
     """
     groups = optimizer.param_groups
     params: list[Tensor] = list(chain.from_iterable([group["params"] for group in groups]))

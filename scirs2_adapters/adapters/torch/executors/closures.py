@@ -54,12 +54,12 @@ def load(x: Tensor) -> Tensor:
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """One vector of them all, in memory of its own."""
+    """One vector of them all, in new memory."""
     return torch.cat([real(x).reshape(-1) for x in tensors])
 
 
 class NotFinite(Exception):
-    """The gradients at a point are such that no step shall be made."""
+    """The gradients at a point do not allow a step."""
 
 
 class Evaluated:
@@ -90,7 +90,7 @@ def unscale(groups: list[Group], scaler: torch.amp.GradScaler | None, places: It
 
 
 def check_scaler(name: str, scaler: object) -> None:
-    """Refuse what is no scaler, and a scaler that calls this step itself: it would leave the second point scaled."""
+    """Refuse an object that is no scaler, and a scaler that calls this step: it would leave the second point scaled."""
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
         raise bad_type(f"{name}.step", "scaler", "must be a torch.amp.GradScaler or None", scaler)
     if scaler is None and _scaler_calls():
@@ -125,7 +125,7 @@ def check_closure(name: str, closure: Callable[[], Loss], needs_value: bool) -> 
 
 
 class Evaluations:
-    """The evaluations of one step, during which parameters are changed by nobody else. Of their losses the first is
+    """The evaluations of one step, during which nothing else changes the parameters. Of their losses the first is
     kept, which the step returns: a loss keeps its graph.
     """
 
@@ -134,7 +134,7 @@ class Evaluations:
     ) -> None:
         self.name, self.params, self.closure, self.look = name, params, closure, look
         self.saved: list[Tensor] = []
-        self.made = 0
+        self.count = 0
         self.first: Loss = None
 
     def place(self, tensors: Iterable[Tensor]) -> None:
@@ -147,24 +147,24 @@ class Evaluations:
         self.place(part.view(x.shape) for part, x in zip(parts, views, strict=True))
 
     def restore(self) -> None:
-        """Put the parameters back, if they have been anywhere."""
+        """Put the parameters back if they were moved."""
         if self.saved:
             self.place(self.saved)
 
     def call(self) -> Loss:
         with torch.enable_grad():
             loss = self.closure()
-        self.made += 1
-        if self.made == 1:
+        self.count += 1
+        if self.count == 1:
             self.first = loss
         self.look()
         return loss
 
     def leave(self) -> bool:
-        """Whether the next point is another than where the parameters are; then these are remembered."""
-        if self.made and not self.saved:
+        """Whether the next point is another than that of the parameters, which are then saved."""
+        if self.count and not self.saved:
             self.saved = [p.detach().clone() for p in self.params]
-        return bool(self.made)
+        return bool(self.count)
 
     def at_tensors(self, point: Iterable[Tensor]) -> tuple[Loss, list[Tensor | None]]:
         """The loss as the closure returns it, and each parameter's gradient or None."""

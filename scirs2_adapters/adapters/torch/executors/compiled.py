@@ -1,8 +1,8 @@
 """The step inside a compiled program: one operation, which the compiler need not look into.
 
-It is given the tensors, so that the compiler knows what is read and what is written, and the optimizer's number, by
-which the optimizer is found when the operation runs. Hyperparameters, loss scale and memory are read then, live: none
-is a constant of the compiled program, and no scheduler makes it compile anew.
+Its arguments are the tensors, so that the compiler knows what is read and what is written, and the optimizer's number,
+by which it looks up the optimizer when it runs. Hyperparameters, loss scale and memory are read then: none is a
+constant of the compiled program, and no scheduler makes it compile anew.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def step_compiled(optimizer: RuleOptimizerLike, grad_mode: bool) -> None:
 
 
 def _plain(x: Tensor) -> bool:
-    """Whether the operation takes it, and every compiler; subclasses compute in a way of their own."""
+    """Whether the operation and every compiler take this tensor; subclasses may compute in another way."""
     return type(x) in (Tensor, torch.nn.Parameter) and x.layout is torch.strided and not x.is_complex()
 
 
@@ -73,8 +73,8 @@ def _advance(params: list[Tensor], grads: list[Tensor], where: list[int], number
 
 
 def _advance_one(optimizer: RuleOptimizerLike, params: list[Tensor], grads: list[Tensor], where: list[int]) -> None:
-    """A compiler that keeps operations pure gives copies of parameters, and these alone may change before the program
-    ends. The optimizer's own then lend their place, for its plans know them by address."""
+    """Steps the parameters, or the copies that a compiler passes which keeps operations pure: only these may change
+    before the program ends. Plans know the optimizer's parameters by address, so the copies take their places."""
     # Schedulers ask for it, and see no step of a program compiled before they were made.
     vars(optimizer)["_opt_called"] = True
     real = [p for group in optimizer.param_groups for p in group["params"]]

@@ -47,7 +47,7 @@ CHUNK, BLOCK, WARPS = 8192, 1024, 4
 ALIGNMENT = 16
 #: What arrays consist of; Triton calls it the same.
 KINDS = ("float64", "float32", "float16", "bfloat16", "int8", "uint8", "int16", "int32")
-#: Of what companions consist whose storage does not say it: scales and seeds.
+#: The dtypes of companions whose storage does not say them: scales and seeds.
 _OTHERS = {"": "float32", "stochastic": "int32"}
 
 
@@ -85,7 +85,7 @@ class Batch:
     """Parameters of one program and one tuple of dtypes on one device."""
 
     #: Its one launch makes no arrays.
-    held = 0
+    transient = 0
 
     def __init__(self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str]) -> None:
         self.compute = compute_dtype(dtypes["p"])
@@ -165,7 +165,7 @@ def _kernel(program: Program, dtypes: tuple[tuple[str, str], ...], aligned: bool
 
 
 def compiled(text: str, called: str) -> Kernel:
-    """The function `kernel` of a text; Triton wants to read the source of what it compiles, so it is given a name."""
+    """The function `kernel` of a text; Triton reads the source of what it compiles, so the text gets a file name."""
     import triton
 
     name = f"<scirs2 {called} {hash(text):x}>"

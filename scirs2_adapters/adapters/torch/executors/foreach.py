@@ -1,4 +1,4 @@
-"""Parameters stepped in torch's own operations, many tensors in each: on accelerators, and for whatever the host kernel
+"""Parameters stepped in torch's operations, many tensors in each: on accelerators, and for whatever the host kernel
 does not do.
 
 A `TensorList` stands in the formula where an array would, and each operation is one `torch._foreach_*` call. One
@@ -139,8 +139,8 @@ def _reduced(name: str) -> Operation:
 
 
 def _matrix(function: Operation, ops: Ops, args: Sequence[Array], options: Mapping[str, object]) -> Array:
-    """A function of whole matrices, called of one after another. What is spread over ranks is gathered, and of the
-    result every rank keeps its part.
+    """A function of whole matrices, called for one matrix after another. Tensors that are spread over ranks are
+    gathered, and every rank keeps its part of the result.
     """
     del ops
     one, layout = functools.partial(function, OPS, **options), _joined(args)
@@ -150,8 +150,8 @@ def _matrix(function: Operation, ops: Ops, args: Sequence[Array], options: Mappi
         TensorList(x.layout.gathered(x.tensors)) if isinstance(x, TensorList) and x.layout and x.layout.spread else x
         for x in args
     ]
-    made, kept = _together(one, *whole).tensors, args[0].layout
-    return TensorList(layout.divided(made) if kept.spread else made, kept)
+    results, kept = _together(one, *whole).tensors, args[0].layout
+    return TensorList(layout.divided(results) if kept.spread else results, kept)
 
 
 #: `OPS` for lists of tensors, each name for many tensors at once.
@@ -163,7 +163,7 @@ TOGETHER = Ops(
 
 
 class ForeachExecutor:
-    """The parameters that torch's own operations step, in bundles of one program, device and arithmetic."""
+    """The parameters that torch's operations step, in bundles of one program, device and arithmetic."""
 
     allocated = None
 
@@ -205,7 +205,7 @@ class ForeachExecutor:
 
 
 def _alone(entry: TensorEntry) -> bool:
-    """Whether a parameter cannot share operations: it computes in its own way, or as a matrix."""
+    """Whether a parameter cannot share operations: it is of a class that computes differently, or is a matrix."""
     dispatch = type(local(entry.p) if entry.is_dtensor else entry.p).__torch_dispatch__
     subclass = dispatch is not Tensor.__torch_dispatch__
     return subclass or entry.p.is_complex() or any(n.op == "matrix" for n in entry.program.nodes)

@@ -34,8 +34,8 @@ def _call(function: Callable[..., Array], args: Sequence[Array], options: Mappin
     if not options.get("half"):
         return by_numpy(function, args, options)
     tensors = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in args]
-    made: np.ndarray = function(OPS, *tensors, **options).numpy()
-    return made
+    result: np.ndarray = function(OPS, *tensors, **options).numpy()
+    return result
 
 
 class HostEngine:
@@ -148,7 +148,7 @@ class KernelExecutor(Generic[Batch]):
 
 
 def forms(tensors: Sequence[Tensor]) -> tuple[Sequence[object], ...]:
-    """What an address does not tell."""
+    """What a kernel must know of a tensor besides its address."""
     layouts = list(map(Tensor.stride, tensors)), list(map(Tensor.numel, tensors)), list(map(Tensor.is_neg, tensors))
     return list(map(_DTYPE, tensors)), *layouts
 

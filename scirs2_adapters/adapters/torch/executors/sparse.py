@@ -1,4 +1,4 @@
-"""Gradients that are given by rows: which rule takes them, and how they are stepped.
+"""Gradients that come by rows: which rule takes them, and how they are stepped.
 
 Their rows of the parameter and its memory are gathered, stepped as small parameters by the path
 that steps the others, and put back.
@@ -55,16 +55,16 @@ class SparseRowsExecutor:
 
     def run(self, grads: Sequence[Tensor], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
         """Steps the rows in place."""
-        taken = [_take(entry, grads[entry.index]) for entry in self.entries]
-        taken = [rows for rows in taken if rows.grad.numel()]
-        if not taken:
+        parts = [_take(entry, grads[entry.index]) for entry in self.entries]
+        parts = [rows for rows in parts if rows.grad.numel()]
+        if not parts:
             return {}
-        small = [rows.as_entry(index) for index, rows in enumerate(taken)]
-        small_grads = [rows.grad for rows in taken]
+        small = [rows.as_entry(index) for index, rows in enumerate(parts)]
+        small_grads = [rows.grad for rows in parts]
         executor = self.make(small, small_grads)
-        executor.assign({id(new): self.coefficient_row[id(rows.entry)] for new, rows in zip(small, taken, strict=True)})
+        executor.assign({id(new): self.coefficient_row[id(rows.entry)] for new, rows in zip(small, parts, strict=True)})
         executor.run(small_grads, scalars, model)
-        for rows in taken:
+        for rows in parts:
             rows.put_back()
         return {}
 
@@ -112,12 +112,12 @@ def _rows(x: Tensor, place: Tensor) -> Tensor:
 
 
 def is_sparse(g: Tensor) -> bool:
-    """Whether a gradient is given by rows."""
+    """Whether a gradient comes by rows."""
     return g.layout is torch.sparse_coo
 
 
 def check_parameters(name: str, rule: Rule, groups: Sequence[GroupValues]) -> None:
-    """What torch refuses at the door where an optimizer is for sparse gradients only."""
+    """Refuse in the constructor what torch refuses there for an optimizer of sparse gradients only."""
     if rule.sparse != "rows":
         return
     places = [([i, j], p) for i, group in enumerate(groups) for j, p in enumerate(group["params"])]
@@ -128,7 +128,7 @@ def check_parameters(name: str, rule: Rule, groups: Sequence[GroupValues]) -> No
 
 
 def refuse_layout(name: str, rule: Rule, g: Tensor, fused: bool) -> None:
-    """A layout of the gradient that the rule cannot take."""
+    """Refuse a layout of the gradient that the rule cannot take."""
     if g.layout is torch.strided:
         if rule.sparse == "rows":
             way = "Use `sparse=True` where the gradient is made, or another optimizer for this parameter."
@@ -155,12 +155,12 @@ def decay_moves_all_rows(rule: Rule) -> bool:
 
 
 def entries(g: Tensor) -> Tensor:
-    """The numbers of a gradient: of a sparse one those that are given, each row once."""
+    """The numbers of a gradient; of a sparse one those of its rows, each row once."""
     return coalesced(g).values() if is_sparse(g) else g
 
 
 def wide(g: Tensor) -> Tensor:
-    """The gradient in a dtype in which rows that are given twice can be added up."""
+    """The gradient in a dtype in which duplicate rows can be added up."""
     return g.to(torch.float32) if g.dtype in _HALF and not g.is_coalesced() else g
 
 

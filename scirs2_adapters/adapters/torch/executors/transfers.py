@@ -1,7 +1,7 @@
 """Numbers on their way between a device and host memory, beside what the device computes.
 
-Each direction has a stream of its own. The device waits for itself through its streams alone, and the host for what it
-is about to read: `to_host` and `to_device` return a function that does this.
+Each direction has a separate stream. The device waits only through its streams. The host waits for what it is about to
+read: `to_host` and `to_device` return a function that does this.
 """
 
 from __future__ import annotations
@@ -70,17 +70,17 @@ class PlainTransfers:
 
     def to_host(self, x: Tensor, host: Tensor) -> Wait:
         host.copy_(x)
-        return _made
+        return _no_wait
 
     def to_device(self, host: Tensor, x: Tensor) -> Wait:
         x.copy_(host)
-        return _made
+        return _no_wait
 
     def wait(self) -> None:
         return None
 
 
-def _made() -> None:
+def _no_wait() -> None:
     """Nothing to wait for."""
 
 

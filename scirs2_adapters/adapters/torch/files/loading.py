@@ -21,14 +21,14 @@ UNREADABLE = "this one holds more than tensors and plain values, which torch rea
 
 
 class Inert:
-    """In the place of an object that nobody asks for anything, such as a loss scaler."""
+    """Replaces an object that is not used, such as a loss scaler."""
 
     def __init__(self, *args: object) -> None:
         pass
 
 
 class InertTensor(torch.Tensor):
-    """In the place of a tensor of codes, which is asked for its attributes alone."""
+    """Replaces a tensor of codes, of which only the attributes are used."""
 
     @classmethod
     def __torch_dispatch__(cls, func: object, types: object, args: object = (), kwargs: object = None) -> object:  # type: ignore[override]

@@ -34,18 +34,18 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
     by their numbers.
     """
     saved = universal.read(call, path) if path.is_dir() else _loaded(call, path)
-    made = _rule(call, path, saved, rule)
-    saved = decoded(call, made, saved, _later)
+    identified = _rule(call, path, saved, rule)
+    saved = decoded(call, identified, saved, _later)
     numbered = {
         key: name for group in saved["param_groups"] for key, name in zip(group["params"], _names(group), strict=True)
     }
-    held = {name: parameter_of(call, name, saved["state"].get(key) or {}) for key, name in numbered.items()}
+    parameters = {name: parameter_of(call, name, saved["state"].get(key) or {}) for key, name in numbered.items()}
     if rule:
-        _check_rule(call, made, held, saved)
+        _check_rule(call, identified, parameters, saved)
     group = saved["param_groups"][0]
-    numbers = {s.name: float(group[s.name]) for s in made.model_slots() if s.name in group}
+    numbers = {s.name: float(group[s.name]) for s in identified.model_slots() if s.name in group}
     return described(
-        made, held, numbers=numbers, step_count=max((p.steps or 0 for p in held.values()), default=0),
+        identified, parameters, numbers=numbers, step_count=max((p.steps or 0 for p in parameters.values()), default=0),
         skipped_steps=int(group.get("skipped_steps", 0)), layout=OUTPUTS_FIRST,
         source={"framework": "torch", "file": path.name},
     )  # fmt: skip
@@ -53,13 +53,13 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
 
 def _loaded(call: str, path: Path) -> Saved:
     saved = loaded(call, path)
-    found = {"": cast("Saved", saved)} if _is_state(saved) else _inside(saved)
-    if len(found) != 1:
-        why = f"those of {', '.join(found)}" if found else "no optimizer's `state_dict()`"
+    candidates = {"": cast("Saved", saved)} if _is_state(saved) else _inside(saved)
+    if len(candidates) != 1:
+        why = f"those of {', '.join(candidates)}" if candidates else "no optimizer's `state_dict()`"
         raise refused(
             call, str(path), f"this one holds {why}", "Save one with `torch.save(optimizer.state_dict(), path)`."
         )
-    (state_dict,) = found.values()
+    (state_dict,) = candidates.values()
     if not all(group.get(TRAIN_MODE, True) for group in state_dict["param_groups"]):
         raise refused(call, str(path), "this one was saved after `eval()`", "Call `optimizer.train()` and save again.")
     return state_dict
@@ -81,10 +81,10 @@ def _inside(saved: object) -> dict[str, Saved]:
     return {k: cast("Saved", x) for k, x in {**entries, **lists}.items() if _is_state(x)}
 
 
-def _check_rule(call: str, rule: Rule, held: Mapping[str, ParameterState], saved: Saved) -> None:
+def _check_rule(call: str, rule: Rule, parameters: Mapping[str, ParameterState], saved: Saved) -> None:
     """Refuse the name of an optimizer that keeps other memory than the file has."""
     known = {s.name for one in (rule, rule.other()) for s in one.all_slots()} | {*OPTIONAL}
-    there = {slot.removesuffix("_scale") for p in held.values() for slot in p.slots}
+    there = {slot.removesuffix("_scale") for p in parameters.values() for slot in p.slots}
     if other := sorted(there - known):
         group = saved["param_groups"][0]
         way_out = f"It fits {', '.join(likely_names(group, there))}."
@@ -99,11 +99,11 @@ def _rule(call: str, path: Path, saved: Saved, name: str | None) -> Rule:
     """The rule whose state a dict is."""
     group = saved["param_groups"][0]
     slots = set().union(*(x for x in saved["state"].values() if isinstance(x, dict))) - {"step"}
-    found = [name] if name else likely_names(group, slots)
-    if len(found) != 1:
-        worded = f"is not said by {path.name}, which fits {', '.join(found) or 'none'}"
+    names = [name] if name else likely_names(group, slots)
+    if len(names) != 1:
+        worded = f"is not said by {path.name}, which fits {', '.join(names) or 'none'}"
         raise bad_value(call, "rule", worded, None, "Name the optimizer: `--rule adamw`.")
-    cls = get(found[0])
+    cls = get(names[0])
     values = {key: group[key] for key in places(cls, group.get("base")) if group.get(key) is not None}
     base = {"base": group["base"]} if group.get("base") else {}
     match = group.get("match", "torch" if "torch" in cls.matches else None)
@@ -114,7 +114,7 @@ def _rule(call: str, path: Path, saved: Saved, name: str | None) -> Rule:
 
 
 def write(state: State, path: Path, told: Progress = lambda _: None) -> None:
-    """A `state_dict` for torch's own class of the optimizer, or ours, in a file of torch's."""
+    """A `state_dict` for torch's class of the optimizer, or ours, in a file of torch's."""
     cls = get(state.rule)
     rule = cls(**{k: tuple(x) if isinstance(x, list) else x for k, x in state.config.items()})
     memory = {}
@@ -130,4 +130,4 @@ def write(state: State, path: Path, told: Progress = lambda _: None) -> None:
 
 def _unread(x: Array) -> streaming.Later:
     """A slot that is read when it is written."""
-    return streaming.Later(getattr(torch, x.dtype), x.shape, lambda: tensor_of(x, own=False))
+    return streaming.Later(getattr(torch, x.dtype), x.shape, lambda: tensor_of(x, copied=False))

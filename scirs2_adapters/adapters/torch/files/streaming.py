@@ -1,8 +1,8 @@
 """`torch.save`, but one tensor at a time: each is read when its turn to be written comes, and dropped after it.
 
 `torch.save` holds all tensors until the last one is written. A file of torch's is an archive with a pickle, in which
-tensors refer to their numbers by a key, and one record of numbers for each key. Python's own module writes it; torch's
-writer is internal, and turns a full disk into an error of its own.
+tensors refer to their numbers by a key, and one record of numbers for each key. Python's zip module writes it; torch's
+writer is internal, and turns a full disk into an error of torch's.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _write(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> Non
 
 def _read(x: Later) -> Tensor:
     """The numbers of a tensor, in one axis."""
-    made = x.read()
-    if (made.dtype, made.shape) != (x.dtype, x.shape):
-        raise bad_value("state.save", "read", f"must give {x.dtype} of shape {x.shape}", made)
-    return made.contiguous().reshape(-1)
+    numbers = x.read()
+    if (numbers.dtype, numbers.shape) != (x.dtype, x.shape):
+        raise bad_value("state.save", "read", f"must give {x.dtype} of shape {x.shape}", numbers)
+    return numbers.contiguous().reshape(-1)

@@ -71,19 +71,19 @@ def _folder(call: str, path: Path) -> Path:
 
 
 def _mapping(call: str, path: Path, file: Path) -> Saved:
-    found = loaded(call, file, path / file.name)
-    if not isinstance(found, Mapping):
+    content = loaded(call, file, path / file.name)
+    if not isinstance(content, Mapping):
         raise refused(call, str(path), f"its {file.name} is of another form")
-    return cast("Saved", found)
+    return cast("Saved", content)
 
 
 def _shapes(models: Sequence[Saved]) -> Shapes:
-    """What the first process of each part of the model says of its parameters."""
-    found: dict[str, tuple[int, ...]] = {}
+    """The shapes of the parameters, by name, from the first process of each part of the model."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for model in models:
         for group in model.get("param_shapes") or ():
-            found |= {name: tuple(shape) for name, shape in group.items() if name not in found}
-    return found
+            shapes |= {name: tuple(shape) for name, shape in group.items() if name not in shapes}
+    return shapes
 
 
 def _count(optimizer: Saved) -> int | None:
@@ -120,9 +120,9 @@ def _slot(call: str, path: Path, file: Path, shape: Sequence[int] | None) -> Arr
 
 def _tensor(call: str, path: Path, file: Path) -> tuple[Tensor, bool]:
     """The tensor in a file, and whether it is there without the parameter's shape."""
-    found = loaded(call, file, path / file.parent.name / file.name)
-    flat = not isinstance(found, Mapping)
-    x = found.get("param") if isinstance(found, Mapping) else found
+    content = loaded(call, file, path / file.parent.name / file.name)
+    flat = not isinstance(content, Mapping)
+    x = content.get("param") if isinstance(content, Mapping) else content
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         raise refused(call, str(path), f"{file.parent.name}/{file.name} is no tensor of numbers")
     return x, flat
@@ -135,6 +135,6 @@ def _numbers(call: str, path: Path, file: Path, shape: tuple[int, ...]) -> np.nd
 def _check_whole(call: str, path: Path, slots: Mapping[str, set[str]]) -> None:
     """Refuse a folder in which one parameter lacks a slot that others have."""
     every = set().union(*slots.values())
-    for name, own in slots.items():
-        if own and (lacking := sorted(every - own)):
+    for name, present in slots.items():
+        if present and (lacking := sorted(every - present)):
             raise refused(call, str(path), f"{name} has no {lacking[0]}.pt, which other parameters have")

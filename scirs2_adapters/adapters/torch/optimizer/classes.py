@@ -46,12 +46,12 @@ def _example(rule: type[Rule]) -> list[str]:
 
 
 def _constructor(kind: type, name: str, shown: inspect.Signature) -> Callable[..., None]:
-    """A constructor that shows its arguments; on the function, where a subclass with its own does not inherit them."""
+    """A constructor that shows its arguments, as an attribute that subclasses with another one do not inherit."""
 
     def __init__(self: Optimizer, params: object, *args: object, **keywords: object) -> None:
         kind.__init__(self, params, *args, **keywords)  # type: ignore[misc]
 
-    __init__.__qualname__ = f"{name}.__init__"  # Python's own errors say it
+    __init__.__qualname__ = f"{name}.__init__"  # Python's errors say it
     self = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     __init__.__signature__ = shown.replace(parameters=[self, *shown.parameters.values()])  # type: ignore[attr-defined]
     return __init__

@@ -45,7 +45,7 @@ class ClosureOptimizer(Hooked):
     """What both have in common: a step needs a closure."""
 
     _search: Callable[..., Loss]
-    #: What else a user may write who has given no closure.
+    #: The alternative for a user who has passed no closure.
     _also = ""
 
     def _advance(self, closure: Closure | None = None, **options: object) -> Loss:
@@ -116,7 +116,7 @@ class SearchOptimizer(ClosureOptimizer):
 
     rule_class: ClassVar[type[Rule]]
     _signature: ClassVar[inspect.Signature]
-    #: The way back from a step at whose end nobody has looked. torch's state dict has no place for it.
+    #: The point before a step whose end was not evaluated. torch's state dict has no place for it.
     _seen: Mapping[str, Tensor] = {}
 
     def __init__(self, params: Any, *args: Value, **keywords: Value) -> None:

@@ -1,11 +1,11 @@
-"""Optimizers that are given estimates of the curvature between their steps."""
+"""Optimizers that take estimates of the curvature between their steps."""
 
 from __future__ import annotations
 
 from ..executors import compiled
 from .rules import RuleOptimizer
 
-#: What is so in every group while an estimate is taken.
+#: The values of every group while an estimate is taken.
 _MEANWHILE = {"estimating": True, "max_grad_norm": None}
 
 

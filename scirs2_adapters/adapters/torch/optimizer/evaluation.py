@@ -57,7 +57,7 @@ class EvaluatingOptimizer(RuleOptimizer):
 
     def _averaged(self, index: int, group: Group) -> list[tuple[Tensor, Tensor]]:
         """Each parameter that has memory, and what to evaluate in its place."""
-        group_rule, found = self._group_rule(index, group), list[tuple[Tensor, Tensor]]()
+        group_rule, averaged = self._group_rule(index, group), list[tuple[Tensor, Tensor]]()
         xp = SCALARS if group_rule.traced else HOST_SCALARS
         for p, leaf in zip(group["params"], leaves_of(self, group), strict=True):
             memory, rule = self.state.get(p) or {}, group_rule.rule.route(leaf)
@@ -67,5 +67,5 @@ class EvaluatingOptimizer(RuleOptimizer):
             wide = torch.promote_types(p.dtype, torch.float32)
             slots = {name: coded.load(name, memory[name], memory).to(wide) for name in names}
             scalars = rule.scalars(xp, cast(float, memory["step"]))
-            found.append((p, rule.evaluated(OPS, p.detach().to(wide), slots, scalars)))
-        return found
+            averaged.append((p, rule.evaluated(OPS, p.detach().to(wide), slots, scalars)))
+        return averaged

@@ -45,17 +45,17 @@ def _span(x: Tensor) -> Span:
 
 
 def bytes_of(x: object) -> int:
-    """The bytes of tensors in this process, memory that they share counted once."""
+    """The bytes of tensors in this process; memory that they share is counted once."""
     return occupied(map(_span, pieces(x)))
 
 
 def _stored(state: Iterable[object]) -> list[Stored]:
     """What these entries of the state hold, by name and dtype."""
-    found: dict[tuple[str, str], list[Tensor]] = {}
-    for name, value in chain.from_iterable(held.items() for held in state if isinstance(held, dict)):
+    by_name: dict[tuple[str, str], list[Tensor]] = {}
+    for name, value in chain.from_iterable(entry.items() for entry in state if isinstance(entry, dict)):
         for x in pieces(value):
-            found.setdefault((name, dtype_name(x.dtype)), []).append(x)
-    return [Stored(name, dtype, bytes_of(tensors)) for (name, dtype), tensors in found.items()]
+            by_name.setdefault((name, dtype_name(x.dtype)), []).append(x)
+    return [Stored(name, dtype, bytes_of(tensors)) for (name, dtype), tensors in by_name.items()]
 
 
 def _expected(optimizer: RuleOptimizerLike) -> Iterator[tuple[Tensor, list[Stored]]]:
@@ -82,11 +82,11 @@ def _report(groups: Iterable[GroupValues], arrays: Iterable[Stored], temporaries
 def of_rules(optimizer: RuleOptimizerLike, around: bool) -> Memory:
     """The report of an optimizer that steps by rules; `around` one that evaluates the model before that."""
     wanted = {id(p): (p, each) for p, each in _expected(optimizer)}
-    begun = {id(p): _stored([held]) for p, held in optimizer.state.items() if isinstance(held, dict) and held}
+    begun = {id(p): _stored([stored]) for p, stored in optimizer.state.items() if isinstance(stored, dict) and stored}
     arrays = _stored(optimizer.state.values())
     for key, (_, each) in wanted.items():
-        held = begun.get(key, [])
-        arrays += completed(held, each)[len(held) :]
+        stored = begun.get(key, [])
+        arrays += completed(stored, each)[len(stored) :]
     parts = cast("dict[object, Part]", vars(optimizer).get("_parts", {}))
     plans: list[Plan] = list(optimizer._plans.values())
     plans += chain.from_iterable(part._plans.values() for part in parts.values())

@@ -138,7 +138,7 @@ class ReleasedGradients:
                 running.step(optimizer)
 
     def give_up(self, running: _Pass) -> None:
-        """After an error: whoever keeps its traceback keeps the pass, which no later one may take for its own."""
+        """Drops the pass after an error: its traceback may keep the pass alive, and no later pass may use it."""
         for number in [k for k, other in self._passes.items() if other is running]:
             del self._passes[number]
 
@@ -199,7 +199,7 @@ def release_gradients(optimizer: RuleOptimizerLike, before: ReleasedGradients | 
 
 
 def _refuse(optimizer: RuleOptimizerLike) -> None:
-    """Whatever needs all gradients at once, before anything is changed."""
+    """Refuse what needs all gradients at once, before anything is changed."""
     name = type(optimizer).__name__
     check_groups(name, [optimizer.defaults, *optimizer.param_groups])
     for i, group in enumerate(optimizer.param_groups):

@@ -1,8 +1,8 @@
 """torch optimizers made from rules, one class for each; where torch has the optimizer, a subclass of torch's own.
 
 torch's constructor is passed over and `torch.optim.Optimizer`'s is called: groups, hooks, schedulers and checkpoints
-are the base's own. Hyperparameters live in the groups and are read there at every step. Everything private is a cache,
-made anew after a copy.
+are those of the base. Hyperparameters live in the groups and are read there at every step. Everything private is a
+cache, made anew after a copy.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class RuleOptimizer(Hooked):
         arguments = given_by_name(call, self._signature, args, keywords)
         options = {key: arguments.pop(key, default) for key, default in {**FLAGS, **OURS}.items()}
         rule = build(self.rule_class, arguments, options["match"])
-        options["match"] = rule.match  # a base that is a rule brings its own
+        options["match"] = rule.match  # a base that is a rule has a `match`
         refuse(rule)
         _check_flags(call, options, arguments)
         if options["state_dtype"] is not None:
@@ -223,7 +223,7 @@ class RuleOptimizer(Hooked):
 
         Memory is as it is stored, and the groups say how, so that who loads the dict goes on in the same formats. With
         `wide=True` it is float32 numbers (float64 stays) without a word on formats, and without what rounding took from
-        16-bit parameters: torch's class reads it, and an optimizer of ours puts it into its own formats.
+        16-bit parameters: torch's class reads it, and an optimizer of ours converts it to its formats.
 
         >>> import torch
         >>> from scirs2_adapters.torch import AdamW

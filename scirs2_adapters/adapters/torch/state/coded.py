@@ -113,15 +113,15 @@ def begin(
 
 def check_rounding(call: str, argument: str, name: str, x: object, p: Tensor) -> None:
     """Rounding errors are walked by address, so there must be one for each number; a seed is one number."""
-    shape, dtypes, what = p.shape, tuple(ERROR_BITS), "what rounding took from the parameter"
+    shape, dtypes, role = p.shape, tuple(ERROR_BITS), "what rounding took from the parameter"
     if name == ROUNDING_SEED:
-        shape, dtypes, what = torch.Size(), ("int32",), "the seed of stochastic rounding"
+        shape, dtypes, role = torch.Size(), ("int32",), "the seed of stochastic rounding"
     if not isinstance(x, Tensor) or x.shape != shape or dtype_name(x.dtype) not in dtypes:
-        raise bad_value(call, argument, f"must be an {' or '.join(dtypes)} tensor of shape {tuple(shape)}, {what}", x)
+        raise bad_value(call, argument, f"must be an {' or '.join(dtypes)} tensor of shape {tuple(shape)}, {role}", x)
 
 
 def refuse_dtensor(call: str, p: Tensor) -> None:
-    """Codes of a part of a tensor would be blocks of their own."""
+    """Refuse a part of a tensor, whose codes would be in other blocks than those of the whole."""
     if is_dtensor(p):
         raise RuntimeError(
             f"`{call}`: codes of 8 bits, rounding errors and stochastic rounding are not divided over ranks. Received: "

@@ -43,16 +43,16 @@ _SAID = "%s: the codes of %s's optimizer are read as float32 numbers"
 
 def decoded(call: str, rule: Rule, saved: Saved, form: Form = Coded.numbers) -> Saved:
     """The dict in torch's form, with `form` of each tensor of codes; one that is neither library's as it is."""
-    held = {key: x for key, x in saved["state"].items() if isinstance(x, Mapping)}
-    if any(_NESTED in x or "state1" in x for x in held.values()):
+    memories = {key: x for key, x in saved["state"].items() if isinstance(x, Mapping)}
+    if any(_NESTED in x or "state1" in x for x in memories.values()):
         names = _names(call, rule, saved["param_groups"])
-        state = {key: _bitsandbytes(call, key, names, x, form) for key, x in held.items()}
+        state = {key: _bitsandbytes(call, key, names, x, form) for key, x in memories.items()}
         unread = _UNREAD if len(names) == 2 else _UNREAD | {"eps"}
         groups = [{k: v for k, v in group.items() if k not in unread} for group in saved["param_groups"]]
         log.warning(_SAID, call, "bitsandbytes")
         return {**saved, "state": {**saved["state"], **state}, "param_groups": groups}
-    if any(_coded(x) for param_state in held.values() for x in param_state.values()):
-        state = {key: _torchao(call, key, x, form) for key, x in held.items()}
+    if any(_coded(x) for param_state in memories.values() for x in param_state.values()):
+        state = {key: _torchao(call, key, x, form) for key, x in memories.items()}
         log.warning(_SAID, call, "torchao")
         return {**saved, "state": {**saved["state"], **state}}
     if type(rule).__name__ == "ScheduleFreeAdamW" and all(group.keys() >= _AVERAGED for group in saved["param_groups"]):
@@ -73,8 +73,8 @@ def _schedulefree(call: str, saved: Saved) -> Saved:
         weight = group["k"] ** group["r"] * largest
         steps = torch.tensor(group["weight_sum"] / weight if weight else 1.0)
         numbers = {"step": group["k"], "steps_averaged": steps, "weight_max": torch.tensor(largest)}
-        held = [key for key in group["params"] if key in state]
-        state |= {key: {**state[key], **{n: copy.deepcopy(x) for n, x in numbers.items()}} for key in held}
+        stepped = [key for key in group["params"] if key in state]
+        state |= {key: {**state[key], **{n: copy.deepcopy(x) for n, x in numbers.items()}} for key in stepped}
     groups = [{k: x for k, x in group.items() if k not in _AVERAGED} for group in saved["param_groups"]]
     return {**saved, "state": state, "param_groups": groups}
 
@@ -91,19 +91,19 @@ def _names(call: str, rule: Rule, groups: list[Group]) -> tuple[str, ...]:
 
 
 def _bitsandbytes(call: str, key: Hashable, names: tuple[str, ...], param_state: Saved, form: Form) -> Group:
-    held = {**param_state, **param_state.get(_NESTED, {})}
-    count = sum(f"state{i}" in held for i in (1, 2))
-    if held.keys() - {"step", _NESTED} and count != len(names):
+    entries = {**param_state, **param_state.get(_NESTED, {})}
+    count = sum(f"state{i}" in entries for i in (1, 2))
+    if entries.keys() - {"step", _NESTED} and count != len(names):
         worded = f"must have {len(names)} of bitsandbytes' states for each parameter"
         raise bad_value(call, "state_dict", worded, f"{count} of {key!r}", "It is of another optimizer.")
     theirs = {f"{part}{i}" for part in _PARTS for i in (1, 2)} | {_NESTED, *_OTHERS}
-    result = {k: x for k, x in held.items() if k not in theirs}
+    result = {k: x for k, x in entries.items() if k not in theirs}
     for i, name in enumerate(names, 1) if count else ():
-        x, place = held[f"state{i}"], f"state_dict['state'][{key!r}]['state{i}']"
+        x, place = entries[f"state{i}"], f"state_dict['state'][{key!r}]['state{i}']"
         if isinstance(x, Tensor) and x.is_floating_point():
             result[name] = x.clone()
         else:
-            coded = Coded(x, held.get(f"qmap{i}"), held.get(f"absmax{i}"), _BLOCK)  # type: ignore[arg-type]  # looked at next
+            coded = Coded(x, entries.get(f"qmap{i}"), entries.get(f"absmax{i}"), _BLOCK)  # type: ignore[arg-type]  # looked at next
             result[name] = form(checked(call, place, coded))
     return result
 
@@ -124,6 +124,6 @@ def _torchao(call: str, key: Hashable, param_state: Saved, form: Form) -> Group:
                 raise bad_value(call, place, worded, type(x).__name__, "Put `x.dequantize()` in its place.")
             codes, qmap, scales = (getattr(x, part, None) for part in ("codes", "qmap", "scale"))
             shape = getattr(x, "_shape", None) if table == 16 else None
-            made = Coded(codes, qmap, scales, x.block_size, table, shape)  # type: ignore[arg-type]  # looked at next
-            result[name] = form(checked(call, place, made))
+            coded = Coded(codes, qmap, scales, x.block_size, table, shape)  # type: ignore[arg-type]  # looked at next
+            result[name] = form(checked(call, place, coded))
     return result

@@ -86,8 +86,8 @@ class SavedForms:
             memory = {name: x for name, x in memory.items() if name != ROUNDING_ERROR}
         if self.told:
             return memory
-        found = (_stored(call, slot, p, leaf, memory, group["state_dtype"]) for slot in slots)
-        return functools.reduce(operator.or_, found, dict(memory))
+        stored = (_stored(call, slot, p, leaf, memory, group["state_dtype"]) for slot in slots)
+        return functools.reduce(operator.or_, stored, dict(memory))
 
 
 def _stored(call: str, slot: Slot, p: Tensor, leaf: Leaf, memory: Saved, state_dtype: StateDtype) -> ParamState:

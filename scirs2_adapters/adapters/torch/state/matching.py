@@ -19,7 +19,7 @@ log = logging.getLogger("scirs2")
 
 #: The index of a parameter's group and its key there, by the name of the parameter.
 Places = Mapping[str, tuple[int, Hashable]]
-#: torch's own sentences, which callers know.
+#: torch's sentences, which callers know.
 _GROUPS = "loaded state dict has a different number of parameter groups"
 _SIZES = "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
 _PARTLY = "Use `load_state_dict(..., strict=False)` to load what fits."
@@ -138,8 +138,8 @@ def _sources(names: Sequence[str], there: Places) -> list[int]:
 
 def _one_to_one(sources: Sequence[Sequence[int]]) -> bool:
     """Whether each group is made of the parameters of one saved group, and of no other group's."""
-    taken = [i for each in sources for i in each]
-    return all(len(each) <= 1 for each in sources) and len(taken) == len(set(taken))
+    indices = [i for each in sources for i in each]
+    return all(len(each) <= 1 for each in sources) and len(indices) == len(set(indices))
 
 
 def _refuse_others(
@@ -147,7 +147,7 @@ def _refuse_others(
 ) -> None:
     if missing or unexpected:
         told = {"missing": missing, "unexpected": unexpected}
-        worded = "; ".join(f"{what}: {listed(names)}" for what, names in told.items() if names)
+        worded = "; ".join(f"{word}: {listed(names)}" for word, names in told.items() if names)
         count = f"one of {sum(len(group['params']) for group in saved['param_groups'])} parameters"
         raise bad_value(call, "state_dict", f"must be of the same parameters; {worded}", count, _PARTLY)
     if not _one_to_one(sources) or len(saved["param_groups"]) != len(sources):

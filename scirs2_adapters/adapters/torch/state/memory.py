@@ -35,8 +35,8 @@ def count_dtype() -> torch.dtype:
 
 
 def begin_counts(optimizer: RuleOptimizerLike, counting: Sequence[tuple[Tensor, GroupValues]]) -> None:
-    """A step of 0 for each of these parameters, given with their groups, that has none; a number becomes a tensor.
-    New ones are elements of one tensor: one addition counts for all of them.
+    """Puts a step of 0 into the memory of each parameter without one; a number becomes a tensor. `counting` are the
+    parameters with their groups. New steps are elements of one tensor: one addition counts for all of them.
     """
     fresh: dict[torch.device, list[ParamState]] = {}
     for p, group in counting:

@@ -47,7 +47,7 @@ def _full_name(rule: Rule) -> str:
 
 
 def words(rule: Rule) -> dict[str, bool]:
-    """The keys of a group that are this optimizer's own; of each, whether every version of its dicts has it."""
+    """The keys of a group that belong to this optimizer, and whether every version of its dicts has the key."""
     theirs = {p.name for p in native_parameters(type(rule))}
     places = TORCH.places(rule.fields)
     kept = {host: rule.fields[core].kind is not bool and (not theirs or host in theirs) for core, host, _ in places}

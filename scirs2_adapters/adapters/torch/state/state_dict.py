@@ -1,7 +1,7 @@
 """The state dict in torch's form, with what tells it apart from others, and the way back: a dict of ours, of torch's
 class of this name, or of an older version, made fit before anything is changed.
 
-Keys that nobody here knows pass through, missing ones take their defaults, and numbers become Python's. torch casts
+Unknown keys pass through, missing ones take their defaults, and numbers become Python's. torch casts
 memory to the parameter's dtype when it loads; here each tensor comes back as it was saved.
 """
 
@@ -46,9 +46,9 @@ def of_groups(optimizer: RuleOptimizerLike) -> Iterator[None]:
 
 
 def export(optimizer: RuleOptimizerLike, saved: Saved, wide: bool) -> Group:
-    """The dict in torch's form, where that is another than the memory's: each `step` a tensor of its own, for formats
-    that refuse tensors which share memory, or a whole number where torch has one; numbers of numpy as Python's; names
-    for the parameters that a group has now. `wide`: with float32 numbers in place of codes.
+    """The dict in torch's form, where it differs from the memory: each `step` is a separate tensor, for formats that
+    refuse tensors which share memory, or a whole number where torch has one; numbers of numpy become Python's; names of
+    parameters are the present ones. `wide`: with float32 numbers in place of codes.
     """
     whole_steps = type(optimizer).__name__ in WHOLE_STEPS
     state = {k: _param_state(x, whole_steps) if isinstance(x, dict) else x for k, x in saved["state"].items()}
@@ -79,7 +79,7 @@ def _without_numpy(value: Value) -> Value:
 
 
 def load(optimizer: RuleOptimizerLike, rule: Rule, state_dict: Group, report: Report | None) -> None:
-    """Loads by the base class's own way, so that all hooks are called; all or nothing."""
+    """Loads by the base class's method, so that all hooks are called; all or nothing."""
     call = f"{type(optimizer).__name__}.load_state_dict"
     _check_form(call, state_dict)
     ready: list[Saved] = []
