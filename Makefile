@@ -4,6 +4,7 @@
 PYTHON ?= $(shell command -v python3 || command -v python)
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
@@ -19,15 +20,19 @@ help: ## this list
 
 setup: $(READY) ## make .venv with every framework and tool, pinned by constraints.txt
 
-# pip first: dependency groups need a newer one than Python brings along.
-$(READY): pyproject.toml constraints.txt
+# The frameworks, which is all that the demo needs. pip first: dependency groups need a newer one than Python brings.
+$(BASE): pyproject.toml constraints.txt
 	@echo "Making $(VENV): several GB of frameworks the first time, a few minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip setuptools wheel
-	$(PIP) --editable ".[all,demo,bench]" --group test --group lint --group docs
+	$(PIP) --editable ".[all,demo]"
+	@touch $(BASE)
+
+$(READY): $(BASE)
+	$(PIP) --editable ".[all,demo,bench]" --group test --group peers --group lint --group docs
 	@touch $(READY)
 
-demo: $(READY) ## train real models in five frameworks with the same optimizer; prints a table, saves a figure
+demo: $(BASE) ## train real models in five frameworks with the same optimizer; prints a table, saves a figure
 	$(BIN)/scirs2 demo $(ARGS)
 
 test: $(READY) ## run the test suite, with some optimizers of different kinds, others each week (ARGS="-k lion" to choose)

@@ -21,6 +21,7 @@ MODULES = {
     "models": "torch_models",
     "memory": "torch_memory",
     "torch": "torch_steps",
+    "torch matrices": "torch_matrices",
     "overhead": "torch_overhead",
     "jax": "jax_steps",
     "jax compile": "jax_compile",

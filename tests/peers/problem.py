@@ -55,12 +55,12 @@ def named(case: Case) -> str:
     return f"{case.peer}: {case.label}"
 
 
-def close(ours: np.ndarray, theirs: object, what: str) -> float:
-    """The largest difference by the largest entry, which must be at most EXACT; a peer may have flattened the array."""
+def close(ours: np.ndarray, theirs: object, what: str, within: float = EXACT) -> float:
+    """The largest difference by the largest entry, which must be at most this; a peer may have flattened the array."""
     theirs = np.asarray(theirs, dtype=float)
     assert theirs.size == ours.size, what
     error, size = np.max(np.abs(ours - theirs.reshape(ours.shape))), np.max(np.abs(theirs))
-    assert error <= EXACT * size, f"{what}: {error:.2e} of {size:.2e}"
+    assert error <= within * size, f"{what}: {error:.2e} of {size:.2e}"
     return float(error / max(size, np.finfo(float).tiny))
 
 

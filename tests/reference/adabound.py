@@ -1,7 +1,6 @@
 """AdaBound: Luo et al., arXiv 1902.09843, Algorithms 2 and 3.
 
 Differs from the paper as its authors' code does: Adam's corrections, no 1 / sqrt(t), an L2 term of the gradient.
-Walks with pytorch_optimizer 4.1's (weight_decouple=False) to 3e-12, amsbound too.
 """
 
 import numpy as np

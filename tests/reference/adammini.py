@@ -2,8 +2,7 @@
 
 Heads, which are the paper's blocks of queries and keys, are in no array, gains of normalizations are vectors as biases
 are, and what has more than two axes is no layer of the paper's: all have finer blocks here, which the paper allows. The
-outputs of a matrix are its rows, or, where inputs come first, its columns. Walks with adam-mini 1.1.1's (matrices in
-layers called mlp or embed, biases) to 1e-14.
+outputs of a matrix are its rows, or, where inputs come first, its columns.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """AdamP: Heo et al., arXiv 2006.08217, Algorithm 2, and their `adamp.py` for what the paper leaves open.
 
 The order of the two views, delta divided by the root of a view's size, and the ratio of decay are those of that code.
-Outputs are along the first axis, or, where inputs come first, the last. Walks with adamp 0.3.0's and timm 1.0.31's to
-4e-15, with pytorch_optimizer 4.1's, whose eps is beside the uncorrected root, to 3e-5.
+Outputs are along the first axis, or, where inputs come first, the last. Walks with timm 1.0.31's to 4e-15,
+with pytorch_optimizer 4.1's, whose eps is beside the uncorrected root, to 3e-5.
 """
 
 from __future__ import annotations

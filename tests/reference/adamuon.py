@@ -2,8 +2,7 @@
 
 Differs from the paper as the authors' code does: a look-ahead (which `nesterov=False` leaves out, as the paper has it);
 `signed=False` is that code, but for its bias correction, which the alignment by the norm takes out again. What is
-stepped as which matrix, and AdamW's part, is Muon's. Without sign and look-ahead it walks with pytorch_optimizer 4.1's,
-where that iterates in float64, to 2e-6: its eps is another.
+stepped as which matrix, and AdamW's part, is Muon's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Adan: Xie et al., arXiv 2208.06677, Algorithm 1, whose betas are 1 minus these; `prev` is the gradient before.
 
 Differs from the paper as its authors' code does: the three means are corrected for their beginning.
-Walks with pytorch_optimizer 4.1's (weight_decouple=False) and timm 1.0's to 3e-14.
+Walks with timm 1.0's to 3e-14.
 """
 
 import numpy as np

@@ -1,7 +1,4 @@
-"""AdEMAMix: Pagliardini et al., arXiv 2409.03137, Algorithm 1 and its schedules of alpha and beta3.
-
-Walks with pytorch_optimizer 4.1's to 3e-15, with warm-ups too.
-"""
+"""AdEMAMix: Pagliardini et al., arXiv 2409.03137, Algorithm 1 and its schedules of alpha and beta3."""
 
 import math
 

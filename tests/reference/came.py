@@ -2,7 +2,7 @@
 
 As there, eps2 is added to the squared distance, vectors keep all squares and have no confidence, and leaves of more
 than two dimensions are stacks of matrices over their last two. Row and column slots keep the reduced dimension with
-length 1. Walks with came-pytorch 0.1.3's to 1e-13.
+length 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""D-Adapted AdamW: Defazio and Mishchenko, arXiv 2301.07733, Algorithm 5, as their package dadaptation runs its Adam.
-
-Walks with dadaptation 3.2's DAdaptAdam(decouple=True) to 2e-14.
-"""
+"""D-Adapted AdamW: Defazio and Mishchenko, arXiv 2301.07733, Algorithm 5, as their package has it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """D-Adapted Lion: no paper has it, so this is what the package dadaptation computes, with the limit of its other rules.
 
-Walks with dadaptation 3.2's DAdaptLion to 2e-13. Its momentum holds gradients times d, and the direction mixes it with
+Its momentum holds gradients times d, and the direction mixes it with
 the gradient itself, so that for a small d it is the sign of the gradient.
 """
 

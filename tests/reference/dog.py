@@ -1,8 +1,7 @@
 """DoG: Ivgi, Hinder and Carmon, arXiv 2302.12022, section 2, with all leaves as one vector, as the package dog has it.
 
 The first distance is the package's `reps_rel` times 1 + |x0| ("heuristic"), a number ("distance", optax's), or there is
-none, and a first learning rate in its place ("learning_rate", the package's `init_eta`). Weight decay is L2. Walks with
-dog-optimizer 1.0.3's to 1e-14.
+none, and a first learning rate in its place ("learning_rate", the package's `init_eta`). Weight decay is L2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fromage: Bernstein, Vahdat, Yue and Liu, arXiv 2002.03432, Algorithm 1, one layer per leaf.
 
 Where a norm is 0, the ratio is 1, as in its authors' code; `min_norm` is optax's; weight decay is decoupled and in no
-code. Walks with pytorch_optimizer 4.1's to 5e-16.
+code.
 """
 
 from __future__ import annotations

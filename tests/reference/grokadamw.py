@@ -1,7 +1,6 @@
 """GrokAdamW, as the package grokadamw 0.1.2 has it, but for its gamma, which is 0 here; slow gradients are Grokfast's,
 Lee et al., arXiv 2405.20233, Algorithm 2. The signal is given, where the package computes it from losses.
 
-Walks with that package's at gamma = 0 to 2e-15.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""LaProp: Ziyin et al., arXiv 2002.04839, Algorithm 1. Differs from the paper: weight decay times the learning rate.
-
-Walks with pytorch_optimizer 4.1's to 4e-9, as its corrections are float32.
-"""
+"""LaProp: Ziyin et al., arXiv 2002.04839, Algorithm 1. Differs from the paper: weight decay times the learning rate."""
 
 import numpy as np
 

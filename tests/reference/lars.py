@@ -1,8 +1,8 @@
 """LARS: You, Gitman and Ginsburg, arXiv 1708.03888, Algorithm 1, one layer per leaf; phi is the identity.
 
 The algorithm gives no value where a norm is 0; every code takes a ratio of 1 there. Nesterov's look-ahead is optax's,
-and so is eps; `adapt_vectors` is what MLPerf's and pytorch_optimizer's codes do. Walks with pytorch_optimizer 4.1's
-LARS and timm 1.0's Lars (constant learning rate) to 1e-13.
+and so is eps; `adapt_vectors` is what MLPerf's and pytorch_optimizer's codes do. Walks with timm 1.0's
+Lars (constant learning rate) to 1e-13.
 """
 
 from __future__ import annotations

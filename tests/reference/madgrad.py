@@ -1,7 +1,6 @@
 """MADGRAD: Defazio and Jelassi, arXiv 2101.11075, Algorithm 1.
 
-Differs from the paper as its authors' package does: eps is added to the learning rate too, except to one of 0. Walks
-with pytorch_optimizer 4.1's to 7e-14.
+Differs from the paper as its authors' package does: eps is added to the learning rate too, except to one of 0.
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 4, all leaves as one vector.
 
 Follows the authors' package: without bias correction the first means are the first loss and gradient. Decay is that of
-the proximal step, which divides all of it. Walks with momo-opt 0.1.0's to 1e-14.
+the proximal step, which divides all of it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """MoMo-Adam: Schaipp, Ohana, Eickenberg, Defazio and Gower, arXiv 2305.07583, algorithm 2, with the lower bound of
-section 4, all leaves as one vector, as the authors' package has it. Walks with momo-opt 0.1.0's to 1e-13.
+section 4, all leaves as one vector, as the authors' package has it.
 """
 
 from __future__ import annotations

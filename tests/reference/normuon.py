@@ -4,8 +4,7 @@ Follows the library dion's `normuon.py`: means of squares along inputs, sqrt(V) 
 Frobenius norm that it had; `neurons="longer"` is `train_gpt.py` of modded-nanogpt and `optim.py` of nanochat: means
 along the shorter side, 1 / sqrt(max(V, 1e-10)). Differs from the paper: scale and iteration are those of dion's code,
 sqrt(outputs / inputs) and Polar Express; the buffer is an average, as in this package's Muon. Leaves of more than two
-axes are matrices over the last two where `batch_axes` says so, and else AdamW's. Walks with
-pytorch_optimizer 4.1's, where both have Muon's scale and iteration in float64, to 9e-9: its eps is another.
+axes are matrices over the last two where `batch_axes` says so, and else AdamW's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""NovoGrad: Ginsburg et al., arXiv 1905.11286, Algorithm 1.
-
-Walks with pytorch_optimizer 4.1's to 3e-15 where no first gradient is zero.
-"""
+"""NovoGrad: Ginsburg et al., arXiv 1905.11286, Algorithm 1."""
 
 import numpy as np
 

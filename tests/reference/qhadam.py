@@ -1,7 +1,6 @@
 """QHAdam: Ma and Yarats, arXiv 1810.06801, Algorithm 2.
 
 Differs from the paper: weight decay, decoupled; eps_root, which is 0 in the paper.
-Walks with pytorch_optimizer 4.1's to 2e-8, as its weights are float32.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
 """Schedule-Free RAdam: the authors' package schedulefree 1.4, RAdamScheduleFree; Defazio et al., arXiv 2405.15682, and
-Liu et al., arXiv 1908.03265, Algorithm 2, without momentum. Ours walks with the package's to 4e-14.
+Liu et al., arXiv 1908.03265, Algorithm 2, without momentum.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Schedule-Free SGD: Defazio et al., arXiv 2405.15682, as the authors' package schedulefree 1.4 has it.
 
-Written out as in schedulefreeadamw.py. Ours walks with the package's to 7e-16.
+Written out as in schedulefreeadamw.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Scion: Pethick et al., arXiv 2502.07529, Algorithm 2, with the norms of the authors' `scion.py`.
 
 Differs from the paper: `momentum` is the part of the average that is kept, and a kernel's scale is that of its matrix.
-`weight_decay=1` is the constrained form, 0 the unconstrained one. Walks with pytorch_optimizer 4.1's SCION, where that
-iterates in float64, to 2e-15.
+`weight_decay=1` is the constrained form, 0 the unconstrained one.
 """
 
 from __future__ import annotations

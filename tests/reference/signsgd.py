@@ -1,7 +1,4 @@
-"""SignSGD: Bernstein et al., arXiv 1802.04434, Algorithm 1. Differs from the paper: weight decay, decoupled.
-
-Walks with pytorch_optimizer 4.1's, whose momentum must be 0, to the last bit.
-"""
+"""SignSGD: Bernstein et al., arXiv 1802.04434, Algorithm 1. Differs from the paper: weight decay, decoupled."""
 
 import numpy as np
 

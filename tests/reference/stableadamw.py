@@ -1,7 +1,4 @@
-"""StableAdamW: Wortsman et al., arXiv 2304.13013, Algorithm 2.
-
-Walks with torch-optimi 0.3.3 and pytorch_optimizer 4.1 to 2e-14.
-"""
+"""StableAdamW: Wortsman et al., arXiv 2304.13013, Algorithm 2."""
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Tiger: Su, kexue.fm/archives/9512. Differs from it as pytorch_optimizer's does: no rate of its own by parameter.
 
-That is Signum's twin with other defaults. It walks with that of pytorch_optimizer 4.1 to 2e-15.
+That is Signum's twin with other defaults.
 """
 
 import functools

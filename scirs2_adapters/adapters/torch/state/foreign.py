@@ -1,5 +1,5 @@
 """State dicts of other libraries in torch's form: float32 numbers under torch's names. They are those of the low-bit
-optimizers of bitsandbytes and torchao, and of the package schedulefree.
+optimizers of bitsandbytes and torchao, and of the packages in `packages.py`.
 
 The first two store codes, a table with the number of each code, and a scale for each block: bitsandbytes as tensors
 beside each other (`state1`, `qmap1`, `absmax1`), torchao as one tensor with these attributes (`codes`, `qmap`,
@@ -8,15 +8,13 @@ beside each other (`state1`, `qmap1`, `absmax1`), torchao as one tensor with the
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Hashable, Mapping
-
-import torch
 
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.rule import Rule
 
+from . import packages
 from .codes import Coded, checked
 from .protocols import Group, Saved
 from .tensors import Tensor, local
@@ -31,8 +29,6 @@ _PARTS = ("state", "qmap", "absmax", "max", "new_max")
 _OTHERS = ("unorm_vec", "gnorm_vec")
 #: Keys of its groups that only its AdEMAMix reads, and `eps` of its Lion, which no one does.
 _UNREAD = {"alpha", "t_alpha", "t_beta3"}
-#: What the package schedulefree keeps in its groups.
-_AVERAGED = {"k", "weight_sum", "lr_max", "scheduled_lr", "train_mode"}
 _BLOCK = 256
 #: The tensor classes of torchao, and how many codes each has; codes of float8 are numbers and have no table.
 TORCHAO = {"OptimState8bit": 256, "OptimState4bit": 16, "OptimStateFp8": 0}
@@ -55,28 +51,7 @@ def decoded(call: str, rule: Rule, saved: Saved, form: Form = Coded.numbers) -> 
         state = {key: _torchao(call, key, x, form) for key, x in memories.items()}
         log.warning(_SAID, call, "torchao")
         return {**saved, "state": {**saved["state"], **state}}
-    if type(rule).__name__ == "ScheduleFreeAdamW" and all(group.keys() >= _AVERAGED for group in saved["param_groups"]):
-        return _schedulefree(call, saved)
-    return saved
-
-
-def _schedulefree(call: str, saved: Saved) -> Saved:
-    """A dict of the package schedulefree, which counts and weighs steps by group."""
-    state = dict(saved["state"])
-    for group in saved["param_groups"]:
-        if not group["train_mode"]:
-            worded = (
-                "must have been saved after `train()`: after `eval()` the package has the trained parameters nowhere"
-            )
-            raise bad_value(call, "state_dict", worded, "train_mode=False", "Load it there, call `train()` and save.")
-        largest = max(group["lr_max"], 0.0) ** group["weight_lr_power"]
-        weight = group["k"] ** group["r"] * largest
-        steps = torch.tensor(group["weight_sum"] / weight if weight else 1.0)
-        numbers = {"step": group["k"], "steps_averaged": steps, "weight_max": torch.tensor(largest)}
-        stepped = [key for key in group["params"] if key in state]
-        state |= {key: {**state[key], **{n: copy.deepcopy(x) for n, x in numbers.items()}} for key in stepped}
-    groups = [{k: x for k, x in group.items() if k not in _AVERAGED} for group in saved["param_groups"]]
-    return {**saved, "state": state, "param_groups": groups}
+    return packages.translated(call, rule, saved)
 
 
 def _names(call: str, rule: Rule, groups: list[Group]) -> tuple[str, ...]:

@@ -7,11 +7,12 @@ memory. So a dict is refused where it says another name, or fits another optimiz
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.fields import Value
+from scirs2_adapters.core.hyperparameters import MODES
 from scirs2_adapters.core.registry import get, names, with_value
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
@@ -50,7 +51,10 @@ def words(rule: Rule) -> dict[str, bool]:
     """The keys of a group that belong to this optimizer, and whether every version of its dicts has the key."""
     theirs = {p.name for p in native_parameters(type(rule))}
     places = TORCH.places(rule.fields)
-    kept = {host: rule.fields[core].kind is not bool and (not theirs or host in theirs) for core, host, _ in places}
+    kept = {
+        host: rule.fields[core].kind is not bool and core not in MODES and (not theirs or host in theirs)
+        for core, host, _ in places
+    }
     constants = CONSTANTS.get(type(rule).__name__, {})
     return kept | dict.fromkeys((*(s.name for s in rule.model_slots()), *constants), False)
 
@@ -108,6 +112,14 @@ def refuse_foreign(call: str, rule: Rule, saved: Saved) -> None:
         elif group[NAME] != (name := _full_name(rule)):
             worded = f"{wanted}; its groups differ in {NAME!r}, which is {name!r} here"
             raise bad_value(call, "state_dict", worded, sorted(slots), f"It was saved by {group[NAME]}.")
+
+
+def check_counted(call: str, rule: Rule, key: Hashable, memory: Saved) -> None:
+    """Refuse memory that is not of the first step and does not say of which."""
+    if memory and memory.get("step") is None and rule.time_dependence == "step":
+        worded = f"must be the number of steps that {type(rule).__name__} has taken"
+        way_out = "Put it there if you know it: the formula depends on it."
+        raise bad_value(call, f"state_dict['state'][{key!r}]['step']", worded, "no such key", way_out)
 
 
 def _refuse_better(call: str, wanted: str, rule: Rule, group: Values, slots: set[str]) -> None:

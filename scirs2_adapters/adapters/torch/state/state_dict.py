@@ -25,7 +25,7 @@ from .forms import SavedForms
 from .group_rule import rule_of
 from .matching import Report, in_order
 from .memory import arrays_of, check_shape, gather_counts
-from .origin import FORMAT, VERSION, group_marks, model_numbers, refuse_foreign
+from .origin import FORMAT, NAME, VERSION, check_counted, group_marks, model_numbers, refuse_foreign
 from .protocols import Group, GroupValues, ParamState, RuleOptimizerLike, Saved
 from .tensors import Tensor, is_offloaded, known_names, leaf_of, remember_names
 
@@ -118,7 +118,10 @@ def _fitting(call: str, optimizer: RuleOptimizerLike, rule: Rule, saved: Saved, 
     for p, label, key, index in _places(optimizer, groups):
         if isinstance(state.get(key), Mapping):
             try:
-                state[key] = _checked(call, rules[index], p, label, key, state[key], told, groups[index])
+                foreign_dict = NAME not in saved["param_groups"][index]
+                if foreign_dict:
+                    check_counted(call, rules[index], label or key, state[key])
+                state[key] = _checked(call, rules[index], p, label, key, state[key], told, groups[index], foreign_dict)
             except ArgumentValueError:
                 if report is None:
                     raise
@@ -163,9 +166,12 @@ def _places(optimizer: RuleOptimizerLike, groups: list[Group]) -> Iterator[tuple
 
 
 def _checked(
-    call: str, rule: Rule, p: Tensor, label: str, key: Hashable, param_state: Saved, told: SavedForms, group: Group
-) -> Saved:
-    """Memory in the formats of its group. Refuses what does not fit, and says what begins anew as it is not there."""
+    call: str, rule: Rule, p: Tensor, label: str, key: Hashable, param_state: Saved, told: SavedForms, group: Group,
+    foreign_dict: bool,
+) -> Saved:  # fmt: skip
+    """Memory in the formats of its group. Refuses what does not fit, and says what begins anew as it is not there; of a
+    dict that may be of another package, everything has to be there.
+    """
     leaf = leaf_of(p, label, param_state)
     place = f"state_dict['state'][{label or key!r}]"
     slots = arrays_of(rule.route(leaf), leaf)
@@ -175,11 +181,14 @@ def _checked(
             check_shape(call, f"{place}[{slot.name!r}]", slot, param_state[slot.name], p)
             if scales := coded.companion_of(slot.name, param_state):
                 coded.check_scales(call, f"{place}[{scales!r}]", param_state.get(scales), p)
-        elif slot.present_if is None:
+        elif slot.present_if is None or foreign_dict:
             absent.append(slot.name)
     for name in coded.ROUNDINGS:
         if param_state.get(name) is not None:
             coded.check_rounding(call, f"{place}[{name!r}]", name, param_state[name], p)
+    if param_state and absent and foreign_dict:
+        worded = f"must have what {type(rule).__name__} keeps of this parameter: {', '.join(s.name for s in slots)}"
+        raise bad_value(call, place, worded, sorted(param_state), "It is of another optimizer, or another package's.")
     if param_state and absent:
         log.warning("%s: %s has no %s, which begins anew", call, place, " nor ".join(absent))
     return told.fitting(call, place, slots, p, leaf, param_state, group)
