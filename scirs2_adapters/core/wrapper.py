@@ -20,7 +20,7 @@ from .errors import bad_type, bad_value
 from .fields import Field, Value
 from .matrix import Axes, Matrix
 from .ops import Array, Scalar, Scalars
-from .registry import get, is_listed
+from .registry import get, is_listed, names, plain, with_value
 from .rule import Rule, innermost
 from .slots import Leaf, Slot, each_of
 from .synonyms import unknown_argument
@@ -34,10 +34,11 @@ SHARED = frozenset(("layout",))
 
 def refuse_base(call: str, argument: str, rate: Value) -> None:
     """Refuse an optimizer in the place of the learning rate, which is the first argument in most frameworks."""
-    if isinstance(rate, (str, Rule)):
-        shown = f'"{rate}"' if isinstance(rate, str) else rate.label
-        worded, way_out = "must be a number, and is no optimizer", f"Write `base={shown}`."
-        raise bad_type(call, argument, worded, shown, way_out)
+    named = isinstance(rate, str) and plain(rate.partition("(")[0]) in {*names(), *with_value()}
+    if named or isinstance(rate, Rule):
+        shown = rate.label if isinstance(rate, Rule) else rate
+        written = shown if isinstance(rate, Rule) else f'"{rate}"'
+        raise bad_type(call, argument, "must be a number, and is no optimizer", shown, f"Write `base={written}`.")
 
 
 class Wrapper(Rule):
