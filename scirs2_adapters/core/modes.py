@@ -22,10 +22,12 @@ class Modes(Hyperparameters):
     decay: str
     #: Whether a step needs the loss: `update` takes the coefficient `value`.
     needs_value = False
+    #: Whether this is no step but an estimate, which is not counted: a field of the rules that are given estimates.
+    estimating = False
 
     def check_modes(self, spell: Spell, call: str) -> None:
         """Refuse cautious decay where weight decay is not a separate part of the step."""
-        if self.cautious_decay and self.decay not in ("decoupled", "absolute"):
+        if self.cautious_decay and not self.estimating and self.decay not in ("decoupled", "absolute"):
             worded = f"must be False where weight decay does not act beside the step, as in {type(self).__name__}"
             raise bad_value(call, spell("cautious_decay"), worded, True)
 

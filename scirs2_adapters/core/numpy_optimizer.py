@@ -15,6 +15,7 @@ from .cpu import storage
 from .errors import bad_value
 from .fields import Field, flag
 from .formats import companion
+from .groups import scalars_at
 from .matrix import LAYOUT, OUTPUTS_FIRST
 from .memory import Memory, expected
 from .numpy_arrays import Arrays, carried
@@ -155,12 +156,11 @@ class HostOptimizer(Routed):
         entries, counts = [self._entries[k] for k in keys], [self.steps[k] for k in keys]
         scalars, rows = coefficient_rows(
             [entry.coefficient_key(t) for entry, t in zip(entries, counts, strict=True)],
-            functools.partial(_scalars, {}, entries, counts, loss),
+            functools.partial(_scalars, {}, entries, counts, max(self.steps.values()) + 1, loss),
         )
         self.model |= executor.run(arrays, scalars, rows, self.model, self.threads)
-        self.step_count += 1
-        for key in keys:
-            self.steps[key] += 1
+        self.step_count += not self.rule.estimating
+        self.steps |= {key: self.steps[key] + (not self._entries[key].rule.estimating) for key in keys}
 
     def _gradients(self, grads: Arrays) -> dict[Hashable, np.ndarray]:
         """The gradients that there are, checked; the usual ones here, without a call for each."""
@@ -290,10 +290,11 @@ class HostOptimizer(Routed):
 
 
 def _scalars(
-    shared: dict[tuple[int, int], Scalars], entries: Sequence[ParamEntry], counts: Sequence[int], loss: float, i: int
-) -> Scalars:
-    """The coefficients of a parameter; `shared` remembers those that its rule has for all at a step."""
+    shared: dict[tuple[int, int], Scalars], entries: Sequence[ParamEntry], counts: list[int], latest: int, loss: float,
+    i: int,
+) -> Scalars:  # fmt: skip
+    """The coefficients of a parameter; `shared` remembers those of its rule at a step, `latest` is that of any."""
     rule, t = entries[i].rule, counts[i] + 1
     if (of_rule := shared.get((id(rule), t))) is None:
-        of_rule = shared[id(rule), t] = {**rule.scalars(HOST_SCALARS, t), **value_scalars(rule, loss)}
+        of_rule = shared[id(rule), t] = {**scalars_at(rule, HOST_SCALARS, t, latest), **value_scalars(rule, loss)}
     return {**of_rule, **rule.leaf_coefficients(entries[i].leaf)}

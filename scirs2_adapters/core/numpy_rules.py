@@ -13,13 +13,13 @@ from . import routing
 from .cpu.kernel import kernel_obstacle
 from .errors import bad_type, bad_value, did_you_mean
 from .fields import Value
+from .groups import refuse_unlike
 from .registry import get
 from .rule import Rule
 from .schedule import RATE, rate_at
 from .slots import Leaf
 from .step.options import StateDtype, param_storage, slot_dtype
 from .step.plan import ParamEntry, choose_paths, param_entry
-from .wrapper import refuse_unlike
 
 Schedule = Callable[[int], float]
 #: Names of parameters under "params", hyperparameters of theirs, and `learning_rate_factor`.

@@ -100,16 +100,16 @@ class Rule(Modes):
     #: *coefficients)` with some of the slots of `update`. What it returns replaces p until training goes on.
     evaluation: ClassVar[Callable[..., Array] | None] = None
 
-    def refuses(self, leaf: Leaf) -> str | None:
+    def refuses(self, leaf: Leaf, spell: Spell = str) -> str | None:
         """The requirement that this parameter fails, or None: to be real, or to resolve the first steps."""
         if leaf.complex and self.moduli is None:
             return "must have real parameters" + (" under this `match`" if type(self).moduli is not None else "")
         first_step, least = getattr(self, self.first_step, None), EPSILON.get(leaf.dtype, 0.0) / 2**leaf.error_bits
         if leaf.dtype in ("float16", "bfloat16") and isinstance(first_step, (int, float)) and first_step < least:
             return (
-                "must have float32 parameters, as master weights are, or rounding errors of int16 beside them, or a "
-                f"first estimate of the distance of at least {least:g}: its first steps are of that size, and smaller "
-                "ones would be lost to rounding"
+                "must have float32 parameters, as master weights are, or rounding errors of int16 beside them, or "
+                f"`{spell(self.first_step)}` of at least {least:g}, not {first_step!r}: first steps are of that size, "
+                "and smaller ones would be lost to rounding"
             )
         return None
 

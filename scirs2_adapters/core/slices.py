@@ -9,11 +9,13 @@ import functools
 import itertools
 import math
 
+from .matrix import Matrix
 from .ops import Array
 
 
-def plus_least(xp: Array, x: Array, slices: Array) -> Array:
-    """x, and added to each element the least number of all slices that it is in."""
+def plus_least(xp: Array, x: Array, slices: Array, *, matrix: Matrix | None = None) -> Array:
+    """x, and added to each element the least number of all slices that it is in, whatever the axes of a `matrix`."""
+    del matrix
     shape = tuple(x.shape)
     ends = itertools.accumulate(shape, initial=0)
     lists = [slices[start:stop] for start, stop in itertools.pairwise(ends)]
@@ -26,8 +28,9 @@ def _across(axis: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n if a == axis else 1 for a, n in enumerate(shape))
 
 
-def largest(xp: Array, slices: Array, x: Array) -> Array:
+def largest(xp: Array, slices: Array, x: Array, *, matrix: Matrix | None = None) -> Array:
     """The largest element of each slice of x; the numbers as they were where x has no element."""
+    del matrix
     axes = range(len(x.shape))
     if not math.prod(x.shape):
         return slices

@@ -20,9 +20,9 @@ from .errors import bad_type, bad_value
 from .fields import Field, Value
 from .matrix import Axes, Matrix
 from .ops import Array, Scalar, Scalars
-from .registry import get, is_listed
+from .registry import get, is_listed, names, plain, with_value
 from .rule import Rule, innermost
-from .slots import Extent, Leaf, Slot, each_of
+from .slots import Leaf, Slot, each_of
 from .synonyms import unknown_argument
 
 _BASE = "must be the name of an optimizer that needs no closure, or such a rule as AdamW()"
@@ -30,6 +30,15 @@ _BASE = "must be the name of an optimizer that needs no closure, or such a rule 
 PLACES = ("wrap_gradient", "wrap_step", "wrap_update", "wrap")
 #: What a wrapper may have as its base has it: one value for both.
 SHARED = frozenset(("layout",))
+
+
+def refuse_base(call: str, argument: str, rate: Value) -> None:
+    """Refuse an optimizer in the place of the learning rate, which is the first argument in most frameworks."""
+    named = isinstance(rate, str) and plain(rate.partition("(")[0]) in {*names(), *with_value()}
+    if named or isinstance(rate, Rule):
+        shown = rate.label if isinstance(rate, Rule) else rate
+        written = shown if isinstance(rate, Rule) else f'"{rate}"'
+        raise bad_type(call, argument, "must be a number, and is no optimizer", shown, f"Write `base={written}`.")
 
 
 class Wrapper(Rule):
@@ -66,6 +75,7 @@ class Wrapper(Rule):
 
     def _fill(self, values: Values, match: str | None, spell: Spell, call: str) -> None:
         names = type(self).fields
+        refuse_base(call, spell("learning_rate"), values.get("learning_rate"))
         base, inner = self._base(values.get("base"), call)
         for key, field in names.items():
             vars(self)[key] = field.check(call, spell(key), values.get(key, field.default))
@@ -195,8 +205,8 @@ class Wrapper(Rule):
         numbers = {**{k: vars(self)[k] for k in type(self).fields}, **numbers_of(self, self.wrap_coefficients, math, t)}
         return {**self.base.scalars(math, t), **{f"{self.name}_{k}": x for k, x in numbers.items()}}
 
-    def refuses(self, leaf: Leaf) -> str | None:
-        return self.base.refuses(leaf) or super().refuses(leaf)
+    def refuses(self, leaf: Leaf, spell: Spell = str) -> str | None:
+        return self.base.refuses(leaf, spell) or super().refuses(leaf, spell)
 
     def axes(self, leaf: Leaf) -> Axes:
         return self.base.axes(leaf)
@@ -207,7 +217,10 @@ class Wrapper(Rule):
     def apply(
         self, xp: Array, p: Array, g: Array, slots: Mapping[str, Array], scalars: Scalars, around: Sequence[Rule] = ()
     ) -> tuple[Array, dict[str, Array]]:
-        return self.base.apply(xp, p, g, slots, scalars, (*around, self))
+        if not self.estimating:
+            return self.base.apply(xp, p, g, slots, scalars, (*around, self))
+        p, new = self.base.apply(xp, p, g, slots, scalars)  # no step: a wrapper does not see it, and forgets nothing
+        return p, {s.name: scalars["one"] * slots[s.name] for s in self._own_slots() if s.name in slots} | new
 
     def kernel_key(self) -> tuple[object, ...]:
         return (*self._structure(type(self).fields), self.base.kernel_key())
@@ -235,24 +248,3 @@ class Wrapper(Rule):
         new = super().replace_unchecked(values)
         vars(new)["base"] = self.base.replace_unchecked({k: v for k, v in values.items() if k in self.base.fields})
         return new
-
-
-def refuse_unlike(call: str, rules: Sequence[Rule], spell: Spell = str) -> None:
-    """Refuse rules of groups that differ in what wrappers compute numbers of the model from, which are of all groups
-    together.
-    """
-    first = rules[0]
-    for name in _of_model(first) if len(rules) > 1 else ():
-        value = getattr(first, name)
-        for other in (getattr(rule, name, None) for rule in rules[1:]):
-            if other != value:
-                worded = f"must be {value!r} as in the first group, for what is learned with it is of all parameters"
-                raise bad_value(call, spell(name), worded, other)
-
-
-def _of_model(rule: Rule) -> list[str]:
-    """The fields of all wrappers here that have numbers of the model."""
-    if not isinstance(rule, Wrapper):
-        return []
-    has_numbers = any(slot.extent is Extent.MODEL for slot in rule._own_slots())
-    return [*(type(rule).fields if has_numbers else ()), *_of_model(rule.base)]

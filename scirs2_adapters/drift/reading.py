@@ -9,15 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from scirs2_adapters.core import registry
 from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.portable.convert import in_axes
 from scirs2_adapters.core.portable.file import Array, held
-from scirs2_adapters.core.portable.fit import shape_of
-from scirs2_adapters.core.portable.layouts import Shape, transposed, turned, turns
+from scirs2_adapters.core.portable.layouts import Shape, turned, turns
+from scirs2_adapters.core.portable.lines import Lines, lines_of
 from scirs2_adapters.core.portable.recording import NORM, PARAM
 from scirs2_adapters.core.portable.state import OPTIONAL, ParameterState, State, loaded, numbers_in
 
 _NAME = re.compile(r"(\d{8})\.(\d{3})\.safetensors")
 _MOST = 8
+#: Of an optimizer that is not ours.
+NO_LINES = Lines(frozenset(), {}, frozenset())
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,10 @@ class Run:
         with loaded(self.call, path) as state:
             if not all(PARAM in p.slots for p in state.parameters.values()):
                 raise self._refused(f"{path.name} holds no parameters")
-            parameters = {}
+            parameters, lines = {}, _lines(state)
             for there, p in state.parameters.items():
                 name = self._names.get(there, there)
-                parameters[name] = _read(p, self._axes.get(name))
+                parameters[name] = _read(p, self._axes.get(name), lines)
             return replace(state, parameters=parameters)
 
     def like(self, other: Run, names: Mapping[str, str], layout: str) -> None:
@@ -102,7 +106,7 @@ class Run:
             worded += _listed(there.keys() - called.keys())
             way_out = f"Give names of {self.argument} to names of {other.argument}: `--names names.json`."
             raise bad_value(self.call, self.argument, worded, f"{len(here)} parameters", way_out)
-        pairs = {n: (shape_of(here[called[n]]), shape_of(there[n])) for n in called}
+        pairs = {n: (NO_LINES.shape_of(here[called[n]]), NO_LINES.shape_of(there[n])) for n in called}
         shapes = {n: (a, b) for n, (a, b) in pairs.items() if a is not None and b is not None}
         lies, wanted = (run.step(0).groups[0].layout or layout for run in (self, other))
         self._axes = turns(self.call, shapes, called, lies, wanted)
@@ -128,14 +132,31 @@ def _listed(names: object) -> str:
     return ", ".join(found[:_MOST]) + (f" and {len(found) - _MOST} more" if len(found) > _MOST else "") or "none"
 
 
-def _read(p: ParameterState, axes: Shape | None) -> ParameterState:
-    """A parameter with its arrays in memory, turned."""
+def _lines(state: State) -> Lines:
+    """The slots of this optimizer that do not lie as their parameters do; of one that is not ours, none."""
+    if state.rule not in {*registry.names(), *registry.with_value()}:
+        return NO_LINES
+    base = state.config.get("base")
+    return lines_of(registry.get(state.rule)(**({"base": base} if base else {})))
+
+
+def _read(p: ParameterState, axes: Shape | None, lines: Lines) -> ParameterState:
+    """A parameter with its arrays in memory, turned, without those that have no place in the other layout: numbers of
+    rows and columns of kernels of more than two axes, and samples of numbers for slices.
+    """
     slots: dict[str, Array] = {}
     coded = {slot for slot in p.slots if f"{slot}_scale" in p.slots and slot not in OPTIONAL}
     for slot, x in p.slots.items():
-        if slot.removesuffix("_scale") in coded and slot not in coded:
-            continue
-        numbers, dtype = (numbers_in(p, slot).astype(np.float32), "float32") if slot in coded else (x.read(), x.dtype)
-        turn = axes if axes is not None and len(x.shape) == len(axes) and not slot.endswith(NORM) else None
-        slots[slot] = held(numbers if turn is None else transposed(numbers, turn), dtype)
-    return replace(p, slots=slots, shape=None if p.shape is None else turned(p.shape, axes))
+        if slot.removesuffix("_scale") not in coded or slot in coded:
+            numbers = numbers_in(p, slot).astype(np.float32) if slot in coded else x.read()
+            slots[slot] = held(numbers, "float32" if slot in coded else x.dtype)
+    p, lines = replace(p, slots=slots), lines.of(p)
+    if axes is None:
+        return p
+    lost = {slot for slot in lines.slices if f"{slot}{NORM}" in slots} | (lines.every if len(axes) > 2 else set())
+    arrays = {slot: x for slot, x in slots.items() if not slot.endswith(NORM) and slot not in lost}
+    norms = {slot.removesuffix(NORM): x for slot, x in slots.items() if slot.endswith(NORM)}
+    p = in_axes(replace(p, slots=arrays), axes, lines)
+    arrays = {slot: held(x.read(), x.dtype) for slot, x in p.slots.items()}
+    norms = {lines.exchanged.get(slot, slot): x for slot, x in norms.items() if slot not in lost}
+    return replace(p, slots=arrays | {f"{slot}{NORM}": x for slot, x in norms.items()})

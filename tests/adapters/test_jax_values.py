@@ -93,3 +93,12 @@ def test_a_loss_that_is_not_finite_is_skipped_where_that_is_asked_for(name: str)
 @each
 def test_explain_needs_no_loss(name: str) -> None:
     assert adapter.explain(getattr(adapter, name)(), PARAMS).startswith(f"{name}: 2 leaves")
+
+
+def test_a_mask_is_refused_where_a_bound_of_all_is_learned_with_the_decay() -> None:
+    mask = {"w": True, "b": False}
+    for decay in (0.0, 0.1):
+        adapter.momo(mask=mask, weight_decay=decay)
+    adapter.momo(mask=mask, adapt_lower_bound=True)
+    with pytest.raises(ValueError, match=r"`momo\(mask=...\)` must be None where numbers of all parameters"):
+        adapter.momo(mask=mask, adapt_lower_bound=True, weight_decay=0.1)

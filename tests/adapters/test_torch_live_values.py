@@ -207,3 +207,21 @@ def test_names_are_not_what_keeps_a_parameter_alive() -> None:
     optimizer.step()
     assert len(optimizer._names) == 0
     assert copy.deepcopy(optimizer).state_dict()["param_groups"][0]["param_names"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "flag", "slot"), [("Adam", "amsgrad", "max_exp_avg_sq"), ("SGD", "momentum", "momentum_buffer")]
+)
+def test_memory_that_is_no_longer_asked_for_waits_as_it_does_in_torch(name: str, flag: str, slot: str) -> None:
+    on, off = (0.9, 0.0) if flag == "momentum" else (True, False)
+    held = []
+    for make in (ours(name), theirs(name)):
+        optimizer = make(plain(), lr=0.1, **{flag: on})
+        walk(optimizer, steps=2)
+        for value in (off, on):
+            optimizer.param_groups[0][flag] = value
+            walk(optimizer, steps=2)
+            held.append([x[slot].clone() for x in optimizer.state.values()])
+        held.append(params_of(optimizer))
+    for a, b in zip(held[:3], held[3:], strict=True):
+        assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(a, b, strict=True))

@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core/program/",),
     ("core/rule.py", "core/wrapper.py", "core/routing.py", "core/registry.py"),
     ("core/optimizers/", "core/values/"),
-    ("core/step/", "core/memory.py"),
+    ("core/step/", "core/memory.py", "core/groups.py"),
     ("core/cpu/",),
     ("core/numpy_", "core/closures/"),
     ("core/execute/", "core/monitor/"),

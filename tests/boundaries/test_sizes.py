@@ -25,12 +25,12 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2990,
-    "core/program": 696,
-    "core/step": 373,
+    "core": 3042,
+    "core/program": 700,
+    "core/step": 374,
     "core/cpu": 1869,
     "core/closures": 422,
-    "core/portable": 899,
+    "core/portable": 932,
     "core/monitor": 216,
     "core/synonyms": 212,
 }

@@ -66,6 +66,9 @@ ELSEWHERE: dict[tuple[str, str], str] = {
 SILENT: dict[tuple[str, str], str] = {
     ("optax", "moduli"): "of complex numbers: tests/adapters/test_jax_optax.py",
     ("optax", "eps1"): "too small to show; defaults are compared in tests/adapters/test_jax_optax.py",
+    ("optax", "begins_at_step_1"): "of first gradients of zero: tests/peers/test_zeros.py",
+    ("optax", "time_dependence"): "what follows from the entry beside it",
+    ("optax", "freezes"): "of a learning rate of zero: tests/peers/test_zeros.py",
     ("keras", "absolute_too"): "of learning rates above 1 / sqrt(t): tests/adapters/test_tf_classes.py",
     ("keras", "eps1"): "too small to show; defaults are compared in tests/adapters/test_tf_rules.py",
 }

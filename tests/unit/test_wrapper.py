@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import scirs2_adapters as s2
 from scirs2_adapters.core import HostOptimizer, Lookahead, Mechanize, Wrapper
 from scirs2_adapters.core.fields import flag, fraction
+from scirs2_adapters.core.registry import with_value
 from scirs2_adapters.core.slots import Leaf, slot
 
 
@@ -47,3 +49,21 @@ def test_what_is_learned_for_all_parameters_is_learned_alike_in_all_groups(field
     HostOptimizer(nested, [np.ones(3), np.ones(3)], groups=groups)
     with pytest.raises(ValueError, match="as in the first group"):
         HostOptimizer(Lookahead(Mechanize("sgd")), [np.ones(3), np.ones(3)], groups=groups)
+
+
+WRAPPERS = [n for n in s2.names() if issubclass(s2.get(n), Wrapper)]
+
+
+@pytest.mark.parametrize("base", [*s2.names(), *with_value()])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapper_steps_any_base_or_says_why_it_does_not(wrapper: str, base: str) -> None:
+    try:
+        rule = s2.get(wrapper)(base)
+    except ValueError as error:
+        assert "(base=...)` must be an optimizer" in str(error) or "cautious_decay" in str(error)  # noqa: PT017
+        return
+    params = {"w": np.ones((4, 3)), "b": np.ones(3), "c": np.ones(())}
+    optimizer = HostOptimizer(rule, params, kernel="traced")
+    for t in range(2):
+        optimizer.step({k: p + t for k, p in params.items()}, **({"value": 1.0} if rule.needs_value else {}))
+    assert all(np.isfinite(p).all() for p in params.values())

@@ -40,7 +40,7 @@ def step(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Tensor) -> 
     places = [optimizer._get_variable_index(variable) for _, variable in pairs]
     entries = [entry for entry in (memory.entries[place] for place in places) if entry]
     updates = [traced.Update(entry, *pair) for entry, pair in zip(entries, pairs, strict=True)]
-    on_host = _on_host(optimizer, updates, one_path=bool(memory.model))
+    on_host = _on_host(optimizer, updates, one_path=memory.together)
     by_kernel = [update for update, host in zip(updates, on_host, strict=True) if host]
     if by_kernel and (path := host_path()):
         path.step(optimizer, by_kernel, learning_rate, memory.model)
@@ -54,9 +54,10 @@ def step(optimizer: RuleState, pairs: Sequence[Pair], learning_rate: Tensor) -> 
 
 
 def _step_traced(optimizer: RuleState, updates: Sequence[traced.Update]) -> None:
-    model = optimizer.slots.model if optimizer.slots else {}
-    for together in [list(updates)] if model else [[update] for update in updates]:
-        traced.step(optimizer, together, model)
+    memory = optimizer.slots
+    assert memory is not None
+    for together in [list(updates)] if memory.together else [[update] for update in updates]:
+        traced.step(optimizer, together, memory.model)
 
 
 def _as_graph(updates: Sequence[traced.Update]) -> bool:

@@ -46,9 +46,12 @@ def adam_direction(rule: Rule, m: Array, g: Array, step_size: Array, grad_step_s
 
 
 def growing_momentum(rule, scalar_math, t):
-    """NAdam's momentum c at step t and the next, 1 - c, and the product k of all so far if it is beta1 throughout."""
+    """NAdam's momentum c at step t and the next, 1 - c, and the product k of all so far if it is beta1 throughout, or
+    `late`, about what it is where a first gradient comes late and nobody has multiplied.
+    """
     c, c_next = (rule.beta1 * (1 - scalar_math.exp(n * (rule.momentum_decay * math.log(0.96))) / 2) for n in (t, t + 1))
-    return {"c": c, "c_next": c_next, "rest": 1 - c, "k": 1 - one_minus_power(scalar_math, rule.beta1, t)}
+    k = 1 - one_minus_power(scalar_math, rule.beta1, t)
+    return {"c": c, "c_next": c_next, "rest": 1 - c, "k": k, "late": c**t}
 
 
 def slow_average(rule, scalar_math, t):

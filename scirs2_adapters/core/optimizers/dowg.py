@@ -23,9 +23,10 @@ class DoWG(Rule, decay="l2", time_dependence="none", first_step="init_estim_sq_d
     eps = positive(1e-4, "added to the root")
     matches = {"optax": {"init_estim_sq_dist": None}}
 
-    def refuses(self, leaf):
-        first = {"init_estim_sq_dist": self.eps} if self.init_estim_sq_dist is None else {}
-        return Rule.refuses(self.replace_unchecked(first), leaf)
+    def refuses(self, leaf, spell=str):
+        if self.init_estim_sq_dist is not None:
+            return super().refuses(leaf, spell)
+        return Rule.refuses(self.replace_unchecked({self.first_step: self.eps}), leaf, lambda _: spell("eps"))
 
     def coefficients(self, math, t):
         return {"start": self.eps if self.init_estim_sq_dist is None else self.init_estim_sq_dist}

@@ -54,11 +54,12 @@ class Muon(MatrixRule, time_dependence="none"):
         fused = any(re.search(pattern, leaf.name) for pattern in self.split_layers)
         return whole._replace(parts=self.split_outputs) if fused else whole
 
-    def refuses(self, leaf):
+    def refuses(self, leaf, spell=str):
         matrix = self.matrix(leaf)
         _, outputs = matrix._replace(parts=1).sides(leaf.shape)
-        worded = f"must have outputs that make {matrix.parts} equal parts, not {outputs}, in split_layers ({leaf.name})"
-        return worded if outputs % matrix.parts else super().refuses(leaf)
+        named = f"`{spell('split_layers')}` ({leaf.name})"
+        worded = f"must have outputs that make {matrix.parts} equal parts, not {outputs}, in {named}"
+        return worded if outputs % matrix.parts else super().refuses(leaf, spell)
 
     def doubts(self, leaves):
         return super().doubts(leaves) + self._unmatched("split_layers", leaves)

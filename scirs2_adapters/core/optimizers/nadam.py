@@ -32,9 +32,9 @@ class NAdam(DecoupledMoments):
         return adam_coefficients(self, math, t) | growing_momentum(self, math, t)
 
     def update(self, xp, p, g, mu_product: scalar(1.0, "growing"), exp_avg, exp_avg_sq: NONNEGATIVE, /,
-               learning_rate, c, k,
+               learning_rate, c, k, late,
                one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps, eps_root, rest, c_next, one):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
-        k = k if mu_product is None else mu_product * c
+        k = k if mu_product is None else xp.where(mu_product >= one, late, mu_product * c)
         u = rest / (one - k) * g + c_next / (one - k * c_next) * exp_avg
         return learning_rate * u / (xp.sqrt(exp_avg_sq * inv_bias_correction2 + eps_root) + eps), k, exp_avg, exp_avg_sq

@@ -13,8 +13,8 @@ from ..errors import bad_value
 from ..formats import BLOCK_DTYPES
 from ..registry import get
 from .file import Array
-from .fit import Lines, lines_of, moved, restored, shape_of
-from .layouts import is_embedding, turned, turned_to
+from .layouts import Shape, is_embedding, turned, turned_to
+from .lines import Lines, lines_of, moved, restored
 from .state import OPTIONAL, ParameterState, State, numbers_in
 
 
@@ -24,11 +24,14 @@ def in_layout(call: str, state: State, layout: str, names: Mapping[str, str] | N
     """
     if not layout or layout == state.layout:
         return state
-    if not state.layout and any(len(shape_of(p) or ()) > 1 for p in state.parameters.values()):
-        worded = "must say how the kernels of the file lie, which it does not know"
-        raise bad_value(call, "layout", worded, None, 'Give "torch", "keras" or "flax".')
     rule, base = get(state.rule), state.config.get("base")
     lines = lines_of(rule(base=base) if base else rule())
+    of_kernels = (
+        p for p in state.parameters.values() if lines.slices & p.slots.keys() or len(lines.shape_of(p) or ()) > 1
+    )
+    if not state.layout and any(of_kernels):
+        worded = "must say how the kernels of the file lie, which it does not know"
+        raise bad_value(call, "layout", worded, None, 'Give "torch", "keras" or "flax".')
     tables = {name for name, other in (names or {}).items() if is_embedding(other)}
     kernels = {name: p for name, p in state.parameters.items() if name not in tables}
     parameters = {**state.parameters, **{n: _turned(call, n, p, layout, lines) for n, p in kernels.items()}}
@@ -36,17 +39,25 @@ def in_layout(call: str, state: State, layout: str, names: Mapping[str, str] | N
 
 
 def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) -> ParameterState:
-    shape = shape_of(p)
+    shape = lines.shape_of(p)
+    if lines.untold(p) and not is_embedding(name):
+        worded = "must say the shapes of kernels of which it has a number for each slice and nothing else"
+        raise bad_value(call, "path", worded, name, "Load it, and save it again in PyTorch or Keras.")
     axes = None if shape is None else turned_to(layout, name, len(shape))
-    if axes is None or shape is None:
+    if axes is None:
         return p
-    slots: dict[str, Array] = {}
-    lines = lines.of(p)
-    if len(shape) > 2 and lines.every & p.slots.keys():
+    if len(axes) > 2 and lines.of(p).every & p.slots.keys():
         worded = "must have no rows and columns of kernels of more than two axes, which lie otherwise there"
         raise bad_value(call, "path", worded, name)
+    return in_axes(p, axes, lines)
+
+
+def in_axes(p: ParameterState, axes: Shape, lines: Lines) -> ParameterState:
+    """What is remembered of a parameter, as it is of the one with these axes."""
+    slots: dict[str, Array] = {}
+    lines = lines.of(p)
     for slot, x in p.slots.items():
-        if len(x.shape) == len(shape) or slot in lines.slices:
+        if len(x.shape) == len(axes) or slot in lines.slices:
             names = (lines.exchanged.get(slot, slot), f"{slot}_scale")
             codes = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
             arrays = restored(x, p.slots[names[1]], x.dtype, axes) if codes else (moved(x, lines.axes(slot, x, axes)),)

@@ -6,22 +6,20 @@ alike, and are converted where they do not. Nothing here changes an optimizer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from ..cpu import storage
 from ..errors import bad_value
-from ..formats import BLOCK_DTYPES, blocks
+from ..formats import BLOCK_DTYPES
 from ..numpy_state import same_memory
 from ..rounding import ROUNDING_ERROR
 from ..rule import Rule
-from ..slots import EVERY, Extent
 from .file import Array, held
-from .layouts import OTHER, Shape, SlicesTurn, Turn, layout_of, transposed, turned, turns
+from .layouts import OTHER, Shape, Turn, layout_of, turned, turned_back, turns
+from .lines import Lines, lines_of, moved, restored
 from .state import OPTIONAL, ParameterState, State, described
 
 _MOST = 8
@@ -80,14 +78,13 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
     pairs = {name: (parameters[name], p) for name, p in here.parameters.items() if name in parameters}
     there = layout_of(asked.call, asked.layout) or saved.layout
     lies = here.layout or (OTHER[there] if asked.layout else "")
-    shapes = {
-        name: (a, b)
-        for name, pair in pairs.items()
-        for a, b in [map(shape_of, pair)]
-        if a is not None and b is not None
-    }
+    lines = lines_of(rule)
+    shapes = {name: (lines.shape_of(a), lines.shape_of(b)) for name, (a, b) in pairs.items() if lines.tell(a, b)}
     axes = turns(asked.call, shapes, names, there, lies)
-    matched = {name: _fitted(name, *pair, axes.get(name), lines_of(rule), report) for name, pair in pairs.items()}
+    if there and lies and there != lies:
+        untold = [name for name, pair in pairs.items() if all(map(lines.untold, pair))]
+        report.misfits |= dict.fromkeys(untold, "has a number for each slice, and its shape is not known")
+    matched = {name: _fitted(name, *pair, axes.get(name), lines, report) for name, pair in pairs.items()}
     if rule.time_dependence == "step" and any(p.steps is None for p in matched.values()):
         report.converted["steps"] = "not counted in the file, those here stay"
     report.missing += [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
@@ -132,15 +129,6 @@ def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, Paramet
     return {name: saved.parameters[there] for name, there in names.items()}, names
 
 
-def shape_of(p: ParameterState) -> Shape | None:
-    """A parameter's shape: what is said of it, or what its arrays span; None of a complex one, which stays."""
-    if p.complex or p.shape is not None:
-        return None if p.complex else p.shape
-    shapes = [x.shape for slot, x in p.slots.items() if not slot.endswith("_scale")]
-    axes = max(map(len, shapes), default=None)
-    return None if axes is None else tuple(map(max, zip(*(s for s in shapes if len(s) == axes), strict=True)))
-
-
 def _fitted(
     name: str,
     saved: ParameterState,
@@ -153,7 +141,7 @@ def _fitted(
     if not saved.slots and saved.steps == 0:  # not stepped yet
         return ParameterState()
     slots: dict[str, Array] = {}
-    lines = lines.of(saved)
+    lines = lines.of(saved, turned_back(lines.shape_of(here), axes))
     matched = {slot: lines.exchanged.get(slot, slot) if axes else slot for slot in here.slots}
     scales = {f"{slot}_scale" for p in (saved, here) for slot, x in p.slots.items() if x.dtype in BLOCK_DTYPES}
     for slot, form in here.slots.items():
@@ -171,78 +159,6 @@ def _fitted(
     known = {*matched.values(), *scales, *OPTIONAL}
     report.left_over += [f"{name}/{slot}" for slot in saved.slots if slot not in known]
     return ParameterState(slots, saved.steps, here.shape, here.dtype, here.complex)
-
-
-class Lines(NamedTuple):
-    """The slots that are of the rows, columns or sides of a matrix: `exchanged` says what each becomes where the matrix
-    is turned, and `whole` are those of sides, which are not turned themselves. `low` are of sides where the parameter
-    is projected, and like it elsewhere. `slices` are lists of one number for each slice along each axis; `shape` is the
-    parameter's, where it is known.
-    """
-
-    every: frozenset[str]
-    exchanged: Mapping[str, str]
-    whole: frozenset[str]
-    low: frozenset[str] = frozenset()
-    slices: frozenset[str] = frozenset()
-    shape: Shape | None = None
-
-    def of(self, p: ParameterState) -> Lines:
-        """The slots of lines of this parameter. Beside a basis, a `low` slot is a projection whatever its shape."""
-        beside = not self.whole.isdisjoint(p.slots)
-        low = {s for s in self.low if s in p.slots and (beside or p.slots[s].shape != shape_of(p))}
-        return self._replace(every=self.every | low, whole=self.whole | low, shape=shape_of(p))
-
-    def axes(self, slot: str, x: Array, axes: Shape | None) -> Turn:
-        """How a slot is turned if its parameter is turned so."""
-        if slot in self.slices and axes is not None and self.shape is not None:
-            return SlicesTurn(self.shape, axes)
-        return None if slot in self.whole or len(x.shape) < 2 else axes
-
-    def misfit(self, slot: str, x: Array, form: Array, axes: Shape | None) -> str:
-        """Why an array cannot be this slot; empty if it can."""
-        if axes and len(axes) > 2 and slot in self.every:
-            return "is of rows and columns of axes that lie otherwise here"
-        fits = turned(x.shape, self.axes(slot, x, axes)) == form.shape
-        return "" if fits else f"is of shape {x.shape} in the file and {form.shape} here"
-
-
-def lines_of(rule: Rule) -> Lines:
-    """The slots of lines, in the order of the formula: the first slot of rows goes with the first slot of columns."""
-    slots = rule.all_slots()
-    sides = frozenset(s.name for s in slots if s.extent is Extent.SIDE)
-    slices = frozenset(s.name for s in slots if s.side == EVERY)
-    rows, columns = ([s.name for s in slots if at in (s.axis, s.side)] for at in (-1, -2))
-    pairs = list(zip(rows, columns, strict=False))
-    return Lines(
-        frozenset({*rows, *columns}) | sides - slices,
-        dict(pairs) | {column: row for row, column in pairs},
-        sides - slices,
-        frozenset(s.name for s in slots if s.extent is Extent.LOW),
-        slices,
-    )
-
-
-def moved(x: Array, axes: Turn) -> Array:
-    """The array with other axes, as it is stored."""
-    return x if axes is None else Array(x.dtype, turned(x.shape, axes), lambda: transposed(x.read(), axes))
-
-
-def restored(x: Array, scales: Array | None, dtype: str, axes: Turn) -> tuple[Array, ...]:
-    """The numbers of an array in another storage and with other axes, made when they are read; and scales of codes."""
-    if dtype == x.dtype and dtype not in BLOCK_DTYPES:
-        return (moved(x, axes),)
-
-    def parts() -> tuple[np.ndarray, ...]:
-        other = scales.read() if scales is not None and x.dtype in BLOCK_DTYPES else None
-        numbers = storage.load(x.read(), x.dtype, other)
-        return storage.store_parts(numbers if axes is None else transposed(numbers, axes), dtype)
-
-    shape = turned(x.shape, axes)
-    stored = Array(dtype, shape, lambda: parts()[0])
-    if dtype not in BLOCK_DTYPES:
-        return (stored,)
-    return stored, Array("float32", (blocks(math.prod(shape)),), lambda: parts()[1])
 
 
 def _converted(

@@ -19,8 +19,8 @@ def recorded(optimizer: HostOptimizer, recorder: Recorder) -> HostOptimizer:
     """The same optimizer, which writes its steps from now on."""
     step = optimizer.step
 
-    def recording(grads: Arrays) -> None:
-        step(grads)
+    def recording(grads: Arrays, value: float | None = None) -> None:
+        step(grads, value)
         if not recorder.over:
             gradients = {str(key): np.asarray(g) for key, g in items("step", "grads", grads) if g is not None}
             recorder.write(states(optimizer, gradients))

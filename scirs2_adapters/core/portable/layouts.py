@@ -67,16 +67,26 @@ def turned(shape: Shape, axes: Turn) -> Shape:
     return shape if axes is None or isinstance(axes, SlicesTurn) else tuple(shape[i] for i in axes)
 
 
+def turned_back(shape: Shape | None, axes: Shape | None) -> Shape | None:
+    """The shape of what becomes of this shape when it is turned."""
+    return shape if shape is None or axes is None else tuple(shape[axes.index(i)] for i in range(len(axes)))
+
+
 def turns(
-    call: str, shapes: Mapping[str, tuple[Shape, Shape]], names: Mapping[str, str], there: str, here: str
+    call: str,
+    shapes: Mapping[str, tuple[Shape | None, Shape | None]],
+    names: Mapping[str, str],
+    there: str,
+    here: str,
 ) -> dict[str, Shape]:
     """The axes of each parameter that is turned, by its name here. `shapes` are those there and here, `names` those
-    there; the layouts are empty where they are not known.
+    there; the layouts are empty where they are not known, and shapes None.
     """
     if there and there == here:
         return {}
     possible = {name: _fitting(names[name], *pair, there, here) for name, pair in shapes.items()}
-    tables = {name for name in shapes if is_embedding(name) or is_embedding(names[name]) or len(shapes[name][1]) < 2}
+    tables = {name for name in shapes if is_embedding(name) or is_embedding(names[name])}
+    tables |= {name for name, (a, b) in shapes.items() if len((a if b is None else b) or ()) < 2}
     certain = [axes for name, (straight, axes) in possible.items() if name not in tables and not (straight and axes)]
     turn, stay = any(axes for axes in certain), any(axes is None for axes in certain)
     seen = Seen(bool(there and here), bool(there or here), turn, stay)
@@ -112,10 +122,14 @@ class Seen(NamedTuple):
         raise bad_value(call, "layout", worded, None, 'Give "torch" (outputs first) or "keras" (inputs first).')
 
 
-def _fitting(name: str, shape: Shape, wanted: Shape, there: str, here: str) -> tuple[bool, Shape | None]:
-    """Whether a parameter fits as it is, and the axes by which it fits when it is turned."""
+def _fitting(name: str, shape: Shape | None, wanted: Shape | None, there: str, here: str) -> tuple[bool, Shape | None]:
+    """Whether a parameter fits as it is, and the axes by which it fits when it is turned; where a shape is not known it
+    fits both ways.
+    """
     others = [here] if here else [layout for layout in TURNS if layout != there]
-    all_axes = [turned_to(layout, name, len(shape)) for layout in others]
+    all_axes = [turned_to(layout, name, len((wanted if shape is None else shape) or ())) for layout in others]
+    if shape is None or wanted is None:
+        return True, next(filter(None, all_axes), None)
     return shape == wanted, next((a for a in all_axes if a and turned(shape, a) == wanted), None)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import ClassVar, Protocol, Self
 
+from ..argument_names import Spell
 from ..declaration import VALUE, numbers_of
 from ..errors import bad_value
 from ..fields import Field, Value, is_traced
@@ -48,7 +49,7 @@ class Formula(Protocol):
     @property
     def looks_at_names(self) -> bool: ...
 
-    def refuses(self, leaf: Leaf) -> str | None: ...
+    def refuses(self, leaf: Leaf, spell: Spell = str) -> str | None: ...
     def route(self, leaf: Leaf) -> Formula: ...
     def all_slots(self) -> tuple[Slot, ...]: ...
     def slots(self, leaf: Leaf) -> tuple[Slot, ...]: ...
@@ -83,6 +84,11 @@ class Program:
     def levels(self) -> int:
         """How many rounds of reductions there are."""
         return max(n.level for n in self.nodes)
+
+    @functools.cached_property
+    def sums(self) -> bool:
+        """Whether it sums over the model, so that all parameters have to be stepped together."""
+        return any(n.op == "total" for n in self.nodes)
 
     @functools.cached_property
     def moduli(self) -> frozenset[str]:
@@ -146,12 +152,12 @@ _MOST = 4096
 _lock = threading.RLock()
 
 
-def record(rule: Formula, leaf: Leaf, scaled: bool = False, call: str = "") -> Program:
+def record(rule: Formula, leaf: Leaf, scaled: bool = False, call: str = "", spell: Spell = str) -> Program:
     """The program of a rule for parameters like this leaf; remembered for each variant. A scaled one multiplies the
     gradient, as it is read, by the coefficient `SCALE`: clipping and loss scaling without another pass. What the
-    rule cannot step is refused here, before anything moves; `call` is what the user typed.
+    rule cannot step is refused here, before anything moves; `call` is what the user typed, and `spell` how.
     """
-    if requirement := rule.refuses(leaf):
+    if requirement := rule.refuses(leaf, spell):
         dtype = f"{'complex numbers of ' * leaf.complex}{leaf.dtype}"
         raise bad_value(call or type(rule).__name__, "", requirement, dtype)
     moduli = leaf.complex and bool(rule.moduli)

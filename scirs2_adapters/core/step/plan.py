@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..argument_names import Spell
 from ..formats import companion
 from ..program.recorded import Program, record
 from ..rule import Rule
@@ -46,11 +47,13 @@ class ParamEntry:
 
 
 def param_entry(
-    index: int, rule: Rule, leaf: Leaf, *, group: int = 0, scaled: bool = False, call: str = ""
+    index: int, rule: Rule, leaf: Leaf, *, group: int = 0, scaled: bool = False, call: str = "", spell: Spell = str
 ) -> ParamEntry:
-    """The entry of a parameter whose group has this rule; what the rule cannot step is refused here."""
+    """The entry of a parameter whose group has this rule; what the rule cannot step is refused here, in the words of
+    the `call` and of `spell`.
+    """
     routed = rule.route(leaf)
-    return ParamEntry(index, group, leaf, routed, routed is not rule, record(routed, leaf, scaled, call))
+    return ParamEntry(index, group, leaf, routed, routed is not rule, record(routed, leaf, scaled, call, spell))
 
 
 def choose_paths(call: str, kernels: Sequence[str], obstacles: Sequence[str | None], one_path: bool) -> list[bool]:

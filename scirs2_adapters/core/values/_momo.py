@@ -27,7 +27,6 @@ class ModelBased(Rule, decay="inside"):
             "divisor": grown if self.shrinks_step else 1.0,
             "most": self.learning_rate / correction,
             "correction": correction,
-            "adapts": 1.0 if self.adapt_lower_bound else 0.0,
             "half": 0.5,
             "tiny": TINY,
         }
@@ -37,16 +36,18 @@ LOWER_BOUND = model("lower_bound")
 
 
 def along(
-    xp: Array, barf: Array, gamma: Array, lb: Array, reach: Array, norm: Array, lower_bound: Array, grown: Array,
-    most: Array, correction: Array, adapts: Array, half: Array, tiny: Array, zero: Array, one: Array,
+    xp: Array, adapts: bool, barf: Array, gamma: Array, lb: Array, reach: Array, norm: Array, lower_bound: Array,
+    grown: Array, most: Array, correction: Array, half: Array, tiny: Array, zero: Array, one: Array,
 ):  # fmt: skip
     """How far to go along a direction. `reach` is its inner product with the parameters and `norm` the one
-    with the gradient's mean; and the new lower bound.
+    with the gradient's mean; and the lower bound, a new one if it `adapts`.
     """
     above, weight = grown * (barf - gamma) + reach, grown * correction
-    reset = xp.where(above < weight * lb, xp.maximum(half * above / weight, lower_bound), lb)
+    if adapts:
+        lb = xp.where(above < weight * lb, xp.maximum(half * above / weight, lower_bound), lb)
     still = norm <= tiny
-    wanted = xp.maximum(above - weight * xp.where(adapts > zero, reset, lb), zero) / xp.where(still, one, norm)
+    wanted = xp.maximum(above - weight * lb, zero) / xp.where(still, one, norm)
     tau = xp.minimum(xp.where(still, zero, wanted), most)
-    left = xp.maximum((barf + reach - gamma - half * tau * norm) / correction, lower_bound)
-    return tau, xp.where(adapts > zero, left, lb)
+    if adapts:
+        lb = xp.maximum((barf + reach - gamma - half * tau * norm) / correction, lower_bound)
+    return tau, one * lb

@@ -27,14 +27,15 @@ class Momo(ModelBased, time_dependence="first"):
     matches = {"optax": {"shrinks_step": False, "moduli": None}}
 
     def coefficients(self, math, t):
-        return self.model_coefficients(1.0) | {"gain": math.where(t == 1, 1.0, 1 - self.momentum)}
+        gain = math.where(t == 1, 1.0, 1 - self.momentum)
+        return self.model_coefficients(1.0) | {"gain": gain, "model_gain": gain}  # the latter of all parameters
 
     def update(self, xp, p, g, exp_avg, barf: model(), gamma: model(), lb: LOWER_BOUND, /,
-               value, gain, lower_bound, shrink, divisor, grown, most, correction, adapts, half, tiny,
+               value, gain, model_gain, lower_bound, shrink, divisor, grown, most, correction, half, tiny,
                zero, one):  # fmt: skip
-        barf, exp_avg = ema(barf, value, gain), ema(exp_avg, g, gain)
-        gamma = ema(gamma, xp.total(g * p), gain)
+        barf, exp_avg = ema(barf, value, model_gain), ema(exp_avg, g, gain)
+        gamma = ema(gamma, xp.total(g * p), model_gain)
         sums = xp.total(exp_avg * p), xp.total(exp_avg * exp_avg)
-        scalars = lower_bound, grown, most, correction, adapts, half, tiny, zero, one
-        tau, lb = along(xp, barf, gamma, lb, *sums, *scalars)
+        scalars = lower_bound, grown, most, correction, half, tiny, zero, one
+        tau, lb = along(xp, self.adapt_lower_bound, barf, gamma, lb, *sums, *scalars)
         return shrink * p + tau / divisor * exp_avg, exp_avg, barf, gamma, lb

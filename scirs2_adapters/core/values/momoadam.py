@@ -38,11 +38,11 @@ class MomoAdam(ModelBased):
 
     def update(self, xp, p, g, exp_avg, exp_avg_sq: NONNEGATIVE, barf: model(), gamma: model(), lb: LOWER_BOUND, /,
                value, one_minus_beta1, one_minus_beta2, inv_bias_correction2, eps, lower_bound, shrink, divisor,
-               grown, most, correction, adapts, half, tiny, zero, one):  # fmt: skip
+               grown, most, correction, half, tiny, zero, one):  # fmt: skip
         exp_avg, exp_avg_sq = ema(exp_avg, g, one_minus_beta1), ema(exp_avg_sq, g * g, one_minus_beta2)
         barf, gamma = ema(barf, value, one_minus_beta1), ema(gamma, xp.total(g * p), one_minus_beta1)
         direction = exp_avg / (xp.sqrt(exp_avg_sq * inv_bias_correction2) + eps)
         sums = xp.total(exp_avg * p), xp.total(exp_avg * direction)
-        scalars = lower_bound, grown, most, correction, adapts, half, tiny, zero, one
-        tau, lb = along(xp, barf, gamma, lb, *sums, *scalars)
+        scalars = lower_bound, grown, most, correction, half, tiny, zero, one
+        tau, lb = along(xp, self.adapt_lower_bound, barf, gamma, lb, *sums, *scalars)
         return shrink * p + tau / divisor * direction, exp_avg, exp_avg_sq, barf, gamma, lb

@@ -26,7 +26,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.plan import ParamEntry, coefficient_rows, grouped, param_entry
 
-from ..argument_names import factory_name
+from ..argument_names import argument_names, factory_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,10 @@ class StepConfig:
     def call(self) -> str:
         """What errors call the optimizer."""
         return factory_name(self.rule.name)
+
+    def spell(self, field: str) -> str:
+        """A field as the user of optax knows it."""
+        return argument_names(type(self.rule)).spell(field, self.rule.fields)
 
     def leaf(self, i: int, arrays: LeafArrays) -> Leaf:
         """Leaf `i` as a rule sees it."""
@@ -123,7 +127,7 @@ def _entries(
             routes[route] = routed, {**routed.scalars(SCALARS, t), **numbers}
         routed, shared = routes[route]
         leaf_scalars = routed.leaf_coefficients(leaf)
-        entries.append(param_entry(i, routed, leaf, scaled=config.scaled, call=config.call))
+        entries.append(param_entry(i, routed, leaf, scaled=config.scaled, call=config.call, spell=config.spell))
         coefficients.append({**shared, **leaf_scalars})
         keys.append((route, *((n, _identity(value)) for n, value in leaf_scalars.items())))
     return entries, coefficients, keys

@@ -57,11 +57,12 @@ def advance(
     if memory.companions:
         extra[DITHER] = counted_dither(FORMAT_OPS, memory.counts[-1].astype(jnp.int32) + 1)
     parts = gather(config, rule, t, leaves, extra)
-    kernels = choose(config, rule, parts, leaves, bool(memory.model))
+    kernels = choose(config, rule, parts, leaves, any(group.program.sums for group, _ in parts))
     results, model = _run(config, parts, kernels, leaves, memory.model)
     columns = _unload(config, results, leaves, memory)
     slots, companions = ({n: columns[n] for n in names} for names in (memory.slots, memory.companions))
-    return columns[config.emit], Memory(tuple(map(optax.safe_increment, memory.counts)), slots, model, companions)
+    counts = memory.counts if rule.estimating else tuple(map(optax.safe_increment, memory.counts))
+    return columns[config.emit], Memory(counts, slots, model, companions)
 
 
 def _run(

@@ -14,11 +14,13 @@ import optax
 
 from scirs2_adapters.adapters._xla.ops import AxisName, Number, is_function, real
 from scirs2_adapters.core.document import document
-from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.fields import Value, flag, is_narrow, is_number, is_traced
+from scirs2_adapters.core.groups import sums, unlike
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import HALVES, StateDtype, check_path, check_rounding, check_state_dtype
+from scirs2_adapters.core.wrapper import Wrapper, refuse_base
 
 from ..argument_names import (
     DTYPES,
@@ -59,6 +61,9 @@ def transformation(cls: type[Rule], arguments: Mapping[str, Value]) -> optax.Gra
     check_rounding(call, options.rounding, HALVES)
     actual = build(hyper.plain | hyper.traced) if hyper.traced else rule
     values = hyper.plain | hyper.traced | hyper.schedules
+    if options.mask is not None and sums(actual) and unlike(actual, actual.replace_unchecked({"weight_decay": 0.0})):
+        worded = "must be None where numbers of all parameters are computed with the decay, as with these arguments"
+        raise bad_value(call, names.names.get("mask", "mask"), worded, options.mask)
     place = layout(actual, values, frozenset(hyper.schedules), options.mask is not None)
     state_dtype = _state_dtypes(actual, options, place)
     place = place.with_companions(actual, state_dtype, options.rounding)
@@ -76,6 +81,8 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     def make(*args: Value, **keywords: Value) -> optax.GradientTransformationExtraArgs:
         if (theirs := optax_wrapper(cls, (*args, *keywords.values()))) is not None:
             return theirs(*args, **keywords)
+        if issubclass(cls, Wrapper) and args:
+            refuse_base(called, next(iter(known.parameters)), args[0])
         accepted = factory_signature(cls, keywords["base"]) if keywords.get("base") is not None else known
         return transformation(cls, given_by_name(called, accepted, args, keywords))
 

@@ -21,7 +21,7 @@ import numpy as np
 from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.portable.file import Array, held, refused
-from scirs2_adapters.core.portable.fit import lines_of
+from scirs2_adapters.core.portable.lines import lines_of
 from scirs2_adapters.core.portable.state import State
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule

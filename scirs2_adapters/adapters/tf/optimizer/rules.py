@@ -155,7 +155,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         pairs = list(zip(grads, trainable_variables, strict=True))
         if not dispatch.distributed():
             dispatch.step(self, pairs, learning_rate)
-        elif self._rule.model_slots():
+        elif self._memory is not None and self._memory.together:
             dispatch.step_together(self, pairs, learning_rate)
         else:
             super()._backend_update_step(grads, trainable_variables, learning_rate)

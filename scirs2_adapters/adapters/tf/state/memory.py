@@ -23,6 +23,7 @@ from keras import ops
 
 from scirs2_adapters.core.errors import ArgumentValueError, bad_type
 from scirs2_adapters.core.formats import blocks, companion
+from scirs2_adapters.core.groups import sums
 from scirs2_adapters.core.matrix import INPUTS_FIRST
 from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
 from scirs2_adapters.core.routing import say
@@ -80,8 +81,8 @@ class VariableEntry(ParamEntry):
 class Memory:
     """What an optimizer remembers: `entries` in the order of the model's variables, `model` by name.
 
-    A variable that Keras overwrites with its gradient (float8 scales) has no entry. `again` belongs to a path that
-    remembers its steps: called as `dispatch.step` is, it returns whether it has repeated an earlier step.
+    A variable that Keras overwrites with its gradient (float8 scales) has no entry. `together` says that formulas sum
+    over all. `again` belongs to a path that remembers its steps: it returns whether it has repeated an earlier step.
     """
 
     def __init__(self, optimizer: RuleState, variables: Sequence[KerasVariable]) -> None:
@@ -89,11 +90,10 @@ class Memory:
         rule = optimizer.rule
         leaves = [None if overwritten(v) else leaf_of(optimizer, v) for v in variables]
         widest = "float64" if any(leaf and leaf.dtype == "float64" for leaf in leaves) else "float32"
+        self.together = sums(rule)
         self.model = {s.name: _model_variable(optimizer, s, variables[0], widest) for s in rule.model_slots()}
-        self.entries: list[VariableEntry | None] = []
-        for index, (variable, leaf) in enumerate(zip(variables, leaves, strict=True)):
-            compute = widest if self.model or (leaf and leaf.dtype == "float64") else "float32"
-            self.entries.append(_entry(optimizer, index, variable, leaf, compute) if leaf else None)
+        members, wide = enumerate(zip(variables, leaves, strict=True)), widest if self.together else ""
+        self.entries = [_entry(optimizer, i, v, leaf, wide) if leaf else None for i, (v, leaf) in members]
         say(type(optimizer).__name__, self.routed(rule))
 
     def routed(self, rule: Rule) -> list[tuple[Rule, Leaf]]:
@@ -107,8 +107,8 @@ class Memory:
         return [*self.model.values(), *slots]
 
 
-def _entry(optimizer: RuleState, index: int, variable: KerasVariable, leaf: Leaf, compute: str) -> VariableEntry:
-    rule = optimizer.rule.route(leaf)
+def _entry(optimizer: RuleState, index: int, variable: KerasVariable, leaf: Leaf, widest: str) -> VariableEntry:
+    rule, compute = optimizer.rule.route(leaf), widest or ("float64" if leaf.dtype == "float64" else "float32")
     stored = [s for s in rule.slots(leaf) if s.extent is not Extent.MODEL]
     storages = {"p": param_storage(leaf, optimizer.rounding, optimizer.state_dtype), "g": leaf.dtype}
     storages |= {s.name: slot_dtype(s, leaf, optimizer.state_dtype) for s in stored}

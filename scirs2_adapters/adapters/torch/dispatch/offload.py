@@ -21,6 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.groups import sums
 from scirs2_adapters.core.step.plan import grouped
 
 from ..argument_names import FLAGS
@@ -162,7 +163,7 @@ class Offload:
         scales = scaling.scales(optimizer, [here.get(id(p)) for p in params], value)
         if isinstance(scales, str):  # SKIP
             return
-        parts = _parts(optimizer, [p for p, _ in pairs], any(rule.rule.model_slots() for rule in rules))
+        parts = _parts(optimizer, [p for p, _ in pairs], any(sums(rule.rule) for rule in rules))
         hosts = {key: known.param.host for key, known in away.items()}
         with all_or_nothing(optimizer.optimizer if isinstance(optimizer, Part) else optimizer):
             for part in parts:

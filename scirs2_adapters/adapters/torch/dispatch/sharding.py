@@ -18,6 +18,7 @@ import torch
 from torch import distributed
 
 from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.groups import sums
 from scirs2_adapters.core.ops import Ops
 from scirs2_adapters.core.program.recorded import Program, needs_whole
 from scirs2_adapters.core.rule import Rule
@@ -193,7 +194,7 @@ def refuse_divided(name: str, rule: Rule, groups: Sequence[GroupValues]) -> None
 
     The optimizer that it makes cannot know of the other parameters, so the caller is looked for.
     """
-    reasons = ["its formula sums over the model"] if rule.model_slots() else []
+    reasons = ["its formula sums over the model"] if sums(rule) else []
     ours = ("max_grad_norm", "skip_nonfinite")
     reasons += [f"{k} is of all gradients" for k in ours if any(group.get(k) for group in groups)]
     module = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")

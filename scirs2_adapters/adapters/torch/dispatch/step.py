@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 
+from scirs2_adapters.core.groups import scalars_at
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.step.options import HALVES, check_rounding, check_value, value_scalars
@@ -54,6 +55,7 @@ class Plan:
     ) -> None:
         self.group_rules, self.params = group_rules, params
         self.kernel_keys = _kernel_keys(group_rules)
+        self.begun = 2 if any(_param_states(optimizer)) else 1  # at least so many steps
         self.entries = self._entries(optimizer, grads, scaled)
         self.executors = self._executors(type(optimizer).__name__, cast(list[Tensor], grads))
         self.sparse = [e for e in self.executors if isinstance(e, SparseRowsExecutor)]
@@ -95,12 +97,9 @@ class Plan:
     def _on_host(self, name: str, grads: list[Tensor]) -> list[bool]:
         """For each parameter, whether the host kernel steps it."""
         obstacles = [entry.kernel_obstacle(grads[entry.index], self.group_rules[entry.group]) for entry in self.entries]
-        model = any(group_rule.rule.model_slots() for group_rule in self.group_rules)
-        obstacle = next(filter(None, obstacles), None)
-        if model and obstacle and len({entry.program for entry in self.entries}) > 1:
-            raise ValueError(f"`{name}` sums over the model, so its groups must agree in all flags here: {obstacle}.")
+        together = any(entry.program.sums for entry in self.entries)
         kernels = [self.group_rules[entry.group].kernel for entry in self.entries]
-        return choose_paths(name, kernels, obstacles, one_path=model)
+        return choose_paths(name, kernels, obstacles, one_path=together)
 
     def _executors(self, name: str, grads: list[Tensor]) -> list[Executor[Tensor]]:
         """Those that step the parameters: the host kernel, a kernel of their device, torch's operations."""
@@ -148,6 +147,7 @@ class Plan:
         steps = list(map(self.step_counts.next, self.entries))
         keys = list(map(TensorEntry.coefficient_key, self.entries, steps))
         pairs = list(zip(self.entries, steps, strict=True))
+        self.latest = max([float(t) for t in (*steps, self.begun) if not isinstance(t, Tensor)])
         self.examples, rows = coefficient_rows(keys, pairs.__getitem__)
         coefficient_row = dict(zip(map(id, self.entries), rows, strict=True))
         for executor in self.executors:
@@ -164,8 +164,9 @@ class Plan:
                 now = now + self.step_counts.shift if live is None else live
             xp = SCALARS if group_rule.traced or isinstance(now, Tensor) else HOST_SCALARS
             key = None if isinstance(now, Tensor) else (entry.group, entry.routed, now)
+            latest = now if key is None else max(now, self.latest + (self.step_counts.shift if entry.counts else 0))
             if key is None or key not in shared:
-                shared[key] = {**rule.scalars(xp, now), **value_scalars(rule, value)}
+                shared[key] = {**scalars_at(rule, xp, now, latest), **value_scalars(rule, value)}
             row = {**shared[key], **(rule.leaf_coefficients(entry.leaf) if entry.per_parameter else {})}
             if scales is not None:
                 row[SCALE] = scales[entry.group]
@@ -190,7 +191,8 @@ class Plan:
             new |= executor.run(cast(list[Tensor], grads), scalars, model)
         for group in groups if new else ():
             group |= new
-        self.step_counts.advance()
+        if not self.group_rules[0].rule.estimating:
+            self.step_counts.advance()
         if self.beginners:
             for entry in self.beginners:
                 entry.first = False

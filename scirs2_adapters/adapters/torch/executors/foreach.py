@@ -192,7 +192,8 @@ class ForeachExecutor:
     def run(self, grads: Sequence[Tensor], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
         """Steps them, in place; the new numbers of the model."""
         new: dict[str, float] = {}
-        for bundles in [self.bundles] if model else [[bundle] for bundle in self.bundles]:
+        together = any(entry.program.sums for entry in self.entries)
+        for bundles in [self.bundles] if together else [[bundle] for bundle in self.bundles]:
             program = bundles[0][0].program
             wanted = ["p", *(s.name for s in program.slots)]
             leaves = [{**_load(bundle, grads), **model} for bundle in bundles]

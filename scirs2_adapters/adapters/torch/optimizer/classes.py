@@ -59,8 +59,7 @@ def _constructor(kind: type, name: str, shown: inspect.Signature) -> Callable[..
 
 def _kind(rule: type[Rule]) -> type[RuleOptimizer | SearchOptimizer]:
     if not rule.needs_closure:
-        plain = EstimatingOptimizer if "estimating" in rule.fields else RuleOptimizer
-        return plain if rule.evaluation is None else EvaluatingOptimizer
+        return RuleOptimizer if rule.evaluation is None else EvaluatingOptimizer
     return AroundOptimizer if issubclass(rule, Wrapper) else SearchOptimizer
 
 
@@ -79,5 +78,6 @@ def optimizer(name: str) -> type[RuleOptimizer | SearchOptimizer]:
         "_signature": shown,
         "rule_class": rule,
     }
-    bases = (kind,) if native is Optimizer else (kind, native)
+    estimated = "estimating" in rule.fields or issubclass(rule, Wrapper)
+    bases = (*[EstimatingOptimizer] * estimated, kind, *[native] * (native is not Optimizer))
     return type(rule.__name__, bases, body)

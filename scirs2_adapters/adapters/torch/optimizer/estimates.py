@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scirs2_adapters.core.errors import bad_value
+
 from ..executors import compiled
 from .rules import RuleOptimizer
 
@@ -10,10 +12,11 @@ _MEANWHILE = {"estimating": True, "max_grad_norm": None}
 
 
 class EstimatingOptimizer(RuleOptimizer):
-    """An optimizer of a rule with a field `estimating`."""
+    """An optimizer of a rule with a field `estimating`, or of a wrapper, whose base may have one."""
 
     def update_hessian(self) -> None:
-        """Take the gradients for the estimate of the curvature; parameters and all other memory stay as they are.
+        """Take the gradients for the estimate of the curvature; parameters and all other memory stay as they are, and
+        it is not counted as a step. A wrapper does not see these gradients, and its `base` must be such an optimizer.
 
         Call it every ten steps or so, after the backward pass of a loss for labels drawn from the model itself.
         Gradients are taken as they are, without `max_grad_norm`; those of a `GradScaler` have to be unscaled first.
@@ -31,11 +34,15 @@ class EstimatingOptimizer(RuleOptimizer):
         compiled.eagerly(self._estimate)  # a compiled program would change groups after the step
 
     def _estimate(self) -> None:
+        fields = self._group_rule(0, self.param_groups[0]).rule.fields
+        if "estimating" not in fields:
+            worded = 'must be an optimizer that is given estimates of the curvature, such as "sophiag"'
+            raise bad_value(type(self).__name__, "base", worded, self.param_groups[0]["base"])
         before = [{k: group[k] for k in _MEANWHILE} for group in self.param_groups]
         try:
             for group in self.param_groups:
                 group.update(_MEANWHILE)
-            self._advance()
+            RuleOptimizer._advance(self)  # without the closure that a step of SAM needs
         finally:
             for group, values in zip(self.param_groups, before, strict=True):
                 group.update(values)

@@ -205,7 +205,7 @@ def _refuse(optimizer: RuleOptimizerLike) -> None:
     for i, group in enumerate(optimizer.param_groups):
         rule = optimizer._group_rule(i, group).rule
         programs = [record(rule.route(leaf), leaf, call=name) for leaf in leaves_of(optimizer, group)]
-        if rule.model_slots() or any(node.op == "total" for program in programs for node in program.nodes):
+        if any(program.sums for program in programs):
             raise RuntimeError(
                 f"`{name}.release_gradients`: {name} sums over the gradients of the whole model. " + _USE
             )

@@ -10,9 +10,9 @@ import torch
 
 from scirs2_adapters.core.argument_names import Values, members_by_name
 from scirs2_adapters.core.fields import Value, positive
+from scirs2_adapters.core.groups import refuse_unlike
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.step.options import check_path
-from scirs2_adapters.core.wrapper import refuse_unlike
 
 from ..argument_names import NONE_IS_DEFAULT, PLAIN, TORCH, both_words, build, places, plain
 
