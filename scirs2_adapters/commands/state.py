@@ -25,7 +25,7 @@ from rich.table import Table
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.portable import convert as converting
 from scirs2_adapters.core.portable.file import Progress as Told
-from scirs2_adapters.core.portable.file import refused
+from scirs2_adapters.core.portable.file import once, refused
 from scirs2_adapters.core.portable.layouts import layout_of
 from scirs2_adapters.core.portable.state import State, loaded, numbers_in
 from scirs2_adapters.core.portable.state import save as save_state
@@ -74,9 +74,7 @@ def convert(
             raise ValueError(f"`--to` must be one of {', '.join(TARGETS)}. Received: {to!r}.")
         _check_target(target, to)
         state = replace(state, layout=layout_of(call, layout or None) or state.layout)
-        known = names_in(names)
-        state = converting.in_layout(call, state, TARGETS[to], known)
-        state = converting.renamed(call, state, known)
+        state = converting.converted(call, state, TARGETS[to], names_in(names))
         with _progress("writing", sum(x.nbytes for x in state.arrays.values())) as told:
             _writer(target)(state, target, told)
 
@@ -120,7 +118,7 @@ def names_in(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        names, why = json.loads(path.read_text()), "of another form"
+        names, why = json.loads(path.read_text(), object_pairs_hook=once), "of another form"
     except (OSError, ValueError) as error:
         names, why = None, str(error)
     if not isinstance(names, dict) or not all(isinstance(x, str) for x in names.values()):

@@ -17,6 +17,7 @@ from scirs2_adapters.core.portable.state import OPTIONAL, ParameterState, State,
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
+from .fitting import fitted
 from .measure import gap, rounding
 from .reading import Step
 from .variants import Variant, changed, variants
@@ -68,6 +69,10 @@ def explanations(known: Around, other: Around, tolerance: float) -> list[str] | 
         if times is not None and times <= 1:
             fewest = len(together)
             best.setdefault(" and ".join(one.says for one in together), times)
+    if tried and not best:
+        kept = [rule for rule in rules if rule]
+        fits = fitted(first, lambda together: _misses(known, other, kept, together, tolerance))
+        return [" and ".join(one.says for one in together) for together in fits]
     return sorted(best, key=lambda said: round(best[said], 3)) if tried else None
 
 
@@ -78,10 +83,18 @@ def _rate(run: Around) -> dict[str, object]:
 
 
 def _times(
-    known: Around, other: Around, rules: Sequence[Rule], together: tuple[Variant, ...], tolerance: float
+    known: Around, other: Around, rules: Sequence[Rule], together: Sequence[Variant], tolerance: float
 ) -> float | None:
     """The largest difference from the other run's step, by what is allowed; None where it cannot be told."""
-    worst: float | None = None
+    misses = _misses(known, other, rules, together, tolerance)
+    return max(misses.values()) if misses else None
+
+
+def _misses(
+    known: Around, other: Around, rules: Sequence[Rule], together: Sequence[Variant], tolerance: float
+) -> dict[str, float] | None:
+    """How far what is made so is from the other run's step, slot by slot."""
+    worst: dict[str, float] = {}
     for group, (rule, state) in enumerate(zip(rules, known.after.groups, strict=True)):
         try:
             rated = rule.replace_unchecked({"learning_rate": _asked(known, group, together)})
@@ -89,9 +102,9 @@ def _times(
         except (TypeError, ValueError, ArithmeticError, KeyError):
             return None
         for name, slots in made.items():
-            times = _misses(known, other, name, slots, tolerance)
-            worst = times if worst is None else max(worst, times)
-    return worst
+            for slot, times in _missed(known, other, name, slots, tolerance):
+                worst[slot] = max(times, worst.get(slot, 0.0))
+    return worst or None
 
 
 def _asked(known: Around, group: int, together: Iterable[Variant]) -> object:
@@ -99,15 +112,18 @@ def _asked(known: Around, group: int, together: Iterable[Variant]) -> object:
     return known.rates[next((one.rate for one in together if one.rate), 0)][group]
 
 
-def _misses(known: Around, other: Around, name: str, slots: Mapping[str, np.ndarray], tolerance: float) -> float:
-    """How far a step that was made so is from the other run's."""
+def _missed(
+    known: Around, other: Around, name: str, slots: Mapping[str, np.ndarray], tolerance: float
+) -> Iterator[tuple[str, float]]:
+    """How far a step of a parameter that was made so is from the other run's."""
     start, p = known.before.numbers(name, PARAM), other.before.parameters[name]
     theirs = other.after.parameters[name]
     before, after = numbers_in(p, PARAM), numbers_in(theirs, PARAM)
     assert start is not None
-    moved = gap(after - before, slots[PARAM] - start, tolerance, rounding(after, theirs.dtype)).times
-    kept = [slot for slot in theirs.slots if slot not in (PARAM, GRAD, *OPTIONAL) and not slot.endswith(NORM)]
-    return max([moved, *(_apart(theirs, slot, slots.get(slot), tolerance) for slot in kept)])
+    yield PARAM, gap(after - before, slots[PARAM] - start, tolerance, rounding(after, theirs.dtype)).times
+    for slot in theirs.slots:
+        if slot not in (PARAM, GRAD, *OPTIONAL) and not slot.endswith(NORM):
+            yield slot, _apart(theirs, slot, slots.get(slot), tolerance)
 
 
 def _apart(p: ParameterState, slot: str, made: np.ndarray | None, tolerance: float) -> float:

@@ -68,7 +68,7 @@ def load(
     tree, known, _ = _taken_apart(asked.call, optimizer, rule)
     here = read(optimizer, rule, asked.call)
     state, report = fitted(asked, saved, here, known)
-    steps = one_count(asked.call, state, here.step_count)
+    steps = one_count(asked, state, here.step_count, report)
 
     def each(name: str, x: Tree) -> Tree:
         if name == COUNT:

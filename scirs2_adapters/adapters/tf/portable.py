@@ -40,7 +40,7 @@ def load(optimizer: keras.optimizers.Optimizer, saved: State, asked: Asked) -> R
     """Put a state into the variables of an optimizer that was built."""
     memory, here = _memory(asked.call, optimizer), read(optimizer, asked.call)
     state, report = fitted(asked, saved, here, _rule(optimizer))
-    steps = one_count(asked.call, state, here.step_count)
+    steps = one_count(asked, state, here.step_count, report)
     changes: list[tuple[KerasVariable, np.ndarray]] = []
     for name, entry in zip(_paths(asked.call, optimizer), memory.entries, strict=True):
         if entry is not None and name in state.parameters:

@@ -15,7 +15,15 @@ from ..registry import get
 from .file import Array
 from .fit import Lines, lines_of, moved, restored, shape_of
 from .layouts import is_embedding, turned, turned_to
+from .parts import moves_of, regrouped, shaped
 from .state import OPTIONAL, ParameterState, State, numbers_in
+
+
+def converted(call: str, state: State, layout: str, names: Mapping[str, str]) -> State:
+    """The state with its kernels in this layout, and with the names and shapes that a map says."""
+    plain, moves = moves_of(call, state, names)
+    state = in_layout(call, regrouped(call, state, moves), layout, plain)
+    return shaped(call, renamed(call, state, plain), moves)
 
 
 def in_layout(call: str, state: State, layout: str, names: Mapping[str, str] | None = None) -> State:
@@ -58,13 +66,11 @@ def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) 
 
 def renamed(call: str, state: State, names: Mapping[str, str]) -> State:
     """The state with other names for some parameters."""
-    if unknown := [name for name in names if name not in state.parameters]:
-        shown = ", ".join(list(state.parameters)[:8])
-        raise bad_value(call, "names", "must map names that are in the file", unknown[0], f"There are {shown}.")
     parameters = {names.get(name, name): p for name, p in state.parameters.items()}
     if len(parameters) < len(state.parameters):
         raise bad_value(call, "names", "must leave each parameter a name of its own", dict(names))
-    return replace(state, parameters=parameters)
+    groups = tuple(g._replace(parameters=[names.get(name, name) for name in g.parameters]) for g in state.groups)
+    return replace(state, parameters=parameters, groups=groups)
 
 
 class Difference(NamedTuple):
@@ -86,8 +92,21 @@ def differences(one: State, other: State) -> Iterator[Difference]:
         a, b = (each.get(key) for each in facts)
         if a != b:
             yield Difference(key, math.nan, f"{a!r} and {b!r}")
+    yield from _between_groups(one, other)
     for name in sorted({*one.parameters, *other.parameters}):
         yield from _between(name, one.parameters.get(name), other.parameters.get(name))
+
+
+def _between_groups(one: State, other: State) -> Iterator[Difference]:
+    """The hyperparameters of further groups that differ, each by the first parameter that has them."""
+    seen: list[tuple[str, object, object]] = [(k, x, other.config.get(k)) for k, x in one.config.items()]
+    configs = other.configs if one.groups or other.groups else {}
+    for name, config in one.configs.items():
+        for key in sorted(config.keys() & configs.get(name, {}).keys() - {"base"}):
+            found = (key, config[key], configs[name][key])
+            if found[1] != found[2] and found not in seen:
+                seen.append(found)
+                yield Difference(f"{key} of {name}", math.nan, f"{found[1]!r} and {found[2]!r}")
 
 
 def _between(name: str, a: ParameterState | None, b: ParameterState | None) -> Iterator[Difference]:

@@ -76,7 +76,7 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
     """
     _check_rule(asked.call, saved, rule)
     parameters, names = _renamed(asked, saved, here)
-    report = Report(hyperparameters=_differing(saved, described(rule, {})))
+    report = Report(hyperparameters=_differing(saved, here, names))
     pairs = {name: (parameters[name], p) for name, p in here.parameters.items() if name in parameters}
     there = layout_of(asked.call, asked.layout) or saved.layout
     lies = here.layout or (OTHER[there] if asked.layout else "")
@@ -91,8 +91,9 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
     if rule.time_dependence == "step" and any(p.steps is None for p in taken.values()):
         report.converted["steps"] = "not counted in the file, those here stay"
     report.missing += [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
-    others = [name for name in parameters if name not in pairs]
-    report.left_over += [name for name in others if parameters[name].slots or here.parameters]
+    others = {name: p for name, p in parameters.items() if name not in pairs}
+    ours = here.parameters if not pairs else {}  # beside parameters of both, one that was not stepped is no loss
+    report.left_over += [name for name, p in others.items() if p.slots or p.steps or p.steps is None or ours]
     if asked.strict and (faults := report.faults()):
         worded = "must be of the parameters, slots and shapes of this optimizer; " + "; ".join(faults)
         received = f"{len(saved.parameters)} parameters in the file, {len(here.parameters)} here"
@@ -113,9 +114,17 @@ def _check_rule(call: str, saved: State, rule: Rule) -> None:
         raise bad_value(call, "path", worded, f"match={saved.match!r}", way_out)
 
 
-def _differing(saved: State, here: State) -> dict[str, tuple[object, object]]:
-    both = [(k, saved.config[k], now) for k, now in here.config.items() if k in saved.config]
-    return {k: (then, now) for k, then, now in both if then != now}
+def _differing(saved: State, here: State, names: Mapping[str, str]) -> dict[str, tuple[object, object]]:
+    """The hyperparameters that both sides know and that differ; those of a further group by its first parameter."""
+    then, now, found = saved.configs, here.configs, dict[str, tuple[object, object]]()
+    firsts = {there: here for here, there in names.items()}
+    others = [group.parameters[0] for group in here.groups]
+    others += [firsts[group.parameters[0]] for group in saved.groups]
+    for name in ("", *others):
+        was, new = then.get(names.get(name, ""), saved.config), now.get(name, here.config)
+        unlike = {k: (was[k], x) for k, x in new.items() if k in was and was[k] != x}
+        found |= {f"{k} of {name}" if name else k: x for k, x in unlike.items() if found.get(k) != x}
+    return found
 
 
 def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, ParameterState], dict[str, str]]:
@@ -203,6 +212,8 @@ class Lines(NamedTuple):
         """Why an array cannot be this slot; empty if it can."""
         if axes and len(axes) > 2 and slot in self.every:
             return "is of rows and columns of axes that lie otherwise here"
+        if x.dtype != form.dtype and not {x.dtype, form.dtype} <= storage.STORAGES.keys():
+            return f"is of {x.dtype} in the file and {form.dtype} here"
         fits = turned(x.shape, self.axes(slot, x, axes)) == form.shape
         return "" if fits else f"is of shape {x.shape} in the file and {form.shape} here"
 
@@ -278,14 +289,18 @@ def _rounding(
     return found
 
 
-def one_count(call: str, state: State, here: int) -> int:
-    """The count of steps where there is one for all parameters; what has taken several counts is refused. Where the
-    file has slots and no count it is that of now, and at least 1: the first step has been.
+def one_count(asked: Asked, state: State, here: int, report: Report) -> int:
+    """The count of steps where there is one for all parameters; what has taken several counts is refused. Parameters
+    that have not been stepped yet, as frozen ones, are so unless `strict`, and then stay as they were. Where the file
+    has slots and no count it is that of now, and at least 1: the first step has been.
     """
-    counts = {p.steps for p in state.parameters.values() if p.steps is not None}
-    if len(counts) > 1:
+    counts = {name: p.steps for name, p in state.parameters.items() if p.steps is not None}
+    waiting = [name for name, n in counts.items() if not n and not state.parameters[name].slots]
+    if len({*counts.values()} - {0}) > 1 or (len({*counts.values()}) > 1 and (asked.strict or not waiting)):
         worded = "must have the same number of steps for all parameters: this framework counts once for all"
-        raise bad_value(call, "path", worded, sorted(counts))
+        way_out = f"Use `strict=False` to leave {_listed(waiting)}, not stepped in the file, as it is here."
+        raise bad_value(asked.call, "path", worded, sorted({*counts.values()}), way_out if waiting else "")
     if counts or not state.parameters:
-        return counts.pop() if counts else state.step_count
+        report.missing += waiting if any(counts.values()) else []
+        return max(counts.values(), default=state.step_count)
     return max(here, 1)

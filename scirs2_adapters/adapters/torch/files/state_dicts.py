@@ -5,6 +5,7 @@ Numbers are read and written one tensor at a time, and codes become numbers one 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -14,7 +15,8 @@ import torch
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
 from scirs2_adapters.core.portable.file import Array, Progress, refused
-from scirs2_adapters.core.portable.state import OPTIONAL, ParameterState, State, described
+from scirs2_adapters.core.portable.state import OPTIONAL, ParameterState, State, described, groups_of
+from scirs2_adapters.core.portable.state import Group as Grouped
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
@@ -43,11 +45,13 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
     if rule:
         _check_rule(call, made, held, saved)
     group = saved["param_groups"][0]
+    rules = [_built(call, path, type(made), each) for each in saved["param_groups"]]
+    members = [[numbered[key] for key in each["params"]] for each in saved["param_groups"]]
     numbers = {s.name: float(group[s.name]) for s in made.model_slots() if s.name in group}
     return described(
         made, held, numbers=numbers, step_count=max((p.steps or 0 for p in held.values()), default=0),
         skipped_steps=int(group.get("skipped_steps", 0)), layout=OUTPUTS_FIRST,
-        source={"framework": "torch", "file": path.name},
+        source={"framework": "torch", "file": path.name}, groups=groups_of(rules, members),
     )  # fmt: skip
 
 
@@ -60,9 +64,21 @@ def _loaded(call: str, path: Path) -> Saved:
             call, str(path), f"this one holds {why}", "Save one with `torch.save(optimizer.state_dict(), path)`."
         )
     (state_dict,) = found.values()
+    _check_members(call, path, state_dict)
     if not all(group.get(TRAIN_MODE, True) for group in state_dict["param_groups"]):
         raise refused(call, str(path), "this one was saved after `eval()`", "Call `optimizer.train()` and save again.")
     return state_dict
+
+
+def _check_members(call: str, path: Path, saved: Saved) -> None:
+    """Refuse memory that belongs to no parameter of a group, and parameters that cannot be told apart."""
+    keys = [key for group in saved["param_groups"] for key in group["params"]]
+    names = [name for group in saved["param_groups"] for name in _names(group)]
+    for members, what in ((keys, "parameter"), (names, "name")):
+        if twice := next((x for x, count in Counter(members).items() if count > 1), None):
+            raise refused(call, str(path), f"its groups have the {what} {twice!r} twice")
+    if stray := [key for key in saved["state"] if key not in keys]:
+        raise refused(call, str(path), f"its memory of {stray[0]!r} belongs to no parameter of its groups")
 
 
 def _later(x: Coded) -> Array:
@@ -71,7 +87,14 @@ def _later(x: Coded) -> Array:
 
 
 def _is_state(x: object) -> bool:
-    return isinstance(x, Mapping) and "state" in x and bool(x.get("param_groups"))
+    if not isinstance(x, Mapping) or not isinstance(x.get("state"), Mapping):
+        return False
+    groups = x.get("param_groups")
+    return isinstance(groups, list) and bool(groups) and all(map(_is_group, groups))
+
+
+def _is_group(x: object) -> bool:
+    return isinstance(x, Mapping) and isinstance(x.get("params"), (list, tuple))
 
 
 def _inside(saved: object) -> dict[str, Saved]:
@@ -96,14 +119,18 @@ def _names(group: Group) -> Sequence[str]:
 
 
 def _rule(call: str, path: Path, saved: Saved, name: str | None) -> Rule:
-    """The rule whose state a dict is."""
+    """The rule whose state a dict is, as its first group has it."""
     group = saved["param_groups"][0]
     slots = set().union(*(x for x in saved["state"].values() if isinstance(x, dict))) - {"step"}
     found = [name] if name else likely_names(group, slots)
     if len(found) != 1:
         worded = f"is not said by {path.name}, which fits {', '.join(found) or 'none'}"
         raise bad_value(call, "rule", worded, None, "Name the optimizer: `--rule adamw`.")
-    cls = get(found[0])
+    return _built(call, path, get(found[0]), group)
+
+
+def _built(call: str, path: Path, cls: type[Rule], group: Group) -> Rule:
+    """The rule with the hyperparameters of a group."""
     values = {key: group[key] for key in places(cls, group.get("base")) if group.get(key) is not None}
     base = {"base": group["base"]} if group.get("base") else {}
     match = group.get("match", "torch" if "torch" in cls.matches else None)
@@ -115,17 +142,25 @@ def _rule(call: str, path: Path, saved: Saved, name: str | None) -> Rule:
 
 def write(state: State, path: Path, told: Progress = lambda _: None) -> None:
     """A `state_dict` for torch's own class of the optimizer, or ours, in a file of torch's."""
-    cls = get(state.rule)
-    rule = cls(**{k: tuple(x) if isinstance(x, list) else x for k, x in state.config.items()})
-    memory = {}
-    for i, p in enumerate(state.parameters.values()):
+    groups = state.groups or [Grouped(state.config, list(state.parameters))]
+    numbers = {name: i for i, name in enumerate(name for group in groups for name in group.parameters)}
+    cls, memory = get(state.rule), {}
+    for name, i in numbers.items():
+        p = state.parameters[name]
         step = {"step": torch.tensor(float(p.steps))} if p.steps is not None and cls.__name__ not in UNCOUNTED else {}
         if p.slots or p.steps:
             memory[i] = {**step, **{slot: _unread(x) for slot, x in p.slots.items()}}
-    names = list(state.parameters)
+    param_groups = [
+        {**_values(cls, state, group), "params": [numbers[name] for name in group.parameters]} for group in groups
+    ]
+    streaming.save({"state": memory, "param_groups": param_groups}, path, told)
+
+
+def _values(cls: type[Rule], state: State, group: Grouped) -> Group:
+    """What a group of a state dict has besides numbers for its parameters."""
+    rule = cls(**{k: tuple(x) if isinstance(x, list) else x for k, x in group.config.items()})
     values = {**FLAGS, **group_values(rule), **group_marks(rule), **state.numbers, "match": rule.match}
-    group = {**values, "params": list(range(len(names))), "param_names": names}
-    streaming.save({"state": memory, "param_groups": [group]}, path, told)
+    return {**values, "param_names": list(group.parameters)}
 
 
 def _unread(x: Array) -> streaming.Later:
