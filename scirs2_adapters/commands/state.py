@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -146,7 +147,7 @@ def _opened(call: str, path: Path, rule: str) -> Iterator[State]:
 #: What files of others begin with, or are called. Folders of the Trainer and of accelerate have one of these files.
 _MAGIC = {b"\x89HDF": "tf", b"PK\x03\x04": "torch", b"\x80\x02\x8a\n": "torch"}
 _ENDINGS = {".keras": "tf", ".h5": "tf", ".msgpack": "jax"}
-_IN_FOLDERS = ("optimizer.pt", "optimizer.bin")
+_IN_FOLDERS = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
 _OF_DEEPSPEED = ("zero", "latest_universal", "zero_to_fp32.py")
 _OF_ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint")
 
@@ -169,14 +170,18 @@ def _kind(path: Path) -> tuple[Path, str]:
 def _in_folder(path: Path) -> tuple[Path, str]:
     """The file in a folder, or the folder itself where it is one of orbax."""
     inside = sorted(x.name for x in path.iterdir())
-    found = [name for name in _IN_FOLDERS if name in inside]
+    found = [name for name in inside if _IN_FOLDERS.fullmatch(name)]
+    if len(found) > 1:
+        raise ValueError(
+            f"The folder {str(path)!r} must have one optimizer's file in it. It has {', '.join(found)}: name one."
+        )
     if found:
         return path / found[0], "torch"
     if {*_OF_DEEPSPEED} & {*inside} or any(name.endswith("_optim_states.pt") for name in inside):
         return path, "torch"
     if {*_OF_ORBAX} & {*inside}:
         return path, "jax"
-    worded = f"must have {' or '.join(_IN_FOLDERS)} in it, or be one of DeepSpeed or orbax"
+    worded = "must have optimizer.pt or optimizer.bin in it, or be one of DeepSpeed or orbax"
     has = ", ".join(inside[:8]) + ", ..." * (len(inside) > 8)
     raise ValueError(f"The folder {str(path)!r} {worded}. It has {has or 'nothing'}.")
 

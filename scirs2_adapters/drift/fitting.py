@@ -7,8 +7,10 @@ the next one is looked for beside it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,45 +21,64 @@ from .variants import Variant
 #: How far a rule with these changes is from the other run's step, by quantity, as a multiple of what is allowed; None
 #: where that cannot be told.
 Misses = Callable[[Sequence[Variant]], dict[str, float] | None]
-#: As many fields may be otherwise, and so often a value is bettered.
-_MOST, _TIMES = 3, 40
-#: Powers of ten of the values that are tried: of a number, and of what a fraction lacks to 1.
-_NUMBERS, _LACKS = np.linspace(-12, 1, 40), np.linspace(-6, -0.05, 19)
+#: As many numbers may be otherwise, and so often a value is bettered.
+_MOST, _TIMES = 3, 30
+#: Powers of ten of the values that are tried: of a number, of what a fraction lacks to 1, and of a factor.
+_NUMBERS, _LACKS, _FACTORS = np.linspace(-12, 1, 40), np.linspace(-6, -0.05, 19), np.linspace(-6, 6, 37)
 
 
-def fitted(rule: Rule, misses: Misses) -> list[tuple[Variant, ...]]:
-    """The changes of values that make the step: of one field, of each that can, or else of a few together."""
-    found: tuple[Variant, ...] = ()
-    before = misses(())
+class Dial(NamedTuple):
+    """A number that may be otherwise: the values that are tried first, the change that a value is, and what it is
+    multiplied by to be a number that somebody has written.
+    """
+
+    values: list[float]
+    change: Callable[[float], Variant]
+    unit: float = 1.0
+
+
+def fitted(rule: Rule, misses: Misses, norm: float) -> list[tuple[Variant, ...]]:
+    """The changes of values that make the step: of one number, of each that can, or else of a few together. `norm` is
+    that of the gradients.
+    """
+    left, found = [*_dials(rule)], tuple[Variant, ...]()
+    before, now = misses(()), [*left, _factor(norm)]
     while before and len(found) < _MOST:
-        made: list[tuple[int, Variant, dict[str, float]]] = []
-        for one in _each(rule, found, before, misses):
-            after = misses((*found, one))
-            if after is not None:
-                made.append((sum(times <= 1 for times in after.values()), one, after))
-        if whole := [one for count, one, after in made if count == len(after)]:
+        made: list[tuple[int, Dial, Variant, dict[str, float]]] = []
+        for dial, one in _each(now, found, before, misses):
+            after = misses((*found, one)) or before
+            made.append((sum(times <= 1 for times in after.values()), dial, one, after))
+        if whole := [one for count, _, one, after in made if count == len(after)]:
             return [(*found, one) for one in whole]
-        count, one, after = max(made, key=lambda made: made[0], default=(0, Variant(""), {}))
+        made = [each for each in made if each[1] in left]
+        count, dial, one, after = max(made, key=lambda each: each[0], default=(0, left[0], Variant(""), before))
         if count <= sum(times <= 1 for times in before.values()):
             return []
         found, before = (*found, one), after
+        left = now = [other for other in left if other is not dial]
     return []
 
 
-def _each(rule: Rule, found: Sequence[Variant], before: dict[str, float], misses: Misses) -> Iterator[Variant]:
-    """For each field and each quantity that is missed, the value that comes nearest."""
-    taken = {name for one in found for name in one.values}
+def _dials(rule: Rule) -> Iterator[Dial]:
+    """Each number among the rule's fields."""
     for name, field in rule.fields.items():
         now = getattr(rule, name)
-        if name in taken or field.kind is not float or field.static or not isinstance(now, (int, float)):
-            continue
-        values = _tried(field.accepts)
-        rows = [misses((*found, _variant(name, value, now))) or {} for value in values]
-        for quantity, times in before.items():
-            row = [each.get(quantity, math.inf) for each in rows]
-            at = int(np.argmin(row)) if row else 0
-            if times > 1 and row and row[at] < 0.9 * times:
-                yield _nearest(name, now, values[max(at - 1, 0) : at + 2], found, quantity, misses)
+        if field.kind is float and not field.static and isinstance(now, (int, float)):
+            yield Dial(_tried(field.accepts), functools.partial(_value, name, now))
+
+
+def _value(name: str, now: float, value: float) -> Variant:
+    return Variant(f"has {name}={value:.6g}, where the other has {now:.6g} (found by search)", {name: value})
+
+
+def _factor(norm: float) -> Dial:
+    """What the gradient may be multiplied by."""
+
+    def change(value: float) -> Variant:
+        seen = f"sees {value:.6g} times the gradient, of norm {value * norm:.6g}"
+        return Variant(f"{seen}: it is clipped by norm or scaled in the optimizer", scale=value)
+
+    return Dial([float(x) for x in 10**_FACTORS], change, norm or 1.0)
 
 
 def _tried(accepts: Callable[[float], bool]) -> list[float]:
@@ -67,17 +88,25 @@ def _tried(accepts: Callable[[float], bool]) -> list[float]:
     return [float(value) for value in values if accepts(float(value))]
 
 
-def _variant(name: str, value: float, now: float) -> Variant:
-    return Variant(f"has {name}={value:.6g}, where the other has {now:.6g} (found by search)", {name: value})
+def _each(
+    dials: Sequence[Dial], found: Sequence[Variant], before: dict[str, float], misses: Misses
+) -> Iterator[tuple[Dial, Variant]]:  # fmt: skip
+    """For each number and each quantity that is missed, the value that comes nearest."""
+    for dial in dials:
+        rows = [misses((*found, dial.change(value))) or {} for value in dial.values]
+        for quantity, times in before.items():
+            row = [each.get(quantity, math.inf) for each in rows]
+            at = int(np.argmin(row)) if row else 0
+            if times > 1 and row and row[at] < 0.9 * times:
+                around = dial.values[max(at - 1, 0) : at + 2]
+                yield dial, _nearest(dial, around, found, quantity, misses)
 
 
-def _nearest(
-    name: str, now: float, around: Sequence[float], found: Sequence[Variant], quantity: str, misses: Misses
-) -> Variant:  # fmt: skip
+def _nearest(dial: Dial, around: Sequence[float], found: Sequence[Variant], quantity: str, misses: Misses) -> Variant:
     """The value between the outer ones that comes nearest: the roundest one that makes the quantity, if any does."""
 
     def times(value: float) -> float:
-        return (misses((*found, _variant(name, value, now))) or {}).get(quantity, math.inf)
+        return (misses((*found, dial.change(value))) or {}).get(quantity, math.inf)
 
     low, high = around[0], around[-1]
     part = (math.sqrt(5) - 1) / 2
@@ -85,10 +114,11 @@ def _nearest(
         left, right = high - part * (high - low), low + part * (high - low)
         low, high = (low, right) if times(left) <= times(right) else (left, high)
     best = (low + high) / 2
-    short = 1 - best if best > 0.5 and around[-1] < 1 else best
+    lacks = 0.5 < best < 1 and dial.unit == 1
+    short = 1 - best if lacks else best * dial.unit
     for digits in range(1, 6):
         value = float(f"{short:.{digits - 1}e}")
-        value = 1 - value if short != best else value
+        value = float(f"{1 - value:.12g}") if lacks else value / dial.unit
         if times(value) <= 1:
-            return _variant(name, value, now)
-    return _variant(name, best, now)
+            return dial.change(value)
+    return dial.change(best)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scirs2_adapters.core.portable.state import loaded
@@ -51,3 +52,46 @@ def test_what_no_value_makes_is_not_explained(tmp_path: Path) -> None:
     found = compare(ran(tmp_path / "a"), silent(ran(tmp_path / "b", change=moved)))
     assert (found.step, found.quantity, found.explanations) == (2, "param", [])
     assert "No known difference makes this step." in str(found)
+
+
+def test_a_gradient_that_is_clipped_inside_the_optimizer_is_seen(tmp_path: Path) -> None:
+    """And is no other beta, which would explain the first step as well as two numbers can."""
+    norms: list[float] = []
+
+    def clipped(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:
+        norms.append(float(np.sqrt(sum(np.sum(g.astype(float) ** 2) for g in grads.values()))))
+
+    def swapped(folder: Path) -> Path:
+        """The gradients as they were before the optimizer clipped them."""
+        for ours, theirs in zip(sorted(folder.iterdir()), sorted((tmp_path / "a").iterdir()), strict=True):
+            with loaded("test", ours) as found, loaded("test", theirs) as whole:
+                given = {n: p.slots.get("grad") for n, p in whole.parameters.items()}
+                slots = {
+                    n: {**p.slots, **({"grad": given[n]} if given[n] else {})} for n, p in found.parameters.items()
+                }
+                parameters = {n: replace(p, slots=slots[n]) for n, p in found.parameters.items()}
+                save_state(replace(found, config={}, parameters=parameters), ours)
+        return folder
+
+    def scaled(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:
+        for g in grads.values():
+            g *= 0.5 / norms[step - 1]
+
+    a = ran(tmp_path / "a", change=clipped)
+    found = compare(a, swapped(ran(tmp_path / "b", change=scaled)))
+    assert found.step == 1
+    assert "of norm 0.5: it is clipped by norm" in said(found), str(found)
+
+
+def test_a_difference_of_some_parameters_is_explained_for_them(tmp_path: Path) -> None:
+    """As where biases are not decayed."""
+    a = ran(tmp_path / "a", "adamw", weight_decay=0.1)
+    b = ran(tmp_path / "b", "adamw", weight_decay=0.1, change=undecayed)
+    found = compare(a, silent(b))
+    assert found.explanations[0] == "has no weight decay, for b alone", str(found)
+
+
+def undecayed(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:
+    """What AdamW takes from a bias is given back before the step."""
+    rule = optimizer.rule
+    optimizer.params["b"] /= np.float32(1 - rule.learning_rate * 0.1)

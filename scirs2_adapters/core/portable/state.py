@@ -68,7 +68,8 @@ class State:
     """A state out of any framework.
 
     `config` are the hyperparameters under the core's names, a wrapper's `base` among them. Where an optimizer has
-    several `groups`, they are those of the first. `numbers` are those of the whole model. `layout` says how kernels lie, "outputs_first" or "inputs_first", and is empty where nobody can know.
+    several `groups`, they are those of the first. `numbers` are those of the whole model. `layout` says how kernels
+    lie, "outputs_first" or "inputs_first", and is empty where nobody can know.
     """
 
     rule: str

@@ -5,6 +5,7 @@ Numbers are read and written one tensor at a time, and codes become numbers one 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,15 +13,17 @@ from typing import cast
 
 import torch
 
+from scirs2_adapters.core.argument_names import Values
 from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
+from scirs2_adapters.core.numpy_state import same_memory
 from scirs2_adapters.core.portable.file import Array, Progress, refused
 from scirs2_adapters.core.portable.state import OPTIONAL, ParameterState, State, described, groups_of
 from scirs2_adapters.core.portable.state import Group as Grouped
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
-from ..argument_names import FLAGS, build, group_values, places
+from ..argument_names import FLAGS, TORCH, build, group_values, native_class, native_parameters, places
 from ..portable import UNCOUNTED, numbers_of, parameter_of, tensor_of
 from ..state.codes import Coded
 from ..state.foreign import decoded
@@ -29,6 +32,8 @@ from ..state.protocols import Group, Saved
 from ..state.tensors import saved_names
 from . import streaming, universal
 from .loading import loaded
+
+log = logging.getLogger("scirs2")
 
 
 def read(call: str, path: Path, rule: str | None = None) -> State:
@@ -143,11 +148,13 @@ def _built(call: str, path: Path, cls: type[Rule], group: Group) -> Rule:
 def write(state: State, path: Path, told: Progress = lambda _: None) -> None:
     """A `state_dict` for torch's own class of the optimizer, or ours, in a file of torch's."""
     groups = state.groups or [Grouped(state.config, list(state.parameters))]
+    _check_formula(state, path)
     numbers = {name: i for i, name in enumerate(name for group in groups for name in group.parameters)}
     cls, memory = get(state.rule), {}
     for name, i in numbers.items():
         p = state.parameters[name]
-        step = {"step": torch.tensor(float(p.steps))} if p.steps is not None and cls.__name__ not in UNCOUNTED else {}
+        counted = cls.__name__ not in UNCOUNTED or p.slots.keys() - {"momentum_buffer"}
+        step = {"step": torch.tensor(float(p.steps))} if p.steps is not None and counted else {}
         if p.slots or p.steps:
             memory[i] = {**step, **{slot: _unread(x) for slot, x in p.slots.items()}}
     param_groups = [
@@ -156,11 +163,39 @@ def write(state: State, path: Path, told: Progress = lambda _: None) -> None:
     streaming.save({"state": memory, "param_groups": param_groups}, path, told)
 
 
+def _check_formula(state: State, path: Path) -> None:
+    """Refuse memory that means something else to torch's own class of this name, which takes whatever fits, and say
+    what that class would take for its own.
+    """
+    cls, call = get(state.rule), "scirs2 state convert"
+    if native_class(cls) is torch.optim.Optimizer:
+        return
+    rule = _rule_in(cls, state, state.config)
+    if rule.match not in (None, "torch") and not same_memory(rule, rule.replace(match="torch")):
+        worded = f"must not be a state dict: what {cls.__name__} remembers means something else in torch.optim"
+        way_out = f"Name it .safetensors, and load that into scirs2's {cls.__name__}(match={rule.match!r})."
+        raise bad_value(call, "OUT", worded, f"match={rule.match!r}", way_out)
+    if rule.match not in (None, "torch"):
+        log.warning(
+            "%s: torch.optim's %s has another formula than match=%r: steps differ", call, cls.__name__, rule.match
+        )
+    theirs = {p.name for p in native_parameters(cls)}
+    if unsaid := theirs & {word for name, word in TORCH.spelled(cls.fields).items() if name not in state.config}:
+        worded = "%s: %s has the defaults of %s, which IN does not say; set them after `load_state_dict`"
+        log.warning(worded, call, path.name, ", ".join(sorted(unsaid)))
+
+
 def _values(cls: type[Rule], state: State, group: Grouped) -> Group:
     """What a group of a state dict has besides numbers for its parameters."""
-    rule = cls(**{k: tuple(x) if isinstance(x, list) else x for k, x in group.config.items()})
+    rule = _rule_in(cls, state, group.config)
     values = {**FLAGS, **group_values(rule), **group_marks(rule), **state.numbers, "match": rule.match}
     return {**values, "param_names": list(group.parameters)}
+
+
+def _rule_in(cls: type[Rule], state: State, config: Values) -> Rule:
+    """The rule with the hyperparameters that a file has."""
+    values = {k: tuple(x) if isinstance(x, list) else x for k, x in config.items()}
+    return cls(**{"match": state.match, **values})
 
 
 def _unread(x: Array) -> streaming.Later:
