@@ -179,6 +179,13 @@ def _in_folder(path: Path) -> tuple[Path, str]:
         return path / found[0], "torch"
     if {*_OF_DEEPSPEED} & {*inside} or any(name.endswith("_optim_states.pt") for name in inside):
         return path, "torch"
+    inner = sorted(x.name for x in path.iterdir() if x.is_dir() and any((x / name).exists() for name in _OF_ORBAX))
+    if "_METADATA" not in inside and len(inner) == 1:  # of a manager of checkpoints, or of one of several items
+        return _in_folder(path / inner[0])
+    if "_METADATA" not in inside and inner:
+        raise ValueError(
+            f"The folder {str(path)!r} must have one checkpoint in it. It has {', '.join(inner)}: name one."
+        )
     if {*_OF_ORBAX} & {*inside}:
         return path, "jax"
     worded = "must have optimizer.pt or optimizer.bin in it, or be one of DeepSpeed or orbax"

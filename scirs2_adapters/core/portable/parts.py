@@ -69,8 +69,13 @@ def moves_of(call: str, state: State, names: Mapping[str, str]) -> tuple[dict[st
 
 
 def _terms(text: str) -> list[Term]:
-    found = [_TERM.fullmatch(part.strip()) for part in text.split(" + ")]
-    return [Term(m[1], m[2] and tuple(map(int, m[2].split(",")))) if m else Term("") for m in found]
+    return list(map(_term, text.split(" + ")))
+
+
+def _term(text: str) -> Term:
+    if (found := _TERM.fullmatch(text.strip())) is None:
+        return Term("")
+    return Term(found[1], tuple(map(int, found[2].split(","))) if found[2] else None)
 
 
 def regrouped(call: str, state: State, moves: Sequence[Move]) -> State:

@@ -80,8 +80,8 @@ def _check_members(call: str, path: Path, saved: Saved) -> None:
     keys = [key for group in saved["param_groups"] for key in group["params"]]
     names = [name for group in saved["param_groups"] for name in _names(group)]
     for members, what in ((keys, "parameter"), (names, "name")):
-        if twice := next((x for x, count in Counter(members).items() if count > 1), None):
-            raise refused(call, str(path), f"its groups have the {what} {twice!r} twice")
+        if twice := [x for x, count in Counter(members).items() if count > 1]:
+            raise refused(call, str(path), f"its groups have the {what} {twice[0]!r} twice")
     if stray := [key for key in saved["state"] if key not in keys]:
         raise refused(call, str(path), f"its memory of {stray[0]!r} belongs to no parameter of its groups")
 
@@ -168,19 +168,16 @@ def _check_formula(state: State, path: Path) -> None:
     what that class would take for its own.
     """
     cls, call = get(state.rule), "scirs2 state convert"
-    if native_class(cls) is torch.optim.Optimizer:
-        return
-    rule = _rule_in(cls, state, state.config)
-    if rule.match not in (None, "torch") and not same_memory(rule, rule.replace(match="torch")):
-        worded = f"must not be a state dict: what {cls.__name__} remembers means something else in torch.optim"
-        way_out = f"Name it .safetensors, and load that into scirs2's {cls.__name__}(match={rule.match!r})."
-        raise bad_value(call, "OUT", worded, f"match={rule.match!r}", way_out)
-    if rule.match not in (None, "torch"):
-        log.warning(
-            "%s: torch.optim's %s has another formula than match=%r: steps differ", call, cls.__name__, rule.match
-        )
-    theirs = {p.name for p in native_parameters(cls)}
-    if unsaid := theirs & {word for name, word in TORCH.spelled(cls.fields).items() if name not in state.config}:
+    rule, theirs = _rule_in(cls, state, state.config), native_class(cls) is not torch.optim.Optimizer
+    if theirs and rule.match not in (None, "torch"):
+        if not same_memory(rule, rule.replace(match="torch")):
+            worded = f"must not be a state dict: what {cls.__name__} remembers means something else in torch.optim"
+            way_out = f"Name it .safetensors, and load that into scirs2's {cls.__name__}(match={rule.match!r})."
+            raise bad_value(call, "OUT", worded, f"match={rule.match!r}", way_out)
+        log.warning("%s: torch.optim's %s has another formula than match=%r", call, cls.__name__, rule.match)
+    numbers = {name for name, field in cls.fields.items() if field.kind is not bool} - state.config.keys()
+    known = {p.name for p in native_parameters(cls)} if theirs else {*TORCH.spelled(cls.fields).values()}
+    if unsaid := known & {TORCH.spelled(cls.fields)[name] for name in numbers}:
         worded = "%s: %s has the defaults of %s, which IN does not say; set them after `load_state_dict`"
         log.warning(worded, call, path.name, ", ".join(sorted(unsaid)))
 
