@@ -23,8 +23,9 @@ from scirs2_adapters.adapters._xla.ops import Tree
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.formats import BLOCK_DTYPES
 from scirs2_adapters.core.numpy_state import same_memory
+from scirs2_adapters.core.portable.counts import one_count
 from scirs2_adapters.core.portable.file import Array
-from scirs2_adapters.core.portable.fit import Asked, Report, fitted, one_count
+from scirs2_adapters.core.portable.fit import Asked, Report, fitted
 from scirs2_adapters.core.portable.state import ParameterState, State, described
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED

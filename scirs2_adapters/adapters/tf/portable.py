@@ -10,8 +10,9 @@ import numpy as np
 from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.matrix import INPUTS_FIRST
+from scirs2_adapters.core.portable.counts import one_count
 from scirs2_adapters.core.portable.file import Array
-from scirs2_adapters.core.portable.fit import Asked, Report, fitted, one_count
+from scirs2_adapters.core.portable.fit import Asked, Report, fitted
 from scirs2_adapters.core.portable.state import ParameterState, State, described
 from scirs2_adapters.core.rule import Rule
 

@@ -16,12 +16,13 @@ import numpy as np
 from ..cpu import storage
 from ..errors import bad_value
 from ..formats import BLOCK_DTYPES, blocks
+from ..matrix import INPUTS_FIRST
 from ..numpy_state import same_memory
 from ..rounding import ROUNDING_ERROR
 from ..rule import Rule
 from ..slots import EVERY, Extent
 from .file import Array, held
-from .layouts import OTHER, Shape, SlicesTurn, Turn, layout_of, transposed, turned, turns
+from .layouts import OTHER, Shape, SlicesTurn, Turn, layout_of, transposed, turned, turned_to, turns
 from .state import OPTIONAL, ParameterState, State, described
 
 _MOST = 8
@@ -54,8 +55,8 @@ class Report:
 
     def faults(self) -> list[str]:
         """What a strict load refuses, in words."""
-        found = [f"here only: {_listed(self.missing)}"] * bool(self.missing)
-        found += [f"in the file only: {_listed(self.left_over)}"] * bool(self.left_over)
+        found = [f"here only: {listed(self.missing)}"] * bool(self.missing)
+        found += [f"in the file only: {listed(self.left_over)}"] * bool(self.left_over)
         return found + [f"{name} {why}" for name, why in list(self.misfits.items())[:_MOST]]
 
     def __str__(self) -> str:
@@ -66,7 +67,7 @@ class Report:
         return "\n".join(lines)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     return ", ".join(names[:_MOST]) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
 
 
@@ -80,13 +81,10 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
     pairs = {name: (parameters[name], p) for name, p in here.parameters.items() if name in parameters}
     there = layout_of(asked.call, asked.layout) or saved.layout
     lies = here.layout or (OTHER[there] if asked.layout else "")
-    shapes = {
-        name: (a, b)
-        for name, pair in pairs.items()
-        for a, b in [map(shape_of, pair)]
-        if a is not None and b is not None
-    }
+    spans = {name: (shape_of(a), shape_of(b)) for name, (a, b) in pairs.items()}
+    shapes = {name: (a, b) for name, (a, b) in spans.items() if a is not None and b is not None}
     axes = turns(asked.call, shapes, names, there, lies)
+    axes |= _unseen(pairs, lines_of(rule), lies) if axes or asked.layout else {}
     taken = {name: _fitted(name, *pair, axes.get(name), lines_of(rule), report) for name, pair in pairs.items()}
     if rule.time_dependence == "step" and any(p.steps is None for p in taken.values()):
         report.converted["steps"] = "not counted in the file, those here stay"
@@ -101,6 +99,15 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
         raise bad_value(asked.call, "optimizer", worded, received, way_out)
     numbers = {name: saved.numbers.get(name, x) for name, x in here.numbers.items()}
     return replace(saved, parameters=taken, numbers=numbers), report
+
+
+def _unseen(pairs: Mapping[str, tuple[ParameterState, ParameterState]], lines: Lines, lies: str) -> dict[str, Shape]:
+    """How kernels of more than two axes are turned of which only rows and columns are remembered here, where kernels
+    are turned: JAX does not say the shapes of parameters.
+    """
+    many = {n: a.shape for n, (a, b) in pairs.items() if b.shape is None and lines.of(a).every & a.slots.keys()}
+    found = {n: turned_to(lies or INPUTS_FIRST, n, len(shape)) for n, shape in many.items() if shape and len(shape) > 2}
+    return {n: axes for n, axes in found.items() if axes is not None}
 
 
 def _check_rule(call: str, saved: State, rule: Rule) -> None:
@@ -133,7 +140,7 @@ def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, Paramet
     wrong += [name for name in asked.rename.values() if name not in here.parameters]
     if wrong:
         worded = "must map names in the file to names of this optimizer's parameters"
-        known = f"The file has {_listed([*saved.parameters])}; here are {_listed([*here.parameters])}."
+        known = f"The file has {listed([*saved.parameters])}; here are {listed([*here.parameters])}."
         raise bad_value(asked.call, "rename", worded, wrong[0], known)
     names = {asked.rename.get(there, there): there for there in saved.parameters}
     if len(names) != len(saved.parameters):
@@ -265,7 +272,8 @@ def _converted(
     if x.dtype == form.dtype and axes is None:
         report.taken.append(place)
         return {slot: x} | ({other: scales} if scales and x.dtype in BLOCK_DTYPES else {})
-    changes = [f"{x.dtype} to {form.dtype}"] * (x.dtype != form.dtype) + [f"axes {axes}"] * (axes is not None)
+    turn = axes.axes if isinstance(axes, SlicesTurn) else axes
+    changes = [f"{x.dtype} to {form.dtype}"] * (x.dtype != form.dtype) + [f"axes {turn}"] * (axes is not None)
     report.converted[place] = ", ".join(changes)
     return dict(zip((slot, other), restored(x, scales, form.dtype, axes), strict=False))
 
@@ -287,20 +295,3 @@ def _rounding(
             report.converted[f"{name}/{slot}"] = "begins at 0"
             found[slot] = held(np.zeros(form.shape, form.dtype), form.dtype)
     return found
-
-
-def one_count(asked: Asked, state: State, here: int, report: Report) -> int:
-    """The count of steps where there is one for all parameters; what has taken several counts is refused. Parameters
-    that have not been stepped yet, as frozen ones, are so unless `strict`, and then stay as they were. Where the file
-    has slots and no count it is that of now, and at least 1: the first step has been.
-    """
-    counts = {name: p.steps for name, p in state.parameters.items() if p.steps is not None}
-    waiting = [name for name, n in counts.items() if not n and not state.parameters[name].slots]
-    if len({*counts.values()} - {0}) > 1 or (len({*counts.values()}) > 1 and (asked.strict or not waiting)):
-        worded = "must have the same number of steps for all parameters: this framework counts once for all"
-        way_out = f"Use `strict=False` to leave {_listed(waiting)}, not stepped in the file, as it is here."
-        raise bad_value(asked.call, "path", worded, sorted({*counts.values()}), way_out if waiting else "")
-    if counts or not state.parameters:
-        report.missing += waiting if any(counts.values()) else []
-        return max(counts.values(), default=state.step_count)
-    return max(here, 1)

@@ -26,13 +26,13 @@ from .fit import shape_of
 from .layouts import Shape
 from .state import OPTIONAL, ParameterState, State
 
-_TERM = re.compile(r"(.+?)\s*(?:\[\s*(\d+(?:\s*,\s*\d+)+)\s*\])?")
+_TERM = re.compile(r"(.+?)\s*(?:\[\s*(\d+(?:\s*,\s*\d+)*)\s*\])?")
 #: What becomes of the numbers of some arrays.
 Change = Callable[[list[np.ndarray]], np.ndarray]
 
 
 class Term(NamedTuple):
-    """A parameter by name, and the shape that is asked for; a shape has at least two axes, so that `x[0]` is a name."""
+    """A parameter by name, and the shape that is asked for. A name that is in the file is one, whatever it ends in."""
 
     name: str
     shape: Shape | None = None
