@@ -142,9 +142,16 @@ def numbers_in(p: ParameterState, slot: str) -> np.ndarray:
 def described(rule: Rule, parameters: Mapping[str, ParameterState], **others: object) -> State:
     """The state of an optimizer of this rule."""
     extents = {s.name: s.extent for s in rule.all_slots()} | {s.name: s.extent for s in rule.other().all_slots()}
-    state = State(rule.name, rule.match, _config(rule), parameters, **others)  # type: ignore[arg-type]
+    known = {name: _with_shape(p, extents) for name, p in parameters.items()}
+    state = State(rule.name, rule.match, _config(rule), known, **others)  # type: ignore[arg-type]
     stored = {slot: x.dtype for p in parameters.values() for slot, x in p.slots.items()}
     return replace(state, meanings={slot: _meaning(slot, dtype, extents) for slot, dtype in stored.items()})
+
+
+def _with_shape(p: ParameterState, extents: Mapping[str, Extent]) -> ParameterState:
+    """The parameter with its shape where its framework has not said it: that of a slot that is like it."""
+    full = [x.shape for slot, x in p.slots.items() if extents.get(slot) is Extent.FULL]
+    return p if p.complex or p.shape is not None or not full else replace(p, shape=full[0])
 
 
 _EXTENTS = {
