@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from typer.testing import CliRunner
 
-from scirs2_adapters import jax as adapter
 from scirs2_adapters import get, state
+from scirs2_adapters import jax as adapter
+from scirs2_adapters.commands.app import app
 from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.core.matrix import OUTPUTS_FIRST
 
@@ -86,3 +88,32 @@ def test_projections_of_kernels_that_lie_otherwise_are_refused(name: str, tmp_pa
     tx = getattr(adapter, name)(1e-3, rank=2)
     with pytest.raises(ValueError, match="rows and columns of axes that lie otherwise"):
         state.load(tmp_path / "s", (tx, tx.init({"c": jnp.ones((3, 3, 4, 6))})), layout="torch")
+
+
+@pytest.mark.parametrize(
+    "name", ["soap", "shampoo", "kron", "adafactor", "adammini", "came", "sm3", "galore", "apollo"]
+)
+@pytest.mark.parametrize("options", [{}, {"state_dtype": "int8"}], ids=str)
+def test_every_slot_of_a_dense_kernel_is_turned_with_it(name: str, options: dict[str, str], tmp_path: Path) -> None:
+    """Squares of sides, rows and columns, slices and projections of a kernel as torch lays it."""
+    values = {"rank": 2} if name in ("galore", "apollo") else {}
+    kernel = np.sin(np.arange(24, dtype=np.float32)).reshape(6, 4)
+    was = HostOptimizer(get(name)(**values), {"k": kernel}, kernel="traced", layout=OUTPUTS_FIRST, **options)
+    was.step({"k": np.cos(kernel)})
+    state.save(was, tmp_path / "s")
+    tx = getattr(adapter, name)(1e-3, **values, **options)
+    new, report = state.load(tmp_path / "s", (tx, tx.init({"k": jnp.ones((4, 6))})), layout="torch")
+    assert [report.missing, report.left_over] == [[], []]
+    state.save((tx, new), tmp_path / "again")
+    back = HostOptimizer(get(name)(**values), {"k": kernel.copy()}, kernel="traced", layout=OUTPUTS_FIRST, **options)
+    state.load(tmp_path / "again", back, layout="flax")
+    for slot, x in was.state["k"].items():
+        assert np.array_equal(back.state["k"][slot], x), slot
+
+
+def test_projections_are_not_turned_where_nobody_says_of_what_they_are(tmp_path: Path) -> None:
+    tx = adapter.apollo(1e-3, rank=2)
+    state.save((tx, tx.init({"k": jnp.ones((4, 6))})), tmp_path / "s")
+    command = ["state", "convert", str(tmp_path / "s"), str(tmp_path / "t"), "--to", "torch", "--layout", "flax"]
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, "must say the shape of a parameter" in " ".join(done.output.split())) == (2, True)

@@ -241,7 +241,7 @@ def _real(name: str, x: JaxArray, slots: Mapping[str, JaxArray], shape: tuple[in
     if name == ROUNDING_ERROR:
         return bool(np.shape(x) == shape)
     base = name.removesuffix("_scale")
-    return name in (base, ROUNDING_SEED) or base not in slots or str(slots[base].dtype) in BLOCK_DTYPES
+    return name in (base, ROUNDING_SEED) or (base in slots and str(slots[base].dtype) in BLOCK_DTYPES)
 
 
 def array_of(x: JaxArray) -> Array:

@@ -50,6 +50,14 @@ def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) 
         return p
     slots: dict[str, Array] = {}
     lines = lines.of(p)
+    if (
+        p.shape is None
+        and lines.whole.isdisjoint(p.slots)
+        and any(len(p.slots[s].shape) > 1 for s in lines.low & p.slots.keys())
+    ):
+        worded = "must say the shape of a parameter of which projections are remembered, which JAX does not keep"
+        way_out = "Load the file as it is with `scirs2_adapters.state.load`."
+        raise bad_value(call, "path", worded, name, way_out)
     if len(shape) > 2 and lines.every & p.slots.keys():
         worded = "must have no rows and columns of kernels of more than two axes, which lie otherwise there"
         raise bad_value(call, "path", worded, name)
