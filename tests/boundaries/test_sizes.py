@@ -30,7 +30,7 @@ LARGEST = {
     "core/step": 373,
     "core/cpu": 1869,
     "core/closures": 422,
-    "core/portable": 1098,
+    "core/portable": 1115,
     "core/monitor": 216,
     "core/synonyms": 212,
 }
