@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,7 +26,7 @@ from rich.table import Table
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.portable import convert as converting
 from scirs2_adapters.core.portable.file import Progress as Told
-from scirs2_adapters.core.portable.file import refused
+from scirs2_adapters.core.portable.file import once, refused
 from scirs2_adapters.core.portable.layouts import layout_of
 from scirs2_adapters.core.portable.state import State, loaded, numbers_in
 from scirs2_adapters.core.portable.state import save as save_state
@@ -74,9 +75,7 @@ def convert(
             raise ValueError(f"`--to` must be one of {', '.join(TARGETS)}. Received: {to!r}.")
         _check_target(target, to)
         state = replace(state, layout=layout_of(call, layout or None) or state.layout)
-        known = names_in(names)
-        state = converting.in_layout(call, state, TARGETS[to], known)
-        state = converting.renamed(call, state, known)
+        state = converting.converted(call, state, TARGETS[to], names_in(names))
         with _progress("writing", sum(x.nbytes for x in state.arrays.values())) as told:
             _writer(target)(state, target, told)
 
@@ -120,7 +119,7 @@ def names_in(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        names, why = json.loads(path.read_text()), "of another form"
+        names, why = json.loads(path.read_text(), object_pairs_hook=once), "of another form"
     except (OSError, ValueError) as error:
         names, why = None, str(error)
     if not isinstance(names, dict) or not all(isinstance(x, str) for x in names.values()):
@@ -148,7 +147,7 @@ def _opened(call: str, path: Path, rule: str) -> Iterator[State]:
 #: What files of others begin with, or are called. Folders of the Trainer and of accelerate have one of these files.
 _MAGIC = {b"\x89HDF": "tf", b"PK\x03\x04": "torch", b"\x80\x02\x8a\n": "torch"}
 _ENDINGS = {".keras": "tf", ".h5": "tf", ".msgpack": "jax"}
-_IN_FOLDERS = ("optimizer.pt", "optimizer.bin")
+_IN_FOLDERS = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
 _OF_DEEPSPEED = ("zero", "latest_universal", "zero_to_fp32.py")
 _OF_ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint")
 
@@ -171,14 +170,25 @@ def _kind(path: Path) -> tuple[Path, str]:
 def _in_folder(path: Path) -> tuple[Path, str]:
     """The file in a folder, or the folder itself where it is one of orbax."""
     inside = sorted(x.name for x in path.iterdir())
-    known = [name for name in _IN_FOLDERS if name in inside]
-    if known:
-        return path / known[0], "torch"
+    files = [name for name in inside if _IN_FOLDERS.fullmatch(name)]
+    if len(files) > 1:
+        raise ValueError(
+            f"The folder {str(path)!r} must have one optimizer's file in it. It has {', '.join(files)}: name one."
+        )
+    if files:
+        return path / files[0], "torch"
     if {*_OF_DEEPSPEED} & {*inside} or any(name.endswith("_optim_states.pt") for name in inside):
         return path, "torch"
+    inner = sorted(x.name for x in path.iterdir() if x.is_dir() and any((x / name).exists() for name in _OF_ORBAX))
+    if "_METADATA" not in inside and len(inner) == 1:  # of a manager of checkpoints, or of one of several items
+        return _in_folder(path / inner[0])
+    if "_METADATA" not in inside and inner:
+        raise ValueError(
+            f"The folder {str(path)!r} must have one checkpoint in it. It has {', '.join(inner)}: name one."
+        )
     if {*_OF_ORBAX} & {*inside}:
         return path, "jax"
-    worded = f"must have {' or '.join(_IN_FOLDERS)} in it, or be one of DeepSpeed or orbax"
+    worded = "must have optimizer.pt or optimizer.bin in it, or be one of DeepSpeed or orbax"
     has = ", ".join(inside[:8]) + ", ..." * (len(inside) > 8)
     raise ValueError(f"The folder {str(path)!r} {worded}. It has {has or 'nothing'}.")
 

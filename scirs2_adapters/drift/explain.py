@@ -17,6 +17,7 @@ from scirs2_adapters.core.portable.state import OPTIONAL, ParameterState, State,
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
+from .fitting import fitted
 from .measure import gap, rounding
 from .reading import Step
 from .variants import Variant, changed, variants
@@ -51,24 +52,86 @@ def candidates(rule: Rule, others: Mapping[str, object]) -> Iterator[tuple[Varia
     yield from itertools.combinations(each, 2)
 
 
+class Trial(NamedTuple):
+    """One run's step from that run's state, made with changes and held beside the other run's step."""
+
+    known: Around
+    other: Around
+    rules: Sequence[Rule]
+    tolerance: float
+    only: frozenset[str] = frozenset()
+
+    def places(self, together: Sequence[Variant]) -> dict[tuple[str, str], float] | None:
+        """How far what is made so is off, by parameter and slot, as a multiple of what is allowed; None where it
+        cannot be told.
+        """
+        misses: dict[tuple[str, str], float] = {}
+        for group, (rule, state) in enumerate(zip(self.rules, self.known.after.groups, strict=True)):
+            try:
+                rated = rule.replace_unchecked({"learning_rate": _asked(self.known, group, together)})
+                made = stepped(changed(rated, together), self.known, state, together)
+            except (TypeError, ValueError, ArithmeticError, KeyError):
+                return None
+            for name, slots in made.items():
+                if not self.only or name in self.only:
+                    for slot, times in _missed(self.known, self.other, name, slots, self.tolerance):
+                        misses[name, slot] = times
+        return misses or None
+
+    def misses(self, together: Sequence[Variant]) -> dict[str, float] | None:
+        """The largest of these by slot."""
+        worst: dict[str, float] = {}
+        for (_, slot), times in (self.places(together) or {}).items():
+            worst[slot] = max(times, worst.get(slot, 0.0))
+        return worst or None
+
+
 def explanations(known: Around, other: Around, tolerance: float) -> list[str] | None:
     """What the other run does otherwise, in words: all that explain its step with as few changes as can be, the closest
-    first. "" stands for no change at all. None where nothing can be tried, and an empty list where nothing fits.
+    first. "" stands for no change at all. None where nothing can be tried, and an empty list where nothing fits. What
+    is listed comes before what is searched for, and all parameters before those that differ.
     """
     rules = [rule_of(state) for state in known.after.groups]
-    first, tried, fewest, best = rules[0], 0, 2, dict[str, float]()
-    if first is None or any(rule is None for rule in rules):
+    trial = Trial(known, other, [rule for rule in rules if rule], tolerance)
+    if len(trial.rules) < len(rules) or (places := trial.places(())) is None:
         return None
-    recorded = other.after.groups[0].config if rule_of(other.after.groups[0]) else _rate(other)
-    for together in candidates(first, recorded):
+    off = frozenset(name for (name, _), times in places.items() if times > 1)
+    trials = [("", trial)]
+    if off < {name for name, _ in places}:
+        whose = f", for {', '.join(sorted(off)[:4])}{' and others' * (len(off) > 4)} alone"
+        trials.append((whose, trial._replace(only=off)))
+    for find in (_listed, _searched):
+        for whose, each in trials:
+            if said := find(each):
+                return [words + whose for words in said]
+    return []
+
+
+def _listed(trial: Trial) -> list[str]:
+    """The known changes that make the step."""
+    fewest, best = 2, dict[str, float]()
+    told = trial.other.after.groups[0].config
+    for together in candidates(trial.rules[0], told if rule_of(trial.other.after.groups[0]) else _rate(trial.other)):
         if len(together) > fewest:
             break
-        times = _times(known, other, [rule for rule in rules if rule], together, tolerance)
-        tried += times is not None
-        if times is not None and times <= 1:
+        misses = trial.misses(together)
+        if misses and max(misses.values()) <= 1:
             fewest = len(together)
-            best.setdefault(" and ".join(one.says for one in together), times)
-    return sorted(best, key=lambda said: round(best[said], 3)) if tried else None
+            best.setdefault(" and ".join(one.says for one in together), max(misses.values()))
+    return sorted(best, key=lambda said: round(best[said], 3))
+
+
+def _searched(trial: Trial) -> list[str]:
+    """The values of hyperparameters that make the step."""
+    fits = fitted(trial.rules[0], trial.misses, _norm(trial.known))
+    return list(dict.fromkeys(" and ".join(one.says for one in together) for together in fits))
+
+
+def _norm(run: Around) -> float:
+    """The norm of all gradients of a step."""
+    norms = {n: run.after.numbers(n, GRAD + NORM) for n in run.after.parameters}
+    held = [run.after.numbers(n, GRAD) if x is None else x for n, x in norms.items()]
+    return math.hypot(*(float(np.linalg.norm(x)) for x in held if x is not None))
 
 
 def _rate(run: Around) -> dict[str, object]:
@@ -77,37 +140,23 @@ def _rate(run: Around) -> dict[str, object]:
     return {"learning_rate": config["learning_rate"]} if "learning_rate" in config else {}
 
 
-def _times(
-    known: Around, other: Around, rules: Sequence[Rule], together: tuple[Variant, ...], tolerance: float
-) -> float | None:
-    """The largest difference from the other run's step, by what is allowed; None where it cannot be told."""
-    worst: float | None = None
-    for group, (rule, state) in enumerate(zip(rules, known.after.groups, strict=True)):
-        try:
-            rated = rule.replace_unchecked({"learning_rate": _asked(known, group, together)})
-            results = stepped(changed(rated, together), known, state, together)
-        except (TypeError, ValueError, ArithmeticError, KeyError):
-            return None
-        for name, slots in results.items():
-            times = _misses(known, other, name, slots, tolerance)
-            worst = times if worst is None else max(worst, times)
-    return worst
-
-
 def _asked(known: Around, group: int, together: Iterable[Variant]) -> object:
     """The learning rate of the step that the variants mean."""
     return known.rates[next((one.rate for one in together if one.rate), 0)][group]
 
 
-def _misses(known: Around, other: Around, name: str, slots: Mapping[str, np.ndarray], tolerance: float) -> float:
-    """How far a step that was made so is from the other run's."""
+def _missed(
+    known: Around, other: Around, name: str, slots: Mapping[str, np.ndarray], tolerance: float
+) -> Iterator[tuple[str, float]]:
+    """How far a step of a parameter that was made so is from the other run's."""
     start, p = known.before.numbers(name, PARAM), other.before.parameters[name]
     theirs = other.after.parameters[name]
     before, after = numbers_in(p, PARAM), numbers_in(theirs, PARAM)
     assert start is not None
-    moved = gap(after - before, slots[PARAM] - start, tolerance, rounding(after, theirs.dtype)).times
-    kept = [slot for slot in theirs.slots if slot not in (PARAM, GRAD, *OPTIONAL) and not slot.endswith(NORM)]
-    return max([moved, *(_apart(theirs, slot, slots.get(slot), tolerance) for slot in kept)])
+    yield PARAM, gap(after - before, slots[PARAM] - start, tolerance, rounding(after, theirs.dtype)).times
+    for slot in theirs.slots:
+        if slot not in (PARAM, GRAD, *OPTIONAL) and not slot.endswith(NORM):
+            yield slot, _apart(theirs, slot, slots.get(slot), tolerance)
 
 
 def _apart(p: ParameterState, slot: str, computed: np.ndarray | None, tolerance: float) -> float:
@@ -141,7 +190,8 @@ def stepped(rule: Rule, known: Around, state: State, together: Sequence[Variant]
         first = host.fresh(name)
         fits = {k: x for k, x in first.items() if not fresh and k in slots and slots[k].shape == x.shape}
         host.state[name] = first | {k: np.array(slots[k], first[k].dtype) for k in fits}
-    host.step({n: numbers_in(stepping[n], GRAD).astype(p.dtype) for n, p in params.items()})
+    scale = math.prod(one.scale for one in together)
+    host.step({n: (scale * numbers_in(stepping[n], GRAD)).astype(p.dtype) for n, p in params.items()})
     return {n: {slot: x.astype(np.float64) for slot, x in {PARAM: params[n], **host.state[n]}.items()} for n in params}
 
 

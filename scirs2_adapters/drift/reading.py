@@ -14,14 +14,12 @@ from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.portable.convert import in_axes
 from scirs2_adapters.core.portable.file import Array, held
 from scirs2_adapters.core.portable.layouts import Shape, turned, turns
-from scirs2_adapters.core.portable.lines import Lines, lines_of
+from scirs2_adapters.core.portable.lines import NO_LINES, Lines, lines_of
 from scirs2_adapters.core.portable.recording import NORM, PARAM
 from scirs2_adapters.core.portable.state import OPTIONAL, ParameterState, State, loaded, numbers_in
 
 _NAME = re.compile(r"(\d{8})\.(\d{3})\.safetensors")
 _MOST = 8
-#: Of an optimizer that is not ours.
-NO_LINES = Lines(frozenset(), {}, frozenset())
 
 
 @dataclass(frozen=True)

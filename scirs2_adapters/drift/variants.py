@@ -1,7 +1,8 @@
 """The known differences between optimizers of one name, as data: what another framework may do otherwise.
 
 A variant is a change of one thing: a trait of the formula, a hyperparameter, the count of steps, the learning rate of
-another step, memory that is lost. Traits and defaults of other frameworks are those of the rule's `matches`.
+another step, memory that is lost, a gradient of another size. Traits and defaults of other frameworks are those of the
+rule's `matches`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Variant(NamedTuple):
     shift: int = 0
     rate: int = 0
     fresh: bool = False
+    scale: float = 1.0
 
 
 #: How frameworks are called, as owners.

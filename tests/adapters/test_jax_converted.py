@@ -100,3 +100,23 @@ def test_a_state_that_may_mean_two_things_is_taken_for_what_is_said(tmp_path: Pa
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     code, text = convert(tmp_path, tmp_path / "made", "--to", "numpy", "--rule", "adamw")
     assert (code, "or be one of DeepSpeed or orbax" in text) == (2, True), text
+
+
+def test_a_manager_of_checkpoints_is_read_where_it_has_one(tmp_path: Path) -> None:
+    memory = stepped(TRANSFORMATIONS["adamw"])
+    folder = tmp_path / "run"
+    with orbax.CheckpointManager(folder) as manager:
+        for step in (1, 2):
+            manager.save(step, args=orbax.args.StandardSave({"opt_state": memory}))
+            manager.wait_until_finished()
+            code, text = convert(folder, tmp_path / f"made{step}", "--to", "numpy", "--rule", "adamw")
+            assert (code, "It has 1, 2: name one" in " ".join(text.split())) == (2 * (step == 2), step == 2), text
+    assert convert(folder / "2", tmp_path / "made2", "--to", "numpy", "--rule", "adamw") == (0, "")
+    with loaded("test", tmp_path / "made1") as one, loaded("test", tmp_path / "made2") as other:
+        assert list(differences(one, other)) == []
+
+
+def test_a_state_dict_says_what_it_does_not_know(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = by_flax(stepped(TRANSFORMATIONS["adamw"]), tmp_path)
+    code, _ = convert(path, tmp_path / "made.pt", "--to", "torch", "--rule", "adamw", "--layout", "flax")
+    assert (code, "made.pt has the defaults of betas, eps, lr, weight_decay" in caplog.text) == (0, True), caplog.text

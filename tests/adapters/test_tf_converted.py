@@ -168,3 +168,25 @@ def test_what_is_no_file_of_keras_is_refused(name: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["state", "show", str(tmp_path / name)])
     assert done.exit_code == 2
     assert ("no file of Keras'" if name.startswith("text") else "There is no file") in done.output
+
+
+def test_the_optimizer_inside_of_a_scaled_loss_is_read(tmp_path: Path) -> None:
+    """As Keras makes one for models of mixed_float16."""
+    plain, scaled = keras.optimizers.Adam(1e-2), keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2))
+    for name, optimizer in (("plain", plain), ("scaled", scaled)):
+        trained(optimizer).save(tmp_path / f"{name}.keras")
+        assert convert(tmp_path / f"{name}.keras", tmp_path / name, "--to", "numpy") == (0, "")
+    with loaded("test", tmp_path / "plain") as one, loaded("test", tmp_path / "scaled") as other:
+        assert [d for d in differences(one, other) if d.what or d.largest > 1e-6] == []
+    ours = trained(keras.optimizers.LossScaleOptimizer(adapter.Adam(1e-2))).optimizer
+    state.save(ours, tmp_path / "ours")
+    assert not state.load(tmp_path / "ours", ours).converted  # type: ignore[union-attr]
+
+
+def test_memory_that_means_something_else_in_torch_becomes_no_state_dict(tmp_path: Path) -> None:
+    """Keras' SGD has the learning rate in its buffer."""
+    trained(keras.optimizers.SGD(1e-2, momentum=0.9)).save(tmp_path / "sgd.keras")
+    code, text = convert(tmp_path / "sgd.keras", tmp_path / "made.pt", "--to", "torch")
+    assert (code, "means something else in torch.optim" in " ".join(text.split())) == (2, True)
+    assert not (tmp_path / "made.pt").exists()
+    assert convert(tmp_path / "sgd.keras", tmp_path / "made", "--to", "torch") == (0, "")

@@ -70,8 +70,9 @@ def test_torch_goes_on_from_it(stage: int, tmp_path: Path) -> None:
     folder = unpacked(stage, tmp_path)
     assert run("convert", folder, tmp_path / "made.pt", "--to", "torch")[0] == 0
     params = [torch.nn.Parameter(torch.ones(shape)) for shape in SHAPES]
-    optimizer = torch.optim.AdamW(params, lr=1e-2)
+    optimizer = torch.optim.AdamW([{"params": params[:2]}, {"params": params[2:]}], lr=1.0)
     optimizer.load_state_dict(torch.load(tmp_path / "made.pt", weights_only=True))
+    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [(0.01, 0.1), (0.01, 0.0)]
     numbers = torch.load(folder / "numbers.pt", weights_only=True)
     for name, p in zip(ORDER, params, strict=True):
         assert all(

@@ -23,8 +23,9 @@ from scirs2_adapters.adapters._xla.ops import Tree
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.formats import BLOCK_DTYPES
 from scirs2_adapters.core.numpy_state import same_memory
+from scirs2_adapters.core.portable.counts import one_count
 from scirs2_adapters.core.portable.file import Array
-from scirs2_adapters.core.portable.fit import Asked, Report, fitted, one_count
+from scirs2_adapters.core.portable.fit import Asked, Report, fitted
 from scirs2_adapters.core.portable.state import ParameterState, State, described
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rounding import ROUNDING_ERROR, ROUNDING_SEED
@@ -68,7 +69,7 @@ def load(
     tree, known, _ = _taken_apart(asked.call, optimizer, rule)
     here = read(optimizer, rule, asked.call)
     state, report = fitted(asked, saved, here, known)
-    steps = one_count(asked.call, state, here.step_count)
+    steps = one_count(asked, state, here.step_count, report)
 
     def each(name: str, x: Tree) -> Tree:
         if name == COUNT:
@@ -240,7 +241,7 @@ def _real(name: str, x: JaxArray, slots: Mapping[str, JaxArray], shape: tuple[in
     if name == ROUNDING_ERROR:
         return bool(np.shape(x) == shape)
     base = name.removesuffix("_scale")
-    return name in (base, ROUNDING_SEED) or base not in slots or str(slots[base].dtype) in BLOCK_DTYPES
+    return name in (base, ROUNDING_SEED) or (base in slots and str(slots[base].dtype) in BLOCK_DTYPES)
 
 
 def array_of(x: JaxArray) -> Array:

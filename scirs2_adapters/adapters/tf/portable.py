@@ -10,8 +10,9 @@ import numpy as np
 from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.matrix import INPUTS_FIRST
+from scirs2_adapters.core.portable.counts import one_count
 from scirs2_adapters.core.portable.file import Array
-from scirs2_adapters.core.portable.fit import Asked, Report, fitted, one_count
+from scirs2_adapters.core.portable.fit import Asked, Report, fitted
 from scirs2_adapters.core.portable.state import ParameterState, State, described
 from scirs2_adapters.core.rule import Rule
 
@@ -22,6 +23,7 @@ from .state.memory import Memory, outside_graphs, paths_of
 
 def read(optimizer: keras.optimizers.Optimizer, call: str = "state.save") -> State:
     """The state of an optimizer that was built; its variables are read one by one, when they are asked for."""
+    optimizer = inside(optimizer)
     memory = _memory(call, optimizer)
     steps, parameters = _steps(call, optimizer), {}
     for name, entry in zip(_paths(call, optimizer), memory.entries, strict=True):
@@ -38,9 +40,10 @@ def read(optimizer: keras.optimizers.Optimizer, call: str = "state.save") -> Sta
 
 def load(optimizer: keras.optimizers.Optimizer, saved: State, asked: Asked) -> Report:
     """Put a state into the variables of an optimizer that was built."""
+    optimizer = inside(optimizer)
     memory, here = _memory(asked.call, optimizer), read(optimizer, asked.call)
     state, report = fitted(asked, saved, here, _rule(optimizer))
-    steps = one_count(asked.call, state, here.step_count)
+    steps = one_count(asked, state, here.step_count, report)
     changes: list[tuple[KerasVariable, np.ndarray]] = []
     for name, entry in zip(_paths(asked.call, optimizer), memory.entries, strict=True):
         if entry is not None and name in state.parameters:
@@ -53,6 +56,11 @@ def load(optimizer: keras.optimizers.Optimizer, saved: State, asked: Asked) -> R
         for variable, value in changes:
             variable.assign(np.reshape(value, variable.shape))
     return report
+
+
+def inside(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer that Keras' scaling of the loss holds."""
+    return optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
 
 
 def _memory(call: str, optimizer: keras.optimizers.Optimizer) -> Memory:

@@ -7,9 +7,10 @@ as its parameter does and on its device, and what does not fit is refused before
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from scirs2_adapters.core.matrix import OUTPUTS_FIRST
 from scirs2_adapters.core.portable.file import DTYPES, Array
 from scirs2_adapters.core.portable.fit import Asked, Report, fitted
 from scirs2_adapters.core.portable.forms import forms
-from scirs2_adapters.core.portable.state import ParameterState, State, described
+from scirs2_adapters.core.portable.state import Group as Grouped
+from scirs2_adapters.core.portable.state import ParameterState, State, described, groups_of
 from scirs2_adapters.core.registry import get, with_closure
 from scirs2_adapters.core.registry import names as listed
 from scirs2_adapters.core.rounding import ROUNDING_SEED
@@ -35,6 +37,8 @@ from .state.tensors import Tensor, bare, dtype_name, is_dtensor, known_names, le
 
 #: Names for the parameters: a model, tensors by name, or a list in the optimizer's order.
 Named: TypeAlias = torch.nn.Module | Mapping[str, Tensor] | Sequence[str] | None
+#: Name, parameter and group of a parameter.
+Member: TypeAlias = tuple[str, Tensor, GroupValues]
 #: torch's optimizers that have no `step` in their memory.
 UNCOUNTED = ("SGD", "Muon")
 
@@ -43,14 +47,21 @@ def read(optimizer: torch.optim.Optimizer, names: Named = None, call: str = "sta
     """The state of the optimizer; arrays are read from the device one by one, when they are asked for."""
     optimizer = inside(optimizer)
     rule, groups = rule_of(call, optimizer), optimizer.param_groups
-    members = _members(call, optimizer, names)
+    members = list(_members(call, optimizer, names))
     parameters = {name: _parameter(call, name, p, optimizer.state.get(p) or {}) for name, p, _ in members}
     numbers = {s.name: float(groups[0][s.name]) for s in rule.model_slots()}
     return described(
         rule, parameters, numbers=numbers, step_count=max((p.steps or 0 for p in parameters.values()), default=0),
         skipped_steps=int(groups[0].get("skipped_steps", 0)), layout=OUTPUTS_FIRST,
         source={"framework": "torch", "torch": str(torch.__version__), "class": type(optimizer).__qualname__},
+        groups=_groups(call, optimizer, members),
     )  # fmt: skip
+
+
+def _groups(call: str, optimizer: torch.optim.Optimizer, members: Sequence[Member]) -> tuple[Grouped, ...]:
+    """The optimizer's groups, if it has several."""
+    rules = [rule_of(call, optimizer, index) for index in range(len(optimizer.param_groups))]
+    return groups_of(rules, [[name for name, _, at in members if at is group] for group in optimizer.param_groups])
 
 
 def load(optimizer: torch.optim.Optimizer, saved: State, asked: Asked, names: Named = None) -> Report:
@@ -60,7 +71,9 @@ def load(optimizer: torch.optim.Optimizer, saved: State, asked: Asked, names: Na
     members = list(_members(asked.call, optimizer, names))
     wanted = {name: _wanted(optimizer, rule, name, p, group) for name, p, group in members}
     numbers = {s.name: float(optimizer.param_groups[0][s.name]) for s in rule.model_slots()}
-    state, report = fitted(asked, saved, described(rule, wanted, numbers=numbers, layout=OUTPUTS_FIRST), rule)
+    groups = _groups(asked.call, optimizer, members)
+    here = described(rule, wanted, numbers=numbers, layout=OUTPUTS_FIRST, groups=groups)
+    state, report = fitted(asked, saved, here, rule)
     current = optimizer.state_dict()
     memory = dict(current["state"])
     for index, (name, p, _) in enumerate(members):
@@ -72,8 +85,8 @@ def load(optimizer: torch.optim.Optimizer, saved: State, asked: Asked, names: Na
         elif entry is not None:
             memory.pop(index, None)
     told = {**state.numbers, "skipped_steps": state.skipped_steps}
-    groups = [{**group, **{k: x for k, x in told.items() if k in group}} for group in current["param_groups"]]
-    optimizer.load_state_dict({**current, "state": memory, "param_groups": groups})
+    param_groups = [{**group, **{k: x for k, x in told.items() if k in group}} for group in current["param_groups"]]
+    optimizer.load_state_dict({**current, "state": memory, "param_groups": param_groups})
     return report
 
 
@@ -99,7 +112,7 @@ def rule_of(call: str, optimizer: torch.optim.Optimizer, index: int = 0) -> Rule
     return build(cls, values, "torch" if "torch" in cls.matches else None)
 
 
-def _members(call: str, optimizer: torch.optim.Optimizer, named: Named) -> Iterator[tuple[str, Tensor, GroupValues]]:
+def _members(call: str, optimizer: torch.optim.Optimizer, named: Named) -> Iterator[Member]:
     """Name, parameter and group of each parameter, in the order of the optimizer."""
     groups = optimizer.param_groups
     if not all(group.get(TRAIN_MODE, True) for group in groups):
@@ -151,9 +164,16 @@ def parameter_of(call: str, name: str, memory: Mapping[str, object]) -> Paramete
             raise bad_type(call, f"optimizer.state[{name!r}][{slot!r}]", "must be a tensor of numbers", x)
         real = torch.view_as_real(x.detach()) if x.is_complex() else x.detach()
         slots[slot] = Array(dtype_name(real.dtype), tuple(real.shape), functools.partial(numbers_of, real))
-    step = cast("Tensor | int | None", memory.get("step"))
-    steps = int(step) if step is not None else None if slots else 0
-    return ParameterState(slots, steps)
+    step = memory.get("step")
+    return ParameterState(slots, _count(call, name, step) if step is not None else None if slots else 0)
+
+
+def _count(call: str, name: str, step: object) -> int:
+    """A count of steps, which torch keeps as a tensor of one float."""
+    number = step.item() if isinstance(step, Tensor) and step.numel() == 1 else step
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < math.inf:
+        raise bad_value(call, f"optimizer.state[{name!r}]['step']", "must be a whole number >= 0", step)
+    return int(number)
 
 
 def numbers_of(x: Tensor) -> np.ndarray:

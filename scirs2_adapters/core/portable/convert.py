@@ -15,7 +15,15 @@ from ..registry import get
 from .file import Array
 from .layouts import Shape, is_embedding, turned, turned_to
 from .lines import Lines, lines_of, moved, restored
+from .parts import moves_of, regrouped, shaped
 from .state import OPTIONAL, ParameterState, State, numbers_in
+
+
+def converted(call: str, state: State, layout: str, names: Mapping[str, str]) -> State:
+    """The state with its kernels in this layout, and with the names and shapes that a map says."""
+    plain, moves = moves_of(call, state, names)
+    state = in_layout(call, regrouped(call, state, moves), layout, plain)
+    return shaped(call, renamed(call, state, plain), moves)
 
 
 def in_layout(call: str, state: State, layout: str, names: Mapping[str, str] | None = None) -> State:
@@ -46,7 +54,13 @@ def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) 
     axes = None if shape is None else turned_to(layout, name, len(shape))
     if axes is None:
         return p
-    if len(axes) > 2 and lines.of(p).every & p.slots.keys():
+    beside = lines.of(p)
+    projected = beside.low & p.slots.keys()
+    if p.shape is None and beside.whole.isdisjoint(p.slots) and any(len(p.slots[s].shape) > 1 for s in projected):
+        worded = "must say the shape of a parameter of which projections are remembered, which JAX does not keep"
+        way_out = "Load the file as it is with `scirs2_adapters.state.load`."
+        raise bad_value(call, "path", worded, name, way_out)
+    if len(axes) > 2 and beside.every & p.slots.keys():
         worded = "must have no rows and columns of kernels of more than two axes, which lie otherwise there"
         raise bad_value(call, "path", worded, name)
     return in_axes(p, axes, lines)
@@ -69,13 +83,11 @@ def in_axes(p: ParameterState, axes: Shape, lines: Lines) -> ParameterState:
 
 def renamed(call: str, state: State, names: Mapping[str, str]) -> State:
     """The state with other names for some parameters."""
-    if unknown := [name for name in names if name not in state.parameters]:
-        shown = ", ".join(list(state.parameters)[:8])
-        raise bad_value(call, "names", "must map names that are in the file", unknown[0], f"There are {shown}.")
     parameters = {names.get(name, name): p for name, p in state.parameters.items()}
     if len(parameters) < len(state.parameters):
         raise bad_value(call, "names", "must leave each parameter a name of its own", dict(names))
-    return replace(state, parameters=parameters)
+    groups = tuple(g._replace(parameters=[names.get(name, name) for name in g.parameters]) for g in state.groups)
+    return replace(state, parameters=parameters, groups=groups)
 
 
 class Difference(NamedTuple):
@@ -97,8 +109,21 @@ def differences(one: State, other: State) -> Iterator[Difference]:
         a, b = (each.get(key) for each in facts)
         if a != b:
             yield Difference(key, math.nan, f"{a!r} and {b!r}")
+    yield from _between_groups(one, other)
     for name in sorted({*one.parameters, *other.parameters}):
         yield from _between(name, one.parameters.get(name), other.parameters.get(name))
+
+
+def _between_groups(one: State, other: State) -> Iterator[Difference]:
+    """The hyperparameters of further groups that differ, each by the first parameter that has them."""
+    seen: list[tuple[str, object, object]] = [(k, x, other.config.get(k)) for k, x in one.config.items()]
+    configs = other.configs if one.groups or other.groups else {}
+    for name, config in one.configs.items():
+        for key in sorted(config.keys() & configs.get(name, {}).keys() - {"base"}):
+            pair = (key, config[key], configs[name][key])
+            if pair[1] != pair[2] and pair not in seen:
+                seen.append(pair)
+                yield Difference(f"{key} of {name}", math.nan, f"{pair[1]!r} and {pair[2]!r}")
 
 
 def _between(name: str, a: ParameterState | None, b: ParameterState | None) -> Iterator[Difference]:

@@ -159,7 +159,7 @@ class File:
             raise self._refused("this one is of another format, or was cut short")
         self._header = self._file.read(self._length)
         try:
-            self._take(json.loads(self._header, object_pairs_hook=_once))
+            self._take(json.loads(self._header, object_pairs_hook=once))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if isinstance(error, ArgumentValueError):
                 raise
@@ -214,7 +214,8 @@ def opened(call: str, path: Path, told: Progress = lambda _: None) -> Iterator[F
         yield file
 
 
-def _once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+def once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON, in which no name stands twice."""
     pairs = list(pairs)
     members = dict(pairs)
     if len(members) != len(pairs):

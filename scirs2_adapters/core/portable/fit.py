@@ -14,11 +14,12 @@ import numpy as np
 
 from ..errors import bad_value
 from ..formats import BLOCK_DTYPES
+from ..matrix import INPUTS_FIRST
 from ..numpy_state import same_memory
 from ..rounding import ROUNDING_ERROR
 from ..rule import Rule
 from .file import Array, held
-from .layouts import OTHER, Shape, Turn, layout_of, turned, turned_back, turns
+from .layouts import OTHER, Shape, Turn, layout_of, turned, turned_back, turned_to, turns
 from .lines import Lines, lines_of, moved, restored
 from .state import OPTIONAL, ParameterState, State, described
 
@@ -52,8 +53,8 @@ class Report:
 
     def faults(self) -> list[str]:
         """What a strict load refuses, in words."""
-        faults = [f"here only: {_listed(self.missing)}"] * bool(self.missing)
-        faults += [f"in the file only: {_listed(self.left_over)}"] * bool(self.left_over)
+        faults = [f"here only: {listed(self.missing)}"] * bool(self.missing)
+        faults += [f"in the file only: {listed(self.left_over)}"] * bool(self.left_over)
         return faults + [f"{name} {why}" for name, why in list(self.misfits.items())[:_MOST]]
 
     def __str__(self) -> str:
@@ -64,7 +65,7 @@ class Report:
         return "\n".join(lines)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     return ", ".join(names[:_MOST]) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
 
 
@@ -74,13 +75,14 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
     """
     _check_rule(asked.call, saved, rule)
     parameters, names = _renamed(asked, saved, here)
-    report = Report(hyperparameters=_differing(saved, described(rule, {})))
+    report = Report(hyperparameters=_differing(saved, here, names))
     pairs = {name: (parameters[name], p) for name, p in here.parameters.items() if name in parameters}
     there = layout_of(asked.call, asked.layout) or saved.layout
     lies = here.layout or (OTHER[there] if asked.layout else "")
     lines = lines_of(rule)
     shapes = {name: (lines.shape_of(a), lines.shape_of(b)) for name, (a, b) in pairs.items() if lines.tell(a, b)}
     axes = turns(asked.call, shapes, names, there, lies)
+    axes |= _unseen(pairs, lines, lies) if axes or asked.layout else {}
     if there and lies and there != lies:
         untold = [name for name, pair in pairs.items() if all(map(lines.untold, pair))]
         report.misfits |= dict.fromkeys(untold, "has a number for each slice, and its shape is not known")
@@ -88,8 +90,9 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
     if rule.time_dependence == "step" and any(p.steps is None for p in matched.values()):
         report.converted["steps"] = "not counted in the file, those here stay"
     report.missing += [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
-    others = [name for name in parameters if name not in pairs]
-    report.left_over += [name for name in others if parameters[name].slots or here.parameters]
+    others = {name: p for name, p in parameters.items() if name not in pairs}
+    ours = here.parameters if not pairs else {}  # beside parameters of both, one that was not stepped is no loss
+    report.left_over += [name for name, p in others.items() if p.slots or p.steps or p.steps is None or ours]
     if asked.strict and (faults := report.faults()):
         worded = "must be of the parameters, slots and shapes of this optimizer; " + "; ".join(faults)
         received = f"{len(saved.parameters)} parameters in the file, {len(here.parameters)} here"
@@ -97,6 +100,15 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
         raise bad_value(asked.call, "optimizer", worded, received, way_out)
     numbers = {name: saved.numbers.get(name, x) for name, x in here.numbers.items()}
     return replace(saved, parameters=matched, numbers=numbers), report
+
+
+def _unseen(pairs: Mapping[str, tuple[ParameterState, ParameterState]], lines: Lines, lies: str) -> dict[str, Shape]:
+    """How kernels of more than two axes are turned of which only rows and columns are remembered here, where kernels
+    are turned: JAX does not say the shapes of parameters.
+    """
+    many = {n: a.shape for n, (a, b) in pairs.items() if b.shape is None and lines.of(a).every & a.slots.keys()}
+    turns = {n: turned_to(lies or INPUTS_FIRST, n, len(shape)) for n, shape in many.items() if shape and len(shape) > 2}
+    return {n: axes for n, axes in turns.items() if axes is not None}
 
 
 def _check_rule(call: str, saved: State, rule: Rule) -> None:
@@ -110,9 +122,17 @@ def _check_rule(call: str, saved: State, rule: Rule) -> None:
         raise bad_value(call, "path", worded, f"match={saved.match!r}", way_out)
 
 
-def _differing(saved: State, here: State) -> dict[str, tuple[object, object]]:
-    both = [(k, saved.config[k], now) for k, now in here.config.items() if k in saved.config]
-    return {k: (then, now) for k, then, now in both if then != now}
+def _differing(saved: State, here: State, names: Mapping[str, str]) -> dict[str, tuple[object, object]]:
+    """The hyperparameters that both sides know and that differ; those of a further group by its first parameter."""
+    then, now, differing = saved.configs, here.configs, dict[str, tuple[object, object]]()
+    firsts = {there: here for here, there in names.items()}
+    others = [group.parameters[0] for group in here.groups]
+    others += [firsts[group.parameters[0]] for group in saved.groups]
+    for name in ("", *others):
+        was, new = then.get(names.get(name, ""), saved.config), now.get(name, here.config)
+        unlike = {k: (was[k], x) for k, x in new.items() if k in was and was[k] != x}
+        differing |= {f"{k} of {name}" if name else k: x for k, x in unlike.items() if differing.get(k) != x}
+    return differing
 
 
 def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, ParameterState], dict[str, str]]:
@@ -121,7 +141,7 @@ def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, Paramet
     wrong += [name for name in asked.rename.values() if name not in here.parameters]
     if wrong:
         worded = "must map names in the file to names of this optimizer's parameters"
-        known = f"The file has {_listed([*saved.parameters])}; here are {_listed([*here.parameters])}."
+        known = f"The file has {listed([*saved.parameters])}; here are {listed([*here.parameters])}."
         raise bad_value(asked.call, "rename", worded, wrong[0], known)
     names = {asked.rename.get(there, there): there for there in saved.parameters}
     if len(names) != len(saved.parameters):
@@ -170,7 +190,8 @@ def _converted(
     if x.dtype == form.dtype and axes is None:
         report.taken.append(place)
         return {slot: x} | ({other: scales} if scales and x.dtype in BLOCK_DTYPES else {})
-    changes = [f"{x.dtype} to {form.dtype}"] * (x.dtype != form.dtype) + [f"axes {axes}"] * (axes is not None)
+    turn = axes.axes if isinstance(axes, SlicesTurn) else axes
+    changes = [f"{x.dtype} to {form.dtype}"] * (x.dtype != form.dtype) + [f"axes {turn}"] * (axes is not None)
     report.converted[place] = ", ".join(changes)
     return dict(zip((slot, other), restored(x, scales, form.dtype, axes), strict=False))
 

@@ -112,12 +112,14 @@ class Seen(NamedTuple):
         kernels = [name.rpartition(".")[2].rpartition("/")[2] == "kernel" for name in (there, here)]
         if kernels[0] != kernels[1]:
             return True
+        if self.both:  # and otherwise on each, unless kernels that fit as they are say that they lie alike
+            return self.turn or not self.stay
         if all(kernels):
             return False
         if self.turn != self.stay:
             return self.turn
-        if not self.turn and (self.both or not self.one):
-            return self.both
+        if not self.turn and not self.one:
+            return False
         worded = f"must say how kernels lie in the file: {here} has the same shape either way"
         raise bad_value(call, "layout", worded, None, 'Give "torch" (outputs first) or "keras" (inputs first).')
 

@@ -72,8 +72,14 @@ class Lines(NamedTuple):
         """Why an array cannot be this slot; empty if it can."""
         if axes and len(axes) > 2 and slot in self.every:
             return "is of rows and columns of axes that lie otherwise here"
+        if x.dtype != form.dtype and not {x.dtype, form.dtype} <= storage.STORAGES.keys():
+            return f"is of {x.dtype} in the file and {form.dtype} here"
         fits = turned(x.shape, self.axes(slot, x, axes)) == form.shape
         return "" if fits else f"is of shape {x.shape} in the file and {form.shape} here"
+
+
+#: Of a rule that has none, or of an optimizer that is not ours.
+NO_LINES = Lines(frozenset(), {}, frozenset())
 
 
 def lines_of(rule: Rule) -> Lines:

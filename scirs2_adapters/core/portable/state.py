@@ -6,16 +6,18 @@ import contextlib
 import json
 import math
 import numbers as abc_numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..argument_names import Values
 from ..cpu import storage
-from ..fields import Value
+from ..fields import Value, is_traced
 from ..formats import BLOCK, BLOCK_DTYPES, blocks
+from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from ..rounding import ROUNDING_ERROR, ROUNDING_SEED
 from ..rule import Rule
 from ..slots import Extent
@@ -25,6 +27,11 @@ from .file import Array, Progress, opened, refused, write
 FORMAT_VERSION = 1
 #: What an optimizer may have or not without being another: it begins at 0.
 OPTIONAL = (ROUNDING_ERROR, ROUNDING_SEED)
+#: What facts in a file must be.
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "rule": str, "match": (str, type(None)), "config": dict, "numbers": dict, "source": dict, "meanings": dict,
+}  # fmt: skip
+LAYOUTS = ("", OUTPUTS_FIRST, INPUTS_FIRST)
 _STORED = {
     "int8": f"signed codes in blocks of {BLOCK}: x = scale * sign(q) * (q / 127)^2",
     "uint8": f"unsigned codes in blocks of {BLOCK}: x = scale * (q / 255)^4",
@@ -49,12 +56,20 @@ class ParameterState:
     complex: bool = False
 
 
+class Group(NamedTuple):
+    """A parameter group: its hyperparameters, and the names of its parameters."""
+
+    config: Values
+    parameters: Sequence[str]
+
+
 @dataclass(frozen=True)
 class State:
     """A state out of any framework.
 
-    `config` are the hyperparameters under the core's names, a wrapper's `base` among them. `numbers` are those of the
-    whole model. `layout` says how kernels lie, "outputs_first" or "inputs_first", and is empty where it is not known.
+    `config` are the hyperparameters under the core's names, a wrapper's `base` among them. Where an optimizer has
+    several `groups`, they are those of the first. `numbers` are those of the whole model. `layout` says how kernels
+    lie, "outputs_first" or "inputs_first", and is empty where it is not known.
     """
 
     rule: str
@@ -67,6 +82,12 @@ class State:
     layout: str = ""
     source: Mapping[str, str] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    groups: Sequence[Group] = ()
+
+    @property
+    def configs(self) -> dict[str, Values]:
+        """The hyperparameters of each parameter."""
+        return dict.fromkeys(self.parameters, self.config) | {n: g.config for g in self.groups for n in g.parameters}
 
     @property
     def full_name(self) -> str:
@@ -81,6 +102,7 @@ class State:
         return {
             "optimizer": f"{self.full_name or 'not said'}{match}",
             "hyperparameters": ", ".join(f"{k}={x!r}" for k, x in config.items()) or "not said",
+            **{f"group {i}": _worded(group, config) for i, group in enumerate(self.groups, 1)},
             "steps": f"{self.step_count}" + (f", {self.skipped_steps} skipped" if self.skipped_steps else ""),
             "numbers": ", ".join(f"{k}={x!r}" for k, x in self.numbers.items()) or "-",
             "kernels": self.layout.replace("_", " ") or "not said",
@@ -101,6 +123,12 @@ class State:
         return {f"{name}/{slot}": x for name, p in self.parameters.items() for slot, x in p.slots.items()}
 
 
+def _worded(group: Group, first: Values) -> str:
+    """What a group has otherwise than the first one, and its parameters."""
+    others = ", ".join(f"{k}={x!r}" for k, x in group.config.items() if k in first and x != first[k])
+    return f"{others}{': ' * bool(others)}{len(group.parameters)} parameters, from {group.parameters[0]}"
+
+
 def numbers_in(p: ParameterState, slot: str) -> np.ndarray:
     """The numbers of a slot, in float64."""
     x = p.slots[slot]
@@ -113,11 +141,17 @@ def numbers_in(p: ParameterState, slot: str) -> np.ndarray:
 
 def described(rule: Rule, parameters: Mapping[str, ParameterState], **others: object) -> State:
     """The state of an optimizer of this rule."""
-    config = {key: _plain(value) for key, value in rule.get_config().items()}
     extents = {s.name: s.extent for s in rule.all_slots()} | {s.name: s.extent for s in rule.other().all_slots()}
-    state = State(rule.name, rule.match, config, parameters, **others)  # type: ignore[arg-type]
+    known = {name: _with_shape(p, extents) for name, p in parameters.items()}
+    state = State(rule.name, rule.match, _config(rule), known, **others)  # type: ignore[arg-type]
     stored = {slot: x.dtype for p in parameters.values() for slot, x in p.slots.items()}
     return replace(state, meanings={slot: _meaning(slot, dtype, extents) for slot, dtype in stored.items()})
+
+
+def _with_shape(p: ParameterState, extents: Mapping[str, Extent]) -> ParameterState:
+    """The parameter with its shape where its framework has not said it: that of a slot that is like it."""
+    full = [x.shape for slot, x in p.slots.items() if extents.get(slot) is Extent.FULL]
+    return p if p.complex or p.shape is not None or not full else replace(p, shape=full[0])
 
 
 _EXTENTS = {
@@ -137,13 +171,23 @@ def _meaning(slot: str, dtype: str, extents: Mapping[str, Extent]) -> str:
     return f"{extent}, {_STORED[dtype]}" if dtype in BLOCK_DTYPES else extent
 
 
+def groups_of(rules: Sequence[Rule], names: Sequence[Sequence[str]]) -> tuple[Group, ...]:
+    """The groups with these rules and parameters; none where one group has all, whose rule says the same."""
+    held = [Group(_config(rule), list(members)) for rule, members in zip(rules, names, strict=True) if members]
+    return tuple(held) if len(held) > 1 else ()
+
+
+def _config(rule: Rule) -> dict[str, Value]:
+    return {key: _plain(value) for key, value in rule.get_config().items()}
+
+
 def _plain(value: Value) -> Value:
     """A hyperparameter as JSON has it: arrays of one number as the number, classes and functions by name."""
     if value is None or isinstance(value, (bool, str, int, float)):
         return value
     if isinstance(value, (tuple, list)):
         return [_plain(x) for x in value]
-    if isinstance(value, abc_numbers.Number) or (hasattr(value, "item") and np.size(value) == 1):
+    if isinstance(value, abc_numbers.Number) or is_traced(value):
         return float(value)
     return str(getattr(value, "name", getattr(value, "__name__", type(value).__name__)))
 
@@ -152,7 +196,8 @@ def save(state: State, path: Path, told: Progress = lambda _: None, *, durable: 
     """Write the file; a `durable` one is on the disk when this returns."""
     facts = {
         "format_version": FORMAT_VERSION,
-        **{k: v for k, v in vars(state).items() if k != "parameters"},
+        **{k: v for k, v in vars(state).items() if k not in ("parameters", "groups")},
+        "groups": [group._asdict() for group in state.groups],
         "parameters": {name: _facts(p) for name, p in state.parameters.items()},
     }
     write(path, json.dumps(facts), state.arrays, told, durable=durable)
@@ -196,7 +241,12 @@ def _state(facts: dict[str, object], arrays: Mapping[str, Array], newer: Callabl
     if not slots.keys() <= known.keys():
         raise KeyError(min(slots.keys() - known.keys()))
     parameters = {name: _parameter(slots.get(name, {}), **facts_of) for name, facts_of in known.items()}  # type: ignore[arg-type]
-    state = State(parameters=parameters, **facts)  # type: ignore[arg-type]
+    groups = tuple(Group(**group) for group in facts.pop("groups", ()))  # type: ignore[attr-defined]
+    if groups and sorted(name for group in groups for name in group.parameters) != sorted(parameters):
+        raise KeyError("groups")
+    state = State(parameters=parameters, groups=groups, **facts)  # type: ignore[arg-type]
+    if not all(isinstance(getattr(state, key), kind) for key, kind in _KINDS.items()) or state.layout not in LAYOUTS:
+        raise TypeError("its facts are none")
     counts = [state.step_count, state.skipped_steps, *(p.steps for p in parameters.values() if p.steps is not None)]
     if not all(type(n) is int and n >= 0 for n in counts) or not all(type(x) is float for x in state.numbers.values()):
         raise TypeError("its counts and numbers are none")

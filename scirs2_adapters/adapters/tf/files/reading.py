@@ -24,6 +24,7 @@ from scirs2_adapters.core.rule import Rule
 
 from ..optimizer.classes import optimizer as class_named
 from ..optimizer.rules import RuleOptimizer
+from ..portable import inside
 from ..portable import read as state_of
 from ..state.files import VERSION, facts_in
 from ..state.memory import KEPT, Facts
@@ -56,6 +57,7 @@ def _of_model(call: str, path: Path) -> State:
         way_out = "Load the model yourself, and use `scirs2_adapters.state.save(model.optimizer, path)`."
         raise refused(call, str(path), f"Keras cannot load the model in it ({' '.join(first)})", way_out) from None
     optimizer = getattr(model, "optimizer", None)
+    optimizer = inside(optimizer)
     if optimizer is None:
         raise refused(call, str(path), "this one holds a model that was not compiled, and so no optimizer")
     ours = optimizer if isinstance(optimizer, RuleOptimizer) else _ours(call, path, optimizer, model)

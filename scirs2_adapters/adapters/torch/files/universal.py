@@ -45,7 +45,8 @@ def read(call: str, path: Path) -> Saved:
         raise refused(call, str(path), "its zero/optimizer_state.pt has no `param_groups`")
     there = {x.name: x for x in sorted((folder / "zero").iterdir()) if x.is_dir()}
     models = [_mapping(call, path, file) for file in sorted(folder.glob("*model_states.pt"))]
-    shapes = _shapes(models)
+    by_group = _shapes(models)
+    shapes = {name: shape for group in by_group for name, shape in group.items()}
     if not shapes:
         log.warning("%s: %s does not say the order of its parameters; they come by their names", call, path.name)
     elif lacking := [name for name in shapes if name not in there]:
@@ -55,8 +56,17 @@ def read(call: str, path: Path) -> Saved:
     state = {i: _parameter(call, path, there[name], shapes.get(name), counted) for i, name in enumerate(names)}
     _check_whole(call, path, {name: {*state[i]} for i, name in enumerate(names)})
     skipped = max((int(x.get("skipped_steps") or 0) for x in models), default=0)
-    group = {**groups[0], "params": list(range(len(names))), "param_names": names, "skipped_steps": skipped}
-    return {"state": state, "param_groups": [group]}
+    members = list(map(list, by_group)) if len(by_group) == len(groups) else [names]
+    return {"state": state, "param_groups": list(_groups(groups, members, skipped))}
+
+
+def _groups(groups: Sequence[Group], members: Sequence[Sequence[str]], skipped: int) -> Iterator[Group]:
+    """The groups with these parameters, which are numbered one after another; the first one where it has all."""
+    first = 0
+    for group, names in zip(groups, members, strict=False):
+        numbers = list(range(first, first + len(names)))
+        yield {**group, "params": numbers, "param_names": list(names), "skipped_steps": skipped}
+        first += len(names)
 
 
 def _folder(call: str, path: Path) -> Path:
@@ -77,13 +87,15 @@ def _mapping(call: str, path: Path, file: Path) -> Saved:
     return cast("Saved", content)
 
 
-def _shapes(models: Sequence[Saved]) -> Shapes:
-    """The shapes of the parameters, by name, from the first process of each part of the model."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def _shapes(models: Sequence[Saved]) -> list[Shapes]:
+    """What the first process of each part of the model says of its parameters, by group."""
+    groups: list[dict[str, tuple[int, ...]]] = []
     for model in models:
-        for group in model.get("param_shapes") or ():
-            shapes |= {name: tuple(shape) for name, shape in group.items() if name not in shapes}
-    return shapes
+        for i, group in enumerate(model.get("param_shapes") or ()):
+            known = set().union(*groups)
+            groups += [{}] * (i == len(groups))
+            groups[i] |= {name: tuple(shape) for name, shape in group.items() if name not in known}
+    return list(groups)
 
 
 def _count(optimizer: Saved) -> int | None:
