@@ -69,10 +69,10 @@ class Trial(NamedTuple):
         for group, (rule, state) in enumerate(zip(self.rules, self.known.after.groups, strict=True)):
             try:
                 rated = rule.replace_unchecked({"learning_rate": _asked(self.known, group, together)})
-                made = stepped(changed(rated, together), self.known, state, together)
+                results = stepped(changed(rated, together), self.known, state, together)
             except (TypeError, ValueError, ArithmeticError, KeyError):
                 return None
-            for name, slots in made.items():
+            for name, slots in results.items():
                 if not self.only or name in self.only:
                     for slot, times in _missed(self.known, self.other, name, slots, self.tolerance):
                         misses[name, slot] = times

@@ -120,10 +120,10 @@ def _between_groups(one: State, other: State) -> Iterator[Difference]:
     configs = other.configs if one.groups or other.groups else {}
     for name, config in one.configs.items():
         for key in sorted(config.keys() & configs.get(name, {}).keys() - {"base"}):
-            pair = (key, config[key], configs[name][key])
-            if pair[1] != pair[2] and pair not in seen:
-                seen.append(pair)
-                yield Difference(f"{key} of {name}", math.nan, f"{pair[1]!r} and {pair[2]!r}")
+            entry = (key, config[key], configs[name][key])
+            if entry[1] != entry[2] and entry not in seen:
+                seen.append(entry)
+                yield Difference(f"{key} of {name}", math.nan, f"{entry[1]!r} and {entry[2]!r}")
 
 
 def _between(name: str, a: ParameterState | None, b: ParameterState | None) -> Iterator[Difference]:
