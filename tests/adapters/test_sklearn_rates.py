@@ -11,7 +11,8 @@ from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from scirs2_adapters.core import HostOptimizer, schedules
+from scirs2_adapters.core import schedules
+from scirs2_adapters.core.numpy_repeated import RepeatedStep
 from scirs2_adapters.sklearn import SGD, AdamW, MLPClassifier, MLPRegressor
 from tests.adapters.sklearn_support import (
     ESTIMATORS,
@@ -43,13 +44,13 @@ def classes(cls: Any) -> dict[str, Any]:
 
 def watched(made: Any, monkeypatch: Any) -> list[float]:
     """The learning rates of the steps to come."""
-    rates, step = [], HostOptimizer.step
+    rates, step = [], RepeatedStep.step
 
     def seen(self: Any, *arguments: Any) -> None:
-        rates.append(self.rule.learning_rate)
+        rates.append(self.optimizer.rule.learning_rate)
         step(self, *arguments)
 
-    monkeypatch.setattr(HostOptimizer, "step", seen)
+    monkeypatch.setattr(RepeatedStep, "step", seen)
     return rates
 
 
