@@ -176,7 +176,7 @@ def test_a_pass_does_not_know_the_number_of_all_steps(cls: Any, given: dict[str,
 @each_estimator
 @pytest.mark.parametrize(
     "given",
-    [{"learning_rate": "cosin"}, {"learning_rate": 0.1}, {"warmup": -1}, {"warmup": 1.0}, {"power_t": -1}],
+    [{"learning_rate": "cosin"}, {"warmup": -1}, {"warmup": 1.0}, {"power_t": -1}],
     ids=str,
 )
 def test_another_word_is_refused(cls: Any, given: dict[str, Any]) -> None:
