@@ -59,20 +59,22 @@ class RepeatedStep:
 
     def _look(self, grads: Mapping[str, np.ndarray], value: float | None) -> None:
         optimizer, before = self.optimizer, self.optimizer.step_count
+        self._executor = None  # whose addresses a step that fails may have changed
         optimizer.step(grads, value)
         executor = optimizer._executor if optimizer.step_count > before else None
         self._executor = executor if isinstance(executor, KernelExecutor) and executor.walked else None
         self._names, self._grads = [*grads], [*grads.values()]
-        self._keys = [k for k in optimizer.params if k in grads]
-        self._count, self._memory = optimizer.step_count, optimizer.state
-        of_keys = [optimizer._entries[k].coefficient_key(optimizer.steps[k]) for k in self._keys]
-        self._first, self._rows = coefficient_rows(of_keys, int)
+        self._keys, self._count, self._memory = [], optimizer.step_count, optimizer.state
 
     def _repeat(self, value: float | None) -> None:
         optimizer, loss = self.optimizer, self.optimizer.prepare(value)
         if optimizer.skips(self._grads, loss):
             return
         assert self._executor is not None
+        if not self._keys:  # the first time
+            self._keys = [k for k in optimizer.params if k in self._names]
+            of_keys = [optimizer._entries[k].coefficient_key(optimizer.steps[k]) for k in self._keys]
+            self._first, self._rows = coefficient_rows(of_keys, int)
         entries, counts = [optimizer._entries[k] for k in self._keys], [optimizer.steps[k] for k in self._keys]
         shared: dict[tuple[int, int], Scalars] = {}
         scalars = [scalars_of(shared, entries, counts, loss, i) for i in self._first]
