@@ -7,7 +7,7 @@ from pathlib import Path
 
 #: For each adapter the modules that its pickles named in version 0.1 -> the modules that have their classes now.
 OLD_MODULES: Mapping[str, Mapping[str, str]] = {
-    "sklearn": {"native": "estimators", "paths": "fit", "paths.units": "state"},
+    "sklearn": {"native": "estimators", "paths": "fit", "paths.units": "units"},
     "tf": {"native": "optimizer", "native.rules": "optimizer.rules"},
 }
 

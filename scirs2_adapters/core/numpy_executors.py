@@ -34,6 +34,8 @@ class KernelExecutor:
         for places, table in zip(tables.places, tables.tables, strict=True):
             rows |= zip(places.tolist(), table, strict=True)
         self._addresses = [rows[i] for i in range(len(entries))]
+        #: Whether the arrays of the last step lay where a kernel can walk them.
+        self.walked = False
 
     @property
     def allocated(self) -> int:
@@ -45,19 +47,24 @@ class KernelExecutor:
     ) -> Model:
         """One step in place. `rows` says which row of `scalars` each parameter takes; returns the model's numbers."""
         copies = self._write_addresses(arrays)
-        self._kernel.assign(rows)
-        new = self._kernel.run(scalars, model, threads)
+        new = self.run_again(scalars, rows, model, threads)
         for x, copy in copies:
             x[...] = copy
         return new
 
+    def run_again(self, scalars: Sequence[Scalars], rows: list[int], model: Model, threads: int | None) -> Model:
+        """One step of the arrays of the last one, which lie where they lay then."""
+        self._kernel.assign(rows)
+        return self._kernel.run(scalars, model, threads)
+
     def _write_addresses(self, arrays: AllArrays) -> list[tuple[np.ndarray, np.ndarray]]:
         """Writes the address of each array; returns those to be copied back, because no kernel can walk them."""
-        copies = []
+        copies, self.walked = [], True
         for addresses, current in zip(self._addresses, arrays, strict=True):
             for k, x in enumerate(current):
                 flags = x.flags
                 if not (flags.c_contiguous and flags.aligned):
+                    self.walked = False
                     current[k] = copy = np.require(x, requirements=["C", "A"])
                     if k != _GRADIENT:
                         copies.append((x, copy))

@@ -21,12 +21,11 @@ from .memory import Memory, expected
 from .numpy_arrays import Arrays, carried
 from .numpy_executors import ArrayExecutor, KernelExecutor, NumpyExecutor, ParamArrays
 from .numpy_rules import CALL as _CALL
-from .numpy_rules import Groups, Routed, RuleGroups, Schedule, schedule_of
-from .ops import HOST_SCALARS, Scalars
+from .numpy_rules import Groups, Routed, RuleGroups, Schedule, scalars_of, schedule_of
 from .rule import Rule
 from .schedule import rate_at
 from .slots import Extent, Slot
-from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, check_value, value_scalars
+from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, check_value
 from .step.plan import ParamEntry, coefficient_rows
 
 _STEP = f"{_CALL}.step"
@@ -139,28 +138,35 @@ class HostOptimizer(Routed):
         """One step, in place. A gradient of None, or a missing key, leaves its parameter and memory untouched. `value`
         is the loss of which these are the gradients, for a rule that needs it, and of no use to others.
         """
-        words = "value", "must be the loss of the step, a number", "Write `optimizer.step(grads, value=loss)`."
-        loss = float(check_value(_STEP, self.rule, value, *words)) if self.rule.needs_value else 0.0
-        if self.learning_rate is not None:
-            self.set_learning_rate(rate_at(_CALL, self.learning_rate, self.step_count))
-        by_key = self._gradients(grads)
+        loss, by_key = self.prepare(value), self._gradients(grads)
         keys = [k for k in self.params if k in by_key]
         params, ordered = self.follow(keys), [by_key[k] for k in keys]
-        if not keys:
-            return
-        if self.skip_nonfinite and not (door.all_finite(ordered) and np.isfinite(loss)):
-            self.skipped_steps += 1
+        if not keys or self.skips(ordered, loss):
             return
         arrays = self._arrays(params, ordered)
         executor = self._executor_of(keys, ordered)
         entries, counts = [self._entries[k] for k in keys], [self.steps[k] for k in keys]
         scalars, rows = coefficient_rows(
             [entry.coefficient_key(t) for entry, t in zip(entries, counts, strict=True)],
-            functools.partial(_scalars, {}, entries, counts, max(self.steps.values()) + 1, loss),
+            functools.partial(scalars_of, {}, entries, counts, max(self.steps.values()) + 1, loss),
         )
         self.model |= executor.run(arrays, scalars, rows, self.model, self.threads)
         self.step_count += not self.rule.estimating
         self.steps |= {key: self.steps[key] + (not self._entries[key].rule.estimating) for key in keys}
+
+    def prepare(self, value: float | None) -> float:
+        """Before a step: the learning rate of a schedule is taken, and the loss is checked. Returns the loss, or 0."""
+        words = "value", "must be the loss of the step, a number", "Write `optimizer.step(grads, value=loss)`."
+        loss = float(check_value(_STEP, self.rule, value, *words)) if self.rule.needs_value else 0.0
+        if self.learning_rate is not None:
+            self.set_learning_rate(rate_at(_CALL, self.learning_rate, self.step_count))
+        return loss
+
+    def skips(self, grads: Sequence[np.ndarray], loss: float) -> bool:
+        """Whether a step is left out, and counted, because a gradient is not finite."""
+        skips = self.skip_nonfinite and not (door.all_finite(grads) and bool(np.isfinite(loss)))
+        self.skipped_steps += skips
+        return skips
 
     def _gradients(self, grads: Arrays) -> dict[Hashable, np.ndarray]:
         """The gradients that there are, checked; the usual ones here, without a call for each."""
@@ -287,14 +293,3 @@ class HostOptimizer(Routed):
         self.model, self.skipped_steps = dict(pickled["model"]), pickled.get("skipped_steps", 0)
         self.step_count = pickled.get("step_count", max(self.steps.values()))
         self.route(self.state)
-
-
-def _scalars(
-    shared: dict[tuple[int, int], Scalars], entries: Sequence[ParamEntry], counts: list[int], latest: int, loss: float,
-    i: int,
-) -> Scalars:  # fmt: skip
-    """The coefficients of a parameter; `shared` remembers those of its rule at a step, `latest` is that of any."""
-    rule, t = entries[i].rule, counts[i] + 1
-    if (of_rule := shared.get((id(rule), t))) is None:
-        of_rule = shared[id(rule), t] = {**scalars_at(rule, HOST_SCALARS, t, latest), **value_scalars(rule, loss)}
-    return {**of_rule, **rule.leaf_coefficients(entries[i].leaf)}

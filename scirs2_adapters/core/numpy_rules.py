@@ -13,12 +13,13 @@ from . import routing
 from .cpu.kernel import kernel_obstacle
 from .errors import bad_type, bad_value, did_you_mean
 from .fields import Value
-from .groups import refuse_unlike
+from .groups import refuse_unlike, scalars_at
+from .ops import HOST_SCALARS, Scalars
 from .registry import get
 from .rule import Rule
 from .schedule import RATE, rate_at
 from .slots import Leaf
-from .step.options import StateDtype, param_storage, slot_dtype
+from .step.options import StateDtype, param_storage, slot_dtype, value_scalars
 from .step.plan import ParamEntry, choose_paths, param_entry
 
 Schedule = Callable[[int], float]
@@ -145,3 +146,14 @@ class Routed:
         """Each parameter with the rule of its group."""
         rules, of = self._groups.rules(self.rule), self._groups.of
         return [(rules[of[key]], leaf) for key, leaf in self._leaves.items()]
+
+
+def scalars_of(
+    shared: dict[tuple[int, int], Scalars], entries: Sequence[ParamEntry], counts: Sequence[int], latest: int,
+    loss: float, i: int,
+) -> Scalars:  # fmt: skip
+    """The coefficients of a parameter; `shared` remembers those of its rule at a step, `latest` is that of any."""
+    rule, t = entries[i].rule, counts[i] + 1
+    if (of_rule := shared.get((id(rule), t))) is None:
+        of_rule = shared[id(rule), t] = {**scalars_at(rule, HOST_SCALARS, t, latest), **value_scalars(rule, loss)}
+    return {**of_rule, **rule.leaf_coefficients(entries[i].leaf)}

@@ -22,11 +22,14 @@ from tests.boundaries.support import ROOT
 pytestmark = pytest.mark.usefixtures("one_thread")
 THEIRS = sorted(name.value for name in OptimizerNames if not name.value.startswith("scirs2_"))
 SERVED = sorted(served())
+#: Those that project what `optim_target_modules` names, of which test_hf_targets.py has more.
+TARGETED = sorted(name for name, preset in served().items() if preset.targets)
 each_served = pytest.mark.parametrize("name", SERVED)
 
 
 def chosen(way: str, name: str, folder: Path, **changes: Any) -> tuple[type, dict[str, Any]]:
     """Class and keywords by one of our ways."""
+    changes = {"optim_target_modules": "all-linear"} | changes
     if way == "optim":
         return optim(name, arguments(folder, **changes))
     if way == "register":
@@ -40,6 +43,9 @@ each_way = pytest.mark.parametrize("way", ["optim", "register", "with_optimizer"
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_every_name_is_served_or_the_error_says_by_whom(name: str, tmp_path: Path) -> None:
+    if name in TARGETED:
+        assert optim(name, arguments(tmp_path, optim_target_modules="all-linear"))[1]["rank"] == 128
+        return
     if name in SERVED or name in NAMES:
         cls, keywords = optim(name, arguments(tmp_path))
         assert issubclass(cls, getattr(adapter, s2.get(served()[name].rule if name in SERVED else name).__name__))
@@ -67,7 +73,8 @@ def _subclass(name: str) -> Any:
 @each_served
 def test_a_name_says_how_memory_is_stored(name: str, way: str, tmp_path: Path) -> None:
     stored = chosen(way, name, tmp_path)[1].get("state_dtype")
-    bits = "int8" if "8bit" in name else None if name.startswith(("adamw_torch", "schedule", "stable")) else "float32"
+    as_parameters = ("adamw_torch", "apollo", "galore", "schedule", "stable")
+    bits = "int8" if "8bit" in name else None if name.startswith(as_parameters) else "float32"
     assert stored == bits
 
 
@@ -76,21 +83,25 @@ def test_a_member_of_the_enumeration_is_its_name(tmp_path: Path) -> None:
     assert optim(args.optim, args)[1] == optim("adamw_8bit", args)[1]
 
 
-def their_keywords(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
+def their_keywords(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module | None = None, **changes: Any
+) -> dict[str, Any]:
     """What transformers itself would pass to the package of this name; the packages are empty ones."""
     free = ("AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree")
-    made = ("AdEMAMix", "AdamW", "Lion", "RMSprop", "StableAdamW", *free)
+    low_rank = ("APOLLOAdamW", "GaLoreAdafactor", "GaLoreAdamW", "GaLoreAdamW8bit")
+    made = ("AdEMAMix", "AdamW", "Lion", "RMSprop", "StableAdamW", *free, *low_rank)
     classes = dict.fromkeys(made, torch.optim.SGD)
-    for package in ("bitsandbytes", "bitsandbytes.optim", "schedulefree", "optimi"):
+    for package in ("bitsandbytes", "bitsandbytes.optim", "schedulefree", "optimi", "galore_torch", "apollo_torch"):
         monkeypatch.setitem(sys.modules, package, SimpleNamespace(**classes))
-    for word in ("is_bitsandbytes_available", "is_schedulefree_available", "is_torch_optimi_available"):
-        monkeypatch.setattr(trainer_optimizer, word, lambda *_: True)
-    return Trainer.get_optimizer_cls_and_kwargs(arguments(folder, optim=name, **changes))[1]
+    for package in ("bitsandbytes", "schedulefree", "torch_optimi", "galore_torch", "apollo_torch"):
+        monkeypatch.setattr(trainer_optimizer, f"is_{package}_available", lambda *_: True)
+    return Trainer.get_optimizer_cls_and_kwargs(arguments(folder, optim=name, **changes), model)[1]
 
 
 @each_way
 @pytest.mark.parametrize(
-    "name", ["ademamix"] + [n for n in SERVED if n in THEIRS and not n.endswith(("4bit", "xla", "npu_fused"))]
+    "name",
+    ["ademamix"] + [n for n in SERVED if n in THEIRS and not n.endswith(("xla", "npu_fused")) and n not in TARGETED],
 )
 def test_values_come_from_where_transformers_takes_them(
     name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -169,6 +180,7 @@ class Words(dict[str, str]):
 #: What says in each word of transformers what is done here in any case.
 SAID = {"block_size": "256", "gamma": "0", "max_lr": "none", "momentum_dtype": "bfloat16", "variance_dtype": "bfloat16"}
 SAID |= {"compensation_buffer_dtype": "bfloat16", "weight_decay": "0.0", "t_alpha": "3", "t_beta3": "3"}
+SAID |= {"rank": "4", "update_proj_gap": "5", "proj": "random", "proj_type": "std", "scale_type": "tensor"}
 FLAGS = ("nesterov", "centered", "kahan_sum", "decouple_lr", "use_kahan_summation", "bf16_stochastic_round")
 SAID |= dict.fromkeys(FLAGS, "no")
 

@@ -124,6 +124,28 @@ def test_an_unknown_name_is_refused_by_fit_with_a_guess(cls: Any) -> None:
 
 
 @each_estimator
+def test_an_optimizer_that_needs_a_closure_is_refused_with_a_reason(cls: Any) -> None:
+    network = cls.__name__.startswith("MLP")
+    way_out = 'Write `optimizer=None, solver="lbfgs"`.' if network else 'Give another, such as "adamw".'
+    refused(
+        ValueError, "must be an optimizer that needs no closure, for a fit has one gradient", cls(optimizer="lbfgs")
+    )
+    refused(ValueError, f"for each batch. Received: 'lbfgs'. {way_out}", cls(optimizer="lbfgs"))
+    refused(ValueError, "Received: 'SAM'. Give another, such as \"adamw\".", cls(optimizer="SAM"))
+
+
+@each_estimator
+def test_a_number_as_learning_rate_is_told_where_it_belongs(cls: Any) -> None:
+    network = cls.__name__.startswith("MLP")
+    for optimizer, name in ((None, "Adam"), ("lion", "Lion"), ("liom", "Adam"), (AdamW(), "AdamW")):
+        by_name = network and not isinstance(optimizer, AdamW)
+        given = f"Give the number to the optimizer: `optimizer={name}(learning_rate=0.01)`."
+        way_out = "Write `learning_rate_init=0.01`." if by_name else given
+        made = cls(optimizer=optimizer, learning_rate=0.01)
+        refused(ValueError, f"it says how the learning rate changes. Received: 0.01. {way_out}", made)
+
+
+@each_estimator
 @pytest.mark.parametrize("wrong", [AdamW, 3, ["adamw"], np.float64(0.1)], ids=["class", "int", "list", "numpy"])
 def test_a_wrong_type_is_refused_by_fit(cls: Any, wrong: Any) -> None:
     refused(TypeError, f"`{cls.__name__}(optimizer=...)` must be None, the name", cls(optimizer=wrong))
@@ -216,5 +238,10 @@ def test_a_parameter_that_is_none_is_answered_under_the_estimators_name(estimato
         estimator(lr=0.1)
     with pytest.raises(TypeError, match=rf"`{name}` has no parameter `weight_decay`. It is the optimizer's"):
         estimator(weight_decay=0.1)
+    if not name.startswith("MLP"):
+        with pytest.raises(
+            TypeError, match=rf"`learning_rate_init`. It is the optimizer's: `{name}\(optimizer=Adam\(l"
+        ):
+            estimator(learning_rate_init=0.1)
     with pytest.raises(TypeError, match=rf"`{name}` has no parameter `max_itr`. Did you mean `max_iter`\?"):
         estimator(max_itr=5)

@@ -22,7 +22,7 @@ Graph = dict[str, set[str]]
 ADAPTER_LAYERS = (
     ("argument_names", "optax_states", "rates", "presets", "optim_args"),
     ("ops",),
-    ("state", "grouping", "losses", "classes", "penalties", "averages", "lazy_penalty"),
+    ("state", "grouping", "losses", "classes", "penalties", "averages", "lazy_penalty", "targets", "units"),
     ("dispatch", "executors", "gradients", "fit", "steps", "network", "backprop", "deepspeed", "callbacks"),
     ("optimizer", "transform", "estimators", "linear_classifier", "linear_regressor", "trainer"),
     ("portable", "monitor"),

@@ -25,9 +25,9 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 3042,
+    "core": 3170,
     "core/program": 700,
-    "core/step": 374,
+    "core/step": 377,
     "core/cpu": 1869,
     "core/closures": 422,
     "core/portable": 1150,

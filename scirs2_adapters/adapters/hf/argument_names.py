@@ -54,6 +54,11 @@ class OptimizerRequest:
     #: Values by patterns of parameter names.
     patterns: Mapping[str, ByName] = field(default_factory=dict)
 
+    @property
+    def by_names(self) -> bool:
+        """Whether the names of parameters say in which group each is."""
+        return bool(self.patterns) or self.named.targets
+
     def fields(self) -> dict[str, Field]:
         return self.rule.fields_with(self.keywords.get("base"))
 
@@ -167,7 +172,8 @@ def settle(request: OptimizerRequest, args: TrainingArguments) -> Keywords:
                 raise bad_value(call, word, left, value, f"Use `TrainingArguments({argument}={value!r})`.")
     # The decay of Muon's AdamW part follows that of its group, which the Trainer splits, unless the user states one.
     following = {k: None for k, field in fields.items() if k.endswith("weight_decay") and field.optional}
-    complete = _complete_tuples(following | values | dict(request.values), request.preset(), fields)
+    stated = {**values, **request.named.values, **request.values}
+    complete = _complete_tuples(following | stated, request.preset(), fields)
     return TORCH.to_framework(complete, fields) | dict(request.named.keywords) | request.keywords
 
 

@@ -7,6 +7,7 @@ parameters, the parameters of a loss. Configurations in which DeepSpeed trains w
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import sys
@@ -24,6 +25,7 @@ from scirs2_adapters.core.program.recorded import needs_whole
 from .argument_names import Keywords, OptimizerRequest
 from .callbacks import ClearGradients, EvaluatedWeights, replace_callback
 from .state import Params, grouped, name_parameters
+from .targets import target_ranks
 
 Optimizer = torch.optim.Optimizer
 #: The method of a Trainer that answers with a class and keywords.
@@ -60,7 +62,7 @@ def built_by(cls: type[Optimizer], build: Callable[[Params, Keywords], Optimizer
 
 def completing(wanted: OptimizerRequest, cls: type[Optimizer]) -> type[Optimizer]:
     """What a hook answers: the class, or one that adds to the optimizer what the Trainer does not pass on."""
-    if calling_trainer() == (None, None) and not wanted.preset().routes and not wanted.patterns:
+    if calling_trainer() == (None, None) and not wanted.preset().routes and not wanted.by_names:
         return cls
     return built_by(cls, lambda params, keywords: complete(wanted, cls, params, keywords))
 
@@ -70,9 +72,8 @@ def complete(wanted: OptimizerRequest, cls: type[Optimizer], params: Params, key
     loss, and with names for a rule that asks for them.
     """
     trainer, model = calling_trainer()
-    if wanted.patterns:
-        decayed = trainer.get_decay_parameter_names(model) if trainer is not None and model is not None else ()
-        params = grouped([*wanted.patterns.values()], params, keywords["lr"], model, decayed)
+    if wanted.by_names:
+        params = _by_names(wanted, params, keywords, trainer, model)
     optimizer = cls(params, **keywords)
     if trainer is None or model is None:
         return optimizer
@@ -80,13 +81,33 @@ def complete(wanted: OptimizerRequest, cls: type[Optimizer], params: Params, key
     for group in _groups_of_loss(trainer, model):
         if not listed & {id(p) for p in group["params"]}:
             optimizer.add_param_group(group)
-    if wanted.preset().routes or wanted.patterns:  # by name; a checkpoint of other groups is loaded by name too
+    if wanted.preset().routes or wanted.by_names:  # by name; a checkpoint of other groups is loaded by name too
         name_parameters(optimizer, model)
     known = {id(p) for p in model.parameters()}
     outside = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in known]
     replace_callback(trainer, ClearGradients, outside)
     replace_callback(trainer, EvaluatedWeights, hasattr(optimizer, "eval"))
     return optimizer
+
+
+def _by_names(
+    wanted: OptimizerRequest,
+    params: Params,
+    keywords: Keywords,
+    trainer: Trainer | None,
+    model: torch.nn.Module | None,
+) -> list[Group]:
+    """The groups that the request asks for."""
+    decayed, ranks = (), None
+    if trainer is not None and model is not None:
+        decayed = trainer.get_decay_parameter_names(model)
+        if wanted.named.targets:
+            ranks = functools.partial(target_ranks, trainer.args, model, keywords["rank"])
+    elif wanted.named.targets:
+        worded = "must be made by a Trainer, whose model has the layers of `optim_target_modules`"
+        way_out = f'In a loop, use scirs2_adapters.torch.{wanted.rule.__name__} with a group of `"rank": 0`.'
+        raise bad_value(wanted.call, "name", worded, wanted.rule.name, way_out)
+    return grouped([*wanted.patterns.values()], params, keywords["lr"], model, decayed, ranks)
 
 
 def chosen_by(hook: Hook, args: TrainingArguments, model: torch.nn.Module | None) -> Keywords:

@@ -15,6 +15,8 @@ from scirs2_adapters.core.errors import ArgumentValueError, bad_value
 BETAS = {"beta1": "adam_beta1", "beta2": "adam_beta2"}
 ADAM = {**BETAS, "eps": "adam_epsilon"}
 INT8, FLOAT32 = {"state_dtype": "int8"}, {"state_dtype": "float32"}
+#: That of transformers, for names of either package.
+RANK = {"rank": 128}
 #: What a word of `optim_args` stands for: it adds to the keywords so far.
 Translation = Callable[[str, Mapping[str, object]], Mapping[str, object]]
 
@@ -58,14 +60,17 @@ def _fixed(word: str, value: object, why: str) -> Translation:
 
 @dataclass(frozen=True)
 class Preset:
-    """What a name stands for: a rule, keywords of the torch adapter, fields of `TrainingArguments` by core name, and
-    words of `optim_args` that are not the torch adapter's.
+    """What a name stands for: a rule, keywords of the torch adapter, fields of `TrainingArguments` by core name, words
+    of `optim_args` that are not the torch adapter's, and defaults by core name that are not the rule's. With `targets`,
+    what `TrainingArguments(optim_target_modules=...)` does not name is not projected.
     """
 
     rule: str
     keywords: Mapping[str, object] = field(default_factory=dict)
     from_args: Mapping[str, str] = field(default_factory=dict)
     words: Mapping[str, Translation] = field(default_factory=dict)
+    values: Mapping[str, object] = field(default_factory=dict)
+    targets: bool = False
 
 
 _DECAYS = "Weight decay is multiplied by the learning rate here."
@@ -86,6 +91,7 @@ _STABLE = {
     "decouple_lr": _fixed("decouple_lr", False, _DECAYS),
     "max_lr": _fixed("max_lr", None, _DECAYS),
 }
+_PROJECTION = {"proj": _fixed("proj", "random", "Directions are chosen by chance here.")}
 #: Words of a name that is also a rule's.
 WORDS_OF = {"grokadamw": {"gamma": _fixed("gamma", 0, _ORDER)}}
 _ADAMW, _ADAMW_8BIT, _ADAMW_32BIT = (Preset("adamw", k, ADAM) for k in ({}, INT8, FLOAT32))
@@ -109,6 +115,9 @@ PRESETS: dict[str, Preset] = {
     "schedule_free_adamw": Preset("schedulefreeadamw", {}, {**ADAM, "warmup_steps": "warmup_steps"}),
     "schedule_free_radam": Preset("schedulefreeradam", {}, ADAM),
     "schedule_free_sgd": Preset("schedulefreesgd", {}, {"warmup_steps": "warmup_steps"}),
+    "galore_adamw": Preset("galore", values=RANK, targets=True),
+    "galore_adamw_8bit": Preset("galore", INT8, values=RANK, targets=True),
+    "apollo_adamw": Preset("apollo", {}, ADAM, _PROJECTION, RANK, targets=True),
 }
 
 #: Which package has what no rule here is, by the beginning of the names.

@@ -9,19 +9,23 @@ the user adds later is named here too.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 from typing import TypeAlias, cast
 
 import torch
 
-from scirs2_adapters.adapters.torch.grouping import OTHERS, ByName, divided, names_of
+from scirs2_adapters.adapters.torch.grouping import OTHERS, Assigned, ByName, divided, names_of
 from scirs2_adapters.adapters.torch.state.protocols import Group
 from scirs2_adapters.adapters.torch.state.tensors import bare
 from scirs2_adapters.core.errors import bad_value
 
+from .targets import PROJECTED, WHOLE
+
 #: What an optimizer takes first: parameters, pairs of name and parameter, or groups.
 Params: TypeAlias = Iterable[torch.Tensor] | Iterable[tuple[str, torch.Tensor]] | Iterable[Group]
+#: The group and the rank of parameters of these names, of which those are trained.
+Ranks: TypeAlias = Callable[[Collection[str], Collection[str | None]], Assigned]
 
 
 def name_parameters(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:
@@ -47,23 +51,29 @@ def _add(optimizer: torch.optim.Optimizer, model: torch.nn.Module, param_group: 
 
 
 def grouped(
-    patterns: Sequence[ByName], params: Params, lr: float, model: torch.nn.Module | None, decayed: Collection[str]
+    patterns: Sequence[ByName],
+    params: Params,
+    lr: float,
+    model: torch.nn.Module | None,
+    decayed: Collection[str],
+    ranks: Ranks | None = None,
 ) -> list[Group]:
-    """The groups divided by patterns of names: the model's, or without one those that come with the parameters.
+    """The groups divided by patterns of names: the model's, or without one those that come with the parameters; and by
+    `ranks`, which are of the model.
 
     The weight decay is only changed of what is decayed; that is everything where there is no model. The groups that no
     pattern matches come first: the Trainer logs the first group's learning rate.
     """
     groups = _listed(params)
     names, others = _names(groups, model)
-    if not names:
+    if not names and patterns:
         way_out = "Give the optimizer `model.named_parameters()`."
         raise bad_value(patterns[0].call, patterns[0].argument, "needs the names of parameters", None, way_out)
     kept = {bare(name) for name in decayed} if model is not None else {*names.values()}
     still = {name: "is not decayed by the Trainer" for name in names.values() if name not in kept}
     trained = {names.get(id(p)) for group in groups for p in group["params"]}
     frozen = {name for name in names.values() if name not in trained}
-    assigned = {}
+    assigned = {} if ranks is None else {"rank": ranks(names.values(), trained)}
     for by in patterns:
         known, unknown = (kept, others | still) if by.word == "weight_decay" else (names.values(), others)
         assigned[by.word] = by.assign([name for name in names.values() if name in known], lr, unknown, frozen)
@@ -71,7 +81,7 @@ def grouped(
     for group in parts:
         if group["params"] and not any(names.get(id(p)) in kept for p in group["params"]):
             group["name"] += ", no decay"
-    return sorted(parts, key=lambda group: group["name"] not in (OTHERS, f"{OTHERS}, no decay"))
+    return sorted(parts, key=lambda group: group["name"].removesuffix(", no decay") not in (OTHERS, PROJECTED, WHOLE))
 
 
 def _listed(params: Params) -> list[Group]:

@@ -28,6 +28,7 @@ from .argument_names import FROM_ARGS, Keywords, OptimizerRequest, offered, requ
 from .deepspeed import HOOK, Hook, Optimizer, chosen_by
 from .optim_args import pairs, reading
 from .state import Params
+from .targets import check_targets
 
 PREFIX = "scirs2_"
 #: transformers' enumeration behind `TrainingArguments(optim=...)`, of which `register` changes private parts.
@@ -85,6 +86,8 @@ def pair(wanted: OptimizerRequest, args: TrainingArguments) -> ClassAndKeywords:
     """The class and all keywords, or the error that the user should see before training begins."""
     if not isinstance(args, TrainingArguments):
         raise bad_type(wanted.call, "args", "must be the `TrainingArguments` of the run", args)
+    if wanted.named.targets:
+        check_targets(args)
     deepspeed.refuse_replacement(wanted.call, args)
     settled = settle(with_optim_args(wanted, args), args)
     deepspeed.refuse_flat(wanted.call, args, try_out(wanted, settled))

@@ -10,7 +10,7 @@ from scirs2_adapters.core.registry import built_in, get, names, with_value  # no
 from .averages import Averages as Averages  # noqa: E402  # named by the pickles of fitted estimators, as are two below
 from .estimators import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, with_optimizer  # noqa: E402
 from .state import Stepper as Stepper  # noqa: E402
-from .state import Units as Units  # noqa: E402
+from .units import Units as Units  # noqa: E402
 
 keep_old_modules(__name__)
 _rules = {get(name).__name__: get(name) for name in (*built_in(), *with_value())}

@@ -19,7 +19,7 @@ from scirs2_adapters.core import Rule, get, names
 from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import bad_type, bad_value, did_you_mean
 from scirs2_adapters.core.numpy_rules import FACTOR, Groups
-from scirs2_adapters.core.registry import plain, with_value
+from scirs2_adapters.core.registry import plain, with_closure, with_value
 from scirs2_adapters.core.routing import without_decay
 from scirs2_adapters.core.schedule import RATE as FACTORS
 from scirs2_adapters.core.step.options import StateDtype, check_state_dtype
@@ -118,6 +118,11 @@ def _refuse_options(call: str, estimator: BaseEstimator) -> None:
 def _check_optimizer(call: str, optimizer: object) -> None:
     worded = "must be None, the name of an optimizer, or an optimizer such as AdamW(learning_rate=0.001)"
     if isinstance(optimizer, str):
+        if plain(optimizer) in with_closure():
+            worded = "must be an optimizer that needs no closure, for a fit has one gradient for each batch"
+            by_solver = optimizer == "lbfgs" and call.startswith("MLP")
+            way_out = 'Write `optimizer=None, solver="lbfgs"`.' if by_solver else 'Give another, such as "adamw".'
+            raise bad_value(call, "optimizer", worded, optimizer, way_out)
         if plain(optimizer) not in (known := [*names(), *with_value()]):
             raise bad_value(call, "optimizer", worded, optimizer, similar_or_all(optimizer, known))
     elif not isinstance(optimizer, Rule):
@@ -187,7 +192,7 @@ def explains_parameters(cls: Estimator) -> Estimator:
 def _unknown_parameter(call: str, word: str, known: list[str]) -> TypeError:
     fields = {field for name in names() for field in get(name).fields}
     hint = did_you_mean(word, known)
-    if word in fields or word == "lr":
-        core = "learning_rate" if word == "lr" else word
+    if word in fields or word in ("lr", "learning_rate_init"):
+        core = word if word in fields else "learning_rate"
         hint = f" It is the optimizer's: `{call}(optimizer=Adam({core}=...))`, or another one that has it."
     return TypeError(f"`{call}` has no parameter `{word}`.{hint} It takes: {', '.join(known)}.")

@@ -38,7 +38,7 @@ def loss_and_gradients(
     for i in range(last, -1, -1):
         coef_grads[i] = _product(activations[i].T, deltas[i], coef_grads[i])
         coef_grads[i] += (network.alpha / total) * network.coefs_[i]
-        intercept_grads[i] = deltas[i].sum(axis=0)
+        intercept_grads[i] = deltas[i].sum(axis=0, out=intercept_grads[i])
         if i:
             deltas[i - 1] = _product(deltas[i], network.coefs_[i].T, deltas[i - 1])
             _differentiate(network.activation, activations[i], deltas[i - 1])
@@ -50,6 +50,9 @@ def data_loss(network: BaseEstimator, y: np.ndarray, predicted: np.ndarray, weig
     name = network.loss
     if name == "log_loss" and network.out_activation_ == "logistic":
         name = "binary_log_loss"
+    elif name == "log_loss" and not weight and y.dtype == bool and y.shape == predicted.shape:
+        likelihoods = np.maximum(predicted[y], np.finfo(predicted.dtype).eps)  # one of a row
+        return -float(np.log(likelihoods).sum()) / len(y)
     return float(LOSS_FUNCTIONS[name](y, predicted, *weight))
 
 

@@ -74,7 +74,9 @@ def with_optimizer(estimator: BaseEstimator, optimizer: Rule | str | None) -> ML
     cls = counterparts.get(type(estimator), type(estimator))
     if cls not in counterparts.values():
         worded = "must be an MLPClassifier(...) or MLPRegressor(...) object, scikit-learn's or ours"
-        raise bad_type("with_optimizer", "estimator", worded, estimator)
+        linear = next((n for n in ("Classifier", "Regressor") if type(estimator).__name__ == f"SGD{n}"), None)
+        way_out = f"Use `Linear{linear}(optimizer=...)`, which takes its arguments." if linear else ""
+        raise bad_type("with_optimizer", "estimator", worded, estimator, way_out)
     params = {name: clone(value, safe=False) for name, value in estimator.get_params(deep=False).items()}
     if type(estimator) in counterparts and params["learning_rate_init"] == LEARNING_RATE_INIT:
         params["learning_rate_init"] = None

@@ -29,7 +29,7 @@ from scirs2_adapters.core.schedules import InverseSqrt
 from .argument_names import Restored, chosen_rule, intercept_group, merge_nested, step_options
 from .callbacks import FitCallbacks, watched
 from .penalties import PENALTIES, check_rule_for_l1
-from .rates import CONSTRAINTS, Course, course
+from .rates import CONSTRAINTS, Course, Rated, course
 from .state import Data, Pair, Stepper, appended, writeable
 from .steps import Steps
 
@@ -47,7 +47,7 @@ FLOATS = (np.float64, np.float32)
 Rows = tuple[Data, np.ndarray, np.ndarray]
 
 
-class Linear(Restored, FitCallbacks, Steps, BaseEstimator):
+class Linear(Rated, Restored, FitCallbacks, Steps, BaseEstimator):
     """What the two linear estimators share. A subclass says what its targets are, and states `_loss` and `_score`."""
 
     loss_curve_: list[float]

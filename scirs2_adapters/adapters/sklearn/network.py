@@ -49,7 +49,7 @@ class StopTraining(Exception):
     """A callback wants the training to end; raised out of scikit-learn's loop, and caught around it."""
 
 
-class Network(Restored, FitCallbacks):
+class Network(rates.Rated, Restored, FitCallbacks):
     """Gives a network of scikit-learn another optimizer, by answering for its private `_optimizer`."""
 
     optimizer: Rule | str | None

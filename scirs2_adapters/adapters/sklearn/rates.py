@@ -20,8 +20,9 @@ from typing import NamedTuple
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
-from scirs2_adapters.core import Rule
+from scirs2_adapters.core import Adam, Rule, get, names
 from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.registry import plain
 from scirs2_adapters.core.schedule import Schedule, rate_at
 from scirs2_adapters.core.schedules import Constant, Cosine, ReduceOnPlateau, Warmup
 
@@ -34,6 +35,31 @@ CONSTRAINTS = {
 SMALLEST, DIVISOR = 1e-6, 5.0
 _NO_TOTAL = "must not need the number of all steps, which `partial_fit` does not know"
 _WAY_OUT = "Give a schedule with its number of steps: `learning_rate=schedules.Cosine(0.01, steps=10_000)`."
+
+
+class Rated:
+    """An estimator that says where a number belongs which was given as `learning_rate`."""
+
+    def _validate_params(self) -> None:
+        """What scikit-learn calls before a fit."""
+        refuse_number(self)
+        super()._validate_params()  # type: ignore[misc]
+
+
+def refuse_number(estimator: BaseEstimator) -> None:
+    """Refuse a number as `learning_rate`, which says how the rate of the optimizer changes."""
+    rate, optimizer = estimator.learning_rate, estimator.optimizer
+    if not isinstance(rate, Real) or isinstance(rate, bool):
+        return
+    named = get(optimizer) if isinstance(optimizer, str) and plain(optimizer) in names() else Adam
+    rule = type(optimizer) if isinstance(optimizer, Rule) else named
+    way_out = f"Give the number to the optimizer: `optimizer={rule.__name__}(learning_rate={rate})`."
+    if hasattr(estimator, "learning_rate_init") and not isinstance(optimizer, Rule):
+        way_out = f"Write `learning_rate_init={rate}`."
+    worded = (
+        'must be "constant", "invscaling", "adaptive", "cosine" or a schedule: it says how the learning rate changes'
+    )
+    raise bad_value(type(estimator).__name__, "learning_rate", worded, rate, way_out)
 
 
 class Course(NamedTuple):

@@ -2,7 +2,6 @@
 
 A `Stepper` has the methods that scikit-learn's networks call on their private `_optimizer`. It keeps the rule and, as
 plain arrays by name, the memory. The compiled step is bound to the parameters at the first batch and never pickled.
-`Units` are what a linear estimator steps in without an optimizer of the user's.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from scirs2_adapters.core import HostOptimizer, Rule
 from scirs2_adapters.core.errors import bad_value
@@ -23,11 +21,11 @@ from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.memory import Memory
 from scirs2_adapters.core.numpy_columns import step_columns
 from scirs2_adapters.core.numpy_evaluation import evaluation_params
+from scirs2_adapters.core.numpy_repeated import RepeatedStep
 from scirs2_adapters.core.numpy_state import weighed
 from scirs2_adapters.core.schedule import rate_at
 
 from .argument_names import PUBLIC, StepOptions
-from .losses import RegressorLoss
 from .rates import DIVISOR, SMALLEST, Course
 
 #: What `HostOptimizer.state_dict` gives.
@@ -69,6 +67,7 @@ class Stepper:
     """Steps one estimator's parameters by a rule, and answers as the `_optimizer` of a network."""
 
     __module__ = PUBLIC
+    _repeated: RepeatedStep
     #: That of the batch of a network's next step, and that of the epoch which ends.
     loss, epoch_loss = 0.0, 0.0
 
@@ -162,7 +161,8 @@ class Stepper:
         """One step, in place. Other arrays under the same names (a copy, another process) go on from the last ones.
         Coefficients of linear models have a row for each output; `layout` says otherwise.
         """
-        self._bound(params, layout).step({k: np.asarray(g, dtype=params[k].dtype) for k, g in grads.items()}, loss)
+        self._bound(params, layout)
+        self._repeated.step({k: np.asarray(g, dtype=params[k].dtype) for k, g in grads.items()}, loss)
 
     def step_columns(self, params: Arrays, columns: np.ndarray, grads: Arrays) -> None:
         """One step in which the first gradient has only these columns; the rule must allow it."""
@@ -181,7 +181,7 @@ class Stepper:
             host = HostOptimizer(self.rule, params, threads=granted, layout=layout, **self.options._asdict())
             if (saved := self.state_dict()) is not None:
                 host.load_state_dict(saved)
-            self._host, self._saved = host, None
+            self._host, self._repeated, self._saved = host, RepeatedStep(host), None
         if (rate := self._rate(host.step_count)) != host.rule.learning_rate:
             host.set_learning_rate(rate)
         return host
@@ -222,78 +222,3 @@ class Stepper:
 
     def __repr__(self) -> str:
         return f"<{self.rule!r} after {self.steps} steps>"
-
-
-class Units:
-    """Means and spreads of features, and of targets where there are numbers to predict: standardized units to step in,
-    where the step size is ours to choose and not the user's.
-
-    Coefficients stay those of the data as they came: with means m and spreads s,
-
-    coef = s_y / s_x * w    intercept = s_y * b + m_y - coef . m_x
-
-    and an optimizer steps w and b, along the derivative of loss / l; l is s_y^2 for squared errors. No copy of the data
-    is made, so sparse ones stay sparse. One rate then suits any data, where a coefficient of 500 would otherwise take
-    50,000 steps of 0.01. Without an intercept the means are 0. `form` is what of the estimator the units depend on.
-    """
-
-    __module__ = PUBLIC
-    form: tuple[object, ...] | None = None
-
-    def __init__(self, X: Data, weights: np.ndarray, centred: bool, form: tuple[object, ...]) -> None:
-        self.mean, self.scale = _moments(X, weights, centred)
-        self.target_mean, self.target_scale, self.loss_scale = np.zeros(1), np.ones(1), np.ones(1)
-        self.form = form
-
-    def of_targets(self, y: np.ndarray, weights: np.ndarray, loss: RegressorLoss, parameter: float) -> None:
-        """Take the units of these targets, too."""
-        centred = bool(self.form and self.form[-1])
-        units = loss.units(*_moments(y, weights, centred), parameter)
-        self.target_mean, self.target_scale, self.loss_scale = units._replace(mean=units.mean * centred)
-
-    def inside(self, coef: np.ndarray, intercept: np.ndarray) -> Pair:
-        """The parameters that are stepped, from those that the estimator shows."""
-        w = coef * self.scale / self.target_scale[:, np.newaxis]
-        b = (intercept + np.atleast_2d(coef) @ self.mean - self.target_mean) / self.target_scale
-        return w.reshape(coef.shape).astype(coef.dtype), b.astype(coef.dtype)
-
-    def outside(self, w: np.ndarray, b: np.ndarray) -> Pair:
-        """The parameters that the estimator shows, from those that are stepped."""
-        coef = np.atleast_2d(w) * self.target_scale[:, np.newaxis] / self.scale
-        intercept = b * self.target_scale + self.target_mean - coef @ self.mean
-        return coef.reshape(w.shape).astype(w.dtype), intercept.astype(w.dtype)
-
-    def gradients(self, coef: np.ndarray, intercept: np.ndarray) -> Pair:
-        """Derivatives by the parameters that are stepped, from those by the parameters that the estimator shows."""
-        inner = np.atleast_2d(coef) - intercept[:, np.newaxis] * self.mean
-        size = self.target_scale / self.loss_scale
-        return (inner / self.scale * size[:, np.newaxis]).reshape(coef.shape), intercept * size
-
-    def l1(self, strength: float, shape: tuple[int, ...]) -> np.ndarray:
-        """The l1 factor of the parameters that are stepped, from that of the coefficients."""
-        size = strength * self.target_scale / self.loss_scale
-        return (np.ones(shape).reshape(-1, shape[-1]) * size[:, np.newaxis] / self.scale).reshape(shape)
-
-    def __setstate__(self, state: Saved) -> None:
-        vars(self).update({"loss_scale": state["target_scale"] ** 2} | state)
-
-
-def _moments(x: Data, weights: np.ndarray, centred: bool) -> Pair:
-    """Mean and spread of each column by weight; the spread is around 0 if not `centred`, and the mean then 0. The unit
-    of a column that does not vary is its absolute value.
-    """
-    weights = weights.astype(np.float64)
-    if not isinstance(x, np.ndarray):
-        mean, variance = mean_variance_axis(x.astype(np.float64), axis=0, weights=weights)
-    else:
-        with np.errstate(all="ignore"):
-            x = np.asarray(x, dtype=np.float64)
-            mean = np.average(x, axis=0, weights=weights)
-            variance = np.average((x - mean) ** 2, axis=0, weights=weights)
-    with np.errstate(all="ignore"):
-        if not centred:
-            mean, variance = np.zeros_like(mean), variance + mean**2
-        spread = np.sqrt(variance)
-        varies = np.isfinite(spread) & (spread > 1e-7 * np.abs(mean))
-        size = np.where(np.isfinite(mean) & (mean != 0), np.abs(mean), 1.0)
-    return mean, np.where(varies, spread, size)

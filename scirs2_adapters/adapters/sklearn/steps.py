@@ -19,7 +19,8 @@ from .averages import Averages
 from .lazy_penalty import LazyPenalty
 from .losses import RegressorLoss
 from .penalties import Strengths, is_proximal, step_with_l1, strengths
-from .state import Data, Pair, Stepper, Units
+from .state import Data, Pair, Stepper
+from .units import Units
 
 #: In a regression by default, the weight of a step in their mean grows as its number to this power: the last third of
 #: the steps has 70 %.
