@@ -103,6 +103,22 @@ def test_a_learning_rate_that_can_be_called_is_a_schedule_unless_it_is_a_class(n
         tx = getattr(adapter, name)(rate)
         found.append(tx.update(small(1), tx.init(SMALL), SMALL)[0])
     assert all(gap(x, found[0], jax.tree.map(jnp.zeros_like, SMALL)) < 1e-6 for x in found)
+    worded = "must be a finite number >= 0, or a function of the step count"
     for wrong in (float, jnp.bfloat16, Rate):
-        with pytest.raises(TypeError, match=rf"`{called(name)}\(learning_rate=\.\.\.\)` must be a finite number >= 0"):
+        with pytest.raises(TypeError, match=rf"`{called(name)}\(learning_rate=\.\.\.\)` {worded}\. Received: "):
             getattr(adapter, name)(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("kron", "preconditioner_update_probability"), ("adamw", "b1"), ("adafactor", "eps")]
+)
+def test_a_function_for_what_takes_none_is_refused_with_what_takes_one(name: str, word: str) -> None:
+    """And with optax's way to schedule any number, which works."""
+    make = getattr(adapter, name)
+    way_out = "A function of the step count may be .*learning_rate.*; for others there is `optax.inject_hyperparams`"
+    with pytest.raises(TypeError, match=rf"`{name}\({word}=\.\.\.\)` must be .* Received: .*\. {way_out}"):
+        make(**{word: lambda count: 0.5})
+    tx = optax.inject_hyperparams(make)(1e-2, **{word: lambda count: 0.5})
+    fixed = make(1e-2, **{word: 0.5})
+    found, wanted = (jax.jit(one_call(x))(SMALL, x.init(SMALL), SMALL)[0] for x in (tx, fixed))
+    assert gap(found, wanted, SMALL) < 1e-6
