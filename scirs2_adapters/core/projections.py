@@ -63,8 +63,8 @@ def spanned(xp: Array, basis: Array, x: Array, *, matrix: Matrix) -> Array:
     """
     product = xp.matmul(along(xp, x, matrix.kept, matrix), basis)
     directions = xp.orthonormal(product, "reduced")
-    signed = xp.where(xp.sum(directions * product, -2) < 0, -directions, directions)
-    return xp.where(xp.max(xp.abs(product)) <= 0, 0.0, signed)
+    signs = xp.where(xp.sum(directions * product, -2) < 0, -1.0, 1.0)
+    return directions * xp.like(xp.where(xp.max(xp.abs(product)) <= 0, 0.0, signs), product)
 
 
 def across(xp: Array, like: Array, x: Array, directions: Array, *, matrix: Matrix) -> Array:
@@ -110,9 +110,21 @@ def _whole(xp: Array, rows: Array, shape: tuple[int, ...], matrix: Matrix) -> Ar
     return matrix.whole(xp, rows if matrix.kept == -2 else xp.transpose(rows), shape)
 
 
+def basis_numbers(shape: tuple[int, ...], matrix: Matrix, side: int) -> int:
+    """How many numbers as many directions of this side have as `matrix` says."""
+    return matrix.directions(shape) * math.prod(shape[a] for a in sorted((matrix.inputs, matrix.outputs))[side])
+
+
+def spanned_numbers(shape: tuple[int, ...], matrix: Matrix) -> int:
+    """How many numbers `spanned` holds at a time: three arrays like its result, less what comes after it of the other
+    side, two arrays, which are counted and not there yet.
+    """
+    return 3 * basis_numbers(shape, matrix, matrix.kept) - 2 * basis_numbers(shape, matrix, matrix.projected)
+
+
 def random_numbers_held(shape: tuple[int, ...], matrix: Matrix) -> int:
     """How many numbers `at_random` holds at a time: its directions, and what they are made of."""
-    return 4 * matrix.rank * math.prod(shape[a] for a in sorted((matrix.inputs, matrix.outputs))[matrix.projected])
+    return 4 * basis_numbers(shape, matrix, matrix.projected)
 
 
-COPIES |= {onto: 1, back: 1, spanned: 4, across: 1, scaled_lines: 2}
+COPIES |= {onto: 1, back: 1, across: 1, scaled_lines: 2}

@@ -13,7 +13,9 @@ import optax
 import pytest
 
 import scirs2_adapters
+from scirs2_adapters import get
 from scirs2_adapters import jax as adapter
+from scirs2_adapters.adapters.jax.argument_names import argument_names
 
 from .jax_support import SMALL, gap, lively_arguments, one_call, same_bits, small
 
@@ -37,8 +39,9 @@ def test_hyperparameters_rounded_to_16_bits_are_refused_with_the_way_out(name: s
             TypeError, match=rf"`{called(name)}\(.*\)` must be .* 32 bits.*hyperparam_dtype=jnp.float32"
         ):
             trace()
-    given = lively_arguments(name)
-    whole = [k for k, value in given.items() if type(value) is int]  # as a rank, of which shapes depend
+    given, fields = lively_arguments(name), get(name).fields_with()
+    words = argument_names(get(name)).spelled(fields)
+    whole = [words[k] for k, f in fields.items() if f.static and words[k] in given]  # as a rank, of which shapes depend
     inject = optax.inject_hyperparams(getattr(adapter, name), static_args=whole, hyperparam_dtype=jnp.float32)
     tx = inject(1e-2, **given)
     new, _ = jax.jit(one_call(tx))(params, tx.init(params), params)

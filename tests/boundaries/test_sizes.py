@@ -25,14 +25,14 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 2990,
+    "core": 3050,
     "core/program": 696,
-    "core/step": 373,
-    "core/cpu": 1869,
+    "core/step": 376,
+    "core/cpu": 1880,
     "core/closures": 422,
     "core/portable": 899,
     "core/monitor": 216,
-    "core/synonyms": 212,
+    "core/synonyms": 218,
 }
 
 #: file, or file::function -> (limit, reason).

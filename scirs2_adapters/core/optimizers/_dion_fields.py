@@ -53,8 +53,7 @@ class LowRankRule(Rule, time_dependence="none"):
         matrix = self.matrix(leaf)
         inputs, outputs = matrix.sides(leaf.shape)
         first = (inputs <= outputs) == (matrix.inputs < matrix.outputs)
-        rank = math.ceil(self.rank_fraction * min(inputs, outputs))
-        return matrix._replace(rank=rank, projected=-2 if first else -1)
+        return matrix._replace(share=self.rank_fraction, projected=-2 if first else -1)
 
     def directed(self, leaf: Leaf) -> bool:
         """Whether it has directions."""

@@ -122,8 +122,8 @@ def _entries(
             routed = routed if decays else routed.replace(weight_decay=0.0)
             routes[route] = routed, {**routed.scalars(SCALARS, t), **numbers}
         routed, shared = routes[route]
-        own = routed.leaf_coefficients(leaf)
         entries.append(param_entry(i, routed, leaf, scaled=config.scaled, call=config.call))
+        own = routed.leaf_coefficients(entries[-1].leaf)
         coefficients.append({**shared, **own})
         keys.append((route, *((n, _identity(value)) for n, value in own.items())))
     return entries, coefficients, keys

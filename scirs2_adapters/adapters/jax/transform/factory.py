@@ -8,6 +8,7 @@ as an object.
 import functools
 from collections.abc import Callable, Iterable, Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -138,13 +139,17 @@ def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hype
 def _refuse_schedules(
     call: str, fields: Mapping[str, Field], arguments: Mapping[str, Value], scheduled: Iterable[str]
 ) -> None:
-    """Refuse functions for arguments that take none, and for those that do what is neither function nor number."""
+    """Refuse functions for arguments that take none, for those that do what is neither function nor number, and keys of
+    JAX's random numbers, which are arrays without numbers.
+    """
     for argument in fields.keys() & arguments.keys():
         field, value = fields[argument], arguments[argument]
         if is_function(value):
             taken = " and ".join(f"`{k}`" for k in scheduled)
             way_out = f"A function of the step count may be {taken}; for others there is `optax.inject_hyperparams`."
             raise bad_type(call, argument, field.worded, value, way_out)
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
+            raise bad_type(call, argument, field.worded, value)
         known = is_number(value) or is_traced(value) or (value is None and field.optional)
         if argument in scheduled and not known:
             raise bad_type(call, argument, f"{field.worded}, or a function of the step count", value)
