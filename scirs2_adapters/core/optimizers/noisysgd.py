@@ -32,5 +32,6 @@ class NoisySGD(Rule, numbered=True, moduli=None):
     def leaf_coefficients(self, leaf):
         return {"place": float(leaf.place)}
 
-    def update(self, xp, p, g, /, learning_rate, deviation, turn, place, seed):
-        return learning_rate * (g + deviation * xp.matrix(noise, g, turn, place, seed))
+    def update(self, xp, p, g, /, learning_rate, deviation, turn, place, seed, zero):
+        noisy = g + deviation * xp.matrix(noise, g, turn, place, seed)
+        return learning_rate * noisy + zero  # of a rate of 0 no -0, which would change the sign of a parameter of -0
