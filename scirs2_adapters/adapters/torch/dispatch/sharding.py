@@ -189,11 +189,12 @@ def refuse_flat(name: str, optimizer: RuleOptimizerLike, group: GroupValues, rul
 
 
 def refuse_divided(name: str, rule: Rule, groups: Sequence[GroupValues]) -> None:
-    """Sums over the model, where ZeroRedundancyOptimizer has given each rank some of the parameters.
+    """Sums over the model, and places in it, where ZeroRedundancyOptimizer has given each rank some of the parameters.
 
     It tells the optimizer that it makes nothing of the others, so the caller is looked for.
     """
     reasons = ["its formula sums over the model"] if rule.model_slots() else []
+    reasons += ["it goes by their places"] if rule.numbered else []
     ours = ("max_grad_norm", "skip_nonfinite")
     reasons += [f"{k} is of all gradients" for k in ours if any(group.get(k) for group in groups)]
     module = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
