@@ -52,6 +52,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("linesearch", "line_search"), ("line_search_fn",)),
     "k": ("sync_period",),
     "mu": ("momentum",),
+    "key": ("seed",),
     **dict.fromkeys(("base_optimizer", "fast_optimizer", "optimizer"), ("base",)),
     **dict.fromkeys(("mu_dtype", "accumulator_dtype", "dtype_momentum"), ("state_dtype",)),
     **dict.fromkeys(("max_grad_norm", "global_clipnorm", "clip_grad_norm"), ("max_grad_norm", "global_clipnorm")),
