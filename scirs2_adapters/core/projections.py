@@ -62,9 +62,10 @@ def spanned(xp: Array, basis: Array, x: Array, *, matrix: Matrix) -> Array:
     decomposition, with the signs by which the diagonal of the R is not negative. They are 0 where that is 0.
     """
     product = xp.matmul(along(xp, x, matrix.kept, matrix), basis)
-    directions = xp.orthonormal(product, "reduced")
+    nothing = xp.max(xp.abs(product)) <= 0  # of which a decomposition has no derivative
+    directions = xp.orthonormal(xp.where(nothing, xp.triu(product * 0.0 + 1.0), product), "reduced")
     signs = xp.where(xp.sum(directions * product, -2) < 0, -1.0, 1.0)
-    return directions * xp.like(xp.where(xp.max(xp.abs(product)) <= 0, 0.0, signs), product)
+    return directions * xp.like(xp.where(nothing, 0.0, signs), product)
 
 
 def across(xp: Array, like: Array, x: Array, directions: Array, *, matrix: Matrix) -> Array:
@@ -116,10 +117,10 @@ def basis_numbers(shape: tuple[int, ...], matrix: Matrix, side: int) -> int:
 
 
 def spanned_numbers(shape: tuple[int, ...], matrix: Matrix) -> int:
-    """How many numbers `spanned` holds at a time: three arrays like its result, less what comes after it of the other
+    """How many numbers `spanned` holds at a time: four arrays like its result, less what comes after it of the other
     side, two arrays, which are counted and not there yet.
     """
-    return 3 * basis_numbers(shape, matrix, matrix.kept) - 2 * basis_numbers(shape, matrix, matrix.projected)
+    return 4 * basis_numbers(shape, matrix, matrix.kept) - 2 * basis_numbers(shape, matrix, matrix.projected)
 
 
 def random_numbers_held(shape: tuple[int, ...], matrix: Matrix) -> int:

@@ -25,7 +25,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 3050,
+    "core": 3051,
     "core/program": 696,
     "core/step": 376,
     "core/cpu": 1880,
