@@ -51,7 +51,7 @@ def _memory(slots: tuple[Slot, ...]) -> str:
         if s.side == EVERY:
             return "n + m"
         if s.side:
-            return sides[s.side] + {0: sides[s.side], 1: ""}.get(s.rank, "r")
+            return sides[s.side] + ("r" if s.share else {0: sides[s.side], 1: ""}.get(s.rank, "r"))
         return size_of[s.extent]
 
     sizes = [size(s) for s in slots if s.extent is not Extent.MODEL]

@@ -35,7 +35,7 @@ def shown(value: Value) -> str:
 
 def range_of(field: Field) -> str:
     """The values a field takes, in words."""
-    return field.requirement.removeprefix("must be ") + (" or None" if field.optional else "")
+    return field.worded.removeprefix("must be ")
 
 
 def argument(name: str, field: Field) -> str:

@@ -83,6 +83,11 @@ class Field:
     static: bool = False
     choices: tuple[str, ...] = ()
 
+    @property
+    def worded(self) -> str:
+        """What a value must be, in words, None among it."""
+        return self.requirement + " or None" * self.optional
+
     def check(self, call: str, argument: str, value: Value) -> Value:
         """Return `value`, or raise an error that names `call(argument=...)` as the user typed it. A numpy scalar comes
         back as Python's number.
@@ -92,13 +97,13 @@ class Field:
             return plain
         if self.kind in (float, int) and not self.static and is_traced(plain):
             if is_narrow(plain):
-                raise bad_type(call, argument, f"{self.requirement}, in 32 bits or more", value)
+                raise bad_type(call, argument, f"{self.worded}, in 32 bits or more", value)
             return plain
         typed = is_number(plain) if self.kind in (float, int) else isinstance(plain, self.kind)
         if not typed or (self.kind is int and not isinstance(plain, numbers.Integral)):
-            raise bad_type(call, argument, self.requirement, value)
+            raise bad_type(call, argument, self.worded, value)
         if not self.accepts(plain):
-            raise bad_value(call, argument, self.requirement, value)
+            raise bad_value(call, argument, self.worded, value)
         return plain
 
     def _plain(self, value: Value) -> Value:

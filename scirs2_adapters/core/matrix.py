@@ -55,7 +55,8 @@ def matrices(axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
 class Matrix(NamedTuple):
     """The axes of inputs and those of outputs. Without any, the parameter is no matrix. With `parts` it is so many
     matrices, each of an equal part of the outputs, as fused layers are. With a `rank` its `projected` side, -2 for the
-    one that lies first and -1 for the other, is projected onto so many directions.
+    one that lies first and -1 for the other, is projected onto so many directions; with a `share`, of the shorter side,
+    onto such a part of its length, rounded up.
     """
 
     inputs: tuple[int, ...] = ()
@@ -63,6 +64,7 @@ class Matrix(NamedTuple):
     parts: int = 1
     rank: int = 0
     projected: int = 0
+    share: float = 0.0
 
     def sides(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """How many inputs and how many outputs."""
@@ -74,8 +76,12 @@ class Matrix(NamedTuple):
         many = math.prod(shape) // max(1, inputs * outputs)
         alone = len(self.inputs) + len(self.outputs) == len(shape) and self.parts == 1
         which = "a matrix" if alone else f"{many} matrices"
-        onto = f", projected onto {self.rank} directions" if self.rank else ""
+        onto = f", projected onto {self.directions(shape)} directions" if self.projected else ""
         return f"as {which} of {inputs} inputs and {outputs} outputs{onto}"
+
+    def directions(self, shape: tuple[int, ...]) -> int:
+        """Onto how many directions its side is projected."""
+        return math.ceil(self.share * min(self.sides(shape))) if self.share else self.rank
 
     @property
     def lines(self) -> Axes:

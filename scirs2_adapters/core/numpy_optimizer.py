@@ -30,7 +30,7 @@ from .step.plan import ParamEntry, coefficient_rows
 
 _STEP = f"{_CALL}.step"
 
-THREADS = Field(None, "", "must be None or a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
+THREADS = Field(None, "", "must be a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
 SKIP = flag(False, "")
 OPTIONS = ("kernel", "state_dtype", "threads", "layout", "skip_nonfinite", "rounding", "learning_rate", "groups")
 

@@ -43,11 +43,10 @@ class Ops:
     no binding. From `matmul` on they are for such functions: `eigenvectors` of a symmetric matrix, the smallest value
     first; `orthonormal` is the Q of a QR decomposition, whole or "reduced"; `order` is where the largest, the second
     largest … of a list of numbers is; `max(x, axes)` is the largest over these axes, which are not kept, or of all, and
-    `concatenate` puts lists end to end; `cond(number, f, g)` is f() if the number is not 0, else g(); `random` is
-    `uniform` of `random_numbers.py`. `addmm(x, a, b, beta, alpha)` is beta * x + alpha * a @ b, and `syrk(a, x, beta,
-    alpha)`, for a symmetric x or None, beta * x + alpha * a @ a.T.
-    `triu` is the upper triangle with zeros below, and `solve_triangular(a, b)` the x
-    of a @ x = b, for an a with zeros above its diagonal.
+    `concatenate` puts lists end to end; `cond(number, f, g)` is f() if the number is not 0, else g(); `random` and
+    `normal` are `uniform` and `normal` of `random_numbers.py`. `addmm(x, a, b, beta, alpha)` is beta * x + alpha * a @
+    b, and `syrk(a, x, beta, alpha)`, for a symmetric x or None, beta * x + alpha * a @ a.T. `triu` is the upper
+    triangle with zeros below, and `solve_triangular(a, b)` the x of a @ x = b, for an a with zeros above its diagonal.
     `bfloat16` rounds to that dtype, where there is none to values that it has; `like(x, y)` is x in the dtype of y.
     """
 
@@ -77,6 +76,7 @@ class Ops:
     solve_triangular: Callable[[Array, Array], Array]
     cond: Callable[[Scalar, Callable[[], Array], Callable[[], Array]], Array]
     random: Callable[[int, Scalar, Array], Array]
+    normal: Callable[[int, Sequence[Scalar], Array], Array]
     square: Callable[[Array], Array] = _no_square
     power: Callable[[Array, Array], Array] = operator.pow
     total: Callable[[Sequence[Array]], Array] = _total

@@ -69,6 +69,7 @@ class Rule(Modes):
     #: steps those rows alone and takes no other gradient; None not at all. Only elementwise formulas take any.
     sparse: Literal["exact", "rows", None] = None
     by_output: Literal[True, False] = False  #: Whether it takes means over the inputs of each output that `view` has.
+    numbered: Literal[True, False] = False  #: Whether `leaf_coefficients` is told the place of a parameter among all.
     #: Whether a step evaluates the model itself and so needs a closure: the rules in `closures/`.
     needs_closure: Literal[True, False] = False
 

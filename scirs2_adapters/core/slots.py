@@ -58,8 +58,9 @@ class Slot:
     lose what it is for, as it does if the field `wide_if` of the rule says so. An `accurate` one is of at least 32
     bits: an average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of
     the matrix along which it lies, -2 for the one that lies first and -1 for the other, and `axes` are its axes; its
-    other axis is as long, or of length `rank`. A `side` of EVERY is a list of slices, along one axis after another. A
-    `count` is a field that says how many slots this one stands for; a formula gets a tuple of them.
+    other axis is as long, of length `rank`, or of a `share` of that length. A `side` of EVERY is a list of slices,
+    along one axis after another. A `count` is a field that says how many slots this one stands for; a formula gets a
+    tuple of them.
     """
 
     extent: Extent = Extent.FULL
@@ -73,6 +74,7 @@ class Slot:
     side: int = 0
     axes: tuple[int, ...] = ()
     rank: int = 0
+    share: float = 0.0
     count: str = ""
 
     def names(self, rule: object) -> list[str]:
@@ -104,10 +106,10 @@ class Slot:
         sides = ((-2,), (-1,)) if matrix is None else sorted((matrix.inputs, matrix.outputs))
         if self.side:
             return replace(self, axes=sides[self.side])
-        if matrix is None or not matrix.rank:
+        if matrix is None or not matrix.projected:
             return replace(self, extent=Extent.FULL)
         side = matrix.projected if self.extent is Extent.SIDE else matrix.kept
-        return replace(self, side=side, axes=sides[side], rank=matrix.rank)
+        return replace(self, side=side, axes=sides[side], rank=matrix.rank, share=matrix.share)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The slot's shape for a parameter of this shape."""
@@ -115,7 +117,7 @@ class Slot:
             return (sum(shape),)
         if self.side:
             length = math.prod(shape[a] for a in self.axes)
-            return length, self.rank or length
+            return length, math.ceil(self.share * length) if self.share else self.rank or length
         if self.axis:
             gone = len(shape) + self.axis
             return (*shape[:gone], 1, *shape[gone + 1 :])
@@ -132,7 +134,8 @@ class Leaf:
     that of its parts; `error_bits` are what its rounding error adds to it.
 
     `layout` is how the framework lays kernels; `matrix` says which axes are inputs and outputs, where the user has said
-    so. `held` are the slots that it has already: the rule that steps it was settled when they were made.
+    so. `held` are the slots that it has already: the rule that steps it was settled when they were made. `place` is
+    where it stands among all parameters of the optimizer, for a rule that is `numbered`; 0 for any other.
     """
 
     shape: tuple[int, ...]
@@ -143,6 +146,7 @@ class Leaf:
     held: frozenset[str] = frozenset()
     complex: bool = False
     error_bits: int = 0
+    place: int = 0
 
     def holding(self, slots: Iterable[str]) -> Leaf:
         """The same parameter with these slots."""

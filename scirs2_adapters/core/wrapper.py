@@ -117,7 +117,7 @@ class Wrapper(Rule):
         sparse = base.sparse if base.sparse == "exact" else None
         vars(self).update(decay="inside", time_dependence="step", sparse=sparse, moduli=base.moduli)
         vars(self).update(needs_value=base.needs_value, by_output=base.by_output or type(self).by_output)
-        vars(self).update(label=f"{self.name}({base.label})")
+        vars(self).update(label=f"{self.name}({base.label})", numbered=base.numbered)
 
     @classmethod
     def fields_with(cls, base: object = None) -> dict[str, Field]:

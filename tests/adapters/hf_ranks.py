@@ -95,7 +95,7 @@ def alike(vector: torch.Tensor) -> bool:
 
 def _of_the_model(name: str) -> bool:
     """Whether a formula sums over all parameters, of which each rank would have some; such optimizers refuse that."""
-    return bool(get(name)().model_slots())
+    return bool(get(name)().model_slots()) or get(name)().numbered
 
 
 def report(folder: Path, name: str) -> dict[str, Any]:

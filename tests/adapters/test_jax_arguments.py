@@ -13,7 +13,9 @@ import optax
 import pytest
 
 import scirs2_adapters
+from scirs2_adapters import get
 from scirs2_adapters import jax as adapter
+from scirs2_adapters.adapters.jax.argument_names import argument_names
 
 from .jax_support import SMALL, gap, lively_arguments, one_call, same_bits, small
 
@@ -37,8 +39,9 @@ def test_hyperparameters_rounded_to_16_bits_are_refused_with_the_way_out(name: s
             TypeError, match=rf"`{called(name)}\(.*\)` must be .* 32 bits.*hyperparam_dtype=jnp.float32"
         ):
             trace()
-    given = lively_arguments(name)
-    whole = [k for k, value in given.items() if type(value) is int]  # as a rank, of which shapes depend
+    given, fields = lively_arguments(name), get(name).fields_with()
+    words = argument_names(get(name)).spelled(fields)
+    whole = [words[k] for k, f in fields.items() if f.static and words[k] in given]  # as a rank, of which shapes depend
     inject = optax.inject_hyperparams(getattr(adapter, name), static_args=whole, hyperparam_dtype=jnp.float32)
     tx = inject(1e-2, **given)
     new, _ = jax.jit(one_call(tx))(params, tx.init(params), params)
@@ -103,6 +106,22 @@ def test_a_learning_rate_that_can_be_called_is_a_schedule_unless_it_is_a_class(n
         tx = getattr(adapter, name)(rate)
         found.append(tx.update(small(1), tx.init(SMALL), SMALL)[0])
     assert all(gap(x, found[0], jax.tree.map(jnp.zeros_like, SMALL)) < 1e-6 for x in found)
+    worded = "must be a finite number >= 0, or a function of the step count"
     for wrong in (float, jnp.bfloat16, Rate):
-        with pytest.raises(TypeError, match=rf"`{called(name)}\(learning_rate=\.\.\.\)` must be a finite number >= 0"):
+        with pytest.raises(TypeError, match=rf"`{called(name)}\(learning_rate=\.\.\.\)` {worded}\. Received: "):
             getattr(adapter, name)(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("kron", "preconditioner_update_probability"), ("adamw", "b1"), ("adafactor", "eps")]
+)
+def test_a_function_for_what_takes_none_is_refused_with_what_takes_one(name: str, word: str) -> None:
+    """And with optax's way to schedule any number, which works."""
+    make = getattr(adapter, name)
+    way_out = "A function of the step count may be .*learning_rate.*; for others there is `optax.inject_hyperparams`"
+    with pytest.raises(TypeError, match=rf"`{name}\({word}=\.\.\.\)` must be .* Received: .*\. {way_out}"):
+        make(**{word: lambda count: 0.5})
+    tx = optax.inject_hyperparams(make)(1e-2, **{word: lambda count: 0.5})
+    fixed = make(1e-2, **{word: 0.5})
+    found, wanted = (jax.jit(one_call(x))(SMALL, x.init(SMALL), SMALL)[0] for x in (tx, fixed))
+    assert gap(found, wanted, SMALL) < 1e-6

@@ -254,6 +254,7 @@ LACKING: dict[str, tuple[set[str], str]] = {
         "variants of its author's and of others, which PyTorch's has not either",
     ),
     "nadam": ({"nesterov"}, "it is Nesterov's Adam; without is `adam`"),
+    "noisysgd": ({"seed"}, "the older name of its `key`"),
     "radam": ({"nesterov"}, "not in the paper, nor in PyTorch's"),
 }
 

@@ -121,7 +121,8 @@ def test_pieces_without_a_shape_are_stepped_or_refused(name: str, found: Found) 
 @each_dense
 def test_divided_memory_is_that_of_one_process_or_refused(name: str, found: Found) -> None:
     divided = found[name]["divided"]
-    if get(name.casefold())().model_slots():
+    rule = get(name.casefold())()
+    if rule.model_slots() or rule.numbered:
         assert "fully_shard" in divided
         assert f"`{name}(params=...)`" in divided
     else:

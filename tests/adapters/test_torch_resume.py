@@ -167,7 +167,9 @@ def test_every_element_of_a_16_bit_parameter_moves(name: str, dtype: torch.dtype
     sizes = (1, 7, 8, 15, 16, 17, 32, 33, 64, 100, 1000)
     params = [torch.nn.Parameter(torch.zeros(n, dtype=dtype)) for n in sizes]
     optimizer = ours(name)(params, lr=0.1, kernel="host", **learned(name))
-    chance = any(node.op == "matrix" for node in record(get(name)(), Leaf((7,))).nodes)  # Kron's noise, of a vector
+    leaf = Leaf((7,))
+    nodes = record(get(name)().route(leaf), leaf).nodes
+    chance = any(node.op == "matrix" for node in nodes)  # Kron's noise, of a vector
     walk(optimizer, steps=still_steps(name) + 3, lay=lambda g, p: torch.full_like(p, 0.25))
     for p in params:
         assert (p != 0).all()

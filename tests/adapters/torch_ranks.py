@@ -47,8 +47,9 @@ def broadcast(name: str, folder: Path) -> float:
     walk(model, optimizer, "rows", range(2))
     gathered = StateDictOptions(full_state_dict=True, cpu_offload=True)
     memory = get_optimizer_state_dict(model, optimizer, options=gathered)
-    if not any(optimizer.state.values()):
-        return 0.0  # torch cannot spread what has no tensor
+    held = [x for slots in optimizer.state.values() for x in slots.values()]
+    if not any(x.dim() for x in held if isinstance(x, torch.Tensor)):
+        return 0.0  # torch cannot spread what has no tensor with an axis
     spread = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_optimizer_state_dict(other, fresh, memory, options=spread)
     other.load_state_dict(model.state_dict())

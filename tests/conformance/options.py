@@ -22,7 +22,7 @@ from .problem import Problem
 Hyper = dict[str, Any]
 
 #: What shows in matrices of a few rows and in a few steps, of fields whose defaults are for larger ones.
-SMALL: Hyper = {"rank": 2, "update_proj_gap": 5}
+SMALL: Hyper = {"rank": 2, "update_proj_gap": 5, "rank_fraction": 0.6}
 #: Large enough that parameters of 16 bits move.
 PACE = 0.05
 

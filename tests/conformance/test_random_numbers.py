@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -28,6 +29,35 @@ FRAMEWORKS: dict[str, Callable[[int], np.ndarray]] = {
 
 def numbers(turn: int) -> np.ndarray:
     return NUMPY.random(COUNT, turn, np.ones(2))
+
+
+#: The same of normal numbers, by three keys.
+NORMAL: dict[str, Callable[..., np.ndarray]] = {
+    "torch": lambda *keys: TORCH.normal(COUNT, keys, torch.ones(2)).numpy(),
+    "torch, a count that is a tensor": lambda turn, *keys: TORCH.normal(
+        COUNT, (torch.tensor(turn), *keys), torch.ones(2)
+    ).numpy(),
+    "jax": lambda *keys: np.asarray(XLA.normal(COUNT, keys, jnp.ones(2))),
+    "jax, traced": lambda turn, *keys: np.asarray(
+        jax.jit(lambda t: XLA.normal(COUNT, (t, *keys), jnp.ones(2)))(jnp.float32(turn))
+    ),
+    "keras": lambda *keys: keras.ops.convert_to_numpy(KERAS.normal(COUNT, keys, keras.ops.ones(2))),
+}
+
+
+@pytest.mark.parametrize("framework", NORMAL)
+@pytest.mark.parametrize("keys", [(1, 0, 0), (70_000, 3, 1), (2**24 - 1, 0, 2**23)])
+def test_every_framework_has_the_same_bits_of_normal_numbers(framework: str, keys: tuple[int, ...]) -> None:
+    found = NORMAL[framework](*keys)
+    assert found.dtype == np.float32
+    assert np.array_equal(found, NUMPY.normal(COUNT, keys, np.ones(2)))
+
+
+def test_each_of_the_keys_makes_other_normal_numbers() -> None:
+    """Also where keys have one sum, or the same numbers in another order."""
+    drawn = [NUMPY.normal(COUNT, keys, np.ones(2)) for keys in itertools.product((0, 1, 2), repeat=3)]
+    correlations = np.corrcoef(drawn) - np.eye(len(drawn))
+    assert np.max(np.abs(correlations)) < 6 / np.sqrt(COUNT)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -99,8 +99,9 @@ def step(
     weight_decay: float = 0.0, precond_lr: float = 0.1, precond_init_scale: float = 1.0,
     preconditioner_update_probability: float | None = None, momentum_into_precond_update: bool = True,
     max_size_triangular: int = 8192, min_ndim_triangular: int = 2, memory_save_mode: str | None = None,
-    layout: str | None = None,
+    normalize_grads: bool = False, layout: str | None = None,
 ) -> tuple[Array, Slots]:  # fmt: skip
+    g = g / (np.linalg.norm(g) + 1e-16) if normalize_grads else g
     m = beta1 * slots.get("exp_avg", 0.0) + (1 - beta1) * g
     n, new = m / (1 - beta1**t), {"exp_avg": m}
     if not x.size:

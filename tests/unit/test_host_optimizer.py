@@ -81,9 +81,10 @@ def test_bad_gradients_are_refused_and_change_nothing(kind: str, kernel: str) ->
         ({"kernel": "hots"}, ValueError, 'HostOptimizer(kernel=...)` must be "auto", "host" or "traced"'),
         ({"state_dtype": "int4"}, ValueError, "HostOptimizer(state_dtype=...)` must be None, one of"),
         ({"state_dtype": {"exp": "float32"}}, ValueError, "none of ['exp_avg', 'exp_avg_sq', 'max_exp_avg_sq']"),
-        ({"threads": 0}, ValueError, "HostOptimizer(threads=...)` must be None or a whole number >= 1"),
+        ({"learning_rate": "fast"}, TypeError, "must be a finite number >= 0, a function of the step count or None"),
+        ({"threads": 0}, ValueError, "HostOptimizer(threads=...)` must be a whole number >= 1 or None"),
         ({"threads": "2"}, TypeError, "Received: '2' (str)"),
-        ({"threads": True}, TypeError, "must be None or a whole number >= 1"),
+        ({"threads": True}, TypeError, "must be a whole number >= 1 or None"),
     ],
     ids=lambda x: str(x)[:30],
 )

@@ -74,7 +74,11 @@ def test_the_kernel_agrees_with_plain_numpy_whatever_the_layout(name: str, leave
         np.testing.assert_allclose(host, plain, rtol=relative, atol=absolute)
 
 
-@pytest.mark.parametrize("name", names())
+#: Those that do not tell parameters by their places.
+UNNUMBERED = [name for name in names() if not get(name).numbered]
+
+
+@pytest.mark.parametrize("name", UNNUMBERED)
 @slowly(max_examples=8)
 @given(leaves=leaves, dtype=st.sampled_from(["float64", "float32"]), seed=st.integers(0, 99))
 def test_the_order_of_the_parameters_changes_no_bit(name: str, leaves: Any, dtype: str, seed: int) -> None:

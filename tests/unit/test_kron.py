@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,22 @@ def test_the_size_of_gradients_leaves_memory_finite_and_steps_bounded(size: floa
 
 
 @KERNELS
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_normalized_gradients_have_one_length(size: float, kernel: str) -> None:
+    """As they are before all else, so that no size of theirs is seen; those of zeros stay zeros."""
+    shapes = {"w": (5, 4), "v": (6,), "still": (3, 2)}
+    gradients = [arrays(seed, shapes) | {"still": np.zeros((3, 2))} for seed in range(10)]
+    start = arrays(99, shapes)
+    given = [{k: size * x for k, x in grads.items()} for grads in gradients]
+    found = walked(Kron(normalize_grads=True), start, given, kernel=kernel)
+    units = [{k: x / max(np.linalg.norm(x), 1e-300) for k, x in grads.items()} for grads in gradients]
+    wanted = walked(Kron(), start, units, kernel=kernel)
+    for k, p in wanted.params.items():
+        np.testing.assert_allclose(found.params[k], p, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(found.params["still"], start["still"])
+
+
+@KERNELS
 @FLOATS
 def test_gradients_of_zeros_move_nothing_and_teach_nothing(dtype: str, kernel: str) -> None:
     """A factor that grew by a tenth a step would be infinite before the 1,000th."""
@@ -170,9 +187,18 @@ def test_the_steps_at_which_factors_learn_are_the_same_in_float32(framework: str
         ]
 
 
-def test_a_probability_of_0_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"preconditioner_update_probability=\.\.\.\)` must be in \(0, 1\]"):
-        Kron(preconditioner_update_probability=0.0)
+@pytest.mark.parametrize(
+    ("wrong", "worded"),
+    [
+        ({"preconditioner_update_probability": 0.0}, "in (0, 1] or None. Received: 0.0."),
+        ({"preconditioner_update_probability": "often"}, "in (0, 1] or None. Received: 'often' (str)."),
+        ({"memory_save_mode": "diag"}, "one of 'one_diag', 'smart_one_diag', 'all_diag' or None. Received: 'diag'."),
+    ],
+    ids=str,
+)
+def test_an_error_says_that_none_is_taken(wrong: dict[str, Any], worded: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=re.escape(f"`Kron({next(iter(wrong))}=...)` must be {worded}")):
+        Kron(**wrong)
 
 
 # ---------------------------------------------------------------- which factors there are

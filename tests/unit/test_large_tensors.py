@@ -76,7 +76,7 @@ def program(name: str, shape: tuple[int, ...]) -> Program:
 def test_kernels_reach_the_far_end_of_a_large_tensor(name: str, shape: tuple[int, ...]) -> None:
     made = program(name, shape)
     compiled = kernel(made, {"p": "float32", "g": "float32"} | {s.name: "float32" for s in made.slots})
-    for this in compiled.passes:
+    for this in (one for one in compiled.passes if not one.parts.idle):  # of an idle one there is no kernel
         far, near = far_and_near(this.parts.by_rows)
         size, rows = int(near[Item.ROWS] * near[Item.COLUMNS]), int(near[Item.ROWS])
         assert far[Item.OFFSET] + size > 2**31

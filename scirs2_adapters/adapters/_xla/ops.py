@@ -22,7 +22,7 @@ import numpy as np
 from scirs2_adapters.core.fields import is_number
 from scirs2_adapters.core.format_ops import IntegerOps
 from scirs2_adapters.core.ops import HOST_SCALARS, Ops
-from scirs2_adapters.core.random_numbers import uniform
+from scirs2_adapters.core.random_numbers import normal, uniform
 
 Array = jax.Array
 #: Nested containers of arrays, or of what stands for arrays: shapes, shardings, masks.
@@ -103,7 +103,7 @@ OPS: Ops = Ops(
     orthonormal=lambda x, mode="complete": jnp.linalg.qr(x, mode=mode)[0], order=lambda x: jnp.argsort(-x),
     take=lambda x, indices, axis: jnp.take(x, indices, axis=axis), max=jnp.max, concatenate=jnp.concatenate,
     triu=jnp.triu, solve_triangular=lambda a, b: jax.scipy.linalg.solve_triangular(a, b, lower=True),
-    cond=_cond, random=partial(uniform, INTEGERS),
+    cond=_cond, random=partial(uniform, INTEGERS), normal=partial(normal, INTEGERS),
     square=lambda x: jnp.sum(x * x, 0, keepdims=True),
 )  # fmt: skip
 

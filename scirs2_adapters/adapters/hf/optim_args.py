@@ -126,4 +126,4 @@ def _value(call: str, word: str, field: Field, text: str) -> object:
         return field.kind(text)
     except ValueError:
         way_out = "It stands in `TrainingArguments(optim_args=...)`."
-        raise bad_type(call, word, field.requirement, text, way_out) from None
+        raise bad_type(call, word, field.worded, text, way_out) from None

@@ -76,6 +76,7 @@ NAMES_OF = {
     "lars": Words(names=WORDS | {"mask": "weight_decay_mask"}),
     "muon": Words(names=WORDS | MUON),
     "momo": Words(names={"momentum": "beta"}),
+    "noisysgd": Words(names=WORDS | {"seed": "key"}),
     "polyaksgd": Words(names={"learning_rate": "scaling", "max_step_size": "max_learning_rate"}),
     "prodigy": Words(names={"d0": "estim_lr0", "d_coef": "estim_lr_coef"}, tuples={"betas": ("beta1", "beta2")}),
     "signum": Words(names={"momentum": "beta"}),

@@ -20,7 +20,7 @@ from keras import ops
 from scirs2_adapters.core.fields import is_number
 from scirs2_adapters.core.format_ops import IntegerOps
 from scirs2_adapters.core.ops import HOST_SCALARS, Ops
-from scirs2_adapters.core.random_numbers import uniform
+from scirs2_adapters.core.random_numbers import normal, uniform
 
 #: A tensor of whichever backend runs, or what Keras converts to one: they have no common type.
 Tensor: TypeAlias = Any
@@ -112,6 +112,7 @@ OPS = Ops(
     solve_triangular=lambda a, b: ops.linalg.solve_triangular(a, b, lower=True),
     cond=_cond,
     random=partial(uniform, INTEGERS),
+    normal=partial(normal, INTEGERS),
 )
 
 

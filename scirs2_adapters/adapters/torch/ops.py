@@ -16,7 +16,7 @@ import torch
 
 from scirs2_adapters.core.format_ops import IntegerOps
 from scirs2_adapters.core.ops import HOST_SCALARS, Ops, Scalar
-from scirs2_adapters.core.random_numbers import uniform
+from scirs2_adapters.core.random_numbers import normal, uniform
 
 Tensor = torch.Tensor
 #: Rows of a block of a symmetric product, and how many blocks it has at most.
@@ -139,6 +139,7 @@ OPS = Ops(
     solve_triangular=lambda a, b: torch.linalg.solve_triangular(a, b, upper=False),
     cond=_cond,
     random=partial(uniform, INTEGERS),
+    normal=partial(normal, INTEGERS),
     square=lambda x: _sum(x * x, -1),
 )
 

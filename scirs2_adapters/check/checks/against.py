@@ -22,14 +22,15 @@ Steps = list[Arrays]
 
 
 def walked() -> tuple[Problem, Steps]:
-    """First parameters, and gradients for each step that do not depend on where the walk is."""
-    rng = np.random.default_rng(7)
-    leaves = _LEAVES.values()
-    params = [_single(rng.standard_normal(shape) / 10) for shape, _ in leaves]
-    grads = []
+    """First parameters, and gradients for each step that do not depend on where the walk is. They are in the order in
+    which JAX sorts them, for rules that tell parameters by their places.
+    """
+    rng, order, grads = np.random.default_rng(7), sorted(_LEAVES), Steps()
+    params = {k: _single(rng.standard_normal(shape) / 10) for k, (shape, _) in _LEAVES.items()}
     for _ in range(_STEPS):
-        grads.append([_single(size * (rng.standard_normal(shape) + 0.5)) for shape, size in leaves])
-    return Problem(tuple(_LEAVES), params, ()), grads
+        made = {k: _single(size * (rng.standard_normal(shape) + 0.5)) for k, (shape, size) in _LEAVES.items()}
+        grads.append([made[k] for k in order])
+    return Problem(tuple(order), [params[k] for k in order], ()), grads
 
 
 def _single(x: Array) -> Array:

@@ -18,7 +18,7 @@ from ..matrix import COPIES, LAST_AXES, matrices
 from ..newton_schulz import orthogonalize, orthogonalize_numbers
 from ..ops import Array
 from ..program.recorded import Program
-from ..projections import at_random, random_numbers_held
+from ..projections import across, at_random, basis_numbers, normalized, random_numbers_held, spanned, spanned_numbers
 from ..slices import largest, plus_least
 from ..slots import Extent
 from ..step.plan import array_names
@@ -79,6 +79,20 @@ _SCRATCH: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any
     largest: lambda shape, options: sum(shape),
     plus_least: lambda shape, options: math.prod(shape) + _BUFFERED,
     moved_factor: lambda shape, options: factor_numbers(shape, options["side"], options["matrix"]),
+    spanned: lambda shape, options: spanned_numbers(shape, options["matrix"]),
+}
+#: How many numbers those return that are of a side.
+_OF_SIDES: dict[Callable[..., Array], Callable[[tuple[int, ...], Mapping[str, Any]], int]] = {
+    **dict.fromkeys(
+        (moved_gram, moved_factor),
+        lambda shape, options: gram_numbers(shape, options["side"], options.get("matrix", LAST_AXES)),
+    ),
+    **dict.fromkeys((largest, plus_least), lambda shape, options: sum(shape)),
+    **dict.fromkeys(
+        (across, normalized),
+        lambda shape, options: basis_numbers(shape, options["matrix"], options["matrix"].projected),
+    ),
+    spanned: lambda shape, options: basis_numbers(shape, options["matrix"], options["matrix"].kept),
 }
 
 
@@ -182,10 +196,8 @@ class Batch:
             if function in _SCRATCH:
                 numbers = [_SCRATCH[function](shape, dict(options)) for shape in self.shapes]
                 most = max(most, *numbers)
-            if function in _SCRATCH and node.extent is Extent.SIDE:
-                side, matrix = dict(options).get("side"), dict(options).get("matrix", LAST_AXES)
-                sizes = (sum(shape) if side is None else gram_numbers(shape, side, matrix) for shape in self.shapes)
-                squares += sum(sizes)
+            if function in _OF_SIDES and node.extent is Extent.SIDE:
+                squares += sum(_OF_SIDES[function](shape, dict(options)) for shape in self.shapes)
         return most, squares
 
     def _numbers(self, extents: Iterable[Extent]) -> int:

@@ -28,8 +28,8 @@ class GradientCentralization(Wrapper, by_output=True):
 
     def view(self, leaf):
         view, layer = self.base.view(leaf), layer_view(self.layout, leaf)
-        if view is not None and view.rank and len(leaf.shape) == 2:
-            return layer._replace(rank=view.rank, projected=view.projected)
+        if view is not None and view.projected and len(leaf.shape) == 2:
+            return layer._replace(rank=view.rank, share=view.share, projected=view.projected)
         return layer if view is None else view
 
     def wrap_gradient(self, xp, g, p, /):

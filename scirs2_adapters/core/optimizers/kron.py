@@ -18,14 +18,15 @@ class Kron(KroneckerRule, moduli=None):
     QL and QR are triangular, and at first the identity, times the root of precond_init_scale. Of a side longer than
     max_size_triangular, of what memory_save_mode says and of vectors, which have one of them, they are diagonal. Where
     no probability is set it is 1 for 500 steps, and then falls by 0.1 % a step to 0.03. At multiples of 100 w they are
-    made as large as each other. With momentum_into_precond_update=False they learn from g. Kernels of more than two
-    axes are matrices of their outputs by all else.
+    made as large as each other. With momentum_into_precond_update=False they learn from g. With normalize_grads g is
+    divided by norm(g) + 1e-16 before all else. Kernels of more than two axes are matrices of their outputs by all else.
 
     Paper: Li 2015, arXiv 1512.04202; Kronecker products: Li 2018, arXiv 1809.10232.
     Differs from the paper: follows kron_torch and psgd_jax, where the norm is a lower bound of the spectral one. V is
     evenly spread and not normal, so that every framework has the same bits. Both count steps from the last at which Q
     learned, balance by chance, have another matrix of a kernel or a factor for each axis, and let Q grow without end
     where gradients are 0, of which it learns nothing here. kron_torch does not decay vectors, and leaves V in n.
+    normalize_grads is that of psgd_jax 0.2.8 and of Levanter; later versions and kron_torch have none.
     """
 
     beta1 = fraction(0.9, "decay rate of the mean of gradients")
@@ -36,6 +37,7 @@ class Kron(KroneckerRule, moduli=None):
         "must be in (0, 1]", lambda v: 0 < v <= 1,
     )  # fmt: skip
     momentum_into_precond_update = flag(True, "learn from the mean of gradients", structural=False)
+    normalize_grads = flag(False, "divide the gradient of each parameter by its norm", structural=False)
 
     def coefficients(self, math, t):
         probability = self.preconditioner_update_probability
@@ -44,6 +46,7 @@ class Kron(KroneckerRule, moduli=None):
         wait = -(-1 / probability // 1)
         return {
             "gain": 1 - self.beta1, "scale1": 1 / one_minus_power(math, self.beta1, t), "turn": t % 2**24, "most": 1.1,
+            "tiny": 1e-16,
             "due": math.where(t % wait == 0, 1.0, 0.0),
             "balanced": math.where(t % (100 * wait) == 0, 1.0, 0.0),
         }  # fmt: skip
@@ -51,7 +54,8 @@ class Kron(KroneckerRule, moduli=None):
     def update(self, xp, p, g, exp_avg: slot(block_dtype=None, accurate=True),
                factor_left: square(-2, "triangular_left"), factor_right: square(-1, "triangular_right"),
                diagonal_left: diagonal(-2, "diagonal_left"), diagonal_right: diagonal(-1, "diagonal_right"), /,
-               learning_rate, gain, scale1, scale, precond_lr, turn, due, balanced, most, one):  # fmt: skip
+               learning_rate, gain, scale1, scale, precond_lr, turn, due, balanced, most, tiny, one):  # fmt: skip
+        g = g / (xp.norm(g) + tiny) if self.normalize_grads else g
         exp_avg = ema(exp_avg, g, gain)
         mean, given = scale1 * exp_avg, (factor_left, factor_right, diagonal_left, diagonal_right)
         factors = self.ready(xp, given, scale, balanced)

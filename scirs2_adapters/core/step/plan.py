@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..argument_names import Spell
@@ -47,12 +47,14 @@ class ParamEntry:
 
 
 def param_entry(
-    index: int, rule: Rule, leaf: Leaf, *, group: int = 0, scaled: bool = False, call: str = "", spell: Spell = str
-) -> ParamEntry:
+    index: int, rule: Rule, leaf: Leaf, *, group: int = 0, scaled: bool = False, call: str = "", spell: Spell = str,
+    place: int | None = None,
+) -> ParamEntry:  # fmt: skip
     """The entry of a parameter whose group has this rule; what the rule cannot step is refused here, in the words of
-    the `call` and of `spell`.
+    the `call` and of `spell`. `place` is its place among all parameters, where these are some of them.
     """
     routed = rule.route(leaf)
+    leaf = replace(leaf, place=index if place is None else place) if routed.numbered else leaf
     return ParamEntry(index, group, leaf, routed, routed is not rule, record(routed, leaf, scaled, call, spell))
 
 

@@ -15,7 +15,7 @@ from ..format_ops import IntegerOps
 from ..ops import Array, Ops, Scalars
 from ..program.interpret import run
 from ..program.recorded import Program
-from ..random_numbers import uniform
+from ..random_numbers import normal, uniform
 
 
 def _addmm(x: Array | None, a: Array, b: Array, beta: float, alpha: float) -> Array:
@@ -85,6 +85,7 @@ NUMPY = Ops(
     solve_triangular=_solve_triangular,
     cond=lambda number, f, g: f() if number else g(),
     random=partial(uniform, INTEGERS),
+    normal=partial(normal, INTEGERS),
 )
 
 

@@ -51,6 +51,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "ema_decay": ("ema_momentum",),
     **dict.fromkeys(("linesearch", "line_search"), ("line_search_fn",)),
     "k": ("sync_period",),
+    "mu": ("momentum",),
+    "key": ("seed",),
     **dict.fromkeys(("base_optimizer", "fast_optimizer", "optimizer"), ("base",)),
     **dict.fromkeys(("mu_dtype", "accumulator_dtype", "dtype_momentum"), ("state_dtype",)),
     **dict.fromkeys(("max_grad_norm", "global_clipnorm", "clip_grad_norm"), ("max_grad_norm", "global_clipnorm")),
@@ -122,6 +124,11 @@ SENTENCES_OF: dict[str, dict[str, str]] = {
     "dadaptadamw": {"layer_scale": "All parameters have the same rate.", **_MEASURED},
     "dadaptlion": _MEASURED,
     "dadaptsgd": _MEASURED,
+    "dion": {
+        "rank_multiple_of": "The rank is rounded up to a whole number.",
+        **dict.fromkeys(("power_iters", "qr_method", "rcqr_oversample"), "A step iterates once, by Householder's QR."),
+        "mixed_precision_config": _DTYPE,
+    },
     "dog": {
         "reps_rel": 'That is what "heuristic" as init_step_type says.',
         "init_eta": 'That is what "learning_rate" as init_step_type says.',

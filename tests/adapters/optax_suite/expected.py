@@ -164,7 +164,7 @@ DIFFERS = (
 )
 #: Optimizers of optax that take no complex parameters.
 _REAL = ("adadelta", "adan", "fromage", "lion", "rprop", "sign_sgd", "signum")
-_REAL += ("optimistic_adam", "optimistic_gradient_descent", "polyak_sgd", "sm3")
+_REAL += ("noisy_sgd", "optimistic_adam", "optimistic_gradient_descent", "polyak_sgd", "sm3")
 LEFT_OUT = (
     Reason(
         "alias_test.py",

@@ -29,7 +29,8 @@ class Optimizer:
     """A rule in JAX. float64 is JAX's own setting."""
 
     def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
-        self.dtype, self.names, self.values = STORAGE[problem.dtype], problem.names, iter(problem.values)
+        self.dtype, self.values = STORAGE[problem.dtype], iter(problem.values)
+        self.names = [f"{i}_{name}" for i, name in enumerate(problem.names)]  # JAX sorts them
         cls = scirs2_adapters.get(rule)
         self.tx = getattr(adapter, rule)(**argument_names(cls).to_framework(hyper, cls.fields_with()), kernel=path)
         with double(self.dtype == np.float64):

@@ -126,8 +126,8 @@ def _entries(
             routed = routed if decays else routed.replace(weight_decay=0.0)
             routes[route] = routed, {**routed.scalars(SCALARS, t), **numbers}
         routed, shared = routes[route]
-        leaf_scalars = routed.leaf_coefficients(leaf)
         entries.append(param_entry(i, routed, leaf, scaled=config.scaled, call=config.call, spell=config.spell))
+        leaf_scalars = routed.leaf_coefficients(entries[-1].leaf)
         coefficients.append({**shared, **leaf_scalars})
         keys.append((route, *((n, _identity(value)) for n, value in leaf_scalars.items())))
     return entries, coefficients, keys

@@ -6,8 +6,9 @@ as an object.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -15,7 +16,7 @@ import optax
 from scirs2_adapters.adapters._xla.ops import AxisName, Number, is_function, real
 from scirs2_adapters.core.document import document
 from scirs2_adapters.core.errors import bad_type, bad_value
-from scirs2_adapters.core.fields import Value, flag, is_narrow, is_number, is_traced
+from scirs2_adapters.core.fields import Field, Value, flag, is_narrow, is_number, is_traced
 from scirs2_adapters.core.groups import sums, unlike
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
@@ -124,6 +125,7 @@ def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hype
     scheduled = {names.names.get(n, n): n for n in fields if n == "weight_decay" or n.endswith("learning_rate")}
     functions = [k for k, value in arguments.items() if k in scheduled and is_function(value)]
     schedules = {scheduled[k]: arguments.pop(k) for k in functions}
+    _refuse_schedules(call, {names.names.get(n, n): f for n, f in names.seen(fields).items()}, arguments, scheduled)
     # `inject_hyperparams` rounds its numbers to the dtype of 16-bit parameters: b2 is 1 then, and the step NaN.
     for argument, value in arguments.items():
         if is_traced(value) and is_narrow(value):
@@ -139,6 +141,25 @@ def _parse_hyperparameters(cls: type[Rule], arguments: dict[str, Value]) -> Hype
         else:
             plain[k] = tuple(value) if isinstance(value, list) else value
     return Hyperparameters(schedules, traced, plain)
+
+
+def _refuse_schedules(
+    call: str, fields: Mapping[str, Field], arguments: Mapping[str, Value], scheduled: Iterable[str]
+) -> None:
+    """Refuse functions for arguments that take none, for those that do what is neither function nor number, and keys of
+    JAX's random numbers, which are arrays without numbers.
+    """
+    for argument in fields.keys() & arguments.keys():
+        field, value = fields[argument], arguments[argument]
+        if is_function(value):
+            taken = " and ".join(f"`{k}`" for k in scheduled)
+            way_out = f"A function of the step count may be {taken}; for others there is `optax.inject_hyperparams`."
+            raise bad_type(call, argument, field.worded, value, way_out)
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
+            raise bad_type(call, argument, field.worded, value)
+        known = is_number(value) or is_traced(value) or (value is None and field.optional)
+        if argument in scheduled and not known:
+            raise bad_type(call, argument, f"{field.worded}, or a function of the step count", value)
 
 
 def _state_dtypes(rule: Rule, options: Options, layout: Layout) -> StateDtype:

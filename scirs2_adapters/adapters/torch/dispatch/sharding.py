@@ -190,11 +190,13 @@ def refuse_flat(name: str, optimizer: RuleOptimizerLike, group: GroupValues, rul
 
 
 def refuse_divided(name: str, rule: Rule, groups: Sequence[GroupValues]) -> None:
-    """Refuse sums over the model if ZeroRedundancyOptimizer has divided the parameters between the ranks.
+    """Refuse sums over the model, and places in it, if ZeroRedundancyOptimizer has divided the parameters between the
+    ranks.
 
     The optimizer that it makes cannot know of the other parameters, so the caller is looked for.
     """
     reasons = ["its formula sums over the model"] if sums(rule) else []
+    reasons += ["it goes by their places"] if rule.numbered else []
     ours = ("max_grad_norm", "skip_nonfinite")
     reasons += [f"{k} is of all gradients" for k in ours if any(group.get(k) for group in groups)]
     module = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")

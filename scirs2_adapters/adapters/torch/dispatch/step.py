@@ -80,7 +80,8 @@ class Plan:
             for p, leaf in zip(group["params"], leaves_of(optimizer, group), strict=True):
                 g = grads[index]
                 if g is not None and id(p) not in entries:
-                    entry = param_entry(index, group_rule.rule, leaf, group=i, scaled=scaled)
+                    place = optimizer._place(p) if group_rule.rule.numbered else None
+                    entry = param_entry(index, group_rule.rule, leaf, group=i, scaled=scaled, place=place)
                     entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {}, group["rounding"])
                     refuse_layout(name, entry.rule, g, group["fused"])
                     entry.refuse(name, group["fused"])
