@@ -28,7 +28,7 @@ Groups = Sequence[Mapping[str, Value]]
 CALL = "HostOptimizer"
 FACTOR = "learning_rate_factor"
 #: A learning rate beside the rule that is no schedule.
-_GIVEN = replace(RATE, requirement=f"{RATE.requirement}, a function of the step count", optional=True)
+_RATE = replace(RATE, requirement=f"{RATE.requirement}, a function of the step count", optional=True)
 
 
 def schedule_of(call: str, rule: Rule | str, rate: float | Schedule | None) -> tuple[Rule, Schedule | None]:
@@ -40,7 +40,7 @@ def schedule_of(call: str, rule: Rule | str, rate: float | Schedule | None) -> t
         return rule, None
     if callable(rate):
         return at_rate(rule, rate_at(call, rate, 0)), rate
-    return rule.replace(learning_rate=_GIVEN.check(call, "learning_rate", rate)), None
+    return rule.replace(learning_rate=_RATE.check(call, "learning_rate", rate)), None
 
 
 def at_rate(rule: Rule, rate: float) -> Rule:

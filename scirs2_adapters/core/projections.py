@@ -83,8 +83,8 @@ def normalized(xp: Array, before: Array, columns: Array, eps: Scalar, *, matrix:
     shares = columns / xp.where(largest <= 0, 1.0, largest)
     lengths = xp.sqrt(xp.sum(shares * shares, -2))
     rounding = lengths <= ROUNDING * xp.max(lengths)
-    made = xp.where(rounding, 0.0, columns / xp.where(rounding, 1.0, largest * lengths + eps))
-    return xp.where(largest <= 0, before, made)
+    unit = xp.where(rounding, 0.0, columns / xp.where(rounding, 1.0, largest * lengths + eps))
+    return xp.where(largest <= 0, before, unit)
 
 
 def at_random(xp: Array, like: Array, x: Array, turn: Array, *, matrix: Matrix) -> Array:

@@ -44,14 +44,14 @@ def fitted(rule: Rule, misses: Misses, norm: float) -> list[tuple[Variant, ...]]
     left, changes = [*_dials(rule)], tuple[Variant, ...]()
     before, now = misses(()), [*left, _factor(norm)]
     while before and len(changes) < _MOST:
-        made: list[tuple[int, Dial, Variant, dict[str, float]]] = []
+        trials: list[tuple[int, Dial, Variant, dict[str, float]]] = []
         for dial, one in _each(now, changes, before, misses):
             after = misses((*changes, one)) or before
-            made.append((sum(times <= 1 for times in after.values()), dial, one, after))
-        if whole := [one for count, _, one, after in made if count == len(after)]:
+            trials.append((sum(times <= 1 for times in after.values()), dial, one, after))
+        if whole := [one for count, _, one, after in trials if count == len(after)]:
             return [(*changes, one) for one in whole]
-        made = [each for each in made if each[1] in left]
-        count, dial, one, after = max(made, key=lambda each: each[0], default=(0, left[0], Variant(""), before))
+        trials = [each for each in trials if each[1] in left]
+        count, dial, one, after = max(trials, key=lambda each: each[0], default=(0, left[0], Variant(""), before))
         if count <= sum(times <= 1 for times in before.values()):
             return []
         changes, before = (*changes, one), after

@@ -25,33 +25,33 @@ PROJECTED, WHOLE = "projected", "not projected"
 
 def check_targets(args: TrainingArguments) -> None:
     """Refuse arguments that do not say which layers are projected."""
-    given = args.optim_target_modules
+    targeted = args.optim_target_modules
     worded = f'must say which linear layers are projected: "{_ALL}", a regular expression, or a list of parts of names'
-    if given is None:
-        raise bad_value(_CALL, _ARGUMENT, worded, given, 'Write `optim_target_modules=["attn", "mlp"]`, for one.')
-    if not isinstance(given, str) and not (isinstance(given, list) and all(isinstance(x, str) for x in given)):
-        raise bad_type(_CALL, _ARGUMENT, worded, given)
+    if targeted is None:
+        raise bad_value(_CALL, _ARGUMENT, worded, targeted, 'Write `optim_target_modules=["attn", "mlp"]`, for one.')
+    if not isinstance(targeted, str) and not (isinstance(targeted, list) and all(isinstance(x, str) for x in targeted)):
+        raise bad_type(_CALL, _ARGUMENT, worded, targeted)
 
 
 def target_ranks(
     args: TrainingArguments, model: torch.nn.Module, rank: int, names: Collection[str], trained: Collection[str | None]
 ) -> Assigned:
     """The group and the rank of each parameter of the model, of these names; a tied weight has that of its first."""
-    given = args.optim_target_modules
-    every = isinstance(given, str) and given.replace("_", "-") == _ALL
+    targeted = args.optim_target_modules
+    every = isinstance(targeted, str) and targeted.replace("_", "-") == _ALL
     linear = [bare(name) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    targets = {f"{name}.weight" for name in linear if every or _names(given, name)}
+    targets = {f"{name}.weight" for name in linear if every or _names(targeted, name)}
     can = [name for name in linear if f"{name}.weight" in {*names} & {*trained}]
     if not targets & {f"{name}.weight" for name in can}:
         near = ", ".join(f"`{name}`" for name in can[:3])
         way_out = f"Its linear layers are named like {near}." if near else "It has no untied torch.nn.Linear."
-        raise bad_value(_CALL, _ARGUMENT, "must name linear layers of the model that are trained", given, way_out)
+        raise bad_value(_CALL, _ARGUMENT, "must name linear layers of the model that are trained", targeted, way_out)
     return {name: (PROJECTED, rank) if name in targets else (WHOLE, 0) for name in names}
 
 
-def _names(given: str | list[str], name: str) -> bool:
+def _names(targeted: str | list[str], name: str) -> bool:
     """Whether the argument names this module, as transformers reads it."""
     try:
-        return bool(check_target_module_exists(given, name))
+        return bool(check_target_module_exists(targeted, name))
     except re.error as error:
-        raise bad_value(_CALL, _ARGUMENT, f"must have regular expressions ({error})", given) from None
+        raise bad_value(_CALL, _ARGUMENT, f"must have regular expressions ({error})", targeted) from None

@@ -28,8 +28,8 @@ def walked() -> tuple[Problem, Steps]:
     rng, order, grads = np.random.default_rng(7), sorted(_LEAVES), Steps()
     params = {k: _single(rng.standard_normal(shape) / 10) for k, (shape, _) in _LEAVES.items()}
     for _ in range(_STEPS):
-        made = {k: _single(size * (rng.standard_normal(shape) + 0.5)) for k, (shape, size) in _LEAVES.items()}
-        grads.append([made[k] for k in order])
+        by_name = {k: _single(size * (rng.standard_normal(shape) + 0.5)) for k, (shape, size) in _LEAVES.items()}
+        grads.append([by_name[k] for k in order])
     return Problem(tuple(order), [params[k] for k in order], ()), grads
 
 

@@ -80,16 +80,16 @@ def _term(text: str) -> Term:
 
 def regrouped(call: str, state: State, moves: Sequence[Move]) -> State:
     """The state with parameters put together and taken apart; their new shapes are those of kernels still."""
-    made = {move.sources[0].name: _parts(call, state, move) for move in moves}
+    results = {move.sources[0].name: _parts(call, state, move) for move in moves}
     gone = {term.name for move in moves for term in move.sources}
     parameters: dict[str, ParameterState] = {}
     for name, p in state.parameters.items():
-        new = made.get(name, {} if name in gone else {name: p})
+        new = results.get(name, {} if name in gone else {name: p})
         if twice := parameters.keys() & new.keys():
             raise bad_value(call, "names", "must leave each parameter a name of its own", min(twice))
         parameters |= new
     groups = [
-        g._replace(parameters=[n for name in g.parameters for n in made.get(name, () if name in gone else (name,))])
+        g._replace(parameters=[n for name in g.parameters for n in results.get(name, () if name in gone else (name,))])
         for g in state.groups
     ]
     return replace(state, parameters=parameters, groups=tuple(groups))
@@ -164,8 +164,8 @@ def _reshaped(call: str, p: ParameterState, term: Term) -> ParameterState:
         worded = f"must give {term.name} a shape of as many numbers as {NO_LINES.shape_of(p)} has"
         raise bad_value(call, "names", worded, list(term.shape))
     shape = term.shape
-    made = _changed(call, term.name, [p], shape, lambda arrays: arrays[0].reshape(shape))
-    return replace(made, slots={**made.slots, **{n: x for n, x in p.slots.items() if n == ROUNDING_SEED}})
+    changed = _changed(call, term.name, [p], shape, lambda arrays: arrays[0].reshape(shape))
+    return replace(changed, slots={**changed.slots, **{n: x for n, x in p.slots.items() if n == ROUNDING_SEED}})
 
 
 def _changed(call: str, name: str, held: Sequence[ParameterState], shape: Shape, change: Change) -> ParameterState:

@@ -79,9 +79,9 @@ def _check_members(call: str, path: Path, saved: Saved) -> None:
     """Refuse memory that belongs to no parameter of a group, and parameters that cannot be told apart."""
     keys = [key for group in saved["param_groups"] for key in group["params"]]
     names = [name for group in saved["param_groups"] for name in _names(group)]
-    for members, what in ((keys, "parameter"), (names, "name")):
+    for members, kind in ((keys, "parameter"), (names, "name")):
         if twice := [x for x, count in Counter(members).items() if count > 1]:
-            raise refused(call, str(path), f"its groups have the {what} {twice[0]!r} twice")
+            raise refused(call, str(path), f"its groups have the {kind} {twice[0]!r} twice")
     if stray := [key for key in saved["state"] if key not in keys]:
         raise refused(call, str(path), f"its memory of {stray[0]!r} belongs to no parameter of its groups")
 
