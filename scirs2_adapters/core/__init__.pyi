@@ -52,6 +52,8 @@ __all__ = [
     "DAdaptAdamW",
     "DAdaptLion",
     "DAdaptSGD",
+    "LowRankRule",
+    "Dion",
     "DoG",
     "DoWG",
     "Fromage",
@@ -76,6 +78,7 @@ __all__ = [
     "Muon",
     "DecoupledMoments",
     "NAdam",
+    "NoisySGD",
     "NorMuon",
     "NovoGrad",
     "OptimisticMoments",
@@ -845,6 +848,76 @@ class DAdaptSGD(DAdapted):
         match: str | None = None,
     ) -> None: ...
 
+class LowRankRule(Rule):
+    learning_rate: float
+    momentum: float
+    rank_fraction: float
+    eps: float
+    adamw_learning_rate: float | None
+    adamw_beta1: float
+    adamw_beta2: float
+    adamw_eps: float
+    adamw_weight_decay: float | None
+    adamw_ratio: float | None
+    route_all: bool
+    exclude_layers: tuple[float, ...]
+    exclude_embeddings: bool
+    layout: Literal["outputs_first", "inputs_first"] | None
+    batch_axes: int
+    weight_decay: float
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.95,
+        rank_fraction: float = 1.0,
+        eps: float = 1e-8,
+        adamw_learning_rate: float | None = None,
+        adamw_beta1: float = 0.9,
+        adamw_beta2: float = 0.95,
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        adamw_ratio: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class Dion(LowRankRule):
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.95,
+        rank_fraction: float = 1.0,
+        eps: float = 1e-8,
+        adamw_learning_rate: float | None = None,
+        adamw_beta1: float = 0.9,
+        adamw_beta2: float = 0.95,
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        adamw_ratio: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[float, ...] = (),
+        exclude_embeddings: bool = True,
+        layout: Literal["outputs_first", "inputs_first"] | None = None,
+        batch_axes: int = 0,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
 class DoG(Rule):
     learning_rate: float
     init_step_type: Literal["heuristic", "distance", "learning_rate"]
@@ -1034,6 +1107,7 @@ class Kron(KroneckerRule):
     precond_init_scale: float
     preconditioner_update_probability: float | None
     momentum_into_precond_update: bool
+    normalize_grads: bool
     def __init__(
         self,
         learning_rate: float = 0.001,
@@ -1046,6 +1120,7 @@ class Kron(KroneckerRule):
         precond_init_scale: float = 1.0,
         preconditioner_update_probability: float | None = None,
         momentum_into_precond_update: bool = True,
+        normalize_grads: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         cautious: bool = False,
@@ -1313,6 +1388,26 @@ class NAdam(DecoupledMoments):
         eps_root: float = 0.0,
         decoupled_weight_decay: bool = False,
         momentum_decay: float = 0.004,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        match: str | None = None,
+    ) -> None: ...
+
+class NoisySGD(Rule):
+    learning_rate: float
+    eta: float
+    gamma: float
+    seed: int
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        eta: float = 0.01,
+        gamma: float = 0.55,
+        seed: int = 0,
         weight_decay: float = 0.0,
         maximize: bool = False,
         cautious: bool = False,

@@ -15,7 +15,6 @@ from .cpu import storage
 from .errors import bad_value
 from .fields import Field, flag
 from .formats import companion
-from .groups import scalars_at
 from .matrix import LAYOUT, OUTPUTS_FIRST
 from .memory import Memory, expected
 from .numpy_arrays import Arrays, carried

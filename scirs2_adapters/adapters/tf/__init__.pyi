@@ -40,6 +40,7 @@ __all__ = [
     "DAdaptAdamW",
     "DAdaptLion",
     "DAdaptSGD",
+    "Dion",
     "DoG",
     "DoWG",
     "Fromage",
@@ -60,6 +61,7 @@ __all__ = [
     "Muon",
     "NAdam",
     "Nadam",
+    "NoisySGD",
     "NorMuon",
     "NovoGrad",
     "OptimisticAdam",
@@ -994,6 +996,46 @@ class DAdaptSGD(_RuleOptimizer):
         rounding: Any = "nearest",
     ) -> None: ...
 
+class Dion(_RuleOptimizer):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any] = 0.01,
+        *,
+        momentum: float = 0.95,
+        rank_fraction: float = 1.0,
+        ns_epsilon: float = 1e-8,
+        adamw_learning_rate: float | None = None,
+        adam_beta_1: float = 0.9,
+        adam_beta_2: float = 0.95,
+        epsilon: float = 1e-8,
+        adam_weight_decay: float | None = None,
+        adam_lr_ratio: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[str, ...] = (),
+        exclude_embeddings: bool = True,
+        layout: str | None = None,
+        batch_axes: int = 0,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        clipnorm: Any = None,
+        clipvalue: Any = None,
+        global_clipnorm: Any = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: Any = None,
+        loss_scale_factor: Any = None,
+        gradient_accumulation_steps: Any = None,
+        name: Any = None,
+        kernel: str = "auto",
+        match: str | None = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+    ) -> None: ...
+
 class DoG(_RuleOptimizer):
     def __init__(
         self,
@@ -1227,6 +1269,7 @@ class Kron(_RuleOptimizer):
         precond_init_scale: float = 1.0,
         preconditioner_update_probability: float | None = None,
         momentum_into_precond_update: bool = True,
+        normalize_grads: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         cautious: bool = False,
@@ -1590,6 +1633,35 @@ class NAdam(_RuleOptimizer):
     ) -> None: ...
 
 Nadam = NAdam
+
+class NoisySGD(_RuleOptimizer):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any] = 0.001,
+        *,
+        eta: float = 0.01,
+        gamma: float = 0.55,
+        seed: int = 0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        clipnorm: Any = None,
+        clipvalue: Any = None,
+        global_clipnorm: Any = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: Any = None,
+        loss_scale_factor: Any = None,
+        gradient_accumulation_steps: Any = None,
+        name: Any = None,
+        kernel: str = "auto",
+        match: str | None = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+    ) -> None: ...
 
 class NorMuon(_RuleOptimizer):
     def __init__(

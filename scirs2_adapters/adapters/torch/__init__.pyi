@@ -8,7 +8,6 @@ import torch
 from scirs2_adapters.core.rule import Rule
 
 from .grouping import LayerDecay, param_groups
-from .optimizer.closures import AroundOptimizer as _AroundOptimizer
 from .optimizer.closures import SearchOptimizer as _SearchOptimizer
 from .optimizer.estimates import EstimatingOptimizer as _EstimatingOptimizer
 from .optimizer.evaluation import EvaluatingOptimizer as _EvaluatingOptimizer
@@ -43,6 +42,7 @@ __all__ = [
     "DAdaptAdamW",
     "DAdaptLion",
     "DAdaptSGD",
+    "Dion",
     "DoG",
     "DoWG",
     "Fromage",
@@ -64,6 +64,7 @@ __all__ = [
     "MomoAdam",
     "Muon",
     "NAdam",
+    "NoisySGD",
     "NorMuon",
     "NovoGrad",
     "OptimisticAdam",
@@ -741,7 +742,7 @@ class COCOB(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
-class Cautious(_RuleOptimizer):
+class Cautious(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -772,7 +773,7 @@ class Cautious(_RuleOptimizer):
         **base_hyper: Any,
     ) -> None: ...
 
-class CautiousDecay(_RuleOptimizer):
+class CautiousDecay(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -803,7 +804,7 @@ class CautiousDecay(_RuleOptimizer):
         **base_hyper: Any,
     ) -> None: ...
 
-class ClipRMS(_RuleOptimizer):
+class ClipRMS(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -900,6 +901,43 @@ class DAdaptSGD(_RuleOptimizer):
         growth_rate: float = float("inf"),
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class Dion(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.01,
+        momentum: float = 0.95,
+        rank_fraction: float = 1.0,
+        eps: float = 1e-8,
+        adamw_lr: float | None = None,
+        adamw_betas: tuple[float, ...] = (0.9, 0.95),
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        adamw_ratio: float | None = None,
+        route_all: bool = False,
+        exclude_layers: tuple[str, ...] = (),
+        exclude_embeddings: bool = True,
+        layout: str | None = None,
+        batch_axes: int = 0,
+        weight_decay: float = 0.01,
         maximize: bool = False,
         cautious: bool = False,
         cautious_decay: bool = False,
@@ -1057,7 +1095,7 @@ class GaLore(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
-class GradientCentralization(_RuleOptimizer):
+class GradientCentralization(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -1134,6 +1172,7 @@ class Kron(_RuleOptimizer):
         precond_init_scale: float = 1.0,
         preconditioner_update_probability: float | None = None,
         momentum_into_precond_update: bool = True,
+        normalize_grads: bool = False,
         weight_decay: float = 0.0,
         maximize: bool = False,
         cautious: bool = False,
@@ -1274,7 +1313,7 @@ class Lion(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
-class Lookahead(_RuleOptimizer):
+class Lookahead(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -1333,7 +1372,7 @@ class MADGRAD(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
-class MARS(_RuleOptimizer):
+class MARS(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -1366,7 +1405,7 @@ class MARS(_RuleOptimizer):
         **base_hyper: Any,
     ) -> None: ...
 
-class Mechanize(_RuleOptimizer):
+class Mechanize(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -1516,6 +1555,33 @@ class NAdam(_RuleOptimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         peak_rate: float | None = None,
+        foreach: Any = None,
+        fused: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: Any = None,
+        skip_nonfinite: bool = False,
+        state_dtype: str | Mapping[str, str] | None = None,
+        rounding: Any = "nearest",
+        offload: bool = False,
+        kernel: str = "auto",
+        match: str | None = None,
+    ) -> None: ...
+
+class NoisySGD(_RuleOptimizer):
+    def __init__(
+        self,
+        params: torch.optim.optimizer.ParamsT,
+        lr: float | torch.Tensor = 0.001,
+        eta: float = 0.01,
+        gamma: float = 0.55,
+        seed: int = 0,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        peak_rate: float | None = None,
+        *,
         foreach: Any = None,
         fused: Any = None,
         capturable: bool = False,
@@ -1861,7 +1927,7 @@ class Rprop(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
-class SAM(_AroundOptimizer):
+class SAM(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -1975,7 +2041,7 @@ class SOAP(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
-class SWA(_EvaluatingOptimizer):
+class SWA(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -2008,7 +2074,7 @@ class SWA(_EvaluatingOptimizer):
         **base_hyper: Any,
     ) -> None: ...
 
-class ScheduleFree(_EvaluatingOptimizer):
+class ScheduleFree(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,
@@ -2376,7 +2442,7 @@ class Tiger(_RuleOptimizer):
         match: str | None = None,
     ) -> None: ...
 
-class WeightEMA(_EvaluatingOptimizer):
+class WeightEMA(_EstimatingOptimizer):
     def __init__(
         self,
         params: torch.optim.optimizer.ParamsT,

@@ -19,7 +19,7 @@ from ..numpy_state import same_memory
 from ..rounding import ROUNDING_ERROR
 from ..rule import Rule
 from .file import Array, held
-from .layouts import OTHER, Shape, Turn, layout_of, turned, turned_back, turned_to, turns
+from .layouts import OTHER, Shape, SlicesTurn, Turn, layout_of, turned, turned_back, turned_to, turns
 from .lines import Lines, lines_of, moved, restored
 from .state import OPTIONAL, ParameterState, State, described
 
