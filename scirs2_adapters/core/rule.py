@@ -1,9 +1,8 @@
 """The declaration of an optimizer: fields, coefficients, formula. Everything else in this package is derived from it.
 
-A rule says only what other rules do not share: `update` returns the step `u` to subtract and the new slots. L2 and
-decoupled weight decay and `maximize` are the same for all and applied here, decay as `p - (lr*wd*p + u)`: one
-subtraction from p. The usual form, p times `1 - lr*wd`, rounds the factor to the precision of p and drifts by 18 times
-what float32 costs.
+A rule says what differs between optimizers: `update` returns the step `u` to subtract and the new slots. L2 and
+decoupled weight decay and `maximize` are applied here, decay as `p - (lr*wd*p + u)`: one subtraction from p. The usual
+form, p times `1 - lr*wd`, rounds the factor to the precision of p and drifts by 18 times what float32 costs.
 """
 
 from __future__ import annotations
