@@ -45,7 +45,8 @@ STORAGES: dict[str, tuple[torch.dtype, dict[str, Any]]] = {
 
 def has_kernel(name: str) -> bool:
     """Whether the device's kernel steps parameters by this rule."""
-    programs = [record(get(name)(), Leaf(shape, "float32")) for shape in ((3,), (3, 3))]
+    rule, leaves = get(name)(), [Leaf(shape, "float32") for shape in ((3,), (3, 3))]
+    programs = [record(rule.route(leaf), leaf) for leaf in leaves]
     return not any(map(cuda.formula_obstacle, programs)) and get(name).sparse != "rows"
 
 

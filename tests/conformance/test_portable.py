@@ -44,7 +44,7 @@ def loaded_into(adapter: str, at: Driver, path: Path, rename: dict[str, str]) ->
 def test_a_run_goes_on_in_the_next_framework(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     wanted = str(request.config.getoption("--adapters")).split(",")
     stops = {adapter: path for adapter, path in STOPS.items() if adapter in (*wanted, "core")}
-    hyper, given = turned(get(name)), problem("float32", EACH * (1 + len(stops)), names=FEW)
+    hyper, given = turned(get(name)), problem("float32", EACH * (1 + len(stops)), names=tuple(sorted(FEW)))
     alone = driver("core").Optimizer(name, hyper, "host", given)
     at: Driver = driver("core").Optimizer(name, hyper, "host", given)
     last, file = "core", tmp_path / "s"

@@ -69,13 +69,13 @@ def test_anything_else_has_none(other: Any) -> None:
 
 @pytest.mark.parametrize(("field", "value"), cases("range"))
 def test_a_value_out_of_range_is_a_value_error(field: Field, value: Any) -> None:
-    with pytest.raises(ArgumentValueError, match=re.escape(f"`Lion(beta1=...)` {field.requirement}. Received: ")):
+    with pytest.raises(ArgumentValueError, match=re.escape(f"`Lion(beta1=...)` {field.worded}. Received: ")):
         field.check("Lion", "beta1", value)
 
 
 @pytest.mark.parametrize(("field", "value"), cases("type"))
 def test_a_value_of_a_wrong_type_is_a_type_error_that_shows_it(field: Field, value: Any) -> None:
-    words = f"`Lion(beta1=...)` {field.requirement}. Received: {value!r} ({type(value).__name__})."
+    words = f"`Lion(beta1=...)` {field.worded}. Received: {value!r} ({type(value).__name__})."
     with pytest.raises(ArgumentTypeError, match=re.escape(words)):
         field.check("Lion", "beta1", value)
 

@@ -50,7 +50,7 @@ def test_a_fused_layer_is_stepped_as_its_parts_are(kernel: str, layout: str, opt
 
 
 def test_outputs_that_do_not_divide_are_refused() -> None:
-    with pytest.raises(ValueError, match="outputs that make 3 equal parts, not 8, in split_layers"):
+    with pytest.raises(ValueError, match="outputs that make 3 equal parts, not 8, in `split_layers`"):
         HostOptimizer(Muon(split_layers=("qkv",), split_outputs=3), {"qkv": np.ones((8, 3))})
 
 

@@ -68,8 +68,10 @@ def turned(shape: Shape, axes: Turn) -> Shape:
 
 
 def turned_back(shape: Shape | None, axes: Shape | None) -> Shape | None:
-    """The shape of what becomes of this shape when it is turned."""
-    return shape if shape is None or axes is None else tuple(shape[axes.index(i)] for i in range(len(axes)))
+    """The shape of what becomes of this shape when it is turned; None of a shape with other axes."""
+    if shape is None or axes is None:
+        return shape
+    return tuple(shape[axes.index(i)] for i in range(len(axes))) if len(shape) == len(axes) else None
 
 
 def turns(

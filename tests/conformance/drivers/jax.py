@@ -30,7 +30,8 @@ class Optimizer:
 
     def __init__(self, rule: str, hyper: Hyper, path: str, problem: Problem) -> None:
         self.dtype, self.values = STORAGE[problem.dtype], iter(problem.values)
-        self.names = [f"{i}_{name}" for i, name in enumerate(problem.names)]  # JAX sorts them
+        in_order = list(problem.names) == sorted(problem.names)  # in which JAX takes them
+        self.names = [name if in_order else f"{i}_{name}" for i, name in enumerate(problem.names)]
         cls = scirs2_adapters.get(rule)
         self.tx = getattr(adapter, rule)(**argument_names(cls).to_framework(hyper, cls.fields_with()), kernel=path)
         with double(self.dtype == np.float64):
