@@ -21,7 +21,7 @@ from .row import Row, measure
 
 Class = Callable[..., torch.optim.Optimizer]
 #: Steps at a time, and seconds for one row.
-REPEAT, BUDGET = 10, 40.0
+REPEAT, BUDGET = 10, 12.0
 
 
 class Pair(NamedTuple):
@@ -57,7 +57,7 @@ def rows(quick: bool) -> Iterator[Row]:
         )
         for function in (mine, other):  # compiles
             function()
-        rounds = 1 if quick else min(15, max(2, int(BUDGET / REPEAT / (seconds(mine) + seconds(other)))))
+        rounds = 1 if quick else min(15, max(1, int(BUDGET / REPEAT / (seconds(mine) + seconds(other)))))
         theirs = f"{pair.theirs.__module__.partition('.')[0]}'s {pair.theirs.__name__}"
         yield from measure(
             "torch matrices", f"{pair.name}, 4 blocks of width 256", mine, {theirs: other}, (rounds, REPEAT)
