@@ -91,8 +91,9 @@ def fitted(asked: Asked, saved: State, here: State, rule: Rule) -> tuple[State, 
         report.converted["steps"] = "not counted in the file, those here stay"
     report.missing += [name for name, p in here.parameters.items() if name not in pairs and (p.slots or parameters)]
     others = {name: p for name, p in parameters.items() if name not in pairs}
-    ours = here.parameters if not pairs else {}  # beside parameters of both, one that was not stepped is no loss
-    report.left_over += [name for name, p in others.items() if p.slots or p.steps or p.steps is None or ours]
+    # without slots JAX knows no parameters; and beside parameters of both, one that was not stepped is no loss
+    counted = [name for name, p in others.items() if here.parameters and (p.steps != 0 or not pairs)]
+    report.left_over += [name for name, p in others.items() if p.slots or name in counted]
     if asked.strict and (faults := report.faults()):
         worded = "must be of the parameters, slots and shapes of this optimizer; " + "; ".join(faults)
         received = f"{len(saved.parameters)} parameters in the file, {len(here.parameters)} here"
