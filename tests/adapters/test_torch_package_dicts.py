@@ -11,7 +11,7 @@ import torch
 from scirs2_adapters import torch as ours
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.core import get
-from scirs2_adapters.core.errors import ArgumentValueError
+from scirs2_adapters.core.errors import ArgumentTypeError, ArgumentValueError
 from tests.peers.matches import arguments
 from tests.peers.packages import CASES, DECAY, PackageCase
 from tests.peers.problem import gradients, parameters
@@ -68,6 +68,60 @@ def test_a_run_goes_on_or_the_dict_is_refused(case: PackageCase, monkeypatch: py
         step(continued, copies, grads)
         for i in case.leaves:
             torch.testing.assert_close(copies[i], params[i], rtol=case.within, atol=case.within)
+
+
+#: Optimizers whose dicts are translated, and others.
+OTHERS = [
+    "CAME",
+    "Prodigy",
+    "ScheduleFreeSGD",
+    "QHAdam",
+    "StableAdamW",
+    "MADGRAD",
+    "DAdaptAdamW",
+    "AdamW",
+    "SGD",
+    "Muon",
+]
+
+
+@pytest.mark.parametrize("case", SAVED, ids=named)
+def test_a_dict_of_another_optimizer_is_loaded_whole_or_refused_in_words(
+    case: PackageCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iterate_in_float64(monkeypatch)
+    params = [torch.nn.Parameter(torch.tensor(p)) for p in parameters()]
+    with warnings.catch_warnings(action="ignore"):
+        optimizer = case.optimizer(params)
+        for grads in gradients()[:3]:
+            step(optimizer, params, grads)
+    for name in OTHERS:
+        other = getattr(ours, name)(params)
+        before = copy.deepcopy(other.param_groups)
+        refused = False
+        try:
+            other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        except (ValueError, ArgumentTypeError):  # torch's own ValueError where the numbers of groups differ
+            refused = True
+        if not refused:
+            step(other, params, gradients()[3])
+            continue
+        assert not other.state
+        assert [g | {"params": 0} for g in other.param_groups] == [g | {"params": 0} for g in before]
+
+
+@pytest.mark.parametrize("count", [None, "three", [1]])
+def test_a_key_of_the_users_called_step_is_no_count(count: object) -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    optimizer = torch.optim.SGD([p], momentum=0.9)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["param_groups"][0] |= {"step": count, "k": 3}
+    loaded = ours.SGD([p], momentum=0.9)
+    loaded.load_state_dict(saved)
+    assert loaded.param_groups[0]["step"] == count
+    assert loaded.param_groups[0]["k"] == 3
 
 
 @pytest.mark.parametrize("name", ["Adam", "Prodigy", "MADGRAD"])
