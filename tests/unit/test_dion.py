@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
-from scirs2_adapters.core import Dion, HostOptimizer
-from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
+from scirs2_adapters.core import Dion
 from scirs2_adapters.core.slots import Leaf
-from scirs2_adapters.sklearn import MLPClassifier
 from tests.reference import reference
+
+from .matrix_walks import arrays, walked
 
 KERNELS = pytest.mark.parametrize("kernel", ["host", "traced"])
 SHAPES = {"tall": (7, 4), "wide": (3, 8), "square": (5, 5), "vector": (6,), "kernel": (4, 3, 2)}
-Arrays = dict[str, np.ndarray]
-
-
-def arrays(seed: int, shapes: dict[str, tuple[int, ...]] = SHAPES) -> Arrays:
-    rng = np.random.default_rng(seed)
-    return {k: rng.standard_normal(shape) for k, shape in shapes.items()}
-
-
-def walked(rule: Dion, start: Arrays, gradients: list[Arrays], **how: Any) -> HostOptimizer:
-    """The optimizer after these steps."""
-    optimizer = HostOptimizer(rule, {k: p.copy() for k, p in start.items()}, **how)
-    for grads in gradients:
-        optimizer.step(grads)
-    return optimizer
 
 
 # ---------------------------------------------------------------- steps
@@ -40,7 +24,7 @@ def walked(rule: Dion, start: Arrays, gradients: list[Arrays], **how: Any) -> Ho
 @pytest.mark.parametrize("fraction", [1.0, 0.5, 0.1])
 def test_many_steps_walk_like_the_twin(fraction: float, kernel: str) -> None:
     hyper = {"learning_rate": 0.1, "rank_fraction": fraction, "momentum": 0.8}
-    start, gradients = arrays(0), [arrays(seed) for seed in range(1, 61)]
+    start, gradients = arrays(0, SHAPES), [arrays(seed, SHAPES) for seed in range(1, 61)]
     ours = walked(Dion(**hyper), start, gradients, kernel=kernel)
     path, states = reference("dion")(list(start.values()), [list(g.values()) for g in gradients], hyper=hyper)
     for k, p, slots in zip(start, path[-1], states[-1]["leaves"], strict=True):
@@ -88,7 +72,7 @@ def test_a_gradient_of_low_rank_is_stepped_along_and_nothing_else(dtype: str, ke
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("size", [1e-30, 1e18])
 def test_the_size_of_gradients_leaves_memory_finite_and_steps_bounded(size: float, dtype: str, kernel: str) -> None:
-    gradients = [{k: (size * x).astype(dtype) for k, x in arrays(seed).items()} for seed in range(20)]
+    gradients = [{k: (size * x).astype(dtype) for k, x in arrays(seed, SHAPES).items()} for seed in range(20)]
     start = {k: np.zeros(shape, dtype) for k, shape in SHAPES.items()}
     optimizer = walked(Dion(learning_rate=1.0, eps=0.0), start, gradients, kernel=kernel)
     for k, p in optimizer.params.items():
@@ -151,29 +135,3 @@ def test_what_is_no_hidden_matrix_is_stepped_by_adamw(why: str) -> None:
 def test_a_rank_fraction_out_of_range_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match=r"`Dion\(rank_fraction=\.\.\.\)` must be in \(0, 1\]\. Received: "):
         Dion(rank_fraction=wrong)
-
-
-def test_a_matrix_that_lies_otherwise_walks_the_same_path() -> None:
-    shapes = {k: SHAPES[k] for k in ("tall", "wide", "square")}
-    start, gradients = arrays(0, shapes), [arrays(seed, shapes) for seed in range(1, 8)]
-    rule = Dion(learning_rate=0.1, rank_fraction=0.6)
-
-    def turned(given: Arrays) -> Arrays:
-        return {k: np.ascontiguousarray(x.T) for k, x in given.items()}
-
-    wanted = walked(rule, start, gradients, layout=OUTPUTS_FIRST)
-    found = walked(rule, turned(start), list(map(turned, gradients)), layout=INPUTS_FIRST)
-    for k, p in wanted.params.items():
-        np.testing.assert_allclose(found.params[k].T, p, rtol=0, atol=1e-12)
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_digits_are_learned_as_well_as_with_adamw() -> None:
-    x, y = load_digits(return_X_y=True)
-    scores = [
-        MLPClassifier((64,), optimizer=optimizer, max_iter=12, batch_size=64, random_state=0)
-        .fit(x[:1300] / 16, y[:1300])
-        .score(x[1300:] / 16, y[1300:])
-        for optimizer in ("adamw", Dion(rank_fraction=0.25))
-    ]
-    assert scores[1] > scores[0] - 0.02

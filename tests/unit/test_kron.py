@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from scirs2_adapters.adapters._xla.ops import SCALARS as JAX_SCALARS
 from scirs2_adapters.adapters.torch.ops import SCALARS as TORCH_SCALARS
-from scirs2_adapters.core import HostOptimizer, Kron
+from scirs2_adapters.core import Kron
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.reference import NUMPY
-from scirs2_adapters.sklearn import MLPClassifier
 from tests.reference import reference
+
+from .matrix_walks import arrays, walked
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -31,25 +31,11 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 KERNELS = pytest.mark.parametrize("kernel", ["host", "traced"])
 FLOATS = pytest.mark.parametrize("dtype", ["float64", "float32"])
-Arrays = dict[str, np.ndarray]
 
 
 def shown(options: dict[str, Any]) -> str:
     """A readable test name."""
     return ",".join(f"{k}={v}" for k, v in options.items()) or "defaults"
-
-
-def walked(rule: Any, start: Arrays, gradients: list[Arrays], **how: Any) -> HostOptimizer:
-    """The optimizer after these steps."""
-    optimizer = HostOptimizer(rule, {k: p.copy() for k, p in start.items()}, **how)
-    for grads in gradients:
-        optimizer.step(grads)
-    return optimizer
-
-
-def arrays(seed: int, shapes: dict[str, tuple[int, ...]]) -> Arrays:
-    rng = np.random.default_rng(seed)
-    return {k: rng.standard_normal(shape) for k, shape in shapes.items()}
 
 
 # ---------------------------------------------------------------- steps
@@ -239,33 +225,7 @@ def test_of_a_square_matrix_the_factor_of_the_inputs_is_diagonal_in_either_layou
     assert names == [{"diagonal_right"}, {"diagonal_left"}]
 
 
-def test_a_matrix_that_lies_otherwise_walks_the_same_path() -> None:
-    shapes = {"tall": (7, 4), "wide": (3, 8), "square": (5, 5)}
-    start, gradients = arrays(0, shapes), [arrays(seed, shapes) for seed in range(1, 8)]
-    rule = Kron(learning_rate=0.1, memory_save_mode="one_diag")
-
-    def turned(given: Arrays) -> Arrays:
-        return {k: np.ascontiguousarray(x.T) for k, x in given.items()}
-
-    wanted = walked(rule, start, gradients, layout=OUTPUTS_FIRST)
-    found = walked(rule, turned(start), list(map(turned, gradients)), layout=INPUTS_FIRST)
-    for k, p in wanted.params.items():
-        np.testing.assert_allclose(found.params[k].T, p, rtol=0, atol=1e-13)
-
-
-# ---------------------------------------------------------------- real data, and numpy's solve
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_digits_are_learned_as_well_as_with_adamw() -> None:
-    x, y = load_digits(return_X_y=True)
-    scores = [
-        MLPClassifier((64,), optimizer=optimizer, max_iter=12, batch_size=64, random_state=0)
-        .fit(x[:1300] / 16, y[:1300])
-        .score(x[1300:] / 16, y[1300:])
-        for optimizer in ("adamw", Kron(learning_rate=1e-3))
-    ]
-    assert scores[1] > scores[0] - 0.02
+# ---------------------------------------------------------------- numpy's solve
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (6, 3), (37, 5)], ids=str)
