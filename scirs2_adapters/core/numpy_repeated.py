@@ -6,8 +6,8 @@ ours knows that it has not. What is asked of arrays is then asked once, which is
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Hashable, Mapping
+import weakref
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class RepeatedStep:
     def __init__(self, optimizer: HostOptimizer) -> None:
         self.optimizer = optimizer
         self._names: list[str] = []
-        self._grads: list[np.ndarray] = []
+        self._grads: list[weakref.ref[np.ndarray]] = []  # it keeps no gradient alive
         self._keys: list[Hashable] = []  # in the optimizer's order
         #: What the optimizer had after the last step that looked at everything; None where it could not be repeated.
         self._executor: KernelExecutor | None = None
@@ -46,7 +46,7 @@ class RepeatedStep:
     def step(self, grads: Mapping[str, np.ndarray], value: float | None = None) -> None:
         """One step, in place, as `HostOptimizer.step` takes it."""
         if self._is_last(grads):
-            self._repeat(value)
+            self._repeat([*grads.values()], value)
         else:
             self._look(grads, value)
 
@@ -55,7 +55,8 @@ class RepeatedStep:
         optimizer = self.optimizer
         if self._executor is None or self._count != optimizer.step_count or self._memory is not optimizer.state:
             return False
-        return self._names == [*grads] and all(map(operator.is_, self._grads, grads.values()))
+        same = all(ref() is g for ref, g in zip(self._grads, grads.values(), strict=False))
+        return same and self._names == [*grads]
 
     def _look(self, grads: Mapping[str, np.ndarray], value: float | None) -> None:
         optimizer, before = self.optimizer, self.optimizer.step_count
@@ -63,12 +64,12 @@ class RepeatedStep:
         optimizer.step(grads, value)
         executor = optimizer._executor if optimizer.step_count > before else None
         self._executor = executor if isinstance(executor, KernelExecutor) and executor.walked else None
-        self._names, self._grads = [*grads], [*grads.values()]
+        self._names, self._grads = [*grads], list(map(weakref.ref, grads.values()))
         self._keys, self._count, self._memory = [], optimizer.step_count, optimizer.state
 
-    def _repeat(self, value: float | None) -> None:
+    def _repeat(self, grads: Sequence[np.ndarray], value: float | None) -> None:
         optimizer, loss = self.optimizer, self.optimizer.prepare(value)
-        if optimizer.skips(self._grads, loss):
+        if optimizer.skips(grads, loss):
             return
         assert self._executor is not None
         if not self._keys:  # the first time

@@ -1,5 +1,6 @@
 """`RepeatedStep` takes the steps of `HostOptimizer`, bit for bit, whatever comes between two of its own."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -107,3 +108,13 @@ def test_gradients_that_a_kernel_cannot_walk_are_read_at_each_step(kind: str) ->
         repeated.step(grads)
         plain.step(grads)
     assert_same(ours, plain)
+
+
+def test_no_gradient_lives_longer_than_its_step() -> None:
+    repeated = RepeatedStep(HostOptimizer("adamw", {"w": np.ones(1000)}))
+    gradient = np.ones(1000)
+    kept = weakref.ref(gradient)
+    for _ in range(3):
+        repeated.step({"w": gradient})
+    del gradient
+    assert kept() is None
