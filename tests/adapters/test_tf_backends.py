@@ -13,7 +13,6 @@ import pytest
 
 from tests.boundaries.support import ROOT, fresh
 from tests.sampling import samples
-from tests.xla import flags
 
 HERE = Path(__file__).parent
 FILES = (
@@ -138,7 +137,7 @@ for rounding in ("compensated", "stochastic"):
 
 @pytest.mark.slow
 def test_a_model_that_is_divided_over_devices_is_stepped_as_one_that_is_not() -> None:
-    fresh(DISTRIBUTED, KERAS_BACKEND="jax", XLA_FLAGS=flags(2))
+    fresh(DISTRIBUTED, KERAS_BACKEND="jax", XLA_FLAGS="--xla_force_host_platform_device_count=2")
 
 
 @pytest.mark.slow
