@@ -16,6 +16,7 @@ import pytest
 from tests import sampling
 from tests.boundaries.support import ADAPTERS, DISTRIBUTIONS, frameworks
 from tests.threads import threads_for_little_work  # noqa: F401
+from tests.xla import quick_xla, xla_for_users  # noqa: F401
 
 # Two processes share the cores. Threads that wait for work by spinning would keep them from each other: a test of small
 # models then takes five times as long.
@@ -101,22 +102,3 @@ def frozen_heap() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-@pytest.fixture(scope="module")
-def older_emitters() -> Iterator[None]:
-    """XLA generates code by its older emitters, in half the time: for modules that hold results to a tolerance, or look
-    at trees, shapes and dtypes. Public JAX takes such an option for one program, not for all.
-    """
-    from jax._src import compiler
-
-    made = compiler.get_compile_options
-
-    def options(*args: object, **given: object) -> object:
-        found = made(*args, **given)
-        found.env_option_overrides = [*found.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiler, "get_compile_options", options)
-        yield

@@ -14,13 +14,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if adapter in ADAPTERS and adapter not in requested(config) else None
 
 
-@pytest.fixture(scope="module")
-def older_emitters_on_jax(request: pytest.FixtureRequest) -> None:
-    """The same where Keras is on JAX."""
-    import keras
+#: Files about programs and processes: there XLA compiles as it does for users, and so it does in tests/conformance.
+AS_FOR_USERS = {"test_jax_concurrency.py", "test_jax_foreign.py", "test_jax_paths.py"}
 
-    if keras.backend.backend() == "jax":
-        request.getfixturevalue("older_emitters")
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_where_jax_is_driven(request: pytest.FixtureRequest) -> None:
+    """XLA spends little on machine code in tests of JAX, and of Keras where it is on JAX."""
+    adapter = request.path.name.removeprefix("test_").split("_")[0]
+    if adapter == "tf":
+        import keras
+
+        adapter = keras.backend.backend()
+    if adapter == "jax" and request.path.name not in AS_FOR_USERS:
+        request.getfixturevalue("quick_xla")
 
 
 @pytest.fixture

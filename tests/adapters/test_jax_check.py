@@ -13,7 +13,7 @@ from scirs2_adapters.adapters.jax.argument_names import factory_name
 
 from .check_support import failures, some_of_ours
 
-pytestmark = pytest.mark.usefixtures("frozen_heap", "older_emitters")
+pytestmark = pytest.mark.usefixtures("frozen_heap")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

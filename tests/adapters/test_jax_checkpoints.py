@@ -18,8 +18,6 @@ from scirs2_adapters import jax as adapter
 
 from .jax_support import gap, gradients, kinds, one_call, same_bits, tree, walk
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
-
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 Tree = Any
 

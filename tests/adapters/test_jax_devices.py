@@ -27,16 +27,14 @@ from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.support import fresh
 from tests.conformance.options import brisk, turned
 from tests.sampling import taken
+from tests.xla import QUICK, flags
 
 from .jax_support import one_call
 
 Tree = Any
 Complaints = dict[str, list[str]]
-FLAGS = "--xla_force_host_platform_device_count=8"
 #: Shapes, and along which of their axes they are split.
 SPLIT = {"rows": ((16, 8), 0), "columns": ((3, 16), 1), "vector": ((16,), 0), "whole": ((3,), None), "one": ((), None)}
-#: What is compiled to be run once need not be fast.
-QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 
@@ -213,7 +211,7 @@ def examine(names: list[str]) -> None:
 def found(request: pytest.FixtureRequest) -> dict[str, Any]:
     names = taken(request, scirs2_adapters.names())
     code = f"from tests.adapters.test_jax_devices import examine; examine({names})"
-    return {"names": names} | json.loads(fresh(code, XLA_FLAGS=FLAGS).stdout.splitlines()[-1])
+    return {"names": names} | json.loads(fresh(code, XLA_FLAGS=flags(8)).stdout.splitlines()[-1])
 
 
 def test_under_jit_everything_stays_where_it_is_and_is_what_one_device_computes(found: dict[str, Any]) -> None:

@@ -30,8 +30,6 @@ from .jax_support import (
     walk,
 )
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
-
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64

@@ -21,8 +21,6 @@ from tests.conformance.options import brisk, other, turned
 
 from .jax_support import PATHS, SMALL, begun, gap, one_call, same_bits, small, two_calls
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
-
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 Hyper = dict[str, Any]

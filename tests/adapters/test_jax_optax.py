@@ -19,10 +19,8 @@ from scirs2_adapters.adapters.jax.argument_names import factory_name
 
 from .jax_support import CASES, PATHS, PEERS, gap, gradients, kinds, theirs, tree, two_calls, walk
 
-pytestmark = [
-    pytest.mark.usefixtures("older_emitters"),
-    pytest.mark.filterwarnings("ignore:`optimistic_adam` is deprecated:DeprecationWarning"),  # and is an optimizer yet
-]
+# It is an optimizer yet.
+pytestmark = pytest.mark.filterwarnings("ignore:`optimistic_adam` is deprecated:DeprecationWarning")
 each_path = pytest.mark.parametrize("path", PATHS)
 each_case = pytest.mark.parametrize(("name", "kwargs"), CASES, ids=[f"{n}{i}" for i, (n, _) in enumerate(CASES)])
 #: Every rule that optax has too, by the arguments that it is compared with; Muon's own comparison is below.

@@ -14,6 +14,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from tests.boundaries.support import ROOT
+from tests.xla import flags
 
 from .optax_suite import page
 from .optax_suite.cases import Case, cases
@@ -30,7 +31,6 @@ from .optax_suite.factories import factories, optaxs
 from .optax_suite.listed import DOUBLES, SHARDING, doubles, listed_cases
 from .wheel_suite import Reason, why
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
 CASES, REASONS = cases(), (*DIFFERS, *LEFT_OUT, *FAILS_ITSELF, *FAILS_ANYHOW)
 LISTED = listed_cases()
 
@@ -104,8 +104,7 @@ def test_optaxs_test_of_doubles_passes(name: str, match: str | None) -> None:
 def test_optaxs_tests_of_sharding_pass_on_eight_devices_and_fail_with_optax_where_it_is_said() -> None:
     """In a process of its own, whose devices they are."""
     command = [sys.executable, "-m", "tests.adapters.optax_suite", "sharding"]
-    flags = "--xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false"
-    settings = {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    settings = {"XLA_FLAGS": flags(8), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     environment = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

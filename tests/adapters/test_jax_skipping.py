@@ -15,6 +15,7 @@ from scirs2_adapters import jax as adapter
 from tests.boundaries.support import fresh
 from tests.conformance.options import still_steps
 from tests.sampling import taken
+from tests.xla import flags
 
 from .jax_support import (
     KERNEL,
@@ -31,8 +32,6 @@ from .jax_support import (
     takes_complex,
     two_calls,
 )
-
-pytestmark = pytest.mark.usefixtures("older_emitters")
 
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
@@ -189,7 +188,6 @@ def test_what_is_no_switch_and_the_state_without_counts_are_refused() -> None:
 
 
 DEVICES = """
-import os; os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from scirs2_adapters import jax as adapter
@@ -222,4 +220,4 @@ for name in NAMES:
 @pytest.mark.slow
 def test_on_several_devices_all_leave_out_the_same_steps(request: pytest.FixtureRequest) -> None:
     moving = [name for name in scirs2_adapters.names() if not still_steps(name)]
-    fresh(f"NAMES = {taken(request, moving)}\n{DEVICES}")
+    fresh(f"NAMES = {taken(request, moving)}\n{DEVICES}", XLA_FLAGS=flags(2))

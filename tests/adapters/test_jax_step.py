@@ -17,6 +17,7 @@ from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.support import fresh
 from tests.sampling import taken
+from tests.xla import flags
 
 from .jax_support import gap, gradients, one_call, tree, two_calls, walk
 
@@ -113,7 +114,6 @@ def test_the_choice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 MAPPED = """
-import os; os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, PartitionSpec as P
 from scirs2_adapters import jax as adapter
@@ -145,7 +145,7 @@ for name in NAMES:
 
 @pytest.mark.slow
 def test_sums_go_over_a_named_axis(request: pytest.FixtureRequest) -> None:
-    fresh(f"NAMES = {taken(request, scirs2_adapters.names())}\n{MAPPED}")
+    fresh(f"NAMES = {taken(request, scirs2_adapters.names())}\n{MAPPED}", XLA_FLAGS=flags(8))
 
 
 def test_an_axis_name_must_be_one() -> None:

@@ -37,8 +37,6 @@ from .jax_storage import (
 from .jax_support import KERNEL, PATHS, gap, one_call, same_bits, shapes, two_calls
 from .test_jax_transformations import enable_x64
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
-
 
 @pytest.mark.one_of_each("name")
 @FORMATS
@@ -108,6 +106,7 @@ def test_jax_operations_lead_to_the_same(name: str, options: dict[str, Any]) -> 
     assert gap(ends[1][0], params, ends[1][0]) > 0.5
 
 
+@pytest.mark.usefixtures("xla_for_users")
 @pytest.mark.one_of_each("name")
 @each_path
 @FORMATS

@@ -17,6 +17,7 @@ from scirs2_adapters import jax as adapter
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.slots import Extent, Leaf
 from tests.boundaries.support import fresh
+from tests.xla import flags
 
 from .jax_storage import (
     BOTH,
@@ -194,7 +195,6 @@ def test_every_slot_that_may_be_in_blocks_is() -> None:
 
 
 DEVICES = """
-import os; os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from scirs2_adapters.jax import adamw, step
@@ -252,4 +252,4 @@ for k in ("rows", "straddling", "columns"):
 @pytest.mark.slow
 def test_shards_have_the_codes_of_the_whole() -> None:
     """Blocks that reach over shards too; under `shard_map`, where each device has its own, they are refused."""
-    fresh(DEVICES)
+    fresh(DEVICES, XLA_FLAGS=flags(8))

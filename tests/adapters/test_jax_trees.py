@@ -19,8 +19,6 @@ from tests.conformance.options import turned
 
 from .jax_support import SMALL, begun, lively, one_call, same_bits, shapes, small, steps_alike, takes_complex, tree
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
-
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 Tree = Any

@@ -29,7 +29,6 @@ from .jax_support import (
     walk,
 )
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
 each_path = pytest.mark.parametrize("path", ["auto", *PATHS])
 each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 

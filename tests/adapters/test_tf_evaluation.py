@@ -19,7 +19,7 @@ from tests.conformance.options import still_steps
 from .tf_file_support import held, weights
 from .tf_support import GRADS, KERAS_READS, PARAMS, RATE, apply, close, fit, keras_class, network, values, variables
 
-pytestmark = [KERAS_READS, pytest.mark.usefixtures("older_emitters_on_jax")]
+pytestmark = KERAS_READS
 
 AVERAGING = [name for name in s2.names() if s2.get(name).evaluation is not None]
 

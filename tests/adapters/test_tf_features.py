@@ -32,7 +32,7 @@ from .tf_support import (
     variables,
 )
 
-pytestmark = [KERAS_READS, pytest.mark.usefixtures("older_emitters_on_jax")]
+pytestmark = KERAS_READS
 
 
 def test_both_spellings_are_one_class() -> None:

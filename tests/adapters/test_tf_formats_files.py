@@ -18,7 +18,7 @@ from scirs2_adapters import tf as adapter
 from .tf_format_support import BOTH, FINE, INT8, fit, held, network, number, numbers
 from .tf_support import KERAS_READS
 
-pytestmark = [KERAS_READS, pytest.mark.usefixtures("older_emitters_on_jax")]
+pytestmark = KERAS_READS
 
 AROUND: dict[str, dict[str, Any]] = {
     "plain": {},

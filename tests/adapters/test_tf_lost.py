@@ -18,7 +18,7 @@ from scirs2_adapters import tf as adapter
 from .tf_file_support import held, model_of, walk, weights
 from .tf_support import KERAS_READS, RATE, fit, network
 
-pytestmark = [KERAS_READS, pytest.mark.usefixtures("older_emitters_on_jax")]
+pytestmark = KERAS_READS
 
 
 def trained(**options: object) -> tuple[keras.Model, np.ndarray, np.ndarray]:

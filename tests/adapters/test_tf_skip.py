@@ -15,7 +15,7 @@ from scirs2_adapters import tf as adapter
 
 from .tf_support import GRADS, KERAS_READS, NAMES, RATE, apply, apply_stateless, keras_class, network, values, variables
 
-pytestmark = [KERAS_READS, pytest.mark.usefixtures("older_emitters_on_jax")]
+pytestmark = KERAS_READS
 
 BACKEND = keras.backend.backend()
 #: How steps are taken: one call at a time, and as a training loop takes them.

@@ -1,15 +1,15 @@
 """Every code block of README and docs runs, every docstring's example too, and generated files are what they would be.
 
-A block is ```` ```python ````. The blocks of a page run in order, those of each adapter in a process of their own, as
-two frameworks in one process get in each other's way. `python file=path` is the text of that file. `python no-run` is
-not run, and its first line says why.
+A block is ```` ```python ````. The blocks of a page run in order, those of each adapter in a copy of a process that has
+imported it and nothing else, as two frameworks in one process get in each other's way. `python file=path` is the text
+of that file. `python no-run` is not run, and its first line says why.
 """
 
-import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,22 +17,15 @@ import pytest
 
 from scirs2_adapters import names
 from scirs2_adapters.core import with_closure
-from tests.boundaries.support import ADAPTERS, ROOT, fresh
+from tests.boundaries.support import ADAPTERS, ROOT
+from tests.preloaded import Preloaded
 from tests.sampling import known, taken
+from tests.xla import flags
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```python *([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ADAPTER = re.compile(rf"scirs2_adapters\.({'|'.join(ADAPTERS)})\b")
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-#: Runs blocks as if they were the page, so that a traceback shows the page's own line numbers.
-RUNNER = """
-import json, sys
-page, blocks = json.load(sys.stdin)
-scope = {"__name__": "__main__"}
-for line, code in blocks:
-    exec(compile("\\n" * line + code, page, "exec"), scope)
-"""
 
 
 class Block(NamedTuple):
@@ -54,6 +47,28 @@ def blocks(page: Path) -> list[Block]:
     return [Block(text[: m.start()].count("\n") + 1, m[1].strip(), m[2]) for m in FENCE.finditer(text)]
 
 
+@pytest.fixture(scope="module")
+def process_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Preloaded]]:
+    """The process of an adapter, which has run the lines of the readme that import it."""
+    started: dict[str, Preloaded] = {}
+
+    def of(adapter: str) -> Preloaded:
+        if adapter not in started:
+            log = tmp_path_factory.mktemp(adapter) / "errors"
+            quick = {"XLA_FLAGS": flags()} if adapter == "jax" else {}
+            started[adapter] = Preloaded("\n".join(readme_lines(adapter)), log, **QUIET, **quick)
+        return started[adapter]
+
+    yield of
+    for process in started.values():
+        process.close()
+
+
+def readme_lines(adapter: str) -> list[str]:
+    """The lines of the readme that import an adapter."""
+    return re.findall(rf"from scirs2_adapters\.{adapter} import \w+", PAGES[0].read_text())
+
+
 CASES = [(page, adapter) for page in PAGES for adapter in dict.fromkeys(b.adapter for b in blocks(page) if not b.info)]
 
 
@@ -65,14 +80,11 @@ def test_a_file_that_a_page_shows_is_that_file() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "adapter"), CASES, ids=[f"{p.relative_to(ROOT)}-{adapter}" for p, adapter in CASES])
-def test_every_code_block_runs(page: Path, adapter: str, tmp_path: Path) -> None:
-    given = json.dumps([page.name, [(b.line, b.code) for b in blocks(page) if not b.info and b.adapter == adapter]])
-    environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", RUNNER]
-    done = subprocess.run(
-        command, input=given, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
+def test_every_code_block_runs(
+    page: Path, adapter: str, process_of: Callable[[str], Preloaded], tmp_path: Path
+) -> None:
+    found = [(b.line, b.code) for b in blocks(page) if not b.info and b.adapter == adapter]
+    process_of(adapter).run(page.name, tmp_path, found)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -102,10 +114,11 @@ def test_every_adapter_has_a_page_with_a_block_that_runs(adapter: str) -> None:
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_the_lines_of_the_readme_can_be_imported(adapter: str) -> None:
-    lines = re.findall(rf"from scirs2_adapters\.{adapter} import \w+", (ROOT / "README.md").read_text())
-    assert lines
-    fresh("\n".join(lines), **QUIET)
+def test_the_lines_of_the_readme_can_be_imported(
+    adapter: str, process_of: Callable[[str], Preloaded], tmp_path: Path
+) -> None:
+    assert readme_lines(adapter)
+    process_of(adapter).run("README.md", tmp_path, [])
 
 
 @pytest.mark.parametrize("name", [*names(), *with_closure()])
@@ -125,14 +138,13 @@ def test_the_docstring_of_a_rule_has_all_parts_and_its_example_runs(name: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_the_examples_in_the_docstrings_of_an_adapter_run(
-    adapter: str, tmp_path: Path, request: pytest.FixtureRequest
+    adapter: str, process_of: Callable[[str], Preloaded], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Those of an adapter's optimizers differ in little but names: a sampled run takes some."""
     left_out = known() - {*taken(request, known())}
     code = f"""
-import doctest, inspect, os, scirs2_adapters.{adapter} as adapter
+import doctest, inspect, scirs2_adapters.{adapter} as adapter
 from scirs2_adapters.core.registry import plain
-os.chdir({str(tmp_path)!r})
 for name in adapter.__all__:
     text = inspect.getdoc(getattr(adapter, name)) or ""
     assert text, name
@@ -140,8 +152,7 @@ for name in adapter.__all__:
         example = doctest.DocTestParser().get_doctest(text, {{}}, name, None, 0)
         assert not doctest.DocTestRunner(verbose=False).run(example).failed, name
 """
-    done = fresh(code, check=False, **QUIET)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process_of(adapter).run("docstrings", tmp_path, [(0, code)])
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ from .matches import (
 )
 from .problem import WALK, Record
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_xla")
 
 #: How near two walks in float64 are. A wrong row takes one farther off.
 SAME = 1e-9
