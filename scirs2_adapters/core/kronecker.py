@@ -80,7 +80,7 @@ def moved_factor(
         size = _norm_bound(xp, one + two)
         change = xp.triu(one - two)
         del one, two  # of this size there are four at a time, and no more
-        return q - xp.matmul(change * (step / size), q)
+        return xp.trmm(q, change, q, -step / size)
 
     return xp.cond(due, moved, lambda: q)
 

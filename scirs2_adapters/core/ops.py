@@ -39,15 +39,17 @@ def _matrix(function: Callable[..., Array], ops: Ops, args: Sequence[Array], opt
 class Ops:
     """The array operations of one framework. `square` is that of the modulus of complex numbers, whose parts lie along
     an axis of their own, which is kept with length 1; no formula calls it, and who has no complex arrays binds none.
-    `power` is Python's, `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they need
-    no binding. From `matmul` on they are for such functions: `eigenvectors` of a symmetric matrix, the smallest value
-    first; `orthonormal` is the Q of a QR decomposition, whole or "reduced"; `order` is where the largest, the second
-    largest … of a list of numbers is; `max(x, axes)` is the largest over these axes, which are not kept, or of all, and
-    `concatenate` puts lists end to end; `cond(number, f, g)` is f() if the number is not 0, else g(); `random` and
-    `normal` are `uniform` and `normal` of `random_numbers.py`. `addmm(x, a, b, beta, alpha)` is beta * x + alpha * a @
-    b, and `syrk(a, x, beta, alpha)`, for a symmetric x or None, beta * x + alpha * a @ a.T. `triu` is the upper
-    triangle with zeros below, and `solve_triangular(a, b)` the x of a @ x = b, for an a with zeros above its diagonal.
-    `bfloat16` rounds to that dtype, where there is none to values that it has; `like(x, y)` is x in the dtype of y.
+    `power` is Python's, `total` adds up the sums of many arrays, `matrix` calls a function of whole matrices; they
+    need no binding. From `matmul` on they are for such functions: `eigenvectors` of a symmetric matrix, the smallest
+    value first; `orthonormal` is the Q of a QR decomposition, whole or "reduced"; `order` is where the largest, the
+    second largest … of a list of numbers is; `max(x, axes)` is the largest over these axes, which are not kept, or
+    of all, and `concatenate` puts lists end to end; `cond(number, f, g)` is f() if the number is not 0, else g();
+    `random` and `normal` are `uniform` and `normal` of `random_numbers.py`. `addmm(x, a, b, beta, alpha)` is beta *
+    x + alpha * a @ b, and `syrk(a, x, beta, alpha)`, for a symmetric x or None, beta * x + alpha * a @ a.T; `trmm(x,
+    a, b, alpha)` is x + alpha * a @ b, where all three have zeros below their diagonals. `triu` is the upper
+    triangle with zeros below, and `solve_triangular(a, b)` the x of a @ x = b, for an a with zeros above its
+    diagonal. `bfloat16` rounds to that dtype, where there is none to values that it has; `like(x, y)` is x in the
+    dtype of y.
     """
 
     sqrt: Callable[[Array], Array]
@@ -61,6 +63,7 @@ class Ops:
     matmul: Callable[[Array, Array], Array]
     addmm: Callable[[Array, Array, Array, Scalar, Scalar], Array]
     syrk: Callable[[Array, Array | None, Scalar, Scalar], Array]
+    trmm: Callable[[Array, Array, Array, Scalar], Array]
     bfloat16: Callable[[Array], Array]
     like: Callable[[Array, Array], Array]
     transpose: Callable[[Array], Array]

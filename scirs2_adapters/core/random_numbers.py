@@ -5,9 +5,9 @@ and of their places.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from .format_ops import IntegerOps
+from .format_ops import Function, IntegerOps, MixingOps
 from .matrix import COPIES, Matrix
 from .ops import Array, Scalar
 from .rounding import mixer
@@ -16,16 +16,18 @@ from .rounding import mixer
 BITS, ODD = 23, 0x1E3779B1
 #: A normal number is the sum of twelve of 16 bits, two from each hash.
 HASHES = 6
+Wrapped = Callable[[Function], Function]
+
+
+def as_it_is(function: Function) -> Function:
+    return function
 
 
 def uniform(ops: IntegerOps, n: int, turn: Scalar, like: Array) -> Array:
     """n float32 numbers between -1 and 1, all equally likely, on the device of `like`. They depend on `turn`, a whole
     number below 2^24, and on their places alone.
     """
-    mixed, wrap, places = mixer(ops), ops.wrap, ops.indices(like, n)
-    key = mixed(ops.int32(ops.float32(ops.both(places, ops.integer(0))) + ops.float32(turn)))
-    bits = ops.shift_right(mixed(wrap(wrap(places * ops.integer(ODD)) + key)), ops.integer(32 - BITS))
-    return (ops.float32(bits) + 0.5) * 2.0 ** (1 - BITS)
+    return uniform_number(ops)(ops.indices(like, n), uniform_key(ops, turn, like))
 
 
 def normal(ops: IntegerOps, n: int, keys: Sequence[Scalar], like: Array) -> Array:
@@ -36,18 +38,50 @@ def normal(ops: IntegerOps, n: int, keys: Sequence[Scalar], like: Array) -> Arra
     0.0024, and none is beyond 6. Sums of integers have the same bits everywhere; logarithms and cosines, of which
     normal numbers can be made exactly, differ from one library to the next.
     """
-    mixed, wrap, odd = mixer(ops), ops.wrap, ops.integer(ODD)
-    none, lower, sixteen = ops.integer(0), ops.integer(0xFFFF), ops.integer(16)
-    key = ops.both(ops.indices(like, 1), none)
+    return normal_number(ops)(ops.indices(like, n), normal_key(ops, keys, like))
+
+
+def uniform_key(ops: IntegerOps, turn: Scalar, like: Array) -> Array:
+    """What all numbers of a turn have in common."""
+    zero = ops.both(ops.indices(like, 1), ops.integer(0))
+    return mixer(ops)(ops.int32(ops.float32(zero) + ops.float32(turn)))
+
+
+def normal_key(ops: IntegerOps, keys: Sequence[Scalar], like: Array) -> Array:
+    """What all numbers of these keys have in common."""
+    mixed, zero = mixer(ops), ops.both(ops.indices(like, 1), ops.integer(0))
+    key = zero
     for number in keys:
-        key = mixed(wrap(key + ops.int32(ops.float32(ops.both(key, none)) + ops.float32(number))))
-    bits = mixed(wrap(wrap(ops.indices(like, n) * odd) + key))
-    total = ops.both(bits, none)
-    for _ in range(HASHES):
-        bits = mixed(wrap(bits + odd))
-        halves = ops.both(bits, lower), ops.both(ops.shift_right(bits, sixteen), lower)
-        total = wrap(wrap(total + halves[0]) + halves[1])
-    return (ops.float32(total) - float(HASHES * 0xFFFF)) * 2.0**-16
+        key = mixed(ops.wrap(key + ops.int32(ops.float32(zero) + ops.float32(number))))
+    return key
+
+
+def uniform_number(ops: MixingOps, function: Wrapped = as_it_is) -> Function:
+    """`number(place, key)`; of functions that it calls, `function` makes what a compiler takes."""
+    mixed, wrap, right, float32 = function(mixer(ops)), ops.wrap, ops.shift_right, ops.float32
+    odd, unused, unit = ops.integer(ODD), ops.integer(32 - BITS), 2.0 ** (1 - BITS)
+
+    def number(place: Array, key: Array) -> Array:
+        return (float32(right(mixed(wrap(wrap(place * odd) + key)), unused)) + 0.5) * unit
+
+    return number
+
+
+def normal_number(ops: MixingOps, function: Wrapped = as_it_is) -> Function:
+    """The same."""
+    mixed, wrap, right, both, float32 = function(mixer(ops)), ops.wrap, ops.shift_right, ops.both, ops.float32
+    odd, none, lower, sixteen = (ops.integer(n) for n in (ODD, 0, 0xFFFF, 16))
+    middle, unit = float(HASHES * 0xFFFF), 2.0**-16
+
+    def number(place: Array, key: Array) -> Array:
+        bits = mixed(wrap(wrap(place * odd) + key))
+        total = both(bits, none)
+        for _ in range(HASHES):
+            bits = mixed(wrap(bits + odd))
+            total = wrap(wrap(total + both(bits, lower)) + both(right(bits, sixteen), lower))
+        return (float32(total) - middle) * unit
+
+    return number
 
 
 def noise(xp: Array, x: Array, *keys: Scalar, matrix: Matrix | None = None) -> Array:
@@ -57,4 +91,4 @@ def noise(xp: Array, x: Array, *keys: Scalar, matrix: Matrix | None = None) -> A
     return xp.like(xp.reshape(xp.normal(math.prod(shape), keys, x), shape), x)
 
 
-COPIES |= {noise: 5}
+COPIES |= {noise: 0}

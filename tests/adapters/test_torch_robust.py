@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from scirs2_adapters import get
+from scirs2_adapters.core.registry import plain as plain_name
 from tests.boundaries.support import fresh
+from tests.conformance.cells import by_library, matrix_functions
 from tests.sampling import taken
 
 from .torch_support import (
@@ -48,6 +50,7 @@ def walked(name: str, shapes: tuple[tuple[int, ...], ...] = SHAPES, steps: int =
 @pytest.mark.usefixtures("threads_for_little_work")
 @each_optimizer
 def test_the_number_of_threads_changes_no_bit(name: str) -> None:
+    """But for those that torch computes: its products of matrices are rounded in another order."""
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
@@ -56,8 +59,9 @@ def test_the_number_of_threads_changes_no_bit(name: str) -> None:
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert same(found[0], found[1])
-    assert same(found[0], found[2])
+    most = 1e-3 if by_library(plain_name(name)) else 0.0
+    assert distance(found[0], found[1]) <= most
+    assert distance(found[0], found[2]) <= most
 
 
 @each_path
@@ -204,9 +208,9 @@ def test_gradients_and_random_states_are_left_alone(name: str, options: dict[str
     assert torch.equal(random, torch.get_rng_state())
 
 
-@each_optimizer
+@pytest.mark.parametrize("name", [name for name in ALL if not matrix_functions(plain_name(name))])
 def test_a_step_of_the_kernel_takes_no_memory_of_the_models_size(name: str) -> None:
-    """What torch's allocator hands out during a step, of many parameters; Muon's matrices are needed."""
+    """What torch's allocator hands out during a step, of many parameters. Functions of matrices need such memory."""
     optimizer = walked(name, ((64, 64),) * 20, kernel="host")
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
         optimizer.step()

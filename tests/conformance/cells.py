@@ -15,8 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import scirs2_adapters
-from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core import Rule
+from scirs2_adapters.core.program.recorded import Node, record
+from scirs2_adapters.core.random_numbers import noise
 from scirs2_adapters.core.registry import with_value
+from scirs2_adapters.core.slices import largest, plus_least
 from scirs2_adapters.core.slots import Extent, Leaf
 
 from .drivers import driver, drivers
@@ -70,10 +73,24 @@ class Gap:
 
 def by_rows(rule: str, hyper: Hyper | None = None) -> bool:
     """Whether a rule computes with rows, columns or whole matrices of some leaf, by its default options or these."""
-    made = scirs2_adapters.get(rule)(**hyper or {})
-    leaves = [Leaf(shape) for shape in LEAVES.values()]
-    nodes = [node for leaf in leaves for node in record(made.route(leaf), leaf).nodes]
+    nodes = _nodes(scirs2_adapters.get(rule)(**hyper or {}))
     return any(node.op == "matrix" or node.extent in (Extent.ROW, Extent.COLUMN, Extent.BATCH) for node in nodes)
+
+
+def _nodes(made: Rule) -> list[Node]:
+    """Those of the formula of each leaf."""
+    return [node for leaf in map(Leaf, LEAVES.values()) for node in record(made.route(leaf), leaf).nodes]
+
+
+def matrix_functions(rule: str) -> set[Callable[..., object]]:
+    """The functions of matrices that a rule calls by the options that a cell runs."""
+    found = scirs2_adapters.get(rule)
+    return {node.static[0] for node in _nodes(found(**small(found))) if node.op == "matrix"}
+
+
+def by_library(rule: str) -> bool:
+    """Whether some of them have last bits that depend on the library that multiplies or sums."""
+    return bool(matrix_functions(rule) - {noise, largest, plus_least})
 
 
 def cells_by_rows(rule: str) -> bool:

@@ -15,7 +15,7 @@ from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf
 
-from .cells import Cell, Gap, gap, history, option_rows, table
+from .cells import Cell, Gap, by_library, gap, history, option_rows, table
 from .problem import STEPS
 from .walk import values
 
@@ -56,6 +56,7 @@ def multiplied(rule: str) -> bool:
 
 #: The bits are the same given the same coefficients. Who computes them otherwise says so here, and has other bits.
 UNLIKE = (
+    Gap("torch|hf", "host", "*", "torch multiplies and decomposes matrices, elsewhere numpy does", by_library),
     Gap("jax", "host", "*", "under jit such numbers are traced, and XLA computes them in float32", computed),
     Gap("tf", "host", "*", "TensorFlow computes such numbers in float32, for its step count is a variable", computed),
     Gap("tf", "host", "float32", "so it does the product of rate and decay", multiplied),

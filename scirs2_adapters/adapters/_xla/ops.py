@@ -97,6 +97,7 @@ OPS: Ops = Ops(
     mean=lambda x, axis: OPS.sum(x, axis) / max(1, x.size if axis is None else x.shape[axis]),
     matmul=partial(jnp.matmul, precision="highest"), addmm=_addmm,
     syrk=lambda a, x, beta, alpha: _addmm(x, a, jnp.swapaxes(a, -1, -2), beta, alpha),
+    trmm=lambda x, a, b, alpha: _addmm(x, a, b, 1.0, alpha),
     bfloat16=lambda x: x.astype(jnp.bfloat16), like=lambda x, y: x.astype(y.dtype),
     transpose=lambda x: jnp.swapaxes(x, -1, -2),
     reshape=jnp.reshape, permute=jnp.transpose, eigenvectors=lambda x: jnp.linalg.eigh(x)[1],

@@ -97,6 +97,7 @@ OPS = Ops(
     matmul=operator.matmul,
     addmm=_addmm,
     syrk=lambda a, x, beta, alpha: _addmm(x, a, ops.swapaxes(a, -1, -2), beta, alpha),
+    trmm=lambda x, a, b, alpha: _addmm(x, a, b, 1.0, alpha),
     bfloat16=lambda x: ops.cast(x, "bfloat16"),
     like=lambda x, y: ops.cast(x, y.dtype),
     transpose=lambda x: ops.swapaxes(x, -1, -2),

@@ -17,10 +17,12 @@ import torch
 from scirs2_adapters.core.format_ops import IntegerOps
 from scirs2_adapters.core.ops import HOST_SCALARS, Ops, Scalar
 from scirs2_adapters.core.random_numbers import normal, uniform
+from scirs2_adapters.core.triangular import add_product
 
 Tensor = torch.Tensor
-#: Rows of a block of a symmetric product, and how many blocks it has at most.
-BLOCK, MOST_BLOCKS = 256, 8
+#: Rows of a block of a symmetric product, and how many blocks it has at most; with fewer columns, or in bfloat16, half
+#: of the products costs less than copying half of the results.
+BLOCK, MOST_BLOCKS, COLUMNS = 256, 8, 512
 
 
 def _either(host: Callable[..., Scalar], tensors: Callable[..., Scalar]) -> Callable[..., Scalar]:
@@ -81,8 +83,9 @@ def _addmm(x: Tensor, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) -> Tens
 
 def _syrk(a: Tensor, x: Tensor | None, beta: Scalar, alpha: Scalar) -> Tensor:
     """In blocks of rows, where that saves more than it costs. The numbers below the diagonal are copied from above."""
-    rows = a.shape[-2]
-    if a.dim() > 2 or rows < 2 * BLOCK or a.device.type != "cpu" or torch.is_grad_enabled():
+    rows, columns = a.shape[-2:]
+    large = a.dim() == 2 and rows >= 2 * BLOCK and columns >= COLUMNS and a.dtype != torch.bfloat16
+    if not large or a.device.type != "cpu" or torch.is_grad_enabled():
         return _added(x, a, a.transpose(-1, -2), beta, alpha)
     product = a.new_empty(rows, rows)
     step = max(BLOCK, -(-rows // MOST_BLOCKS))
@@ -91,6 +94,13 @@ def _syrk(a: Tensor, x: Tensor | None, beta: Scalar, alpha: Scalar) -> Tensor:
         product[here, first:] = _added(x if x is None else x[here, first:], a[here], a.t()[:, first:], beta, alpha)
         product[after, here] = product[here, after].t()
     return product
+
+
+def _trmm(x: Tensor, a: Tensor, b: Tensor, alpha: Scalar) -> Tensor:
+    """In blocks on the host, where each product takes its time."""
+    if a.device.type != "cpu" or torch.is_grad_enabled():
+        return _addmm(x, a, b, 1.0, alpha)
+    return add_product(x.clone(), a, b, alpha, _addmm)
 
 
 def _added(x: Tensor | None, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) -> Tensor:
@@ -124,6 +134,7 @@ OPS = Ops(
     matmul=_in_own_dtype(torch.matmul),
     addmm=_in_own_dtype(_addmm),
     syrk=_in_own_dtype(_syrk),
+    trmm=_in_own_dtype(_trmm),
     bfloat16=lambda x: x.bfloat16(),
     like=lambda x, y: x.to(y.dtype),
     transpose=lambda x: x.transpose(-1, -2),

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from . import compile
 from .kernel import CompiledPass, Kernel, kernel, over_numbers, pass_arrays, uses_rows
 from .layout import MAX_WORKERS, WORD_BYTES, Item, Work
 from .lines import Lines
+from .noise import normals, random
 from .work_items import flat_items, row_items
 
 #: Below this many numbers for each thread, starting the thread costs more than it saves, and more still if threads of
@@ -56,9 +57,13 @@ def address(x: np.ndarray) -> int:
         return x.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
+#: numpy's operations, and compiled loops where it would take dozens of them.
+OPS = replace(NUMPY, random=random, normal=normals)
+
+
 def by_numpy(function: Callable[..., Array], args: Sequence[Array], options: Mapping[str, object]) -> np.ndarray:
     """By the BLAS and LAPACK of numpy."""
-    result: np.ndarray = function(NUMPY, *args, **options)
+    result: np.ndarray = function(OPS, *args, **options)
     return result
 
 

@@ -187,4 +187,9 @@ def _address_of(module: str, name: str, arguments: int) -> int:
 @functools.cache
 def function_of(module: str, name: str, arguments: int = 1) -> Callable[..., int]:
     """The same function, to be called from Python."""
-    return ctypes.CFUNCTYPE(*[ctypes.c_int64] * (1 + arguments))(address_of(module, name, arguments))
+    return to_call(address_of(module, name, arguments), arguments)
+
+
+def to_call(address: int, arguments: int) -> Callable[..., int]:
+    """The function of so many integers at an address."""
+    return ctypes.CFUNCTYPE(*[ctypes.c_int64] * (1 + arguments))(address)

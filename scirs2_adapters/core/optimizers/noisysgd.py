@@ -13,7 +13,8 @@ class NoisySGD(Rule, numbered=True, moduli=None):
 
     It keeps no memory: n follows from the number of the step, the place of the parameter among those of the optimizer
     (JAX sorts them by name), the place of the element and the seed, by a hash. So every framework, path and number of
-    threads has the same n, and a run that goes on from a checkpoint goes on with them.
+    threads has the same n, and a run that goes on from a checkpoint goes on with them. Where kernels lie the other way
+    round, as those of PyTorch and Flax do, it goes on with other ones.
 
     Paper: Neelakantan et al. 2015, arXiv 1511.06807.
     Differs from the paper: a number of n is the sum of twelve evenly spread ones, of mean 0 and variance 1, whose

@@ -16,6 +16,7 @@ from ..ops import Array, Ops, Scalars
 from ..program.interpret import run
 from ..program.recorded import Program
 from ..random_numbers import normal, uniform
+from ..triangular import add_product
 
 
 def _addmm(x: Array | None, a: Array, b: Array, beta: float, alpha: float) -> Array:
@@ -70,6 +71,7 @@ NUMPY = Ops(
     matmul=np.matmul,
     addmm=_addmm,
     syrk=lambda a, x, beta, alpha: _addmm(x, a, np.swapaxes(a, -1, -2), beta, alpha),  # whose symmetry matmul sees
+    trmm=lambda x, a, b, alpha: add_product(x.copy(), a, b, alpha, _addmm),
     bfloat16=_bfloat16,
     like=lambda x, y: x.astype(y.dtype, copy=False),
     transpose=lambda x: np.swapaxes(x, -1, -2),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Generic
@@ -16,8 +17,8 @@ import torch
 from torch.autograd.graph import increment_version
 
 from scirs2_adapters.core.cpu import engine as host
+from scirs2_adapters.core.cpu import noise
 from scirs2_adapters.core.cpu.batch import Batch as HostBatch
-from scirs2_adapters.core.cpu.batch import by_numpy
 from scirs2_adapters.core.ops import Array
 from scirs2_adapters.core.step.protocols import Batch, Engine, KernelEntry, Model, Scalars
 from scirs2_adapters.core.step.tables import AddressTables
@@ -29,12 +30,18 @@ from ..state.tensors import Tensor, local
 _DTYPE = operator.attrgetter("dtype")
 
 
-def _call(function: Callable[..., Array], args: Sequence[Array], options: Mapping[str, object]) -> np.ndarray:
-    """A function of matrices: by torch in bfloat16, which numpy lacks, and by numpy's BLAS in all else."""
-    if not options.get("half"):
-        return by_numpy(function, args, options)
+#: torch's operations, and the host's compiled loops where it would take dozens of them.
+_OPS = replace(
+    OPS,
+    random=lambda n, turn, like: torch.from_numpy(noise.random(n, turn)),
+    normal=lambda n, keys, like: torch.from_numpy(noise.normals(n, keys)),
+)
+
+
+def _by_torch(function: Callable[..., Array], args: Sequence[Array], options: Mapping[str, object]) -> np.ndarray:
+    """A function of matrices by torch's products and decompositions, which are faster than those of numpy's BLAS."""
     tensors = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in args]
-    result: np.ndarray = function(OPS, *tensors, **options).numpy()
+    result: np.ndarray = function(_OPS, *tensors, **options).numpy()
     return result
 
 
@@ -46,7 +53,7 @@ class HostEngine:
     @staticmethod
     def plan(entries: Sequence[KernelEntry]) -> list[tuple[HostBatch, list[int]]]:
         """Sorts parameters into batches; with each batch, the places of its parameters."""
-        return host.plan_batches(entries, partial(HostBatch, call=_call))
+        return host.plan_batches(entries, partial(HostBatch, call=_by_torch))
 
 
 class KernelExecutor(Generic[Batch]):
