@@ -16,8 +16,8 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 
 #: Code lines of the folders of the core. The limits are what the folders have: there is no room to grow.
 #: The package `core` itself holds what an optimizer is, how it is declared and documented, and the numpy optimizer.
-#: `core/cpu` holds a compiler's back end, a driver and the handlers of foreign calls for XLA and TensorFlow. Other
-#: projects have a threading layer, a cache and C++ in their place, and every adapter is shorter for it.
+#: `core/cpu` holds a compiler's back end, a driver, the handlers of foreign calls for XLA and TensorFlow, and the loop that
+#: makes numbers by chance. Other projects have a threading layer, a cache and C++ in their place, and every adapter is shorter for it.
 #: `core/closures` holds line searches. They are algorithms rather than formulas, and so are counted apart.
 #: `core/portable` holds a file format, what is checked of a file, the conversions between frameworks (parameters that
 #: are one in one of them and several in another among these), and recordings of runs in that format.
@@ -25,10 +25,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 3170,
+    "core": 3193,
     "core/program": 700,
-    "core/step": 377,
-    "core/cpu": 1880,
+    "core/step": 379,
+    "core/cpu": 1924,
     "core/closures": 422,
     "core/portable": 1161,
     "core/monitor": 216,
