@@ -16,8 +16,9 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 
 #: Code lines of the folders of the core. The limits are what the folders have: there is no room to grow.
 #: The package `core` itself holds what an optimizer is, how it is declared and documented, and the numpy optimizer.
-#: `core/cpu` holds a compiler's back end, a driver, the handlers of foreign calls for XLA and TensorFlow, and the loop that
-#: makes numbers by chance. Other projects have a threading layer, a cache and C++ in their place, and every adapter is shorter for it.
+#: `core/cpu` holds a compiler's back end, a driver, the handlers of foreign calls for XLA and TensorFlow, and the
+#: loop that makes numbers by chance. Other projects have a threading layer, a cache and C++ in their place, and
+#: every adapter is shorter for it.
 #: `core/closures` holds line searches. They are algorithms rather than formulas, and so are counted apart.
 #: `core/portable` holds a file format, what is checked of a file, the conversions between frameworks (parameters that
 #: are one in one of them and several in another among these), and recordings of runs in that format.
