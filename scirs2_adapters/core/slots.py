@@ -59,8 +59,8 @@ class Slot:
     bits: an average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of
     the matrix along which it lies, -2 for the one that lies first and -1 for the other, and `axes` are its axes; its
     other axis is as long, of length `rank`, or of a `share` of that length. A `side` of EVERY is a list of slices,
-    along one axis after another. A `triangular` matrix is one only while its rows keep their order. A `count` is a field that says how many slots this one stands for; a formula gets a
-    tuple of them.
+    along one axis after another. A `triangular` matrix is one only while its rows keep their order. A `count` is a
+    field that says how many slots this one stands for; a formula gets a tuple of them.
     """
 
     extent: Extent = Extent.FULL

@@ -1,4 +1,5 @@
-"""A perceptron, a convolutional network and a transformer, each in torch, JAX and Keras with the layers and layouts of the framework.
+"""A perceptron, a convolutional network and a transformer, each in torch, JAX and Keras with the layers and layouts of
+the framework.
 
 Weights go from one to the next as torch lays them, as by the conversion of a model's weights; memory goes by files.
 """

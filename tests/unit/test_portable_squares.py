@@ -1,5 +1,5 @@
-"""Squares of the sides of a convolution's kernel go to the other layout: their rows and columns in the order in which the
-numbers of a side lie there.
+"""Squares of the sides of a convolution's kernel go to the other layout: their rows and columns in the order in which
+the numbers of a side lie there.
 """
 
 from __future__ import annotations

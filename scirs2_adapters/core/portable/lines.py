@@ -22,8 +22,8 @@ from .state import ParameterState
 class Lines(NamedTuple):
     """The slots that are of the rows, columns or sides of a matrix: `exchanged` says what each becomes where the matrix
     is turned, and `whole` are those of sides, which are not turned themselves. `low` are of sides where the parameter
-    is projected, and like it elsewhere. `squares` are those of sides that can be put in another order. `slices` are lists of one number for each slice along each axis; `shape` is the
-    parameter's, where it is known.
+    is projected, and like it elsewhere. `squares` are those of sides that can be put in another order, with the side.
+    `slices` are lists of one number for each slice along each axis; `shape` is the parameter's, where it is known.
     """
 
     every: frozenset[str]
