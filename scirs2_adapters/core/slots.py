@@ -59,8 +59,8 @@ class Slot:
     bits: an average moves by less than what 16 bits round away, and a divisor must not become 0. `side` is that of
     the matrix along which it lies, -2 for the one that lies first and -1 for the other, and `axes` are its axes; its
     other axis is as long, of length `rank`, or of a `share` of that length. A `side` of EVERY is a list of slices,
-    along one axis after another. A `count` is a field that says how many slots this one stands for; a formula gets a
-    tuple of them.
+    along one axis after another. A `triangular` matrix is one only while its rows keep their order. A `count` is a
+    field that says how many slots this one stands for; a formula gets a tuple of them.
     """
 
     extent: Extent = Extent.FULL
@@ -76,6 +76,7 @@ class Slot:
     rank: int = 0
     share: float = 0.0
     count: str = ""
+    triangular: bool = False
 
     def names(self, rule: object) -> list[str]:
         """Its name, or those of the slots that it stands for: `r_1`, `r_2` and so on."""
@@ -182,11 +183,11 @@ def column(present_if: str | None = None) -> Slot:
     return Slot(Extent.COLUMN, present_if, axis=-2)
 
 
-def square(side: int, present_if: str | None = None) -> Slot:
+def square(side: int, present_if: str | None = None, *, triangular: bool = False) -> Slot:
     """A square matrix of one side of the parameter's matrix, which only functions of matrices take: of the side that
-    lies first, -2, or of the other, -1.
+    lies first, -2, or of the other, -1. Say of a `triangular` one that it is: its rows cannot be put in another order.
     """
-    return Slot(Extent.SIDE, present_if, side=side)
+    return Slot(Extent.SIDE, present_if, side=side, triangular=triangular)
 
 
 def diagonal(side: int, present_if: str) -> Slot:

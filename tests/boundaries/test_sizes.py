@@ -31,7 +31,7 @@ LARGEST = {
     "core/step": 379,
     "core/cpu": 1924,
     "core/closures": 422,
-    "core/portable": 1161,
+    "core/portable": 1189,
     "core/monitor": 216,
     "core/synonyms": 219,
 }

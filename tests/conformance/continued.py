@@ -1,4 +1,5 @@
-"""A convolutional network and a transformer, each in torch, JAX and Keras with the layers and layouts of the framework.
+"""A perceptron, a convolutional network and a transformer, each in torch, JAX and Keras with the layers and layouts of
+the framework.
 
 Weights go from one to the next as torch lays them, as by the conversion of a model's weights; memory goes by files.
 """
@@ -17,6 +18,10 @@ from scirs2_adapters.core.portable.layouts import turned_to
 Weights = dict[str, np.ndarray]
 WIDTH, WORDS, LENGTH = 6, 7, 5
 #: By torch's name: the shape as torch lays it, and the rest of its name in Keras and JAX.
+MLP = {
+    "up.weight": ((8, 3), "kernel"), "up.bias": ((8,), "bias"),
+    "out.weight": ((3, 8), "kernel"), "out.bias": ((3,), "bias"),
+}  # fmt: skip
 CNN = {
     "conv.weight": ((4, 2, 3, 3), "kernel"), "conv.bias": ((4,), "bias"),
     "deep.weight": ((4, 4, 3, 3), "kernel"), "deep.bias": ((4,), "bias"),
@@ -31,7 +36,7 @@ TRANSFORMER = {
     "up.weight": ((4 * WIDTH, WIDTH), "kernel"), "up.bias": ((4 * WIDTH,), "bias"),
     "down.weight": ((WIDTH, 4 * WIDTH), "kernel"), "down.bias": ((WIDTH,), "bias"),
 }  # fmt: skip
-MODELS = {"cnn": CNN, "transformer": TRANSFORMER}
+MODELS = {"mlp": MLP, "cnn": CNN, "transformer": TRANSFORMER}
 
 
 def first_weights(kind: str) -> Weights:
@@ -42,6 +47,8 @@ def first_weights(kind: str) -> Weights:
 def batch(kind: str, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Inputs, channels last, and targets."""
     rng = np.random.default_rng(step)
+    if kind == "mlp":
+        return rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=(4, 3)).astype(np.float32)
     if kind == "cnn":
         return rng.normal(size=(4, 6, 6, 2)).astype(np.float32), rng.normal(size=(4, 3)).astype(np.float32)
     return rng.integers(0, WORDS, (4, LENGTH)), rng.normal(size=(4, LENGTH, WIDTH)).astype(np.float32)
@@ -94,6 +101,14 @@ def _torch_model(kind: str) -> Any:
     from torch import nn
     from torch.nn import functional as f
 
+    class Mlp(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.out = nn.Linear(3, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(f.silu(self.up(x)))
+
     class Cnn(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -116,7 +131,7 @@ def _torch_model(kind: str) -> Any:
             x = x + self.proj(f.scaled_dot_product_attention(*self.qkv(x).chunk(3, dim=-1)))
             return x + self.down(f.silu(self.up(self.norm(x))))
 
-    return {"cnn": Cnn, "transformer": Transformer}[kind]()
+    return {"mlp": Mlp, "cnn": Cnn, "transformer": Transformer}[kind]()
 
 
 class Jax:
@@ -167,6 +182,8 @@ def _jax_model(kind: str, params: Any, x: Any) -> Any:
         kernel = params[name]["kernel"]
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=forms) + params[name]["bias"]
 
+    if kind == "mlp":
+        return dense("out", nn.silu(dense("up", x)))
     if kind == "cnn":
         return dense("out", nn.silu(conv("deep", nn.silu(conv("conv", x)))).mean((1, 2)))
     x = params["embed"]["embeddings"][x]
@@ -209,6 +226,9 @@ def _keras_model(kind: str) -> Any:
     import keras
     from keras import layers, ops
 
+    if kind == "mlp":
+        given = keras.Input((3,))
+        return keras.Model(given, layers.Dense(3, name="out")(layers.Dense(8, activation="silu", name="up")(given)))
     if kind == "cnn":
         x = given = keras.Input((6, 6, 2))
         for name in ("conv", "deep"):

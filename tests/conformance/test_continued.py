@@ -11,10 +11,14 @@ import pytest
 
 from scirs2_adapters import state
 
+from .cells import TOLERANCES
 from .continued import RUNS, Weights, first_weights, renamed
 
-#: The optimizer, the learning rate, and how many steps each framework takes: a hundred once.
-CASES = [("cnn", "adamw", 20), ("transformer", "adamw", 100), ("transformer", "adafactor", 20)]
+#: The network, the optimizer, and how many steps each framework takes.
+CASES = [
+    ("mlp", "adamw", 100), ("cnn", "adamw", 100), ("transformer", "adamw", 100), ("transformer", "adafactor", 20),
+    ("cnn", "soap", 12),
+]  # fmt: skip
 RATE = 1e-2
 
 
@@ -45,7 +49,9 @@ def test_a_network_goes_on_in_other_frameworks(
         weights, last = run.weights(), framework
         run.save(tmp_path / "state")
     moved = distance(alone.weights(), start)
-    assert distance(weights, alone.weights()) <= 1e-4 * moved
+    print(f"{kind}, {rule}: {distance(weights, alone.weights()) / moved:.1e} of the way apart")
+    print(f"and {distance(forgetful.weights(), alone.weights()) / moved:.1e} where each begins with empty memory")
+    assert distance(weights, alone.weights()) <= TOLERANCES["float32"] * moved
     assert distance(forgetful.weights(), alone.weights()) >= 1e-2 * moved
 
 

@@ -52,7 +52,8 @@ class Kron(KroneckerRule, moduli=None):
         }  # fmt: skip
 
     def update(self, xp, p, g, exp_avg: slot(block_dtype=None, accurate=True),
-               factor_left: square(-2, "triangular_left"), factor_right: square(-1, "triangular_right"),
+               factor_left: square(-2, "triangular_left", triangular=True),
+               factor_right: square(-1, "triangular_right", triangular=True),
                diagonal_left: diagonal(-2, "diagonal_left"), diagonal_right: diagonal(-1, "diagonal_right"), /,
                learning_rate, gain, scale1, scale, precond_lr, turn, due, balanced, most, tiny, one):  # fmt: skip
         g = g / (xp.norm(g) + tiny) if self.normalize_grads else g

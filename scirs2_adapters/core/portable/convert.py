@@ -60,7 +60,7 @@ def _turned(call: str, name: str, p: ParameterState, layout: str, lines: Lines) 
         worded = "must say the shape of a parameter of which projections are remembered, which JAX does not keep"
         way_out = "Load the file as it is with `scirs2_adapters.state.load`."
         raise bad_value(call, "path", worded, name, way_out)
-    if len(axes) > 2 and beside.every & p.slots.keys():
+    if any(beside.stuck(slot, p.slots[slot], axes) for slot in p.slots):
         worded = "must have no rows and columns of kernels of more than two axes, which lie otherwise there"
         raise bad_value(call, "path", worded, name)
     return in_axes(p, axes, lines)
@@ -71,7 +71,7 @@ def in_axes(p: ParameterState, axes: Shape, lines: Lines) -> ParameterState:
     slots: dict[str, Array] = {}
     lines = lines.of(p)
     for slot, x in p.slots.items():
-        if len(x.shape) == len(axes) or slot in lines.slices:
+        if len(x.shape) == len(axes) or slot in lines.slices or slot in lines.squares:
             names = (lines.exchanged.get(slot, slot), f"{slot}_scale")
             codes = x.dtype in BLOCK_DTYPES and slot not in OPTIONAL
             arrays = restored(x, p.slots[names[1]], x.dtype, axes) if codes else (moved(x, lines.axes(slot, x, axes)),)

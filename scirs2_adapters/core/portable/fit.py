@@ -19,7 +19,7 @@ from ..numpy_state import same_memory
 from ..rounding import ROUNDING_ERROR
 from ..rule import Rule
 from .file import Array, held
-from .layouts import OTHER, Shape, SlicesTurn, Turn, layout_of, turned, turned_back, turned_to, turns
+from .layouts import OTHER, Shape, SideTurn, SlicesTurn, Turn, layout_of, turned, turned_back, turned_to, turns
 from .lines import Lines, lines_of, moved, restored
 from .state import OPTIONAL, ParameterState, State, described
 
@@ -171,10 +171,10 @@ def _fitted(
             continue
         if there not in saved.slots:
             report.missing.append(place)
-        elif why := lines.misfit(slot, saved.slots[there], form, axes):
+        elif why := lines.misfit(there, saved.slots[there], form, axes):
             report.misfits[place] = why
         else:
-            turn = lines.axes(slot, saved.slots[there], axes)
+            turn = lines.axes(there, saved.slots[there], axes)
             slots |= _converted(place, there, slot, saved, form, turn, report)
     slots |= _rounding(name, saved, here, axes, report)
     known = {*matched.values(), *scales, *OPTIONAL}
@@ -191,8 +191,9 @@ def _converted(
     if x.dtype == form.dtype and axes is None:
         report.taken.append(place)
         return {slot: x} | ({other: scales} if scales and x.dtype in BLOCK_DTYPES else {})
-    turn = axes.axes if isinstance(axes, SlicesTurn) else axes
-    changes = [f"{x.dtype} to {form.dtype}"] * (x.dtype != form.dtype) + [f"axes {turn}"] * (axes is not None)
+    turn = axes.axes if isinstance(axes, (SlicesTurn, SideTurn)) else axes
+    word = "rows and columns by axes" if isinstance(axes, SideTurn) else "axes"
+    changes = [f"{x.dtype} to {form.dtype}"] * (x.dtype != form.dtype) + [f"{word} {turn}"] * (axes is not None)
     report.converted[place] = ", ".join(changes)
     return dict(zip((slot, other), restored(x, scales, form.dtype, axes), strict=False))
 

@@ -8,6 +8,7 @@ names or with the others; a case that cannot be decided is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -34,8 +35,17 @@ class SlicesTurn(NamedTuple):
     axes: Shape
 
 
+class SideTurn(NamedTuple):
+    """How the rows and columns of a square of one side of the parameter are put: the side is of axes of these
+    `lengths`, which are put so.
+    """
+
+    lengths: Shape
+    axes: Shape
+
+
 #: How an array is put where its parameter is turned; None where it stays.
-Turn = Shape | SlicesTurn | None
+Turn = Shape | SlicesTurn | SideTurn | None
 #: How the axes of a kernel of so many axes are put, to lie in this layout.
 TURNS: Mapping[str, Mapping[int, Shape]] = {
     OUTPUTS_FIRST: {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1), 5: (4, 3, 0, 1, 2)},
@@ -64,7 +74,7 @@ def turned_to(layout: str, name: str, axes: int) -> Shape | None:
 
 def turned(shape: Shape, axes: Turn) -> Shape:
     """The shape of what was turned."""
-    return shape if axes is None or isinstance(axes, SlicesTurn) else tuple(shape[i] for i in axes)
+    return shape if axes is None or isinstance(axes, (SlicesTurn, SideTurn)) else tuple(shape[i] for i in axes)
 
 
 def turned_back(shape: Shape | None, axes: Shape | None) -> Shape | None:
@@ -137,8 +147,23 @@ def _fitting(name: str, shape: Shape | None, wanted: Shape | None, there: str, h
     return shape == wanted, next((a for a in all_axes if a and turned(shape, a) == wanted), None)
 
 
-def transposed(x: np.ndarray, axes: Shape | SlicesTurn) -> np.ndarray:
+def side_turn(length: int, at: int, shape: Shape, axes: Shape) -> SideTurn | None:
+    """How a side of so many numbers is put that lies first (-2) or last (-1) in a kernel of this shape, which is turned
+    so. The side is of one axis or of all but one; None where neither is so long.
+    """
+    count = len(shape)
+    sides = (range(1), range(count - 1)) if at == -2 else (range(count - 1, count), range(1, count))
+    side = next((s for s in sides if math.prod(shape[a] for a in s) == length), None)
+    if side is None:
+        return None
+    return SideTurn(tuple(shape[a] for a in side), tuple(side.index(a) for a in axes if a in side))
+
+
+def transposed(x: np.ndarray, axes: Shape | SlicesTurn | SideTurn) -> np.ndarray:
     """The array with its axes in this order, contiguous in memory."""
+    if isinstance(axes, SideTurn):
+        order = np.arange(len(x)).reshape(axes.lengths).transpose(axes.axes).ravel()
+        return x[np.ix_(order, order)]
     if isinstance(axes, SlicesTurn):
         lists = np.split(x, np.cumsum(axes.lengths)[:-1])
         return np.concatenate([lists[axis] for axis in axes.axes])

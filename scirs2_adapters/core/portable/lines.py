@@ -13,17 +13,17 @@ import numpy as np
 from ..cpu import storage
 from ..formats import BLOCK_DTYPES, blocks
 from ..rule import Rule
-from ..slots import EVERY, Extent
+from ..slots import EVERY, Extent, Slot
 from .file import Array
-from .layouts import Shape, SlicesTurn, Turn, transposed, turned
+from .layouts import Shape, SideTurn, SlicesTurn, Turn, side_turn, transposed, turned
 from .state import ParameterState
 
 
 class Lines(NamedTuple):
     """The slots that are of the rows, columns or sides of a matrix: `exchanged` says what each becomes where the matrix
     is turned, and `whole` are those of sides, which are not turned themselves. `low` are of sides where the parameter
-    is projected, and like it elsewhere. `slices` are lists of one number for each slice along each axis; `shape` is the
-    parameter's, where it is known.
+    is projected, and like it elsewhere. `squares` are those of sides that can be put in another order, with the side.
+    `slices` are lists of one number for each slice along each axis; `shape` is the parameter's, where it is known.
     """
 
     every: frozenset[str]
@@ -32,6 +32,7 @@ class Lines(NamedTuple):
     low: frozenset[str] = frozenset()
     slices: frozenset[str] = frozenset()
     shape: Shape | None = None
+    squares: Mapping[str, int] = {}
 
     def shape_of(self, p: ParameterState) -> Shape | None:
         """A parameter's shape: what is said of it, or what its arrays span; None of a complex one, which stays, and
@@ -66,11 +67,24 @@ class Lines(NamedTuple):
         """How a slot of a parameter that is turned so is turned itself."""
         if slot in self.slices and axes is not None:
             return SlicesTurn(self.shape or (), axes)
+        if (turn := self._side_turn(slot, x, axes)) is not None and turn.axes != (0,):
+            return turn
         return None if slot in self.whole or len(x.shape) < 2 else axes
+
+    def stuck(self, slot: str, x: Array, axes: Shape | None) -> bool:
+        """Whether a slot cannot be turned with its kernel: rows, columns and sides of other axes are other memory."""
+        many = axes is not None and len(axes) > 2 and slot in self.every
+        return many and self._side_turn(slot, x, axes) is None
+
+    def _side_turn(self, slot: str, x: Array, axes: Shape | None) -> SideTurn | None:
+        """How a square of a kernel of more than two axes is turned with it; None of anything else."""
+        if slot not in self.squares or axes is None or len(axes) < 3 or self.shape is None:
+            return None
+        return side_turn(x.shape[0], self.squares[slot], self.shape, axes)
 
     def misfit(self, slot: str, x: Array, form: Array, axes: Shape | None) -> str:
         """Why an array cannot be this slot; empty if it can."""
-        if axes and len(axes) > 2 and slot in self.every:
+        if self.stuck(slot, x, axes):
             return "is of rows and columns of axes that lie otherwise here"
         if x.dtype != form.dtype and not {x.dtype, form.dtype} <= storage.STORAGES.keys():
             return f"is of {x.dtype} in the file and {form.dtype} here"
@@ -95,7 +109,13 @@ def lines_of(rule: Rule) -> Lines:
         sides - slices,
         frozenset(s.name for s in slots if s.extent is Extent.LOW),
         slices,
+        squares={s.name: s.side for s in slots if s.extent is Extent.SIDE and _is_free(s)},
     )
+
+
+def _is_free(slot: Slot) -> bool:
+    """Whether it is a square whose rows and columns can be put in another order."""
+    return slot.side < 0 and not (slot.rank or slot.triangular)
 
 
 def moved(x: Array, axes: Turn) -> Array:
