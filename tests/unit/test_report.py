@@ -22,6 +22,7 @@ from scirs2_adapters.core.errors import MissingExtraError
 from scirs2_adapters.demo.catalogue import dense
 from scirs2_adapters.demo.data import write_digits
 from scirs2_adapters.report import learning, memory, patterns, programs, run, service, sizes, ways, worker, workflow
+from scirs2_adapters.report.page import page
 from scirs2_adapters.report.section import QUICK, Effort, MeasurementError, Section
 from scirs2_adapters.report.ways import PATTERNS, Pattern, Supplies
 from scirs2_adapters.report.work import ALONE, working
@@ -144,6 +145,14 @@ def test_models_that_cannot_be_trained_are_left_out_with_the_reason(monkeypatch:
     section = learning.section(Effort(models=tuple(errors), learn_steps=1), Console(file=io.StringIO()))
     assert (list(section.left_out), list(section.failed)) == (["LSTM in PyTorch: install torch"], ["it died"])
     assert (list(section.rows), dict(section.figures)) == ([], {})
+    assert "GPT-2" not in section.text
+
+
+def test_columns_of_numbers_are_aligned_on_the_right() -> None:
+    rows = [["AdamW", "1,000", "6e-09", "99.4%", "-", "0.1 s"], ["Lion", "0.25", "0", "9%", "1.5", "12"]]
+    text = page([Section("digits", "Digits", head=tuple("abcdef"), rows=rows)], {}, {"cores": "2"}, "now")
+    found = [re.findall(r"<t[hd]( class=\"number\")?>", line) for line in text.splitlines() if "<tr>" in line]
+    assert {tuple(map(bool, row)) for row in found[:-1]} == {(False, True, True, True, True, False)}
 
 
 def test_a_service_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
