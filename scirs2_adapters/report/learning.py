@@ -64,7 +64,7 @@ Runs = Mapping[str, Mapping[str, Training]]
 def section(effort: Effort, console: Console) -> Section:
     """Train each model with both.
 
-    :raises MissingExtraError: without scikit-learn, which has the digits
+    Raises MissingExtraError without scikit-learn, which has the digits.
     """
     runs: dict[str, Mapping[str, Training]] = {}
     left_out, failed = [], []
