@@ -17,6 +17,7 @@ from typing import Any
 
 from catalogue_facts import FORMATS, refusals_of, state_bytes, wide_slots
 from pages import table
+from PIL import Image
 from stubs import NAMES
 
 from benchmarks.catalogue import ALLOWED, exceeds, shapes
@@ -170,10 +171,11 @@ def recorded(twin: Path) -> str:
 
 def digits(row: Mapping[str, Any] | None) -> str:
     """The accuracies of all adapters: one number where they agree."""
-    if row is None:
+    found = row["accuracy"].values() if row else ()
+    if not row or not found:  # not trained, or a run that did not end
         return ""
-    shown = sorted({f"{x:.1%}" for x in row["accuracy"].values()})
-    return f"{' to '.join(dict.fromkeys((shown[0], shown[-1])))}, {row['gap']:.0e}"
+    shown = dict.fromkeys(f"{x:.1%}" for x in (min(found), max(found)))
+    return f"{' to '.join(shown)}, {row['gap']:.0e}"
 
 
 def parts(refusals: Mapping[str, Any], cuda: Mapping[str, Any]) -> dict[str, str]:
@@ -189,11 +191,18 @@ def parts(refusals: Mapping[str, Any], cuda: Mapping[str, Any]) -> dict[str, str
     }
 
 
+def drawn() -> list[str]:
+    """The optimizers in the figure, whose file names them."""
+    with Image.open(ROOT / "docs/catalogue.png") as figure:
+        return str(figure.info.get("optimizers", "")).split()
+
+
 def missing() -> list[str]:
-    """What optimizers have not yet: lines of when.toml and measurements."""
+    """What optimizers have not yet: lines of when.toml, measurements and a place in the figure."""
     when, peers = tomllib.loads((ROOT / "docs/when.toml").read_text()), data("peers.json").get("optimizers", {})
     dense = [name for name in NAMES if get(name).sparse != "rows" and not get(name).needs_value]
     wanted = {"when.toml": (NAMES, when), "catalogue.json": (NAMES, data("catalogue.json"))}
     wanted |= {"peers.json": (NAMES, peers), "accuracy.json": (dense, data("accuracy.json"))}
+    wanted |= {"catalogue.png": (NAMES, drawn())}
     lacking = {file: [n for n in names if n not in found] for file, (names, found) in wanted.items()}
     return [f"docs/{file} lacks {', '.join(names)}." for file, names in lacking.items() if names]

@@ -2,7 +2,8 @@
 
 Every optimizer descends two functions of two numbers, a matrix of one row, in float64: Rosenbrock's valley and a turned
 bowl that is 100 times steeper across than along. Its learning rate is that of `RATES`, times its own, after which the
-function is least. As the other figures it is not part of `make gen`.
+function is least. As the other figures it is not part of `make gen`, which says whom the figure lacks: the file has the
+names of the drawn.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from stubs import NAMES
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from scirs2_adapters import get
 from scirs2_adapters.core import HostOptimizer, evaluation_params
-from scirs2_adapters.core.registry import built_in
 
+FIGURE = Path(__file__).with_name("catalogue.png")
 Point = np.ndarray
 Problem = tuple[Callable[[Point, Point], Point], Callable[[Point], Point], Point]
 STEPS, COLUMNS = 150, 8
@@ -95,13 +98,12 @@ def panel(ax: plt.Axes, name: str, key: str) -> None:
 
 def draw() -> plt.Figure:
     """A panel for each optimizer: Rosenbrock's function on the left, the quadratic one on the right."""
-    names = built_in()
-    rows = -(-len(names) // COLUMNS)
+    rows = -(-len(NAMES) // COLUMNS)
     figure, axes = plt.subplots(rows, 2 * COLUMNS, figsize=(15.5, 1.12 * rows), squeeze=False)
     figure.subplots_adjust(0.003, 0.004, 0.997, 0.982, wspace=0.04, hspace=0.2)
-    for ax in axes.ravel()[2 * len(names) :]:
+    for ax in axes.ravel()[2 * len(NAMES) :]:
         ax.set_axis_off()
-    for k, name in enumerate(names):
+    for k, name in enumerate(NAMES):
         pair = axes.ravel()[2 * k : 2 * k + 2]
         for ax, key in zip(pair, PROBLEMS, strict=True):
             panel(ax, name, key)
@@ -110,11 +112,12 @@ def draw() -> plt.Figure:
 
 
 def main() -> None:
-    """Write it with few colors, a quarter of the bytes."""
-    drawn = io.BytesIO()
+    """Write it with few colors, a quarter of the bytes, and the names of the optimizers."""
+    drawn, said = io.BytesIO(), PngInfo()
+    said.add_text("optimizers", " ".join(NAMES))
     draw().savefig(drawn, dpi=90)
     few = Image.open(drawn).convert("RGB").quantize(64, kmeans=1)
-    few.save(Path(__file__).with_name("catalogue.png"), optimize=True)
+    few.save(FIGURE, pnginfo=said, optimize=True)
 
 
 if __name__ == "__main__":

@@ -117,13 +117,8 @@ def untested(runs: Iterable[Run], installed: Callable[[str], str | None]) -> Ite
 def threads(environment: Mapping[str, str], processors: int) -> Iterator[Trouble]:
     """Settings of threads that fight each other."""
     granted = environment.get("OMP_NUM_THREADS", "").split(",")[0]
-    for name in THREADS:
-        if granted and environment.get(name, granted) != granted:
-            fault = f"OMP_NUM_THREADS={granted} and {name}={environment[name]} differ: libraries use different numbers"
-            yield Trouble(fault, f"Unset {name}, or set both to the same number.")
-    if granted.isdigit() and int(granted) > processors:
-        fault = f"OMP_NUM_THREADS={granted} is more than the {processors} processors of this process"
-        yield Trouble(fault, f"Set OMP_NUM_THREADS={processors}, or leave it out.")
+    for name in ("OMP_NUM_THREADS", *THREADS):
+        yield from _number_of_threads(name, environment.get(name, "").split(",")[0].strip(), granted, processors)
     for name in AFFINITY:
         if (value := environment.get(name, "").lower()) and "none" not in value and "disabled" not in value:
             fault = f"{name}={environment[name]} pins the threads of each process to the same processors"
@@ -133,6 +128,19 @@ def threads(environment: Mapping[str, str], processors: int) -> Iterator[Trouble
             fault = f"with {name}={environment[name]} waiting threads spin, and processes that are forked from one that"
             fault += " has stepped share the processors with them"
             yield Trouble(fault, f"Unset {name}, or start workers with the method 'spawn'.")
+
+
+def _number_of_threads(name: str, value: str, granted: str, processors: int) -> Iterator[Trouble]:
+    """What is wrong with one number of threads, beside that of OMP_NUM_THREADS."""
+    if value and not (value.isdigit() and int(value)):
+        fault = f"{name}={value} is not a number of threads: libraries warn, and take a number of their choice"
+        yield Trouble(fault, f"Set {name} to 1 or more, at most {processors} here, or leave it out.")
+    elif value and granted.isdigit() and value != granted:
+        fault = f"OMP_NUM_THREADS={granted} and {name}={value} differ: libraries use different numbers"
+        yield Trouble(fault, f"Unset {name}, or set both to the same number.")
+    elif value and int(value) > processors:
+        fault = f"{name}={value} is more than the {processors} processors of this process"
+        yield Trouble(fault, f"Set {name}={processors}, or leave it out.")
 
 
 def runtimes(adapter: str, libraries: Iterable[str]) -> Iterator[Trouble]:

@@ -165,6 +165,7 @@ def _gaps(axes: Axes, runs: Sequence[tuple[Report, Run]]) -> None:
             axes.plot(x, np.maximum(run.gap, floor), color=_COLORS[run.adapter], lw=1.8, ls=line)
     axes.axhline(1e-6, color="0.6", lw=0.8)
     axes.set(yscale="log", ylim=(floor / 2, 1.5), xlabel="step")
+    axes.set_yticks([floor, 1e-8, 1e-6, 1e-4, 1e-2, 1], ["equal", *(f"$10^{{{k}}}$" for k in (-8, -6, -4, -2, 0))])
 
 
 def _smooth(losses: Sequence[float], span: int = 15) -> np.ndarray:

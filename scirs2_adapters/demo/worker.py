@@ -46,7 +46,12 @@ def main() -> None:
 def _run(name: str, adapter: Adapter, optimizer: str, kind: str, emit: Emit) -> None:
     watch = Watch(adapter.settings.of(name), emit, adapter.settings.snapshots)
     emit("begin")
-    loss, accuracy = adapter.train(optimizer, kind, watch)
+    try:
+        loss, accuracy = adapter.train(optimizer, kind, watch)
+    except ValueError as error:  # scikit-learn ends a run whose parameters are not finite; the next one begins anew
+        if "non-finite" not in str(error):
+            raise
+        return
     file = Path(adapter.settings.output) / f"{name}-{optimizer}-{kind}.npy"
     np.save(file, np.stack(watch.snapshots))
     emit("done", loss=loss, accuracy=accuracy, trajectory=str(file))

@@ -44,14 +44,16 @@ def export(rule: Rule | str, folder: str | Path, dtypes: Sequence[str] = (), tar
     where a C compiler is, a shared library of both; for WebAssembly a module and its interface in JavaScript. A program
     that uses them needs neither python nor numba.
 
-    :param rule: the name of an optimizer, or an optimizer; its hyperparameters are the header's defaults, and those
-        that make another formula (amsgrad, maximize) are settled
-    :param folder: where the files go; it is made if it is not there
-    :param dtypes: how parameters, gradients and each slot are stored: float64, float32, float16 or bfloat16; all
-        float32 by default
-    :param target: "native", this machine with all its instructions, or "x86_64", "aarch64", "wasm32"
-    :raises ValueError: for an optimizer that takes norms, rows or matrices, for unknown dtypes and targets, and, for
-        WebAssembly, for numbers of 16 bits and for slots of one number
+    Arguments:
+      rule: the name of an optimizer, or an optimizer; its hyperparameters are the header's defaults, and those that
+        make another formula (amsgrad, maximize) are settled.
+      folder: where the files go; it is made if it is not there.
+      dtypes: how parameters, gradients and each slot are stored: float64, float32, float16 or bfloat16; all float32 by
+        default.
+      target: "native", this machine with all its instructions, or "x86_64", "aarch64", "wasm32".
+
+    Raises ValueError for an optimizer that takes norms, rows or matrices, for unknown dtypes and targets, and, for
+    WebAssembly, for numbers of 16 bits and for slots of one number.
 
     >>> import tempfile
     >>> from scirs2_adapters.export import export

@@ -33,7 +33,7 @@ ADAPTER = "sklearn"
 def section(effort: Effort, console: Console) -> Section:
     """Look for learning rates, train, rank by loss.
 
-    :raises MissingExtraError: without scikit-learn
+    Raises MissingExtraError without scikit-learn.
     """
     names = list(effort.optimizers) or catalogue.dense()
     with TemporaryDirectory() as folder:

@@ -16,6 +16,8 @@ COLUMNS: Final = 9
 SMALL: Final = 8
 #: Bars whose lengths differ by more than this factor are drawn as dots.
 WIDEST: Final = 50
+#: Losses above this, four times that of a guess, are drawn at the edge.
+EDGE: Final = 10.0
 
 
 def bars(heads: Sequence[str], rows: Sequence[Sequence[str]], colors: Sequence[str] = ()) -> Figure:
@@ -120,16 +122,22 @@ def _smooth(losses: Sequence[float], span: int = 9) -> np.ndarray:
 
 
 def ranking(ends: Mapping[str, tuple[float, float]]) -> Figure:
-    """Final loss and accuracy by optimizer, a dot each, in the order of the loss."""
+    """Final loss and accuracy by optimizer, a dot each, in the order of the loss; arrows for losses that have grown."""
     drawing = Figure(figsize=(9, 1.1 + 0.155 * len(ends)), layout="constrained")
     left, right = drawing.subplots(1, 2, sharey=True)
-    for ax, k, scale, color in ((left, 0, 1.0, COLORS[0]), (right, 1, 100.0, COLORS[2])):
-        ax.plot([end[k] * scale for end in ends.values()], range(len(ends)), "o", color=color, ms=4)
+    losses, accuracies = np.array(list(ends.values())).reshape(-1, 2).T
+    rows, grown = np.arange(len(ends)), ~(losses < EDGE)
+    left.plot(losses[~grown], rows[~grown], "o", color=COLORS[0], ms=4)
+    left.plot(np.full(grown.sum(), EDGE), rows[grown], ">", color=COLORS[0], ms=5)
+    right.plot(100 * accuracies, rows, "o", color=COLORS[2], ms=4)
+    for ax in (left, right):
         ax.grid(color=PALE, lw=0.6)
         ax.tick_params(labelsize=SMALL)
         ax.spines[["top", "right"]].set_visible(False)
-    left.set(xscale="log", xlabel="loss on the training digits")
-    left.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    more = f"; arrows: more than {EDGE:g}" if grown.any() else ""
+    left.set(xscale="log", xlabel=f"loss on the training digits{more}")
+    low, high = left.get_xlim()
+    left.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter(NullFormatter())
     right.set(xlabel="accuracy on held-out digits, %")

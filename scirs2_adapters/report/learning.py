@@ -26,14 +26,15 @@ from .work import working
 
 TITLE = "A model in each framework"
 TEXT = (
-    "Each model learns scikit-learn's digits, in {steps} steps of {batch}; a GPT-2 learns the source code of Python's "
-    "standard library. It is trained twice, from the same weights, over the same batches and with the same "
-    "hyperparameters: by our AdamW and by the framework's. scikit-learn has none; its Adam, without decay, is the "
-    "nearest. First step: from the making of the model, with all that is compiled. Step: the median of those after the "
-    "third, forward and backward pass included. Training: all steps. Memory: how far the peak of the process rises "
-    "from when framework and data are loaded. Loss: the mean of the last five batches. Each run has a process of its "
-    "own and one thread, because in models so small threads wait for each other longer than they work."
+    "Each model learns scikit-learn's digits, in {steps} steps of {batch}{besides}. It is trained twice, from the same "
+    "weights, over the same batches and with the same hyperparameters: by our AdamW and by the framework's. "
+    "scikit-learn has none; its Adam, without decay, is the nearest. First step: from the making of the model, with "
+    "all that is compiled. Step: the median of those after the third, forward and backward pass included. Training: "
+    "all steps. Memory: how far the peak of the process rises from when framework and data are loaded. Loss: the mean "
+    "of the last five batches. Each run has a process of its own and one thread, because in models so small threads "
+    "wait for each other longer than they work."
 )
+GPT2 = "; a GPT-2 learns the source code of Python's standard library"
 HEAD = ("model", "parameters", "optimizer", "first step, s", "step, ms", "training, s", "memory, MiB", "loss")
 #: What the demo's adapters call our optimizer and the framework's.
 KINDS: Final = ("ours", "own")
@@ -63,7 +64,7 @@ Runs = Mapping[str, Mapping[str, Training]]
 def section(effort: Effort, console: Console) -> Section:
     """Train each model with both.
 
-    :raises MissingExtraError: without scikit-learn, which has the digits
+    Raises MissingExtraError without scikit-learn, which has the digits.
     """
     runs: dict[str, Mapping[str, Training]] = {}
     left_out, failed = [], []
@@ -137,7 +138,7 @@ def _section(runs: Runs, effort: Effort, left_out: list[str], failed: list[str])
             seconds = [one for (one,) in t.seconds]
             numbers = [shown(seconds[0]), shown(t.parts()[0]), shown(sum(seconds)), t.memory(), f"{t.loss():.4f}"]
             rows.append([model, f"{t.numbers:,}", optimizer, *numbers])
-    text = TEXT.format(steps=effort.learn_steps, batch=BATCH)
+    text = TEXT.format(steps=effort.learn_steps, batch=BATCH, besides=GPT2 if "hf" in effort.models else "")
     if not rows:
         return Section("models", TITLE, text, left_out=left_out, failed=failed)
     titles = ("time of a step, ms", "training, s", "growth of memory, MiB")

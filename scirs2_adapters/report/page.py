@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
 
@@ -19,8 +19,8 @@ PAGE = Template("""\
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 0.875rem; margin: 1rem 0; }
-th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #dfe5ec; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #dfe5ec; text-align: left; }
+.number { text-align: right; }
 .wide { overflow-x: auto; }
 img { max-width: 100%; height: auto; display: block; margin: 1rem 0; }
 pre { background: #f4f6f9; padding: 0.8rem; overflow-x: auto; font-size: 0.8125rem; }
@@ -68,11 +68,19 @@ def _picture(picture: bytes, text: str) -> str:
     return f'<img alt="{escape(text)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [_row("th", head)] if any(head) else []
-    lines += [_row("td", row) for row in rows]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; columns of numbers are aligned on the right."""
+    numbers = [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
+    lines = [_row("th", head, numbers)] if any(head) else []
+    lines += [_row("td", row, numbers) for row in rows]
     return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
 
 
-def _row(tag: str, cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+def _is_number(cell: str) -> bool:
+    """Whether a cell is a number, a percentage or the dash of what was not measured."""
+    return cell == "-" or cell.replace(",", "").removesuffix("%").replace(".", "", 1).replace("e-", "").isdigit()
+
+
+def _row(tag: str, cells: Sequence[str], numbers: Sequence[bool]) -> str:
+    kinds = [' class="number"' if number else "" for number in numbers]
+    return "<tr>" + "".join(f"<{tag}{k}>{escape(c)}</{tag}>" for k, c in zip(kinds, cells, strict=True)) + "</tr>"

@@ -67,7 +67,7 @@ def section(effort: Effort, console: Console, patterns: Sequence[Pattern] = PATT
 def measure(pattern: Pattern, effort: Effort) -> Measured:
     """Write the program with what times it, run it, and read what it says.
 
-    :raises MeasurementError: when it fails
+    Raises MeasurementError when it fails.
     """
     with TemporaryDirectory() as name, pattern.prepare(Path(name)) as supplies:
         folder = Path(name)

@@ -27,7 +27,7 @@ class Service:
 def running() -> Iterator[Service]:
     """A service with an empty folder, until the block ends.
 
-    :raises MeasurementError: when it does not start
+    Raises MeasurementError when it does not start.
     """
     with tempfile.TemporaryDirectory(prefix="scirs2-service-") as folder, tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, "-m", "scirs2_adapters.cli", "serve", folder, "--port", "0"]

@@ -19,8 +19,8 @@ ALONE: Final = {"CUDA_VISIBLE_DEVICES": ""}
 def working(task: str, environment: Mapping[str, str], **options: object) -> Iterator[Event]:
     """The events of a task of `worker.py`, in a separate process.
 
-    :raises MissingExtraError: when a framework is not installed
-    :raises MeasurementError: when the process ends early
+    Raises MissingExtraError when a framework is not installed.
+    Raises MeasurementError when the process ends early.
     """
     with tempfile.TemporaryFile("w+") as errors:
         words = (task, json.dumps(options))

@@ -23,7 +23,7 @@ def perform(task: str, emit: Emit, words: str) -> None:
     """A task by its name, with its options as JSON, in this process. Its modules are loaded here, because each loads a
     framework.
 
-    :raises MissingExtraError: when the framework is not installed
+    Raises MissingExtraError when the framework is not installed.
     """
     options = json.loads(words)
     if task == "sizes":

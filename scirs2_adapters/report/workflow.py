@@ -37,8 +37,8 @@ LABELS: Final = {OURS: "ours: AdamW", THEIRS: "torch.optim.AdamW"}
 def section(effort: Effort, console: Console) -> Section:
     """Train with each.
 
-    :raises MissingExtraError: without torch
-    :raises MeasurementError: when a process ends early
+    Raises MissingExtraError without torch.
+    Raises MeasurementError when a process ends early.
     """
     trained: dict[str, Training] = {}
     contenders = [one for one in CONTENDERS if effort.variants or not one[1]]

@@ -53,6 +53,16 @@ def test_the_readme_shows_the_two_commands_on_its_first_screen(command: str) -> 
     assert command in "\n".join((ROOT / "README.md").read_text().splitlines()[:60])
 
 
+def test_the_readme_opens_with_the_picture_of_the_demo() -> None:
+    assert "(docs/demo.png)" in "\n".join((ROOT / "README.md").read_text().splitlines()[:10])
+
+
+def test_the_readme_has_a_page_for_each_framework() -> None:
+    (table,) = re.findall(r"## Which page\n\n(.*?)\n\n", (ROOT / "README.md").read_text(), re.DOTALL)
+    pages = {"torch", "tf", "jax", "hf", "sklearn", "core", "exporting", "serving", "federated"}
+    assert {page for page in pages if f"(docs/{page}.md)" not in table} == set()
+
+
 @pytest.mark.parametrize("part", ["optimizers", "tested"])
 def test_the_readme_has_room_for_its_generated_tables(part: str) -> None:
     opened, closed = f"<!-- generated:{part} -->", f"<!-- /generated:{part} -->"

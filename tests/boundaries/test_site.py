@@ -28,6 +28,13 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(listed) == sorted([*(name for name in written if not name.startswith("decisions/")), *beside])
 
 
+def test_docstrings_are_in_the_style_that_the_site_reads() -> None:
+    assert "docstring_style: google" in (ROOT / "mkdocs.yml").read_text()
+    others = re.compile(r"^\s*:(param|returns?|raises)\b", re.MULTILINE)
+    files = (ROOT / "scirs2_adapters").rglob("*.py")
+    assert [file.relative_to(ROOT).as_posix() for file in files if others.search(file.read_text())] == []
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_runs_verbs_of_the_makefile_alone(workflow: Any) -> None:
     verbs = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))

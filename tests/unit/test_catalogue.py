@@ -16,6 +16,7 @@ from benchmarks.catalogue import ALLOWED, exceeds, measured, moved, shapes
 from scirs2_adapters import get, names
 from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.core.registry import with_value
+from scirs2_adapters.demo import worker
 from scirs2_adapters.demo.catalogue import ADAPTERS, dense, results
 from scirs2_adapters.demo.data import Settings
 from scirs2_adapters.demo.report import Report, Run
@@ -92,3 +93,15 @@ def test_what_was_measured_is_about_optimizers(file: str) -> None:
     found = found.get("optimizers", found)
     assert found
     assert set(found) <= {*names(), *with_value()}
+
+
+def test_a_run_whose_parameters_are_not_finite_ends_and_is_no_trouble(tmp_path: Path) -> None:
+    class Diverging:
+        settings = Settings(str(tmp_path))
+
+        def train(self, optimizer: str, kind: str, watch: object) -> tuple[float, float]:
+            raise ValueError("Solver produced non-finite parameter weights.")
+
+    events: list[str] = []
+    worker._run("sklearn", Diverging(), "adamw", "ours", lambda event, **facts: events.append(event))
+    assert events == ["begin"]

@@ -27,6 +27,9 @@ FOUND = {
     "MKL": (list(threads({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "8"}, 8)), "Unset MKL_NUM_THREADS"),
     "numba": (list(threads({"OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "3"}, 8)), "Unset NUMBA_NUM_THREADS"),
     "too many": (list(threads({"OMP_NUM_THREADS": "9"}, 2)), "Set OMP_NUM_THREADS=2"),
+    "too many for numba": (list(threads({"NUMBA_NUM_THREADS": "9"}, 2)), "Set NUMBA_NUM_THREADS=2"),
+    "no number": (list(threads({"OMP_NUM_THREADS": "auto", "MKL_NUM_THREADS": "2"}, 2)), "Set OMP_NUM_THREADS to 1"),
+    "no thread": (list(threads({"MKL_NUM_THREADS": "0"}, 2)), "Set MKL_NUM_THREADS to 1"),
     "affinity": (list(threads({"KMP_AFFINITY": "granularity=fine,compact"}, 2)), "Unset KMP_AFFINITY"),
     "spinning": (list(threads({"KMP_BLOCKTIME": "infinite"}, 2)), "'spawn'"),
     "OpenMP": (list(runtimes("torch", ["libgomp-a34b.so.1", "libiomp5.so", "libc.so.6"])), "OMP_NUM_THREADS"),
@@ -39,6 +42,7 @@ FINE = {
     "not installed": untested(RUNS, {}.get),
     "threads": threads({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "KMP_AFFINITY": "disabled"}, 2),
     "nothing set": threads({}, 2),
+    "nested": threads({"OMP_NUM_THREADS": "2,1", "OPENBLAS_NUM_THREADS": ""}, 2),
     "one runtime": runtimes("torch", ["libgomp-a.so.1", "libgomp.so.1", "libomptarget.so"]),
 }
 

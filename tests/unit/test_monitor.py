@@ -13,8 +13,11 @@ import weakref
 from typing import Any
 
 import numpy as np
+import opentelemetry.metrics
 import prometheus_client
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import scirs2_adapters as s2
 from scirs2_adapters import monitor, monitoring
@@ -209,26 +212,18 @@ def test_what_no_sink_can_be_made_of_is_refused(sink: Any, monkeypatch: pytest.M
         sink("mine")
 
 
-def test_opentelemetry_has_gauges_by_group() -> None:
-    """The API is not installed here: this meter takes what the API's takes."""
-    told: dict[tuple[str, str], float] = {}
-
-    class Gauge:
-        def __init__(self, name: str, unit: str = "", description: str = "") -> None:
-            self.name = name
-
-        def set(self, amount: float, attributes: dict[str, str] | None = None) -> None:
-            told[self.name, (attributes or {}).get("group", "")] = amount
-
-    meter = types.SimpleNamespace(create_gauge=Gauge)
-    module = types.ModuleType("opentelemetry.metrics")
-    module.get_meter = lambda name: meter  # type: ignore[attr-defined]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "opentelemetry", types.ModuleType("opentelemetry"))
-        patch.setitem(sys.modules, "opentelemetry.metrics", module)
-        monitoring.opentelemetry()(RECORD)
+@pytest.mark.parametrize("chosen", [False, True], ids=["the provider's meter", "a meter"])
+def test_opentelemetry_has_gauges_by_group(chosen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr(opentelemetry.metrics, "get_meter", provider.get_meter)
+    monitoring.opentelemetry(provider.get_meter("mine") if chosen else None)(RECORD)
+    (resource,) = reader.get_metrics_data().resource_metrics
+    (scope,) = resource.scope_metrics
+    assert scope.scope.name == ("mine" if chosen else "scirs2_adapters")
+    told = {(m.name, p.attributes.get("group")): p.value for m in scope.metrics for p in m.data.data_points}
     assert told["scirs2.optimizer.update_norm", "all"] == 0.5
-    assert told["scirs2.optimizer.state_bytes", ""] == 64.0
+    assert told["scirs2.optimizer.state_bytes", None] == 64.0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import itertools
 import json
 import re
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -22,6 +25,8 @@ from scirs2_adapters.core.errors import MissingExtraError
 from scirs2_adapters.demo.catalogue import dense
 from scirs2_adapters.demo.data import write_digits
 from scirs2_adapters.report import learning, memory, patterns, programs, run, service, sizes, ways, worker, workflow
+from scirs2_adapters.report.figures import ranking
+from scirs2_adapters.report.page import page
 from scirs2_adapters.report.section import QUICK, Effort, MeasurementError, Section
 from scirs2_adapters.report.ways import PATTERNS, Pattern, Supplies
 from scirs2_adapters.report.work import ALONE, working
@@ -144,6 +149,48 @@ def test_models_that_cannot_be_trained_are_left_out_with_the_reason(monkeypatch:
     section = learning.section(Effort(models=tuple(errors), learn_steps=1), Console(file=io.StringIO()))
     assert (list(section.left_out), list(section.failed)) == (["LSTM in PyTorch: install torch"], ["it died"])
     assert (list(section.rows), dict(section.figures)) == ([], {})
+    assert "GPT-2" not in section.text
+
+
+def test_columns_of_numbers_are_aligned_on_the_right() -> None:
+    rows = [["AdamW", "1,000", "6e-09", "99.4%", "-", "0.1 s"], ["Lion", "0.25", "0", "9%", "1.5", "12"]]
+    text = page([Section("digits", "Digits", head=tuple("abcdef"), rows=rows)], {}, {"cores": "2"}, "now")
+    found = [re.findall(r"<t[hd]( class=\"number\")?>", line) for line in text.splitlines() if "<tr>" in line]
+    assert {tuple(map(bool, row)) for row in found[:-1]} == {(False, True, True, True, True, False)}
+
+
+def overlapping(figure: Figure) -> list[tuple[str, str]]:
+    """Neighboring labels of ticks that lie on each other."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    found = []
+    for ax in figure.axes:
+        for axis, along in ((ax.xaxis, "x"), (ax.yaxis, "y")):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [t for t in axis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_text()]
+            labels = [
+                (t.label1.get_text(), t.label1.get_window_extent(renderer)) for t in ticks if t.label1.get_visible()
+            ]
+            labels.sort(key=lambda one: getattr(one[1], f"{along}0"))
+            pairs = itertools.pairwise(labels)
+            found += [(a, b) for (a, p), (b, q) in pairs if getattr(p, f"{along}1") > getattr(q, f"{along}0")]
+    return found
+
+
+@pytest.mark.slow
+def test_no_labels_of_a_figure_lie_on_each_other(made: Made) -> None:
+    for section in made[1].values():
+        for name, (figure, _) in section.figures.items():
+            assert (name, overlapping(figure)) == (name, [])
+
+
+@pytest.mark.parametrize("worst", [0.5, 3.0, 2e6, float("inf"), float("nan")])
+def test_a_loss_that_has_grown_leaves_the_others_room(worst: float) -> None:
+    figure = ranking({"Muon": (0.004, 0.99), "AdamW": (0.1, 0.97), "DAdaptLion": (worst, 0.1)})
+    assert overlapping(figure) == []
+    assert figure.axes[0].get_xlim()[1] < 30
+    marks = [(line.get_marker(), len(line.get_xdata())) for line in figure.axes[0].lines]
+    assert marks == ([("o", 3), (">", 0)] if worst < 10 else [("o", 2), (">", 1)])
 
 
 def test_a_service_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
