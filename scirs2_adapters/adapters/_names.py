@@ -1,4 +1,4 @@
-"""Which adapters there are, and the modules that pickles of version 0.1 name."""
+"""Which adapters there are, what they say of a name that they lack, and modules that pickles of version 0.1 name."""
 
 import sys
 from collections.abc import Mapping
@@ -15,6 +15,11 @@ OLD_MODULES: Mapping[str, Mapping[str, str]] = {
 def adapters() -> tuple[str, ...]:
     """Names of the adapters, sorted: the folders beside this file, but for private ones. None of them is imported."""
     return tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("[!_]*/__init__.py")))
+
+
+def unknown(package: str, name: str) -> AttributeError:
+    """The error of an adapter that has nothing of this name, with the module's name as users type it."""
+    return AttributeError(f"module {package.replace('.adapters.', '.')!r} has no attribute {name!r}")
 
 
 def keep_old_modules(package: str) -> None:

@@ -6,6 +6,7 @@ require("jax", {"jax": ("JAX", "0.5.3"), "optax": ("optax", "0.2.7")})
 
 from optax.contrib import sam  # noqa: E402  # optax's own, which wraps our transformations as it does all others
 
+from scirs2_adapters.adapters._names import unknown  # noqa: E402
 from scirs2_adapters.core.registry import names, plain, with_value  # noqa: E402
 
 from .argument_names import factory_name  # noqa: E402
@@ -19,7 +20,7 @@ def __getattr__(name: str) -> object:
     """The factory of an optimizer, made when it is asked for."""
     if name.islower() and not name.startswith("_") and plain(name) in (*names(), *with_value()):
         return factory(plain(name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise unknown(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,7 @@ from scirs2_adapters.core.errors import require
 
 require("sklearn", {"sklearn": ("scikit-learn", "1.6")})
 
-from scirs2_adapters.adapters._names import keep_old_modules  # noqa: E402
+from scirs2_adapters.adapters._names import keep_old_modules, unknown  # noqa: E402
 from scirs2_adapters.core.registry import built_in, get, names, with_value  # noqa: E402
 
 from .averages import Averages as Averages  # noqa: E402  # named by the pickles of fitted estimators, as are two below
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> object:
     """An optimizer of another distribution, loaded when it is asked for."""
     if not name.startswith("_") and name.casefold() in names() and get(name).__name__ == name:
         return get(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise unknown(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,7 @@ from scirs2_adapters.core.errors import require
 
 require("tf", {"keras": ("Keras", "3.10")}, indirect={"tensorflow": ("TensorFlow", "2.18")})
 
-from scirs2_adapters.adapters._names import keep_old_modules  # noqa: E402
+from scirs2_adapters.adapters._names import keep_old_modules, unknown  # noqa: E402
 from scirs2_adapters.core.registry import built_in, names, with_value  # noqa: E402
 
 from .monitor import OptimizerMonitor as OptimizerMonitor  # noqa: E402
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> object:
         cls = optimizer(name.casefold())
         if name in (cls.__name__, cls.rule_class.__name__):
             return cls
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise unknown(__name__, name)
 
 
 def __dir__() -> list[str]:
