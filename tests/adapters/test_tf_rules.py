@@ -124,7 +124,14 @@ def test_keras_own_formula_is_matched(name: str, given: dict) -> None:
     close(*walks, 2e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "keras" in s2.get(n).matches])
+#: Those that this version of Keras has too. Muon has other defaults in the oldest one that is supported, and steps only
+#: variables that have a path.
+PEERED = [n for n in NAMES if "keras" in s2.get(n).matches and hasattr(keras.optimizers, keras_class(n).__name__)]
+if keras.__version__.startswith("3.10."):
+    PEERED.remove("muon")
+
+
+@pytest.mark.parametrize("name", PEERED)
 def test_matching_keras_takes_its_defaults(name: str) -> None:
     ours = keras_class(name)(match="keras").get_config()
     theirs = getattr(keras.optimizers, keras_class(name).__name__)().get_config()
@@ -171,7 +178,7 @@ def test_what_is_too_small_for_16_bits_is_refused_by_the_name_that_was_typed(nam
 COUNTED_APART = ("schedulefreeadamw",)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "keras" in s2.get(n).matches and n not in COUNTED_APART])
+@pytest.mark.parametrize("name", [n for n in PEERED if n not in COUNTED_APART])
 def test_a_late_variable_moves_as_in_keras(name: str) -> None:
     walks = [
         late(m(learning_rate=RATE), steps=12)[1]

@@ -66,8 +66,13 @@ def rate_in_buffer(optimizer: RuleState) -> bool:
 
 
 def counterpart(rule: Rule) -> str | None:
-    """The name of Keras' class of this optimizer, if it has one."""
+    """The name of Keras' class of this optimizer, if some version has one."""
     return spelling(type(rule)) if "keras" in type(rule).matches else None
+
+
+def _is_there(name: str) -> bool:
+    """Whether this version of Keras has such a class."""
+    return hasattr(keras.optimizers, name)
 
 
 def _built(optimizer: RuleState, name: str) -> KerasOptimizer:
@@ -94,6 +99,8 @@ def _stand_in(variable: KerasVariable) -> KerasVariable:
 
 def _order(optimizer: RuleState, name: str) -> list[StateKey]:
     """What the variables of Keras' class are, in order; the slots are its attributes."""
+    if not _is_there(name):
+        raise refusal(optimizer, f"this version of Keras has no `{name}`, which the file is of")
     try:
         return _keys(_built(optimizer, name))
     except KeyError as error:
@@ -124,10 +131,12 @@ def order_of(name: str, arguments: Mapping[str, object], ranks: Sequence[int]) -
 
 
 def would_take(optimizer: RuleState) -> bool:
-    """Whether Keras' class would take our variables by position for something else."""
+    """Whether Keras' class would take our variables by position for something else, or may do so in a later version."""
     name = counterpart(optimizer.rule)
     if name is None or not optimizer.built:
         return False
+    if not _is_there(name):
+        return True
     order, ours = _order(optimizer, name), state_keys(optimizer)
     if len(order) != len(ours):
         return False
