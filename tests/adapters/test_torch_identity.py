@@ -18,6 +18,7 @@ from tests.boundaries.support import ROOT
 
 from .torch_support import (
     ALL,
+    alike,
     distance,
     each_optimizer,
     each_path,
@@ -25,7 +26,6 @@ from .torch_support import (
     ours,
     params_of,
     plain_for,
-    same,
     twins,
     walk,
 )
@@ -128,9 +128,9 @@ def shared_walk(name: str) -> None:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
     walk(alone, steps=5, seed=4)
-    assert same(optimizer, alone), name
+    assert alike(name, optimizer, alone), name
     walk(optimizer, alone, steps=2, seed=6)
-    assert same(optimizer, alone), name
+    assert alike(name, optimizer, alone), name
 
 
 def test_processes_that_share_memory_count_together() -> None:

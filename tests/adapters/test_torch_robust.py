@@ -14,11 +14,12 @@ import torch
 from scirs2_adapters import get
 from scirs2_adapters.core.registry import plain as plain_name
 from tests.boundaries.support import fresh
-from tests.conformance.cells import by_library, matrix_functions
+from tests.conformance.cells import matrix_functions
 from tests.sampling import taken
 
 from .torch_support import (
     ALL,
+    alike,
     distance,
     each_optimizer,
     each_path,
@@ -59,9 +60,8 @@ def test_the_number_of_threads_changes_no_bit(name: str) -> None:
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    most = 1e-3 if by_library(plain_name(name)) else 0.0
-    assert distance(found[0], found[1]) <= most
-    assert distance(found[0], found[2]) <= most
+    assert alike(name, found[0], found[1])
+    assert alike(name, found[0], found[2])
 
 
 @each_path
@@ -91,19 +91,19 @@ def test_eight_threads_step_eight_optimizers_of_every_kind_at_once(kernel: str) 
 FORKED = """
 import os, torch, warnings
 warnings.simplefilter("ignore")
-from tests.adapters.test_torch_robust import FORKABLE, same, walk, walked
+from tests.adapters.test_torch_robust import FORKABLE, alike, walk, walked
 from tests.threads import for_little_work
 for_little_work()
 torch.set_num_threads(2)
 parents = {{name: walked(name, FORKABLE, 1, kernel="host") for name in {names}}}
 child = os.fork()
 if child == 0:
-    kept = all(same(parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in {names})
+    kept = all(alike(name, parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in {names})
     for optimizer in parents.values():  # the parent's own objects go on in the child
         walk(optimizer, steps=1)
     os._exit(0 if kept else 1)
 assert os.waitpid(child, 0)[1] == 0
-assert all(same(parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in {names})  # its own still
+assert all(alike(name, parents[name], walked(name, FORKABLE, 1, kernel="host")) for name in {names})  # its own still
 """
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from ..format_ops import Function
 from ..ops import Scalar
 from ..random_numbers import normal, normal_key, normal_number, uniform, uniform_key, uniform_number
 from ..step.reference import INTEGERS
@@ -52,8 +52,8 @@ def _build(name: str, symbol: str) -> bytes:
 
     inlined = numba.njit(error_model="numpy", forceinline=True)
     numbers = {"uniform": uniform_number, "normal": normal_number}
-    number: Any = inlined(numbers[name](SCALAR_OPS, inlined))
-    store: Any = make_store("float32", "float32", 0, 1)
+    number: Function = inlined(numbers[name](SCALAR_OPS, inlined))
+    store: Function = make_store("float32", "float32", 0, 1)
 
     def fill(out, n, key):  # type: ignore[no-untyped-def]
         key = np.int32(key)

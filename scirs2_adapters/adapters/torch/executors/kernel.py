@@ -6,6 +6,7 @@ An engine runs them: `HostEngine` in this process's memory, `cuda.Engine` in a d
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from torch.autograd.graph import increment_version
 from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.cpu import noise
 from scirs2_adapters.core.cpu.batch import Batch as HostBatch
+from scirs2_adapters.core.cpu.batch import by_numpy
 from scirs2_adapters.core.ops import Array
 from scirs2_adapters.core.step.protocols import Batch, Engine, KernelEntry, Model, Scalars
 from scirs2_adapters.core.step.tables import AddressTables
@@ -38,8 +40,14 @@ _OPS = replace(
 )
 
 
+#: The process that has torch's threads: a forked child would wait for them without end.
+_PROCESS = os.getpid()
+
+
 def _by_torch(function: Callable[..., Array], args: Sequence[Array], options: Mapping[str, object]) -> np.ndarray:
     """A function of matrices by torch's products and decompositions, which are faster than those of numpy's BLAS."""
+    if os.getpid() != _PROCESS:
+        return by_numpy(function, args, options)
     tensors = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in args]
     result: np.ndarray = function(_OPS, *tensors, **options).numpy()
     return result
