@@ -3,8 +3,8 @@ it, or with `-k`, it runs over all. Never sampled is what holds formulas to thei
 formula beside its twin, and beside the framework's own optimizer.
 
 A kind is read from the formula: whether it wraps another, works on matrices, takes gradients of rows, keeps numbers
-for the whole model or for a tensor, or knows single elements only. A test takes one optimizer of each of half the
-kinds, and a test that goes over optimizers by itself one of each kind, chosen by the seed and the test's name: so a
+for the whole model or for a tensor, or knows single elements only. A test takes one optimizer of each of a third of
+the kinds, and a test that goes over optimizers by itself one of each kind, chosen by the seed and the test's name: so a
 week's run takes each optimizer through many tests, and all weeks together through all, and an optimizer more costs
 hardly any time.
 
@@ -99,15 +99,21 @@ def draw(names: Iterable[str], seed: str) -> str:
     return min(names, key=lambda name: (zlib.crc32(f"{seed} {name}".encode()), name))
 
 
-def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str, *, half: bool = False) -> set[tuple[str, ...]]:
+def turn(name: str, parts: int) -> int:
+    """Which of so many parts has its turn this week, for what is called so."""
+    week = os.environ[SEED].rpartition("W")[2]
+    return (zlib.crc32(name.encode()) + (int(week) if week.isdigit() else zlib.crc32(week.encode()))) % parts
+
+
+def chosen(test: str, optimizers: Iterable[tuple[str, ...]], seed: str, *, third: bool = False) -> set[tuple[str, ...]]:
     """Of the optimizers that a test runs over, or of pairs of them, those that it takes: one of each kind, or one of
-    each of `half` the kinds.
+    each of a `third` of the kinds.
     """
     by_kind: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
     for members in optimizers:
         by_kind[f"{test} {[*map(kind, members)]}"][f"{test} {members}"] = members
     kinds = sorted(by_kind, key=lambda name: zlib.crc32(f"{seed} {name}".encode()))
-    taken = kinds[: (len(kinds) + 1) // 2] if half else kinds
+    taken = kinds[: (len(kinds) + 2) // 3] if third else kinds
     return {by_kind[name][draw(by_kind[name], seed)] for name in taken}
 
 
@@ -146,7 +152,7 @@ def _of_optimizers(items: list[pytest.Item]) -> list[pytest.Item]:
             tests[item.nodeid.partition("::" if together else "[")[0]].append(item)
     out = []
     for test, cases in tests.items():
-        taken = chosen(test, map(optimizers_in, cases), os.environ[SEED], half=True)
+        taken = chosen(test, map(optimizers_in, cases), os.environ[SEED], third=True)
         out += [case for case in cases if optimizers_in(case) not in taken]
     return out
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.boundaries.support import ROOT, fresh
-from tests.sampling import samples
+from tests.sampling import samples, turn
 
 HERE = Path(__file__).parent
 FILES = (
@@ -33,11 +33,17 @@ ALSO = {
     "torch": ("test_tf_files.py", "test_tf_names.py", "test_tf_torch_host.py", "test_tf_torch_paths.py"),
 }
 OTHERS = ("jax", "torch")
+#: Keras' suite, and what the backend's step is made of, which no other test sees.
+EACH_WEEK = ("test_tf_keras_suite.py", "test_tf_jax_host.py", "test_tf_torch_host.py")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", OTHERS)
 def test_the_adapter_behaves_alike_on(backend: str, request: pytest.FixtureRequest) -> None:
+    """A sampled run takes half of the files, others each week, and for each backend others."""
+    files = [*FILES, *ALSO.get(backend, ())]
+    if samples(request.config):
+        files = [name for name in files if name in EACH_WEEK or turn(f"{backend} {name}", 2) == 0]
     command = [
         sys.executable,
         "-m",
@@ -48,7 +54,7 @@ def test_the_adapter_behaves_alike_on(backend: str, request: pytest.FixtureReque
         "--adapters",
         "tf",
         *(["--sample"] if samples(request.config) else []),
-        *(str(HERE / name) for name in (*FILES, *ALSO.get(backend, ()))),
+        *(str(HERE / name) for name in files),
     ]
     environment = {**os.environ, "KERAS_BACKEND": backend}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)

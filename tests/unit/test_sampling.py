@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from scirs2_adapters.core import names
-from tests.sampling import SEED, chosen, kind, left_out
+from tests.sampling import SEED, chosen, kind, left_out, turn
 from tests.sampling import TESTS as TESTS_FOLDER
 
 ALL = [(name,) for name in names()]
@@ -18,13 +18,13 @@ def test_every_kind_is_taken(test: str) -> None:
     assert taken == {kind(name) for name in names()}
 
 
-def test_half_the_kinds_are_some_of_all() -> None:
+def test_a_third_of_the_kinds_is_some_of_all() -> None:
     whole = {test: chosen(test, ALL, "2026-W01") for test in TESTS}
-    half = {test: chosen(test, ALL, "2026-W01", half=True) for test in TESTS}
+    third = {test: chosen(test, ALL, "2026-W01", third=True) for test in TESTS}
     kinds = {kind(name) for name in names()}
-    assert all(half[test] < whole[test] for test in TESTS)
-    assert {len(taken) for taken in half.values()} == {(len(kinds) + 1) // 2}
-    assert {kind(name) for taken in half.values() for (name,) in taken} == kinds
+    assert all(third[test] < whole[test] for test in TESTS)
+    assert {len(taken) for taken in third.values()} == {(len(kinds) + 2) // 3}
+    assert {kind(name) for taken in third.values() for (name,) in taken} == kinds
 
 
 def test_some_are_left_out_and_others_another_day() -> None:
@@ -67,3 +67,11 @@ def test_of_cases_that_are_alike_one_is_taken(marked: bool, monkeypatch: pytest.
         assert sorted(i.callspec.params["number"] for i in taken) == [0, 1, 2, 3]
         seen.update(i.nodeid for i in taken)
     assert len(seen) == len(items)
+
+
+def test_every_part_has_its_turn_in_as_many_weeks(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = []
+    for week in ("2026-W48", "2026-W49"):
+        monkeypatch.setenv(SEED, week)
+        turns.append(turn("a file", 2))
+    assert sorted(turns) == [0, 1]
