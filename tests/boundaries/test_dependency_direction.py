@@ -8,20 +8,21 @@ import pytest
 from tests.boundaries.support import ADAPTERS, PACKAGE, ROOT, frameworks, imports, python_files, relative
 
 XLA = {"scirs2_adapters.adapters._xla": "the step in a program of JAX, for optax and for Keras on JAX"}
-OLD_MODULES = {"scirs2_adapters.adapters._names": "it keeps the modules that pickles of version 0.1 name importable"}
+NAMES = {"scirs2_adapters.adapters._names": "what is said of an unknown name, and modules that old pickles name"}
 
 #: What an adapter may import besides core, itself and the frameworks it requires: import prefix -> reason.
 ALSO = {
     "hf": {
         "scirs2_adapters.adapters.torch": "the Trainer trains torch modules, so its optimizers are the torch adapter's"
     },
-    "jax": XLA,
-    "sklearn": OLD_MODULES | dict.fromkeys(("scipy.sparse", "scipy.special"), "scikit-learn requires it"),
-    "tf": OLD_MODULES
+    "jax": XLA | NAMES,
+    "sklearn": NAMES | dict.fromkeys(("scipy.sparse", "scipy.special"), "scikit-learn requires it"),
+    "tf": NAMES
     | XLA
     | dict.fromkeys(("torch", "jax"), "one of Keras' backends; it is imported where it is the one that runs")
     | {"h5py": "Keras requires it, and writes its files with it"},
-    "torch": {"triton": "torch's CUDA builds bring it; it is imported when a kernel for a CUDA device is first built"},
+    "torch": NAMES
+    | {"triton": "torch's CUDA builds bring it; it is imported when a kernel for a CUDA device is first built"},
 }
 
 
