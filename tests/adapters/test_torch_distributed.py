@@ -100,13 +100,13 @@ def test_a_step_that_one_rank_would_leave_out_is_left_out_and_counted_by_all(nam
 @pytest.mark.parametrize("way", ["data_parallel", "fully_sharded"])
 @each_dense
 def test_training_on_two_ranks_is_training_on_one(name: str, way: str, found: Found) -> None:
-    assert found[name][way] <= 1e-9
+    assert found[name][way] <= 1e-8
 
 
 @pytest.mark.slow
 @each_dense
 def test_sharded_parameters_are_stepped_in_the_backward_pass(name: str, found: Found) -> None:
-    assert found[name]["in_backward"] <= 1e-9
+    assert found[name]["in_backward"] <= 1e-8
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_pieces_without_a_shape_are_stepped_or_refused(name: str, found: Found) 
         assert "fully_shard" in found[name]["flat"]
         assert f"`{name}`" in found[name]["flat"]
     else:
-        assert found[name]["flat"] <= 1e-9
+        assert found[name]["flat"] <= 1e-8
 
 
 @pytest.mark.slow
