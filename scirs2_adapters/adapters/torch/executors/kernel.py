@@ -48,7 +48,8 @@ def _by_torch(function: Callable[..., Array], args: Sequence[Array], options: Ma
     """A function of matrices by torch's products and decompositions, which are faster than those of numpy's BLAS."""
     if os.getpid() != _PROCESS:
         return by_numpy(function, args, options)
-    tensors = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in args]
+    # numpy makes a scalar of an array without axes
+    tensors = [torch.from_numpy(np.asarray(x)) if isinstance(x, np.ndarray | np.generic) else x for x in args]
     result: np.ndarray = function(_OPS, *tensors, **options).numpy()
     return result
 
