@@ -16,10 +16,12 @@ from .rounding import mixer
 BITS, ODD = 23, 0x1E3779B1
 #: A normal number is the sum of twelve of 16 bits, two from each hash.
 HASHES = 6
-Wrapped = Callable[[Function], Function]
+#: Makes of a function what may be called by a function that a compiler takes.
+Inlining = Callable[[Function], Function]
 
 
-def as_it_is(function: Function) -> Function:
+def interpreted(function: Function) -> Function:
+    """The function itself, where no compiler is to take it."""
     return function
 
 
@@ -56,9 +58,9 @@ def normal_key(ops: IntegerOps, keys: Sequence[Scalar], like: Array) -> Array:
     return key
 
 
-def uniform_number(ops: MixingOps, function: Wrapped = as_it_is) -> Function:
-    """`number(place, key)`; of functions that it calls, `function` makes what a compiler takes."""
-    mixed, wrap, right, float32 = function(mixer(ops)), ops.wrap, ops.shift_right, ops.float32
+def uniform_number(ops: MixingOps, inlined: Inlining = interpreted) -> Function:
+    """`number(place, key)`: an evenly spread one for each place, for arrays of places or inside a compiled loop."""
+    mixed, wrap, right, float32 = inlined(mixer(ops)), ops.wrap, ops.shift_right, ops.float32
     odd, unused, unit = ops.integer(ODD), ops.integer(32 - BITS), 2.0 ** (1 - BITS)
 
     def number(place: Array, key: Array) -> Array:
@@ -67,9 +69,9 @@ def uniform_number(ops: MixingOps, function: Wrapped = as_it_is) -> Function:
     return number
 
 
-def normal_number(ops: MixingOps, function: Wrapped = as_it_is) -> Function:
-    """The same."""
-    mixed, wrap, right, both, float32 = function(mixer(ops)), ops.wrap, ops.shift_right, ops.both, ops.float32
+def normal_number(ops: MixingOps, inlined: Inlining = interpreted) -> Function:
+    """`number(place, key)`: a normal one."""
+    mixed, wrap, right, both, float32 = inlined(mixer(ops)), ops.wrap, ops.shift_right, ops.both, ops.float32
     odd, none, lower, sixteen = (ops.integer(n) for n in (ODD, 0, 0xFFFF, 16))
     middle, unit = float(HASHES * 0xFFFF), 2.0**-16
 

@@ -40,9 +40,12 @@ def _shared(report: Found) -> Any:
 
 
 def near(name: str, measured: Any, share: float = 1e-4) -> bool:
-    """Whether a gap is none, or for a formula that adds up numbers of several ranks one of rounding; or for one that
-    multiplies matrices, which other paths round otherwise."""
-    return bool(measured <= (share if _adds_up(name) or by_library(name.casefold()) else 0.0))
+    """Whether a gap is none, or one of rounding: of a formula that adds up numbers of several ranks, or that multiplies
+    matrices, which a path of one rank rounds otherwise than a path of several.
+    """
+    if _adds_up(name):
+        return bool(measured <= share)
+    return bool(measured <= (1e-6 if by_library(name.casefold()) else 0.0))
 
 
 def _rules(name: str) -> list[tuple[Any, Leaf]]:
@@ -100,13 +103,13 @@ def test_a_step_that_one_rank_would_leave_out_is_left_out_and_counted_by_all(nam
 @pytest.mark.parametrize("way", ["data_parallel", "fully_sharded"])
 @each_dense
 def test_training_on_two_ranks_is_training_on_one(name: str, way: str, found: Found) -> None:
-    assert found[name][way] <= 1e-8
+    assert found[name][way] <= 1e-9
 
 
 @pytest.mark.slow
 @each_dense
 def test_sharded_parameters_are_stepped_in_the_backward_pass(name: str, found: Found) -> None:
-    assert found[name]["in_backward"] <= 1e-8
+    assert found[name]["in_backward"] <= 1e-9
 
 
 @pytest.mark.slow
@@ -116,7 +119,7 @@ def test_pieces_without_a_shape_are_stepped_or_refused(name: str, found: Found) 
         assert "fully_shard" in found[name]["flat"]
         assert f"`{name}`" in found[name]["flat"]
     else:
-        assert found[name]["flat"] <= 1e-8
+        assert found[name]["flat"] <= 1e-9
 
 
 @pytest.mark.slow

@@ -165,4 +165,4 @@ def same(a: Optimizer, b: Optimizer) -> bool:
 
 def alike(name: str, a: Optimizer, b: Optimizer) -> bool:
     """The same bits; but to rounding where torch multiplies matrices, or numpy does in a forked child."""
-    return distance(a, b) <= (0.02 if by_library(plain_name(name)) else 0.0)
+    return distance(a, b) <= (1e-3 if by_library(plain_name(name)) else 0.0)
