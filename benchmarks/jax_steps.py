@@ -5,6 +5,8 @@ run, against optax; all under `jit`, parameters and state donated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,27 +18,44 @@ from scirs2_adapters import jax as ours
 from .row import Model, Row, measure, models
 
 
+@dataclass(frozen=True)
+class Subject:
+    """An optimizer of ours, optax's, and the bytes that a step moves for one parameter."""
+
+    name: str
+    ours: Callable[..., Any]
+    optax: optax.GradientTransformation
+    bytes: int
+
+
+SUBJECTS = (
+    Subject("AdamW", partial(ours.adamw, 1e-6), optax.adamw(1e-6), 28),
+    Subject("SGD with momentum", partial(ours.sgd, 1e-6, momentum=0.9), optax.sgd(1e-6, momentum=0.9), 20),
+    Subject("Lion", partial(ours.lion, 1e-6), optax.lion(1e-6), 20),
+)
+
+
 def rows(quick: bool) -> Iterator[Row]:
-    """AdamW on four models."""
+    """Each optimizer on four models."""
     large = [] if quick else [Model("1 tensor, 50 M", (50_000_000,))]
-    for model in [*models(quick), *large]:
-        yield from _adamw(model)
+    for subject in SUBJECTS[:1] if quick else SUBJECTS:
+        for model in [*models(quick), *large]:
+            yield from _three_ways(subject, model)
 
 
-def _adamw(model: Model) -> Iterator[Row]:
-    mine, theirs = ours.adamw(1e-6), optax.adamw(1e-6)
+def _three_ways(subject: Subject, model: Model) -> Iterator[Row]:
+    mine, formula, theirs = subject.ours(), subject.ours(kernel="traced"), subject.optax
     grads = _arrays(model, 1)
-    optax_name = "optax.adamw under jit"
+    baseline = {"optax under jit": _stepper(model, theirs, grads, _plain(theirs))}
+    traffic = subject.bytes * model.numbers
     fused = _stepper(model, mine, grads, lambda g, s, p: ours.step(mine, g, s, p))
-    baseline = {optax_name: _stepper(model, theirs, grads, _plain(theirs))}
-    yield from measure("jax", f"AdamW step(), {model.name}", fused, baseline, model.rounds, 28 * model.numbers)
+    yield from measure("jax", f"{subject.name} step(), {model.name}", fused, baseline, model.rounds, traffic)
     del fused
     plain = _stepper(model, mine, grads, _plain(mine))
-    yield from measure("jax", f"AdamW update + apply_updates, {model.name}", plain, baseline, model.rounds)
+    yield from measure("jax", f"{subject.name} update + apply_updates, {model.name}", plain, baseline, model.rounds)
     del plain
-    formula = ours.adamw(1e-6, kernel="traced")
     traced = _stepper(model, formula, grads, _plain(formula))
-    yield from measure("jax", f"AdamW traced, {model.name}", traced, baseline, model.rounds)
+    yield from measure("jax", f"{subject.name} traced, {model.name}", traced, baseline, model.rounds)
 
 
 def _plain(tx: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
