@@ -57,12 +57,19 @@ class ArgumentNames:
                 tuples[word] = (first, second, *(m for m in more if m in fields and not fields[m].optional))
         return tuples
 
-    def place(self, core: str, fields: Mapping[str, Field]) -> tuple[str, int | None]:
-        """Where the framework keeps a field: its word, and the position in its tuple or None."""
+    def words(self, fields: Mapping[str, Field]) -> dict[str, tuple[str, int | None]]:
+        """Where the framework keeps each field: its word, and the position in its tuple or None."""
+        words: dict[str, tuple[str, int | None]] = {}
+        for core in fields:
+            words[core] = self.names.get(core, core), None
         for word, members in self.tuples_of(fields).items():
-            if core in members:
-                return word, members.index(core)
-        return self.names.get(core, core), None
+            for position, core in enumerate(members):
+                words[core] = word, position
+        return words
+
+    def place(self, core: str, fields: Mapping[str, Field]) -> tuple[str, int | None]:
+        """Where the framework keeps a field, or what would be one: its word, and the position in its tuple or None."""
+        return self.words(fields).get(core) or (self.names.get(core, core), None)
 
     def spell(self, core: str, fields: Mapping[str, Field]) -> str:
         """The word as the framework's user typed it: `betas[1]`."""
@@ -71,11 +78,11 @@ class ArgumentNames:
 
     def places(self, fields: Mapping[str, Field]) -> list[tuple[str, str, int | None]]:
         """Where the framework keeps each field: (core word, framework's word, position in its tuple or None)."""
-        return [(core, *self.place(core, fields)) for core in fields]
+        return [(core, *place) for core, place in self.words(fields).items()]
 
     def spelled(self, fields: Mapping[str, Field]) -> dict[str, str]:
         """The framework's word for each core word, whole where it holds several."""
-        return {core: self.place(core, fields)[0] for core in fields}
+        return {core: word for core, (word, _) in self.words(fields).items()}
 
     def parameters(self, fields: Mapping[str, Field]) -> dict[str, inspect.Parameter]:
         """The framework's parameters for these fields, in their order, with their defaults."""

@@ -36,6 +36,8 @@ class Hyperparameters:
         cls.fields = cls._declared()
         cls.name = cls.label = cls.__name__.lower().replace("_", "")
         cls.__signature__ = cls._constructor()
+        for key, field in cls.fields.items():  # which is why none is checked when a rule is built
+            field.check(cls.__name__, key, field.default)
 
     @classmethod
     def _declared(cls) -> dict[str, Field]:
@@ -77,7 +79,8 @@ class Hyperparameters:
         explicit = {k: v for k, v in values.items() if k != "match"}
         chosen = {k: f.default for k, f in self.fields.items()} | row | explicit
         for key, field in self.fields.items():
-            chosen[key] = field.check(call, spell(key), chosen[key])
+            if chosen[key] is not field.default:
+                chosen[key] = field.check(call, spell(key), chosen[key])
         vars(self).update(chosen, match=match)
         self.check(spell, call)
 

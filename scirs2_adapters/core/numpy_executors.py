@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .cpu import engine, storage
-from .cpu.batch import address
+from .cpu.batch import addresses_of
 from .formats import DITHER, companion
 from .ops import Scalars
 from .step import reference
@@ -60,7 +60,7 @@ class KernelExecutor:
     def _write_addresses(self, arrays: AllArrays) -> list[tuple[np.ndarray, np.ndarray]]:
         """Writes the address of each array; returns those to be copied back, because no kernel can walk them."""
         copies, self.walked = [], True
-        for addresses, current in zip(self._addresses, arrays, strict=True):
+        for row, current in zip(self._addresses, arrays, strict=True):
             for k, x in enumerate(current):
                 flags = x.flags
                 if not (flags.c_contiguous and flags.aligned):
@@ -68,7 +68,7 @@ class KernelExecutor:
                     current[k] = copy = np.require(x, requirements=["C", "A"])
                     if k != _GRADIENT:
                         copies.append((x, copy))
-            addresses[:] = list(map(address, current))
+            row[:] = addresses_of(current)
         return copies
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import weakref
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -25,9 +26,10 @@ from .rule import Rule
 from .schedule import rate_at
 from .slots import Extent, Slot
 from .step.options import StateDtype, check_path, check_rounding, check_state_dtype, check_value
-from .step.plan import ParamEntry, coefficient_rows
+from .step.plan import COEFFICIENT_KEY, ParamEntry, coefficient_rows
 
 _STEP = f"{_CALL}.step"
+_DTYPE = operator.attrgetter("dtype")
 
 THREADS = Field(None, "", "must be a whole number >= 1", lambda n: n >= 1, kind=int, optional=True)
 SKIP = flag(False, "")
@@ -138,15 +140,15 @@ class HostOptimizer(Routed):
         is the loss of which these are the gradients, for a rule that needs it, and of no use to others.
         """
         loss, by_key = self.prepare(value), self._gradients(grads)
-        keys = [k for k in self.params if k in by_key]
-        params, ordered = self.follow(keys), [by_key[k] for k in keys]
+        keys = list(filter(by_key.__contains__, self.params))
+        params, ordered = self.follow(keys), list(map(by_key.__getitem__, keys))
         if not keys or self.skips(ordered, loss):
             return
         arrays = self._arrays(params, ordered)
         executor = self._executor_of(keys, ordered)
-        entries, counts = [self._entries[k] for k in keys], [self.steps[k] for k in keys]
+        entries, counts = list(map(self._entries.__getitem__, keys)), list(map(self.steps.__getitem__, keys))
         scalars, rows = coefficient_rows(
-            [entry.coefficient_key(t) for entry, t in zip(entries, counts, strict=True)],
+            list(zip(map(COEFFICIENT_KEY, entries), counts, strict=True)),
             functools.partial(scalars_of, {}, entries, counts, max(self.steps.values()) + 1, loss),
         )
         self.model |= executor.run(arrays, scalars, rows, self.model, self.threads)
@@ -245,7 +247,7 @@ class HostOptimizer(Routed):
 
     def _executor_of(self, keys: list[Hashable], grads: Sequence[np.ndarray]) -> ArrayExecutor:
         """The executor of a step over these arrays: that of the last step if nothing has changed."""
-        form = (keys, [g.dtype for g in grads])
+        form = (keys, list(map(_DTYPE, grads)))
         if form != self._form:
             dtypes = [self._dtypes(k, storage.name(g.dtype)) for k, g in zip(keys, grads, strict=True)]
             members = [self._entries[k] for k in keys]

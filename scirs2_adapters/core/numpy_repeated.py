@@ -74,7 +74,7 @@ class RepeatedStep:
         assert self._executor is not None
         if not self._keys:  # the first time
             self._keys = [k for k in optimizer.params if k in self._names]
-            of_keys = [optimizer._entries[k].coefficient_key(optimizer.steps[k]) for k in self._keys]
+            of_keys = [(optimizer._entries[k].coefficient_key, optimizer.steps[k]) for k in self._keys]
             self._first, self._rows = coefficient_rows(of_keys, int)
         entries, counts = [optimizer._entries[k] for k in self._keys], [optimizer.steps[k] for k in self._keys]
         shared: dict[tuple[int, int], Scalars] = {}

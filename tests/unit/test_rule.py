@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from scirs2_adapters import get, names
 from scirs2_adapters.core import SGD, Adam, AdamW, HostOptimizer, Lion, Lookahead, Muon, Rule, with_closure
+from scirs2_adapters.core.fields import fraction
 from scirs2_adapters.core.matrix import LAST_AXES
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import record
@@ -129,6 +130,19 @@ def test_an_unknown_argument_is_refused_with_a_guess(rule: Rule) -> None:
 def test_the_signature_holds_every_field_with_its_default(rule: Rule) -> None:
     parameters = inspect.signature(type(rule)).parameters
     assert all(parameters[name].default == field.default for name, field in type(rule).fields.items())
+
+
+@each_rule
+def test_every_default_is_a_value_that_its_field_accepts(rule: Rule) -> None:
+    for name, field in type(rule).fields.items():
+        assert field.check("", name, field.default) is field.default
+
+
+def test_a_class_with_a_default_out_of_its_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`Bad\(momentum=\.\.\.\)` must be in \[0, 1\)\. Received: 1\.5\."):
+
+        class Bad(Rule):
+            momentum = fraction(1.5, "decay rate")
 
 
 @each_rule

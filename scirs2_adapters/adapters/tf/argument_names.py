@@ -24,8 +24,9 @@ from scirs2_adapters.core.rule import Rule
 class KerasNames(ArgumentNames):
     """Keras' words, which are the same in all its classes but Muon: its `epsilon` is AdamW's."""
 
-    def place(self, core: str, fields: Mapping[str, Field]) -> tuple[str, int | None]:
-        return ("ns_epsilon", None) if core == "eps" and "adamw_eps" in fields else super().place(core, fields)
+    def words(self, fields: Mapping[str, Field]) -> dict[str, tuple[str, int | None]]:
+        words = super().words(fields)
+        return words | {"eps": ("ns_epsilon", None)} if "adamw_eps" in fields else words
 
 
 KERAS = KerasNames(

@@ -47,14 +47,19 @@ _IN_PLACE = ctypes.c_char * 0
 MatrixCall = Callable[[Callable[..., Array], Sequence[Array], Mapping[str, object]], np.ndarray]
 
 
-def address(x: np.ndarray) -> int:
-    """The address of the array's memory. For a contiguous and writeable array, the buffer protocol gives it five times
-    as fast as the array interface.
+def addresses_of(arrays: Sequence[np.ndarray]) -> list[int]:
+    """The addresses of the arrays' memory. For contiguous and writeable arrays, the buffer protocol gives them five
+    times as fast as the array interface.
     """
     try:
-        return ctypes.addressof(_IN_PLACE.from_buffer(x))  # type: ignore[arg-type]
+        return list(map(ctypes.addressof, map(_IN_PLACE.from_buffer, arrays)))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):
-        return x.__array_interface__["data"][0]  # type: ignore[no-any-return]
+        return [x.__array_interface__["data"][0] for x in arrays]
+
+
+def address(x: np.ndarray) -> int:
+    """The address of one array's memory."""
+    return addresses_of([x])[0]
 
 
 #: numpy's operations, and compiled loops where it would take dozens of them.
@@ -223,7 +228,7 @@ class Batch:
         table = addresses.take(columns, axis=1)
         for k, a in enumerate(self.kernel.passes[level].parts.arrays):
             if a.computed and a.extent is Extent.FULL:
-                table[:, k] = [address(x) for x in computed[a.name]]
+                table[:, k] = addresses_of(computed[a.name])
             elif a.computed:
                 (x,) = computed[a.name]
                 table[:, k] = address(x) + x.itemsize * self.lines.starts[a.extent]

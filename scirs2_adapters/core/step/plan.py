@@ -8,6 +8,7 @@ shortest example.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -38,12 +39,12 @@ class ParamEntry:
     program: Program
 
     @functools.cached_property
-    def _coefficient_leaf(self) -> Leaf | None:
-        return self.leaf if self.rule.per_parameter else None
+    def coefficient_key(self) -> Hashable:
+        """Parameters with equal keys have equal coefficients at the same step."""
+        return self.group, self.routed, self.leaf if self.rule.per_parameter else None
 
-    def coefficient_key(self, t: Hashable) -> Hashable:
-        """Parameters with equal keys have equal coefficients at step `t`."""
-        return self.group, self.routed, t, self._coefficient_leaf
+
+COEFFICIENT_KEY = operator.attrgetter("coefficient_key")
 
 
 def param_entry(

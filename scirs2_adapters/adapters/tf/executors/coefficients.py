@@ -31,7 +31,7 @@ class Example(NamedTuple):
 def examples(optimizer: RuleState, entries: Sequence[VariableEntry]) -> tuple[list[Example], list[int]]:
     """One variable for each row of coefficients, and the row that each variable takes."""
     candidates = [Example(entry, optimizer._use_weight_decay(entry.variable)) for entry in entries]
-    keys = [(entry.coefficient_key(None), entry.compute, decays) for entry, decays in candidates]
+    keys = [(entry.coefficient_key, entry.compute, decays) for entry, decays in candidates]
     return coefficient_rows(keys, candidates.__getitem__)
 
 

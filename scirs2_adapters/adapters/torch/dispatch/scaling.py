@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import methodcaller
 from typing import Final
 
 import torch
@@ -28,6 +29,7 @@ Scale = float | Tensor
 SKIP: Final = "skip"
 #: torch's `clip_grad_norm_` adds it to the norm.
 TINY = 1e-6
+_LIMIT, _SKIPS = methodcaller("get", "max_grad_norm"), methodcaller("get", "skip_nonfinite")
 
 
 def scales(
@@ -39,7 +41,7 @@ def scales(
     `grad_scale` and `found_inf` are put on the optimizer by `torch.amp.GradScaler` for the time of one step.
     """
     groups = optimizer.param_groups
-    limits = [group.get("max_grad_norm") for group in groups]
+    limits = list(map(_LIMIT, groups))
     attributes, skips = vars(optimizer), skipping(groups)
     grad_scale, found_inf = attributes.get("grad_scale"), attributes.get("found_inf")
     scaled = grad_scale is not None or found_inf is not None or any(limits)
@@ -63,12 +65,12 @@ def scales(
 
 def looks(groups: Groups) -> bool:
     """Whether `scales` looks at the gradients."""
-    return skipping(groups) or any(group.get("max_grad_norm") for group in groups)
+    return skipping(groups) or any(map(_LIMIT, groups))
 
 
 def skipping(groups: Groups) -> bool:
     """Whether a step with a gradient that is not finite is left out: if any group asks, for a step is of all groups."""
-    return any(group.get("skip_nonfinite") for group in groups)
+    return any(map(_SKIPS, groups))
 
 
 def count_skipped(groups: Sequence[Group], more: int = 1) -> None:

@@ -19,7 +19,7 @@ from scirs2_adapters.core.groups import scalars_at
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import SCALE
 from scirs2_adapters.core.step.options import HALVES, check_rounding, check_value, value_scalars
-from scirs2_adapters.core.step.plan import choose_paths, coefficient_rows, grouped, param_entry
+from scirs2_adapters.core.step.plan import COEFFICIENT_KEY, choose_paths, coefficient_rows, grouped, param_entry
 from scirs2_adapters.core.step.protocols import Executor, Scalars
 
 from ..executors import cuda
@@ -43,6 +43,7 @@ _GRADIENT = operator.attrgetter("grad")
 #: What a plan takes for granted of a group besides its rule.
 _OPTIONS = operator.itemgetter("capturable", "rounding")
 _OFFLOAD = operator.itemgetter("offload")
+_NEEDS_VALUE = operator.attrgetter("rule.needs_value")
 #: Patterns of gradients (which parameters have one) whose plans are kept.
 PLANS = 8
 
@@ -146,7 +147,7 @@ class Plan:
         """Finds out which parameters have the same coefficients, and tells the executors."""
         self.step_counts.look()
         steps = list(map(self.step_counts.next, self.entries))
-        keys = list(map(TensorEntry.coefficient_key, self.entries, steps))
+        keys = list(zip(map(COEFFICIENT_KEY, self.entries), steps, strict=True))
         pairs = list(zip(self.entries, steps, strict=True))
         self.latest = max([float(t) for t in (*steps, self.begun) if not isinstance(t, Tensor)])
         self.examples, rows = coefficient_rows(keys, pairs.__getitem__)
@@ -230,9 +231,10 @@ def step(optimizer: RuleOptimizerLike, grads: Grads | None = None, value: Loss =
         grads = list(map(_GRADIENT, params))
     if dtensor_class() in list(map(type, grads)):
         grads = sharding.aligned(params, grads)
-    refuse_evaluation(type(optimizer).__name__, groups)
+    if TRAIN_MODE in groups[0]:
+        refuse_evaluation(type(optimizer).__name__, groups)
     group_rules = [optimizer._group_rule(i, group) for i, group in enumerate(groups)]  # checks what was written there
-    loss = _loss_of(type(optimizer).__name__, group_rules, value)
+    loss = _loss_of(type(optimizer).__name__, group_rules, value) if any(map(_NEEDS_VALUE, group_rules)) else None
     if any(map(_OFFLOAD, groups)):
         optimizer._offloading().step(optimizer, params, grads, group_rules, loss)
         return
@@ -243,11 +245,9 @@ def step(optimizer: RuleOptimizerLike, grads: Grads | None = None, value: Loss =
     plan_of(optimizer, group_rules, params, grads, scales is not None).run(optimizer, grads, scales, loss)
 
 
-def _loss_of(call: str, group_rules: GroupRules, loss: Loss) -> float | None:
-    """The loss as a number where some rule needs it; a step without one is refused."""
-    needing = next((group_rule.rule for group_rule in group_rules if group_rule.rule.needs_value), None)
-    if needing is None:
-        return None
+def _loss_of(call: str, group_rules: GroupRules, loss: Loss) -> float:
+    """The loss as a number, which some rule needs; a step without one is refused."""
+    needing = next(filter(_NEEDS_VALUE, group_rules)).rule
     value = number(loss) if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex() else loss
     words = "closure", "must be a function that computes the gradients and returns the loss"
     return float(check_value(f"{call}.step", needing, value, *words, "Write `optimizer.step(closure)`."))

@@ -7,6 +7,7 @@ any other is counted by itself.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +18,7 @@ from ..state.memory import count_dtype
 from .param_entry import TensorEntry
 
 Tensor = torch.Tensor
+_STALE = operator.attrgetter("stale")
 
 
 class CountTensor:
@@ -73,7 +75,7 @@ class StepCounts:
     @property
     def stale(self) -> bool:
         """Whether someone else has written to a count, or may have."""
-        return bool(self.loose) or any(counted.stale for counted in self.counted)
+        return bool(self.loose) or any(map(_STALE, self.counted))
 
     def next(self, entry: TensorEntry) -> Tensor | int | float:
         """The number of the step that this parameter was to take when `look` was called."""
