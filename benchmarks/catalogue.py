@@ -23,6 +23,7 @@ from scirs2_adapters import get, names
 from scirs2_adapters.core import HostOptimizer, Rule
 from scirs2_adapters.core.program.explain import pass_bytes
 from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.registry import with_value
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.demo.timing import compare, seconds, side_by_side
 
@@ -32,6 +33,8 @@ FILE = Path(__file__).resolve().parents[1] / "docs/catalogue.json"
 WIDTH, WORDS, BLOCKS = 256, 3400, 4
 #: A step may take this many times longer than AdamW's, for each byte that it moves.
 ALLOWED = 1.15
+#: Those that step by gradients alone, and those that the loss is told.
+NAMES = (*names(), *with_value())
 #: Steps at a time, and seconds for one optimizer.
 REPEAT, BUDGET = 10, 6.0
 Shapes = dict[str, tuple[int, ...]]
@@ -115,18 +118,18 @@ def line(name: str, row: Result) -> str:
 def main(given: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.catalogue", description=__doc__)
-    parser.add_argument("--only", default=",".join(names()), help="optimizers by comma (default: all)")
+    parser.add_argument("--only", default=",".join(NAMES), help="optimizers by comma (default: all)")
     parser.add_argument("--quick", action="store_true", help="a small model, to see that it runs; writes nothing")
     chosen = parser.parse_args(given)
-    if unknown := set(wanted := chosen.only.split(",")) - set(names()):
-        parser.error(f"`--only` must name some of {', '.join(names())}. Received: {min(unknown)!r}.")
+    if unknown := set(wanted := chosen.only.split(",")) - set(NAMES):
+        parser.error(f"`--only` must name some of {', '.join(NAMES)}. Received: {min(unknown)!r}.")
     print(f"{'':<26} {'time':>8} {'bytes':>8} {'state':>8}")
     found = remembered()
     for name, row in rows(wanted, 0.0 if chosen.quick else BUDGET):
         found[name] = row
         print(line(name, row), flush=True)
         if not chosen.quick:  # at once: all of them take minutes
-            FILE.write_text(json.dumps({k: found[k] for k in sorted(found) if k in names()}, indent=1) + "\n")
+            FILE.write_text(json.dumps({k: found[k] for k in sorted(found) if k in NAMES}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

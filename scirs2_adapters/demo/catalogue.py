@@ -3,6 +3,10 @@
 
 The learning rate is that of `RATES`, times the default rate, after which the loss on the training digits is least
 in a third of the steps; the numpy core looks for it, and all adapters train at it.
+
+Frameworks round the gradients of the network differently. What that alone comes to is the gap between two runs of the
+numpy core whose first weights differ in the last bit: where it is large, the path of that optimizer at that rate is
+chaotic, and no two frameworks, nor two machines, walk it alike.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from rich.table import Table
 from scirs2_adapters.core.registry import get, names
 
 from .data import Settings, write_digits
-from .report import TITLES, Report, measure_gaps
+from .report import TITLES, Report, gap, measure_gaps
 
 RATES: Final = (1.0, 10.0, 100.0)
 #: The adapters that train the digits.
@@ -29,11 +33,14 @@ ADAPTERS: Final = ("torch", "tf", "jax", "sklearn")
 
 @dataclass(frozen=True)
 class Result:
-    """Of one optimizer its rate, its accuracy in each adapter, and the largest gap between the paths."""
+    """Of one optimizer its rate, its accuracy in each adapter, the largest gap between the paths, and the one that the
+    last bit of the first weights makes.
+    """
 
     learning_rate: float
     accuracy: Mapping[str, float]
     gap: float
+    rounding: float
 
 
 Results = dict[str, Result]
@@ -67,15 +74,38 @@ def _best_rate(optimizer: str, settings: Settings) -> float:
     return min(losses, key=lambda rate: losses[rate] if np.isfinite(losses[rate]) else np.inf)
 
 
-def results(reports: Sequence[Report], hyper: Mapping[str, Mapping[str, float]]) -> Results:
-    """What all runs come to, by optimizer."""
+def rounding_gaps(optimizers: Sequence[str], settings: Settings) -> dict[str, float]:
+    """By optimizer, how far apart two runs of the numpy core are at most if each first weight of the second one is the
+    next larger float32.
+    """
+    from .adapter import Watch
+    from .sklearn_digits import Adapter
+
+    adapter, other = Adapter(settings), Adapter(settings)
+    moved = [np.nextafter(p, np.float32(np.inf)) for p in adapter.digits.initial]
+    other.digits = dataclasses.replace(other.digits, initial=moved)
+    gaps = {}
+    for name in optimizers:
+        watches = [Watch(settings.steps, lambda event, **facts: None, settings.snapshots) for _ in range(2)]
+        with contextlib.suppress(ValueError), warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+            for each, watch in zip((adapter, other), watches, strict=True):  # scikit-learn raises where one diverges
+                each.walk(name, "ours", watch)
+            gaps[name] = float(gap(*(np.stack(watch.snapshots) for watch in watches)).max())
+    return gaps
+
+
+def results(
+    reports: Sequence[Report], hyper: Mapping[str, Mapping[str, float]], rounding: Mapping[str, float]
+) -> Results:
+    """What all runs come to, by optimizer; `rounding` is what `rounding_gaps` returns."""
     measure_gaps(reports)
     by_optimizer: Results = {}
     for name, values in hyper.items():
         runs = {r.adapter: r for f in reports for r in f.runs if r.optimizer == name and r.trajectory}
         gaps = [float(r.gap.max()) for r in runs.values() if r.gap is not None]
         accuracy = {adapter: round(r.accuracy, 4) for adapter, r in runs.items()}
-        by_optimizer[name] = Result(values["learning_rate"], accuracy, float(f"{max(gaps, default=0.0):.1e}"))
+        largest, of_rounding = (float(f"{x:.1e}") for x in (max(gaps, default=0.0), rounding.get(name, 0.0)))
+        by_optimizer[name] = Result(values["learning_rate"], accuracy, largest, of_rounding)
     return by_optimizer
 
 
@@ -83,9 +113,9 @@ def table(results: Results) -> Table:
     """A row for each optimizer."""
     adapters = [a for a in ADAPTERS if any(a in row.accuracy for row in results.values())]
     result = Table(title="Accuracy on held-out digits", padding=0, show_edge=False)
-    for head in ("Optimizer", "Rate", *map(TITLES.__getitem__, adapters), "Gap"):
+    for head in ("Optimizer", "Rate", *map(TITLES.__getitem__, adapters), "Gap", "Of rounding"):
         result.add_column(head, justify="left" if head == "Optimizer" else "right", no_wrap=True)
     for name, row in results.items():
         accuracy = [f"{row.accuracy[a]:.1%}" if a in row.accuracy else "-" for a in adapters]
-        result.add_row(get(name).__name__, f"{row.learning_rate:g}", *accuracy, f"{row.gap:.0e}")
+        result.add_row(get(name).__name__, f"{row.learning_rate:g}", *accuracy, f"{row.gap:.0e}", f"{row.rounding:.0e}")
     return result

@@ -57,8 +57,10 @@ def run_catalogue(
     Path(settings.output).mkdir(parents=True, exist_ok=True)
     with console.status("looking for learning rates"):
         settings = catalogue.tuned(optimizers, settings)
+    with console.status("measuring what rounding comes to"):
+        rounding = catalogue.rounding_gaps(optimizers, settings)
     reports = train(adapters, settings, console)
-    results = catalogue.results(reports, settings.hyper)
+    results = catalogue.results(reports, settings.hyper, rounding)
     console.print(catalogue.table(results), highlight=False)
     _print_trouble(reports, console)
     return reports, results

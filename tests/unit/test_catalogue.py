@@ -40,6 +40,7 @@ def test_an_optimizer_reaches_the_same_accuracy_in_every_adapter(
         assert list(row.accuracy) == adapters
         assert len(set(row.accuracy.values())) == 1, name
         assert row.accuracy[adapters[0]] > 0.5, name
+        assert 0 < row.rounding < 1e-4, name
         assert row.gap < 1e-4, name
     assert all(get(name).__name__ in out.getvalue() for name in TRAINED)
 
@@ -52,7 +53,7 @@ def test_only_optimizers_that_need_more_than_gradients_are_not_trained() -> None
 def test_a_run_that_did_not_end_has_no_accuracy() -> None:
     runs = [Run(adapter, "adamw", "ours", accuracy=0.9 + k / 100) for k, adapter in enumerate(ADAPTERS)]
     reports = [Report(r.adapter, [r]) for r in runs]
-    assert results(reports, {"adamw": {"learning_rate": 0.1}})["adamw"].accuracy == {}
+    assert results(reports, {"adamw": {"learning_rate": 0.1}}, {})["adamw"].accuracy == {}
 
 
 def test_bytes_are_those_of_all_passes() -> None:
