@@ -170,12 +170,12 @@ def recorded(twin: Path) -> str:
 
 
 def digits(row: Mapping[str, Any] | None) -> str:
-    """The accuracies of all adapters: one number where they agree."""
+    """The accuracies of all adapters, one number where they agree; their gap, and in parentheses that of rounding."""
     found = row["accuracy"].values() if row else ()
     if not row or not found:  # not trained, or a run that did not end
         return ""
     shown = dict.fromkeys(f"{x:.1%}" for x in (min(found), max(found)))
-    return f"{' to '.join(shown)}, {row['gap']:.0e}"
+    return f"{' to '.join(shown)}, {row['gap']:.0e} ({row['rounding']:.0e})"
 
 
 def parts(refusals: Mapping[str, Any], cuda: Mapping[str, Any]) -> dict[str, str]:

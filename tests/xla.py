@@ -41,6 +41,13 @@ def quick_xla() -> Iterator[None]:
         yield
 
 
+def is_quick() -> bool:
+    """Whether XLA compiles so now: what keeps results of programs must keep them apart by this."""
+    from jax._src import compiler
+
+    return hasattr(compiler.get_compile_options, "for_users")
+
+
 @pytest.fixture
 def xla_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """For one test of such a module, XLA compiles as it does for users."""

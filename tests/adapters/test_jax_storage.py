@@ -19,6 +19,7 @@ from scirs2_adapters.core import HostOptimizer, formats
 from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.numpy_arrays import carried
 from scirs2_adapters.core.slots import Extent, Leaf
+from tests.xla import is_quick
 
 from .jax_storage import (
     FORMATS,
@@ -87,9 +88,14 @@ def begun(name: str, path: str, options: tuple[tuple[str, str], ...]) -> tuple[A
     return tx, tx.init(start(dtype_of(dict(options))))
 
 
-@functools.cache
 def ended(name: str, path: str, options: tuple[tuple[str, str], ...], form: Any) -> tuple[Any, Any]:
-    """Parameters and state after some steps of it: a program that is compiled once for all tests that look at them."""
+    """Parameters and state after some steps of it."""
+    return _ended(name, path, options, form, is_quick())
+
+
+@functools.cache
+def _ended(name: str, path: str, options: tuple[tuple[str, str], ...], form: Any, quick: bool) -> tuple[Any, Any]:
+    """The same, by a program that is compiled once for all tests that look at them."""
     (tx, state), dtype = begun(name, path, options), dtype_of(dict(options))
     return walk(form(tx), state, start(dtype), gradients(4, dtype))
 

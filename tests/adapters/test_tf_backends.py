@@ -30,7 +30,14 @@ FILES = (
 #: JAX takes minutes for these, which save and load values that are numpy's by then.
 ALSO = {
     "jax": ("test_tf_jax_host.py",),
-    "torch": ("test_tf_files.py", "test_tf_names.py", "test_tf_torch_host.py", "test_tf_torch_paths.py"),
+    "torch": (
+        "test_tf_files.py",
+        "test_tf_names.py",
+        "test_tf_pickles.py",
+        "test_tf_portable.py",
+        "test_tf_torch_host.py",
+        "test_tf_torch_paths.py",
+    ),
 }
 OTHERS = ("jax", "torch")
 #: Keras' suite, and what the backend's step is made of, which no other test sees.

@@ -13,7 +13,7 @@ from scirs2_adapters.core.monitor.monitor import Finish, Monitor, Sink, around
 from scirs2_adapters.core.monitor.record import Seen, group_record, nonfinite
 
 from .gradients import is_slices, is_traced, merged
-from .ops import Tensor
+from .ops import Tensor, as_numpy
 from .optimizer.rules import RuleOptimizer
 from .state.keras_types import KerasVariable
 
@@ -39,14 +39,14 @@ def watch(optimizer: Optimizer, monitor: Monitor) -> Monitor:
 
 
 def _begin(optimizer: Optimizer, variables: list[KerasVariable], grads: Sequence[Tensor] | None) -> Finish:
-    before, rate = _numbers(variables), float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    before, rate = _numbers(variables), float(as_numpy(optimizer.learning_rate))
 
     def finish() -> Seen:
         gradients = None if grads is None else [_gradient(g) for g in grads if g is not None]
         group = group_record(_GROUP, rate, gradients or [], before, _numbers(variables))
         bad = None if gradients is None else nonfinite(gradients)
         ours = isinstance(optimizer, RuleOptimizer)
-        skipped = int(keras.ops.convert_to_numpy(optimizer.skipped_steps)) if ours else 0
+        skipped = int(as_numpy(optimizer.skipped_steps)) if ours else 0
         return Seen([group], bad, skipped, optimizer.memory().state_bytes if ours else None)
 
     return finish
@@ -54,13 +54,13 @@ def _begin(optimizer: Optimizer, variables: list[KerasVariable], grads: Sequence
 
 def _numbers(variables: Variables) -> list[np.ndarray]:
     """Copies of what the variables hold."""
-    return [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
+    return [np.array(as_numpy(v)) for v in variables]
 
 
 def _gradient(gradient: Tensor) -> np.ndarray:
     """The numbers of a gradient, each row once."""
     gradient = merged(gradient).values if is_slices(gradient) else gradient
-    return np.asarray(keras.ops.convert_to_numpy(gradient))
+    return as_numpy(gradient)
 
 
 class OptimizerMonitor(keras.callbacks.Callback):

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras import ops
 
 from scirs2_adapters.core.fields import is_number
@@ -29,6 +30,18 @@ Tensor: TypeAlias = Any
 def number(value: Tensor, dtype: str) -> Tensor:
     """A scalar in this dtype; a plain number goes there straight from float64."""
     return ops.convert_to_tensor(value, dtype=dtype) if is_number(value) else ops.cast(value, dtype)
+
+
+def as_numpy(x: Tensor) -> np.ndarray:
+    """A copy of the numbers of a tensor or a variable. `keras.ops.convert_to_numpy` asks those of TensorFlow and torch
+    in a way that numpy 2 warns of.
+    """
+    value = x.value if isinstance(x, keras.Variable) else x
+    if hasattr(value, "detach"):
+        narrow = value.detach().cpu()
+        wide = narrow.float() if keras.backend.standardize_dtype(narrow.dtype) == "bfloat16" else narrow
+        return wide.numpy().astype(keras.backend.standardize_dtype(narrow.dtype))
+    return np.array(value.numpy() if hasattr(value, "numpy") else value)
 
 
 def detached(x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from scirs2_adapters.core.portable.fit import Asked, Report, fitted
 from scirs2_adapters.core.portable.state import ParameterState, State, described
 from scirs2_adapters.core.rule import Rule
 
+from .ops import as_numpy
 from .optimizer.rules import RuleOptimizer
 from .state.keras_types import KerasVariable
 from .state.memory import Memory, outside_graphs, paths_of
@@ -30,10 +31,10 @@ def read(optimizer: keras.optimizers.Optimizer, call: str = "state.save") -> Sta
         if entry is not None:
             slots = {slot: array_of(variable) for slot, variable in entry.slots.items()}
             parameters[name] = ParameterState(slots, steps, entry.leaf.shape, entry.leaf.dtype)
-    numbers = {name: float(np.asarray(v.numpy())) for name, v in memory.model.items()}
+    numbers = {name: float(as_numpy(v)) for name, v in memory.model.items()}
     return described(
         _rule(optimizer), parameters, numbers=numbers, step_count=steps, layout=INPUTS_FIRST,
-        skipped_steps=0 if optimizer._skipped is None else int(optimizer._skipped.numpy()),
+        skipped_steps=0 if optimizer._skipped is None else int(as_numpy(optimizer._skipped)),
         source={"framework": "keras", "keras": keras.__version__, "backend": keras.backend.backend()},
     )  # fmt: skip
 
@@ -88,7 +89,7 @@ def _paths(call: str, optimizer: RuleOptimizer) -> list[str]:
 
 
 def _steps(call: str, optimizer: RuleOptimizer) -> int:
-    at, count = int(optimizer._iterations.numpy()), optimizer.gradient_accumulation_steps or 1
+    at, count = int(as_numpy(optimizer._iterations)), optimizer.gradient_accumulation_steps or 1
     if at % count:
         way_out = "Save after a step."
         raise bad_value(call, "optimizer", "must be between steps", f"{at % count} of {count} gradients", way_out)
@@ -103,7 +104,7 @@ def array_of(variable: KerasVariable) -> Array:
 
 def _read(variable: KerasVariable) -> np.ndarray:
     with outside_graphs():
-        numbers = np.asarray(variable.numpy())
+        numbers = as_numpy(variable)
     return numbers_of(numbers, keras.backend.standardize_dtype(variable.dtype))
 
 

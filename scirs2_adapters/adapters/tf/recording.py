@@ -14,7 +14,7 @@ from scirs2_adapters.core.portable.file import held
 from scirs2_adapters.core.portable.recording import Recorder, unknown, with_arrays
 from scirs2_adapters.core.portable.state import ParameterState, State
 
-from .ops import Tensor
+from .ops import Tensor, as_numpy
 from .optimizer.rules import RuleOptimizer
 from .portable import array_of, numbers_of, read
 from .state.keras_types import KerasVariable, path_of
@@ -44,13 +44,13 @@ def recorded(optimizer: keras.optimizers.Optimizer, recorder: Recorder) -> keras
 
 def _number(x: Tensor | KerasVariable) -> np.ndarray:
     """A variable of one number, or what a schedule has made."""
-    return np.asarray(x.numpy() if isinstance(x, keras.Variable) else keras.ops.convert_to_numpy(x))
+    return as_numpy(x)
 
 
 def _eager(gradient: Tensor) -> np.ndarray:
     """The numbers of a gradient; one that is only planned has none."""
     try:
-        return np.asarray(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(gradient)))
+        return as_numpy(keras.ops.convert_to_tensor(gradient))
     except Exception:  # each backend raises another error
         way_out = "Use `model.compile(..., run_eagerly=True)` while you record."
         raise bad_value("record", "optimizer", "must step eagerly", "a step that is compiled", way_out) from None

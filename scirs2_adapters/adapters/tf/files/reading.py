@@ -22,6 +22,7 @@ from scirs2_adapters.core.portable.state import ParameterState, State, described
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule
 
+from ..ops import as_numpy
 from ..optimizer.classes import optimizer as class_named
 from ..optimizer.rules import RuleOptimizer
 from ..portable import inside
@@ -70,8 +71,7 @@ def _ours(call: str, path: Path, theirs: keras.optimizers.Optimizer, model: kera
     if name not in names() or "keras" not in get(name).matches:
         raise refused(call, str(path), f"this one is of Keras' {type(theirs).__name__}, which has no counterpart here")
     config = {k: x for k, x in theirs.get_config().items() if k not in ("name", "learning_rate")}
-    rate = theirs.learning_rate
-    rate = rate.numpy() if isinstance(rate, keras.Variable) else keras.ops.convert_to_numpy(rate)
+    rate = as_numpy(theirs.learning_rate)
     ours: RuleOptimizer = class_named(name)(learning_rate=float(rate), match="keras", **config)
     ours.build(model.trainable_variables)
     variables: dict[str, np.ndarray] = {}

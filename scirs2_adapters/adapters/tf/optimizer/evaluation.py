@@ -11,7 +11,7 @@ from keras import ops
 from scirs2_adapters.core.formats import companion
 from scirs2_adapters.core.ops import HOST_SCALARS
 
-from ..ops import OPS, Tensor
+from ..ops import OPS, Tensor, as_numpy
 from ..state import VariableEntry, coded
 from ..state.keras_types import KerasVariable
 from .rules import RuleOptimizer
@@ -36,8 +36,8 @@ class EvaluatingOptimizer(RuleOptimizer):
         ...     loss = model.evaluate(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
         """
         entries = [entry for entry in self.slots.entries if entry] if self.slots and not self._evaluating else []
-        trained = [np.array(ops.convert_to_numpy(entry.variable)) for entry in entries]
-        count = int(ops.convert_to_numpy(self._iterations))
+        trained = [np.array(as_numpy(entry.variable)) for entry in entries]
+        count = int(as_numpy(self._iterations))
         for entry, weights in zip(entries, [self._averaged(entry) for entry in entries], strict=True):
             entry.variable.assign(weights)
         outer, self._evaluating = self._evaluating, True
@@ -47,12 +47,12 @@ class EvaluatingOptimizer(RuleOptimizer):
             self._evaluating = outer
             for entry, kept in zip(entries, trained, strict=True):
                 entry.variable.assign(kept)
-        if int(ops.convert_to_numpy(self._iterations)) != count:
+        if int(as_numpy(self._iterations)) != count:
             raise _step_inside(self)
 
     def _averaged(self, entry: VariableEntry) -> Tensor:
         """What to evaluate in the place of a variable."""
-        rule, count = self._rule.route(entry.leaf), max(1, int(ops.convert_to_numpy(self.iterations)))
+        rule, count = self._rule.route(entry.leaf), max(1, int(as_numpy(self.iterations)))
         arrays = {"p": entry.variable, **entry.slots}
         names = ["p", *(slot.name for slot in rule.roles("evaluation")[0])]
         numbers = {name: _numbers(name, arrays, entry) for name in names}

@@ -25,7 +25,7 @@ from .. import dispatch
 from ..argument_names import BASE, KERAS, OURS, as_rule_takes, in_our_words, is_function, newer, plain, signature
 from ..executors.host import unavailable
 from ..gradients import clipped
-from ..ops import Tensor
+from ..ops import Tensor, as_numpy
 from ..state import Memory, coded, files, overwritten
 from ..state.keras_types import KerasVariable, Store, path_of
 from ..state.memory_report import weighed
@@ -212,7 +212,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     @learning_rate.setter
     def learning_rate(self, value: Tensor) -> None:
         call = type(self).__name__
-        value = as_rule_takes(call, "learning_rate", float(value.numpy()) if hasattr(value, "assign") else value)
+        value = as_rule_takes(call, "learning_rate", float(as_numpy(value)) if hasattr(value, "assign") else value)
         if not is_function(call, value):
             value = self.rule_class.fields_with()["learning_rate"].check(call, "learning_rate", value)
         keras.optimizers.Optimizer.learning_rate.fset(self, value)

@@ -18,6 +18,7 @@ import numpy as np
 
 from scirs2_adapters.core.rule import innermost
 
+from ..ops import as_numpy
 from . import conversion, keras_classes
 from .keras_types import Store
 from .memory import OPTIONAL, Facts, RuleState, Saved, StateKey, named, outside_graphs, paths_of, refusal, state_keys
@@ -45,7 +46,7 @@ def facts_of(optimizer: RuleState) -> Facts:
 def save(optimizer: RuleState, store: Store) -> None:
     """Every variable under its position, and what they are."""
     for i, variable in enumerate(optimizer.variables):
-        store[str(i)] = np.asarray(variable.numpy())
+        store[str(i)] = as_numpy(variable)
     facts = {**facts_of(optimizer), "paths": paths_of(optimizer), "entries": state_keys(optimizer)}
     if optimizer.rounding != "nearest":  # errors are parts of the last place of numbers of a dtype
         facts["dtypes"] = [keras.backend.standardize_dtype(v.dtype) for v in optimizer._trainable_variables]

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from keras import ops
 
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.rule import Rule, innermost
 
 from ..argument_names import KERAS, spelling
-from ..ops import Tensor
+from ..ops import Tensor, as_numpy
 from .keras_types import KerasOptimizer, KerasVariable, path_of
 from .memory import KEPT, RuleState, Saved, StateKey, Values, keys_in, overwritten, paths_of, refusal, state_keys
 
@@ -188,7 +187,7 @@ def _check_writer(optimizer: RuleState, attributes: Attributes) -> None:
 def _older(optimizer: RuleState, positions: Sequence[np.ndarray], attributes: Attributes) -> bool:
     """Whether a file is ours by all signs: this optimizer is made of the config of one of ours of the file's name."""
     same = optimizer.from_own_config and str((attributes or {}).get("name", "")) == optimizer.name
-    new = same and not int(ops.convert_to_numpy(optimizer._iterations))
+    new = same and not int(as_numpy(optimizer._iterations))
     return new and len(positions) == len(state_keys(optimizer))
 
 
@@ -249,4 +248,4 @@ def _rate(optimizer: RuleState, saved: Saved) -> float:
             rate = rate(int(saved.values[StateKey("iteration")]))
         elif callable(rate):
             rate = rate()
-    return float(ops.convert_to_numpy(rate))
+    return float(as_numpy(rate))
