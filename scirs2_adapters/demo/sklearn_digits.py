@@ -35,6 +35,27 @@ class _Ours(_FixedStart, MLPClassifier):
     pass
 
 
+class _Exact(_Ours):
+    """Gradients are computed in float64, and rounded to float32 once."""
+
+    def _backprop(self, *args: Any) -> tuple[Any, ...]:
+        coefs, intercepts = self.coefs_, self.intercepts_
+        self.optimizer_.resume([*coefs, *intercepts])
+        self.coefs_, self.intercepts_ = _cast(coefs, np.float64), _cast(intercepts, np.float64)
+        try:
+            evaluated: Any = super()._backprop(*_cast(list(args), np.float64))
+        finally:
+            self.coefs_, self.intercepts_ = coefs, intercepts
+        return evaluated[0], *_cast(list(evaluated[1:]), np.float32)
+
+
+def _cast(x: Any, dtype: type) -> Any:
+    """The same with its numbers in another precision; labels stay as they are."""
+    if isinstance(x, list):
+        return [_cast(each, dtype) for each in x]
+    return x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+
+
 class _Theirs(_FixedStart, SklearnMLPClassifier):
     pass
 
@@ -66,7 +87,8 @@ class Adapter(DigitsAdapter):
             words |= {"learning_rate_init": h["learning_rate"], "beta_1": h["beta1"], "beta_2": h["beta2"]}
             model = _Theirs(epsilon=h["eps"], **words)
         else:
-            model = _Ours(optimizer=get(optimizer)(**h), **words)
+            cls = _Exact if kind == "exact" else _Ours
+            model = cls(optimizer=get(optimizer)(**h), **words)
         model.first = zip(self.digits.initial[::2], self.digits.initial[1::2], strict=True)
         return model
 
