@@ -233,7 +233,8 @@ def test_groups_are_divided_where_the_trainer_decays_all_or_nothing(
     before = weights(made.model)
     made.train()
     groups = made.optimizer.param_groups
-    assert all(group["params"] for group in groups) and {group["weight_decay"] for group in groups} == {decay}
+    assert all(group["params"] for group in groups)
+    assert {group["weight_decay"] for group in groups} == {decay}
     assert len({group["name"] for group in groups}) == len(groups) == 2
     moved = [n for n, p in made.model.named_parameters() if not torch.equal(before[n], p)]
     assert moved == [n for n, p in made.model.named_parameters() if p.dim() == axes]
