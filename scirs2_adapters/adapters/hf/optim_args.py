@@ -78,7 +78,7 @@ def pairs(text: object) -> dict[str, str]:
     return values
 
 
-def _twice(word: str, text: str) -> ArgumentValueError:
+def _twice(word: str, text: object) -> ArgumentValueError:
     """The error for a word that is written twice, or once by itself and once in a tuple."""
     return bad_value("TrainingArguments", "optim_args", f"must have one value of {word}", text)
 
