@@ -220,6 +220,26 @@ def test_a_pattern_of_frozen_parameters_alone_is_refused(way: Any, args: Trainin
         made.create_optimizer()
 
 
+@pytest.mark.parametrize("way", [by_pair, by_class])
+@pytest.mark.parametrize(("axes", "decay"), [(2, 0.1), (1, 0.0)])
+@pytest.mark.parametrize("pattern", [r"h\.(\d+)", r"(\d+)|w|ln"])
+def test_groups_are_divided_where_the_trainer_decays_all_or_nothing(
+    axes: int, decay: float, pattern: str, way: Any, args: TrainingArguments
+) -> None:
+    """As with the matrices of LoRA, or where biases alone are trained: one of the Trainer's two groups is empty."""
+    made = way("adamw", args, lr_by={pattern: LayerDecay(0.5)})
+    for p in made.model.parameters():
+        p.requires_grad_(p.dim() == axes)
+    before = weights(made.model)
+    made.train()
+    groups = made.optimizer.param_groups
+    assert all(group["params"] for group in groups)
+    assert {group["weight_decay"] for group in groups} == {decay}
+    assert len({group["name"] for group in groups}) == len(groups) == 2
+    moved = [n for n, p in made.model.named_parameters() if not torch.equal(before[n], p)]
+    assert moved == [n for n, p in made.model.named_parameters() if p.dim() == axes]
+
+
 @pytest.mark.parametrize(("factor", "lr"), [(0.0, None), (1.5, None), ("half", None), (0.5, -1.0)])
 def test_a_bad_layer_decay_is_refused(factor: Any, lr: float | None) -> None:
     with pytest.raises(ValueError, match=r"`LayerDecay\((factor|lr)=...\)` must be"):

@@ -56,11 +56,11 @@ PAIRS = {"prompt": [text(i) for i in range(8)]} | {
 }
 
 
-def sft(folder: Path, name: str, **keywords: Any) -> Trainer:
+def sft(folder: Path, name: str, peft_config: Any = None, **hyper: Any) -> Trainer:
     args = arguments(trl.SFTConfig, folder, name)
-    given = {"train_dataset": Dataset.from_dict({"text": [text(i) for i in range(8)]}), **keywords}
-    pair = optim(name, args)
-    return trl.SFTTrainer(gpt2(), args, processing_class=tokenizer(), optimizer_cls_and_kwargs=pair, **given)
+    data, pair = Dataset.from_dict({"text": [text(i) for i in range(8)]}), optim(name, args, **hyper)
+    return trl.SFTTrainer(gpt2(), args, train_dataset=data, processing_class=tokenizer(), peft_config=peft_config,
+                          optimizer_cls_and_kwargs=pair)  # fmt: skip
 
 
 def dpo(folder: Path, name: str) -> Trainer:
@@ -93,18 +93,33 @@ def test_trainers_of_trl_train_with_every_kind_of_optimizer(way: Any, name: str,
     assert [group["weight_decay"] for group in made.optimizer.param_groups] == [0.1, 0.0]
 
 
+def lora(modules: list[str] | str) -> Any:
+    return peft.LoraConfig(r=2, target_modules=modules, fan_in_fan_out=True, task_type="CAUSAL_LM")
+
+
 @pytest.mark.slow
-def test_only_the_matrices_of_lora_are_in_the_groups_and_move(tmp_path: Path) -> None:
-    lora = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
-    made = sft(tmp_path, "adamw", peft_config=lora)
+@pytest.mark.parametrize(("modules", "layers"), [(["c_attn"], 1), ("all-linear", 4)])
+def test_only_the_matrices_of_lora_are_in_the_groups_and_move(
+    modules: list[str] | str, layers: int, tmp_path: Path
+) -> None:
+    made = sft(tmp_path, "adamw", lora(modules))
     before = weights(made.model)
     made.train()
     moved = {n for n, p in made.model.named_parameters() if not torch.equal(before[n], p)}
     ids = {id(p) for group in made.optimizer.param_groups for p in group["params"]}
     held = {n for n, p in made.model.named_parameters() if id(p) in ids}
     assert moved == held == {n for n in before if "lora_" in n}
-    assert len(held) == 2
-    assert len(made.optimizer.state) == 2
+    assert len(held) == len(made.optimizer.state) == 2 * layers
+
+
+@pytest.mark.slow
+def test_the_second_matrices_of_lora_have_the_rate_of_lora_plus(tmp_path: Path) -> None:
+    made = sft(tmp_path, "adamw", lora("all-linear"), lr_by={"lora_B": 0.064})
+    names = {id(p): n for n, p in made.model.named_parameters()}
+    groups = made.create_optimizer().param_groups
+    rates = {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
+    assert rates == {n: 0.064 if "lora_B" in n else made.args.learning_rate for n in names.values() if "lora_" in n}
+    assert {*rates.values()} == {0.064, 4e-3}
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from transformers import Adafactor, Trainer, TrainingArguments
 
 import scirs2_adapters as s2
 import scirs2_adapters.torch as adapter
-from scirs2_adapters.adapters.hf.optim_args import read
+from scirs2_adapters.adapters.hf.optim_args import pairs, read
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.hf import optim, with_optimizer
 from tests.adapters.foreign_words import check_answers, check_installed
@@ -39,6 +39,27 @@ def test_every_foreign_word_in_optim_args_is_taken_or_answered(name: str) -> Non
     check_answers(
         name, takes | TORCH.tuples.keys() | {"learning_rate"}, lambda **given: read("scirs2", name, cls, given)
     )
+
+
+@each_name
+def test_a_tuple_is_written_in_four_ways_and_once(name: str) -> None:
+    """With parentheses, brackets or neither, or as its members; and not as a tuple and a member too."""
+    rule = s2.get(name)
+    cls, fields = getattr(adapter, rule.__name__), rule.fields_with()
+
+    def values(text: str) -> object:
+        return read("scirs2", name, cls, pairs(text)).values
+
+    for word, members in TORCH.tuples_of(fields).items():
+        each = [f"{getattr(rule(), member)}" for member in members]
+        joined = ",".join(each)
+        by_member = [f"{member}={value}" for member, value in zip(members, each, strict=True)]
+        expected = values(",".join(by_member))
+        assert set(expected) == set(members)
+        assert all(values(f"{word}={text}") == expected for text in (joined, f"({joined})", f"[{joined}]"))
+        for text in (f"{word}=({joined}),{by_member[-1]}", f"{by_member[0]},{word}=({joined})"):
+            with pytest.raises(ValueError, match=r"must have one value of (" + "|".join(members) + ")"):
+                values(text)
 
 
 def test_the_words_of_transformers_are_those_installed() -> None:

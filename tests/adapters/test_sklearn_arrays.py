@@ -58,31 +58,40 @@ def test_an_array_of_jax_is_the_array_that_scikit_learn_makes_of_it(cls: Any, dt
 
 LINEAR_UNDER_DISPATCH = """
 import jax.numpy as jnp, numpy as np, sklearn, torch
+from sklearn.linear_model import SGDClassifier
 from scirs2_adapters.sklearn import LinearClassifier, LinearRegressor
-X, y = np.eye(8, dtype="float32"), [0, 1] * 4
-for ours in (LinearClassifier(), LinearRegressor(), LinearClassifier("adamw")):
-    for x in (torch.as_tensor(X), jnp.asarray(X)):
-        with sklearn.config_context(array_api_dispatch=True):
+X, y, weights = np.eye(8, dtype="float32"), np.arange(8, dtype="int32") % 2, np.arange(8, dtype="float32")
+for ours in (LinearClassifier(max_iter=3), LinearRegressor(max_iter=3), LinearClassifier("adamw", max_iter=3)):
+    same = sklearn.clone(ours).fit(X, y, sample_weight=weights)
+    with sklearn.config_context(array_api_dispatch=True):
+        errors = []
+        for estimator in (SGDClassifier(), ours):
             try:
-                ours.fit(x, y)
+                estimator.fit(torch.as_tensor(X), y)
             except TypeError as error:
-                assert not hasattr(ours, "coef_"), error
-            else:
-                raise AssertionError(x)
-    assert ours.fit(X, y).coef_.dtype == "float32"
+                errors.append(str(error))
+        assert len(errors) == 2 and errors[0] == errors[1] and not hasattr(ours, "coef_"), errors
+        x, targets = jnp.asarray(X), jnp.asarray(y)
+        for given in ((x, y, weights), (x, targets, jnp.asarray(weights)), (X, y, jnp.asarray(weights))):
+            fitted = sklearn.clone(ours).fit(*given)
+            assert type(fitted.coef_) is np.ndarray and fitted.coef_.dtype == "float32"
+            np.testing.assert_array_equal(fitted.coef_, same.coef_)
+            np.testing.assert_array_equal(fitted.predict(x), same.predict(X), strict=True)
+            assert fitted.score(x, y) == same.score(X, y)
 """
 
 
-def test_under_dispatch_linear_estimators_refuse_other_arrays_as_sgd_classifier_does() -> None:
+def test_under_dispatch_linear_estimators_take_arrays_of_jax_and_refuse_tensors_as_sgd_classifier_does() -> None:
+    """Arrays of JAX become numpy's, of the same dtype, wherever an estimator is given them: rows, targets, weights."""
     pytest.importorskip("jax", reason="its arrays are the data")
     fresh(LINEAR_UNDER_DISPATCH, SCIPY_ARRAY_API="1")
 
 
 UNDER_DISPATCH = """
-import sklearn, torch
+import importlib, os, sklearn
 from sklearn import neural_network
 from scirs2_adapters.sklearn import MLPClassifier, MLPRegressor
-X, y = torch.eye(8), [0, 1] * 4
+X, y = importlib.import_module(os.environ["ARRAYS"]).eye(8), [0, 1] * 4
 for ours in (MLPClassifier, MLPRegressor):
     errors = []
     with sklearn.config_context(array_api_dispatch=True):
@@ -95,6 +104,8 @@ for ours in (MLPClassifier, MLPRegressor):
 """
 
 
-def test_under_dispatch_ours_refuse_what_scikit_learns_refuse() -> None:
+@pytest.mark.parametrize("arrays", ["torch", "jax.numpy"])
+def test_under_dispatch_ours_refuse_what_scikit_learns_refuse(arrays: str) -> None:
     """Its networks know nothing of other arrays; what they raise, ours raise. SciPy asks for it before it is loaded."""
-    fresh(UNDER_DISPATCH, SCIPY_ARRAY_API="1")
+    pytest.importorskip(arrays, reason="its arrays are the data")
+    fresh(UNDER_DISPATCH, SCIPY_ARRAY_API="1", ARRAYS=arrays)

@@ -1,8 +1,8 @@
 """How `TrainingArguments(optim_args=...)` is read.
 
 The string is flat, `k=v,k=v`. A comma parts two pairs where `word=` follows, so that tuples and patterns may have
-commas. A tuple is written `betas=(0.9,0.99)`, or as its members under the core's names, `beta1=0.9,beta2=0.99`;
-`lr_by` and `weight_decay_by` have `pattern:number;pattern:number`.
+commas. A tuple is written `betas=(0.9,0.99)` or `betas=[0.9,0.99]`, or as its members under the core's names,
+`beta1=0.9,beta2=0.99`; `lr_by` and `weight_decay_by` have `pattern:number;pattern:number`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from scirs2_adapters.adapters.torch.argument_names import TORCH
 from scirs2_adapters.adapters.torch.grouping import LayerDecay
-from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.errors import ArgumentValueError, bad_type, bad_value
 from scirs2_adapters.core.fields import Field, is_number
 from scirs2_adapters.core.synonyms import unknown_argument
 
@@ -38,9 +38,11 @@ def reading(request: OptimizerRequest, cls: type, text: Mapping[str, str]) -> Op
     keywords: Keywords = {}
     for word, value in text.items():
         if word in names or word in tuples:
-            for core, part in _parts(call, word, value, tuples).items():
-                typed = fields[names.get(core, core)]
-                values[names.get(core, core)] = typed.check(call, word, _value(call, word, typed, part))
+            for place, part in _parts(call, word, value, tuples).items():
+                core = names.get(place, place)
+                if core in values:
+                    raise _twice(core, ",".join(f"{w}={v}" for w, v in text.items()))
+                values[core] = fields[core].check(call, word, _value(call, word, fields[core], part))
         elif word in BY_NAME:
             keywords[word] = _by_pattern(call, word, value)
         elif word in preset.words:
@@ -71,16 +73,21 @@ def pairs(text: object) -> dict[str, str]:
         if not (word and equals):
             raise bad_value("TrainingArguments", "optim_args", "must be pairs, `word=value,word=value`", pair)
         if word in values:
-            raise bad_value("TrainingArguments", "optim_args", f"must have one value of {word}", text)
+            raise _twice(word, text)
         values[word] = value
     return values
+
+
+def _twice(word: str, text: object) -> ArgumentValueError:
+    """The error for a word that is written twice, or once by itself and once in a tuple."""
+    return bad_value("TrainingArguments", "optim_args", f"must have one value of {word}", text)
 
 
 def _parts(call: str, word: str, text: str, tuples: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """The text of each value in a pair: of one, or of the members of a tuple."""
     if word not in tuples:
         return {word: text}
-    parts = re.split("[,;]", text.strip("()"))
+    parts = re.split("[,;]", text.strip("()[]"))
     if len(parts) != len(tuples[word]):
         members = ",".join(f"{m}=..." for m in tuples[word])
         worded = f"must be `({','.join(['...'] * len(tuples[word]))})` in `optim_args`, or `{members}` in its place"

@@ -79,7 +79,7 @@ def grouped(
         assigned[by.word] = by.assign([name for name in names.values() if name in known], lr, unknown, frozen)
     parts = divided(groups, names, assigned)
     for group in parts:
-        if group["params"] and not any(names.get(id(p)) in kept for p in group["params"]):
+        if not any(names.get(id(p)) in kept for p in group["params"]):
             group["name"] += ", no decay"
     return sorted(parts, key=lambda group: group["name"].removesuffix(", no decay") not in (OTHERS, PROJECTED, WHOLE))
 

@@ -23,7 +23,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from scirs2_adapters.core import Rule, get
-from scirs2_adapters.core.errors import bad_type, bad_value
+from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.schedules import InverseSqrt
 
 from .argument_names import Restored, chosen_rule, intercept_group, merge_nested, step_options
@@ -160,13 +160,10 @@ class Linear(Rated, Restored, FitCallbacks, Steps, BaseEstimator):
 
     def _checked_rows(self, X: Data, y: Data, sample_weight: Data, first: bool) -> Rows:
         checks = {"multi_output": True, "y_numeric": self._numeric, "accept_sparse": "csr", "dtype": FLOATS}
-        X, y = validate_data(self, X, y, reset=first, **checks)
+        X, y = map(as_numpy, validate_data(self, X, y, reset=first, **checks))
         y = y.toarray() if issparse(y) else y
         y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-        if not (isinstance(X, np.ndarray) or issparse(X)):
-            way_out = "Fit outside `array_api_dispatch`, which makes a numpy array of it."
-            raise bad_type(f"{type(self).__name__}.fit", "X", "must become a numpy array or a sparse one", X, way_out)
-        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+        weights = _check_sample_weight(as_numpy(sample_weight), X, dtype=X.dtype)
         if np.any(weights < 0) or not np.any(weights):
             worded = "must be at least 0, and not 0 everywhere"
             raise bad_value(f"{type(self).__name__}.fit", "sample_weight", worded, sample_weight)
@@ -274,7 +271,12 @@ class Linear(Rated, Restored, FitCallbacks, Steps, BaseEstimator):
 
     def _checked_scores(self, X: Data) -> np.ndarray:
         check_is_fitted(self)
-        return self._scores(validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False))
+        return self._scores(as_numpy(validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)))
+
+
+def as_numpy(data: Data) -> Data:
+    """As it is, or a numpy array of one of another library, which scikit-learn leaves under `array_api_dispatch`."""
+    return np.asarray(data) if hasattr(data, "__array_namespace__") else data
 
 
 @contextmanager

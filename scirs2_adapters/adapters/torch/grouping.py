@@ -177,7 +177,8 @@ def _compiled(call: str, argument: str, key: object) -> re.Pattern[str]:
 def divided(groups: Iterable[Group], names: Mapping[int, str], assigned: Mapping[str, Assigned]) -> list[Group]:
     """The groups, divided by the values that are assigned to the names of their parameters, for each key of a group.
 
-    `names` has the name of each parameter by its `id`. What has no name, or no value, keeps the group's.
+    `names` has the name of each parameter by its `id`. What has no name, or no value, keeps the group's. Nothing is
+    made of a group without parameters.
     """
     divisions: list[Group] = []
     for group in groups:
@@ -192,7 +193,7 @@ def divided(groups: Iterable[Group], names: Mapping[int, str], assigned: Mapping
             part = parts.setdefault((label, *values.items()), empty)
             for key in lists:
                 part[key].append(group[key][i])
-        divisions += parts.values() or [group]
+        divisions += parts.values()
     return divisions
 
 
