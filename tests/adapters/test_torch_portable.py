@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import mmap
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from typer.testing import CliRunner
 
 from scirs2_adapters import state
 from scirs2_adapters import torch as adapter
+from scirs2_adapters.adapters.torch.files import read as read_file
 from scirs2_adapters.commands.app import app
 from scirs2_adapters.core.portable.state import loaded
 from tests.adapters.test_torch_foreign_dicts import FILES, read
@@ -200,3 +204,57 @@ def test_codes_of_other_libraries_become_their_numbers(
             slots = found.parameters[str(i)].slots
             assert {slot: x.dtype for slot, x in slots.items()} == dict.fromkeys(numbers, "float32")
             assert all(np.array_equal(slots[slot].read(), x.numpy()) for slot, x in numbers.items())
+
+
+@pytest.mark.parametrize("package", [torch.optim, adapter], ids=["torch", "ours"])
+def test_a_schedule_goes_on_where_it_began(package: ModuleType, tmp_path: Path) -> None:
+    """A scheduler that is made with a `last_epoch` asks for the `initial_lr` of each group: it comes with the state, by
+    a portable file and by a `.pt` that was converted. What an optimizer has of it already stays.
+    """
+    net, file = model(), tmp_path / "s"
+
+    def scheduled(net: torch.nn.Module, done: int) -> tuple[Optimizer, torch.optim.lr_scheduler.ExponentialLR]:
+        named = dict(net.named_parameters())
+        members = [[(name, p) for name, p in named.items() if name.startswith(layer)] for layer in ("0", "2")]
+        optimizer = package.AdamW([{"params": members[0], "lr": 1e-2}, {"params": members[1], "lr": 3e-2}])
+        if done > 0:
+            state.load(file, optimizer)
+        return optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9, done - 1)
+
+    optimizer, schedule = scheduled(net, 0)
+    for _ in range(3):
+        train(net, optimizer, 1)
+        schedule.step()
+    state.save(optimizer, file)
+    assert "0.01, 0.03" in str(state.describe(file))
+    wanted = [group["initial_lr"] for group in optimizer.param_groups]
+    other, again = scheduled(copied(net), 3)
+    assert [group["initial_lr"] for group in other.param_groups] == wanted == [1e-2, 3e-2] == again.base_lrs
+    other.param_groups[0]["initial_lr"] = 7.0
+    state.load(file, other)
+    assert [group["initial_lr"] for group in other.param_groups] == [7.0, 3e-2]
+    assert run("convert", file, tmp_path / "back.pt", "--to", "torch")[0] == 0
+    assert run("convert", tmp_path / "back.pt", tmp_path / "s2", "--to", "torch")[0] == 0
+    code, text = run("convert", tmp_path / "s2", tmp_path / "back.pt", "--to", "torch")
+    assert code == 0, text
+    groups = torch.load(tmp_path / "back.pt", weights_only=True)["param_groups"]
+    assert [group["initial_lr"] for group in groups] == wanted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux takes back pages when it is asked to")
+def test_a_mapped_file_is_not_held_while_it_is_read(tmp_path: Path) -> None:
+    """The process holds the pages of one parameter: those of the one before are given back."""
+    sizes = {"state": {i: {"step": torch.tensor(1.0), "exp_avg": torch.ones(1 << 22)} for i in range(4)}}
+    torch.save({**sizes, "param_groups": [{"lr": 1.0, "params": [0, 1, 2, 3]}]}, tmp_path / "o.pt")
+
+    def resident() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * mmap.PAGESIZE
+
+    found = read_file("test", tmp_path / "o.pt", "lion")
+    before, most = resident(), 0
+    for p in found.parameters.values():
+        assert p.slots["exp_avg"].read().sum() == 1 << 22
+        most = max(most, resident() - before)
+    assert 1 << 23 < most < 1 << 25
+    assert all(p.slots["exp_avg"].read().sum() == 1 << 22 for p in found.parameters.values())

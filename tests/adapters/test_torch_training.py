@@ -135,8 +135,8 @@ def test_a_parameter_that_is_frozen_for_a_while_rests_with_its_memory(name: str)
 
 @each_optimizer
 def test_a_group_that_joins_later_begins_at_its_first_step(name: str) -> None:
-    if get(name)().model_slots():
-        return  # its numbers of the whole model know of the steps before
+    if get(name)().model_slots() or get(name)().numbered:
+        return  # its numbers of the whole model know of the steps before; noise follows the place of the parameter
     grads: list[torch.Tensor] = []
 
     def joined(optimizer: Optimizer, net: Model, x: torch.Tensor, i: int) -> None:
@@ -193,8 +193,8 @@ def in_backward(optimizers: dict[torch.Tensor, Optimizer]) -> None:
 
 @each_optimizer
 def test_one_optimizer_for_each_parameter_in_backward_is_as_one_for_all(name: str) -> None:
-    if get(name)().model_slots():
-        return  # sums over the model are sums over the parameters of one optimizer
+    if get(name)().model_slots() or get(name)().numbered:
+        return  # sums over the model are sums over the parameters of one optimizer; noise follows places in it
     whole, net = trained(ours(name), usual), model()
     optimizers = {p: ours(name)([p]) for p in net.parameters()}
     in_backward(optimizers)

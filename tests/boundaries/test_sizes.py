@@ -21,7 +21,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: every adapter is shorter for it.
 #: `core/closures` holds line searches. They are algorithms rather than formulas, and so are counted apart.
 #: `core/portable` holds a file format, what is checked of a file, the conversions between frameworks (parameters that
-#: are one in one of them and several in another among these), and recordings of runs in that format.
+#: are one in one of them and several in another among these, and where schedules began), and recordings of runs.
 #: `core/monitor` holds the record of a step and who takes it.
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
@@ -31,7 +31,7 @@ LARGEST = {
     "core/step": 379,
     "core/cpu": 1924,
     "core/closures": 422,
-    "core/portable": 1189,
+    "core/portable": 1194,
     "core/monitor": 216,
     "core/synonyms": 219,
 }

@@ -48,7 +48,10 @@ def read(optimizer: torch.optim.Optimizer, names: Named = None, call: str = "sta
     optimizer = inside(optimizer)
     rule, groups = rule_of(call, optimizer), optimizer.param_groups
     members = list(_members(call, optimizer, names))
-    parameters = {name: _parameter(call, name, p, optimizer.state.get(p) or {}) for name, p, _ in members}
+    parameters = {
+        name: replace(_parameter(call, name, p, optimizer.state.get(p) or {}), initial_lr=initial_lr(call, group))
+        for name, p, group in members
+    }
     numbers = {s.name: float(groups[0][s.name]) for s in rule.model_slots()}
     return described(
         rule, parameters, numbers=numbers, step_count=max((p.steps or 0 for p in parameters.values()), default=0),
@@ -85,9 +88,31 @@ def load(optimizer: torch.optim.Optimizer, saved: State, asked: Asked, names: Na
         elif entry is not None:
             memory.pop(index, None)
     told = {**state.numbers, "skipped_steps": state.skipped_steps}
-    param_groups = [{**group, **{k: x for k, x in told.items() if k in group}} for group in current["param_groups"]]
+    param_groups = [
+        {
+            **schedule_of(state, [members[i][0] for i in group["params"]]),
+            **group,
+            **{k: x for k, x in told.items() if k in group},
+        }
+        for group in current["param_groups"]
+    ]
     optimizer.load_state_dict({**current, "state": memory, "param_groups": param_groups})
     return report
+
+
+def initial_lr(call: str, group: Mapping[str, object]) -> float | None:
+    """The learning rate from which the group's schedule began, if a scheduler of torch's has noted it."""
+    rate = group.get("initial_lr")
+    number = rate.item() if isinstance(rate, Tensor) and rate.numel() == 1 else rate
+    if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float))):
+        raise bad_type(call, "param_groups['initial_lr']", "must be a number", rate)
+    return None if number is None else float(number)
+
+
+def schedule_of(state: State, names: Sequence[str]) -> dict[str, float]:
+    """What torch's schedulers want of a group of these parameters when they are made with a `last_epoch`."""
+    rates = {state.parameters[name].initial_lr for name in names if name in state.parameters} - {None}
+    return {"initial_lr": rates.pop()} if len(rates) == 1 else {}  # type: ignore[dict-item]  # None is none of them
 
 
 def inside(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

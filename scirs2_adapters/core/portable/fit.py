@@ -160,7 +160,7 @@ def _fitted(
 ) -> ParameterState:
     """The part of one parameter's state that is taken; `lines` are the slots of rows and columns."""
     if not saved.slots and saved.steps == 0:  # not stepped yet
-        return ParameterState()
+        return ParameterState(initial_lr=saved.initial_lr)
     slots: dict[str, Array] = {}
     lines = lines.of(saved, turned_back(lines.shape_of(here), axes))
     matched = {slot: lines.exchanged.get(slot, slot) if axes else slot for slot in here.slots}
@@ -179,7 +179,7 @@ def _fitted(
     slots |= _rounding(name, saved, here, axes, report)
     known = {*matched.values(), *scales, *OPTIONAL}
     report.left_over += [f"{name}/{slot}" for slot in saved.slots if slot not in known]
-    return ParameterState(slots, saved.steps, here.shape, here.dtype, here.complex)
+    return ParameterState(slots, saved.steps, here.shape, here.dtype, here.complex, saved.initial_lr)
 
 
 def _converted(

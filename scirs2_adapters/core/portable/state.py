@@ -46,7 +46,8 @@ _MEANINGS = {
 class ParameterState:
     """The memory of one parameter: its slots with their companions, and the number of its steps, None where it is not
     counted. The shape and dtype are those of the parameter, where they are known; a complex parameter is described as a
-    real one with one axis more.
+    real one with one axis more. `initial_lr` is the learning rate from which a schedule of torch's began, None where
+    there is none; other frameworks keep no such number.
     """
 
     slots: Mapping[str, Array] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class ParameterState:
     shape: tuple[int, ...] | None = None
     dtype: str = ""
     complex: bool = False
+    initial_lr: float | None = None
 
 
 class Group(NamedTuple):
@@ -99,10 +101,12 @@ class State:
         """What it is of, in words."""
         match = f", match={self.match!r}" if self.match else ""
         config = {k: x for k, x in self.config.items() if k not in ("match", "base")}
+        rates = sorted({p.initial_lr for p in self.parameters.values() if p.initial_lr is not None})
         return {
             "optimizer": f"{self.full_name or 'not said'}{match}",
             "hyperparameters": ", ".join(f"{k}={x!r}" for k, x in config.items()) or "not said",
             **{f"group {i}": _worded(group, config) for i, group in enumerate(self.groups, 1)},
+            **({"initial_lr": ", ".join(map(repr, rates))} if rates else {}),
             "steps": f"{self.step_count}" + (f", {self.skipped_steps} skipped" if self.skipped_steps else ""),
             "numbers": ", ".join(f"{k}={x!r}" for k, x in self.numbers.items()) or "-",
             "kernels": self.layout.replace("_", " ") or "not said",
@@ -204,7 +208,8 @@ def save(state: State, path: Path, told: Progress = lambda _: None, *, durable: 
 
 
 def _facts(p: ParameterState) -> dict[str, object]:
-    return {"shape": p.shape, "dtype": p.dtype, "steps": p.steps, "complex": p.complex}
+    rate = {} if p.initial_lr is None else {"initial_lr": p.initial_lr}
+    return {"shape": p.shape, "dtype": p.dtype, "steps": p.steps, "complex": p.complex, **rate}
 
 
 @contextlib.contextmanager
@@ -248,7 +253,8 @@ def _state(facts: dict[str, object], arrays: Mapping[str, Array], newer: Callabl
     if not all(isinstance(getattr(state, key), kind) for key, kind in _KINDS.items()) or state.layout not in LAYOUTS:
         raise TypeError("its facts are none")
     counts = [state.step_count, state.skipped_steps, *(p.steps for p in parameters.values() if p.steps is not None)]
-    if not all(type(n) is int and n >= 0 for n in counts) or not all(type(x) is float for x in state.numbers.values()):
+    numbers = [*state.numbers.values(), *(p.initial_lr for p in parameters.values() if p.initial_lr is not None)]
+    if not all(type(n) is int and n >= 0 for n in counts) or not all(type(x) is float for x in numbers):
         raise TypeError("its counts and numbers are none")
     return state
 

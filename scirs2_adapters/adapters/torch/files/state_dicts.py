@@ -5,9 +5,11 @@ Numbers are read and written one tensor at a time, and codes become numbers one 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -24,14 +26,15 @@ from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
 from ..argument_names import FLAGS, TORCH, build, group_values, native_class, native_parameters, places
-from ..portable import UNCOUNTED, numbers_of, parameter_of, tensor_of
+from ..portable import UNCOUNTED, initial_lr, numbers_of, parameter_of, schedule_of, tensor_of
 from ..state.codes import Coded
 from ..state.foreign import decoded
 from ..state.origin import TRAIN_MODE, group_marks, likely_names
-from ..state.protocols import Group, Saved
+from ..state.protocols import Group, ParamState, Saved
 from ..state.tensors import saved_names
 from . import streaming, universal
 from .loading import loaded
+from .pages import Pages
 
 log = logging.getLogger("scirs2")
 
@@ -42,11 +45,16 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
     """
     saved = universal.read(call, path) if path.is_dir() else _loaded(call, path)
     identified = _rule(call, path, saved, rule)
+    memories, pages = saved["state"], Pages()
     saved = decoded(call, identified, saved, _later)
     numbered = {
         key: name for group in saved["param_groups"] for key, name in zip(group["params"], _names(group), strict=True)
     }
-    parameters = {name: parameter_of(call, name, saved["state"].get(key) or {}) for key, name in numbered.items()}
+    rates = {key: initial_lr(call, group) for group in saved["param_groups"] for key in group["params"]}
+    parameters = {
+        name: _parameter(call, name, saved["state"].get(key), memories.get(key), pages, rates[key])
+        for key, name in numbered.items()
+    }
     if rule:
         _check_rule(call, identified, parameters, saved)
     group = saved["param_groups"][0]
@@ -58,6 +66,15 @@ def read(call: str, path: Path, rule: str | None = None) -> State:
         skipped_steps=int(group.get("skipped_steps", 0)), layout=OUTPUTS_FIRST,
         source={"framework": "torch", "file": path.name}, groups=groups_of(rules, members),
     )  # fmt: skip
+
+
+def _parameter(
+    call: str, name: str, memory: ParamState | None, mapped: object, pages: Pages, rate: float | None
+) -> ParameterState:
+    """The memory of one parameter, of tensors in `mapped`."""
+    p = parameter_of(call, name, memory or {})
+    slots = {slot: replace(x, read=functools.partial(pages.reading, x.read, mapped)) for slot, x in p.slots.items()}
+    return replace(p, slots=slots, initial_lr=rate)
 
 
 def _loaded(call: str, path: Path) -> Saved:
@@ -186,7 +203,7 @@ def _values(cls: type[Rule], state: State, group: Grouped) -> Group:
     """What a group of a state dict has besides numbers for its parameters."""
     rule = _rule_in(cls, state, group.config)
     values = {**FLAGS, **group_values(rule), **group_marks(rule), **state.numbers, "match": rule.match}
-    return {**values, "param_names": list(group.parameters)}
+    return {**schedule_of(state, group.parameters), **values, "param_names": list(group.parameters)}
 
 
 def _rule_in(cls: type[Rule], state: State, config: Values) -> Rule:
