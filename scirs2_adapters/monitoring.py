@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from types import ModuleType
@@ -46,6 +47,8 @@ MEANS = {
     "skipped_steps": "steps that were left out so far",
     "state_bytes": "bytes of the optimizer's state",
 }
+#: Units in OpenTelemetry's words, those of UCUM.
+UNITS = {"seconds": "s", "state_bytes": "By"}
 
 
 class Transformation(Protocol):
@@ -144,7 +147,8 @@ def _installed(call: str, module: str, distribution: str) -> ModuleType:
 
 def opentelemetry(meter: Meter | None = None) -> Sink:
     """A function for `to` that sets gauges of OpenTelemetry, `scirs2.optimizer.gradient_norm` and the like, with the
-    attributes `optimizer` and `group`.
+    attributes `optimizer` and `group`. OpenTelemetry takes no infinite number and no NaN: a gauge keeps its last finite
+    one, and `nonfinite_gradients` says when that is old.
 
     Arguments:
       meter: the meter that makes them; None is that of the global provider, named "scirs2_adapters".
@@ -156,10 +160,14 @@ def opentelemetry(meter: Meter | None = None) -> Sink:
         raise bad_type("opentelemetry", "meter", "must be a meter of OpenTelemetry or None", meter)
     chosen = metrics.get_meter("scirs2_adapters") if meter is None else meter
     prefix = _PREFIX.replace("_", ".")
-    gauges = {name: chosen.create_gauge(f"{prefix}.{name}", description=means) for name, means in MEANS.items()}
+    gauges = {
+        name: chosen.create_gauge(f"{prefix}.{name}", unit=UNITS.get(name, ""), description=means)
+        for name, means in MEANS.items()
+    }
 
     def send(record: Record) -> None:
         for name, group, number in record.numbers():
-            gauges[name].set(number, {"optimizer": record.optimizer} | ({"group": group} if group else {}))
+            if math.isfinite(number):
+                gauges[name].set(number, {"optimizer": record.optimizer} | ({"group": group} if group else {}))
 
     return send

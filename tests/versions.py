@@ -3,7 +3,7 @@
 `python tests/versions.py lowest jax tf` makes an environment for each adapter in `.venvs`, anew, with nothing in it but
 the adapter's extra and pytest, and runs the core checks there. The floors are read from pyproject.toml. What ran is
 written to `scirs2_adapters/commands/versions.json`, for `scirs2 doctor` and for the table of docs/versions.md.
-`pinned` takes the versions of constraints.txt. Needs Python alone.
+`pinned` runs them in the environment of `make setup`, which has the versions of constraints.txt. Needs Python alone.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ CORE_TESTS = ("tests/conformance/test_trajectories.py", "tests/unit/test_host_op
 #: What an oldest version needs of packages that it names without an upper bound: scikit-learn 1.6 calls a function that
 #: SciPy 1.16 no longer has.
 BOUNDS = {"sklearn": ("scipy<1.16",)}
+#: What is released beside a package, in versions of its own.
+COMPANIONS = {"numba": "llvmlite", "jax": "jaxlib"}
 #: What prints the versions of an environment, by the list that `scirs2 doctor` prints.
 VERSIONS = "import json; from scirs2_adapters.commands.doctor import versions; print(json.dumps(versions()))"
 
@@ -61,12 +63,13 @@ def tests(adapter: str) -> list[str]:
 
 
 def install(which: str, adapter: str) -> Path:
-    """A fresh environment; the path of its Python."""
+    """The Python of a fresh environment; of the one there is, for the versions that it is made of."""
+    if which == "pinned":
+        return ROOT / ".venv/bin/python"
     folder = ROOT / ".venvs" / f"{which}-{adapter}"
     venv.create(folder, clear=True, with_pip=True)
     python = folder / "bin/python"
-    pins = ["-c", "constraints.txt"] if which == "pinned" else []
-    command = [python, "-m", "pip", "install", "--quiet", *pins, *requirements(which, adapter), *TOOLS]
+    command = [python, "-m", "pip", "install", "--quiet", *requirements(which, adapter), *TOOLS]
     subprocess.run(command, cwd=ROOT, check=True)
     return python
 
@@ -87,13 +90,14 @@ def counts(report: str) -> dict[str, int]:
     return {"passed": said["tests"] - failed - said["skipped"], "failed": failed, "skipped": said["skipped"]}
 
 
-def installed(python: Path) -> dict[str, str]:
-    """Distribution -> version in an environment, Python among them."""
+def installed(python: Path, adapter: str) -> dict[str, str]:
+    """Distribution -> version in an environment, of Python and of what the adapter takes."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, env=environment, check=True)
     versions: dict[str, str] = json.loads(done.stdout)
-    del versions["scirs2"]
-    return {name: text.split()[0] for name, text in versions.items()}
+    taken = {"python", *requirements("newest", adapter)}
+    taken |= {COMPANIONS[name] for name in taken & COMPANIONS.keys()}
+    return {name: text.split()[0] for name, text in versions.items() if name in taken}
 
 
 def keep(record: dict[str, Any]) -> None:
@@ -115,9 +119,8 @@ def main() -> None:
     for adapter in chosen.adapter or adapters():
         python = install(chosen.set, adapter)
         result = check(python, adapter)
-        keep(
-            {"adapter": adapter, "set": chosen.set, **result, "versions": installed(python), "date": f"{date.today()}"}
-        )
+        of = {"adapter": adapter, "set": chosen.set}
+        keep({**of, **result, "versions": installed(python, adapter), "date": f"{date.today()}"})
         print(f"{adapter}, {chosen.set}: {result}")
         broken += [adapter] if result["failed"] or not result["passed"] else []
     if broken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,8 @@ from .state import app as state
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="One optimizer, five frameworks.")
 console = Console()
+#: Arguments of `scirs2_adapters.export.export` as `scirs2 export` takes them.
+_TYPED = {"rule": "name", "dtypes": "--dtypes", "target": "--target"}
 app.add_typer(state, name="state")
 app.command()(check)
 app.command()(drift)
@@ -86,8 +89,11 @@ def export(
 
     try:
         files = write(name, output, [d.strip() for d in dtypes.split(",") if d.strip()], target)
-    except (ValueError, OSError) as error:
-        raise failed(str(error)) from error
+    except OSError as error:
+        worded = f"`--output` must be a folder that can be written. Received: {str(output)!r} ({error})."
+        raise failed(worded) from error
+    except (ValueError, RuntimeError) as error:
+        raise failed(re.sub(r"`export\((\w+)=\.\.\.\)`", lambda m: f"`{_TYPED[m[1]]}`", str(error))) from error
     for path in filter(None, (files.header, files.source, *files.objects, files.library, files.script)):
         console.print(str(path), soft_wrap=True)
 

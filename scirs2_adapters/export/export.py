@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scirs2_adapters import __version__
 from scirs2_adapters.core.cpu.compile import compiler_obstacle
-from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.core.rule import Rule
 
@@ -52,8 +52,9 @@ def export(rule: Rule | str, folder: str | Path, dtypes: Sequence[str] = (), tar
         default.
       target: "native", this machine with all its instructions, or "x86_64", "aarch64", "wasm32".
 
-    Raises ValueError for an optimizer that takes norms, rows or matrices, for unknown dtypes and targets, and, for
-    WebAssembly, for numbers of 16 bits and for slots of one number.
+    Raises ValueError for an optimizer that takes norms, rows, matrices, the loss or a closure, for unknown dtypes and
+    targets, and, for WebAssembly, for numbers of 16 bits and for slots of one number; OSError for a folder that cannot
+    be written; RuntimeError if the C compiler fails, which the message quotes.
 
     >>> import tempfile
     >>> from scirs2_adapters.export import export
@@ -61,8 +62,12 @@ def export(rule: Rule | str, folder: str | Path, dtypes: Sequence[str] = (), tar
     'scirs2_lion.h'
     """
     rule = get(rule)() if isinstance(rule, str) else rule
+    if not isinstance(rule, Rule):
+        raise bad_type("export", "rule", "must be a rule such as AdamW(), or its name", rule)
     if target not in TARGETS:
         raise bad_value("export", "target", f"must be one of {', '.join(TARGETS)}", target)
+    if not isinstance(folder, (str, Path)):
+        raise bad_type("export", "folder", "must be the path of a folder", folder)
     if obstacle := compiler_obstacle():
         raise bad_value("export", "rule", f"cannot be compiled here: {obstacle}", rule.name)
     kernels, machine = kernels_of(rule, dtypes), TARGETS[target]
@@ -86,11 +91,16 @@ def export(rule: Rule | str, folder: str | Path, dtypes: Sequence[str] = (), tar
 
 
 def _linked(source: Path, objects: Sequence[Path]) -> Path | None:
-    """The shared library of these files, by the C compiler that is here."""
+    """The shared library of these files, by the C compiler that is here; None where none is."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         return None
     library = source.with_name(f"lib{source.stem}.so")
     command = [compiler, *FLAGS, str(source), *map(str, objects), "-o", str(library), "-lm"]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ran.returncode:
+        said = ran.stderr.strip() or f"it ended with {ran.returncode}"
+        raise RuntimeError(
+            f"`{compiler}` cannot make {library.name} of the files that were written to {source.parent}: {said}"
+        )
     return library

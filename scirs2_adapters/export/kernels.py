@@ -9,13 +9,15 @@ from scirs2_adapters.core.cpu.compile import llvm_text
 from scirs2_adapters.core.cpu.emit import source
 from scirs2_adapters.core.cpu.kernel import SIGNATURE, python_function, reorders
 from scirs2_adapters.core.cpu.storage import FLOATS, compute_dtype
-from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.program.passes import Pass, numbers, split_passes
 from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Extent, Leaf, Slot
 
 from .scalars import Lines
+
+_TAKEN = "Adam, AdamW, Lion, SGD and their like can be exported."
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,27 @@ class Kernels:
 
 def kernels_of(rule: Rule, dtypes: Sequence[str]) -> Kernels:
     """The kernels of a rule for these storage dtypes: p, g, slots. What needs a whole tensor is refused."""
-    leaf = Leaf((2, 2), dtypes[0] if dtypes else "float32")
-    program = record(rule, leaf)
+    if rule.needs_closure or rule.needs_value:
+        worded = "must be an optimizer that needs nothing but gradients: this one evaluates the model or takes the loss"
+        raise bad_value("export", "rule", worded, rule.name, _TAKEN)
+    dtypes = _names_of(dtypes)
+    program = record(rule, Leaf((2, 2), dtypes[0] if dtypes else "float32"))
     names = ("p", "g", *(slot.name for slot in program.slots))
     extents = {slot.extent for slot in program.slots} - {Extent.FULL, Extent.TENSOR}
     if program.levels or extents or rule.per_parameter or rule.sparse == "rows":
         worded = "must be an optimizer whose formula knows single elements: this one works on norms, rows or matrices"
-        raise bad_value("export", "rule", worded, rule.name, "Adam, AdamW, Lion, SGD and their like can be exported.")
+        raise bad_value("export", "rule", worded, rule.name, _TAKEN)
     stored = dict(zip(names, dtypes or ("float32",) * len(names), strict=False))
     if len(dtypes) not in (0, len(names)) or not {*stored.values()} <= {*FLOATS}:
         worded = f"must be {len(names)} of {', '.join(FLOATS)}, for {', '.join(names)}"
         raise bad_value("export", "dtypes", worded, ",".join(dtypes))
     (step,) = split_passes(program, "p")
     return Kernels(rule, program, stored, step, numbers(program, step))
+
+
+def _names_of(dtypes: Sequence[str]) -> list[str]:
+    """The list of names that was typed. A string alone is a sequence too, of letters."""
+    if isinstance(dtypes, str) or not all(isinstance(dtype, str) for dtype in dtypes):
+        worded = 'must be a list of names of dtypes, such as ["float32", "float32", "bfloat16"]'
+        raise bad_type("export", "dtypes", worded, dtypes)
+    return list(dtypes)

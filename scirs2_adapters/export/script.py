@@ -101,9 +101,12 @@ export async function load(bytes) {
 def script(kernels: Kernels, name: str, version: str, fields: dict[str, Field]) -> str:
     """The text of the module, for a kernel that numbers between passes do not feed."""
     rule, lines = kernels.rule, Lines(JAVASCRIPT)
-    if kernels.before or not {*kernels.dtypes.values()} <= VIEWS.keys():
-        worded = "must be an optimizer without numbers for a whole tensor, in float32 or float64, for WebAssembly"
+    if kernels.before:
+        worded = "must be an optimizer without numbers for a whole tensor, for WebAssembly"
         raise bad_value("export", "rule", worded, rule.name)
+    dtypes = kernels.dtypes.values()
+    if not {*dtypes} <= VIEWS.keys():
+        raise bad_value("export", "dtypes", "must be float32 or float64, for WebAssembly", ",".join(dtypes))
     numbers = kernels.numbers(lines, fields, "hyper.", "step")
     body = [*lines.needed_for(numbers), f"return [{', '.join(numbers)}];"]
     words = {Item.ROWS: "1n", Item.COLUMNS: "BigInt(columns)"}

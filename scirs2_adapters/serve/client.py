@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
-from scirs2_adapters.core.errors import bad_value
+from scirs2_adapters.core.errors import bad_type, bad_value
 from scirs2_adapters.core.portable.file import replacing
 
 from .bodies import MEDIA_TYPE, decode, encode
@@ -68,6 +68,8 @@ class Client:
           params: float64, float32, float16 or bfloat16 arrays by name; they are copied, and stay as they are.
           hyperparameters: the optimizer's, such as `learning_rate=0.01`; the rest are its defaults.
         """
+        for name, value in hyperparameters.items():
+            _check_json(name, value)
         words = {"optimizer": optimizer, "hyperparameters": json.dumps(hyperparameters)}
         self._ask("PUT", f"/model?{urlencode(words)}", encode("Client.create", "params", params))
         self._step = 0
@@ -165,3 +167,11 @@ def _facts(answer: bytes) -> dict[str, object]:
     except ValueError:
         facts = None
     return facts if isinstance(facts, dict) else {"message": answer[:200].decode(errors="replace")}
+
+
+def _check_json(name: str, value: object) -> None:
+    try:
+        json.dumps(value)
+    except TypeError as error:
+        worded = "must be a number, a bool, a text or None, which travel as JSON; functions and schedules do not"
+        raise bad_type(f"{_CALL}.create", name, worded, value) from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scirs2_adapters.commands.deployment import version_runs
+from scirs2_adapters.commands.deployment import untested, version_runs
 from tests import versions
 from tests.boundaries.support import ADAPTERS, PROJECT, ROOT
 from tests.boundaries.test_documents import VERBS
@@ -45,6 +45,13 @@ def test_a_run_is_of_an_adapter_with_versions_not_below_the_floors() -> None:
         for line in versions.requirements("lowest", run["adapter"]):
             name, is_floor, floor = line.partition("==")
             assert not is_floor or numbers(run["versions"].get(name, floor)) >= numbers(floor), (run["adapter"], line)
+
+
+def test_the_doctor_takes_the_pinned_versions_for_tested() -> None:
+    """Where it does not, run `python tests/versions.py pinned` with the names of the adapters."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    assert list(map(str, untested(version_runs(), pins.get))) == []
 
 
 def numbers(release: str) -> list[int]:

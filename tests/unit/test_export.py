@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from scirs2_adapters.commands.app import app
 from scirs2_adapters.core import HostOptimizer, Rule, get, names
+from scirs2_adapters.core.registry import with_closure, with_value
 from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.export import TARGETS, export
 
@@ -148,3 +151,69 @@ def test_a_wrong_target_and_wrong_dtypes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be float32 or float64 for a slot that does not begin with zeros"):
         export("ftrl", tmp_path, ["float32", "float32", "bfloat16", "float32"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [*with_closure(), *with_value()])
+def test_what_needs_more_than_gradients_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`export\(rule=...\)` must be an optimizer that needs nothing but gradients"):
+        export(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+#: What is of the wrong type, and the argument that is named.
+WRONG_TYPES: dict[str, dict[str, Any]] = {
+    "rule": {"rule": 3},
+    "a class": {"rule": type(get("adamw")())},
+    "dtypes": {"dtypes": "float32"},
+    "dtypes of numpy": {"dtypes": [np.dtype("float32")] * 3},
+    "folder": {"folder": 3},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TYPES)
+def test_a_wrong_type_is_named(wrong: str, tmp_path: Path) -> None:
+    (argument,) = WRONG_TYPES[wrong]
+    with pytest.raises(TypeError, match=rf"`export\({argument}=...\)` must be "):
+        export(**{"rule": "lion", "folder": tmp_path} | WRONG_TYPES[wrong])
+    assert not list(tmp_path.iterdir())
+
+
+#: Arguments of `scirs2 export`, and how its message begins.
+WRONG_WORDS = {
+    "adamwx": "No optimizer is named `adamwx`. Did you mean `adamw`?",
+    "sam": "`name` must be an optimizer that needs nothing but gradients",
+    "muon": "`name` must be an optimizer whose formula knows single elements",
+    "lion --target arm": "`--target` must be one of native, ",
+    "lion --dtypes float32": "`--dtypes` must be 3 of float64, ",
+    "lion --dtypes float16,float16,float16 --target wasm32": "`--dtypes` must be float32 or float64",
+}
+
+
+@pytest.mark.parametrize("typed", WRONG_WORDS)
+def test_the_command_names_what_was_typed(typed: str, tmp_path: Path) -> None:
+    ran = CliRunner().invoke(app, ["export", *typed.split(), "-o", str(tmp_path / "new")])
+    assert ran.exit_code == 1
+    assert ran.stderr.startswith(WRONG_WORDS[typed])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ran = CliRunner().invoke(app, ["export", "lion", "-o", str(tmp_path / "file")])
+    assert ran.exit_code == 1
+    assert ran.stderr.startswith(f"`--output` must be a folder that can be written. Received: '{tmp_path / 'file'}' (")
+
+
+def test_what_a_compiler_says_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files for another compiler are there all the same."""
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho cc: no stdint.h >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"cc` cannot make libscirs2_lion.so .*: cc: no stdint.h"):
+        export("lion", tmp_path / "made")
+    assert {f.name for f in (tmp_path / "made").iterdir()} == {
+        "scirs2_lion.h",
+        "scirs2_lion.c",
+        "scirs2_lion_kernel.o",
+    }

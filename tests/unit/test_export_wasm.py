@@ -84,7 +84,7 @@ def test_slots_of_one_number_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_memory_of_16_bits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"in float32 or float64, for WebAssembly"):
+    with pytest.raises(ValueError, match=r"`export\(dtypes=...\)` must be float32 or float64, for WebAssembly"):
         export("lion", tmp_path, ["float32", "float32", "bfloat16"], target="wasm32")
 
 

@@ -224,6 +224,21 @@ def test_opentelemetry_has_gauges_by_group(chosen: bool, monkeypatch: pytest.Mon
     told = {(m.name, p.attributes.get("group")): p.value for m in scope.metrics for p in m.data.data_points}
     assert told["scirs2.optimizer.update_norm", "all"] == 0.5
     assert told["scirs2.optimizer.state_bytes", None] == 64.0
+    units = {m.name: m.unit for m in scope.metrics if m.unit}
+    assert units == {"scirs2.optimizer.state_bytes": "By", "scirs2.optimizer.seconds": "s"}
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_opentelemetry_is_given_finite_numbers(number: float, caplog: pytest.LogCaptureFixture) -> None:
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("mine")
+    group = GroupRecord("all", 0.1, number, number, number)
+    monitoring.opentelemetry(meter)(Record("AdamW", 7, 0.002, (group,), 1, 2, 64))
+    assert caplog.text == ""
+    (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    values = {m.name: m.data.data_points[0].value for m in scope.metrics}
+    assert values["scirs2.optimizer.nonfinite_gradients"] == 1
+    assert "scirs2.optimizer.gradient_norm" not in values
 
 
 @pytest.mark.parametrize(

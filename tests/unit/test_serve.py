@@ -228,3 +228,9 @@ def test_a_client_without_a_service_says_so() -> None:
     with pytest.raises(ConnectionError, match=r"no answer from 127\.0\.0\.1"):
         client.describe()
     client.close()
+
+
+def test_a_hyperparameter_that_cannot_travel_is_named() -> None:
+    client = Client("http://127.0.0.1:1", TOKENS[0], patience=0)
+    with pytest.raises(TypeError, match=r"`Client.create\(learning_rate=...\)` must be a number, "):
+        client.create("adamw", parameters(), learning_rate=lambda step: 0.1)
