@@ -24,15 +24,9 @@ from .match import OptaxState
 from .matrix import Axes, Matrix
 from .modes import Modes
 from .ops import Array, Scalar, Scalars
-from .program.explain import explained
+from .program.explain import Explain
+from .program.refusals import names_refused
 from .slots import EPSILON, LAST, Extent, Leaf, Slot, each_of, without_blocks
-
-
-class _Explain:
-    """`explain` of a rule, and of a class with its defaults."""
-
-    def __get__(self, rule: Rule | None, cls: type[Rule]) -> Callable[..., str]:
-        return functools.partial(explained, cls() if rule is None else rule)
 
 
 class Rule(Modes):
@@ -85,7 +79,7 @@ class Rule(Modes):
     #: Where optax has an optimizer of this name: the class of its state, if that is one class.
     optax_state: ClassVar[OptaxState | None] = None
     #: `rule.explain(leaf)`: the recorded formula, slots, passes over memory and coefficients, as text.
-    explain = _Explain()
+    explain = Explain()
 
     # -- what a rule states
 
@@ -233,7 +227,8 @@ class Rule(Modes):
         xp.formula = f"{type(self).__name__}.{formula}"
         coefficients = {n: scalars[key] for n, key in self.needs(formula).items()}
         memory = [tuple(slots[n] for n in s.names(self)) if s.count else slots.get(s.name) for s in declared]
-        result = getattr(self, formula)(xp, *arrays, *memory, **coefficients)
+        with names_refused(xp.formula, ("zero", "one", *self.fields)):
+            result = getattr(self, formula)(xp, *arrays, *memory, **coefficients)
         first, *values = xp.returned(result, [s.name for s in declared])
         for s, x in zip(declared, values, strict=True):
             new |= {n: x for n, x in zip(s.names(self), x if s.count else (x,), strict=True) if n in slots}

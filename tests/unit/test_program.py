@@ -177,6 +177,14 @@ def summed(self, xp, p, g, mean, /, gain):  # type: ignore[no-untyped-def]
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "unknown operation": (lambda self, xp, p, g, /: xp.exp(g), r"`Made\.update` uses `xp\.exp`\. .*`xp\.sqrt`"),
+    "function of numbers": (
+        lambda self, xp, p, g, /: math.exp(1) * g,  # type: ignore[name-defined]  # noqa: F821
+        r"uses `math`\. Write it in `coefficients`",
+    ),
+    "coefficient that is not taken": (
+        lambda self, xp, p, g, /: one * g,  # type: ignore[name-defined]  # noqa: F821
+        r"Take it after the `/` of the signature",
+    ),
     "misspelled operation": (lambda self, xp, p, g, /: xp.maximun(g, p), r"Did you mean `maximum`\?"),
     "unknown coefficient": (
         lambda self, xp, p, g, /, laerning_rate: g * laerning_rate,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from ..slots import Extent, Leaf, Slot
 from .node import lines
 from .passes import split_passes
@@ -9,6 +12,13 @@ from .recorded import Formula, Program, first_coefficients, record
 
 #: Bytes of a number, by dtype.
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+class Explain:
+    """`explain` of a rule, and of a class with its defaults."""
+
+    def __get__(self, rule: Formula | None, cls: type[Formula]) -> Callable[..., str]:
+        return functools.partial(explained, cls() if rule is None else rule)
 
 
 def explained(rule: Formula, leaf: Leaf | None = None) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
+from collections.abc import Container, Iterator
 
 from ..errors import ArgumentTypeError, did_you_mean
 from ..ops import FORMULA_NAMES
@@ -32,7 +34,8 @@ _WRITTEN = {
     **dict.fromkeys(("pow", "float_power"), "`g * g`, `xp.sqrt(g)` or `xp.power(g, exponent)`"),
     **dict.fromkeys(("clip", "clamp"), "`xp.minimum(xp.maximum(g, low), high)`, with `low` from `coefficients`"),
     **dict.fromkeys(("max", "min", "amax", "amin", "fmax", "fmin"), "`xp.maximum(g, low)` or `xp.minimum(g, high)`"),
-    **dict.fromkeys(("exp", "expm1", "log", "log1p"), "it in `coefficients`, of numbers; arrays have none"),
+    "exp": "`xp.power(e, g)`, with `e`, which is `math.exp(1.0)`, from `coefficients`",
+    **dict.fromkeys(("expm1", "log", "log1p"), "it in `coefficients`, of numbers; arrays have none"),
     "sum": "`xp.mean(g)`, `xp.norm(g)`, or `xp.total(g)` for a sum over the whole model",
     **dict.fromkeys(("linalg_norm", "linalg_vector_norm", "vector_norm"), "`xp.norm(g)`"),
     **dict.fromkeys(("rsqrt", "reciprocal"), "`one / g`, with `one` after the `/` of the signature"),
@@ -50,6 +53,20 @@ def refused(
 ) -> Exception:
     """The error for a formula that cannot be recorded, to be raised: what it does, and what to write instead."""
     return kind(" ".join(filter(None, [f"`{formula}` {fault}.", instead.strip(), _MAY if closed_list else ""])))
+
+
+@contextlib.contextmanager
+def names_refused(formula: str, coefficients: Container[str]) -> Iterator[None]:
+    """Names that a formula does not have are explained: a coefficient that it does not take, or a module."""
+    try:
+        yield
+    except NameError as error:
+        if error.name in coefficients:
+            instead = f"Take it after the `/` of the signature: `..., /, {error.name})`."
+            raise refused(formula, f"uses `{error.name}` and does not take it", instead, closed_list=False) from None
+        if error.name == "math":
+            raise refused(formula, "uses `math`", "Write it in `coefficients`, of numbers.") from None
+        raise
 
 
 def instead_of(function: str) -> str:
