@@ -124,17 +124,15 @@ class Engine:
         del model, threads
         full = [k for k, batch in enumerate(batches) if len(batch.items)]
         if full:
-            batches, tables, rows = ([x[k] for k in full] for x in (batches, tables, rows))
-            numbers = [batch.coefficients(scalars[k]) for k, batch in zip(full, batches, strict=True)]
+            works = [batches[k] for k in full]
+            numbers = [batches[k].coefficients(scalars[k]) for k in full]
             with torch.cuda.device(self.device):
-                sent = self.sender.send(batches, tables, rows, numbers)
-                for each in zip(batches, sent.aligned, rows, sent.arguments, strict=True):
+                sent = self.sender.send(works, [tables[k] for k in full], [rows[k] for k in full], numbers)
+                for each in zip(works, sent.aligned, sent.rows, sent.arguments, strict=True):
                     self._launch(*each)
         return {}
 
-    def _launch(
-        self, batch: Batch, aligned: tuple[bool, ...], rows: np.ndarray | None, arguments: Arguments
-    ) -> None:
+    def _launch(self, batch: Batch, aligned: tuple[bool, ...], rows: np.ndarray | None, arguments: Arguments) -> None:
         if batch.scratch:
             arguments = {**arguments, **{name: self._new(count) for name, count in batch.scratch.items()}}
         for text, kernel in _kernels(batch.program, batch.dtypes, aligned, rows is None):

@@ -49,7 +49,9 @@ class Sent:
 
     def stands(self, tables: Sequence[np.ndarray], rows: Sequence[np.ndarray | None]) -> bool:
         """Whether nothing has moved."""
-        return all(map(np.array_equal, self.tables, tables)) and all(a is b for a, b in zip(self.rows, rows, strict=True))
+        return all(map(np.array_equal, self.tables, tables)) and all(
+            a is b for a, b in zip(self.rows, rows, strict=True)
+        )
 
 
 class Sender:
