@@ -61,8 +61,8 @@ class Layout:
         self.columns = array_names(program.slots, dtypes)
         storages = [dtypes[a.name] for a in self.passes[-1].arrays]
         self.scalars = [*program.scalars, *[DITHER] * dithered(self.passes[-1], storages)]
-        made = [i for this in self.passes for i in (*self.coefficients(this), *this.sums)]
-        self.numbers = {i: k for k, i in enumerate(dict.fromkeys(made))}
+        nodes = [i for this in self.passes for i in (*self.coefficients(this), *this.sums)]
+        self.numbers = {i: k for k, i in enumerate(dict.fromkeys(nodes))}
         self.sums = max(len(this.sums) for this in self.passes)
 
     def coefficients(self, this: Pass) -> list[int]:
@@ -232,16 +232,16 @@ class _NumbersText(_KernelText):
         super().__init__(layout, shared)
         self.new = layout.passes[level - 1].sums if level else ()
         self.stored = layout.stored(level)
-        self.made = layout.coefficients(layout.passes[level])
+        self.coefficients = layout.coefficients(layout.passes[level])
         summed = {i for this in layout.passes for i in this.sums}
-        self.summed, self.body = summed, self.program.order([*self.made, *self.stored.values()], summed)
+        self.summed, self.body = summed, self.program.order([*self.coefficients, *self.stored.values()], summed)
 
     def text(self) -> Text:
         rows = () if self.shared else ("rows",)
         names = ("firsts", "sizes", "table", *rows, "coefficients", "numbers", *("partials",) * bool(self.new))
         lines = ["    tensor = tl.program_id(0)", self.row(), *self._sums()]
         lines += [f"    x{i} = {self._value(i)}" for i in self.body if i not in self.new]
-        kept = dict.fromkeys([*self.new, *self.made])
+        kept = dict.fromkeys([*self.new, *self.coefficients])
         lines += [f"    tl.store({self.number(i)}, x{i})" for i in kept]
         for name, i in self.stored.items():
             dtype = self.layout.dtypes[name]
