@@ -92,6 +92,8 @@ def assert_near(key: str, ours_: Arrays, others: Arrays, compute: str) -> None:
     """Equal but for the order of additions: as near as the arithmetic and what is stored allow. The largest codes are
     1.6 % apart, and what comes of a code may be one code off.
     """
+    a: np.ndarray
+    b: np.ndarray
     slot, coded = key.removesuffix("_scale"), f"{key.removesuffix('_scale')}_scale" in others
     if coded and slot == key:
         dtype = str(others[key].dtype)
@@ -101,7 +103,7 @@ def assert_near(key: str, ours_: Arrays, others: Arrays, compute: str) -> None:
     if b.dtype.kind in "iu":
         np.testing.assert_array_equal(a, b, key)
         return
-    near = max(64 * np.finfo(compute).eps, 4 * float(ml_dtypes.finfo(b.dtype).eps), 0.02 * coded)
+    near = max(64 * float(np.finfo(compute).eps), 4 * float(ml_dtypes.finfo(b.dtype).eps), 0.02 * coded)
     a, b = a.astype(float), b.astype(float)
     np.testing.assert_allclose(a, b, rtol=near, atol=near * np.abs(b).max(initial=0))
 
