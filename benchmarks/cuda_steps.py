@@ -1,56 +1,220 @@
-"""Steps on a CUDA device against torch's own forms: `python -m benchmarks.cuda_steps`, where there is a device."""
+"""Steps on a CUDA device against torch's optimizers: `python -m benchmarks.cuda_steps` prints a table and writes it to
+docs/cuda.json. It takes at most 10 minutes: a case has `SECONDS`, and what does not fit in `LIMIT` is named.
+
+`--dry-run` needs no device: with a stub in the place of Triton's launcher it prints the time until a step returns, and
+how many launches, copies and bytes it takes.
+"""
 
 from __future__ import annotations
 
+import argparse
+import inspect
+import json
+import math
 import statistics
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from scirs2_adapters import torch as adapter
+from scirs2_adapters.core import get
+from scirs2_adapters.core.program.passes import split_passes
+from scirs2_adapters.core.program.recorded import record
+from scirs2_adapters.core.slots import Leaf
 
-SIZES = {"50 x 2,000": [2_000] * 50, "300 mixed, 10 M": [256, 100, 99_644] * 100, "50 M in 100": [500_000] * 100}
-SIZES["500 M in 100"] = [5_000_000] * 100
-ROUNDS = 30
+from .cuda_stub import counted, obstacle, with_kernels
+
+SIZES = {
+    "50 x 2,000": [2_000] * 50,
+    "304 mixed, 10 M": [256, 100, 98_500] * 100 + [60_000] * 4,
+    "50 M in 100": [500_000] * 100,
+    "400 M in 200": [2_000_000] * 200,
+}
+#: Optimizer, its options, and torch's optimizers that it is measured against, with theirs.
+CASES: list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]] = [
+    ("AdamW", {}, [("AdamW", {"fused": True}), ("AdamW", {"foreach": True})]),
+    ("SGD", {"momentum": 0.9}, [("SGD", {"fused": True}), ("SGD", {"foreach": True})]),
+    ("Lion", {}, [("AdamW", {"fused": True})]),
+    ("RMSprop", {}, [("RMSprop", {"foreach": True})]),
+    ("NAdam", {}, [("NAdam", {"foreach": True})]),
+    ("LAMB", {}, [("AdamW", {"fused": True})]),
+    ("Adafactor", {}, [("Adafactor", {"foreach": True})]),
+    ("Muon", {}, [("Muon", {})]),
+]
+#: Rounds and seconds of a case, and seconds of all.
+ROUNDS, SECONDS, LIMIT = 30, 12, 540
+OUTPUT = Path(__file__).parents[1] / "docs" / "cuda.json"
 
 
-def parameters(sizes: list[int]) -> list[torch.nn.Parameter]:
-    params = [torch.nn.Parameter(torch.randn(n, device="cuda")) for n in sizes]
-    for p in params:
-        p.grad = torch.randn_like(p)
-    return params
+def shapes(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Matrices of so many numbers, as near to squares as they can be."""
+    rows = [next(k for k in range(math.isqrt(n), 0, -1) if n % k == 0) for n in sizes]
+    return [(k, n // k) for k, n in zip(rows, sizes, strict=True)]
 
 
-def milliseconds(step: Callable[[], Any]) -> float:
-    """Of the device, from the first launch to the end of the last kernel."""
+def traffic(name: str) -> int | None:
+    """Bytes that the kernels of an optimizer read and write for each number in float32, or None without kernels."""
+    if obstacle(get(name).name):
+        return None
+    leaf = Leaf((40, 50), "float32")
+    passes = split_passes(record(get(name)(**dict(_options(name))).route(leaf), leaf), "p")
+    return 4 * sum(len(this.stores) + sum(a.node >= 0 for a in this.arrays) for this in passes)
+
+
+def _options(name: str) -> dict[str, Any]:
+    return next(options for case, options, _ in CASES if case == name)
+
+
+def milliseconds(step: Callable[[], Any]) -> tuple[float, float]:
+    """Of the device, from the first launch to the end of the last kernel, and until the call returns."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
     start.record()
+    begun = time.perf_counter()
     step()
+    host = 1e3 * (time.perf_counter() - begun)
     end.record()
     end.synchronize()
-    return float(start.elapsed_time(end))
+    return float(start.elapsed_time(end)), host
 
 
-def main() -> None:
-    """Prints a table: milliseconds of each, interleaved, medians."""
-    for name, forms in (("AdamW", ("fused", "foreach")), ("SGD", ("fused", "foreach")), ("RMSprop", ("foreach",))):
-        options = {"momentum": 0.9} if name == "SGD" else {}
+def captured(step: Callable[[], Any]) -> Callable[[], Any]:
+    """A graph of the step, to be replayed."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def optimizers(case: str, params: list[torch.nn.Parameter]) -> dict[str, Callable[[], Any]]:
+    """The steps to compare, eager and, where the optimizer can be captured, captured."""
+    _, options, peers = next(row for row in CASES if row[0] == case)
+    makers = {"ours": (getattr(adapter, case), options)}
+    for name, more in peers:
+        if hasattr(torch.optim, name):
+            form = f"torch {name} {next(iter(more), '')}".strip()
+            makers[form] = getattr(torch.optim, name), {**(options if name == case else {}), **more}
+    steps: dict[str, Callable[[], Any]] = {}
+    for form, (cls, chosen) in makers.items():
+        steps[form] = cls(params, lr=1e-6, **chosen).step
+        can = "capturable" in inspect.signature(cls).parameters
+        if can or cls is torch.optim.SGD:
+            steps[f"{form}, captured"] = captured(
+                cls(params, lr=1e-6, **chosen, **{"capturable": True} if can else {}).step
+            )
+    return steps
+
+
+def measured(case: str, sizes: Sequence[int], copy: float) -> dict[str, dict[str, float]]:
+    """Medians of each, interleaved; `copy` are the gigabytes a second of a copy on the device."""
+    params = [torch.nn.Parameter(torch.randn(shape, device="cuda")) for shape in shapes(sizes)]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    steps = optimizers(case, params)
+    for step in (step for step in steps.values() for _ in range(3)):
+        step()
+    times: dict[str, list[tuple[float, float]]] = {form: [] for form in steps}
+    begun = time.monotonic()
+    while len(times["ours"]) < ROUNDS and time.monotonic() - begun < SECONDS:
+        for form, step in steps.items():
+            times[form].append(milliseconds(step))
+    rows = {}
+    for form, samples in times.items():
+        ms, host = (statistics.median(column) for column in zip(*samples, strict=True))
+        rows[form] = {"ms": ms, "host_ms": host}
+        moved = traffic(case)
+        if form.startswith("ours") and moved:
+            speed = moved * sum(sizes) / ms / 1e6
+            rows[form] |= {"gigabytes": speed, "of_copy": speed / copy}
+    for form, row in rows.items():
+        ours = rows["ours, captured" if form.endswith("captured") else "ours"]
+        row["ours_to_it"] = ours["ms"] / row["ms"]
+    return rows
+
+
+def copy_speed() -> float:
+    """Gigabytes a second of a copy of 1 GiB on the device, read and written."""
+    x = torch.empty(1 << 28, device="cuda")
+    y = torch.empty_like(x)
+    times = [milliseconds(lambda: y.copy_(x))[0] for _ in range(10)]
+    return 8 * x.numel() / statistics.median(times) / 1e6
+
+
+def line(case: str, label: str, form: str, row: dict[str, float]) -> str:
+    """A row of the table in Markdown."""
+    speed = f"{row['gigabytes']:,.0f} | {row['of_copy']:.0%}" if "gigabytes" in row else "- | -"
+    return f"| {case} | {label} | {form} | {row['ms']:.3f} | {row['host_ms']:.3f} | {speed} | {row['ours_to_it']:.2f} |"
+
+
+def on_a_card(output: Path) -> None:
+    """Measures all cases, and writes them with the name of the card."""
+    begun, copy = time.monotonic(), copy_speed()
+    card = torch.cuda.get_device_name()
+    print(f"{card}, torch {torch.__version__}, copy {copy:,.0f} GB/s", flush=True)
+    print("| | parameters | | ms | host ms | GB/s | of the copy | ours / it |\n| - | - | - | - | - | - | - | - |")
+    results: dict[str, Any] = {"card": card, "torch": torch.__version__, "copy": copy, "cases": {}, "left_out": {}}
+    for case, *_ in CASES:
         for label, sizes in SIZES.items():
-            params = parameters(sizes)
-            run = {"ours": getattr(adapter, name)(params, **options).step}
-            run["ours, traced"] = getattr(adapter, name)(params, **options, kernel="traced").step
-            run |= {form: getattr(torch.optim, name)(params, **options, **{form: True}).step for form in forms}
-            times: dict[str, list[float]] = {key: [] for key in run}
-            for step in (step for step in run.values() for _ in range(3)):
-                step()
-            for _ in range(ROUNDS):
-                for key, step in run.items():
-                    times[key].append(milliseconds(step))
-            medians = {key: statistics.median(samples) for key, samples in times.items()}
-            print(f"{name:8} {label:16}", "  ".join(f"{k} {v:.3f} ms" for k, v in medians.items()), flush=True)
-            del params, run
+            reason = "no time was left" if time.monotonic() - begun > LIMIT - 2 * SECONDS else ""
+            try:
+                rows = {} if reason else measured(case, sizes, copy)
+            except torch.OutOfMemoryError:
+                rows, reason = {}, "the card has too little memory"
+            torch.cuda.empty_cache()
+            if reason:
+                results["left_out"][f"{case}, {label}"] = reason
+                print(f"{case} {label}: not measured, {reason}", flush=True)
+            else:
+                results["cases"].setdefault(case, {})[label] = rows
+            for form, row in rows.items():
+                print(line(case, label, form, row), flush=True)
+            output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def dry_run(rounds: int) -> None:
+    """Prints what a step does, with a stub in the place of the launcher."""
+    print("Host time with a stub launcher, in ms, and what a step sends; the second of each if gradients have moved.")
+    head = f"{'':24} {'':16} {'launches':>8} {'host':>7} {'':>7} {'copies':>6} {'':>3} {'bytes':>8} {'':>8}"
+    print(head)
+    chosen = [(get(case).name, label, options) for case, options, _ in CASES for label in SIZES]
+    small = next(iter(SIZES))
+    known = {name for name, *_ in chosen}
+    chosen += [(name, small, {}) for name in with_kernels() if name not in known]
+    for name, label, options in chosen:
+        if reason := obstacle(name):
+            print(f"{name:24} {label:16} torch's operations: {reason}")
+            continue
+        c = counted(name, list(shapes(SIZES[label])), options, rounds)
+        numbers = f"{c.launches:8} {c.host:7.3f} {c.moved_host:7.3f} {c.copies:6} {c.moved_copies:3}"
+        print(f"{name:24} {label:16} {numbers} {c.sent:8} {c.moved_sent:8}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, or says what is missing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda_steps", description=__doc__)
+    parser.add_argument("--dry-run", action="store_true", help="needs no device; a stub stands in its place")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="steps of each case of a dry run")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    chosen = parser.parse_args(arguments)
+    if chosen.dry_run:
+        dry_run(chosen.rounds)
+    elif not torch.cuda.is_available():
+        print("There is no CUDA device here. `--dry-run` counts launches without one.", file=sys.stderr)
+        return 2
+    else:
+        on_a_card(chosen.output)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from scirs2_adapters.adapters.torch.dispatch import step
-from scirs2_adapters.adapters.torch.executors import cuda
+from scirs2_adapters.adapters.torch.executors import cuda, packed
 from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.program.recorded import Program
 
@@ -44,14 +44,14 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Program]:
     """Tensors on the CPU are stepped by the kernels for CUDA devices; the programs of those that have been launched."""
     launched: list[Program] = []
 
-    def kernel(program: Program, dtypes: tuple[tuple[str, str], ...], aligned: bool) -> cuda.Kernel:
+    def kernels(program: Program, *form: Any) -> list[tuple[Any, cuda.Kernel]]:
         launched.append(program)
-        return made(program, dtypes, aligned)
+        return made(program, *form)
 
-    made = cuda._kernel
+    made = cuda._kernels
     monkeypatch.setattr(interpreter, "_convert_float", _rounding(interpreter._convert_float))
-    monkeypatch.setattr(cuda, "_kernel", kernel)
-    monkeypatch.setattr(cuda, "CHUNK", 2 * cuda.BLOCK)  # the interpreter goes through all of it for a single number
+    monkeypatch.setattr(cuda, "_kernels", kernels)
+    monkeypatch.setattr(packed, "current_stream", lambda device: (0, False))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: x)
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(step, "HostEngine", lambda: cuda.Engine(torch.device("cpu")))

@@ -26,10 +26,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 3194,
-    "core/program": 700,
+    "core": 3203,
+    "core/program": 719,
     "core/step": 379,
-    "core/cpu": 1924,
+    "core/cpu": 1926,
     "core/closures": 422,
     "core/portable": 1194,
     "core/monitor": 216,
