@@ -38,18 +38,18 @@ class _Ours(_FixedStart, MLPClassifier):
 class _Exact(_Ours):
     """Gradients are computed in float64, and rounded to float32 once."""
 
-    def _backprop(self, *args: Any) -> tuple[Any, ...]:
+    def _backprop(self, *args: object) -> tuple[object, ...]:
         coefs, intercepts = self.coefs_, self.intercepts_
         self.optimizer_.resume([*coefs, *intercepts])
         self.coefs_, self.intercepts_ = _cast(coefs, np.float64), _cast(intercepts, np.float64)
         try:
-            evaluated: Any = super()._backprop(*_cast(list(args), np.float64))
+            evaluated: tuple[object, ...] = super()._backprop(*_cast(list(args), np.float64))
         finally:
             self.coefs_, self.intercepts_ = coefs, intercepts
         return evaluated[0], *_cast(list(evaluated[1:]), np.float32)
 
 
-def _cast(x: Any, dtype: type) -> Any:
+def _cast(x: Cast, dtype: type) -> Cast:
     """The same with its numbers in another precision; labels stay as they are."""
     if isinstance(x, list):
         return [_cast(each, dtype) for each in x]

@@ -3,7 +3,7 @@
 from scirs2_adapters.core.errors import require
 
 require(
-    "hf", {"torch": ("PyTorch", "2.6"), "transformers": ("Transformers", "5.0"), "accelerate": ("Accelerate", "1.1")}
+    "hf", {"torch": ("PyTorch", "2.6"), "transformers": ("Transformers", "5.0"), "accelerate": ("Accelerate", "1.3")}
 )
 
 from scirs2_adapters.adapters.torch.grouping import LayerDecay  # noqa: E402
