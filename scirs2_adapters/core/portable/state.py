@@ -266,9 +266,9 @@ def _parameter(slots: Mapping[str, Array], shape: list[int] | None, **facts: obj
 
 def renaming(call: str, argument: str, names: Iterable[str], new: Mapping[str, str]) -> dict[str, str]:
     """The names of parameters by their new ones, which must differ."""
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for name in names:
-        if (other := found.setdefault(new.get(name, name), name)) != name:
+        if (other := sources.setdefault(new.get(name, name), name)) != name:
             both = f"{other} and {name} would both be called so."
             raise bad_value(call, argument, "must leave each parameter a name of its own", new.get(name, name), both)
-    return found
+    return sources
