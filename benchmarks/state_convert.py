@@ -1,8 +1,8 @@
 """Memory that `scirs2 state convert` takes for a large file: `python -m benchmarks.state_convert`.
 
 Writes a file of 2 GiB, sixteen matrices of 4096 x 4096 in float32 with both moments of AdamW, into a temporary folder,
-and converts it in a process for each target. Printed is by how much the process grows between its imports and its
-largest (Linux' VmHWM). The folder needs 4 GiB.
+and converts it in a process for each target; then the same as a `.pt`. Printed is by how much the process grows between
+its imports and its largest (Linux' VmHWM). The folder needs 4 GiB.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONVERT = """
 import re, sys
 from scirs2_adapters.commands.app import app
 import numpy
-if sys.argv[2].endswith(".pt"):
+if any(path.endswith(".pt") for path in sys.argv[1:3]):
     import torch
 
 def megabytes(key):
@@ -47,16 +47,29 @@ def written(folder: Path) -> Path:
     return folder / "large.safetensors"
 
 
-def main() -> None:
+def growth(source: Path, target: Path, to: str) -> str:
+    """By how many MB a process grows that converts a file."""
+    command = [sys.executable, "-c", _CONVERT, str(source), str(target), "--to", to]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+
+
+def told(source: Path) -> None:
     """Print the growth for each target."""
+    for to, ending in TARGETS:
+        target = source.with_name(f"converted{ending}")
+        megabytes = growth(source, target, to)
+        print(f"{source.stat().st_size / 1e6:.0f} MB, {source.suffix}, to {to}, {ending}: {megabytes} MB", flush=True)
+        target.unlink()
+
+
+def main() -> None:
+    """Print what a portable file takes, and a state dict of the same numbers."""
     with tempfile.TemporaryDirectory() as folder:
         source = written(Path(folder))
-        for to, ending in TARGETS:
-            target = Path(folder, f"converted{ending}")
-            command = [sys.executable, "-c", _CONVERT, str(source), str(target), "--to", to]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            print(f"{source.stat().st_size / 1e6:.0f} MB to {to}, {ending}: {done.stdout.split()[-1]} MB", flush=True)
-            target.unlink()
+        told(source)
+        growth(source, source.with_suffix(".pt"), "torch")
+        source.unlink()
+        told(source.with_suffix(".pt"))
 
 
 if __name__ == "__main__":

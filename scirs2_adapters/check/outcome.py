@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -18,7 +20,14 @@ class NotApplicable(Exception):
 
 
 class SubjectError(ValueError):
-    """What was asked for cannot be checked at all: it cannot be imported, or cannot be made."""
+    """What was asked for cannot be checked at all: it cannot be imported, or cannot be made.
+
+    The message names the options of `scirs2 check`.
+    """
+
+    def spelled(self, options: Mapping[str, str]) -> SubjectError:
+        """The same error, with options as they are called elsewhere."""
+        return SubjectError(re.sub(r"`--(framework|against|with)\b", lambda flag: f"`{options[flag[1]]}", str(self)))
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ class Checks(pytest.Collector):
             driver = driver_of(self.name, option("--scirs2-framework"), option("--scirs2-with"))
             selected = checks(driver, option("--scirs2-against"))
         except SubjectError as error:
-            raise pytest.UsageError(str(error)) from error
+            options = {name: f"--scirs2-{name}" for name in ("framework", "against", "with")}
+            raise pytest.UsageError(str(error.spelled(options))) from error
         for check in selected:
             yield CheckItem.from_parent(self, name=check.name, check=check)
 

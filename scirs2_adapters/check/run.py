@@ -123,5 +123,8 @@ def check(path: str, framework: str, *, against: str = "", arguments: str = "") 
 
     Raises a SubjectError if it cannot be imported or made.
     """
-    driver = driver_of(path, framework, arguments)
-    return Report(path, framework, tuple(map(outcome, checks(driver, against))))
+    try:
+        selected = checks(driver_of(path, framework, arguments), against)
+    except SubjectError as error:
+        raise error.spelled({"framework": "framework", "against": "against", "with": "arguments"}) from error
+    return Report(path, framework, tuple(map(outcome, selected)))

@@ -108,7 +108,16 @@ def keywords(text: str) -> dict[str, object]:
             raise ValueError("a value without a name")
         if len({word.arg for word in call.keywords}) < len(call.keywords):
             raise ValueError("a name twice")
-        return {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        return {str(word.arg): _literal(word.value) for word in call.keywords}
     except (SyntaxError, ValueError, AssertionError) as error:
         form = "must be arguments as Python has them, such as lr=0.1,betas=(0.9,0.99)"
         raise SubjectError(f"`--with` {form}. Received: {text!r} ({error}).") from error
+
+
+def _literal(value: ast.expr) -> object:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        written = ast.unparse(value)
+        name = f"; a text is {written!r}" if isinstance(value, ast.Name) else ""
+        raise ValueError(f"{written} is no literal{name}") from None

@@ -224,7 +224,8 @@ def _of_steps(runs: tuple[Run, Run], before: Both, now: Both, allowed: float) ->
     tried = explanations(around[0], around[1], allowed)
     if tried is None:
         back = explanations(around[1], around[0], allowed)
-        return None if back is None else [f"is the one that is known; A {words}" for words in back if words]
+        known = "is the one whose formula and hyperparameters are known; A"
+        return None if back is None else [f"{known} {words}" for words in back if words]
     return tried
 
 

@@ -111,7 +111,9 @@ def _values(rule: Rule) -> Iterator[Variant]:
         if field.kind is bool:
             yield Variant(f"has {name}={not now}", {name: not now})
         elif name != "learning_rate" and now != field.default and isinstance(now, (int, float)):
-            yield Variant(f"has {name}={field.default!r}, the default", {name: field.default})
+            yield Variant(
+                f"has {name}={field.default!r}, the default, where the other has {now!r}", {name: field.default}
+            )
     if getattr(rule, "weight_decay", 0.0):
         yield Variant("has no weight decay", {"weight_decay": 0.0})
 

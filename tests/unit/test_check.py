@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +15,7 @@ from typer.testing import CliRunner
 
 from scirs2_adapters.check.outcome import Outcome, SubjectError
 from scirs2_adapters.check.report import Report, lines
-from scirs2_adapters.check.run import COMMON, FRAMEWORKS
+from scirs2_adapters.check.run import COMMON, FRAMEWORKS, check
 from scirs2_adapters.check.subject import find, keywords
 from scirs2_adapters.commands.app import app
 from tests.boundaries.support import HEAVY, PROJECT, ROOT, fresh
@@ -45,6 +47,28 @@ def test_arguments_are_read_as_python_writes_them() -> None:
 def test_what_is_no_argument_is_refused(text: str) -> None:
     with pytest.raises(SubjectError, match=r"^`--with` must be arguments as Python has them"):
         keywords(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("lr=fast", "(fast is no literal; a text is 'fast')"), ("lr=f(1)", "(f(1) is no literal)")]
+)
+def test_a_value_that_is_no_literal_is_quoted(text: str, why: str) -> None:
+    with pytest.raises(SubjectError) as refused:
+        keywords(text)
+    assert str(refused.value).endswith(f"{why}.")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ({"framework": "torc"}, "`framework` must"),
+        ({"framework": "sklearn", "against": "adamm"}, "`against` must"),
+        ({"framework": "sklearn", "arguments": "lr"}, "`arguments` must"),
+    ],
+)
+def test_from_python_errors_name_the_arguments_of_python(words: dict[str, str], named: str) -> None:
+    with pytest.raises(SubjectError, match=f"^{named}"):
+        check(ESTIMATOR, **words)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +165,9 @@ def test_pytest_says_what_cannot_be_checked(tmp_path: Path) -> None:
     done = pytest_run(tmp_path, "--scirs2-check", "json:Nothing")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "`json` has no `Nothing`" in done.stdout + done.stderr
+    done = pytest_run(tmp_path, "--scirs2-check", ESTIMATOR, "--scirs2-framework", "torc")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "`--scirs2-framework` must be one of" in done.stdout + done.stderr
 
 
 def test_without_the_option_pytest_runs_as_ever(tmp_path: Path) -> None:
@@ -164,6 +191,8 @@ def test_the_page_shows_every_check_and_the_pinned_versions() -> None:
     }
     assert [check for check in shared if page.count(f"| {check} |") != len(FRAMEWORKS)] == []
     assert [check for check in own if page.count(f"| {check} |") < 1] == []
+    every = [*COMMON, *(file for files in FRAMEWORKS.values() for file in files)]
+    assert [says for says in _sentences(*every) if f" | {says} | " not in page] == []
 
 
 def _functions(*files: str) -> list[tuple[str, str]]:
@@ -171,3 +200,12 @@ def _functions(*files: str) -> list[tuple[str, str]]:
     texts = {file: (ROOT / f"scirs2_adapters/check/checks/{file}.py").read_text() for file in files}
     lists = {file: text.rpartition("CHECKS = (")[2].partition(")")[0] for file, text in texts.items()}
     return [(file, name.strip()) for file, names in lists.items() for name in names.split(",") if name.strip()]
+
+
+def _sentences(*files: str) -> Iterator[str]:
+    """What each check says, read likewise."""
+    for file in files:
+        listed = {name for _, name in _functions(file)}
+        for node in ast.parse((ROOT / f"scirs2_adapters/check/checks/{file}.py").read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name in listed:
+                yield " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())

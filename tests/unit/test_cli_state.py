@@ -122,6 +122,10 @@ def test_convert_gives_names(folder: Path) -> None:
         "conv.kernel",
         "head.bias",
     }
+    Path("map.json").write_text(json.dumps({"bias": "embedding"}))
+    code, text = run("convert", "s", "u", "--to", "numpy", "--names", "map.json")
+    assert (code, "Received: 'embedding'. " in text) == (2, True), text
+    assert "bias and embedding would both" in text or "embedding and bias would both" in text, text
     Path("map.json").write_text(json.dumps({"none": "x"}))
     assert run("convert", "s", "u", "--to", "numpy", "--names", "map.json")[0] == 2
     assert not Path("u").exists()

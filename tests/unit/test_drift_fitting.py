@@ -44,6 +44,16 @@ def test_values_are_found_where_nobody_says_them(
     assert all(word in said(found) for word in words), str(found)
 
 
+def test_where_only_the_second_run_says_its_values_the_first_is_explained(tmp_path: Path) -> None:
+    a, b = silent(ran(tmp_path / "a", size=1e-4)), ran(tmp_path / "b", size=1e-4, eps=1e-5)
+    found = compare(a, b)
+    assert (found.step, found.quantity) == (1, "param")
+    assert found.explanations[0] == (
+        "is the one whose formula and hyperparameters are known; A has eps=1e-08, the default, "
+        "where the other has 1e-05"
+    )
+
+
 def test_what_no_value_makes_is_not_explained(tmp_path: Path) -> None:
     def moved(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:
         if step == 2:

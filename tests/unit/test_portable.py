@@ -128,6 +128,9 @@ def test_parameters_go_by_other_names_where_they_are_said(tmp_path: Path) -> Non
     for wrong in ({"none": "model.b"}, {"b": "none"}):
         with pytest.raises(ValueError, match="must map names"):
             state.load(tmp_path / "s", new, rename=wrong)
+    same = dict.fromkeys(SHAPES, "model.b")
+    with pytest.raises(ValueError, match=r"must leave each parameter a name of its own\. Received: 'model\.b'"):
+        state.load(tmp_path / "s", new, rename=same)
 
 
 def _altered(data: bytes, place: int) -> bytes:

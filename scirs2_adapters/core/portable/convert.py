@@ -16,7 +16,7 @@ from .file import Array
 from .layouts import Shape, is_embedding, turned, turned_to
 from .lines import Lines, lines_of, moved, restored
 from .parts import moves_of, regrouped, shaped
-from .state import OPTIONAL, ParameterState, State, numbers_in
+from .state import OPTIONAL, ParameterState, State, numbers_in, renaming
 
 
 def converted(call: str, state: State, layout: str, names: Mapping[str, str]) -> State:
@@ -83,9 +83,7 @@ def in_axes(p: ParameterState, axes: Shape, lines: Lines) -> ParameterState:
 
 def renamed(call: str, state: State, names: Mapping[str, str]) -> State:
     """The state with other names for some parameters."""
-    parameters = {names.get(name, name): p for name, p in state.parameters.items()}
-    if len(parameters) < len(state.parameters):
-        raise bad_value(call, "names", "must leave each parameter a name of its own", dict(names))
+    parameters = {new: state.parameters[old] for new, old in renaming(call, "names", state.parameters, names).items()}
     groups = tuple(g._replace(parameters=[names.get(name, name) for name in g.parameters]) for g in state.groups)
     return replace(state, parameters=parameters, groups=groups)
 

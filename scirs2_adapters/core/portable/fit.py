@@ -21,7 +21,7 @@ from ..rule import Rule
 from .file import Array, held
 from .layouts import OTHER, Shape, SideTurn, SlicesTurn, Turn, layout_of, turned, turned_back, turned_to, turns
 from .lines import Lines, lines_of, moved, restored
-from .state import OPTIONAL, ParameterState, State, described
+from .state import OPTIONAL, ParameterState, State, described, renaming
 
 _MOST = 8
 
@@ -144,9 +144,7 @@ def _renamed(asked: Asked, saved: State, here: State) -> tuple[dict[str, Paramet
         worded = "must map names in the file to names of this optimizer's parameters"
         known = f"The file has {listed([*saved.parameters])}; here are {listed([*here.parameters])}."
         raise bad_value(asked.call, "rename", worded, wrong[0], known)
-    names = {asked.rename.get(there, there): there for there in saved.parameters}
-    if len(names) != len(saved.parameters):
-        raise bad_value(asked.call, "rename", "must leave each parameter a name of its own", dict(asked.rename))
+    names = renaming(asked.call, "rename", saved.parameters, asked.rename)
     return {name: saved.parameters[there] for name, there in names.items()}, names
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import numbers as abc_numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..argument_names import Values
 from ..cpu import storage
+from ..errors import bad_value
 from ..fields import Value, is_traced
 from ..formats import BLOCK, BLOCK_DTYPES, blocks
 from ..matrix import INPUTS_FIRST, OUTPUTS_FIRST
@@ -261,3 +262,13 @@ def _state(facts: dict[str, object], arrays: Mapping[str, Array], newer: Callabl
 
 def _parameter(slots: Mapping[str, Array], shape: list[int] | None, **facts: object) -> ParameterState:
     return ParameterState(slots, shape=None if shape is None else tuple(shape), **facts)  # type: ignore[arg-type]
+
+
+def renaming(call: str, argument: str, names: Iterable[str], new: Mapping[str, str]) -> dict[str, str]:
+    """The names of parameters by their new ones, which must differ."""
+    sources: dict[str, str] = {}
+    for name in names:
+        if (other := sources.setdefault(new.get(name, name), name)) != name:
+            both = f"{other} and {name} would both be called so."
+            raise bad_value(call, argument, "must leave each parameter a name of its own", new.get(name, name), both)
+    return sources
