@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 
 from scirs2_adapters.core import HostOptimizer
+from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.registry import get
 from scirs2_adapters.sklearn import AdamW, LinearRegressor, MLPClassifier
 
@@ -43,13 +44,13 @@ class _Exact(_Ours):
         self.optimizer_.resume([*coefs, *intercepts])
         self.coefs_, self.intercepts_ = _cast(coefs, np.float64), _cast(intercepts, np.float64)
         try:
-            evaluated: tuple[object, ...] = super()._backprop(*_cast(list(args), np.float64))
+            evaluated: Value = super()._backprop(*_cast(list(args), np.float64))
         finally:
             self.coefs_, self.intercepts_ = coefs, intercepts
         return evaluated[0], *_cast(list(evaluated[1:]), np.float32)
 
 
-def _cast(x: Cast, dtype: type) -> Cast:
+def _cast(x: Value, dtype: type) -> Value:
     """The same with its numbers in another precision; labels stay as they are."""
     if isinstance(x, list):
         return [_cast(each, dtype) for each in x]
@@ -81,7 +82,7 @@ class Adapter(DigitsAdapter):
 
     def _model(self, optimizer: str, kind: str) -> _Ours | _Theirs:
         h = self.settings.hyper[optimizer]
-        words: dict[str, Any] = {"hidden_layer_sizes": SIZES[1:-1], "activation": "tanh", "alpha": 0.0}
+        words: dict[str, Value] = {"hidden_layer_sizes": SIZES[1:-1], "activation": "tanh", "alpha": 0.0}
         words |= {"batch_size": BATCH, "shuffle": False}
         if kind == "own":
             words |= {"learning_rate_init": h["learning_rate"], "beta_1": h["beta1"], "beta_2": h["beta2"]}
