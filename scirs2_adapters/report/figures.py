@@ -90,10 +90,12 @@ def panels(losses: Mapping[str, Sequence[float]]) -> Figure:
     rows = -(-len(losses) // columns)
     drawing = Figure(figsize=(1.35 * columns + 0.6, 1.15 * rows + 0.7), layout="constrained")
     axes = drawing.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    every = np.array(list(smooth.values()))
+    every = np.full((len(smooth), max(map(len, smooth.values()))), np.nan)
+    for row, curve in zip(every, smooth.values(), strict=True):
+        row[: len(curve)] = curve  # a run that diverges ends early
     low, middle, high = np.nanpercentile(every, [10, 50, 90], axis=0)
     x = np.arange(1, every.shape[1] + 1)
-    for ax, (name, curve) in zip(axes.ravel(), smooth.items(), strict=False):
+    for ax, name, curve in zip(axes.ravel(), smooth, every, strict=False):
         ax.fill_between(x, low, high, color=PALE, lw=0)
         ax.plot(x, middle, color=COLORS[3], lw=0.7)
         ax.plot(x, curve, color=COLORS[0], lw=1.2)

@@ -53,6 +53,9 @@ def measured(name: str, effort: Effort, console: Console) -> Section:
         return Section(name, title, left_out=[str(error)])
     except MeasurementError as error:
         return Section(name, title, failed=[str(error)])
+    except Exception as error:  # what the other sections have measured for minutes is not thrown away
+        console.print_exception()
+        return Section(name, title, failed=[f"{type(error).__name__}: {error}"])
 
 
 def write(output: Path, sections: Sequence[Section], facts: Mapping[str, str], written: str) -> Path:

@@ -25,7 +25,7 @@ from scirs2_adapters.core.errors import MissingExtraError
 from scirs2_adapters.demo.catalogue import dense
 from scirs2_adapters.demo.data import write_digits
 from scirs2_adapters.report import learning, memory, patterns, programs, run, service, sizes, ways, worker, workflow
-from scirs2_adapters.report.figures import ranking
+from scirs2_adapters.report.figures import panels, ranking
 from scirs2_adapters.report.page import page
 from scirs2_adapters.report.section import QUICK, Effort, MeasurementError, Section
 from scirs2_adapters.report.ways import PATTERNS, Pattern, Supplies
@@ -193,6 +193,13 @@ def test_a_loss_that_has_grown_leaves_the_others_room(worst: float) -> None:
     assert marks == ([("o", 3), (">", 0)] if worst < 10 else [("o", 2), (">", 1)])
 
 
+def test_a_run_that_ended_early_has_a_shorter_curve_in_its_panel() -> None:
+    figure = panels({"AdamW": [2.0, 1.0, 0.5, 0.2], "SGD": [2.0, 30.0]})
+    whole, short = (ax.lines[1].get_ydata() for ax in figure.axes)
+    assert np.isfinite(whole).all()
+    assert np.isfinite(short).tolist() == [True, True, False, False]
+
+
 def test_a_service_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(MeasurementError, match="scirs2 serve ended with 1: without a word"), service.running():
@@ -225,8 +232,12 @@ def test_a_program_that_fails_is_named_and_the_others_are_run() -> None:
 
 @pytest.mark.parametrize(
     ("error", "left_out", "failed"),
-    [(MissingExtraError("install it"), ["install it"], []), (MeasurementError("it died"), [], ["it died"])],
-    ids=["missing", "failed"],
+    [
+        (MissingExtraError("install it"), ["install it"], []),
+        (MeasurementError("it died"), [], ["it died"]),
+        (KeyError("fault"), [], ["KeyError: 'fault'"]),
+    ],
+    ids=["missing", "failed", "faulty"],
 )
 def test_a_section_that_cannot_be_measured_says_why(
     error: Exception, left_out: list[str], failed: list[str], monkeypatch: pytest.MonkeyPatch
