@@ -130,10 +130,9 @@ def gap(a: Tree, b: Tree, start: Tree) -> float:
     return float(np.linalg.norm(flat(a) - flat(b)) / max(1e-30, np.linalg.norm(flat(b) - flat(start))))
 
 
-def takes_complex(name: str) -> bool:
-    """Whether the rule has a meaning for complex numbers; others refuse them."""
-    rule = scirs2_adapters.get(name)()
-    return rule.route(Leaf((6,))).moduli is not None  # of a vector, which another rule may step
+def takes_complex(name: str, shape: tuple[int, ...] = (6,)) -> bool:
+    """Whether the rule that steps such a parameter, a vector, has a meaning for complex numbers; others refuse them."""
+    return scirs2_adapters.get(name)().route(Leaf(shape)).moduli is not None
 
 
 def kinds(x: Tree) -> Tree:

@@ -75,7 +75,7 @@ def test_a_walk_is_that_of_the_finite_gradients_alone(name: str, form: Any) -> N
 def test_it_is_stepped_through_whatever_stands_around_it(name: str) -> None:
     """Trees, shapes and dtypes stay, and JAX finds both branches alike, while it is traced."""
     tx = lively(name, skip_nonfinite=True)
-    other = jnp.complex64 if takes_complex(name) else jnp.float16
+    other = jnp.complex64 if takes_complex(name, SMALL["w"].shape) else jnp.float16
     mixed = {"h": SMALL["w"].astype(jnp.bfloat16), "c": SMALL["w"].astype(other), "w": SMALL["w"]}
     for params in (SMALL, mixed, {}, {"w": SMALL["w"], "hole": None}):
         steps_alike(tx, params, params)
@@ -191,12 +191,17 @@ DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from scirs2_adapters import jax as adapter
+from scirs2_adapters import get
+from scirs2_adapters.adapters.jax.argument_names import argument_names
 from tests.conformance.cells import by_rows
+from tests.conformance.options import learned
 mesh, whole, part = Mesh(np.array(jax.devices()), ("x",)), P(), P("x")
 params, bad = {"w": jnp.ones((4, 3)), "b": jnp.ones(4)}, {"w": jnp.ones((4, 3)).at[3, 0].set(jnp.nan), "b": jnp.ones(4)}
 split = lambda tree: jax.device_put(tree, NamedSharding(mesh, part))
 for name in NAMES:
-    alone, told = (getattr(adapter, name)(skip_nonfinite=True, axis_name=axis) for axis in (None, "x"))
+    rule = get(name)
+    first = argument_names(rule).to_framework(learned(rule), rule.fields_with())
+    alone, told = (getattr(adapter, name)(**first, skip_nonfinite=True, axis_name=axis) for axis in (None, "x"))
     def step(tx):
         return lambda p, s, g: adapter.step(tx, g, s, p)
     state = alone.init(split(params))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import keras
@@ -26,7 +27,9 @@ def optimizer(steps: int = 2, dtype: str = "float32", **options: object) -> kera
     made = adapter.AdamW(learning_rate=1e-2, **options)
     made.build(xs)
     for i in range(steps):
-        made.apply([ops.convert_to_tensor(np.sin(np.arange(np.size(x)) + i).reshape(x.shape), dtype) for x in xs], xs)
+        made.apply(
+            [ops.convert_to_tensor(np.sin(np.arange(math.prod(x.shape)) + i).reshape(x.shape), dtype) for x in xs], xs
+        )
     return made
 
 

@@ -22,7 +22,7 @@ class SimplifiedAdEMAMix(Moments):
     beta1 = fraction(0.99, "decay rate of the sum of gradients")
     beta2 = fraction(0.95, "decay rate of the mean of squared gradients")
     alpha = nonnegative(0.0, "weight of the newest gradient beside the sum")
-    matches = {"optax": {}}
+    matches = {"optax": {"moduli": None}}
     optax_state = OptaxState(
         "ScaleBySimplifiedAdEMAMixState", {"t": "count", "m": "momentum_buffer", "n": "exp_avg_sq"}, decays="after"
     )
