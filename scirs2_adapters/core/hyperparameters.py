@@ -92,6 +92,8 @@ class Hyperparameters:
             requirement = f"must be None or one of the frameworks that have {self.name} ({known})"
             raise bad_value(call, "match", requirement, match)
         usual = {k: v for k, v in CONVENTIONS[match].items() if k != "eps" or "eps" in self.fields}
+        if getattr(type(self), "moduli", True) is None:  # no convention gives complex numbers a meaning
+            usual.pop("moduli", None)
         return usual | dict(self.matches[match])
 
     def check(self, spell: Spell, call: str) -> None:
