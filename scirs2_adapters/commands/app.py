@@ -93,7 +93,8 @@ def export(
         worded = f"`--output` must be a folder that can be written. Received: {str(output)!r} ({error})."
         raise failed(worded) from error
     except (ValueError, RuntimeError) as error:
-        raise failed(re.sub(r"`export\((\w+)=\.\.\.\)`", lambda m: f"`{_TYPED.get(m[1], m[1])}`", str(error))) from error
+        worded = re.sub(r"`export\((\w+)=\.\.\.\)`", lambda m: f"`{_TYPED.get(m[1], m[1])}`", str(error))
+        raise failed(worded) from error
     for path in filter(None, (files.header, files.source, *files.objects, files.library, files.script)):
         console.print(str(path), soft_wrap=True)
 
