@@ -7,6 +7,7 @@ chosen by name; an optimizer object has a learning rate already.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from numbers import Real
@@ -56,14 +57,15 @@ def chosen_rule(estimator: BaseEstimator) -> Rule | None:
     _check_optimizer(call, optimizer)
     if hasattr(estimator, "solver"):
         _refuse_solvers_only(call, estimator)
-    rule = get(optimizer)() if isinstance(optimizer, str) else optimizer
-    check_state_dtype(call, estimator.state_dtype, rule.all_slots())
     if isinstance(optimizer, str):
-        return NAMES.rule(get(optimizer), {} if rate is None else {"learning_rate_init": rate}, call=call)
-    if rate is not None:
+        rule = NAMES.rule(get(optimizer), {} if rate is None else {"learning_rate_init": rate}, call=call)
+    elif rate is None:
+        rule = optimizer.replace()
+    else:
         way_out = f"Give the learning rate to the optimizer: `{type(optimizer).__name__}(learning_rate={rate})`."
         raise bad_value(call, "learning_rate_init", "must be None beside an optimizer object", rate, way_out)
-    return optimizer.replace()
+    check_state_dtype(call, estimator.state_dtype, rule.all_slots())
+    return rule
 
 
 class StepOptions(NamedTuple):
@@ -132,14 +134,21 @@ def _check_optimizer(call: str, optimizer: object) -> None:
 
 def _refuse_solvers_only(call: str, estimator: BaseEstimator) -> None:
     """Refuse a parameter that only scikit-learn's solvers read, unless it has its default value."""
-    defaults = inspect.signature(type(estimator)).parameters
+    defaults = _defaults(type(estimator))
     for name in SOLVERS_ONLY:
         if name == "power_t" and estimator.learning_rate == "invscaling":
             continue
-        if name in defaults and (value := getattr(estimator, name)) != (default := defaults[name].default):
+        if name in defaults and (value := getattr(estimator, name)) != (default := defaults[name]):
             worded = f"must be {default!r} beside an optimizer, for only scikit-learn's own solvers read it"
             way_out = "Give the optimizer its own hyperparameters, or use `optimizer=None`."
             raise bad_value(call, name, worded, value, way_out)
+
+
+@functools.cache
+def _defaults(cls: type[BaseEstimator]) -> dict[str, object]:
+    """The default values of a class's parameters; a `partial_fit` of few rows takes hardly longer than to look."""
+    parameters = inspect.signature(cls).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def merge_nested(estimator: BaseEstimator, params: Params) -> dict[str, object]:
@@ -164,9 +173,7 @@ class Restored:
     """An estimator that finds in its pickle what it was then, and the defaults of parameters that are newer."""
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        parameters = inspect.signature(type(self)).parameters.values()
-        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-        super().__setstate__(defaults | state)  # type: ignore[misc]
+        super().__setstate__(_defaults(type(self)) | state)  # type: ignore[misc]
 
 
 Estimator = TypeVar("Estimator", bound=type)

@@ -57,6 +57,7 @@ class Network(rates.Rated, Restored, FitCallbacks):
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
     learning_rate_init: float | None
+    _chosen: tuple[Rule | None, StepOptions | None]  # during a fit
     warm_start: bool
     solver: str
     max_iter: int
@@ -91,21 +92,25 @@ class Network(rates.Rated, Restored, FitCallbacks):
 
     def _fit(self, X: Data, y: Data, sample_weight: Data = None, incremental: bool = False) -> Self:
         rule = chosen_rule(self)  # what is wrong with it is refused here, before anything is changed
+        options = None if rule is None else step_options(self, layer_groups(self, rule))
         if rule is None:
             vars(self).pop("optimizer_", None)
         else:
-            layer_groups(self, rule)
             rates.course(self, rule, 1, incremental)
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}  # scikit-learn 1.6 takes none
         by_epochs = rule is not None or self.solver != "lbfgs"
         epochs = (1 if incremental else self.max_iter) if by_epochs else 0
-        with self._calling_back(X, y, sample_weight, epochs):
-            return super()._fit(X, y, incremental=incremental, **weight)  # type: ignore[misc]
+        self._chosen = rule, options
+        try:
+            with self._calling_back(X, y, sample_weight, epochs):
+                return super()._fit(X, y, incremental=incremental, **weight)  # type: ignore[misc]
+        finally:
+            vars(self).pop("_chosen", None)
 
     def _fit_stochastic(self, *args: Data) -> None:
-        rule, rate = chosen_rule(self), self.learning_rate_init
+        (rule, options), rate = self._chosen, self.learning_rate_init
         if rule is not None:  # the last argument says whether this is a `partial_fit`
-            continues, options = hasattr(self, "optimizer_") and (args[-1] or self.warm_start), self._options(rule)
+            continues = hasattr(self, "optimizer_") and (args[-1] or self.warm_start)
             before = self.optimizer_ if continues else Stepper(rule, options)
             course = rates.course(self, rule, len(args[1]), bool(args[-1]))
             self.optimizer_ = watched(self, before.under(type(self).__name__, rule, options, course))
@@ -121,9 +126,6 @@ class Network(rates.Rated, Restored, FitCallbacks):
             self.learning_rate_init = rate
         if rule is not None:  # after an interruption, which scikit-learn takes for an end
             self.optimizer_.show()
-
-    def _options(self, rule: Rule) -> StepOptions:
-        return step_options(self, layer_groups(self, rule))
 
     def _backprop(self, X: Data, y: np.ndarray, *args: Data) -> object:
         if self.solver != "lbfgs":
