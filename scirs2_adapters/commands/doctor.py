@@ -60,7 +60,7 @@ def kernel() -> dict[str, str]:
     reason = compiler.compiler_obstacle()
     return {
         "host kernel": "available" if reason is None else f"not available: {reason}",
-        "threads": f"{default_threads()} granted, own POSIX threads for each step (no OpenMP, no pool)",
+        "threads": f"{default_threads()} granted, started for each step (no pool); in PyTorch those of PyTorch",
         "cache directory": f"{compiler.cache_directory()} ({_writable(compiler.cache_directory())})",
     }
 

@@ -29,7 +29,7 @@ LARGEST = {
     "core": 3205,
     "core/program": 719,
     "core/step": 379,
-    "core/cpu": 1926,
+    "core/cpu": 1956,
     "core/closures": 422,
     "core/portable": 1198,
     "core/monitor": 216,

@@ -28,6 +28,7 @@ from .kernel import CompiledPass, Kernel, kernel, over_numbers, pass_arrays, use
 from .layout import MAX_WORKERS, WORD_BYTES, Item, Work
 from .lines import Lines
 from .noise import normals, random
+from .region import NO_REGION, ParallelRegion
 from .work_items import flat_items, row_items
 
 #: Below this many numbers for each thread, starting the thread costs more than it saves, and more still if threads of
@@ -35,6 +36,8 @@ from .work_items import flat_items, row_items
 SHARE = 1 << 19
 #: The same where each number takes several times as long: codes of 8 bits, powers.
 SLOW_SHARE = 1 << 17
+#: The same where threads are there already.
+REGION_SHARE = 1 << 16
 #: How many assignments of coefficients to tensors a batch remembers; each costs 64 bytes an item.
 REMEMBERED = 16
 #: How many values like a projection are kept until the step ends (the moments and the step), and while one is computed.
@@ -122,7 +125,7 @@ class Batch:
     once.
 
     `arrays` names what the columns of an address table are: the parameter, its gradient, and each slot that is an
-    array. `call` calls functions of matrices.
+    array. `call` calls functions of matrices. `region` has threads that are there already.
     """
 
     def __init__(
@@ -133,8 +136,9 @@ class Batch:
         emit: str = "p",
         compiled: Kernel | None = None,
         call: MatrixCall = by_numpy,
+        region: ParallelRegion = NO_REGION,
     ) -> None:
-        self.program, self.call = program, call
+        self.program, self.call, self.region = program, call, region
         self.shapes = [tuple(s) for s in shapes]
         self.kernel = compiled or kernel(program, dtypes, emit)
         self.arrays = array_names(program.slots, dtypes)
@@ -145,8 +149,9 @@ class Batch:
         self.items = row_items(self.matrices, in_blocks(dtypes)) if along_rows else flat_items(self.shapes)
         numbers = sum(math.prod(s) for s in self.shapes)
         slow = in_blocks(dtypes) or any(node.op == "power" for node in program.nodes)
-        #: How many threads are worth starting.
-        self.most_workers = max(1, min(len(self.items), numbers // (SLOW_SHARE if slow else SHARE), MAX_WORKERS))
+        share = REGION_SHARE if region.address else SLOW_SHARE if slow else SHARE
+        #: How many threads are worth their start.
+        self.most_workers = max(1, min(len(self.items), numbers // share, MAX_WORKERS))
         first = self.kernel.passes[0]
         self.scalars = [program.nodes[i].name for i in first.parts.coefficients] + [DITHER] * first.dithered
         self.every_tensor = np.arange(len(self.shapes))
@@ -246,7 +251,7 @@ class Batch:
         work = type(launch.work).from_buffer_copy(launch.work)
         work[Work.TABLE], work[Work.TABLE_STRIDE] = address(table), table.strides[0]
         work[Work.COEFFICIENTS] = coefficients
-        work[Work.OUT] = address(out) if launch.sums else 0
+        work[Work.OUT], work[Work.REGION] = address(out) if launch.sums else 0, self.region.address
         compile.function_of("driver", "drive")(ctypes.addressof(work))
         return out, launch.items
 

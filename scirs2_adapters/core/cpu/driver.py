@@ -2,7 +2,8 @@
 
 Threads are those of the operating system, started for one call and joined at its end (15 microseconds each; small work
 runs in the caller). There is no pool: nothing spins between steps, a forked child has nothing to lose, concurrent
-callers do not meet, and no second OpenMP runtime enters the process. Items are taken by an atomic counter, and no two
+callers do not meet, and no second OpenMP runtime enters the process. Where a framework has threads that spin, the work
+is done on them, in a parallel region of its runtime. Items are taken by an atomic counter, and no two
 write to the same place, so that the result is the same bits for any number of threads.
 
 `work` is the address of a description, whose words are those of `layout.Work`.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from numba import types
 
-from .intrinsics import atomic_add, call_address, call_kernel, load_i64
+from .intrinsics import atomic_add, call_address, call_kernel, call_region, load_i64
 from .layout import ITEM_BYTES, WORD_BYTES, Item, Work
 
 _create = types.ExternalFunction("pthread_create", types.int32(*[types.intp] * 4))
@@ -47,8 +48,13 @@ def worker(work):  # type: ignore[no-untyped-def]
 
 
 def drive(work):  # type: ignore[no-untyped-def]
-    """Starts the threads, works along, and joins them. A thread that cannot be started is done without."""
-    started = 0
+    """Starts the threads, works along, and joins them. A thread that cannot be started is done without. In a parallel
+    region the runtime says how many threads there are: each takes items until none are left.
+    """
+    started, region = 0, load_i64(work, Work.REGION)
+    if region != 0 and load_i64(work, Work.WORKERS) > 1:
+        call_region(region, load_i64(work, Work.WORKER), work)
+        return started
     for _ in range(load_i64(work, Work.WORKERS) - 1):
         handle = work + (Work.THREADS + started) * WORD_BYTES
         if _create(handle, 0, load_i64(work, Work.WORKER), work) == 0:

@@ -186,3 +186,10 @@ def call_kernel(
 def call_address(builder: ir.IRBuilder, function: ir.Value, argument: ir.Value) -> ir.Value:
     """Calls the function of one integer at an address."""
     return _call(builder, _I64, function, (argument,))
+
+
+@make_intrinsic(types.void(*[_WORD] * 3))
+def call_region(builder: ir.IRBuilder, region: ir.Value, function: ir.Value, argument: ir.Value) -> None:
+    """Calls `GOMP_parallel` at an address: a function of one integer on as many threads as the runtime has."""
+    default = ir.Constant(_I64, 0)
+    _call(builder, ir.VoidType(), region, (function, argument, default, default))

@@ -39,7 +39,8 @@ class Work(enum.IntEnum):
     NEXT_WORKER = 8  # counted up by the threads
     WORKERS = 9
     WORKER = 10
-    THREADS = 11
+    REGION = 11  # what calls the worker on threads that there are (`region.ParallelRegion`), or 0 to start some
+    THREADS = 12
 
 
 class Plan(enum.IntEnum):

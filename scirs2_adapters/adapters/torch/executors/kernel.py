@@ -28,6 +28,7 @@ from scirs2_adapters.core.step.tables import AddressTables
 from ..dispatch.param_entry import TensorEntry
 from ..ops import OPS
 from ..state.tensors import Tensor, local
+from .openmp import parallel_region
 
 _DTYPE = operator.attrgetter("dtype")
 
@@ -55,14 +56,14 @@ def _by_torch(function: Callable[..., Array], args: Sequence[Array], options: Ma
 
 
 class HostEngine:
-    """The engine of the host's memory, with torch's matrices."""
+    """The engine of the host's memory, with torch's matrices and torch's threads."""
 
     run = staticmethod(host.run)
 
     @staticmethod
     def plan(entries: Sequence[KernelEntry]) -> list[tuple[HostBatch, list[int]]]:
         """Sorts parameters into batches; with each batch, the places of its parameters."""
-        return host.plan_batches(entries, partial(HostBatch, call=_by_torch))
+        return host.plan_batches(entries, partial(HostBatch, call=_by_torch, region=parallel_region()))
 
 
 class KernelExecutor(Generic[Batch]):

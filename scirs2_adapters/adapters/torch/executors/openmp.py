@@ -1,0 +1,26 @@
+"""The OpenMP runtime of torch, whose threads have just computed the gradients and are awake."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+import torch
+
+from scirs2_adapters.core.cpu.region import NO_REGION, ParallelRegion
+
+
+@functools.cache
+def parallel_region() -> ParallelRegion:
+    """The parallel region of torch's runtime; that of no runtime if torch has threads of another kind."""
+    if not torch.backends.openmp.is_available():
+        return NO_REGION
+    # torch's calls go to a runtime that is visible to all, as one that is preloaded, before the one that it brings
+    for library in (None, *sorted(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*"))):
+        try:
+            function = ctypes.CDLL(library and str(library)).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        return ParallelRegion(ctypes.cast(function, ctypes.c_void_p).value or 0)
+    return NO_REGION
