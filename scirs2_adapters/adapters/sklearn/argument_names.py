@@ -7,8 +7,8 @@ chosen by name; an optimizer object has a learning rate already.
 
 from __future__ import annotations
 
-import functools
 import inspect
+import weakref
 from collections.abc import Mapping
 from numbers import Real
 from typing import NamedTuple, TypeVar
@@ -44,6 +44,7 @@ NETWORK_OPTIONS: dict[str, object] = {
 #: The module that pickles name: the path that users import from.
 PUBLIC = "scirs2_adapters.sklearn"
 Params = Mapping[str, object]
+_DEFAULTS: weakref.WeakKeyDictionary[type, dict[str, object]] = weakref.WeakKeyDictionary()
 
 
 def chosen_rule(estimator: BaseEstimator) -> Rule | None:
@@ -144,11 +145,12 @@ def _refuse_solvers_only(call: str, estimator: BaseEstimator) -> None:
             raise bad_value(call, name, worded, value, way_out)
 
 
-@functools.cache
-def _defaults(cls: type[BaseEstimator]) -> dict[str, object]:
-    """The default values of a class's parameters; a `partial_fit` of few rows takes hardly longer than to look."""
-    parameters = inspect.signature(cls).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+def _defaults(cls: type) -> dict[str, object]:
+    """The default values of a class's parameters, remembered: to look takes as long as a step of a small network."""
+    if (known := _DEFAULTS.get(cls)) is None:
+        parameters = inspect.signature(cls).parameters.values()
+        known = _DEFAULTS[cls] = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return known
 
 
 def merge_nested(estimator: BaseEstimator, params: Params) -> dict[str, object]:

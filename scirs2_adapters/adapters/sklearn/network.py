@@ -57,7 +57,7 @@ class Network(rates.Rated, Restored, FitCallbacks):
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
     learning_rate_init: float | None
-    _chosen: tuple[Rule | None, StepOptions | None]  # during a fit
+    _chosen: tuple[Rule, StepOptions] | None  # during a fit
     warm_start: bool
     solver: str
     max_iter: int
@@ -92,15 +92,16 @@ class Network(rates.Rated, Restored, FitCallbacks):
 
     def _fit(self, X: Data, y: Data, sample_weight: Data = None, incremental: bool = False) -> Self:
         rule = chosen_rule(self)  # what is wrong with it is refused here, before anything is changed
-        options = None if rule is None else step_options(self, layer_groups(self, rule))
         if rule is None:
             vars(self).pop("optimizer_", None)
+            chosen = None
         else:
+            chosen = rule, step_options(self, layer_groups(self, rule))
             rates.course(self, rule, 1, incremental)
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}  # scikit-learn 1.6 takes none
         by_epochs = rule is not None or self.solver != "lbfgs"
         epochs = (1 if incremental else self.max_iter) if by_epochs else 0
-        self._chosen = rule, options
+        self._chosen = chosen
         try:
             with self._calling_back(X, y, sample_weight, epochs):
                 return super()._fit(X, y, incremental=incremental, **weight)  # type: ignore[misc]
@@ -108,8 +109,9 @@ class Network(rates.Rated, Restored, FitCallbacks):
             vars(self).pop("_chosen", None)
 
     def _fit_stochastic(self, *args: Data) -> None:
-        (rule, options), rate = self._chosen, self.learning_rate_init
-        if rule is not None:  # the last argument says whether this is a `partial_fit`
+        rate = self.learning_rate_init
+        if self._chosen:  # the last argument says whether this is a `partial_fit`
+            rule, options = self._chosen
             continues = hasattr(self, "optimizer_") and (args[-1] or self.warm_start)
             before = self.optimizer_ if continues else Stepper(rule, options)
             course = rates.course(self, rule, len(args[1]), bool(args[-1]))
@@ -124,7 +126,7 @@ class Network(rates.Rated, Restored, FitCallbacks):
                 self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
         finally:
             self.learning_rate_init = rate
-        if rule is not None:  # after an interruption, which scikit-learn takes for an end
+        if self._chosen:  # after an interruption, which scikit-learn takes for an end
             self.optimizer_.show()
 
     def _backprop(self, X: Data, y: np.ndarray, *args: Data) -> object:

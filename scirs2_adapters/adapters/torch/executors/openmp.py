@@ -17,9 +17,10 @@ def parallel_region() -> ParallelRegion:
     if not torch.backends.openmp.is_available():
         return NO_REGION
     # torch's calls go to a runtime that is visible to all, as one that is preloaded, before the one that it brings
-    for library in (None, *sorted(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*"))):
+    theirs = map(str, sorted(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*")))
+    for library in (None, *theirs):
         try:
-            function = ctypes.CDLL(library and str(library)).GOMP_parallel
+            function = ctypes.CDLL(library).GOMP_parallel
         except (OSError, AttributeError):
             continue
         return ParallelRegion(ctypes.cast(function, ctypes.c_void_p).value or 0)
