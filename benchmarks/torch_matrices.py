@@ -40,6 +40,7 @@ PAIRS = [
     Pair("LAMB", {}, torch.optim.AdamW, {"fused": True}),
     Pair("LARS", {}, torch.optim.AdamW, {"fused": True}),
     Pair("Muon", {}, torch.optim.Muon, {}, matrices_alone=True),
+    Pair("Muon", {"match": "torch"}, torch.optim.Muon, {}, matrices_alone=True),  # in bfloat16, as torch's is
     Pair("SOAP", {}, pytorch_optimizer.SOAP, {}),
     Pair("Shampoo", {"start_preconditioning_step": 1}, pytorch_optimizer.ScalableShampoo,
          {"start_preconditioning_step": 1, "preconditioning_compute_steps": 10, "block_size": 4096}),
@@ -60,8 +61,14 @@ def rows(quick: bool) -> Iterator[Row]:
         rounds = 1 if quick else min(15, max(1, int(BUDGET / REPEAT / (seconds(mine) + seconds(other)))))
         theirs = f"{pair.theirs.__module__.partition('.')[0]}'s {pair.theirs.__name__}"
         yield from measure(
-            "torch matrices", f"{pair.name}, 4 blocks of width 256", mine, {theirs: other}, (rounds, REPEAT)
+            "torch matrices", f"{typed(pair)}, 4 blocks of width 256", mine, {theirs: other}, (rounds, REPEAT)
         )
+
+
+def typed(pair: Pair) -> str:
+    """The name of ours, with the framework that it is asked to match."""
+    match = pair.options.get("match")
+    return f"{pair.name}(match={match!r})" if match else pair.name
 
 
 def stepper(cls: Class, sizes: dict[str, tuple[int, ...]], options: dict[str, Any], matrices_alone: bool) -> Any:
