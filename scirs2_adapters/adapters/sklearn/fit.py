@@ -267,9 +267,8 @@ class Linear(Rated, Restored, FitCallbacks, Steps, BaseEstimator):
     def _shown(self) -> dict[str, Data]:
         """What a fit would end with if it ended now, for a callback to keep."""
         shown = self._fitted_so_far()
-        if self.early_stopping:
-            shown["coef_"], shown["intercept_"] = (x.copy() for x in self._best_arrays)
-        return shown
+        best = dict(zip(("coef_", "intercept_"), shown["_best_arrays"], strict=True)) if self.early_stopping else {}
+        return shown | best
 
     def _checked_scores(self, X: Data) -> np.ndarray:
         check_is_fitted(self)
