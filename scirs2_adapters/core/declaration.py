@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -86,6 +87,9 @@ def check_class(cls: RuleClass, base: RuleClass, line: Iterable[str]) -> None:
     for name in cls.fields:
         if not isinstance(value := inspect.getattr_static(cls, name), Field):
             raise bad_type(call, name, "must be declared by a kind of field, as it is in the base class", value)
+    for name in [k for k, v in said.items() if isinstance(v, (list, tuple))]:
+        way_out = 'Declare each number by a kind of field, as in `beta1 = fraction(0.9, "decay rate of the mean")`.'
+        raise bad_type(call, name, "must not be several numbers: a field holds one", said[name], way_out)
     constants = {k: (type(v),) for k, v in said.items() if isinstance(v, (bool, int, float, str))}
     _check_matches(cls, choices | constants)
     if hasattr(cls, "update"):
@@ -139,14 +143,25 @@ def _check_matches(cls: RuleClass, others: Mapping[str, tuple[Value, ...]]) -> N
 
 def _check_slot(place: str, slot: Slot, fields: Mapping[str, Field], constants: list[str], methods: list[str]) -> None:
     if isinstance(slot.initial, str) and slot.initial != "parameter":
-        _known(place, slot.initial, (*fields, *constants), "a field of the rule that is its first value")
-    elif slot.initial is not None and not isinstance(slot.initial, str) and not is_number(slot.initial):
-        raise bad_type(place, "", "must have a number or the name of a field as `initial`", slot.initial)
+        numeric = [k for k, f in fields.items() if is_number(f.default)]
+        _known(place, slot.initial, (*numeric, *constants), "a field of the rule that is its first value, a number")
+    elif slot.initial is not None and not isinstance(slot.initial, str):
+        _check_first_number(place, slot.initial, slot.block_dtype)
     if slot.present_if is not None:
         _known(place, slot.present_if, [*(k for k, f in fields.items() if f.structural), *methods], _PRESENT)
     if slot.wide_if is not None:
         _known(place, slot.wide_if, [*fields, *methods], "a field or method of the rule")
     _check_value(f"{place} `block_dtype`", slot.block_dtype, ("int8", "uint8", None))
+
+
+def _check_first_number(place: str, initial: Value, block_dtype: str | None) -> None:
+    if not is_number(initial):
+        raise bad_type(place, "", "must have a number or the name of a field as `initial`", initial)
+    if not math.isfinite(initial):
+        raise bad_value(place, "", "must have a finite number as `initial`", initial)
+    if initial < 0 and block_dtype == "uint8":
+        way_out = 'Leave `block_dtype="uint8"` out if the slot may be negative.'
+        raise bad_value(place, "", "must have an `initial` of at least 0, as it is never negative", initial, way_out)
 
 
 def _check_optax_state(cls: RuleClass, slots: list[str]) -> None:

@@ -9,6 +9,7 @@ import sklearn
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import log_loss
 
+from scirs2_adapters.core.schedules import ReduceOnPlateau
 from scirs2_adapters.sklearn import MLPClassifier, MLPRegressor, with_optimizer
 from tests.adapters.sklearn_support import (
     ESTIMATORS,
@@ -153,6 +154,46 @@ def test_scikit_learns_own_progress_bar_fills_by_epochs(cls: Any, optimizer: Any
     with pytest.raises(RuntimeError, match="third epoch"):
         made.set_callbacks(ProgressBar(), Failing()).fit(X, y)
     assert capsys.readouterr().out.split()[-2] == "50%"
+
+
+class Keeper(Recorder):
+    """Keeps what was fitted so far, as a checkpoint, and a pickle of the estimator that is being fitted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept, self.pickles = list[Any](), list[bytes]()
+
+    def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any) -> None:
+        if context.task_name == "epoch":
+            self.kept.append(fitted_estimator)
+            self.pickles.append(pickle.dumps(estimator.set_callbacks()))
+
+
+@with_callbacks
+@pytest.mark.one_of_each("cls", "optimizer", "rate")
+@each_estimator
+@each_optimizer
+@pytest.mark.parametrize("rate", ["constant", "invscaling", "warm-up", "plateau"])
+def test_what_a_callback_keeps_goes_on_as_a_fit_that_ended_there(cls: Any, optimizer: Any, rate: str) -> None:
+    if optimizer is None and cls in NETWORKS and rate != "constant":
+        rate = "constant"  # scikit-learn's Adam knows no other
+    words: dict[str, Any] = {"warm-up": {"warmup": 4}, "invscaling": {"learning_rate": rate}}
+    words["plateau"] = {"learning_rate": ReduceOnPlateau(0.01, patience=0, factor=0.5, cooldown=0)}
+    keeper, (X, y) = Keeper(), data(cls)
+    whole = estimator(cls, optimizer=optimizer, max_iter=4, **words.get(rate, {}))
+    shorter = clone(whole).set_params(max_iter=2).fit(X, y)
+    whole.set_callbacks(keeper).fit(X, y)
+    copies = [keeper.kept[1], pickle.loads(pickle.dumps(keeper.kept[1]))]
+    for kept in copies:
+        assert kept.get_params() == shorter.get_params() | {"max_iter": 4}
+        assert vars(kept).keys() <= vars(shorter).keys() | {"_skl_callbacks"}  # nothing of the fit, nor of its data
+        assert kept.loss_curve_ == shorter.loss_curve_
+        assert_close(kept, shorter, 0.0)
+    shorter.partial_fit(X, y)
+    for kept in copies:
+        assert_close(kept.set_callbacks().partial_fit(X, y), shorter, 0.0)
+    pickle.loads(keeper.pickles[1]).partial_fit(X, y)
+    assert len(keeper.pickles[1]) < 2 * len(pickle.dumps(whole))
 
 
 class Failing(Recorder):

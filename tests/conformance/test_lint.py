@@ -29,6 +29,7 @@ each_rule = pytest.mark.parametrize("name", [*scirs2_adapters.names(), *with_val
 FRAMEWORKS = {"torch", "jax", "optax", "keras", "tensorflow", "sklearn", "transformers", "numba", "numpy"}
 #: A formula is one array's, element by element, or it needs whole tensors, other rules, or other shapes.
 ELEMENTWISE, OTHER = 15, 40
+WRAPS = ("wrap_gradient", "wrap_step", "wrap_update", "wrap")
 
 
 def tree(name: str) -> ast.Module:
@@ -142,3 +143,25 @@ def test_the_twin_takes_the_fields_of_the_rule_and_nothing_else(name: str) -> No
         f"tests/reference/{name}.py: `step` must take the fields of the rule but maximize and modes, and nothing else. "
         f"No fields are {sorted(taken - fields)}; left out are {sorted(left_out)}."
     )
+
+
+def stated(name: str) -> set[str]:
+    """The coefficients that the file of a rule writes down: string keys in what returns them."""
+    methods = [f for f in ast.walk(tree(name)) if isinstance(f, ast.FunctionDef) and f.name.endswith("coefficients")]
+    nodes = [node for method in methods for node in ast.walk(method)]
+    returned = [n for node in nodes if isinstance(node, ast.Return) for n in ast.walk(node)]
+    keys = [key for node in returned if isinstance(node, ast.Dict) for key in node.keys]
+    keys += [node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)]
+    return {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
+@each_rule
+def test_every_coefficient_is_used(name: str) -> None:
+    """What no formula takes is a misspelled name or a remainder. A shared function may return more than is taken, and a
+    number may stand for a field that is None.
+    """
+    rule = scirs2_adapters.get(name)
+    formulas = [f for f in ("update", "evaluation", *WRAPS) if getattr(rule, f, None)]
+    used = {coefficient for formula in formulas for coefficient in rule.roles(formula)[1]}
+    unused = sorted(stated(name) - used - rule.fields.keys())
+    assert not unused, f"no formula of {name}.py takes the coefficients {unused}: take them after the `/`, or drop them"

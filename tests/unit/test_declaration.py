@@ -116,6 +116,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"update": annotated(Slot(initial=(1,)))},
         "must have a number or the name of a field",
     ),
+    "first value of a flag": (
+        {"update": annotated(slot(initial="maximize"))},
+        "names 'maximize'.*first value, a number",
+    ),
+    "first value not finite": ({"update": annotated(slot(initial=float("nan")))}, "must have a finite number.*nan"),
+    "first value below 0": (
+        {"update": annotated(slot(initial=-1.0, block_dtype="uint8"))},
+        r"`initial` of at least 0.*Received: -1\.0.*Leave `block_dtype",
+    ),
+    "several numbers in a list": (
+        {"betas": [0.9, 0.99]},
+        r"`Made\(betas=\.\.\.\)` must not be several numbers.*Declare",
+    ),
+    "several numbers in a tuple": ({"betas": (0.9, 0.99)}, "must not be several numbers"),
     "no slash": ({"update": lambda self, xp, p, g, exp_avg, lr: g}, r"`Made\.update` must have a `/` in its signature"),
     "optax state": ({"optax_state": "ScaleByAdamState"}, r"`Made\.optax_state` must be an `OptaxState`"),
     "slot of an optax state": (

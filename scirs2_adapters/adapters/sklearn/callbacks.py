@@ -6,6 +6,7 @@ Those who watch single steps, as `scirs2_adapters.monitor` does, are shown the o
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,13 @@ else:
 #: The functions that watch the steps of an estimator: each is called with the optimizer when a fit begins. They belong
 #: to this estimator and to no copy.
 watchers: weakref.WeakKeyDictionary[BaseEstimator, list[Callable[[Stepper], None]]] = weakref.WeakKeyDictionary()
+
+
+#: Attributes that an estimator has during a fit only, ours and those that scikit-learn's callbacks need.
+DURING_A_FIT = {
+    "_chosen", "_epochs", "_params", "_needs_number",
+    "_callback_fit_ctx", "_parent_callback_ctx", "_skl_callbacks_to_teardown",
+}  # fmt: skip
 
 
 def watched(estimator: BaseEstimator, stepper: Stepper) -> Stepper:
@@ -63,6 +71,17 @@ class FitCallbacks(CallbackSupportMixin):
     """An estimator whose fit calls scikit-learn's callbacks, if there are any."""
 
     _epochs: Epochs | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """What copies and pickles have: those that a callback makes take no part in the fit that goes on."""
+        state: dict[str, object] = super().__getstate__()  # type: ignore[assignment]
+        fits = not state.keys().isdisjoint(DURING_A_FIT - {"_parent_callback_ctx"})  # that one comes before the fit
+        return {k: v for k, v in state.items() if k not in DURING_A_FIT} if fits else state
+
+    def _fitted_so_far(self) -> dict[str, Data]:
+        """Copies of all that the fit has made, which do not change as it goes on."""
+        kept = {*DURING_A_FIT, "_skl_callbacks", *self.get_params(deep=False)}  # type: ignore[attr-defined]
+        return copy.deepcopy({name: x for name, x in vars(self).items() if name not in kept})
 
     @contextmanager
     def _calling_back(self, X: Data, y: Data, sample_weight: Data, epochs: int) -> Iterator[None]:

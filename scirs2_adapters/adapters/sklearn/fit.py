@@ -264,10 +264,11 @@ class Linear(Rated, Restored, FitCallbacks, Steps, BaseEstimator):
             return True
         return self.optimizer_.steps >= DEFAULT_STEPS or self.n_iter_ > self.max_iter // 2
 
-    def _shown(self) -> dict[str, np.ndarray]:
-        """The coefficients that a fit would end with if it ended now, for a callback to keep."""
-        shown = self._best_arrays if self.early_stopping else (self.coef_, self.intercept_)
-        return {"coef_": shown[0].copy(), "intercept_": shown[1].copy()}
+    def _shown(self) -> dict[str, Data]:
+        """What a fit would end with if it ended now, for a callback to keep."""
+        shown = self._fitted_so_far()
+        best = dict(zip(("coef_", "intercept_"), shown["_best_arrays"], strict=True)) if self.early_stopping else {}
+        return shown | best
 
     def _checked_scores(self, X: Data) -> np.ndarray:
         check_is_fitted(self)

@@ -58,6 +58,7 @@ class Network(rates.Rated, Restored, FitCallbacks):
     intercepts_: list[np.ndarray]
     learning_rate_init: float | None
     _chosen: tuple[Rule, StepOptions] | None  # during a fit
+    _needs_number: bool = False  # whether `learning_rate_init` is a number for as long as scikit-learn reads it
     warm_start: bool
     solver: str
     max_iter: int
@@ -89,6 +90,12 @@ class Network(rates.Rated, Restored, FitCallbacks):
         """Keep what scikit-learn sets at the start of a fit only where no optimizer of ours is asked for."""
         if self.optimizer is None:
             vars(self)["_optimizer"] = solver
+        self._take_number_back()
+
+    def _take_number_back(self) -> None:
+        """Let `learning_rate_init` be None again, as callbacks and their copies shall see it."""
+        if vars(self).pop("_needs_number", False):
+            self.learning_rate_init = None
 
     def _fit(self, X: Data, y: Data, sample_weight: Data = None, incremental: bool = False) -> Self:
         rule = chosen_rule(self)  # what is wrong with it is refused here, before anything is changed
@@ -109,7 +116,6 @@ class Network(rates.Rated, Restored, FitCallbacks):
             vars(self).pop("_chosen", None)
 
     def _fit_stochastic(self, *args: Data) -> None:
-        rate = self.learning_rate_init
         if self._chosen:  # the last argument says whether this is a `partial_fit`
             rule, options = self._chosen
             continues = hasattr(self, "optimizer_") and (args[-1] or self.warm_start)
@@ -117,15 +123,17 @@ class Network(rates.Rated, Restored, FitCallbacks):
             course = rates.course(self, rule, len(args[1]), bool(args[-1]))
             self.optimizer_ = watched(self, before.under(type(self).__name__, rule, options, course))
         self.coefs_, self.intercepts_ = writeable(self.coefs_), writeable(self.intercepts_)
-        try:  # scikit-learn makes its own optimizer in any case, which needs a number
-            self.learning_rate_init = LEARNING_RATE_INIT if rate is None else rate
+        if self.learning_rate_init is None and not (args[-1] and hasattr(self, "_optimizer")):
+            # scikit-learn makes its own optimizer in any case, which needs a number
+            self._needs_number, self.learning_rate_init = True, LEARNING_RATE_INIT
+        try:
             super()._fit_stochastic(*args)  # type: ignore[misc]
         except StopTraining:
             self._optimizer.iteration_ends(self.t_)
             if self.early_stopping:
                 self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
         finally:
-            self.learning_rate_init = rate
+            self._take_number_back()
         if self._chosen:  # after an interruption, which scikit-learn takes for an end
             self.optimizer_.show()
 
@@ -160,11 +168,16 @@ class Network(rates.Rated, Restored, FitCallbacks):
         loss = data_loss(self, y, self._forward_pass_fast(X, check_input=False), weight)
         self.validation_loss_curve_ = appended(self, loss)
 
-    def _shown(self) -> dict[str, list[np.ndarray]]:
-        """The weights that a fit would end with if it ended now, for a callback to keep."""
-        best = self.early_stopping
-        coefs, intercepts = (self._best_coefs, self._best_intercepts) if best else (self.coefs_, self.intercepts_)
-        return {"coefs_": [x.copy() for x in coefs], "intercepts_": [x.copy() for x in intercepts]}
+    def _shown(self) -> dict[str, Data]:
+        """What a fit would end with if it ended now, for a callback to keep."""
+        shown = self._fitted_so_far()
+        stepper = shown["_optimizer" if self.optimizer is None else "optimizer_"]
+        if self.optimizer is not None:
+            stepper.epoch_loss = self.optimizer_.epoch_loss
+        stepper.iteration_ends(self.t_)
+        if self.early_stopping:
+            shown["coefs_"], shown["intercepts_"] = shown["_best_coefs"], shown["_best_intercepts"]
+        return shown
 
 
 def constructor(base: type[BaseEstimator]) -> Callable[..., None]:
