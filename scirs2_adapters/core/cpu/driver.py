@@ -13,7 +13,16 @@ from __future__ import annotations
 
 from numba import types
 
-from .intrinsics import atomic_add, call_address, call_kernel, call_region, load_i64
+from .intrinsics import (
+    atomic_add,
+    call_address,
+    call_kernel,
+    call_region,
+    load_i64,
+    load_mode,
+    set_mode,
+    store_i64,
+)
 from .layout import ITEM_BYTES, WORD_BYTES, Item, Work
 
 _create = types.ExternalFunction("pthread_create", types.int32(*[types.intp] * 4))
@@ -22,8 +31,10 @@ _join = types.ExternalFunction("pthread_join", types.int32(types.intp, types.int
 
 def worker(work):  # type: ignore[no-untyped-def]
     """What each thread runs: it takes the items of its share, one long stretch of memory, and then the items that other
-    threads have not taken yet.
+    threads have not taken yet. It computes in the mode of the caller: threads of a runtime may be in another one.
     """
+    mode = load_mode()
+    set_mode(load_i64(work, Work.MODE))
     kernel, table, items = load_i64(work, Work.KERNEL), load_i64(work, Work.TABLE), load_i64(work, Work.ITEMS)
     coefficients, out = load_i64(work, Work.COEFFICIENTS), load_i64(work, Work.OUT)
     table_stride, coefficient_stride = load_i64(work, Work.TABLE_STRIDE), load_i64(work, Work.COEFFICIENT_STRIDE)
@@ -44,6 +55,7 @@ def worker(work):  # type: ignore[no-untyped-def]
                 coefficients + load_i64(item, Item.COEFFICIENT_ROW) * coefficient_stride,
                 out + load_i64(item, Item.OUT) * WORD_BYTES,
             )
+    set_mode(mode)
     return 0
 
 
@@ -51,6 +63,7 @@ def drive(work):  # type: ignore[no-untyped-def]
     """Starts the threads, works along, and joins them. A thread that cannot be started is done without. In a parallel
     region the runtime says how many threads there are: each takes items until none are left.
     """
+    store_i64(work, Work.MODE, load_mode())
     started, region = 0, load_i64(work, Work.REGION)
     if region != 0 and load_i64(work, Work.WORKERS) > 1:
         call_region(region, load_i64(work, Work.WORKER), work)

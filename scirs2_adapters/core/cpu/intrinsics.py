@@ -8,6 +8,7 @@ no run-time check. Beyond about four arrays it would give up these checks, and w
 from __future__ import annotations
 
 import functools
+import platform
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -25,6 +26,9 @@ _F32 = ir.FloatType()
 _CARRIERS = {"float64": ir.DoubleType(), "float32": _F32, "float16": ir.HalfType(), "bfloat16": _I16}
 _NUMBERS = {"float64": types.float64, "float32": types.float32}
 _WORD = types.intp
+_BYTES = ir.IntType(8).as_pointer()
+#: Processors by Python's names for them.
+_MACHINE, _X86, _ARM = platform.machine(), ("x86_64", "AMD64"), ("aarch64", "arm64")
 
 
 def make_intrinsic(signature: Signature) -> Callable[[Writer], Callable[..., int]]:
@@ -167,6 +171,35 @@ def atomic_add(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.
 def atomic_change(builder: ir.IRBuilder, address: ir.Value, index: ir.Value, by: ir.Value) -> ir.Value:
     """Atomically adds to the integer at `address[index]`, in order with all other memory; returns what it was."""
     return builder.atomic_rmw("add", _pointer(builder, address, index, _I64), by, "seq_cst")
+
+
+def _declared(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Type) -> ir.Function:
+    return builder.module.declare_intrinsic(name, (), ir.FunctionType(result, arguments))
+
+
+@make_intrinsic(_WORD())
+def load_mode(builder: ir.IRBuilder) -> ir.Value:
+    """The word in which this thread's processor has how it rounds and whether numbers below the normal ones are 0; 0
+    on a processor whose word is not known here.
+    """
+    if _MACHINE in _ARM:
+        return builder.call(_declared(builder, "llvm.aarch64.get.fpcr", _I64), [])
+    if _MACHINE not in _X86:
+        return ir.Constant(_I64, 0)
+    place = builder.alloca(_I32)
+    builder.call(_declared(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), _BYTES), [builder.bitcast(place, _BYTES)])
+    return builder.zext(builder.load(place), _I64)
+
+
+@make_intrinsic(types.void(_WORD))
+def set_mode(builder: ir.IRBuilder, mode: ir.Value) -> None:
+    """Gives this thread's processor the word of `load_mode`."""
+    if _MACHINE in _ARM:
+        builder.call(_declared(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), _I64), [mode])
+    elif _MACHINE in _X86:
+        builder.store(builder.trunc(mode, _I32), place := builder.alloca(_I32))
+        name, pointer = "llvm.x86.sse.ldmxcsr", builder.bitcast(place, _BYTES)
+        builder.call(_declared(builder, name, ir.VoidType(), _BYTES), [pointer])
 
 
 def _call(builder: ir.IRBuilder, result: ir.Type, function: ir.Value, arguments: Sequence[ir.Value]) -> ir.Value:

@@ -40,7 +40,8 @@ class Work(enum.IntEnum):
     WORKERS = 9
     WORKER = 10
     REGION = 11  # what calls the worker on threads that there are (`region.ParallelRegion`), or 0 to start some
-    THREADS = 12
+    MODE = 12  # of the caller's arithmetic, for all threads
+    THREADS = 13
 
 
 class Plan(enum.IntEnum):

@@ -12,7 +12,7 @@ from pathlib import Path
 _FORKED = 0x40
 
 
-def _is_forked() -> bool:
+def is_forked() -> bool:
     """Whether this process is a fork of another, whose threads its OpenMP runtime believes to have; False where the
     system does not tell.
     """
@@ -31,7 +31,7 @@ class ParallelRegion:
     """
 
     def __init__(self, address: int) -> None:
-        self.address = 0 if _is_forked() else address
+        self.address = 0 if is_forked() else address
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._close)
 

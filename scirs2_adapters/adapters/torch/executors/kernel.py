@@ -21,6 +21,7 @@ from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.cpu import noise
 from scirs2_adapters.core.cpu.batch import Batch as HostBatch
 from scirs2_adapters.core.cpu.batch import by_numpy
+from scirs2_adapters.core.cpu.region import is_forked
 from scirs2_adapters.core.ops import Array
 from scirs2_adapters.core.step.protocols import Batch, Engine, KernelEntry, Model, Scalars
 from scirs2_adapters.core.step.tables import AddressTables
@@ -41,8 +42,8 @@ _OPS = replace(
 )
 
 
-#: The process that has torch's threads: a forked child would wait for them without end.
-_PROCESS = os.getpid()
+#: The process that has torch's threads, 0 for none: a forked child would wait for them without end.
+_PROCESS = 0 if is_forked() else os.getpid()
 
 
 def _by_torch(function: Callable[..., Array], args: Sequence[Array], options: Mapping[str, object]) -> np.ndarray:
