@@ -28,8 +28,8 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 LARGEST = {
     "core": 3218,
     "core/program": 719,
-    "core/step": 379,
-    "core/cpu": 1956,
+    "core/step": 383,
+    "core/cpu": 1992,
     "core/closures": 422,
     "core/portable": 1198,
     "core/monitor": 216,

@@ -25,8 +25,8 @@ from scirs2_adapters.core.portable.state import Group as Grouped
 from scirs2_adapters.core.portable.state import ParameterState, State, described, groups_of
 from scirs2_adapters.core.registry import get, with_closure
 from scirs2_adapters.core.registry import names as listed
-from scirs2_adapters.core.rounding import ROUNDING_SEED
 from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.step.options import counts_steps
 
 from .argument_names import build, places
 from .optimizer.rules import RuleOptimizer
@@ -79,11 +79,11 @@ def load(optimizer: torch.optim.Optimizer, saved: State, asked: Asked, names: Na
     state, report = fitted(asked, saved, here, rule)
     current = optimizer.state_dict()
     memory = dict(current["state"])
-    for index, (name, p, _) in enumerate(members):
+    for index, (name, p, group) in enumerate(members):
         entry = state.parameters.get(name)
         if entry is None and not state.parameters and state.step_count:  # nothing but the count was saved
             entry = ParameterState(steps=state.step_count)
-        if entry is not None and (new := _memory(optimizer, rule, name, entry, p, memory.get(index) or {})):
+        if entry is not None and (new := _memory(optimizer, rule, name, entry, p, group, memory.get(index) or {})):
             memory[index] = new
         elif entry is not None:
             memory.pop(index, None)
@@ -225,15 +225,21 @@ def _wanted(optimizer: torch.optim.Optimizer, rule: Rule, name: str, p: Tensor, 
 
 
 def _memory(
-    optimizer: torch.optim.Optimizer, rule: Rule, name: str, entry: ParameterState, p: Tensor, before: Group
+    optimizer: torch.optim.Optimizer,
+    rule: Rule,
+    name: str,
+    entry: ParameterState,
+    p: Tensor,
+    group: GroupValues,
+    before: Group,
 ) -> Group:
     """What a state dict has of one parameter: nothing before its first step."""
     if not entry.slots and not entry.steps:
         return {}
     counts = type(optimizer).__name__ not in UNCOUNTED
     if isinstance(optimizer, RuleOptimizer):
-        routed = rule.route(leaf_of(p, name, entry.slots))
-        counts = routed.time_dependence == "step" or ROUNDING_SEED in entry.slots
+        leaf = leaf_of(p, name, entry.slots)
+        counts = counts_steps(rule.route(leaf), leaf, group["rounding"], group["state_dtype"])
     steps = before.get("step", 0.0) if entry.steps is None else entry.steps
     step = {"step": torch.tensor(float(steps), dtype=count_dtype())} if counts else {}
     return {**before, **step, **{slot: _like(p, tensor_of(x)) for slot, x in entry.slots.items()}}

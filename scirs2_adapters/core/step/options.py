@@ -100,6 +100,15 @@ def param_storage(leaf: Leaf, rounding: str, state_dtype: StateDtype) -> str:
     return f"{leaf.dtype}+{error}"
 
 
+def counts_steps(rule: Rule, leaf: Leaf, rounding: str, state_dtype: StateDtype) -> bool:
+    """Whether the step of a parameter depends on how many there were: by the formula, or by numbers that are stored
+    now above and now below, which unsigned codes and stochastic rounding decide anew in each step.
+    """
+    dithered = any(slot_dtype(slot, leaf, state_dtype) == "uint8" for slot in rule.slots(leaf))
+    by_chance = param_storage(leaf, rounding, state_dtype).endswith(STOCHASTIC)
+    return rule.time_dependence == "step" or dithered or by_chance
+
+
 def with_error(leaf: Leaf, rounding: str, state_dtype: StateDtype) -> Leaf:
     """The leaf with the bits that a rounding error adds to it, if it has one."""
     error = param_storage(leaf, rounding, state_dtype).partition("+")[2]

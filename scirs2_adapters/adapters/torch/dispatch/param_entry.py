@@ -9,14 +9,13 @@ import torch
 from scirs2_adapters.core.cpu.kernel import kernel_obstacle as dtype_obstacle
 from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.ops import Scalar
-from scirs2_adapters.core.rounding import STOCHASTIC
-from scirs2_adapters.core.step.options import param_storage
+from scirs2_adapters.core.step.options import counts_steps
 from scirs2_adapters.core.step.plan import ParamEntry
 
 from ..state import coded
 from ..state.group_rule import GroupRule
 from ..state.memory import arrays_of
-from ..state.protocols import ParamState
+from ..state.protocols import GroupValues, ParamState
 from ..state.tensors import Tensor, dtype_name, is_dtensor, local
 from . import sharding
 
@@ -24,7 +23,7 @@ from . import sharding
 class TensorEntry(ParamEntry):
     """A parameter with a gradient and its memory."""
 
-    def __init__(self, entry: ParamEntry, p: Tensor, memory: Mapping[str, object], rounding: str) -> None:
+    def __init__(self, entry: ParamEntry, p: Tensor, memory: Mapping[str, object], group: GroupValues) -> None:
         super().__init__(**vars(entry))
         self.p = p
         self.slots = [s.name for s in arrays_of(self.rule, self.leaf)]
@@ -34,9 +33,7 @@ class TensorEntry(ParamEntry):
         self.per_parameter = self.rule.per_parameter
         self.first = not any(memory.get(name) is not None for name in self.slots)
         #: Whether its step depends on how many there were.
-        self.counts = self.rule.time_dependence == "step" or param_storage(self.leaf, rounding, None).endswith(
-            STOCHASTIC
-        )
+        self.counts = counts_steps(self.rule, self.leaf, group["rounding"], group["state_dtype"])
         self.param_state: ParamState | None = None
 
     def begin(self, param_state: ParamState | None) -> None:

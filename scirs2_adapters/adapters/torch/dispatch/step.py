@@ -83,7 +83,7 @@ class Plan:
                 if g is not None and id(p) not in entries:
                     place = optimizer._place(p) if group_rule.rule.numbered else None
                     entry = param_entry(index, group_rule.rule, leaf, group=i, scaled=scaled, place=place)
-                    entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {}, group["rounding"])
+                    entry = entries[id(p)] = TensorEntry(entry, p, optimizer.state.get(p) or {}, group)
                     refuse_layout(name, entry.rule, g, group["fused"])
                     entry.refuse(name, group["fused"])
                     sharding.refuse(name, p, g, group_rule.rule, group["max_grad_norm"])
@@ -147,7 +147,8 @@ class Plan:
         """Finds out which parameters have the same coefficients, and tells the executors."""
         self.step_counts.look()
         steps = list(map(self.step_counts.next, self.entries))
-        keys = list(zip(map(COEFFICIENT_KEY, self.entries), steps, strict=True))
+        counting = [entry.counts for entry in self.entries]  # of two at their first step, one may stay there
+        keys = list(zip(map(COEFFICIENT_KEY, self.entries), steps, counting, strict=True))
         pairs = list(zip(self.entries, steps, strict=True))
         self.latest = max([float(t) for t in (*steps, self.begun) if not isinstance(t, Tensor)])
         self.examples, rows = coefficient_rows(keys, pairs.__getitem__)

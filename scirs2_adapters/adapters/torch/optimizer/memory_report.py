@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from scirs2_adapters.core.memory import OPERATIONS, PARTS, Memory, Span, Stored, completed, expected, occupied, report
-from scirs2_adapters.core.rounding import ROUNDING_SEED
+from scirs2_adapters.core.step.options import counts_steps
 
 from ..dispatch.part import Part
 from ..dispatch.step import Plan
@@ -67,7 +67,7 @@ def _expected(optimizer: RuleOptimizerLike) -> Iterator[tuple[Tensor, list[Store
                 routed = rule.route(leaf)
                 shape = tuple(local(p).shape) if is_dtensor(p) else None
                 wanted = list(expected(routed, leaf, group["state_dtype"], group["rounding"], shape))
-                if routed.time_dependence == "step" or any(x.name == ROUNDING_SEED for x in wanted):
+                if counts_steps(routed, leaf, group["rounding"], group["state_dtype"]):
                     wanted.insert(0, Stored("step", dtype_name(count_dtype()), count_dtype().itemsize))
                 yield p, wanted
 
