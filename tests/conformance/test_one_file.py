@@ -70,7 +70,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hidden = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PACKAGE, tree / "scirs2_adapters", ignore=hidden)
     shutil.copytree(ROOT / "tests", tree / "tests", ignore=hidden)
-    shutil.copy(ROOT / "pyproject.toml", tree)
+    for name in ("pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tree)
     (tree / "scirs2_adapters/core/optimizers/toy.py").write_text(RULE)
     (tree / "tests/reference/toy.py").write_text(TWIN)
     return tree
