@@ -1,9 +1,9 @@
-"""From generated source to machine code: numba compiles it once, its object code is kept on disk, llvmlite loads it.
+"""From generated source to machine code: numba compiles it once, its object code is kept on disk and loaded from there.
 
-numba's disk cache brings numba back with it, half a second at each start; an object file needs only llvmlite's
-loader. The file's name is a digest of the source, the compiler's versions and the processor, so that an edited rule is
-another file. A cache directory that cannot be written costs the compile time at each start and nothing else; a damaged
-file is compiled anew.
+numba's disk cache brings numba back with it, half a second at each start; an object file needs a loader: the small one
+of this folder, or LLVM's where that one does not know the processor or the file. The file's name has digests of the
+processor with the compiler's versions and of the source, so that an edited rule is another file. A cache directory that
+cannot be written costs the compile time at each start and nothing else; a damaged file is compiled anew.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import loader
+
 if TYPE_CHECKING:
     import llvmlite.binding as llvm
 
@@ -30,6 +32,8 @@ log = logging.getLogger("scirs2")
 _lock = threading.RLock()
 #: A file begins with the digest of what follows.
 _DIGEST_BYTES = hashlib.sha256().digest_size
+#: Libraries in which LLVM looks for functions too.
+_libraries: list[str] = []
 
 
 def cache_directory() -> Path:
@@ -57,7 +61,8 @@ def compiler_obstacle() -> str | None:
         return "NUMBA_DISABLE_JIT is set"
     try:
         with _lock:  # a second engine, made by another thread, would unload what the first has loaded
-            _engine()
+            if not _has_compiled():
+                _engine()
     except ImportError as error:
         return f"numba's compiler cannot be loaded ({error})"
     return None
@@ -83,11 +88,21 @@ def _target_machine() -> llvm.TargetMachine:
 
 @functools.cache
 def _machine() -> str:
-    """What object code depends on besides its source: processor, compiler, and how this file calls it."""
+    """A digest of what object code depends on besides its source: processor, compiler, and how this file calls it."""
+    processor = [platform.machine(), sys.platform, loader.processor() or _llvm_processor()]
+    text = "|".join([*processor, version("llvmlite"), version("numba"), Path(__file__).read_text()])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _llvm_processor() -> str:
     import llvmlite.binding as llvm
 
-    processor = [platform.machine(), sys.platform, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
-    return "|".join([*processor, version("llvmlite"), version("numba"), Path(__file__).read_text()])
+    return f"{llvm.get_host_cpu_name()}|{llvm.get_host_cpu_features().flatten()}"
+
+
+def _has_compiled() -> bool:
+    """Whether this compiler has filled the cache before, so that it works, and may not be needed in this process."""
+    return loader.processor() is not None and any(cache_directory().glob(f"*-{_machine()}-*.o"))
 
 
 @functools.cache
@@ -101,18 +116,32 @@ def load(name: str, text: str, build: Callable[[str], bytes]) -> int:
     the function the symbol that it is told.
     """
     with _lock:
-        digest = hashlib.sha256(f"{text}\n{_machine()}".encode()).hexdigest()[:32]
-        path, symbol = cache_directory() / f"{name}-{digest}.o", f"scirs2_{name}_{digest}"
+        digest = f"{_machine()}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        path, symbol = cache_directory() / f"{name}-{digest}.o", f"scirs2_{name}_{digest.replace('-', '_')}"
         if (code := _read(path)) is None:
             code = build(symbol)
             _write(path, code)
         return _link(f"cfunc.{symbol}", code)
 
 
+def search(path: str) -> ctypes.CDLL:
+    """Look for functions that code calls in this library too."""
+    library = ctypes.CDLL(path)
+    loader.libraries.append(library)
+    _libraries.append(path)
+    return library
+
+
 def _link(symbol: str, code: bytes) -> int:
+    return loader.address(code, symbol) or _link_by_llvm(symbol, code)
+
+
+def _link_by_llvm(symbol: str, code: bytes) -> int:
     import llvmlite.binding as llvm
 
     engine = _engine()
+    for path in _libraries:
+        llvm.load_library_permanently(path)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return int(engine.get_function_address(symbol))

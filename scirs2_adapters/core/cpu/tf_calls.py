@@ -59,16 +59,13 @@ def register(path: str) -> str | None:
 
 @functools.cache
 def _register(path: str) -> str | None:
-    import llvmlite.binding as llvm
-
     try:
-        library = ctypes.CDLL(path)
+        library = compile.search(path)
     except OSError as error:
         return f"TensorFlow's library cannot be loaded ({error})"
     wanted = {*SYMBOLS, *_DEFINITION, *_KERNEL, *(name for name, _ in _SIGNATURE), "TF_GetCode"}
     if missing := sorted(name for name in wanted if not hasattr(library, name)):
         return f"this TensorFlow has no {missing[0]}"
-    llvm.load_library_permanently(path)
     _anchor[Anchor.RELEASE] = compile.address_of("tf_handler", "release", 3)
     compile.function_of("tf_handler", "handler", 2)(GREETING, _anchor.ctypes.data)
     for name in (*wanted, "TF_NewStatus", "TF_DeleteStatus"):

@@ -1,0 +1,122 @@
+"""The loader of object code: files as LLVM makes them run as by its own loader, and all others are left to that."""
+
+import ctypes
+import math
+import platform
+import sys
+from typing import Any
+
+import llvmlite.binding as llvm
+import pytest
+
+from scirs2_adapters.core.cpu import compile, loader
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or platform.machine() != "x86_64",
+    reason="strict: it loads code of x86-64 on Linux alone, and leaves all other to LLVM",
+)
+
+COS = """
+declare double @cos(double)
+define double @f(double %x) {
+  %y = call double @cos(double %x)
+  ret double %y
+}"""
+TABLE = """
+@table = private constant [4 x double] [double 1.0, double 2.5, double -3.0, double 7.0]
+define double @f(double %x) {
+  %i = fptosi double %x to i64
+  %p = getelementptr [4 x double], ptr @table, i64 0, i64 %i
+  %y = load double, ptr %p
+  ret double %y
+}"""
+INNER = """
+define internal double @inner(double %x) noinline optnone {
+  %y = fmul double %x, 3.0
+  ret double %y
+}
+define double @f(double %x) {
+  %y = call double @inner(double %x)
+  ret double %y
+}"""
+COUNTER = """
+@count = global double 0.0
+define double @f(double %x) {
+  %y = load double, ptr @count
+  %z = fadd double %x, %y
+  store double %z, ptr @count
+  ret double %z
+}"""
+UNKNOWN = COS.replace("@cos", "@scirs2_no_such_function")
+
+
+def emitted(text: str, triple: str = "", **options: Any) -> bytes:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    target = llvm.Target.from_triple(triple or llvm.get_process_triple())
+    machine = target.create_target_machine(opt=2, **{"jit": True, "codemodel": "jitdefault", **options})
+    module = llvm.parse_assembly(f'target triple = "{target.triple}"\n{text}')
+    return bytes(machine.emit_object(module))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(COS, math.cos), (TABLE, lambda x: [1.0, 2.5, -3.0, 7.0][int(x)]), (INNER, lambda x: 3.0 * x)],
+    ids=["a function of the process", "constants", "a function of the file"],
+)
+def test_code_runs(text: str, expected: Any) -> None:
+    address = loader.address(emitted(text), "f")
+    assert address is not None
+    function = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(address)
+    assert [function(x) for x in (0.0, 1.0, 3.0)] == [expected(x) for x in (0.0, 1.0, 3.0)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    {
+        "a variable": lambda: emitted(COUNTER),
+        "an unknown function": lambda: emitted(UNKNOWN),
+        "another processor": lambda: emitted(COS, "aarch64-unknown-linux-gnu"),
+        "another system": lambda: emitted(COS, "x86_64-apple-darwin"),
+        "relocations by a table of addresses": lambda: emitted(COS, jit=False, reloc="pic", codemodel="small"),
+        "no function of this name": lambda: emitted(COS.replace("@f", "@g")),
+        "half a file": lambda: emitted(COS)[:-200],
+        "nothing": lambda: b"",
+        "no object file": lambda: b"\x7fELF" + bytes(200),
+    }.items(),
+    ids=lambda case: case[0],
+)
+def test_what_it_does_not_know_is_left_to_llvm(code: Any) -> None:
+    assert loader.address(code[1](), "f") is None
+
+
+def test_a_file_that_it_does_not_know_runs_by_llvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "address", lambda code, symbol: None)
+    address = compile._link("scirs2_test_cos", emitted(COS.replace("@f", "@scirs2_test_cos")))
+    assert ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(address)(1.0) == math.cos(1.0)
+
+
+def test_memory_that_may_not_run_code_leaves_it_to_llvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(base: int, size: int, protection: int) -> None:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(loader, "_protect", refused)
+    assert loader.address(emitted(COS), "f") is None
+
+
+def test_code_cannot_be_written_and_data_cannot_run() -> None:
+    address = loader.address(emitted(TABLE), "f")
+    assert address is not None
+    with open("/proc/self/maps") as file:
+        rows = [line.split() for line in file]
+    regions = [([int(x, 16) for x in row[0].split("-")], row[1]) for row in rows]
+    (code,) = [n for n, ((start, end), _) in enumerate(regions) if start <= address < end]
+    assert regions[code][1] == "r-xp"
+    assert not any("w" in rights and "x" in rights for _, rights in regions[code - 1 : code + 2])
+
+
+def test_the_processor_is_that_of_the_system() -> None:
+    known = loader.processor()
+    assert known is not None
+    assert "\n" not in known
+    assert ("avx2" in known) == ("+avx2" in llvm.get_host_cpu_features().flatten())
