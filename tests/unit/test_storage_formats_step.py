@@ -10,7 +10,7 @@ from scirs2_adapters.core.formats import BLOCK, SMALLEST, blocks
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.slots import Extent, Leaf
-from scirs2_adapters.core.step.options import slot_dtype
+from scirs2_adapters.core.step.options import counts_steps, slot_dtype
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 RULES = [name for name in names() if not get(name).needs_closure]
@@ -83,7 +83,7 @@ def test_memory_is_stored_as_its_slots_say(name: str) -> None:
             assert (scales is not None) == coded
             if scales is not None:
                 assert scales.shape == (blocks(x.size),)
-                assert slot.block_dtype != "uint8" or rule.time_dependence == "step", "nothing counts its steps"
+                assert slot.block_dtype != "uint8" or counts_steps(rule, Leaf(shape), "nearest", "int8")
 
 
 @pytest.mark.parametrize("name", RULES)
