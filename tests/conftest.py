@@ -102,3 +102,19 @@ def frozen_heap() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_load_without_llvm() -> Iterator[None]:
+    """Whatever the tests compile is a file that the loader of `core/cpu` knows, where it knows the processor."""
+    from scirs2_adapters.core.cpu import compile, loader
+
+    by_llvm = compile._link_by_llvm
+
+    def refused(symbol: str, code: bytes) -> int:
+        assert loader.processor() is None, f"{symbol} is left to LLVM"
+        return by_llvm(symbol, code)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compile, "_link_by_llvm", refused)
+        yield

@@ -10,7 +10,10 @@ import llvmlite.binding as llvm
 import pytest
 
 from scirs2_adapters.core.cpu import compile, loader
+from tests.boundaries.support import fresh
 
+#: Before tests/conftest.py makes it an error.
+BY_LLVM = compile._link_by_llvm
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or platform.machine() != "x86_64",
     reason="strict: it loads code of x86-64 on Linux alone, and leaves all other to LLVM",
@@ -71,10 +74,38 @@ def test_code_runs(text: str, expected: Any) -> None:
     assert [function(x) for x in (0.0, 1.0, 3.0)] == [expected(x) for x in (0.0, 1.0, 3.0)]
 
 
+def test_variables_begin_at_0_and_are_kept_between_calls() -> None:
+    address = loader.address(emitted(COUNTER), "f")
+    assert address is not None
+    function = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(address)
+    assert [function(x) for x in (1.0, 2.0, 3.0)] == [1.0, 3.0, 6.0]
+
+
+@pytest.mark.parametrize("name", ["driver.worker", "driver.drive", "xla_handler.handler", "tf_handler.handler"])
+def test_code_that_no_rule_makes_is_loaded_without_llvm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    function = loader._function
+    monkeypatch.setattr(loader, "_function", lambda name: 1 if name.startswith("TF_") else function(name))
+    monkeypatch.setattr(compile, "_addresses", {})
+    monkeypatch.delattr(compile, "_link_by_llvm")
+    assert compile._address_of.__wrapped__(*name.split("."), 2 if name.startswith("tf") else 1)
+
+
+def test_a_file_is_in_memory_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else threads that are the first at once have two handlers, and the plans are known to one of them.
+    monkeypatch.setattr(compile, "_addresses", {})
+    code = emitted(COUNTER)
+    assert compile._link("f", code) == compile._link("f", code)
+
+
+def test_foreign_calls_are_ready_without_the_compiler() -> None:
+    modules = ("xla_calls", "tf_calls", "batch_step", "traced_step")
+    lines = [f"import scirs2_adapters.core.cpu.{name}" for name in modules]
+    fresh("\n".join([*lines, "import sys", "assert not {'numba', 'llvmlite'} & set(sys.modules)"]))
+
+
 @pytest.mark.parametrize(
     "code",
     {
-        "a variable": lambda: emitted(COUNTER),
         "an unknown function": lambda: emitted(UNKNOWN),
         "another processor": lambda: emitted(COS, "aarch64-unknown-linux-gnu"),
         "another system": lambda: emitted(COS, "x86_64-apple-darwin"),
@@ -92,6 +123,7 @@ def test_what_it_does_not_know_is_left_to_llvm(code: Any) -> None:
 
 def test_a_file_that_it_does_not_know_runs_by_llvm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "address", lambda code, symbol: None)
+    monkeypatch.setattr(compile, "_link_by_llvm", BY_LLVM)
     address = compile._link("scirs2_test_cos", emitted(COS.replace("@f", "@scirs2_test_cos")))
     assert ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(address)(1.0) == math.cos(1.0)
 

@@ -34,6 +34,8 @@ _lock = threading.RLock()
 _DIGEST_BYTES = hashlib.sha256().digest_size
 #: Libraries in which LLVM looks for functions too.
 _libraries: list[str] = []
+#: What is loaded already, by symbol: code with variables must be in memory once, though threads ask for it at once.
+_addresses: dict[str, int] = {}
 
 
 def cache_directory() -> Path:
@@ -133,7 +135,9 @@ def search(path: str) -> ctypes.CDLL:
 
 
 def _link(symbol: str, code: bytes) -> int:
-    return loader.address(code, symbol) or _link_by_llvm(symbol, code)
+    if symbol not in _addresses:
+        _addresses[symbol] = loader.address(code, symbol) or _link_by_llvm(symbol, code)
+    return _addresses[symbol]
 
 
 def _link_by_llvm(symbol: str, code: bytes) -> int:

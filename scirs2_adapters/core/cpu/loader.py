@@ -22,7 +22,13 @@ _HEADER, _SECTION = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQII
 _SYMBOL, _RELOCATION = struct.Struct("<IBBHQQ"), struct.Struct("<QQq")
 _PROGBITS, _SYMTAB, _RELA, _NOBITS = 1, 2, 4, 8
 _WRITABLE, _ALLOCATED, _EXECUTABLE = 1, 2, 4
-_UNDEFINED, _RESERVED = 0, 0xFF00
+_UNDEFINED = 0
+#: Sections that are code, constants, and variables: what may be done with their memory.
+_PROTECTIONS = {
+    _EXECUTABLE: mmap.PROT_READ | mmap.PROT_EXEC,
+    0: mmap.PROT_READ,
+    _WRITABLE: mmap.PROT_READ | mmap.PROT_WRITE,
+}
 #: How each kind of relocation is stored, and whether it is relative to its place.
 _KINDS = {1: (struct.Struct("<Q"), False), 24: (struct.Struct("<q"), True)}
 #: Lines of /proc/cpuinfo that say which instructions there are.
@@ -43,10 +49,11 @@ class _Section(NamedTuple):
     alignment: int
     entry: int
 
-    def loaded(self, executable: bool) -> bool:
-        """Whether it is in memory when the code runs, and is code, or is not. What unwinders read is not loaded."""
-        kept = self.flags & _ALLOCATED and self.kind in (_PROGBITS, _NOBITS)
-        return bool(kept) and bool(self.flags & _EXECUTABLE) == executable
+    def protection(self) -> int | None:
+        """What may be done with its memory when the code runs; None where it is not loaded, as what unwinders read."""
+        if not self.flags & _ALLOCATED or self.kind not in (_PROGBITS, _NOBITS):
+            return None
+        return _PROTECTIONS.get(self.flags & (_WRITABLE | _EXECUTABLE))
 
 
 class _Unknown(Exception):
@@ -75,7 +82,8 @@ def address(code: bytes, symbol: str) -> int | None:
     """The address of a function of an object file, whose code stays in memory; None where LLVM has to load it."""
     try:
         sections = _sections(code)
-        offsets, data, size = _layout(sections)
+        offsets, ends = _layout(sections)
+        size = max(ends.values())
         base = _mapped(size)
     except (_Unknown, OSError, struct.error):
         return None
@@ -89,8 +97,10 @@ def address(code: bytes, symbol: str) -> int | None:
             if section.kind == _RELA and section.info in offsets:
                 _relocate(image, base, offsets[section.info], _entries(_RELOCATION, code, section), symbols)
         ctypes.memmove(base, bytes(image), size)
-        _protect(base, data, mmap.PROT_READ | mmap.PROT_EXEC)
-        _protect(base + data, size - data, mmap.PROT_READ)
+        start = 0
+        for protection, end in ends.items():
+            _protect(base + start, end - start, protection)
+            start = end
         return next(place for name, place in symbols if name == symbol and place)
     except (_Unknown, OSError, StopIteration, struct.error):
         _process().munmap(base, size)
@@ -103,7 +113,7 @@ def _sections(code: bytes) -> list[_Section]:
     if not identity.startswith(_IDENTITY) or (kind, machine) != (_RELOCATABLE, _X86_64) or entry != _SECTION.size:
         raise _Unknown
     sections = [_Section(*_SECTION.unpack_from(code, start + i * entry)) for i in range(count)]
-    if any(s.flags & _WRITABLE and s.flags & _ALLOCATED and s.size for s in sections):
+    if any(s.flags & _ALLOCATED and s.flags & _WRITABLE and s.flags & _EXECUTABLE for s in sections):
         raise _Unknown
     if any(s.kind != _NOBITS and s.offset + s.size > len(code) for s in sections):
         raise _Unknown
@@ -114,18 +124,17 @@ def _entries(form: struct.Struct, code: bytes, section: _Section) -> Iterator[tu
     return form.iter_unpack(code[section.offset : section.offset + section.size])
 
 
-def _layout(sections: list[_Section]) -> tuple[dict[int, int], int, int]:
-    """Offsets of the sections in the image, by number: code, then data from another page on; where that is; the end."""
+def _layout(sections: list[_Section]) -> tuple[dict[int, int], dict[int, int]]:
+    """Offsets of the sections in the image, by number; where the pages of each protection end, in their order."""
     offsets: dict[int, int] = {}
-    ends, end = [], 0
-    for executable in (True, False):
+    ends, end = {}, 0
+    for protection in _PROTECTIONS.values():
         for index, section in enumerate(sections):
-            if section.loaded(executable):
+            if section.protection() == protection:
                 offsets[index] = _up(end, section.alignment)
                 end = offsets[index] + section.size
-        end = _up(end, mmap.PAGESIZE)
-        ends.append(end)
-    return offsets, ends[0], ends[1]
+        ends[protection] = end = _up(end, mmap.PAGESIZE)
+    return offsets, ends
 
 
 def _up(offset: int, alignment: int) -> int:

@@ -22,7 +22,6 @@ from .batch import Batch
 from .engine import default_threads
 from .kernel import pass_arrays
 from .layout import GREETING, WORD_BYTES, Action, Anchor, Cell, Owner, Plan, Source, Work
-from .tf_handler import SYMBOLS
 
 #: The op. After `call`, plan and action, come the operands: a pass has coefficients and gradients, other actions what
 #: the variables hold. `memory` are the variables, not read by the kernel: they put the op in order with their readers.
@@ -38,6 +37,11 @@ _SIGNATURE = (
 )
 _DEFINITION = ("TF_NewOpDefinitionBuilder", "TF_OpDefinitionBuilderSetIsStateful", "TF_RegisterOpDefinition")
 _KERNEL = ("TF_NewKernelBuilder", "TF_RegisterKernelBuilder")
+#: What the handler calls (`tf_handler`).
+_SYMBOLS = (
+    "TF_GetInput", "TF_SetOutput", "TF_AllocateOutput", "TF_NewTensor", "TF_DeleteTensor", "TF_TensorData",
+    "TF_TensorByteSize", "TF_NewStatus", "TF_DeleteStatus", "TF_SetStatus", "TF_OpKernelContext_Failure",
+)  # fmt: skip
 _MESSAGE = ctypes.create_string_buffer(
     b"scirs2: this graph's step cannot be taken: its optimizer is gone or of another process, it steps in another "
     b"thread at this moment, or memory has run out"
@@ -63,7 +67,7 @@ def _register(path: str) -> str | None:
         library = compile.search(path)
     except OSError as error:
         return f"TensorFlow's library cannot be loaded ({error})"
-    wanted = {*SYMBOLS, *_DEFINITION, *_KERNEL, *(name for name, _ in _SIGNATURE), "TF_GetCode"}
+    wanted = {*_SYMBOLS, *_DEFINITION, *_KERNEL, *(name for name, _ in _SIGNATURE), "TF_GetCode"}
     if missing := sorted(name for name in wanted if not hasattr(library, name)):
         return f"this TensorFlow has no {missing[0]}"
     _anchor[Anchor.RELEASE] = compile.address_of("tf_handler", "release", 3)

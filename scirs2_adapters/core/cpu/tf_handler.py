@@ -43,11 +43,6 @@ _set_status = types.ExternalFunction("TF_SetStatus", types.void(_I, types.int32,
 _fail = types.ExternalFunction("TF_OpKernelContext_Failure", types.void(_I, _I))
 _aligned = types.ExternalFunction("posix_memalign", types.int32(_I, _I, _I))
 
-#: What the handler calls of TensorFlow.
-SYMBOLS = (
-    "TF_GetInput", "TF_SetOutput", "TF_AllocateOutput", "TF_NewTensor", "TF_DeleteTensor", "TF_TensorData",
-    "TF_TensorByteSize", "TF_NewStatus", "TF_DeleteStatus", "TF_SetStatus", "TF_OpKernelContext_Failure",
-)  # fmt: skip
 #: TensorFlow's numbers for dtypes and for errors, and how it wants memory aligned.
 FLOAT, DOUBLE, BOOL, FAILED_PRECONDITION, ALIGNMENT = 1, 2, 10, 9, 64
 
