@@ -17,6 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+# Before what is installed, which may be another checkout's package: its tables would be written here.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import catalogue
 import pages
 import stubs

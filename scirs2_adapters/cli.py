@@ -13,10 +13,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("rich", "typer"):
             raise
-        sys.exit(
-            f"The command `scirs2` needs {error.name}, which is not installed. Install it with "
-            '`pip install "scirs2[demo]"` (from a checkout: `pip install ".[demo]"`).'
-        )
+        from scirs2_adapters.core.errors import install
+
+        sys.exit(f"The command `scirs2` needs {error.name}, which is not installed. Install it with {install('demo')}.")
     del rich, typer
     from scirs2_adapters.commands.app import app
 

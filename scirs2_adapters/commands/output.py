@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from scirs2_adapters.core.errors import install
+
 
 def matplotlib_is_here(caller: str) -> None:
     """Or say what `what` needs, and end with 1."""
@@ -14,8 +16,7 @@ def matplotlib_is_here(caller: str) -> None:
         import matplotlib
     except ModuleNotFoundError as error:
         raise failed(
-            f'The {caller} draws with matplotlib, which is not installed. Install it with `pip install "scirs2[demo]"` '
-            '(from a checkout: `pip install ".[demo]"`).'
+            f"The {caller} draws with matplotlib, which is not installed. Install it with {install('demo')}."
         ) from error
     del matplotlib
 

@@ -78,8 +78,13 @@ def require(
 
 
 def _extra_error(adapter: str, requirement: str, verb: str, name: str) -> MissingExtraError:
-    extra = f'`pip install "scirs2[{adapter}]"` (from a checkout: `pip install ".[{adapter}]"`)'
-    return MissingExtraError(f"`scirs2_adapters.{adapter}` needs {requirement}. {verb} it with {extra}.", name=name)
+    text = f"`scirs2_adapters.{adapter}` needs {requirement}. {verb} it with {install(adapter)}."
+    return MissingExtraError(text, name=name)
+
+
+def install(extra: str) -> str:
+    """The two commands that install an extra. Neither asks an index, where `scirs2` is another project's name."""
+    return f'`pip install ".[{extra}]"` in a checkout, or `pip install "scirs2[{extra}] @ file:///path/to/wheel.whl"`'
 
 
 def _check_version(adapter: str, module: ModuleType, human: str, floor: str) -> None:
