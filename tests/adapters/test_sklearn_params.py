@@ -245,3 +245,30 @@ def test_a_parameter_that_is_none_is_answered_under_the_estimators_name(estimato
             estimator(learning_rate_init=0.1)
     with pytest.raises(TypeError, match=rf"`{name}` has no parameter `max_itr`. Did you mean `max_iter`\?"):
         estimator(max_itr=5)
+
+
+@pytest.mark.parametrize("sizes", [(9,), (7, 7), (), 9, [6]], ids=str)
+@each_network
+def test_other_layers_are_refused_where_training_goes_on(cls: Any, sizes: Any) -> None:
+    X, y = data(cls)
+    made = estimator(cls, optimizer="lion").fit(X, y)
+    before = [x.copy() for x in weights(made)]
+    made.set_params(hidden_layer_sizes=sizes)
+    made.set_params(warm_start=True)
+    for train in (made.partial_fit, made.fit):
+        with pytest.raises(ValueError, match=rf"`{cls.__name__}\(hidden_layer_sizes=...\)` must be \(7,\), as in"):
+            train(X, y)
+    for x, kept in zip(weights(made), before, strict=True):
+        np.testing.assert_array_equal(x, kept)
+    assert made.set_params(warm_start=False).fit(X, y).predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_another_number_of_targets_is_refused_where_training_goes_on(first: int, then: int) -> None:
+    X, _ = data(adapter.MLPRegressor)
+    targets = {1: X[:, 0], 2: X[:, :2]}
+    made = estimator(adapter.MLPRegressor, optimizer="lion").fit(X, targets[first])
+    with pytest.raises(ValueError, match=rf"`MLPRegressor.fit\(y=...\)` must have as many columns as before, {first}"):
+        made.partial_fit(X, targets[then])
+    assert made.n_outputs_ == first
+    assert made.partial_fit(X, targets[first]).predict(X).shape == targets[first].shape

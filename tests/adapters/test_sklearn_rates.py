@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn import neural_network
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from scirs2_adapters.core import schedules
@@ -100,6 +101,17 @@ def test_the_steps_of_a_cosine_are_those_of_the_rows_that_are_left(cls: Any) -> 
     made = estimator(cls, optimizer="adamw", learning_rate="cosine", early_stopping=True, validation_fraction=0.3)
     assert made.fit(X, y).optimizer_.learning_rate == 0.0
     assert made.optimizer_.steps == 5 * math.ceil((101 - 31) / 32)
+
+
+@each_estimator
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_cosine_that_has_come_to_its_end_warns_of_none(cls: Any, early_stopping: bool) -> None:
+    X, y = data(cls)
+    made = estimator(cls, optimizer="adamw", learning_rate="cosine", early_stopping=early_stopping).fit(X, y)
+    assert made.n_iter_ == len(made.loss_curve_) == 5
+    with pytest.warns(ConvergenceWarning):
+        made.set_params(learning_rate="constant").fit(X, y)
 
 
 @each_estimator

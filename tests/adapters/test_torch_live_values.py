@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections import UserList
 from typing import Any
 
@@ -137,9 +138,10 @@ def test_any_sequence_is_a_tuple_of_numbers(name: str, form: Any) -> None:
     walk(optimizer, steps=1)
 
 
-@pytest.mark.parametrize("pair", [(0.9,), "ab", 0.9, None, {0.9, 0.99}, np.zeros((2, 2))], ids=repr)
+@pytest.mark.parametrize("pair", [(0.9,), [0.9, 0.99, 0.999], "ab", 0.9, None, {0.9, 0.99}, np.zeros((2, 2))], ids=repr)
 def test_what_is_no_pair_is_refused_at_the_door_and_in_a_group(pair: Any) -> None:
-    with pytest.raises(TypeError, match=r"`AdamW\(betas=...\)` must be a tuple of 2 numbers"):
+    shown = re.escape(f"{pair!r} ({type(pair).__name__})") if not isinstance(pair, np.ndarray) else r"an array of shape"
+    with pytest.raises(TypeError, match=rf"`AdamW\(betas=...\)` must be a tuple of 2 numbers. Received: {shown}"):
         ours("AdamW")(plain(), betas=pair)
     optimizer = ours("AdamW")(plain())
     walk(optimizer, steps=1)

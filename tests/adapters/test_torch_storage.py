@@ -147,6 +147,36 @@ def test_float32_parameters_beside_those_of_16_bits_are_stepped_as_ever() -> Non
     assert (q - alone).abs().max() <= 2**-9
 
 
+#: Of two parameters the second alone counts its steps: its dtype is rounded by chance, or its size has codes of 8 bits.
+COUNTED = {
+    "rounding": ({"rounding": "stochastic"}, [((40,), torch.float32), ((40,), torch.bfloat16)]),
+    "dither": (INT8, [((10,), torch.float32), ((5000,), torch.float32)]),
+}
+
+
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+@pytest.mark.parametrize("case", COUNTED)
+@pytest.mark.parametrize("name", [n for n in RULES if get(n).time_dependence != "step" and not get(n)().model_slots()])
+def test_a_parameter_that_counts_its_steps_walks_as_alone_beside_one_that_does_not(
+    name: str, case: str, kernel: str
+) -> None:
+    options, forms = COUNTED[case]
+    ends = []
+    for stepped in ((0, 1), (0,), (1,)):
+        generator = torch.Generator().manual_seed(0)
+        params = [torch.nn.Parameter(torch.randn(s, generator=generator).to(d)) for s, d in forms]
+        optimizer = made(name, params, kernel=kernel, **options)
+        for _ in range(3):
+            grads = [torch.randn(p.shape, generator=generator).to(p.dtype) for p in params]
+            for i in stepped:
+                params[i].grad = grads[i]
+            optimizer.step()
+        ends.append(params)
+    both, *alone = ends
+    for i, params in enumerate(alone):
+        assert torch.equal(both[i], params[i])
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

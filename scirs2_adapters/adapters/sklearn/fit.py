@@ -104,7 +104,7 @@ class Linear(Rated, Restored, FitCallbacks, Steps, BaseEstimator):
         with self._calling_back(X, y, sample_weight, 1 if partial else self.max_iter):
             converged = self._descend(*rows, partial)
         self._refuse_not_finite()
-        if not (converged or partial):
+        if not (converged or partial or self.learning_rate == "cosine"):  # whose rate has come to its end
             text = f"{self.max_iter} epochs were not enough to converge. Increase `max_iter`."
             warnings.warn(text, ConvergenceWarning, stacklevel=4)
         return self

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils._param_validation import Interval
 
 from scirs2_adapters.core import Rule
+from scirs2_adapters.core.errors import bad_value
 from scirs2_adapters.core.step.options import StateDtype
 
 from . import rates
@@ -46,7 +47,7 @@ CONSTRAINTS = {
 
 
 class StopTraining(Exception):
-    """A callback wants the training to end; raised out of scikit-learn's loop, and caught around it."""
+    """A callback or a cosine ends the training; raised out of scikit-learn's loop, and caught around it."""
 
 
 class Network(rates.Rated, Restored, FitCallbacks):
@@ -70,6 +71,9 @@ class Network(rates.Rated, Restored, FitCallbacks):
     _best_coefs: list[np.ndarray]
     _best_intercepts: list[np.ndarray]
     _label_binarizer: Data
+    hidden_layer_sizes: int | Sequence[int]
+    learning_rate: Data
+    n_iter_: int
     _forward_pass_fast: Callable[..., np.ndarray]
     _auto_batch = staticmethod(lambda rows: 200)
 
@@ -117,6 +121,7 @@ class Network(rates.Rated, Restored, FitCallbacks):
 
     def _fit_stochastic(self, *args: Data) -> None:
         if self._chosen:  # the last argument says whether this is a `partial_fit`
+            self._refuse_other_layers(args[-2], args[1])
             rule, options = self._chosen
             continues = hasattr(self, "optimizer_") and (args[-1] or self.warm_start)
             before = self.optimizer_ if continues else Stepper(rule, options)
@@ -136,6 +141,19 @@ class Network(rates.Rated, Restored, FitCallbacks):
             self._take_number_back()
         if self._chosen:  # after an interruption, which scikit-learn takes for an end
             self.optimizer_.show()
+
+    def _refuse_other_layers(self, asked: list[int], y: np.ndarray) -> None:
+        """Refuse layers of another size than those that are there already and are trained on."""
+        there = [*map(len, self.coefs_), len(self.intercepts_[-1])]
+        if asked == there:
+            return
+        self.n_outputs_, goes_on = there[-1], "where `partial_fit` or `warm_start` goes on"
+        way_out = "`fit` with `warm_start=False` begins anew."
+        call, sizes = type(self).__name__, tuple(there[1:-1])
+        if asked[1:-1] != there[1:-1]:
+            worded = f"must be {sizes}, as in the fitted network, {goes_on}"
+            raise bad_value(call, "hidden_layer_sizes", worded, self.hidden_layer_sizes, way_out)
+        raise bad_value(f"{call}.fit", "y", f"must have as many columns as before, {there[-1]}, {goes_on}", y, way_out)
 
     def _backprop(self, X: Data, y: np.ndarray, *args: Data) -> object:
         if self.solver != "lbfgs":
@@ -157,7 +175,8 @@ class Network(rates.Rated, Restored, FitCallbacks):
             self._judge(X, y, [w for w in weight if w is not None])
         if self.optimizer is not None:
             self.optimizer_.epoch_loss = (self.validation_loss_curve_ or self.loss_curve_)[-1]
-        if self._epoch_ends(self._shown):
+        planned = self.optimizer is not None and self.learning_rate == "cosine" and self.n_iter_ == self.max_iter
+        if self._epoch_ends(self._shown) or planned:  # scikit-learn would warn of an end that was planned
             raise StopTraining
 
     def _judge(self, X: Data, y: np.ndarray, weight: list[np.ndarray]) -> None:

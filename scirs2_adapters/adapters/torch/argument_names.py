@@ -212,14 +212,18 @@ PLAIN = frozenset({float, int, bool, str, type(None)})
 
 
 def plain(value: Value, like: object = None) -> Value:
-    """A value without numpy. Where `like`, the value it replaces, is a tuple, any sequence of numbers becomes one."""
-    if isinstance(value, (np.generic, np.ndarray)) and value.ndim < 2:
-        value = value.tolist()
+    """A value without numpy. Where `like`, the value it replaces, is a tuple, any sequence of as many numbers becomes
+    one; another value stays as it was typed, for the error.
+    """
+    is_array = isinstance(value, (np.generic, np.ndarray)) and value.ndim < 2
+    if isinstance(like, tuple):
+        is_array = is_array or (isinstance(value, torch.Tensor) and value.ndim == 1 and readable(value))
+    members = value.tolist() if is_array else value
     if not isinstance(like, tuple):
+        return members
+    if not isinstance(members, Sequence) or isinstance(members, str) or len(members) != (len(like) or len(members)):
         return value
-    if isinstance(value, torch.Tensor) and value.ndim == 1 and readable(value):
-        value = value.tolist()
-    return tuple(map(plain, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    return tuple(map(plain, members))
 
 
 def plain_group(group: Values, likes: Values) -> dict[str, Value]:
