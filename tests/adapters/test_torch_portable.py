@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,6 +187,43 @@ def test_a_state_dict_of_torch_is_converted_and_back(tmp_path: Path, monkeypatch
     other.load_state_dict(torch.load("back.pt", weights_only=True))
     assert all(torch.equal(other.state[p][k], x) for p in net.parameters() for k, x in optimizer.state[p].items())
     assert run("diff", "s", "back.pt")[0] == 0
+
+
+#: Formulas that do not ask for the time: their unsigned codes, or stochastic rounding, are decided anew in each step.
+COUNTED = [
+    ("CAME", torch.float32, {"state_dtype": "int8"}),
+    ("Lion", torch.bfloat16, {"rounding": "stochastic"}),
+    ("SGD", torch.bfloat16, {"rounding": "stochastic", "momentum": 0.9}),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "options"), COUNTED)
+def test_what_counts_its_steps_for_chance_alone_goes_on_from_a_file(
+    name: str, dtype: torch.dtype, options: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    p = torch.nn.Parameter(torch.randn(5000, dtype=dtype))
+    optimizer = getattr(adapter, name)([("p", p)], **options)
+    walk(optimizer, p, 3)
+    state.save(optimizer, "s")
+    code, text = run("convert", "s", "s.pt", "--to", "torch")
+    assert code == 0, text
+    others = [torch.nn.Parameter(p.detach().clone()) for _ in range(2)]
+    first, second = (getattr(adapter, name)([("p", q)], **options) for q in others)
+    state.load("s", first)
+    second.load_state_dict(torch.load("s.pt", weights_only=True))
+    walk(optimizer, p, 2)
+    for q, other in zip(others, (first, second), strict=True):
+        walk(other, q, 2)
+        assert torch.equal(p, q)
+        assert all(torch.equal(other.state[q][slot], x) for slot, x in optimizer.state[p].items())
+
+
+def walk(optimizer: Optimizer, p: torch.nn.Parameter, steps: int) -> None:
+    for t in range(steps):
+        p.grad = torch.linspace(-1, 1, p.numel()).to(p.dtype) * (t + 1)
+        optimizer.step()
 
 
 @pytest.mark.parametrize("name", FILES)

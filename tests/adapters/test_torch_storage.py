@@ -13,6 +13,8 @@ import torch
 import scirs2_adapters.torch as ours
 from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.core.registry import get, names
+from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.step.options import counts_steps
 from tests.conformance.cells import by_library
 
 RULES = [name for name in names() if not get(name).needs_closure and name not in ("sparseadam", "lookahead")]
@@ -148,33 +150,33 @@ def test_float32_parameters_beside_those_of_16_bits_are_stepped_as_ever() -> Non
 
 
 #: Of two parameters the second alone counts its steps: its dtype is rounded by chance, or its size has codes of 8 bits.
-COUNTED = {
-    "rounding": ({"rounding": "stochastic"}, [((40,), torch.float32), ((40,), torch.bfloat16)]),
-    "dither": (INT8, [((10,), torch.float32), ((5000,), torch.float32)]),
-}
+BY_DTYPE = [((40,), torch.float32), ((40,), torch.bfloat16)]
+BY_SIZE = [((10,), torch.float32), ((5000,), torch.float32)]
+UNTIMED = [n for n in RULES if get(n).time_dependence != "step" and not get(n)().model_slots()]
+DITHERED = [n for n in UNTIMED if counts_steps(get(n)(), Leaf((5000,)), "nearest", "int8")]
+COUNTED = [*((n, BY_DTYPE, {"rounding": "stochastic"}) for n in UNTIMED), *((n, BY_SIZE, INT8) for n in DITHERED)]
 
 
 @pytest.mark.parametrize("kernel", ["host", "traced"])
-@pytest.mark.parametrize("case", COUNTED)
-@pytest.mark.parametrize("name", [n for n in RULES if get(n).time_dependence != "step" and not get(n)().model_slots()])
+@pytest.mark.parametrize(("name", "forms", "options"), COUNTED)
 def test_a_parameter_that_counts_its_steps_walks_as_alone_beside_one_that_does_not(
-    name: str, case: str, kernel: str
+    name: str, forms: list[tuple[tuple[int], torch.dtype]], options: dict[str, Any], kernel: str
 ) -> None:
-    options, forms = COUNTED[case]
     ends = []
     for stepped in ((0, 1), (0,), (1,)):
         generator = torch.Generator().manual_seed(0)
         params = [torch.nn.Parameter(torch.randn(s, generator=generator).to(d)) for s, d in forms]
         optimizer = made(name, params, kernel=kernel, **options)
-        for _ in range(3):
+        for _ in range(4):
             grads = [torch.randn(p.shape, generator=generator).to(p.dtype) for p in params]
             for i in stepped:
                 params[i].grad = grads[i]
             optimizer.step()
-        ends.append(params)
+        ends.append([[p, *optimizer.state[p].values()] for p in params])
+    assert ["step" in optimizer.state[p] for p in params] == [False, True]
     both, *alone = ends
-    for i, params in enumerate(alone):
-        assert torch.equal(both[i], params[i])
+    for i, tensors in enumerate(alone):
+        assert all(map(torch.equal, both[i], tensors[i]))
 
 
 @pytest.mark.parametrize(
