@@ -258,3 +258,19 @@ def test_scales_of_another_form_are_refused_and_nothing_moves() -> None:
     with pytest.raises(ValueError, match="exp_avg_scale"):
         optimizer.load_state_dict(saved)
     np.testing.assert_array_equal(flat(params), before)
+
+
+@pytest.mark.parametrize("kernel", ["host", "traced"])
+@pytest.mark.parametrize("name", ["lion", "signum"])
+def test_an_array_that_counts_its_steps_walks_as_alone_beside_one_that_does_not(name: str, kernel: str) -> None:
+    """The one of 16 bits is rounded by chance, which goes by the step; the formula does not ask for it."""
+    ends = []
+    for stepped in (["wide", "narrow"], ["wide"], ["narrow"]):
+        params = {"wide": start()["vector"], "narrow": start(ml_dtypes.bfloat16)["vector"]}
+        optimizer = made(name, params, rounding="stochastic", kernel=kernel)
+        for t in range(4):
+            optimizer.step({key: np.cos(np.arange(80) + t).astype(params[key].dtype) for key in stepped})
+        ends.append(params)
+    both, wide, narrow = ends
+    np.testing.assert_array_equal(both["wide"], wide["wide"])
+    np.testing.assert_array_equal(both["narrow"], narrow["narrow"])
