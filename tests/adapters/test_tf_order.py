@@ -167,7 +167,7 @@ def test_a_function_with_the_kernel_is_not_saved_and_a_traced_one_is(tmp_path: P
 
     module = Module("host")
     module.step()
-    with pytest.raises((KeyError, AssertionError), match="captures tensor|Captured Tensor"):
+    with pytest.raises((KeyError, AssertionError), match=r"captures tensor|Captured Tensor"):
         tf.saved_model.save(module, f"{tmp_path}/host")
     module = Module("traced")
     module.step()
