@@ -9,7 +9,7 @@ variable moves to other memory first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -28,6 +28,7 @@ from ..ops import OPS, Tensor, number
 from ..state import RuleState, raw
 from ..state.keras_types import KerasVariable
 from .coefficients import rows_of
+from .tensorflow_handles import KnownHandles, read
 from .traced import Update
 
 
@@ -36,7 +37,8 @@ class Vectors:
 
     @staticmethod
     def stack(numbers: Sequence[Tensor], dtype: str) -> Tensor:
-        return tf.stack([tf.reshape(number(x, dtype), ()) for x in numbers])
+        scalars = [number(x, dtype) for x in numbers]
+        return tf.stack([x if x.shape.rank == 0 else tf.reshape(x, ()) for x in scalars])
 
     @staticmethod
     def take(x: Tensor, places: Sequence[int]) -> Tensor:
@@ -44,7 +46,8 @@ class Vectors:
 
     @staticmethod
     def columns(vectors: Sequence[Tensor], height: int, dtype: str) -> Tensor:
-        columns = [tf.broadcast_to(number(x, dtype), (height,)) for x in vectors]
+        columns = [number(x, dtype) for x in vectors]
+        columns = [x if x.shape == (height,) else tf.broadcast_to(x, (height,)) for x in columns]
         return tf.stack(columns, axis=1) if columns else tf.zeros((1, 1), dtype)
 
     @staticmethod
@@ -52,12 +55,20 @@ class Vectors:
         return number(x, dtype)
 
 
+class Native:
+    """What the steps of one optimizer keep: memory of its arrays, handles, and the graphs of its eager steps."""
+
+    def __init__(self) -> None:
+        self.memory, self.handles = tf_calls.Memory(), KnownHandles()
+        self.graphs: dict[tuple[object, ...], Callable[..., None]] = {}
+
+
 class Group:
     """Variables of one program and the same storages, and what the op is told of them."""
 
-    def __init__(self, memory: tf_calls.Memory, updates: Sequence[Update]) -> None:
+    def __init__(self, native: Native, updates: Sequence[Update]) -> None:
         first = updates[0].entry
-        self.updates, self._memory = updates, memory
+        self.updates, self._memory = updates, native.memory
         self.rows, self.index = rows_of(updates)
         self.batch = Batch(first.program, [u.entry.leaf.shape for u in updates], first.storages)
         self.numbers = number_slots(self.batch)
@@ -66,6 +77,7 @@ class Group:
         for t, update in enumerate(updates):
             arrays = {"p": update.variable, **update.entry.slots}
             self.variables |= {(name, t): x for name, x in arrays.items() if name not in self.numbers}
+        self.handles = native.handles.of(self.variables.values())
         self._cells = {key: self._cell(*key) for key in self.variables}
         self._plans: dict[tuple[int, ...], int] = {}
 
@@ -99,7 +111,7 @@ class Group:
         inputs = {
             "call": tf.constant([self._plans[key], action], tf.int64),
             "operands": list(operands),
-            "memory": [raw(variable).handle for variable in self.variables.values()],
+            "memory": [self.handles.tensor],
         }
         graph = tf.compat.v1.get_default_graph()
         before = [op for op in graph.get_operations() if op.type == tf_calls.OP][-1:]
@@ -107,15 +119,14 @@ class Group:
             result = op_def_library.apply_op(tf_calls.OP, outputs=list(map(tf.as_dtype, outputs)), **inputs)
         return list(result) if isinstance(result, (list, tuple)) else [result]
 
-    def renew(self, action: Action) -> None:
-        """Gives all variables new tensors of the memory that the kernel steps."""
-        variables = [raw(variable) for variable in self.variables.values()]
-        for x in variables if action == Action.UNSHARE else ():
+    def renew(self, action: Action) -> list[tf.Operation]:
+        """Gives all variables new tensors of the memory that the kernel steps; the assignments."""
+        handles, dtypes = self.handles.each(), [raw(variable).dtype for variable in self.variables.values()]
+        for handle in handles if action == Action.UNSHARE else ():
             # A variable whose rows were read or written alone keeps a copy of what it is assigned, unless told not to.
-            tf.raw_ops.DisableCopyOnRead(resource=x.handle)
-        values = [tf.raw_ops.ReadVariableOp(resource=x.handle, dtype=x.dtype) for x in variables]
-        for variable, tensor in zip(variables, self.call(action, values, [x.dtype for x in values]), strict=True):
-            tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tensor)
+            tf.raw_ops.DisableCopyOnRead(resource=handle)
+        tensors = self.call(action, read(handles, dtypes), dtypes)
+        return [tf.raw_ops.AssignVariableOp(resource=h, value=x) for h, x in zip(handles, tensors, strict=True)]
 
     def check(self) -> Tensor:
         """Whether nobody else holds a tensor of that memory."""
@@ -143,17 +154,16 @@ class GraphStep(TracedStep):
         return out[0]
 
 
-def record(
-    optimizer: RuleState, memory: tf_calls.Memory, updates: Sequence[Update], model: Mapping[str, KerasVariable]
-) -> None:
+def record(optimizer: RuleState, native: Native, updates: Sequence[Update], model: Mapping[str, KerasVariable]) -> None:
     """Puts the step of these variables into the graph that is being recorded."""
     kinds = grouped(updates, lambda u: (u.entry.program, *u.entry.storages.items()))
-    groups = [Group(memory, members) for members in kinds.values()]
+    groups = [Group(native, members) for members in kinds.values()]
     gradients = [raw_gradient for u in updates if isinstance(raw_gradient := u.gradient, tf.Tensor)]
     with tf.control_dependencies(gradients):  # until they are there, the model reads its variables
-        for group in groups:
-            group.renew(Action.RENEW)
-    _unshare(groups)
+        renewed = [assignment for group in groups for assignment in group.renew(Action.RENEW)]
+    with tf.control_dependencies(renewed):
+        answers = [group.check() for group in groups]
+    _unshare(groups, answers[0] if len(groups) == 1 else tf.reduce_all(tf.stack(answers)))
     numbers = {name: raw(variable).read_value() for name, variable in model.items()}
     steps = [GraphStep(group, numbers) for group in groups]
     run_levels(steps, lambda shares: OPS.total([tf.reduce_sum(x) for x in shares]))
@@ -166,14 +176,13 @@ def record(
             optimizer.assign(model[name], new)
 
 
-def _unshare(groups: Sequence[Group]) -> None:
-    """Moves variables to other memory where somebody holds a tensor of theirs."""
+def _unshare(groups: Sequence[Group], alone: Tensor) -> None:
+    """Moves variables to other memory unless they are `alone`: where somebody holds a tensor of theirs."""
 
     def move() -> None:
         for group in groups:
             group.renew(Action.UNSHARE)
 
-    alone = tf.reduce_all(tf.stack([group.check() for group in groups]))
     tf.cond(alone, lambda: None, move)
     graph = tf.compat.v1.get_default_graph()
     conditional = next(op for op in reversed(graph.get_operations()) if op.type == "If")

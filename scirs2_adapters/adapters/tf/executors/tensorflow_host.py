@@ -23,7 +23,7 @@ from ..ops import Tensor, number
 from ..state import Memory, RuleState, raw
 from ..state.keras_types import KerasVariable
 from .coefficients import as_tensors, rows_of
-from .tensorflow_graph import record
+from .tensorflow_graph import Native, record
 from .traced import Update
 
 _LIBRARY = "libtensorflow_framework.2.dylib" if sys.platform == "darwin" else "libtensorflow_framework.so.2"
@@ -72,14 +72,6 @@ def _graph_obstacle() -> str | None:
     return None
 
 
-class Native:
-    """What the steps of one optimizer keep: memory of its arrays, and the graphs of its eager steps."""
-
-    def __init__(self) -> None:
-        self.memory = tf_calls.Memory()
-        self.graphs: dict[tuple[object, ...], Callable[..., None]] = {}
-
-
 _natives: weakref.WeakKeyDictionary[Memory, Native] = weakref.WeakKeyDictionary()
 
 
@@ -98,7 +90,7 @@ def step(
     updates = as_tensors(optimizer, updates, learning_rate)
     native = _native(optimizer.slots)
     if not tf.executing_eagerly():
-        record(optimizer, native.memory, updates, model)
+        record(optimizer, native, updates, model)
         return
     rows, index = rows_of(updates)
     compute = {i: update.entry.compute for i, update in zip(index, updates, strict=True)}
@@ -106,13 +98,13 @@ def step(
     tensors = [{n: number(x, compute[i]) for n, x in row.items()} for i, row in enumerate(numbers)]
     key = (*((id(u.entry), id(u.variable), u.gradient.dtype) for u in updates), *index)
     if key not in native.graphs:
-        native.graphs[key] = _graph(optimizer, native.memory, updates, index, model)
+        native.graphs[key] = _graph(optimizer, native, updates, index, model)
     native.graphs[key]([u.gradient for u in updates], tensors)
 
 
 def _graph(
     optimizer: RuleState,
-    memory: tf_calls.Memory,
+    native: Native,
     updates: Sequence[Update],
     index: Sequence[int],
     model: Mapping[str, KerasVariable],
@@ -126,6 +118,6 @@ def _graph(
         if (stepped := known()) is not None:
             places = zip(parts, gradients, index, strict=True)
             now = [Update(entry, gradient, variable, rows[i]) for (entry, variable), gradient, i in places]
-            record(stepped, memory, now, model)
+            record(stepped, native, now, model)
 
     return graph
