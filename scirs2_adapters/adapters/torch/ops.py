@@ -81,30 +81,34 @@ def _addmm(x: Tensor, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) -> Tens
     return (torch.addmm if x.dim() == 2 else torch.baddbmm)(x, a, b, beta=beta, alpha=alpha)
 
 
-def _syrk(a: Tensor, x: Tensor | None, beta: Scalar, alpha: Scalar) -> Tensor:
+def _added(x: Tensor | None, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) -> Tensor:
+    return torch.matmul(a, b) if x is None else _addmm(x, a, b, beta, alpha)
+
+
+#: x or None, two factors, and what x and their product are multiplied by: the sum of both.
+AddProduct = Callable[[Tensor | None, Tensor, Tensor, Scalar, Scalar], Tensor]
+
+
+def syrk(a: Tensor, x: Tensor | None, beta: Scalar, alpha: Scalar, add: AddProduct = _added) -> Tensor:
     """In blocks of rows, where that saves more than it costs. The numbers below the diagonal are copied from above."""
     rows, columns = a.shape[-2:]
     large = a.dim() == 2 and rows >= 2 * BLOCK and columns >= COLUMNS and a.dtype != torch.bfloat16
     if not large or a.device.type != "cpu" or torch.is_grad_enabled():
-        return _added(x, a, a.transpose(-1, -2), beta, alpha)
+        return add(x, a, a.transpose(-1, -2), beta, alpha)
     product = a.new_empty(rows, rows)
     step = max(BLOCK, -(-rows // MOST_BLOCKS))
     for first in range(0, rows, step):
         here, after = slice(first, first + step), slice(first + step, None)
-        product[here, first:] = _added(x if x is None else x[here, first:], a[here], a.t()[:, first:], beta, alpha)
+        product[here, first:] = add(x if x is None else x[here, first:], a[here], a.t()[:, first:], beta, alpha)
         product[after, here] = product[here, after].t()
     return product
 
 
-def _trmm(x: Tensor, a: Tensor, b: Tensor, alpha: Scalar) -> Tensor:
+def trmm(x: Tensor, a: Tensor, b: Tensor, alpha: Scalar, add: AddProduct = _added) -> Tensor:
     """In blocks on the host, where each product takes its time."""
     if a.device.type != "cpu" or torch.is_grad_enabled():
         return _addmm(x, a, b, 1.0, alpha)
-    return add_product(x.clone(), a, b, alpha, _addmm)
-
-
-def _added(x: Tensor | None, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) -> Tensor:
-    return torch.matmul(a, b) if x is None else _addmm(x, a, b, beta, alpha)
+    return add_product(x.clone(), a, b, alpha, add)
 
 
 def _float32(x: Tensor | float) -> Tensor | float:
@@ -133,8 +137,8 @@ OPS = Ops(
     mean=lambda x, axis: _sum(x, axis) / max(1, math.prod(x.shape) if axis is None else x.shape[axis]),
     matmul=_in_own_dtype(torch.matmul),
     addmm=_in_own_dtype(_addmm),
-    syrk=_in_own_dtype(_syrk),
-    trmm=_in_own_dtype(_trmm),
+    syrk=_in_own_dtype(syrk),
+    trmm=_in_own_dtype(trmm),
     bfloat16=lambda x: x.bfloat16(),
     like=lambda x, y: x.to(y.dtype),
     transpose=lambda x: x.transpose(-1, -2),

@@ -27,8 +27,8 @@ from scirs2_adapters.core.step.protocols import Batch, Engine, KernelEntry, Mode
 from scirs2_adapters.core.step.tables import AddressTables
 
 from ..dispatch.param_entry import TensorEntry
-from ..ops import OPS
 from ..state.tensors import Tensor, local
+from . import products
 from .openmp import parallel_region
 
 _DTYPE = operator.attrgetter("dtype")
@@ -36,7 +36,7 @@ _DTYPE = operator.attrgetter("dtype")
 
 #: torch's operations, and the host's compiled loops where it would take dozens of them.
 _OPS = replace(
-    OPS,
+    products.OPS,
     random=lambda n, turn, like: torch.from_numpy(noise.random(n, turn)),
     normal=lambda n, keys, like: torch.from_numpy(noise.normals(n, keys)),
 )
@@ -52,7 +52,7 @@ def _by_torch(function: Callable[..., Array], args: Sequence[Array], options: Ma
         return by_numpy(function, args, options)
     # numpy makes a scalar of an array without axes
     tensors = [torch.from_numpy(np.asarray(x)) if isinstance(x, np.ndarray | np.generic) else x for x in args]
-    result: np.ndarray = function(_OPS, *tensors, **options).numpy()
+    result: np.ndarray = function(_OPS, *tensors, **options).contiguous().numpy()  # torch is faster at turning it
     return result
 
 
