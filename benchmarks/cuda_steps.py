@@ -1,5 +1,6 @@
 """Steps on a CUDA device against torch's optimizers: `python -m benchmarks.cuda_steps` prints a table and writes it to
-docs/cuda.json. It takes at most 10 minutes: a case has `SECONDS`, and what does not fit in `LIMIT` is named.
+docs/cuda.json. It takes at most 10 minutes: a case has `SECONDS`, and what does not fit in `LIMIT` is named. JAX's
+steps against optax's come last, where JAX has a device too.
 
 `--dry-run` needs no device: with a stub in the place of Triton's launcher it prints the time until a step returns, and
 how many launches, copies and bytes it takes.
@@ -11,6 +12,7 @@ import argparse
 import inspect
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -179,11 +181,32 @@ def on_a_card(output: Path) -> None:
             for form, row in rows.items():
                 print(line(case, label, form, row), flush=True)
             output.write_text(json.dumps(results, indent=1) + "\n")
+    results["jax"] = with_jax(begun)
+    output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def with_jax(begun: float) -> dict[str, Any] | str:
+    """JAX's steps against optax's, or why there are none."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch has memory of the card
+    from . import cuda_jax
+
+    if cuda_jax.jax.default_backend() != "gpu":
+        return "JAX has no CUDA device"
+    print("| | parameters | ms | optax | ratio | compile s | optax | ratio |\n| - | - | - | - | - | - | - | - |")
+    results: dict[str, Any] = {}
+    for name, options in cuda_jax.CASES:
+        for label, sizes in list(SIZES.items())[:3]:
+            if time.monotonic() - begun > LIMIT:
+                return results | {"left_out": "no time was left"}
+            rows = cuda_jax.measured(name, options, sizes, ROUNDS)
+            results[f"{name}, {label}"] = rows
+            print(cuda_jax.line(name, label, rows), flush=True)
+    return results
 
 
 def dry_run(rounds: int) -> None:
     """Prints what a step does, with a stub in the place of the launcher."""
-    print("Host time with a stub launcher, in ms, and what a step sends; the second of each if gradients have moved.")
+    print("Host time of the thread with a stub launcher, in ms, and what a step sends; the second if gradients moved.")
     head = f"{'':24} {'':16} {'launches':>8} {'host':>7} {'':>7} {'copies':>6} {'':>3} {'bytes':>8} {'':>8}"
     print(head)
     chosen = [(get(case).name, label, options) for case, options, _ in CASES for label in SIZES]

@@ -22,6 +22,8 @@ Axis = int | tuple[int, ...]
 Axes = tuple[Axis, Axis]
 #: How many arrays as large as the tensor a function of matrices holds at a time, besides its arguments and its result.
 COPIES: dict[Callable[..., Array], int] = {}
+#: Functions of one matrix that, told its axes by `matrix`, take a stack of such matrices as well, whatever their sides.
+STACKING: set[Callable[..., Array]] = set()
 
 
 def last_of(axis: Axis) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .matrix import LAST_AXES, Matrix
+from .matrix import LAST_AXES, STACKING, Matrix
 from .ops import Array, Scalar
 
 Polynomial = tuple[float, float, float]
@@ -99,6 +99,9 @@ def _moved(xp: Array, x: Array, polynomials: Sequence[tuple[Scalar, Scalar, Scal
             half_way = xp.addmm(gram, even, gram, a, 1.0)
             gram = xp.addmm(half_way, even, half_way, a, 1.0)
     return rounded(xp.addmm(x, factor, x, scale, 1.0))
+
+
+STACKING.add(orthogonalize)
 
 
 def orthogonalize_numbers(shape: tuple[int, ...], matrix: Matrix = LAST_AXES) -> int:

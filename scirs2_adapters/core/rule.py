@@ -8,7 +8,7 @@ form, p times `1 - lr*wd`, rounds the factor to the precision of p and drifts by
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar, Literal
@@ -113,6 +113,10 @@ class Rule(Modes):
     def leaf_coefficients(self, leaf: Leaf) -> Scalars:
         """Scalars that depend on a parameter's shape or dtype; most rules have none."""
         return {}
+
+    def leaf_key(self, leaf: Leaf) -> Hashable:
+        """What of a parameter `leaf_coefficients` looks at: where it is equal, so are these."""
+        return leaf
 
     def axes(self, leaf: Leaf) -> Axes:
         """The two axes, counted from the end, that rows and columns are of: `xp.mean(x, -1)` is over the second one."""

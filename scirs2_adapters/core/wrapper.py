@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar, Self
@@ -213,6 +213,9 @@ class Wrapper(Rule):
 
     def leaf_coefficients(self, leaf: Leaf) -> Scalars:
         return self.base.leaf_coefficients(leaf)
+
+    def leaf_key(self, leaf: Leaf) -> Hashable:
+        return self.base.leaf_key(leaf)
 
     def apply(
         self, xp: Array, p: Array, g: Array, slots: Mapping[str, Array], scalars: Scalars, around: Sequence[Rule] = ()

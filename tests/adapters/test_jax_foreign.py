@@ -18,7 +18,7 @@ import pytest
 
 import scirs2_adapters
 from scirs2_adapters import jax as adapter
-from scirs2_adapters.adapters._xla import obstacles
+from scirs2_adapters.adapters._xla import kernel_step
 from scirs2_adapters.core.cpu import xla_calls as ffi
 from tests.boundaries.support import fresh
 from tests.sampling import asked_for
@@ -32,9 +32,9 @@ each_kernel = pytest.mark.parametrize("name", KERNEL)
 def unregistered(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """As before the first step of a process; XLA, which takes a name once, is not told again."""
     monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *args, **given: None)
-    obstacles._register.cache_clear()
+    kernel_step._register.cache_clear()
     yield monkeypatch
-    obstacles._register.cache_clear()
+    kernel_step._register.cache_clear()
 
 
 def test_another_layout_of_frames_is_traced_with_one_warning(
@@ -55,7 +55,7 @@ def test_another_layout_of_frames_is_traced_with_one_warning(
 
 @each_kernel
 def test_without_a_compiler_every_rule_is_traced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(obstacles, "kernel_obstacle", lambda dtypes: "numba's compiler cannot be loaded")
+    monkeypatch.setattr(kernel_step, "kernel_obstacle", lambda dtypes: "numba's compiler cannot be loaded")
     assert "traced: numba's compiler" in adapter.explain(getattr(adapter, name)(), {"w": jnp.ones(3)})
     with pytest.raises(ValueError, match=r'host.*numba.*Use kernel="traced"'):
         adapter.explain(getattr(adapter, name)(kernel="host"), {"w": jnp.ones(3)})

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import cuda_steps
 from benchmarks.cuda_stub import counted, obstacle, with_kernels
-from scirs2_adapters.adapters.torch.executors import packed
+from scirs2_adapters.adapters.torch.executors import kernel, packed
 from scirs2_adapters.adapters.torch.executors.packed import Sender
 from scirs2_adapters.adapters.torch.executors.triton_text import launches
 from scirs2_adapters.core import get
@@ -120,3 +120,18 @@ def test_the_benchmark_without_a_device(monkeypatch: pytest.MonkeyPatch, capsys:
     assert cuda_steps.traffic("LAMB") == 44
     row = {"ms": 1.0, "host_ms": 0.1, "gigabytes": 4000.0, "of_copy": 0.97, "ours_to_it": 0.5}
     assert cuda_steps.line("AdamW", "s", "ours", row) == "| AdamW | s | ours | 1.000 | 0.100 | 4,000 | 97% | 0.50 |"
+
+
+@pytest.mark.parametrize("guards", [True, False])
+def test_gradients_of_another_form_are_seen(guards: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch's comparison, and by ours in the versions that have none."""
+    if not guards:
+        monkeypatch.setattr(kernel, "TensorGuards", None)
+    x = torch.randn(4, 4)
+    known = kernel.Forms([x, torch.ones(3)])
+    assert known.are_of([torch.zeros(4, 4), torch.ones(3)])
+    for other in (x.t(), x.double(), x[:2], torch._neg_view(x), x.reshape(16)):
+        assert not known.are_of([other, torch.ones(3)])
+    assert not known.are_of([x])
+    with torch.autocast("cpu"), torch.inference_mode():
+        assert known.are_of([torch.zeros(4, 4), torch.ones(3)])

@@ -26,8 +26,8 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 3220,
-    "core/program": 719,
+    "core": 3226,
+    "core/program": 720,
     "core/step": 383,
     "core/cpu": 2160,
     "core/closures": 422,

@@ -26,7 +26,7 @@ from scirs2_adapters.core.step.options import takes_host
 
 from . import coded
 from .groups import LeafGroup, Operands, Results
-from .kernel_step import host
+from .kernel_step import host, loading_obstacle
 from .ops import Array, Arrays, LeafArrays, Leaves, Model, Structure, Tree, over
 
 SEVERAL = "the program is for several devices"
@@ -163,6 +163,7 @@ def _elsewhere(*flat: Array, params: PrimitiveParams) -> list[Array]:
 
 def _on_cpu(context: mlir.LoweringRuleContext, *flat: mlir.ir.Value, params: PrimitiveParams) -> Sequence[Any]:
     obstacle = _program_obstacle(context.module_context)
+    obstacle = next(filter(None, [obstacle, *(loading_obstacle(group.dtypes) for group in params.groups)]), None)
     execute = host if takes_host(params.call, params.path, obstacle) else traced
     lowered = mlir.lower_fun(lambda *flat, params: params.run(execute, *flat), multiple_results=True)
     return lowered(context, *flat, params=params)

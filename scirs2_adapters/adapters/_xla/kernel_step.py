@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import jax
@@ -12,6 +16,8 @@ import numpy as np
 
 from scirs2_adapters.core.cpu import xla_calls as ffi
 from scirs2_adapters.core.cpu.batch import Batch
+from scirs2_adapters.core.cpu.compile import compiler_obstacle
+from scirs2_adapters.core.cpu.kernel import kernel_obstacle
 from scirs2_adapters.core.cpu.traced_step import TracedStep, number_slots
 from scirs2_adapters.core.step.levels import run_levels
 
@@ -21,6 +27,26 @@ from .ops import OPS, Array, Arrays, Model, Row
 TARGET = "scirs2_step"
 #: So many tensors are one foreign call: XLA's work on the results of a call grows with the square of their number.
 TENSORS = 32
+log = logging.getLogger("scirs2")
+_lock = threading.Lock()
+
+
+def loading_obstacle(dtypes: Mapping[str, str]) -> str | None:
+    """Why no kernel for these dtypes can be loaded and called by XLA in this process, or None."""
+    with _lock:  # threads that step for the first time at once load one compiler and register one handler
+        return kernel_obstacle(dtypes) or _register()
+
+
+@functools.cache
+def _register() -> str | None:
+    """Makes the handler known to XLA, once; returns why it cannot be used, or None."""
+    if reason := compiler_obstacle():
+        return reason
+    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(ctypes.c_void_p(ffi.handler())), platform="cpu")
+    if ffi.frame_bytes() >= ffi.FRAME_BYTES:
+        return None
+    log.warning("scirs2: this jaxlib's foreign calls have another layout than is known; steps are traced")
+    return "this jaxlib's foreign calls have another layout than is known"
 
 
 class Vectors:

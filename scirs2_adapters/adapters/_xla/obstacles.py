@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import itertools
-import logging
-import threading
 from collections.abc import Sequence
 
 import jax
 
-from scirs2_adapters.core.cpu import xla_calls as ffi
-from scirs2_adapters.core.cpu.compile import compiler_obstacle
-from scirs2_adapters.core.cpu.kernel import kernel_obstacle, uses_rows
+from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.slots import Extent
 
 from .executors import SEVERAL
 from .groups import LeafGroup
-from .kernel_step import TARGET
+from .kernel_step import loading_obstacle
 from .ops import Leaves, Row, varies
-
-log = logging.getLogger("scirs2")
-_lock = threading.Lock()
 
 
 def obstacle(group: LeafGroup, rows: Sequence[Row], leaves: Leaves, *, several: bool = False) -> str | None:
@@ -44,20 +35,8 @@ def obstacle(group: LeafGroup, rows: Sequence[Row], leaves: Leaves, *, several: 
         return "its parameters and gradients differ along different axes of a mesh"
     if uses_rows(group.program) or any(n.op == "matrix" for n in group.program.nodes):
         return "it works on rows, columns or whole matrices, which XLA does as well"
-    with _lock:  # threads that step for the first time at once load one compiler and register one handler
-        return kernel_obstacle(group.dtypes) or _register()
-
-
-@functools.cache
-def _register() -> str | None:
-    """Makes the handler known to XLA, once; returns why it cannot be used, or None."""
-    if reason := compiler_obstacle():
-        return reason
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(ctypes.c_void_p(ffi.handler())), platform="cpu")
-    if ffi.frame_bytes() >= ffi.FRAME_BYTES:
-        return None
-    log.warning("scirs2: this jaxlib's foreign calls have another layout than is known; steps are traced")
-    return "this jaxlib's foreign calls have another layout than is known"
+    # Compiling the handler takes seconds. Where most programs are for another device, it waits for one for the CPU.
+    return loading_obstacle(group.dtypes) if jax.default_backend() == "cpu" else None
 
 
 def _cpus() -> int:

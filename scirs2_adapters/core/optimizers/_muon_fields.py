@@ -1,7 +1,7 @@
 """What Muon takes, which parameters it leaves to AdamW, and what matrix each of the others is."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from types import SimpleNamespace
 
 from ..errors import bad_value
@@ -155,6 +155,9 @@ class MatrixRule(Rule, time_dependence="none"):
             "none": 1.0,
         }
         return {"scale": scales[self.adjust]}
+
+    def leaf_key(self, leaf: Leaf) -> Hashable:
+        return leaf.shape, leaf.dtype, self.matrix(leaf)
 
     def doubts(self, leaves: Sequence[Leaf]) -> list[str]:
         mine = [leaf for leaf in leaves if not self.reason(leaf)]

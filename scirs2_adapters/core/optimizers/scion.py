@@ -36,7 +36,7 @@ class Scion(Rule, time_dependence="none"):
     layout = choice(None, MatrixRule.fields["layout"].means, OUTPUTS_FIRST, INPUTS_FIRST)
     batch_axes = count(0, MatrixRule.fields["batch_axes"].means, static=True, least=0)
     by_name = "layer"
-    matrix, view = MatrixRule.matrix, MatrixRule.view
+    matrix, view, leaf_key = MatrixRule.matrix, MatrixRule.view, MatrixRule.leaf_key
 
     def coefficients(self, math, t):
         return {"gain": 1 - self.momentum, **dict(zip("abc", self.ns_coefficients, strict=True))}

@@ -41,7 +41,7 @@ class ParamEntry:
     @functools.cached_property
     def coefficient_key(self) -> Hashable:
         """Parameters with equal keys have equal coefficients at the same step."""
-        return self.group, self.routed, self.leaf if self.rule.per_parameter else None
+        return self.group, self.routed, self.rule.leaf_key(self.leaf) if self.rule.per_parameter else None
 
 
 COEFFICIENT_KEY = operator.attrgetter("coefficient_key")

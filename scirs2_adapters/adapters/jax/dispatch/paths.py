@@ -31,14 +31,14 @@ log = logging.getLogger("scirs2")
 def choose(config: StepConfig, rule: Rule, parts: Sequence[Part], leaves: Leaves, one_path: bool) -> list[bool]:
     """For each group whether the kernel steps it, where it can in the program that comes of it; reported."""
     obstacles: list[str | None] = [None] * len(parts)
-    if config.kernel != "traced":
+    large = config.emit == "delta" and sum(x["g"].nbytes for x in leaves) > LARGEST_CHANGE
+    if config.kernel == "auto" and large and not any(group.companions for group, _ in parts):
+        obstacles = ["the change is large"] * len(parts)
+    elif config.kernel != "traced":
         several = (report := report_lines.get()) is not None and report.several
         obstacles = [kernel_obstacle(group, rows, leaves, several=several) for group, rows in parts]
     if one_path:  # numbers shared by all leaves
         obstacles = [next(filter(None, obstacles), None)] * len(parts)
-    large = config.emit == "delta" and sum(x["g"].nbytes for x in leaves) > LARGEST_CHANGE
-    if config.kernel == "auto" and large and not any(group.companions for group, _ in parts):
-        obstacles = ["the change is large"] * len(parts)
     for (group, _), obstacle in zip(parts, obstacles, strict=True):
         _report_path(config, group, obstacle)
     _report_routes(config, rule, leaves)

@@ -51,7 +51,8 @@ def advance(
     extra = {SCALE: traced.pop(SCALE, None)}
     loss = traced.pop(VALUE, None)
     rule = config.rule.replace(**traced) if traced else config.rule
-    t = memory.counts[0].astype(float) + 1 if memory.counts else 1.0
+    later = tuple(map(optax.safe_increment, memory.counts))
+    t = later[0].astype(float) if later else 1.0
     leaves = _load(config, rule, grads, params, memory)
     extra |= value_scalars(rule, loss)
     if memory.companions:
@@ -61,7 +62,7 @@ def advance(
     results, model = _run(config, parts, kernels, leaves, memory.model)
     columns = _unload(config, results, leaves, memory)
     slots, companions = ({n: columns[n] for n in names} for names in (memory.slots, memory.companions))
-    counts = memory.counts if rule.estimating else tuple(map(optax.safe_increment, memory.counts))
+    counts = memory.counts if rule.estimating else later
     return columns[config.emit], Memory(counts, slots, model, companions)
 
 

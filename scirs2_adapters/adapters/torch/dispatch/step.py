@@ -63,7 +63,7 @@ class Plan:
         self.step_counts = StepCounts(self.entries)
         self.options = list(map(_OPTIONS, optimizer.param_groups))
         self.state = optimizer.state
-        self.param_states = _param_states(optimizer)
+        self.param_states, self.states = _param_states(optimizer), list(optimizer.state.values())
         self.memory = list(chain.from_iterable(map(dict.values, self.param_states)))
         self.beginners = [entry for entry in self.entries if entry.first and entry.rule.time_dependence == "first"]
         refuse_unlike_groups(type(optimizer).__name__, group_rules)
@@ -124,7 +124,7 @@ class Plan:
         return (
             same(params, self.params)
             and optimizer.state is self.state
-            and same(_param_states(optimizer), param_states)
+            and (same(list(self.state.values()), self.states) or same(_param_states(optimizer), param_states))
             and sum(map(len, param_states)) == len(self.memory)
             and all(map(operator.is_, chain.from_iterable(map(dict.values, param_states)), self.memory))
             and list(map(_OPTIONS, optimizer.param_groups)) == self.options

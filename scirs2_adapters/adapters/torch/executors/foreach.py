@@ -16,6 +16,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from scirs2_adapters.core.formats import DITHER
+from scirs2_adapters.core.matrix import LAST_AXES, STACKING
 from scirs2_adapters.core.ops import Array, Ops, Scalar
 from scirs2_adapters.core.program.interpret import run as interpret
 from scirs2_adapters.core.step.plan import grouped
@@ -30,6 +31,10 @@ from ..state.tensors import Tensor, is_dtensor, kinds, local, placements
 Operation = Callable[..., Array]
 #: Numbers in a bundle at most: what bounds the memory that the formula's intermediate values take.
 LARGEST = 1 << 26
+#: Numbers in a stack of matrices at most: an iteration holds about five times as many.
+LARGEST_STACK = 1 << 24
+#: Numbers of a matrix that is stacked on the CPU at most: of larger ones, products by themselves take less time.
+LARGEST_ON_CPU = 1 << 14
 
 _FOREACH: dict[Operation, Operation] = {
     operator.add: torch._foreach_add,
@@ -139,19 +144,42 @@ def _reduced(name: str) -> Operation:
 
 
 def _matrix(function: Operation, ops: Ops, args: Sequence[Array], options: Mapping[str, object]) -> Array:
-    """A function of whole matrices, called for one matrix after another. Tensors that are spread over ranks are
-    gathered, and every rank keeps its part of the result.
-    """
+    """A function of whole matrices: tensors that are spread over ranks are gathered, and each rank keeps its part."""
     del ops
     one, layout = functools.partial(function, OPS, **options), _joined(args)
+    together = functools.partial(_stacked if function in STACKING else _together, one)
     if layout is None:
-        return _together(one, *args)
+        return together(*args)
     whole = [
         TensorList(x.layout.gathered(x.tensors)) if isinstance(x, TensorList) and x.layout and x.layout.spread else x
         for x in args
     ]
-    results, kept = _together(one, *whole).tensors, args[0].layout
+    results, kept = together(*whole).tensors, args[0].layout
     return TensorList(layout.divided(results) if kept.spread else results, kept)
+
+
+def _stacked(one: functools.partial[Array], *args: Array) -> Array:
+    """A function of one matrix, called once for all that have the same shape, or for as many as make a large stack."""
+    first, *others = args
+    if not isinstance(first, TensorList):
+        return one(*args)
+    options = {**one.keywords, "matrix": one.keywords.get("matrix") or LAST_AXES}
+    results: dict[int, Tensor] = {}
+    for places in grouped(range(len(first.tensors)), lambda i: first.tensors[i].shape).values():
+        most = _most_stacked(first.tensors[places[0]])
+        for chunk in (places[k : k + most] for k in range(0, len(places), most)):
+            if len(chunk) == 1:
+                results[chunk[0]] = one(first.tensors[chunk[0]], *others)
+                continue
+            stack = one.func(OPS, torch.stack([first.tensors[i] for i in chunk]), *others, **options)
+            results |= zip(chunk, stack.contiguous().unbind(), strict=True)
+    return TensorList([results[i] for i in range(len(results))])
+
+
+def _most_stacked(x: Tensor) -> int:
+    """How many of such matrices are a stack at most."""
+    alone = x.device.type == "cpu" and x.numel() > LARGEST_ON_CPU
+    return 1 if alone else max(1, LARGEST_STACK // max(1, x.numel()))
 
 
 #: `OPS` for lists of tensors, each name for many tensors at once.
@@ -209,7 +237,8 @@ def _alone(entry: TensorEntry) -> bool:
     """Whether a parameter cannot share operations: it is of a class that computes differently, or is a matrix."""
     dispatch = type(local(entry.p) if entry.is_dtensor else entry.p).__torch_dispatch__
     subclass = dispatch is not Tensor.__torch_dispatch__
-    return subclass or entry.p.is_complex() or any(n.op == "matrix" for n in entry.program.nodes)
+    functions = (n.static[0] for n in entry.program.nodes if n.op == "matrix")
+    return subclass or entry.p.is_complex() or not STACKING.issuperset(functions)
 
 
 def _bounded(entries: list[TensorEntry]) -> list[list[TensorEntry]]:

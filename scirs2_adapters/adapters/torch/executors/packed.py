@@ -30,11 +30,11 @@ class Lists(Protocol):
     def lists(self) -> dict[str, np.ndarray]: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Sent:
     """What a device has, and from what it was made: for each batch its table of addresses, and which row of
     coefficients each tensor takes. `aligned` says of the columns of each table whether they begin where a thread may
-    load 16 bytes; `pinned` is the memory that was copied.
+    load 16 bytes; `pinned` is the memory that was copied, as long as it may be copied again.
     """
 
     stream: int
@@ -79,13 +79,16 @@ class Sender:
         flat = np.array([x for row in numbers for x in row], dtype=np.float64)
         if sent is None or not (capturing or sent.stream == stream) or not sent.stands(tables, rows):
             known = sent.lists if sent and (capturing or sent.stream == stream) else None
-            sent = self._all(stream, batches, tables, rows, flat, counts, known)
+            sent, pinned = self._all(stream, batches, tables, rows, flat, counts, known)
         elif counts != sent.counts or not np.array_equal(flat, sent.numbers):
-            sent = self._numbers(sent, flat, counts)
+            sent, pinned = self._numbers(sent, flat, counts)
+        else:
+            pinned = []
         if capturing:  # a graph makes its copies at each replay, and before the first one nothing is there
+            sent.pinned = (*sent.pinned, *pinned)
             self.kept.append(sent)
         else:
-            self.sent = replace(sent, pinned=()) if sent.pinned else sent
+            self.sent = sent
         if any(on_device):
             pairs = zip(sent.arguments, coefficients, on_device, strict=True)
             arguments = [{**a, "coefficients": self._stacked(row)} if there else a for a, row, there in pairs]
@@ -101,7 +104,7 @@ class Sender:
         numbers: np.ndarray,
         counts: list[int],
         lists: Sequence[Arguments] | None,
-    ) -> Sent:
+    ) -> tuple[Sent, list[Tensor]]:
         """Everything in one copy; the lists in others where they are not there yet."""
         pinned: list[Tensor] = []
         if lists is None:
@@ -117,14 +120,15 @@ class Sender:
         ]
         aligned = [tuple((np.bitwise_or.reduce(table, axis=0) % ALIGNMENT == 0).tolist()) for table in tables]
         copies = [table.copy() for table in tables]
-        return Sent(stream, copies, list(rows), aligned, lists, numbers, counts, arguments, tuple(pinned))
+        return Sent(stream, copies, list(rows), aligned, lists, numbers, counts, arguments), pinned
 
-    def _numbers(self, sent: Sent, numbers: np.ndarray, counts: list[int]) -> Sent:
+    def _numbers(self, sent: Sent, numbers: np.ndarray, counts: list[int]) -> tuple[Sent, list[Tensor]]:
         """Other coefficients alone."""
         pinned: list[Tensor] = []
         parts = self._copied(numbers, pinned).split(counts)
         arguments = [{**a, "coefficients": x} for a, x in zip(sent.arguments, parts, strict=True)]
-        return replace(sent, numbers=numbers, counts=counts, arguments=arguments, pinned=tuple(pinned))
+        kept = sent.stream, sent.tables, sent.rows, sent.aligned, sent.lists
+        return Sent(*kept, numbers, counts, arguments), pinned
 
     def _copied(self, x: np.ndarray, pinned: list[Tensor]) -> Tensor:
         self.copies, self.bytes = self.copies + 1, self.bytes + x.nbytes
