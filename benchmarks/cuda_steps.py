@@ -24,9 +24,9 @@ import torch
 
 from scirs2_adapters import torch as adapter
 from scirs2_adapters.core import get
-from scirs2_adapters.core.program.passes import split_passes
-from scirs2_adapters.core.program.recorded import record
-from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.program.passes import Pass, split_passes
+from scirs2_adapters.core.program.recorded import Program, record
+from scirs2_adapters.core.slots import Extent, Leaf
 
 from .cuda_stub import counted, obstacle, with_kernels
 
@@ -45,6 +45,7 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]] = [
     ("NAdam", {}, [("NAdam", {"foreach": True})]),
     ("LAMB", {}, [("AdamW", {"fused": True})]),
     ("Adafactor", {}, [("Adafactor", {"foreach": True})]),
+    ("Prodigy", {}, [("AdamW", {"fused": True})]),
     ("Muon", {}, [("Muon", {})]),
 ]
 #: Rounds and seconds of a case, and seconds of all.
@@ -63,8 +64,17 @@ def traffic(name: str) -> int | None:
     if obstacle(get(name).name):
         return None
     leaf = Leaf((40, 50), "float32")
-    passes = split_passes(record(get(name)(**dict(_options(name))).route(leaf), leaf), "p")
-    return 4 * sum(len(this.stores) + sum(a.node >= 0 for a in this.arrays) for this in passes)
+    program = record(get(name)(**dict(_options(name))).route(leaf), leaf)
+    return 4 * sum(len(this.stores) + _reads(program, this) for this in split_passes(program, "p"))
+
+
+def _reads(program: Program, this: Pass) -> int:
+    """How often a pass reads a number; one that sums along rows and columns goes over all twice."""
+    whole = {a.node for a in this.arrays if a.extent is Extent.FULL and a.node >= 0}
+    if not this.columns:
+        return len(whole)
+    ways = (*this.rows, *this.sums), this.columns
+    return sum(len(whole.intersection(program.order(list(sums), whole))) for sums in ways)
 
 
 def _options(name: str) -> dict[str, Any]:

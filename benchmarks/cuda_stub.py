@@ -16,7 +16,8 @@ import torch
 from scirs2_adapters import torch as adapter
 from scirs2_adapters.adapters.torch.dispatch import step
 from scirs2_adapters.adapters.torch.executors import cuda, packed
-from scirs2_adapters.adapters.torch.executors.triton_text import formula_obstacle, step_texts
+from scirs2_adapters.adapters.torch.executors.triton_layout import formula_obstacle
+from scirs2_adapters.adapters.torch.executors.triton_text import step_texts
 from scirs2_adapters.core import get, names
 from scirs2_adapters.core.program.recorded import record
 from scirs2_adapters.core.slots import Leaf

@@ -96,7 +96,7 @@ def _refused(attempt: Attempt, name: str) -> Refusals:
 
 def cuda() -> dict[str, dict[str, str]]:
     """Why no generated kernel steps a matrix and a vector on CUDA devices; empty where one does."""
-    from scirs2_adapters.adapters.torch.executors.triton_text import formula_obstacle
+    from scirs2_adapters.adapters.torch.executors.triton_layout import formula_obstacle
 
     leaves = {"matrix": Leaf(SHAPE, "float32", "weight"), "vector": Leaf(SHAPE[:1], "float32", "bias")}
     rules = {name: get(name)() for name in NAMES}

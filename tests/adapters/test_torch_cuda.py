@@ -105,8 +105,8 @@ def test_a_captured_step_counts_on_the_device(name: str, kernel: str) -> None:
             captured.step()
             eager.step()
     torch.cuda.synchronize()
-    if captured.param_groups[0].get("d") is not None:
-        pytest.skip("numbers of the whole model are read by the host, which a captured step cannot do")
+    if kernel == "traced" and captured.param_groups[0].get("d") is not None:
+        pytest.skip("torch's operations give numbers of the whole model to the host, which a captured step cannot do")
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured.step()

@@ -25,15 +25,25 @@ def program_of(name: str) -> Program:
     return record(get(name)(), Leaf((40, 50), "float32"))
 
 
+#: Launches of rules that look along rows and columns, for matrices: a mean of what other programs have made, as over
+#: the rows of a matrix, is a launch more, and so is what they make of it.
+OF_LINES = {"adafactor": 6, "came": 11, "adammini": 3, "adamp": 5, "gradientcentralization": 3}
+
+
 @pytest.mark.parametrize("name", with_kernels())
 def test_a_step_is_one_launch_and_two_more_for_a_sum(name: str) -> None:
-    """One kernel finishes the sums of a pass; it is also what makes numbers of each tensor where there are no sums."""
+    """One kernel finishes the sums of a pass; it is also what makes numbers of each tensor where there are no sums. One
+    more adds up what is of all tensors.
+    """
     program = program_of(name)
     numbers = any(slot.extent is Extent.TENSOR for slot in program.slots)
-    assert launches(program) == 1 + 2 * program.levels + (numbers and not program.levels)
+    expected = 1 + 2 * program.levels + (numbers and not program.levels) + program.sums
+    assert launches(program) == OF_LINES.get(name, expected)
+    assert (name in OF_LINES) == bool(program.looked)
+    assert counted(name, [(40, 50)], {}, rounds=1).launches == launches(program)
 
 
-@pytest.mark.parametrize("name", ["adafactor", "muon", "prodigy", "soap"])
+@pytest.mark.parametrize("name", ["noisysgd", "muon", "sm3", "soap"])
 def test_what_no_kernel_steps_has_a_reason(name: str) -> None:
     assert obstacle(name)
 
@@ -118,6 +128,9 @@ def test_the_benchmark_without_a_device(monkeypatch: pytest.MonkeyPatch, capsys:
     assert [line.split()[0] for line in lines[2:]] == [get(c).name for c, *_ in cuda_steps.CASES] + ["fromage"]
     assert cuda_steps.traffic("AdamW") == 28
     assert cuda_steps.traffic("LAMB") == 44
+    assert cuda_steps.traffic("Adafactor") == 4 * (3 + 1 + 2 + 1), (
+        "p and the gradient twice, it, both, and p is written"
+    )
     row = {"ms": 1.0, "host_ms": 0.1, "gigabytes": 4000.0, "of_copy": 0.97, "ours_to_it": 0.5}
     assert cuda_steps.line("AdamW", "s", "ours", row) == "| AdamW | s | ours | 1.000 | 0.100 | 4,000 | 97% | 0.50 |"
 

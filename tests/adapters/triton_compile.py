@@ -6,19 +6,21 @@ A process of its own: a process that interprets Triton's functions cannot compil
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from scirs2_adapters.adapters.torch.executors import cuda
-from scirs2_adapters.adapters.torch.executors.triton_text import Layout
+from scirs2_adapters.adapters.torch.executors.triton_layout import Layout
 from scirs2_adapters.core import get
 from scirs2_adapters.core.program.recorded import record
-from scirs2_adapters.core.slots import Leaf
+from scirs2_adapters.core.slots import Extent, Leaf
 from scirs2_adapters.core.step.options import slot_dtype
 
-#: Optimizer, storage of the parameter, `state_dtype`: one launch, launches with numbers for each tensor, and with sums.
+#: Optimizer, storage of the parameter, `state_dtype`: one launch, launches with numbers for each tensor, with sums over
+#: it and over the model, and along rows and columns.
 FORMS = (
     ("adamw", "float64", "int8"),
     ("adamw", "bfloat16+int8", "int8"),
@@ -27,22 +29,31 @@ FORMS = (
     ("adamw", "float16+stochastic", "bfloat16"),
     ("nadam", "float32", "float32"),
     ("lamb", "bfloat16", "int8"),
+    ("prodigy", "float32", "int8"),
+    ("adafactor", "bfloat16+int8", "float32"),
+    ("came", "float32", "int8"),
 )
-_OTHERS = {"coefficients": "*fp64", "numbers": "*fp64", "partials": "*fp64", "items": "*i32"}
+_WIDE = ("coefficients", "numbers", "partials", "shares", "model")
+_OTHERS = dict.fromkeys(("items", "line_items", "chunks"), "*i32") | {"tensors": "i32"}
+
+
+def signature(arguments: Iterable[str]) -> dict[str, str]:
+    """The types of a kernel's arguments."""
+    return {name: _OTHERS.get(name, "*fp64" if name.endswith(_WIDE) else "*i64") for name in arguments}
 
 
 def compiled(name: str, storage: str, state_dtype: str) -> list[str]:
     """The kernels of a step as PTX, with a row of coefficients for each tensor."""
     dtype = storage.partition("+")[0]
-    leaf = Leaf((5000,), dtype)
+    leaf = Leaf((64, 80), dtype)
     program = record(get(name)(), leaf)
-    dtypes = {"p": storage, "g": dtype} | {s.name: slot_dtype(s, leaf, state_dtype) for s in program.slots}
+    slots = [s for s in program.slots if s.extent is not Extent.MODEL]
+    dtypes = {"p": storage, "g": dtype} | {s.name: slot_dtype(s, leaf, state_dtype) for s in slots}
     aligned = (True,) * len(Layout(program, dtypes).columns)
     texts = []
     for text, kernel in cuda._kernels(program, tuple(dtypes.items()), aligned, False):
-        signature = {argument: _OTHERS.get(argument, "*i64") for argument in text.arguments}
         options = {"num_warps": cuda.WARPS, "enable_fp_fusion": False}
-        source = ASTSource(kernel, signature=signature)
+        source = ASTSource(kernel, signature=signature(text.arguments))
         texts.append(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"])
     return texts
 

@@ -7,13 +7,13 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from ..ops import Scalars
+from ..ops import Scalar, Scalars
 from ..program.recorded import Program
 
 Grad = TypeVar("Grad", contravariant=True)
 Batch = TypeVar("Batch", bound="Allocating")
-#: The numbers that a rule keeps for the whole model, by slot.
-Model = Mapping[str, float]
+#: The numbers that a rule keeps for the whole model, by slot; an engine may leave them on its device.
+Model = Mapping[str, Scalar]
 #: What an engine must know of a parameter: its program, its shape, and the storage dtype of "p", "g" and each slot.
 KernelEntry = tuple[Program, tuple[int, ...], Mapping[str, str]]
 
@@ -31,7 +31,7 @@ class Executor(Protocol[Grad]):
     def assign(self, coefficient_row: Mapping[int, int]) -> None:
         """Takes the row of coefficients of each parameter, by the `id` of its entry."""
 
-    def run(self, grads: Sequence[Grad], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
+    def run(self, grads: Sequence[Grad], scalars: Sequence[Scalars], model: Model) -> Model:
         """Steps the parameters in place by these rows of coefficients; returns the new numbers of the model."""
 
 
@@ -60,7 +60,7 @@ class Engine(Protocol[Batch]):
         rows: Sequence[np.ndarray | None],
         model: Model,
         threads: int | None,
-    ) -> dict[str, float]:
+    ) -> Model:
         """One step of all batches in place; returns the new numbers of the model.
 
         For each batch: `tables` has the addresses of its arrays, a row for each parameter; `scalars` its rows of

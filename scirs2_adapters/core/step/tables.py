@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Generic
 
 import numpy as np
@@ -42,7 +42,7 @@ class AddressTables(Generic[Batch]):
             self._needed.append(needed)
             self._rows.append(np.array(list(map(needed.index, rows)), dtype=np.int64) if len(needed) > 1 else None)
 
-    def run(self, scalars: Sequence[Scalars], model: Model, threads: int | None) -> Mapping[str, float]:
+    def run(self, scalars: Sequence[Scalars], model: Model, threads: int | None) -> Model:
         """One step of all in place, by these rows of coefficients; the new numbers of the model."""
         of_batch = [list(map(scalars.__getitem__, needed)) for needed in self._needed]
         return self._engine.run(self._batches, self.tables, of_batch, self._rows, model, threads)

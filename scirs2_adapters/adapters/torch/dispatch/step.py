@@ -105,12 +105,18 @@ class Plan:
 
     def _executors(self, name: str, grads: list[Tensor]) -> list[Executor[Tensor]]:
         """Those that step the parameters: the host kernel, a kernel of their device, torch's operations."""
-        on_host = dict(zip(map(id, self.entries), self._on_host(name, grads), strict=True))
+        devices: list[torch.device | None] = []
+        for entry, on_host in zip(self.entries, self._on_host(name, grads), strict=True):
+            by_kernel = on_host or cuda.steps(entry, grads[entry.index], self.group_rules[entry.group].kernel)
+            devices.append(entry.p.device if by_kernel else None)
+        if len(set(devices)) > 1 and any(entry.program.sums for entry in self.entries):
+            devices = [None] * len(devices)  # one executor adds up what is summed over the model
+        device_of = dict(zip(map(id, self.entries), devices, strict=True))
+        #: Whether numbers of the whole model stay on their device.
+        self.numbers_stay = any(device is not None and device.type == "cuda" for device in devices)
 
         def key(entry: TensorEntry) -> tuple[torch.device | None, bool]:
-            g = grads[entry.index]
-            by_kernel = on_host[id(entry)] or cuda.steps(entry, g, self.group_rules[entry.group].kernel)
-            return entry.p.device if by_kernel else None, is_sparse(g)
+            return device_of[id(entry)], is_sparse(grads[entry.index])
 
         executors: list[Executor[Tensor]] = []
         for (device, sparse), entries in grouped(self.entries, key).items():
@@ -189,6 +195,8 @@ class Plan:
         scalars = self._scalars(scales, value)
         groups = optimizer.param_groups
         model = {name: groups[0][name] for name in self.model} if self.model else {}
+        if model and not self.numbers_stay:
+            model = {name: float(x) for name, x in model.items()}
         new: Group = {}
         for executor in self.executors:
             new |= executor.run(cast(list[Tensor], grads), scalars, model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import linecache
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +21,19 @@ import torch
 from scirs2_adapters.core.cpu import engine as host
 from scirs2_adapters.core.ops import Scalar
 from scirs2_adapters.core.program.recorded import Program
+from scirs2_adapters.core.slots import Extent
 from scirs2_adapters.core.step.protocols import KernelEntry, Model, Scalars
 
 from ..dispatch.param_entry import TensorEntry
 from ..state.tensors import Tensor, dtype_name
-from .packed import Arguments, Sender
+from .line_lists import LineLists
+from .model_numbers import ModelNumbers
+from .packed import Sender
 from .sparse import is_sparse
-from .triton_text import BLOCK, Layout, Text, formula_obstacle, step_texts
+from .triton_kernel import Text
+from .triton_layout import Layout, formula_obstacle
+from .triton_pass import BLOCK, LONGEST
+from .triton_text import step_texts
 
 
 class Kernel(Protocol):
@@ -49,6 +56,8 @@ def kernel_obstacle(program: Program, tensors: Mapping[str, Tensor]) -> str | No
         return "a tensor computes in its own way"
     if any(dtype_name(x.dtype) not in KINDS for x in tensors.values()):
         return "a dtype is none that it computes with"
+    if program.looked and any(x.numel() >= LONGEST for x in tensors.values()):
+        return "rows and columns are of more numbers than 32 bits count"
     return formula_obstacle(program) or (None if _has_triton() else "Triton is not installed")
 
 
@@ -77,7 +86,10 @@ class Batch:
         self.firsts = np.concatenate([[0], np.cumsum(blocks)]).astype(np.int64)
         tensors = np.repeat(np.arange(len(shapes)), blocks)
         self.items = np.column_stack([tensors, np.arange(len(tensors)) - self.firsts[tensors]]).astype(np.int32)
-        counts = {"numbers": len(shapes) * len(self.layout.numbers), "partials": len(tensors) * self.layout.sums}
+        self.lines = LineLists(self.layout, shapes) if program.looked else None
+        most = max(len(tensors), len(self.lines.items) if self.lines else 0)
+        counts = {"numbers": len(shapes) * self.layout.widths[Extent.TENSOR], "partials": most * self.layout.sums}
+        counts |= self.lines.scratch if self.lines else {}
         #: How many numbers pass from one kernel to the next.
         self.scratch = {name: count for name, count in counts.items() if count}
 
@@ -91,10 +103,16 @@ class Batch:
         """Bytes of the sums of blocks and of the numbers of tensors."""
         return 8 * sum(self.scratch.values())
 
+    @functools.cached_property
+    def programs(self) -> dict[str, int]:
+        """How many programs a launch has, by the list that it goes along."""
+        return {name: len(x) for name, x in self.lists.items()}
+
     @property
     def lists(self) -> dict[str, np.ndarray]:
         """Its lists of work, by the names of a kernel's arguments."""
-        return {"items": self.items, "sizes": self.sizes, "firsts": self.firsts}
+        lines = self.lines.lists if self.lines else {}
+        return {"items": self.items, "sizes": self.sizes, "firsts": self.firsts, **lines}
 
     def coefficients(self, scalars: Sequence[Scalars]) -> list[Scalar]:
         """Its rows of coefficients, one after the other."""
@@ -105,7 +123,7 @@ class Engine:
     """What `core.cpu.engine` is for host memory, for that of one device."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.sender = device, Sender(device)
+        self.device, self.sender, self.model = device, Sender(device), ModelNumbers(device)
 
     def plan(self, entries: Sequence[KernelEntry]) -> list[tuple[Batch, list[int]]]:
         """Sorts (program, shape, dtypes) of parameters into batches; with each, the positions of its parameters."""
@@ -119,25 +137,32 @@ class Engine:
         rows: Sequence[np.ndarray | None],
         model: Model,
         threads: int | None,
-    ) -> dict[str, float]:
+    ) -> Model:
         """One step of all batches, in place, queued on the device's current stream."""
-        del model, threads
+        del threads
         full = [k for k, batch in enumerate(batches) if len(batch.items)]
         if full:
             works = [batches[k] for k in full]
             numbers = [batches[k].coefficients(scalars[k]) for k in full]
             with torch.cuda.device(self.device):
                 sent = self.sender.send(works, [tables[k] for k in full], [rows[k] for k in full], numbers)
-                for each in zip(works, sent.aligned, sent.rows, sent.arguments, strict=True):
-                    self._launch(*each)
-        return {}
+                known = zip(sent.arguments, self.model.arguments(works, model), strict=True)
+                forms = zip(works, sent.aligned, sent.rows, [{**a, **b} for a, b in known], strict=True)
+                by_batch = [self._launches(*form) for form in forms]
+                for launch in filter(None, itertools.chain.from_iterable(itertools.zip_longest(*by_batch))):
+                    launch()
+        return self.model.numbers
 
-    def _launch(self, batch: Batch, aligned: tuple[bool, ...], rows: np.ndarray | None, arguments: Arguments) -> None:
-        if batch.scratch:
-            arguments = {**arguments, **{name: self._new(count) for name, count in batch.scratch.items()}}
+    def _launches(
+        self, batch: Batch, aligned: tuple[bool, ...], rows: np.ndarray | None, arguments: Mapping[str, Tensor | int]
+    ) -> list[Callable[[], None]]:
+        """Those of a batch, in order. Batches take turns: what is summed over the model is summed over all."""
+        arguments = {**arguments, **{name: self._new(count) for name, count in batch.scratch.items()}}
+        launches: list[Callable[[], None]] = []
         for text, kernel in _kernels(batch.program, batch.dtypes, aligned, rows is None):
-            grid = (len(batch.items if text.by_items else batch.sizes),)
-            kernel[grid](*[arguments[name] for name in text.arguments], num_warps=WARPS, enable_fp_fusion=False)
+            grid, chosen = (batch.programs[text.by],), [arguments[name] for name in text.arguments]
+            launches.append(functools.partial(kernel[grid], *chosen, num_warps=WARPS, enable_fp_fusion=False))
+        return launches
 
     def _new(self, count: int) -> Tensor:
         return torch.empty(count, dtype=torch.float64, device=self.device)

@@ -152,7 +152,7 @@ class KernelExecutor(Generic[Batch]):
         """Takes the row of coefficients of each parameter."""
         self.kernel.assign([coefficient_row[id(entry)] for entry in self.entries])
 
-    def run(self, grads: Sequence[Tensor], scalars: Sequence[Scalars], model: Model) -> Mapping[str, float]:
+    def run(self, grads: Sequence[Tensor], scalars: Sequence[Scalars], model: Model) -> Model:
         """Steps them, in place; the new numbers of the model."""
         copies = self._copies(grads) if self.moving else []
         new = self.kernel.run(scalars, model, torch.get_num_threads())

@@ -47,14 +47,15 @@ def of_groups(optimizer: RuleOptimizerLike) -> Iterator[None]:
 
 def export(optimizer: RuleOptimizerLike, saved: Saved, wide: bool) -> Group:
     """The dict in torch's form, where it differs from the memory: each `step` is a separate tensor, for formats that
-    refuse tensors which share memory, or a whole number where torch has one; numbers of numpy become Python's; names of
-    parameters are the present ones. `wide`: with float32 numbers in place of codes.
+    refuse tensors which share memory, or a whole number where torch has one; numbers of numpy, and those of the whole
+    model, become Python's; names of parameters are the present ones. `wide`: with float32 numbers in place of codes.
     """
     whole_steps = type(optimizer).__name__ in WHOLE_STEPS
     state = {k: _param_state(x, whole_steps) if isinstance(x, dict) else x for k, x in saved["state"].items()}
     groups = [plain_group(group, optimizer.defaults) for group in saved["param_groups"]]
     for group, here in zip(groups, optimizer.param_groups, strict=True):
         group |= {key: _without_numpy(x) for key, x in group.items() if key not in LISTS and type(x) not in PLAIN}
+        group |= {name: float(group[name]) for plan in optimizer._plans.values() for name in plan.model}
         if "param_names" in group:
             group["param_names"] = known_names(optimizer._names, here)
         group |= forms.rounded(here)
