@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,7 +118,7 @@ def counted(name: str, shapes: list[tuple[int, ...]], options: dict[str, Any], r
                 optimizer.step()
                 times.append(1e3 * (time.thread_time() - begun))
             per_step = [(b - a) // rounds for a, b in zip(before, device.counts(), strict=True)]
-            results.append(SimpleNamespace(host=statistics.quantiles(times, n=10)[0], counts=per_step))
+            results.append(SimpleNamespace(host=sorted(times)[len(times) // 10], counts=per_step))
     kept, moved = results
     return Counts(kept.host, *kept.counts, moved.host, *moved.counts[1:])
 

@@ -1,7 +1,7 @@
 """Products of float32 matrices in the host's memory by oneDNN, which torch has with it.
 
 torch leaves these to MKL, which uses AVX-512 on processors of Intel only. oneDNN uses it wherever it is, and is twice
-as fast there on others. It computes in float32, too, and adds up in another order.
+as fast on others. It computes in float32, too, and adds up in another order. On processors of Intel all is left to MKL.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cache, partial
 
 import torch
 
+from scirs2_adapters.core.cpu import loader
 from scirs2_adapters.core.ops import Scalar
 
 from .. import ops
@@ -25,8 +26,11 @@ LEAF = 128
 
 @cache
 def _linear() -> Callable[..., Tensor] | None:
-    """oneDNN's product of rows with rows; None where torch has none, and without AVX-512."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
+    """oneDNN's product of rows with rows; None where torch has none, where MKL is as fast, and without AVX-512."""
+    known = loader.processor()
+    if known is None or "GenuineIntel" in known or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return None
+    if not torch.backends.mkldnn.is_available():
         return None
     try:
         function: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
