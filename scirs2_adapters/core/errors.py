@@ -83,8 +83,8 @@ def _extra_error(adapter: str, requirement: str, verb: str, name: str) -> Missin
 
 
 def install(extra: str) -> str:
-    """The two commands that install an extra. Neither asks an index, where `scirs2` is another project's name."""
-    return f'`pip install ".[{extra}]"` in a checkout, or `pip install "scirs2[{extra}] @ file:///path/to/wheel.whl"`'
+    """The commands that install an extra."""
+    return f'`pip install "scirs2[{extra}]"` (from a checkout: `pip install ".[{extra}]"`)'
 
 
 def _check_version(adapter: str, module: ModuleType, human: str, floor: str) -> None:

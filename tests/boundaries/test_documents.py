@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.boundaries.support import ROOT, python_files, relative
+from tests.boundaries.support import ROOT, python_files
 
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
@@ -29,11 +29,6 @@ def test_no_document_installs_from_an_index_by_our_bare_name(document: Path) -> 
     text = document.read_text()
     warning = "never `pip install scirs2`"  # the sentence that says why
     assert BARE_INSTALL.findall(text.replace(warning, "")) == []
-
-
-def test_no_message_installs_from_an_index_by_our_bare_name() -> None:
-    texts = {file: re.sub(r"{\w+}", "extra", file.read_text()) for file in python_files(ROOT / "scirs2_adapters")}
-    assert [relative(file) for file, text in texts.items() if BARE_INSTALL.search(text)] == []
 
 
 @pytest.mark.parametrize(

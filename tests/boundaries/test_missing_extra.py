@@ -41,8 +41,7 @@ def test_a_missing_framework_names_its_extra(path: str, adapter: str, name: str,
     named = f"`scirs2_adapters.{adapter}` needs {human}, which is not installed. "
     assert last_line(done) == (
         f"scirs2_adapters.core.errors.MissingExtraError: {named}"
-        f'Install it with `pip install ".[{adapter}]"` in a checkout, '
-        f'or `pip install "scirs2[{adapter}] @ file:///path/to/wheel.whl"`.'
+        f'Install it with `pip install "scirs2[{adapter}]"` (from a checkout: `pip install ".[{adapter}]"`).'
     )
 
 
@@ -81,7 +80,7 @@ def test_an_old_framework_says_what_was_found_and_needed(adapter: str, name: str
     done = fresh(f"{OLD.format(versions=versions)}\nimport scirs2_adapters.{adapter}", check=False)
     said = last_line(done)
     assert f"MissingExtraError: `scirs2_adapters.{adapter}` needs {human} {floor} or newer. Found: 0.0.1." in said
-    assert f'`pip install ".[{adapter}]"`' in said
+    assert f'`pip install "scirs2[{adapter}]"`' in said
     assert "--upgrade" not in said  # it would put the index's scirs2, another project's, in the place of this one
 
 

@@ -98,7 +98,7 @@ def test_the_examination_steps_for_real() -> None:
 def test_the_examination_says_what_to_install() -> None:
     adapter = doctor.examine("torch")
     assert not adapter.works
-    assert 'pip install ".[torch]"' in str(adapter.missing)
+    assert 'pip install "scirs2[torch]"' in str(adapter.missing)
 
 
 @pytest.mark.parametrize("broken_torch", ["import os; os.abort()"], indirect=True, ids=["aborts"])
