@@ -40,11 +40,17 @@ def _linear() -> Callable[..., Tensor] | None:
     return function
 
 
-def _matmul(a: Tensor, b: Tensor) -> Tensor:
+def _pays(a: Tensor, b: Tensor) -> bool:
+    """Whether oneDNN makes this product. All others are torch's, to the bit."""
     if not a.dtype == b.dtype == torch.float32 or not a.dim() == b.dim() == 2:
-        return ops.OPS.matmul(a, b)
+        return False
     (rows, between), columns = a.shape, b.shape[1]
-    if rows * between * columns < LARGE or min(rows, between, columns) < LINES or (linear := _linear()) is None:
+    return rows * between * columns >= LARGE and min(rows, between, columns) >= LINES and _linear() is not None
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    linear = _linear()
+    if linear is None or not _pays(a, b):
         return ops.OPS.matmul(a, b)
     if not a.is_contiguous() and b.numel() < a.numel():  # oneDNN copies its first argument then: the smaller one
         return linear(b.t(), _dense(a), None, "none", [], "").t()
@@ -67,7 +73,7 @@ def _add(x: Tensor | None, a: Tensor, b: Tensor, beta: Scalar, alpha: Scalar) ->
     """
     if x is None:
         return _matmul(a, b)
-    if a.dtype != torch.float32 or a.dim() != 2 or isinstance(beta, Tensor) or isinstance(alpha, Tensor):
+    if not _pays(a, b) or isinstance(beta, Tensor) or isinstance(alpha, Tensor):
         return ops.OPS.addmm(x, a, b, beta, alpha)
     if x is b:
         return _matmul(_with_diagonal(a, beta, alpha), b)
@@ -86,7 +92,7 @@ def _with_diagonal(square: Tensor, beta: float, alpha: float) -> Tensor:
 
 
 def _solve_triangular(a: Tensor, b: Tensor) -> Tensor:
-    if len(a) <= LEAF or a.dtype != torch.float32:
+    if len(a) <= LEAF or a.dtype != torch.float32 or _linear() is None:
         return ops.OPS.solve_triangular(a, b)
     half = LEAF * (-(-len(a) // (2 * LEAF)))
     upper = _solve_triangular(a[:half, :half], b[:half])
