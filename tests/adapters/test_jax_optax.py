@@ -244,6 +244,10 @@ def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) 
 LACKING: dict[str, tuple[set[str], str]] = {
     "adopt": ({"clip_value_fn"}, "the bound is the paper's"),
     "amsgrad": ({"bias_correction_mu", "bias_correction_nu"}, "as in the paper; PyTorch's Adam corrects both"),
+    "galore": (
+        {"base_optimizer", "weight_dimension_numbers"},
+        "optax's wraps a transformation, ours is Adam's; `dimensions` names the axes of matrices",
+    ),
     "lars": ({"trust_ratio_mask"}, "`adapt_vectors` leaves out what is left out: biases and gains"),
     "lookahead": ({"fast_optimizer", "reset_state"}, "optax's wraps a transformation, ours a rule"),
     "mechanize": ({"base_optimizer"}, "optax's wraps a transformation, ours a rule"),
@@ -254,6 +258,7 @@ LACKING: dict[str, tuple[set[str], str]] = {
     "nadam": ({"nesterov"}, "it is Nesterov's Adam; without is `adam`"),
     "noisysgd": ({"seed"}, "the older name of its `key`"),
     "radam": ({"nesterov"}, "not in the paper, nor in PyTorch's"),
+    "schedulefree": ({"b1", "base_optimizer"}, "optax's wraps a transformation, ours a rule; `b1` is `interpolation`"),
 }
 
 
