@@ -28,6 +28,7 @@ from scirs2_adapters.core.step.protocols import Batch, Engine, KernelEntry, Mode
 from scirs2_adapters.core.step.tables import AddressTables
 
 from ..dispatch.param_entry import TensorEntry
+from ..ops import OPS
 from ..state.tensors import Tensor, local
 from . import products
 from .openmp import parallel_region
@@ -47,10 +48,12 @@ _DTYPE = operator.attrgetter("dtype")
 
 #: torch's operations, and the host's compiled loops where it would take dozens of them.
 _OPS = replace(
-    products.OPS,
+    OPS,
     random=lambda n, turn, like: torch.from_numpy(noise.random(n, turn)),
     normal=lambda n, keys, like: torch.from_numpy(noise.normals(n, keys)),
 )
+#: The same where a product may be large.
+_LARGE_OPS = replace(products.OPS, random=_OPS.random, normal=_OPS.normal)
 
 
 #: The process that has torch's threads, 0 for none: a forked child would wait for them without end.
@@ -63,7 +66,8 @@ def _by_torch(function: Callable[..., Array], args: Sequence[Array], options: Ma
         return by_numpy(function, args, options)
     # numpy makes a scalar of an array without axes
     tensors = [torch.from_numpy(np.asarray(x)) if isinstance(x, np.ndarray | np.generic) else x for x in args]
-    result: np.ndarray = function(_OPS, *tensors, **options).contiguous().numpy()  # torch is faster at turning it
+    ops = _LARGE_OPS if products.may_pay(tensors) else _OPS
+    result: np.ndarray = function(ops, *tensors, **options).contiguous().numpy()  # torch is faster at turning it
     return result
 
 

@@ -6,7 +6,7 @@ as fast on others. It computes in float32, too, and adds up in another order. On
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
@@ -38,6 +38,12 @@ def _linear() -> Callable[..., Tensor] | None:
     except (AttributeError, RuntimeError):
         return None
     return function
+
+
+def may_pay(args: Sequence[object]) -> bool:
+    """Whether oneDNN may make a product of these arguments, or of what a function of matrices makes of them."""
+    tensors = [x for x in args if isinstance(x, Tensor) and x.dim()]
+    return any(x.numel() * max(max(y.shape) for y in tensors) >= LARGE for x in tensors)
 
 
 def _pays(a: Tensor, b: Tensor) -> bool:
