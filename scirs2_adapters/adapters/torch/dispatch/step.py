@@ -8,7 +8,7 @@ factor by which gradients are multiplied on their way into the formula.
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from itertools import chain
 from typing import cast
@@ -64,7 +64,9 @@ class Plan:
         self.options = list(map(_OPTIONS, optimizer.param_groups))
         self.state = optimizer.state
         self.param_states, self.states = _param_states(optimizer), list(optimizer.state.values())
-        self.memory = list(_values(self.param_states))
+        #: What is in all memory, as it is at any time, and an end, so that more or less of it differs somewhere.
+        self.views = [*map(dict.values, self.param_states), (Plan,)]
+        self.memory = list(chain.from_iterable(self.views))
         self.beginners = [entry for entry in self.entries if entry.first and entry.rule.time_dependence == "first"]
         refuse_unlike_groups(type(optimizer).__name__, group_rules)
         self.model = [s.name for s in group_rules[0].rule.model_slots()]
@@ -130,7 +132,7 @@ class Plan:
             same(params, self.params)
             and optimizer.state is self.state
             and (same(list(self.state.values()), self.states) or same(_param_states(optimizer), self.param_states))
-            and all(map(operator.is_, _values(self.param_states), self.memory))
+            and all(map(operator.is_, chain.from_iterable(self.views), self.memory))
             and list(map(_OPTIONS, optimizer.param_groups)) == self.options
             and self._takes(type(optimizer).__name__, group_rules)
             and all(executor.holds(cast(list[Tensor], grads)) for executor in self.executors)
@@ -217,11 +219,6 @@ def _kernel_keys(group_rules: GroupRules) -> list[Hashable]:
 def _param_states(optimizer: RuleOptimizerLike) -> list[Group]:
     """The memory of all parameters, without the numbers that other libraries keep beside it."""
     return [param_state for param_state in optimizer.state.values() if isinstance(param_state, dict)]
-
-
-def _values(param_states: Sequence[Group]) -> Iterator[object]:
-    """What is in all of these, and an end, so that more or less of it differs somewhere."""
-    return chain(chain.from_iterable(map(dict.values, param_states)), (Plan,))
 
 
 def _executor(device: torch.device | None, entries: list[TensorEntry], grads: Sequence[Tensor]) -> Executor[Tensor]:
