@@ -17,13 +17,12 @@ from .triton_support import interpreted, interpreter
 
 __all__ = ["interpreted"]
 #: Several segments of a line, chunks of lines and chunks of matrices, and tensors without numbers.
-SHAPES = [(70, 300), (300, 40), (70, 3, 5), (2, 40, 33), (2, 0), (0, 3), (2500,), (), (0,)]
-#: One for each form of stages: sums of a tensor, of rows, of columns, of both, of matrices, of the model, and several.
-NAMES = ["lamb", "novograd", "gradientcentralization", "adammini", "adafactor", "came", "adamp", "prodigy"]
+SHAPES = [(40, 300), (33, 3, 5), (2, 0), (0, 3), (2500,), (0,)]
+#: One for each form of stages: sums of a tensor, of rows, of rows and columns, of matrices, and of the model.
+NAMES = ["lamb", "adammini", "adafactor", "came", "adamp", "prodigy"]
 ORDERS: dict[str, Callable[[int], list[int]]] = {
     "forward": lambda n: list(range(n)),
-    "backward": lambda n: list(range(n))[::-1],
-    "shuffled": lambda n: random.Random(n).sample(range(n), n),
+    "shuffled": lambda n: random.Random(n).sample(range(n), n) if n > 3 else list(range(n))[::-1],
 }
 
 
@@ -50,7 +49,8 @@ def stepped(name: str, kernel: str) -> list[torch.Tensor]:
             p.grad = torch.randn(p.shape, generator=generator)
         optimizer.step()
     memory = [x for p in params for x in optimizer.state[p].values()]
-    numbers = [x for x in optimizer.param_groups[0].values() if isinstance(x, torch.Tensor)]
+    rule = get(name)()
+    numbers = [torch.as_tensor(optimizer.param_groups[0][slot.name]) for slot in rule.model_slots()]
     return [x.detach() for x in (*params, *memory, *numbers)]
 
 
@@ -68,9 +68,9 @@ def test_any_program_may_be_the_last(name: str, interpreted: list[Program], monk
             in_order(order, patch)
             ends.append(stepped(name, "auto"))
     assert interpreted
-    for first, *others, traced in zip(*ends, expected, strict=True):
-        assert all(torch.equal(first, other) for other in others)
+    for first, other, traced in zip(*ends, expected, strict=True):
+        assert torch.equal(first, other)
         torch.testing.assert_close(first, traced.to(first), rtol=1e-4, atol=1e-6)
-    counts = [lists["arrived"] for s in senders if s.sent for lists in s.sent.lists]
+    counts = [lists["arrived"] for s in senders if s.sent for lists in s.sent.lists if "arrived" in lists]
     assert len(counts) >= len(ORDERS)
     assert not any(count.any() for count in counts)
