@@ -8,12 +8,9 @@ from tests.boundaries.support import PACKAGE, python_files
 #: Words that say neither the type nor the role of a value, in any capitals and with any underscores around them.
 FILLERS = {"found", "given", "got", "it", "made", "own", "stuff", "thing", "things", "what"}
 
-#: Files that have some of these words all the same: attributes of public classes, and what is still to be renamed.
+#: Files that have some of these words all the same: attributes of public classes.
 EXCEPTIONS = {
-    "core/optimizers/_kron_fields.py": {"given"},
-    "core/optimizers/kron.py": {"given"},
     "drift/compare.py": {"what"},  # of the public `Drift`
-    "drift/reading.py": {"found"},
 }
 
 ADVICE = "Give it the name of what it holds, by type or role: `slots`, `gradients`, `misfits`, `parsed`."
