@@ -60,14 +60,12 @@ def watched(made: Any, monkeypatch: Any) -> list[float]:
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_word_means_what_it_means_to_scikit_learns_sgd(cls: Any, word: str, early_stopping: bool) -> None:
     X, y = data(cls)
-    options = {"learning_rate": word, "max_iter": 60, "n_iter_no_change": 2, "tol": 1e-2, "power_t": 0.4}
-    options |= {"hidden_layer_sizes": (7,), "random_state": 0, "batch_size": 32, "early_stopping": early_stopping}
+    shared = {"learning_rate": word, "max_iter": 60, "n_iter_no_change": 2, "tol": 1e-2, "power_t": 0.4}
+    shared |= {"hidden_layer_sizes": (7,), "random_state": 0, "batch_size": 32, "early_stopping": early_stopping}
     if word != "invscaling":
-        del options["power_t"]
-    theirs = THEIRS[cls](solver="sgd", learning_rate_init=0.1, momentum=0, nesterovs_momentum=False, **options).fit(
-        X, y
-    )
-    ours = cls(optimizer=SGD(learning_rate=0.1, momentum=0), **options).fit(X, y)
+        del shared["power_t"]
+    theirs = THEIRS[cls](solver="sgd", learning_rate_init=0.1, momentum=0, nesterovs_momentum=False, **shared).fit(X, y)
+    ours = cls(optimizer=SGD(learning_rate=0.1, momentum=0), **shared).fit(X, y)
     assert ours.n_iter_ == theirs.n_iter_
     assert ours.optimizer_.learning_rate == pytest.approx(theirs._optimizer.learning_rate, rel=1e-12)
     assert_close(ours, theirs, 1e-9)
