@@ -223,9 +223,9 @@ def matches(rule: type[Rule]) -> str:
 def changes(rule: type[Rule], match: str) -> list[str]:
     """What a framework's own formula has otherwise; a trait counts only if the rule has the field it concerns."""
     ours, theirs = rule(), rule(match=match)
-    found = [f"`{k}={shown(getattr(theirs, k))}`" for k in rule.fields if getattr(ours, k) != getattr(theirs, k)]
+    fields = [f"`{k}={shown(getattr(theirs, k))}`" for k in rule.fields if getattr(ours, k) != getattr(theirs, k)]
     traits = [(t, getattr(theirs, t)) for t, field in TRAITS.items() if field in rule.fields]
-    return found + [TRAIT_WORDS[t, value] for t, value in traits if value != getattr(ours, t)]
+    return fields + [TRAIT_WORDS[t, value] for t, value in traits if value != getattr(ours, t)]
 
 
 def section(name: str, spelling: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:

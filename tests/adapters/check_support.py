@@ -21,8 +21,8 @@ def some_of_ours(metafunc: pytest.Metafunc, count: int) -> None:
         metafunc.parametrize("name", drawn[:count] if sampling.samples(metafunc.config) else names())
 
 
-def failures(path: str, framework: str, against: str = "", given: str = "") -> dict[str, str]:
+def failures(path: str, framework: str, against: str = "", arguments: str = "") -> dict[str, str]:
     """The checks that fail, and how."""
-    report = check(path, framework, against=against, arguments=given)
+    report = check(path, framework, against=against, arguments=arguments)
     assert sum(outcome.status == "pass" for outcome in report.outcomes) > 15
     return {outcome.name: f"expected {outcome.expected}; came {outcome.came}" for outcome in report.failed}

@@ -49,10 +49,10 @@ def test_each_parameter_has_the_rate_and_the_decay_of_its_name(name: str, way: A
     made = way(name, args, **HYPER)
     frozen = made.model.transformer.h[0].mlp.c_proj.weight.requires_grad_(False)
     groups = made.create_optimizer().param_groups
-    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in groups) == len(found)
+    settings = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(settings)
     trained = {id(p): expected(made, n) for n, p in made.model.named_parameters() if p is not frozen}
-    assert found == trained
+    assert settings == trained
     assert len({group["name"] for group in groups}) == len(groups)
 
 

@@ -36,9 +36,9 @@ def made(name: str, params: Any, **options: Any) -> torch.optim.Optimizer:
     return ours(name)(params, **options)
 
 
-def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor], rtol: float) -> None:
+def assert_close(actual: list[torch.Tensor], expected: list[torch.Tensor], rtol: float) -> None:
     start = [p.detach().double() for p in parameters("cpu", torch.float64)]
-    for a, b, x in zip(found, expected, start, strict=True):
+    for a, b, x in zip(actual, expected, start, strict=True):
         assert torch.isfinite(a).all()
         assert (a - b).norm() <= rtol * ((b - x).norm() + 1e-30) + 1e-7 * b.norm()
 

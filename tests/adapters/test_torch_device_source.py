@@ -86,9 +86,9 @@ def stepped(name: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[lis
         optimizer.step()
         other.step({k: array(p.grad) for k, p in enumerate(params)})
     model = {n: np.array(optimizer.param_groups[0][n].item()) for n in other.model}
-    found = [{"p": array(p), **{n: array(x) for n, x in optimizer.state[p].items()}} for p in params]
+    mine = [{"p": array(p), **{n: array(x) for n, x in optimizer.state[p].items()}} for p in params]
     expected = [{"p": x, **other.state.get(k, {})} for k, x in arrays.items()]
-    return [*found, model], [*expected, {n: np.array(x) for n, x in other.model.items()}]
+    return [*mine, model], [*expected, {n: np.array(x) for n, x in other.model.items()}]
 
 
 def array(x: torch.Tensor) -> np.ndarray:
@@ -127,7 +127,7 @@ def test_the_generated_kernel_steps_as_numpy_does_bit_for_bit(
 ) -> None:
     """But for powers, of which devices have no exact ones, and sums: what follows from them is near."""
     dtype, options = STORAGES[storage]
-    found, expected = stepped(name, dtype, options)
+    mine, expected = stepped(name, dtype, options)
     assert interpreted
     assert all(len(others) > 1 for others in expected[:-1]) or not get(name)().all_slots(), (
         "without memory little shows"
@@ -137,7 +137,7 @@ def test_the_generated_kernel_steps_as_numpy_does_bit_for_bit(
     if summed := any(n.reduces for n in nodes):
         near = set().union(*expected)
     compute = "float64" if dtype is torch.float64 else "float32"
-    for ours_, others in zip(found, expected, strict=True):
+    for ours_, others in zip(mine, expected, strict=True):
         for key in others.keys() - near:
             np.testing.assert_array_equal(bits(ours_[key]), bits(others[key]), key)
         if summed:

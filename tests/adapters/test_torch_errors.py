@@ -137,7 +137,7 @@ def test_a_step_that_is_refused_leaves_no_memory() -> None:
     torch.testing.assert_close(opt.state[p]["momentum_buffer"], p.grad)
 
 
-@pytest.mark.parametrize("found", [{}, {"state": {}}], ids=str)
-def test_what_is_no_state_dict_is_told_so(found: dict[str, Any]) -> None:
+@pytest.mark.parametrize("state_dict", [{}, {"state": {}}], ids=str)
+def test_what_is_no_state_dict_is_told_so(state_dict: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"AdamW\.load_state_dict\(state_dict=...\)` must be a dict with the keys"):
-        ours("AdamW")(plain()).load_state_dict(found)
+        ours("AdamW")(plain()).load_state_dict(state_dict)

@@ -70,9 +70,9 @@ def offset(x: Tensor) -> Tensor:
 
 def negated(x: Tensor) -> Tensor:
     """Its memory has the other sign."""
-    found = torch.complex(torch.zeros_like(x), -x).conj().imag
-    assert found.is_neg()
-    return found
+    view = torch.complex(torch.zeros_like(x), -x).conj().imag
+    assert view.is_neg()
+    return view
 
 
 LAYOUTS: list[Layout] = [sliced, gapped, transposed, channels_last, offset]
@@ -240,8 +240,8 @@ def test_a_gradient_may_have_another_dtype(name: str, of_param: torch.dtype, of_
 def test_a_gradient_of_more_digits_than_the_parameter_is_not_rounded_first(name: str, kernel: str) -> None:
     if not hasattr(Tensor, "grad_dtype"):
         return  # torch before 2.10 has no such gradient
-    given = {"kernel": kernel, "state_dtype": "float32", **learned(name)}
-    wide, narrow = (ours(name)(plain(torch.bfloat16, SHAPES), **given) for _ in range(2))
+    options = {"kernel": kernel, "state_dtype": "float32", **learned(name)}
+    wide, narrow = (ours(name)(plain(torch.bfloat16, SHAPES), **options) for _ in range(2))
     for p in params_of(wide):
         p.grad_dtype = torch.float32
     for optimizer in (wide, narrow):

@@ -184,13 +184,13 @@ def test_the_page_shows_every_check_and_the_pinned_versions() -> None:
     for name in ("torch", "keras", "tensorflow", "optax", "jax", "scikit-learn"):
         assert f"{name} {pins[name]}" in page
     shared = {f"`{file}.{name}`" for file, name in _functions(*COMMON)}
-    own = {
+    specific = {
         f"`{file.removeprefix(f'{framework}_')}.{name}`"
         for framework, files in FRAMEWORKS.items()
         for file, name in _functions(*files)
     }
     assert [check for check in shared if page.count(f"| {check} |") != len(FRAMEWORKS)] == []
-    assert [check for check in own if page.count(f"| {check} |") < 1] == []
+    assert [check for check in specific if page.count(f"| {check} |") < 1] == []
     every = [*COMMON, *(file for files in FRAMEWORKS.values() for file in files)]
     assert [says for says in _sentences(*every) if f" | {says} | " not in page] == []
 

@@ -82,11 +82,11 @@ def test_convert_turns_kernels_and_nothing_else(folder: Path, options: dict[str,
     assert not Path("t").exists()
     assert run("convert", "s", "t", "--to", "torch", "--layout", "flax")[0] == 0
     turned = {"dense.kernel": (1, 0), "conv.kernel": (3, 2, 0, 1)}
-    given = {
+    params = {
         n: np.zeros(np.transpose(p, turned.get(n, range(p.ndim))).shape, np.float32)
         for n, p in optimizer.params.items()
     }
-    other = HostOptimizer("adamw", given, **options)
+    other = HostOptimizer("adamw", params, **options)
     state.load("t", other)
     for name, slots in optimizer.state.items():
         for slot, x in slots.items():
