@@ -14,7 +14,7 @@ from rich.table import Table
 from .check import check
 from .drift import drift
 from .listing import list_
-from .output import failed, make, matplotlib_is_here
+from .output import failed, make, matplotlib_is_here, tables
 from .report import report
 from .serve import serve
 from .state import app as state
@@ -96,7 +96,7 @@ def doctor() -> None:
     from . import deployment
     from . import doctor as examination
 
-    facts = Table.grid(padding=(0, 2))
+    console, facts = tables(), Table.grid(padding=(0, 2))
     for name, value in {**examination.versions(), **examination.kernel()}.items():
         facts.add_row(f"[bold]{name}[/bold]", escape(value))
     console.print(facts)

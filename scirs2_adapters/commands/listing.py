@@ -6,8 +6,6 @@ A terminal has lines as wide as it is. A file or a program gets one line for eac
 from __future__ import annotations
 
 import re
-import shutil
-import sys
 import textwrap
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -21,7 +19,7 @@ from scirs2_adapters.core.document import OPTIONS, argument
 
 from . import facts
 from .catalog import COUNTS, Row, rows
-from .output import failed
+from .output import failed, terminal_width
 
 #: Width of a terminal from which on slots have a column, too.
 _WIDE = 160
@@ -44,7 +42,7 @@ def list_(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="One of them: formula, arguments, slots.")] = "",
 ) -> None:
     """List the optimizers: what each remembers, what it counts, where it is from; or all about one of them."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = terminal_width()
     try:
         lines = details(get(name), width) if name else overview(width)
     except (ValueError, TypeError) as error:
