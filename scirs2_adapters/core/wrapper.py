@@ -142,7 +142,9 @@ class Wrapper(Rule):
                 raise bad_value(call, "base", _BASE, received, str(error)) from error
         kind = base if isinstance(base, type) else type(base)
         if not issubclass(kind, Rule) or kind.needs_closure or (inner is not None and not issubclass(kind, Wrapper)):
-            raise bad_type(call, "base", _BASE, received, f"`{kind.__name__}` goes around no other." * bool(inner))
+            named = f'Write `base="{plain(kind.__name__)}"`.' * (plain(kind.__name__) in names())
+            way_out = f"`{kind.__name__}` goes around no other." if inner else named
+            raise bad_type(call, "base", _BASE, received, way_out)
         return base, inner  # type: ignore[return-value]  # by `kind`
 
     def wrap_coefficients(self, math: SimpleNamespace, t: Scalar) -> Scalars:
@@ -229,16 +231,14 @@ class Wrapper(Rule):
         return (*self._structure(type(self).fields), self.base.kernel_key())
 
     def get_config(self) -> dict[str, Value]:
-        fields = {k: getattr(self, k) for k in type(self).fields}
         inside = {k: value for k, value in self.base.get_config().items() if k != "base"}
-        return {"base": self._named_base(), **fields, **inside}
+        return {"base": self._named_base(), **{k: getattr(self, k) for k in type(self).fields}, **inside}
 
     def _named_base(self) -> str | type[Rule] | Rule:
         """The base as a configuration has it: by name where it has one, else its class, or a wrapper itself."""
-        kind, kinds = type(self.base), (type(self.base), type(innermost(self)))
-        if all(is_listed(known) for known in kinds):  # type: ignore[arg-type]  # classes are hashable
+        if is_listed(type(self.base)) and is_listed(type(innermost(self))):  # type: ignore[arg-type]  # hashable
             return self.base.label
-        return self.base if isinstance(self.base, Wrapper) else kind
+        return self.base if isinstance(self.base, Wrapper) else type(self.base)
 
     def replace(self, **changes: Value) -> Self:
         """A wrapper with some of its or its base's hyperparameters changed; a new `base` comes with its values."""

@@ -68,6 +68,14 @@ def test_a_base_that_is_no_optimizer_is_refused_with_what_may_stand_there(wrappe
     assert ("`Lion` goes around no other." in text) == (base == "lion(sgd)")
 
 
+@pytest.mark.parametrize("name", [n for n in s2.names() if n not in WRAPPERS])
+def test_another_frameworks_optimizer_as_base_is_answered_with_its_name(name: str) -> None:
+    theirs = type(s2.get(name).__name__, (), {})
+    for base in (theirs, theirs()):
+        with pytest.raises(TypeError, match=rf'Write `base="{name}"`'):
+            Lookahead(base)
+
+
 @pytest.mark.parametrize("wrapper", [n for n in WRAPPERS if n not in AVERAGES and n != "mechanize"])
 @pytest.mark.parametrize("average", AVERAGES)
 def test_an_average_inside_is_refused_with_a_text_that_is_taken(wrapper: str, average: str) -> None:
