@@ -98,9 +98,9 @@ def formula(rule: type[Rule]) -> list[str]:
 
 def slot_names(rule: type[Rule]) -> list[str]:
     """The slots; those in parentheses only exist with an option or for some parameters."""
-    made = rule()
-    kept = {s.name for s in made.slots(MATRIX)}
-    return _without_middles([s.name if s.name in kept else f"({s.name})" for s in made.all_slots()])
+    defaults = rule()
+    kept = {s.name for s in defaults.slots(MATRIX)}
+    return _without_middles([s.name if s.name in kept else f"({s.name})" for s in defaults.all_slots()])
 
 
 def _without_middles(names: list[str]) -> list[str]:
@@ -121,11 +121,11 @@ def _bytes(slots: tuple[Slot, ...]) -> str:
 
 def memory(rule: type[Rule]) -> str:
     """Memory for one float32 parameter: in a matrix, and in a vector where that differs."""
-    made = rule()
-    kept = {s.name for s in made.slots(MATRIX)}
-    both = [_bytes(made.route(leaf).slots(leaf)) for leaf in (MATRIX, VECTOR)]
+    defaults = rule()
+    kept = {s.name for s in defaults.slots(MATRIX)}
+    both = [_bytes(defaults.route(leaf).slots(leaf)) for leaf in (MATRIX, VECTOR)]
     optional = sum(
-        s.extent is Extent.FULL and s.present_if in rule.fields for s in made.all_slots() if s.name not in kept
+        s.extent is Extent.FULL and s.present_if in rule.fields for s in defaults.all_slots() if s.name not in kept
     )
     return (
         both[0]
