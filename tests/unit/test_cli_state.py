@@ -191,3 +191,25 @@ def test_convert_holds_one_array_at_a_time(folder: Path, to: str, copies: int) -
         tracemalloc.stop()
     assert Path("t").stat().st_size > count * largest
     assert copies * largest < peak < (copies + 0.5) * largest + 2**20
+
+
+def test_a_file_gets_whole_names_and_rows_however_long(folder: Path) -> None:
+    name = "a_layer/" * 40 + "kernel"
+    optimizer = HostOptimizer("adamw", {name: np.ones((2, 2), "float32")})
+    optimizer.step({name: np.ones((2, 2), "float32")})
+    state.save(optimizer, "long.safetensors")
+    saved("other.safetensors")
+    for words in (("show", "long.safetensors"), ("diff", "long.safetensors", "other.safetensors")):
+        done = CliRunner().invoke(app, ["state", *words], env={"COLUMNS": "80"})
+        assert any(line.startswith(f"{name} ") for line in done.output.splitlines()), done.output
+
+
+@pytest.mark.parametrize("verb", ["show", "convert", "diff"])
+def test_an_error_names_what_was_typed_and_no_function(folder: Path, verb: str) -> None:
+    (folder / "text.safetensors").write_text("no state")
+    saved("other.safetensors")
+    more = {"show": (), "convert": ("out.safetensors", "--to", "torch"), "diff": ("other.safetensors",)}[verb]
+    code, output = run(verb, "text.safetensors", *more)
+    assert code == 2
+    assert output.startswith("`FILE` must hold the state of an optimizer; ")
+    assert output.rstrip().endswith("Received: 'text.safetensors'.")

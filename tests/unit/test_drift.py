@@ -96,6 +96,13 @@ def test_what_differs_is_named(
     assert words in str(drift)
 
 
+@pytest.mark.parametrize("decay", [0.0, 1e-5, 0.02])
+def test_a_value_that_the_other_run_has_not_recorded_is_not_named(decay: float, tmp_path: Path) -> None:
+    values = {"learning_rate": 1e-2, "weight_decay": 1e-2}
+    a, b = (ran(tmp_path / x, "adamw", **{**values, "weight_decay": y}) for x, y in (("a", 1e-2), ("b", decay)))
+    assert compare(a, b).explanations == [f"has weight_decay={decay}, where the other has 0.01"]
+
+
 def ahead(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:
     if step == 3:
         optimizer.steps = {n: t + 1 for n, t in optimizer.steps.items()}
