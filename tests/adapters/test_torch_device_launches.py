@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -123,7 +126,7 @@ def test_the_benchmark_without_a_device(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(cuda_steps, "with_kernels", lambda: ["nadam", "fromage"])
     assert cuda_steps.main(["--dry-run", "--rounds", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == [get(c).name for c, *_ in cuda_steps.CASES] + ["fromage"]
+    assert [line.split()[0] for line in lines[2:]] == [get(c.name).name for c in cuda_steps.CASES] + ["fromage"]
     assert cuda_steps.traffic("AdamW") == 28
     assert cuda_steps.traffic("LAMB") == 44
     assert cuda_steps.traffic("Adafactor") == 4 * (3 + 1 + 2 + 1), (
@@ -131,6 +134,41 @@ def test_the_benchmark_without_a_device(monkeypatch: pytest.MonkeyPatch, capsys:
     )
     row = {"ms": 1.0, "host_ms": 0.1, "gigabytes": 4000.0, "of_copy": 0.97, "ours_to_it": 0.5}
     assert cuda_steps.line("AdamW", "s", "ours", row) == "| AdamW | s | ours | 1.000 | 0.100 | 4,000 | 97% | 0.50 |"
+
+
+def test_a_benchmark_that_is_cut_off_leaves_what_it_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And goes on after what fails."""
+    ends: list[Any] = [torch.OutOfMemoryError("too large"), ValueError("other"), KeyboardInterrupt()]
+
+    def measured(case: cuda_steps.Case, sizes: list[int], copy: float) -> dict[str, dict[str, float]]:
+        if len(sizes) == 2:
+            raise ends.pop(0)
+        return {"ours": {"ms": 1.0, "host_ms": 0.1, "ours_to_it": 1.0}}
+
+    for name, value in (("get_device_name", lambda: "a card"), ("empty_cache", lambda: None)):
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(cuda_steps, "SIZES", {"one": [1], "two": [1, 1]})
+    monkeypatch.setattr(cuda_steps, "measured", measured)
+    monkeypatch.setattr(cuda_steps, "copy_speed", lambda: 4000.0)
+    with pytest.raises(KeyboardInterrupt):
+        cuda_steps.on_a_card(tmp_path / "cuda.json")
+    kept = json.loads((tmp_path / "cuda.json").read_text())
+    assert [*kept["cases"]] == ["AdamW, one", "SGD, one", "Lion, one"]
+    errors = ["OutOfMemoryError: too large", "ValueError: other"]
+    assert kept["left_out"] == dict(zip(["AdamW, two", "SGD, two"], errors, strict=True))
+    assert [*tmp_path.iterdir()] == [tmp_path / "cuda.json"]
+
+
+def test_a_benchmark_without_time_says_what_it_left_out(tmp_path: Path) -> None:
+    results = cuda_steps.Results(tmp_path / "cuda.json", time.monotonic() - cuda_steps.LIMIT, {"left_out": {}})
+    assert results.take({}, "AdamW, one", dict) == {}
+    assert json.loads((tmp_path / "cuda.json").read_text()) == {"left_out": {"AdamW, one": "no time was left"}}
+
+
+def test_labels_tell_cases_of_one_optimizer_apart() -> None:
+    labels = [case.label for case in cuda_steps.CASES]
+    assert labels[-2:] == ["Muon", 'Muon(match="torch")']
+    assert len(set(labels)) == len(labels)
 
 
 @pytest.mark.parametrize("guards", [True, False])
