@@ -81,6 +81,16 @@ def test_a_schedule_acts_on_every_group_and_the_trainers_own_rate_is_logged(args
     assert logged == pytest.approx([4e-3, 3e-3, 2e-3, 1e-3])
 
 
+@pytest.mark.parametrize(("schedule", "word"), [("cosine_with_min_lr", "min_lr"), ("polynomial", "lr_end")])
+def test_a_lowest_rate_is_that_of_the_trainers_own_rate(schedule: str, word: str, tmp_path: Path) -> None:
+    """Transformers divides it by the optimizer's default rate, and each group ends at this share of its own."""
+    args = arguments(tmp_path, lr_scheduler_type=schedule, lr_scheduler_kwargs={word: 4e-4})
+    made = by_class("lion", args, lr_by={"wte": 1e-2})
+    made.train()
+    ends = {group["initial_lr"]: group["lr"] for group in made.optimizer.param_groups}
+    assert ends == pytest.approx({4e-3: 4e-4, 1e-2: 1e-3})
+
+
 def test_a_resumed_run_keeps_its_groups(tmp_path: Path) -> None:
     args = arguments(tmp_path, save_strategy="steps", save_steps=2, weight_decay=0.1)
     whole, resumed = (by_class("adamw", args, **HYPER) for _ in range(2))

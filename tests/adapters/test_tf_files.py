@@ -121,3 +121,15 @@ def test_momentum_of_keras_goes_by_its_meaning(name: str, hyper: dict, match: st
         walk(ours, STEPS)
         walk(theirs, STEPS)
         np.testing.assert_allclose(weights(ours), weights(theirs), atol=1e-6)
+
+
+@pytest.mark.parametrize("build", [False, True])
+def test_a_file_without_memory_of_variables_is_loaded_without_a_warning(build: bool, tmp_path: Path) -> None:
+    """SGD's has the step count and the learning rate alone, which Keras gives back with the weights."""
+    model = model_of(adapter.SGD(RATE))
+    walk(model)
+    model.save_weights(tmp_path / "a.weights.h5")
+    other = model_of(adapter.SGD(RATE / 100), build=build)
+    other.load_weights(tmp_path / "a.weights.h5")  # a warning is an error in this suite
+    assert int(other.optimizer.iterations) == STEPS
+    np.testing.assert_allclose(float(other.optimizer.learning_rate), RATE)
