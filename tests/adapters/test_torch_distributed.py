@@ -9,12 +9,13 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from scirs2_adapters.core import get
+from scirs2_adapters.core.eigenbases import eigenbasis
 from scirs2_adapters.core.program.recorded import needs_whole, record
 from scirs2_adapters.core.slots import Leaf
 from tests.adapters.torch_spread import LAYOUTS, SHAPES, alone, made, memory_gap, walk
 from tests.adapters.torch_support import ALL, ours
 from tests.adapters.two_ranks import reports
-from tests.conformance.cells import by_library
+from tests.conformance.cells import by_library, matrix_functions
 from tests.sampling import asked_for
 
 pytestmark = pytest.mark.sampled_together
@@ -99,17 +100,24 @@ def test_a_step_that_one_rank_would_leave_out_is_left_out_and_counted_by_all(nam
         assert count == 3
 
 
+def rounding(name: str) -> float:
+    """How far the last bit of a float64 gradient leads in a few steps of training. Singular values of a first gradient
+    are 12,000 times apart there, and so eigenvalues 1e8 times, to the last of which eigenvectors are known as well.
+    """
+    return 1e-7 if eigenbasis in matrix_functions(name.casefold()) else 1e-9
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["data_parallel", "fully_sharded"])
 @each_dense
 def test_training_on_two_ranks_is_training_on_one(name: str, way: str, found: Found) -> None:
-    assert found[name][way] <= 1e-9
+    assert found[name][way] <= rounding(name)
 
 
 @pytest.mark.slow
 @each_dense
 def test_sharded_parameters_are_stepped_in_the_backward_pass(name: str, found: Found) -> None:
-    assert found[name]["in_backward"] <= 1e-9
+    assert found[name]["in_backward"] <= rounding(name)
 
 
 @pytest.mark.slow
