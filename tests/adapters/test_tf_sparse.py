@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -201,8 +202,8 @@ def test_a_table_of_two_lookups_beside_a_matrix(name: str) -> None:
 def test_matrices_of_float64_are_stepped_under_the_float32_of_keras() -> None:
     """Numbers that a function of matrices makes for itself have the dtype of its arrays, not that of Keras' setting."""
     assert keras.config.floatx() == "float32"
-    names = [name for name in FOLLOWING if matrix_functions(name)]
-    for name, hyper in ((name, hyper) for name in names for hyper in (brisk(s2.get(name)), turned(s2.get(name)))):
+    rules = [name for name in FOLLOWING if matrix_functions(name)]
+    for name, hyper in itertools.chain(*([(n, brisk(s2.get(n))), (n, turned(s2.get(n)))] for n in rules)):
         optimizer, x = make(name, hyper), keras.Variable(START, dtype="float64")
         optimizer.apply([tf.constant(START)], [x])
         assert np.isfinite(x.numpy()).all(), name

@@ -9,13 +9,12 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from scirs2_adapters.core import get
-from scirs2_adapters.core.eigenbases import eigenbasis
 from scirs2_adapters.core.program.recorded import needs_whole, record
 from scirs2_adapters.core.slots import Leaf
-from tests.adapters.torch_spread import LAYOUTS, SHAPES, alone, made, memory_gap, walk
+from tests.adapters.torch_spread import LAYOUTS, SHAPES, alone, made, memory_gap, rounding, walk
 from tests.adapters.torch_support import ALL, ours
 from tests.adapters.two_ranks import reports
-from tests.conformance.cells import by_library, matrix_functions
+from tests.conformance.cells import by_library
 from tests.sampling import asked_for
 
 pytestmark = pytest.mark.sampled_together
@@ -98,13 +97,6 @@ def test_a_step_that_one_rank_would_leave_out_is_left_out_and_counted_by_all(nam
     for measured, count in found[name]["left_out"].values():
         assert measured <= 1e-3  # as where gradients are clipped
         assert count == 3
-
-
-def rounding(name: str) -> float:
-    """How far the last bit of a float64 gradient leads in a few steps of training. Singular values of a first gradient
-    are 12,000 times apart there, and so eigenvalues 1e8 times, to the last of which eigenvectors are known as well.
-    """
-    return 1e-7 if eigenbasis in matrix_functions(name.casefold()) else 1e-9
 
 
 @pytest.mark.slow
