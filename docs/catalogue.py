@@ -74,9 +74,9 @@ def choice(measured: Mapping[str, Any], when: Mapping[str, str]) -> str:
         time = f"{row['ratio']:.2f}" if row else ""
         time = f"**{time}**" if row and exceeds(row) else time
         kind = "matrices" if works_on_matrices(name) else ""
-        bytes_ = f"{row['bytes']:.2f}" if row else ""
-        rows.append([link(name), when.get(name, ""), f"{state_bytes(name, None):.2f}", time, bytes_, kind])
-    return table(["optimizer", "when", "state", "time", "bytes", ""], rows)
+        moved = [f"{row[key]:.2f}" if row else "" for key in ("bytes", "reads")]
+        rows.append([link(name), when.get(name, ""), f"{state_bytes(name, None):.2f}", time, *moved, kind])
+    return table(["optimizer", "when", "state", "time", "bytes", "reads", ""], rows)
 
 
 def conditions(measured: Mapping[str, Any]) -> str:
@@ -88,8 +88,8 @@ def conditions(measured: Mapping[str, Any]) -> str:
     dates = [row["date"] for row in measured.values()]
     numbers, days = sum(map(math.prod, shapes().values())), " to ".join(sorted({min(dates), max(dates)}))
     return (
-        f"{numbers:,} numbers in {len(shapes())} tensors; bold above {ALLOWED} times the bytes. Measured {days} on "
-        f"{machines}. Load averages were {min(loads)} to {max(loads)}."
+        f"{numbers:,} numbers in {len(shapes())} tensors; bold above {ALLOWED} times the bytes and the reads. "
+        f"Measured {days} on {machines}. Load averages were {min(loads)} to {max(loads)}."
     )
 
 

@@ -231,19 +231,19 @@ class HostOptimizer(Routed):
         """The memory of a parameter before its first step, in the order of `array_names`."""
         entry, dtypes, memory, others = self._entries[key], self._dtypes(key, "float32"), {}, {}
         p = storage.load(carried(self.params[key]), entry.leaf.dtype)
-        first = {s.name: self._initial(s, entry.rule, p) for s in entry.program.slots if s.extent is not Extent.MODEL}
-        for name, numbers in {"p": p, **first}.items():
-            memory[name], *other = storage.store_parts(numbers, dtypes[name], other=np.array(entry.index, np.int32))
-            if other:
-                others[companion(name, dtypes[name]) or ""] = other[0]
+        slots = [s for s in entry.program.slots if s.extent is not Extent.MODEL]
+        parts = {"p": storage.store_parts(p, dtypes["p"], other=np.array(entry.index, np.int32))}
+        parts |= {s.name: self._initial(s, entry.rule, p, dtypes[s.name]) for s in slots}
+        for name, (memory[name], *other) in parts.items():
+            others.update({companion(name, dtypes[name]) or "": x for x in other})
         del memory["p"]
         return memory | others
 
-    def _initial(self, slot: Slot, rule: Rule, p: np.ndarray) -> np.ndarray:
-        """The numbers of a slot before the first step, in new memory."""
-        numbers = np.zeros(slot.shape(p.shape), p.dtype)
-        numbers[...] = p if slot.initial == "parameter" else slot.initial_value(rule)
-        return numbers
+    def _initial(self, slot: Slot, rule: Rule, p: np.ndarray, dtype: str) -> tuple[np.ndarray, ...]:
+        """A slot before the first step and its companion, in new memory."""
+        if slot.initial == "parameter":
+            return storage.store_parts(p.copy(), dtype)
+        return storage.filled(slot.shape(p.shape), np.asarray(slot.initial_value(rule), p.dtype), dtype)
 
     def _executor_of(self, keys: list[Hashable], grads: Sequence[np.ndarray]) -> ArrayExecutor:
         """The executor of a step over these arrays: that of the last step if nothing has changed."""

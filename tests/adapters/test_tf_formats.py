@@ -213,3 +213,16 @@ def test_formats_are_settled_once_it_is_built() -> None:
     for name, value in (("rounding", "nearest"), ("state_dtype", None)):
         with pytest.raises(ValueError, match="cannot change what is remembered"):
             setattr(made, name, value)
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1, -0.3], ids=str)
+@pytest.mark.parametrize("storage", ["int8", "uint8"])
+def test_first_codes_are_those_of_an_array_of_the_number(amount: float, storage: str) -> None:
+    def constant(shape: tuple[int, ...], dtype: str) -> Any:
+        return ops.full(shape, amount, dtype)
+
+    shape = (3, 200)
+    long_way, short_way = (coded.initializers(constant, shape, storage, everywhere) for everywhere in (False, True))
+    for part, part_shape in enumerate([shape, (formats.blocks(600),)]):
+        expected, made = (way[part](part_shape, dtype=None) for way in (long_way, short_way))
+        np.testing.assert_array_equal(ops.convert_to_numpy(made), ops.convert_to_numpy(expected))

@@ -4,6 +4,7 @@ torch does.
 
 import copy
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import scirs2_adapters.torch as ours
+from scirs2_adapters.adapters.torch.state import coded
 from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.slots import Leaf
@@ -280,3 +282,14 @@ def test_memory_is_a_fraction() -> None:
     walk(optimizer, [p], 1)
     size = sum(x.numel() * x.element_size() for x in optimizer.state[p].values())
     assert size <= (3 + 8 / 256) * p.numel() + 8
+
+
+@pytest.mark.parametrize("number", [0.0, 0.1, -0.3, math.inf, math.nan], ids=str)
+@pytest.mark.parametrize("shape", [(), (255,), (3, 200), (0, 4)], ids=str)
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_first_codes_are_those_of_an_array_of_the_number(number: float, shape: tuple[int, ...], dtype: str) -> None:
+    parts = coded.filled(dtype, torch.empty(shape, dtype=torch.bfloat16), number)
+    expected = coded.encoded(dtype, torch.full(shape, number))
+    for part, like in zip(parts, expected, strict=True):
+        torch.testing.assert_close(part, like, rtol=0, atol=0, equal_nan=True)
+        assert part.is_contiguous()

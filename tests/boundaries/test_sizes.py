@@ -29,7 +29,7 @@ LARGEST = {
     "core": 3226,
     "core/program": 720,
     "core/step": 383,
-    "core/cpu": 2160,
+    "core/cpu": 2165,
     "core/closures": 422,
     "core/portable": 1198,
     "core/monitor": 216,

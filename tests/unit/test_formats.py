@@ -1,5 +1,6 @@
 """The storage formats, checked over all of their codes rather than samples of them."""
 
+import math
 from types import SimpleNamespace
 
 import numba
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from scirs2_adapters.core import formats
+from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.cpu.coded import block_functions
 from scirs2_adapters.core.cpu.storage import FORMAT_OPS
 from tests.unit.test_rounding import PAIRS
@@ -179,3 +181,18 @@ def test_what_an_array_has_beside_it() -> None:
         assert stored.shape == error.shape == x.shape
         assert error.dtype == dtype.split("+")[1]
         np.testing.assert_allclose(formats.load(ops, dtype, stored, error), x, rtol=2.0**-16)
+
+
+@pytest.mark.parametrize("number", [0.0, 0.1, -0.3, 1e-40, math.inf, math.nan], ids=str)
+@pytest.mark.parametrize("shape", [(), (1,), (255,), (3, 200), (0, 4)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "uint8"])
+def test_one_number_everywhere_is_stored_as_an_array_of_it(number: float, shape: tuple[int, ...], dtype: str) -> None:
+    expected = storage.store_parts(np.full(shape, number, np.float32), dtype)
+    parts = storage.filled(shape, np.float32(number), dtype)
+    assert len(parts) == len(expected)
+    for part, like in zip(parts, expected, strict=True):
+        assert part.shape == like.shape
+        assert part.dtype == like.dtype
+        assert part.tobytes() == like.tobytes()
+        assert part.flags.writeable
+        assert part.base is None

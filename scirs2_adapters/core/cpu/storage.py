@@ -97,6 +97,13 @@ def store_parts(
         return formats.store(FORMAT_OPS, dtype, np.asarray(x, dtype=np.float32), number, other)
 
 
+def filled(shape: tuple[int, ...], number: np.ndarray, dtype: str) -> tuple[np.ndarray, ...]:
+    """The same of one number everywhere, in new memory."""
+    parts = store_parts(np.reshape(number, 1), dtype)
+    shapes = (shape, (formats.blocks(math.prod(shape)),))
+    return tuple(np.full(like, part[0]) for like, part in zip(shapes, parts, strict=False))
+
+
 def _rows(x: np.ndarray, count: int) -> np.ndarray:
     flat = np.zeros(count * BLOCK, dtype=x.dtype)
     flat[: x.size] = x.reshape(-1)

@@ -87,13 +87,23 @@ def store(storage: str, numbers: Tensor, dither: Tensor, other: Tensor = None) -
     return formats.store(FORMAT_OPS, storage, ops.cast(numbers, "float32"), dither, other)
 
 
-def initializers(numbers: Initializer, shape: tuple[int, ...], storage: str) -> tuple[Initializer, Initializer]:
-    """What makes the first codes and scales of a slot of this shape, from what makes its numbers."""
+def initializers(
+    numbers: Initializer, shape: tuple[int, ...], storage: str, everywhere: bool
+) -> tuple[Initializer, Initializer]:
+    """What makes the first codes and scales of a slot of this shape, from what makes its numbers, or one `everywhere`
+    the same.
+    """
     if isinstance(numbers, str):
         return numbers, numbers
 
     def part(place: int) -> Initializer:
-        return lambda *_, **__: store(storage, numbers(shape, "float32"), 0.5)[place]
+        def initial(part_shape: tuple[int, ...], *_: object, **__: object) -> Tensor:
+            if not everywhere:
+                return store(storage, numbers(shape, "float32"), 0.5)[place]
+            one = store(storage, numbers((1,), "float32"), 0.5)[place]
+            return ops.broadcast_to(ops.reshape(one, ()), part_shape)
+
+        return initial
 
     return part(0), part(1)
 

@@ -153,7 +153,7 @@ def _variables(
         name, storage = slot.name, storages[slot.name]
         first = scales = _numbers(rule, slot, variable)
         if (other := companion(name, storage)) is not None:
-            first, scales = coded.initializers(first, leaf.shape, storage)
+            first, scales = coded.initializers(first, leaf.shape, storage, slot.initial != "parameter")
             others[other] = ((blocks(math.prod(leaf.shape)),), scales, "float32")
         forms[name] = (slot.shape(leaf.shape), first, storage)
     return {name: _beside(optimizer, variable, leaf, name, form) for name, form in (forms | others).items()}

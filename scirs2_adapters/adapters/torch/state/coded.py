@@ -61,14 +61,20 @@ ROUNDINGS = (ROUNDING_ERROR, ROUNDING_SEED)
 PIECE = BLOCK << 8
 
 
-def encoded(dtype: str, p: Tensor, number: float | None = None) -> tuple[Tensor, Tensor]:
-    """Codes and scales of these numbers, or of one everywhere, made in pieces that leave no holes in the heap."""
+def filled(dtype: str, p: Tensor, number: float) -> tuple[Tensor, Tensor]:
+    """Codes and scales of one number everywhere, for memory like a parameter."""
+    code, scale = formats.store(FORMAT_OPS, dtype, torch.full((1,), number, device=p.device))
+    scales = scale.expand(formats.blocks(p.numel())).contiguous()
+    return code.reshape(()).expand(p.shape).clone(memory_format=torch.contiguous_format), scales
+
+
+def encoded(dtype: str, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes and scales of these numbers, made in pieces that leave no holes in the heap."""
     codes = torch.empty(p.shape, dtype=getattr(torch, dtype), device=p.device)
     scales = torch.empty(formats.blocks(p.numel()), dtype=torch.float32, device=p.device)
-    source = codes.view(-1) if number is not None else p.detach().reshape(-1)
+    source = p.detach().reshape(-1)
     for start in range(0, p.numel(), PIECE):
-        numbers = source[start : start + PIECE].to(torch.float32)
-        stored, rest = formats.store(FORMAT_OPS, dtype, numbers if number is None else numbers.fill_(number))
+        stored, rest = formats.store(FORMAT_OPS, dtype, source[start : start + PIECE].to(torch.float32))
         codes.view(-1)[start : start + PIECE] = stored
         scales[start // BLOCK :][: len(rest)] = rest
     return codes, scales

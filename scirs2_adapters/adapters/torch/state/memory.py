@@ -123,9 +123,8 @@ def _initial(rule: Rule, slot: Slot, p: Tensor, leaf: Leaf, state_dtype: StateDt
     """A slot before the first step, and its companion if it has one."""
     full, dtype = slot.extent is Extent.FULL, slot_dtype(slot, leaf, state_dtype)
     if full and dtype in BLOCK_DTYPES:
-        codes, scales = coded.encoded(
-            dtype, p, None if slot.initial == "parameter" else float(slot.initial_value(rule))
-        )
+        copied = slot.initial == "parameter"
+        codes, scales = coded.encoded(dtype, p) if copied else coded.filled(dtype, p, float(slot.initial_value(rule)))
         return {slot.name: codes, f"{slot.name}_scale": scales}
     kind = p.dtype if full and p.is_complex() else getattr(torch, dtype)
     memory = torch.zeros_like(p, dtype=kind, memory_format=torch.preserve_format) if full else _small(slot, p, kind)
