@@ -51,10 +51,10 @@ def rebased(
 
 
 def not_begun(xp: Array, numbers: Array) -> Array:
-    """1 where all these numbers of a slot are 0, as before a parameter's first gradient; else 0. The step count does
-    not say it: Keras counts steps in which a parameter has had no gradient.
+    """1 where all these numbers of a slot are 0, as before a parameter's first gradient; else 0, of their dtype. The
+    step count does not say it: Keras counts steps in which a parameter has had no gradient.
     """
-    return xp.where(xp.sum(xp.abs(numbers), None) <= 0, 1.0, 0.0)
+    return xp.like(xp.where(xp.sum(xp.abs(numbers), None) <= 0, 1.0, 0.0), numbers)
 
 
 def eigenbasis(

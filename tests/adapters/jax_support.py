@@ -130,9 +130,12 @@ def gap(a: Tree, b: Tree, start: Tree) -> float:
     return float(np.linalg.norm(flat(a) - flat(b)) / max(1e-30, np.linalg.norm(flat(b) - flat(start))))
 
 
-def takes_complex(name: str, shape: tuple[int, ...] = (6,)) -> bool:
-    """Whether the rule that steps such a parameter, a vector, has a meaning for complex numbers; others refuse them."""
-    return scirs2_adapters.get(name)().route(Leaf(shape)).moduli is not None
+def takes_complex(name: str, *shapes: tuple[int, ...]) -> bool:
+    """Whether each rule that steps a parameter of these shapes has a meaning for complex numbers; others refuse them.
+    A rule for matrices may leave vectors to one that has it.
+    """
+    rule = scirs2_adapters.get(name)()
+    return all(rule.route(Leaf(shape)).moduli is not None for shape in shapes)
 
 
 def kinds(x: Tree) -> Tree:

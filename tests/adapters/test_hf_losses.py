@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run_of(name: str, folder: Path, **changes: Any) -> TrainingArguments:
-    """Arguments under which every optimizer moves: one that scales its own steps is used at its default of 1."""
-    rate = max(4e-3, get(name)().learning_rate)
+    """Arguments under which every optimizer moves: one that learns the size of its steps is used at the rate 1."""
+    rate = 1.0 if get(name).first_step else max(4e-3, get(name)().learning_rate)
     return arguments(folder, weight_decay=0.1, learning_rate=rate, max_steps=2, **changes)
 
 

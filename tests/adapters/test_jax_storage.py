@@ -19,6 +19,7 @@ from scirs2_adapters.core import HostOptimizer, formats
 from scirs2_adapters.core.cpu import storage
 from scirs2_adapters.core.numpy_arrays import carried
 from scirs2_adapters.core.slots import Extent, Leaf
+from tests.conformance.options import still_steps
 from tests.xla import is_quick
 
 from .jax_storage import (
@@ -50,8 +51,8 @@ def test_the_host_kernel_steps_as_that_of_numpy_arrays_does(name: str, options: 
         tx = getattr(adapter, name)(1e-2, **options)
         arrays = {k: np.array(p) for k, p in params.items()}
         host = HostOptimizer(tx.update.rule, arrays, layout="inputs_first", **options)
-        params, state = walk(one_call(tx), tx.init(params), params, gradients(4, dtype))
-        for g in gradients(4, dtype):
+        params, state = walk(one_call(tx), tx.init(params), params, gradients(steps_of(name), dtype))
+        for g in gradients(steps_of(name), dtype):
             host.step({k: np.asarray(x) for k, x in g.items()})
         memory, coded_slots = memory_of(tx, state), 0
         for k, p in params.items():
@@ -81,6 +82,11 @@ def assert_alike(a: Any, b: np.ndarray, exact: bool) -> None:
         assert np.mean(np.abs(a - b) > 1e-5 + 0.01 * np.abs(b)) < 0.01
 
 
+def steps_of(name: str) -> int:
+    """So many that some of them move the parameters."""
+    return max(4, 1 + still_steps(name))
+
+
 @functools.cache
 def begun(name: str, path: str, options: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
     """An optimizer and its first state."""
@@ -97,7 +103,7 @@ def ended(name: str, path: str, options: tuple[tuple[str, str], ...], form: Any)
 def _ended(name: str, path: str, options: tuple[tuple[str, str], ...], form: Any, quick: bool) -> tuple[Any, Any]:
     """The same, by a program that is compiled once for all tests that look at them."""
     (tx, state), dtype = begun(name, path, options), dtype_of(dict(options))
-    return walk(form(tx), state, start(dtype), gradients(4, dtype))
+    return walk(form(tx), state, start(dtype), gradients(steps_of(name), dtype))
 
 
 @pytest.mark.one_of_each("name")

@@ -73,7 +73,7 @@ import numpy as np, tensorflow as tf, keras
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 import scirs2_adapters.tf as adapter
-start = np.random.default_rng(0).normal(size=(64, 80)).astype("float32")
+start = np.random.default_rng(0).normal(size=(64, 80)).astype(tf.bfloat16.as_numpy_dtype).astype("float32")
 def walk(name, rounding, strategy):
     with strategy.scope():
         x = keras.Variable(start, dtype="bfloat16")

@@ -203,11 +203,18 @@ def test_what_has_no_step_is_not_checked(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "walks"), [("SGD", True), ("Adam", False)], ids=["of this formula", "of another formula"]
+    ("name", "arguments", "walks"),
+    [("SGD", "lr=0.1,momentum=0.9", True), ("Adam", "lr=0.1", False)],
+    ids=["of this formula", "of another formula"],
 )
-def test_a_walk_is_told_from_another(name: str, walks: bool) -> None:
-    report = check("torch.optim:SGD", "torch", against=name, arguments="lr=0.1,momentum=0.9")
+def test_a_walk_is_told_from_another(name: str, arguments: str, walks: bool) -> None:
+    report = check("torch.optim:SGD", "torch", against=name, arguments=arguments)
     assert ("against" in failures(report)) is not walks
+
+
+def test_what_the_other_formula_has_no_argument_for_is_an_error() -> None:
+    with pytest.raises(SubjectError, match=r"momentum=.* is no argument of adam"):
+        check("torch.optim:SGD", "torch", against="Adam", arguments="lr=0.1,momentum=0.9")
 
 
 def test_what_torchs_own_does_is_known() -> None:
