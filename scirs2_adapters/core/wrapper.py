@@ -96,19 +96,25 @@ class Wrapper(Rule):
         self._take_over(base, call)
         self.check(spell, call)
 
+    def _refuse(self, base: Rule, call: str) -> None:
+        """Refuse an optimizer that this wrapper cannot go around."""
+        taken = {*(type(self).fields.keys() - SHARED), *(s.name for s in self._own_slots())}
+        if twice := taken & {*base.fields, *(s.name for s in base.all_slots())}:
+            worded = f"must be an optimizer that has no `{min(twice)}` of its own, for there can be one"
+            raise bad_value(call, "base", worded, base.label)
+        way_out = ""
+        if isinstance(base, Wrapper) and self.evaluation is None:
+            way_out = f"Write `{base.name}({self.name}({base.base.label}))`."
+        if base.needs_value and self.needs_closure:
+            worded = "must be an optimizer whose step does not depend on the loss, which is elsewhere"
+            raise bad_value(call, "base", worded, base.label, way_out)
+        if base.evaluation is not None:
+            worded = "must be an optimizer that evaluates what it trains; a wrapper of averages is the outermost"
+            raise bad_value(call, "base", worded, base.label, way_out)
+
     def _take_over(self, base: Rule, call: str) -> None:
         """The hyperparameters of the base, and those of its traits that are the same around it."""
-        taken = {*(type(self).fields.keys() - SHARED), *(s.name for s in self._own_slots())}
-        twice = taken & {*base.fields, *(s.name for s in base.all_slots())}
-        swapped = isinstance(base, Wrapper) and self.evaluation is None
-        way_out = f"Write `{base.name}({self.name}({base.base.label}))`." if swapped else ""  # type: ignore[attr-defined]
-        for refused, worded in (
-            (twice, f"that has no `{min(twice, default='')}` of its own, for there can be one"),
-            (base.needs_value and self.needs_closure, "whose step does not depend on the loss, which is elsewhere"),
-            (base.evaluation, "that evaluates what it trains; a wrapper of averages is the outermost"),
-        ):
-            if refused:
-                raise bad_value(call, "base", f"must be an optimizer {worded}", base.label, way_out * (not twice))
+        self._refuse(base, call)
         vars(self).update({k: getattr(base, k) for k in base.fields})
         vars(self).update(base=base, match=base.match, fields=self._with_own(base.fields), decay="inside")
         vars(self).update(time_dependence="step", sparse=base.sparse if base.sparse == "exact" else None)
