@@ -54,17 +54,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small models, to see that it runs; writes no files")
     parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the page and its figures")
     parser.add_argument("--group", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.group:
-        _child(given.group, given.quick)
+    arguments = parser.parse_args()
+    if arguments.group:
+        _child(arguments.group, arguments.quick)
         return
-    groups = [g.strip() for g in given.only.split(",")]
+    groups = [g.strip() for g in arguments.only.split(",")]
     if unknown := [g for g in groups if g not in MODULES]:
         parser.error(f"`--only` must name some of {', '.join(MODULES)}. Received: {unknown[0]!r}.")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    measured = {group: _run(group, given.quick, load) for group in MODULES if group in groups}
-    if not given.quick:
-        print("Written:", *write(measured, given.output))
+    measured = {group: _run(group, arguments.quick, load) for group in MODULES if group in groups}
+    if not arguments.quick:
+        print("Written:", *write(measured, arguments.output))
 
 
 def _run(group: str, quick: bool, load: float) -> Measured:

@@ -30,22 +30,22 @@ TOGETHER = 8
 
 def measured() -> dict[str, Any]:
     """What the file has."""
-    found: dict[str, Any] = json.loads(FILE.read_text()) if FILE.is_file() else {}
-    return found
+    results: dict[str, Any] = json.loads(FILE.read_text()) if FILE.is_file() else {}
+    return results
 
 
 def keep(results: Mapping[str, Result]) -> None:
     """Write results beside those of other optimizers."""
-    found = measured() | {name: asdict(result) for name, result in results.items()}
-    FILE.write_text(json.dumps({k: found[k] for k in sorted(found) if k in dense()}, indent=1) + "\n")
+    rows = measured() | {name: asdict(result) for name, result in results.items()}
+    FILE.write_text(json.dumps({k: rows[k] for k in sorted(rows) if k in dense()}, indent=1) + "\n")
 
 
-def main(given: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("--only", default=",".join(dense()), help="optimizers by comma (default: all)")
     parser.add_argument("--new", action="store_true", help="of these, those that the file does not have")
-    chosen = parser.parse_args(given)
+    chosen = parser.parse_args(arguments)
     wanted = chosen.only.split(",")
     if unknown := set(wanted) - set(dense()):
         parser.error(f"`--only` must name some of {', '.join(dense())}. Received: {min(unknown)!r}.")

@@ -48,12 +48,12 @@ def shapes(width: int = WIDTH, words: int = WORDS) -> Shapes:
     """The parameters by name, kernels with a row for each output."""
     linear = {"attn.qkv": (3 * width, width), "attn.out": (width, width)}
     linear |= {"mlp.up": (4 * width, width), "mlp.down": (width, 4 * width)}
-    found: Shapes = {"embedding.weight": (words, width)}
+    parameters: Shapes = {"embedding.weight": (words, width)}
     for block in map(str, range(BLOCKS)):
         for name, shape in linear.items():
-            found |= {f"{block}.{name}.weight": shape, f"{block}.{name}.bias": shape[:1]}
-        found |= dict.fromkeys((f"{block}.norm.weight", f"{block}.norm.bias"), (width,))
-    return found
+            parameters |= {f"{block}.{name}.weight": shape, f"{block}.{name}.bias": shape[:1]}
+        parameters |= dict.fromkeys((f"{block}.norm.weight", f"{block}.norm.bias"), (width,))
+    return parameters
 
 
 class Moved(NamedTuple):
@@ -118,8 +118,8 @@ def rows(wanted: list[str], budget: float = BUDGET) -> Iterator[tuple[str, Resul
 
 def remembered(file: Path = FILE) -> dict[str, Result]:
     """What was measured before, by optimizer."""
-    found: dict[str, Result] = json.loads(file.read_text()) if file.is_file() else {}
-    return found
+    results: dict[str, Result] = json.loads(file.read_text()) if file.is_file() else {}
+    return results
 
 
 def line(name: str, row: Result) -> str:
@@ -129,21 +129,21 @@ def line(name: str, row: Result) -> str:
     return f"{name:<26} {numbers}  {mark}".rstrip()
 
 
-def main(given: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.catalogue", description=__doc__)
     parser.add_argument("--only", default=",".join(NAMES), help="optimizers by comma (default: all)")
     parser.add_argument("--quick", action="store_true", help="a small model, to see that it runs; writes nothing")
-    chosen = parser.parse_args(given)
+    chosen = parser.parse_args(arguments)
     if unknown := set(wanted := chosen.only.split(",")) - set(NAMES):
         parser.error(f"`--only` must name some of {', '.join(NAMES)}. Received: {min(unknown)!r}.")
     print(f"{'':<26} {'time':>8} {'bytes':>8} {'reads':>8} {'state':>8}")
-    found = remembered()
+    results = remembered()
     for name, row in rows(wanted, 0.0 if chosen.quick else BUDGET):
-        found[name] = row
+        results[name] = row
         print(line(name, row), flush=True)
         if not chosen.quick:  # at once: all of them take minutes
-            FILE.write_text(json.dumps({k: found[k] for k in sorted(found) if k in NAMES}, indent=1) + "\n")
+            FILE.write_text(json.dumps({k: results[k] for k in sorted(results) if k in NAMES}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Steps on a CUDA device against torch's optimizers: `python -m benchmarks.cuda_steps` prints a table and writes it to
-docs/cuda.json. It takes at most 10 minutes: a case has `SECONDS`, and what does not fit in `LIMIT` is named. JAX's
-steps against optax's come last, where JAX has a device too.
+docs/cuda.json, after each case. It takes at most 10 minutes: a case has `SECONDS`, and what does not fit in `LIMIT` or
+fails is named. JAX's steps against optax's come last, where JAX has a device too.
 
 `--dry-run` needs no device: with a stub in the place of Triton's launcher it prints the time until a step returns, and
 how many launches, copies and bytes it takes.
@@ -16,7 +16,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +38,38 @@ SIZES = {
     "50 M in 100": [500_000] * 100,
     "400 M in 200": [2_000_000] * 200,
 }
-#: Optimizer, its options, and torch's optimizers that it is measured against, with theirs.
-CASES: list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]] = [
-    ("AdamW", {}, [("AdamW", {"fused": True}), ("AdamW", {"foreach": True})]),
-    ("SGD", {"momentum": 0.9}, [("SGD", {"fused": True}), ("SGD", {"foreach": True})]),
-    ("Lion", {}, [("AdamW", {"fused": True})]),
-    ("RMSprop", {}, [("RMSprop", {"foreach": True})]),
-    ("NAdam", {}, [("NAdam", {"foreach": True})]),
-    ("LAMB", {}, [("AdamW", {"fused": True})]),
-    ("Adafactor", {}, [("Adafactor", {"foreach": True})]),
-    ("Prodigy", {}, [("AdamW", {"fused": True})]),
-    ("Muon", {}, [("Muon", {})]),
+
+
+@dataclass(frozen=True)
+class Case:
+    """An optimizer with its options, and torch's optimizers that it is measured against with theirs. What torch's class
+    of the same name is given as well is in `common`.
+    """
+
+    name: str
+    peers: Sequence[tuple[str, Mapping[str, Any]]]
+    common: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What the table and the results call it."""
+        words = ", ".join(f'{key}="{value}"' for key, value in self.options.items())
+        return f"{self.name}({words})" if words else self.name
+
+
+CASES = [
+    Case("AdamW", [("AdamW", {"fused": True}), ("AdamW", {"foreach": True})]),
+    Case("SGD", [("SGD", {"fused": True}), ("SGD", {"foreach": True})], common={"momentum": 0.9}),
+    Case("Lion", [("AdamW", {"fused": True})]),
+    Case("RMSprop", [("RMSprop", {"foreach": True})]),
+    Case("NAdam", [("NAdam", {"foreach": True})]),
+    Case("LAMB", [("AdamW", {"fused": True})]),
+    Case("Adafactor", [("Adafactor", {"foreach": True})]),
+    Case("Prodigy", [("AdamW", {"fused": True})]),
+    Case("Muon", [("Muon", {})]),
+    # Both iterate in bfloat16; the one above does so in float32.
+    Case("Muon", [("Muon", {})], options={"match": "torch"}),
 ]
 #: Rounds and seconds of a case, and seconds of all.
 ROUNDS, SECONDS, LIMIT = 30, 12, 540
@@ -63,8 +86,8 @@ def traffic(name: str) -> int | None:
     """Bytes that the kernels of an optimizer read and write for each number in float32, or None without kernels."""
     if obstacle(get(name).name):
         return None
-    leaf = Leaf((40, 50), "float32")
-    program = record(get(name)(**dict(_options(name))).route(leaf), leaf)
+    leaf, options = Leaf((40, 50), "float32"), next((case.common for case in CASES if case.name == name), {})
+    program = record(get(name)(**options).route(leaf), leaf)
     return 4 * sum(len(this.stores) + _reads(program, this) for this in split_passes(program, "p"))
 
 
@@ -75,10 +98,6 @@ def _reads(program: Program, this: Pass) -> int:
         return len(whole)
     ways = (*this.rows, *this.sums), this.columns
     return sum(len(whole.intersection(program.order(list(sums), whole))) for sums in ways)
-
-
-def _options(name: str) -> dict[str, Any]:
-    return next(options for case, options, _ in CASES if case == name)
 
 
 def milliseconds(step: Callable[[], Any]) -> tuple[float, float]:
@@ -108,14 +127,13 @@ def captured(step: Callable[[], Any]) -> Callable[[], Any]:
     return graph.replay
 
 
-def optimizers(case: str, params: list[torch.nn.Parameter]) -> dict[str, Callable[[], Any]]:
+def optimizers(case: Case, params: list[torch.nn.Parameter]) -> dict[str, Callable[[], Any]]:
     """The steps to compare, eager and, where the optimizer can be captured, captured."""
-    _, options, peers = next(row for row in CASES if row[0] == case)
-    makers = {"ours": (getattr(adapter, case), options)}
-    for name, more in peers:
+    makers = {"ours": (getattr(adapter, case.name), {**case.common, **case.options})}
+    for name, more in case.peers:
         if hasattr(torch.optim, name):
             form = f"torch {name} {next(iter(more), '')}".strip()
-            makers[form] = getattr(torch.optim, name), {**(options if name == case else {}), **more}
+            makers[form] = getattr(torch.optim, name), {**(case.common if name == case.name else {}), **more}
     steps: dict[str, Callable[[], Any]] = {}
     for form, (cls, chosen) in makers.items():
         steps[form] = cls(params, lr=1e-6, **chosen).step
@@ -127,7 +145,7 @@ def optimizers(case: str, params: list[torch.nn.Parameter]) -> dict[str, Callabl
     return steps
 
 
-def measured(case: str, sizes: Sequence[int], copy: float) -> dict[str, dict[str, float]]:
+def measured(case: Case, sizes: Sequence[int], copy: float) -> dict[str, dict[str, float]]:
     """Medians of each, interleaved; `copy` are the gigabytes a second of a copy on the device."""
     params = [torch.nn.Parameter(torch.randn(shape, device="cuda")) for shape in shapes(sizes)]
     for p in params:
@@ -144,7 +162,7 @@ def measured(case: str, sizes: Sequence[int], copy: float) -> dict[str, dict[str
     for form, samples in times.items():
         ms, host = (statistics.median(column) for column in zip(*samples, strict=True))
         rows[form] = {"ms": ms, "host_ms": host}
-        moved = traffic(case)
+        moved = traffic(case.name)
         if form.startswith("ours") and moved:
             speed = moved * sum(sizes) / ms / 1e6
             rows[form] |= {"gigabytes": speed, "of_copy": speed / copy}
@@ -174,44 +192,64 @@ def on_a_card(output: Path) -> None:
     card = torch.cuda.get_device_name()
     print(f"{card}, torch {torch.__version__}, copy {copy:,.0f} GB/s", flush=True)
     print("| | parameters | | ms | host ms | GB/s | of the copy | ours / it |\n| - | - | - | - | - | - | - | - |")
-    results: dict[str, Any] = {"card": card, "torch": torch.__version__, "copy": copy, "cases": {}, "left_out": {}}
-    for case, *_ in CASES:
+    kept: dict[str, Any] = {"card": card, "torch": torch.__version__, "copy": copy, "cases": {}, "left_out": {}}
+    results = Results(output, begun, kept)
+    for case in CASES:
         for label, sizes in SIZES.items():
-            reason = "no time was left" if time.monotonic() - begun > LIMIT - 2 * SECONDS else ""
-            try:
-                rows = {} if reason else measured(case, sizes, copy)
-            except torch.OutOfMemoryError:
-                rows, reason = {}, "the card has too little memory"
+            rows = results.take(kept["cases"], f"{case.label}, {label}", partial(measured, case, sizes, copy))
             torch.cuda.empty_cache()
-            if reason:
-                results["left_out"][f"{case}, {label}"] = reason
-                print(f"{case} {label}: not measured, {reason}", flush=True)
-            else:
-                results["cases"].setdefault(case, {})[label] = rows
             for form, row in rows.items():
-                print(line(case, label, form, row), flush=True)
-            output.write_text(json.dumps(results, indent=1) + "\n")
-    results["jax"] = with_jax(begun)
-    output.write_text(json.dumps(results, indent=1) + "\n")
+                print(line(case.label, label, form, row), flush=True)
+    with_jax(results)
 
 
-def with_jax(begun: float) -> dict[str, Any] | str:
-    """JAX's steps against optax's, or why there are none."""
+class Results:
+    """What has been measured, in a file after each case: a run that is cut off leaves what it had. What fails is left
+    out with its error, and the run goes on.
+    """
+
+    def __init__(self, output: Path, begun: float, kept: dict[str, Any]) -> None:
+        self.output, self.begun, self.kept = output, begun, kept
+        self.save()
+
+    def take(self, cases: dict[str, Any], name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Measures a case, if there is time, puts it into `cases`, and saves; what was measured, or nothing."""
+        reason, rows = "no time was left", dict[str, Any]()
+        if time.monotonic() - self.begun <= LIMIT - 2 * SECONDS:
+            try:
+                rows = measure()
+            except Exception as error:
+                reason = f"{type(error).__name__}: {str(error)[:500]}"
+        if rows:
+            cases[name] = rows
+        else:
+            self.kept["left_out"][name] = reason
+            print(f"{name}: not measured, {reason}", flush=True)
+        self.save()
+        return rows
+
+    def save(self) -> None:
+        """Writes the file; whoever stops the run then finds this one or the one before, and no half."""
+        half = self.output.with_suffix(".part")
+        half.write_text(json.dumps(self.kept, indent=1) + "\n")
+        half.replace(self.output)
+
+
+def with_jax(results: Results) -> None:
+    """Takes JAX's steps against optax's, or notes why there are none."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch has memory of the card
     from . import cuda_jax
 
     if cuda_jax.jax.default_backend() != "gpu":
-        return "JAX has no CUDA device"
+        results.kept["left_out"]["JAX"] = "it has no CUDA device"
+        return results.save()
     print("| | parameters | ms | optax | ratio | compile s | optax | ratio |\n| - | - | - | - | - | - | - | - |")
-    results: dict[str, Any] = {}
+    cases = results.kept["jax"] = {}
     for name, options in cuda_jax.CASES:
         for label, sizes in list(SIZES.items())[:3]:
-            if time.monotonic() - begun > LIMIT:
-                return results | {"left_out": "no time was left"}
-            rows = cuda_jax.measured(name, options, sizes, ROUNDS)
-            results[f"{name}, {label}"] = rows
-            print(cuda_jax.line(name, label, rows), flush=True)
-    return results
+            rows = results.take(cases, f"JAX {name}, {label}", partial(cuda_jax.measured, name, options, sizes, ROUNDS))
+            if rows:
+                print(cuda_jax.line(name, label, rows), flush=True)
 
 
 def dry_run(rounds: int) -> None:
@@ -219,7 +257,7 @@ def dry_run(rounds: int) -> None:
     print("Host time of the thread with a stub launcher, in ms, and what a step sends; the second if gradients moved.")
     head = f"{'':24} {'':16} {'launches':>8} {'host':>7} {'':>7} {'copies':>6} {'':>3} {'bytes':>8} {'':>8}"
     print(head)
-    chosen = [(get(case).name, label, options) for case, options, _ in CASES for label in SIZES]
+    chosen = [(get(case.name).name, label, {**case.common, **case.options}) for case in CASES for label in SIZES]
     small = next(iter(SIZES))
     known = {name for name, *_ in chosen}
     chosen += [(name, small, {}) for name in with_kernels() if name not in known]

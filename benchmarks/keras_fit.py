@@ -68,8 +68,8 @@ def _fitter(optimizer: Any, layers: list[keras.Layer], jit: Any, x: Any, y: Any)
 
 
 def _compare_apply(name: str, model: Model) -> Iterator[Row]:
-    given = {"learning_rate": 1e-6, **RULES[name]}
-    mine, theirs = (_stepper(getattr(classes, name)(**given), model) for classes in (ours, keras.optimizers))
+    arguments = {"learning_rate": 1e-6, **RULES[name]}
+    mine, theirs = (_stepper(getattr(classes, name)(**arguments), model) for classes in (ours, keras.optimizers))
     rounds, steps = model.rounds
     case = f"{_case(name)}, apply, {model.name}"
     yield from measure(GROUP, case, mine, {f"keras.optimizers.{name}": theirs}, (rounds, max(1, steps // 4)))

@@ -57,9 +57,9 @@ def _of_rows(whose: str, name: str, count: int, touched: int) -> Callable[[], ob
     return _stepper(cls(learning_rate=1e-6), [g], [keras.Variable(keras.ops.ones((count, WIDTH)))])
 
 
-def _peak(*given: str | int) -> float:
+def _peak(*arguments: str | int) -> float:
     """MiB by which steps raise the peak of memory, in a process of its own, where none has been kept for reuse."""
-    command = [sys.executable, "-m", __spec__.name, *map(str, given)]
+    command = [sys.executable, "-m", __spec__.name, *map(str, arguments)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 

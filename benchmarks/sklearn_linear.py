@@ -52,14 +52,14 @@ def fits(group: str, case: str, models: tuple[Any, Any], X: Any, y: np.ndarray, 
 
 def _docstrings(classes: int, most: int | None) -> tuple[Any, np.ndarray]:
     """The docstrings of the standard library as hashed words, and the modules that have most of them."""
-    root, found = Path(sysconfig.get_paths()["stdlib"]), list[tuple[str, str]]()
+    root, docstrings = Path(sysconfig.get_paths()["stdlib"]), list[tuple[str, str]]()
     for file in sorted(root.rglob("*.py")):
         module = file.relative_to(root).parts[0]
         if module not in SKIPPED:
             nodes = ast.walk(ast.parse(file.read_bytes()))
             texts = (ast.get_docstring(node) for node in nodes if isinstance(node, DOCUMENTED))
-            found += [(text, module) for text in texts if text and len(text) > 20]
-    largest = {module for module, _ in Counter(module for _, module in found).most_common(classes)}
-    kept = [(text, module) for text, module in found if module in largest]
+            docstrings += [(text, module) for text in texts if text and len(text) > 20]
+    largest = {module for module, _ in Counter(module for _, module in docstrings).most_common(classes)}
+    kept = [(text, module) for text, module in docstrings if module in largest]
     kept = kept if most is None else kept[:: max(1, len(kept) // most)]
     return HashingVectorizer().transform(text for text, _ in kept), np.array([module for _, module in kept])

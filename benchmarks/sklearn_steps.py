@@ -20,8 +20,8 @@ def rows(quick: bool) -> Iterator[Row]:
     """The update alone, as scikit-learn's own loop calls it; then fits of so many epochs in the same batches."""
     for width, rounds in [(32, (20, 20))] if quick else [(100, (40, 20)), (1000, (25, 2))]:
         mine = _stepper(ours.MLPClassifier((width, width), optimizer="adamw"))
-        own = {'MLPClassifier(solver="adam")': _stepper(MLPClassifier((width, width)))}
-        yield from measure("sklearn", f"AdamW update, hidden layers ({width}, {width})", mine, own, rounds)
+        theirs = {'MLPClassifier(solver="adam")': _stepper(MLPClassifier((width, width)))}
+        yield from measure("sklearn", f"AdamW update, hidden layers ({width}, {width})", mine, theirs, rounds)
     warnings.simplefilter("ignore")  # of fits that are ended before they converge
     count = 1_000 if quick else 15_000
     made = make_classification(count * 5 // 4, 200, n_informative=40, n_classes=5, random_state=0)
@@ -30,8 +30,8 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def _fits(data: str, hidden: tuple[int, ...], X: Any, y: Any, epochs: int, quick: bool) -> Iterator[Row]:
-    given = {"max_iter": epochs, "n_iter_no_change": epochs, "random_state": 0}
-    models = ours.MLPClassifier(hidden, optimizer="adamw", **given), MLPClassifier(hidden, **given)
+    arguments = {"max_iter": epochs, "n_iter_no_change": epochs, "random_state": 0}
+    models = ours.MLPClassifier(hidden, optimizer="adamw", **arguments), MLPClassifier(hidden, **arguments)
     yield from fits("sklearn", f"{data}, hidden layers {hidden}, {epochs} epochs", models, X, y, quick)
 
 

@@ -26,12 +26,12 @@ def rows(quick: bool) -> Iterator[Row]:
 def _compare(
     name: str, model: Model, make: Callable[..., Callable[[], object]], rounds: tuple[int, int]
 ) -> Iterator[Row]:
-    params, given, cls = parameters(model), USUAL.get(name, {}), theirs(name)
-    mine = make(getattr(ours, get(name).__name__), params, **given)
+    params, arguments, cls = parameters(model), USUAL.get(name, {}), theirs(name)
+    mine = make(getattr(ours, get(name).__name__), params, **arguments)
     choices = [{}, *(form for form in forms(cls) if form)] if cls else []
-    baselines = {call(cls, given | form): make(cls, params, **given, **form) for form in choices} if cls else {}
-    yield from measure("overhead", f"{words(get(name).__name__, given)}, {model.name}", mine, baselines, rounds)
+    baselines = {call(cls, arguments | form): make(cls, params, **arguments, **form) for form in choices} if cls else {}
+    yield from measure("overhead", f"{words(get(name).__name__, arguments)}, {model.name}", mine, baselines, rounds)
 
 
-def _builder(optimizer: Class, params: Parameters, **given: Any) -> Callable[[], object]:
-    return lambda: optimizer(params, lr=1e-6, **given)
+def _builder(optimizer: Class, params: Parameters, **arguments: Any) -> Callable[[], object]:
+    return lambda: optimizer(params, lr=1e-6, **arguments)

@@ -75,7 +75,7 @@ def forms(cls: Class) -> list[dict[str, Any]]:
 def _adamw(model: Model) -> Iterator[Row]:
     params, optim = parameters(model), torch.optim
     options: list[dict[str, Any]] = [{"fused": True}, {"foreach": True}, {}]
-    baselines = {call(optim.AdamW, given): stepper(optim.AdamW, params, **given) for given in options}
+    baselines = {call(optim.AdamW, arguments): stepper(optim.AdamW, params, **arguments) for arguments in options}
     yield from measure(
         "torch", f"AdamW, {model.name}", stepper(ours.AdamW, params), baselines, model.rounds,
         28 * model.numbers, _triad(model),
@@ -83,18 +83,18 @@ def _adamw(model: Model) -> Iterator[Row]:
 
 
 def _rule(name: str, model: Model, params: Parameters, triad: Triad) -> Iterator[Row]:
-    given, cls = USUAL.get(name, {}), theirs(name)
-    mine = stepper(getattr(ours, get(name).__name__), params, **given)
-    baselines = _fastest(cls, params, given) if cls else {}
-    slots = get(name)(**given).slots(Leaf((8,)))
+    arguments, cls = USUAL.get(name, {}), theirs(name)
+    mine = stepper(getattr(ours, get(name).__name__), params, **arguments)
+    baselines = _fastest(cls, params, arguments) if cls else {}
+    slots = get(name)(**arguments).slots(Leaf((8,)))
     traffic = (12 + 8 * len(slots)) * model.numbers  # reads p, g and slots, writes p and slots
-    case, (rounds, repeat) = f"{words(get(name).__name__, given)}, {model.name}", model.rounds
+    case, (rounds, repeat) = f"{words(get(name).__name__, arguments)}, {model.name}", model.rounds
     yield from measure("torch", case, mine, baselines, (rounds * 3 // 5, repeat), traffic, triad)
 
 
-def _fastest(cls: Class, params: Parameters, given: dict[str, Any]) -> dict[str, Callable[[], object]]:
+def _fastest(cls: Class, params: Parameters, arguments: dict[str, Any]) -> dict[str, Callable[[], object]]:
     """The fastest form of torch's class on these parameters; where there are several, a few rounds tell."""
-    steppers = {call(cls, given | form): stepper(cls, params, **given, **form) for form in forms(cls)}
+    steppers = {call(cls, arguments | form): stepper(cls, params, **arguments, **form) for form in forms(cls)}
     times = side_by_side(list(steppers.values()), 3) if len(steppers) > 1 else [[0.0]]
     name, step = min(zip(steppers.items(), times, strict=True), key=lambda pair: median(pair[1]))[0]
     return {name: step}
@@ -103,10 +103,10 @@ def _fastest(cls: Class, params: Parameters, given: dict[str, Any]) -> dict[str,
 def _narrow(model: Model) -> Iterator[Row]:
     """AdamW with memory of half and of a quarter of the size, which torch does not have; with the bytes of a number."""
     for dtype, moved in (("bfloat16", 20), ("int8", 16)):
-        params, given = parameters(model), {"state_dtype": dtype}
+        params, arguments = parameters(model), {"state_dtype": dtype}
         baseline = {call(torch.optim.AdamW, {"fused": True}): stepper(torch.optim.AdamW, params, fused=True)}
-        case = f"{words('AdamW', given)}, {model.name}"
-        step = stepper(ours.AdamW, params, **given)
+        case = f"{words('AdamW', arguments)}, {model.name}"
+        step = stepper(ours.AdamW, params, **arguments)
         yield from measure("torch", case, step, baseline, model.rounds, moved * model.numbers, _triad(model))
 
 
@@ -119,20 +119,20 @@ def parameters(model: Model) -> Parameters:
     return params
 
 
-def stepper(optimizer: Class, params: Parameters, **given: Any) -> Callable[[], object]:
+def stepper(optimizer: Class, params: Parameters, **arguments: Any) -> Callable[[], object]:
     """The step of an optimizer that hardly moves them."""
-    return optimizer(params, lr=1e-6, **given).step
+    return optimizer(params, lr=1e-6, **arguments).step
 
 
-def call(optimizer: Class, given: dict[str, Any]) -> str:
+def call(optimizer: Class, arguments: dict[str, Any]) -> str:
     """How torch's class is called."""
     name: str = optimizer.__name__  # type: ignore[attr-defined]
-    return f"torch.optim.{words(name, given) if given else f'{name}()'}"
+    return f"torch.optim.{words(name, arguments) if arguments else f'{name}()'}"
 
 
-def words(name: str, given: dict[str, Any]) -> str:
+def words(name: str, arguments: dict[str, Any]) -> str:
     """A name with the arguments it is given, if any."""
-    return f"{name}({', '.join(f'{k}={v!r}' for k, v in given.items())})" if given else name
+    return f"{name}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})" if arguments else name
 
 
 def _triad(model: Model) -> Triad:

@@ -128,30 +128,30 @@ class Stub:
             return self.annotation(self.types[parameter.name], made)
         if parameter.annotation is parameter.empty and isinstance(parameter.default, (bool, int, float)):
             return type(parameter.default).__name__
-        found = self.annotation(parameter.annotation, made)
+        hint = self.annotation(parameter.annotation, made)
         if isinstance(parameter.default, tuple) and None in parameter.default:
             return "tuple[float | None, ...]"
         if isinstance(parameter.default, tuple) and str in map(type, parameter.default):
             return f"tuple[{', '.join(type(x).__name__ for x in parameter.default)}]"
-        return f"{found} | None" if parameter.default is None and found != "Any" and "None" not in found else found
+        return f"{hint} | None" if parameter.default is None and hint != "Any" and "None" not in hint else hint
 
-    def annotation(self, given: Any, made: Any) -> str:
+    def annotation(self, hint: Any, made: Any) -> str:
         """A type as text, with its imports noted; a type that cannot be named is Any."""
-        if given is inspect.Parameter.empty:
-            given = "Any"
-        if not isinstance(given, str):
-            return self.public_path(given)
+        if hint is inspect.Parameter.empty:
+            hint = "Any"
+        if not isinstance(hint, str):
+            return self.public_path(hint)
         scope = {
             **vars(import_module("typing")),
             **vars(import_module("collections.abc")),
             **self.scope(made),
         }
-        names = {n.id for n in ast.walk(ast.parse(given, mode="eval")) if isinstance(n, ast.Name)}
+        names = {n.id for n in ast.walk(ast.parse(hint, mode="eval")) if isinstance(n, ast.Name)}
         for name in names - set(vars(import_module("builtins"))):
             if name not in scope:
                 return self.public_path(Any)
             self.note(name, scope[name])
-        return quoted(given)
+        return quoted(hint)
 
     def scope(self, made: Any) -> dict[str, Any]:
         """What a name in an annotation may stand for: in the object's own module, the core's rules, frameworks."""
@@ -170,8 +170,8 @@ class Stub:
         if value is None or getattr(value, "__module__", "") == "builtins":
             return "None" if value is None else value.__name__
         for module in SHOWN_IN if value is not Any else ():
-            for name, found in vars(sys.modules.get(module, types.ModuleType(""))).items():
-                if found is value and not name.startswith("_"):
+            for name, member in vars(sys.modules.get(module, types.ModuleType(""))).items():
+                if member is value and not name.startswith("_"):
                     self.modules.add(module)
                     return f"{module}.{name}"
         self.words.setdefault("typing", set()).add("Any")
@@ -225,15 +225,15 @@ def literal(value: Any) -> str:
 
 def spelling(adapter: str) -> Iterator[tuple[str, dict[str, str]]]:
     """For each rule, the adapter's word for each field."""
-    found = vars(import_module(f"scirs2_adapters.adapters.{adapter}.argument_names"))
-    usual = next((value for value in found.values() if isinstance(value, ArgumentNames)), ArgumentNames())
+    members = vars(import_module(f"scirs2_adapters.adapters.{adapter}.argument_names"))
+    usual = next((value for value in members.values() if isinstance(value, ArgumentNames)), ArgumentNames())
     for name in NAMES:
         rule = get(name)
-        argument_names = found["argument_names"](rule) if "argument_names" in found else usual
+        argument_names = members["argument_names"](rule) if "argument_names" in members else usual
         turned = getattr(argument_names, "turned", ())  # words whose values have the other sign there
         yield name, {core: "-" * (core in turned) + argument_names.spell(core, rule.fields) for core in rule.fields}
 
 
 if __name__ == "__main__":
-    found = {"stub": Stub(sys.argv[1]).text(), "spelling": dict(spelling(sys.argv[1]))}
-    print(json.dumps(found | {"refusals": refusals_of(sys.argv[1]), "cuda": cuda() if sys.argv[1] == "torch" else {}}))
+    facts = {"stub": Stub(sys.argv[1]).text(), "spelling": dict(spelling(sys.argv[1]))}
+    print(json.dumps(facts | {"refusals": refusals_of(sys.argv[1]), "cuda": cuda() if sys.argv[1] == "torch" else {}}))

@@ -43,8 +43,8 @@ Letters = dict[str, str]
 def data(name: str) -> dict[str, Any]:
     """One of the files of measurements."""
     file = ROOT / "docs" / name
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return found
+    measurements: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return measurements
 
 
 def link(name: str) -> str:
@@ -124,7 +124,7 @@ def storage(refusals: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
     rows = []
     for name in NAMES:
         states = [f"{state_bytes(name, dtype):.2f}" for dtype in (None, "bfloat16", "int8")]
-        taken = [answer({a: found[name].get(f, "") for a, found in refusals.items()}, letters) for f in FORMATS]
+        taken = [answer({a: by_rule[name].get(f, "") for a, by_rule in refusals.items()}, letters) for f in FORMATS]
         for k in (0, 1):
             states[k + 1] += "" if taken[k] == "yes" else f", {taken[k]}"
         wide = ", ".join(f"`{s}` ({lettered(WIDE[why], letters)})" for s, why in wide_slots(name).items())
@@ -153,10 +153,10 @@ def proof(seen: Mapping[str, Any], accuracy: Mapping[str, Any]) -> str:
     for name in NAMES:
         twin = f"tests/reference/{name}.py"
         peers = seen.get("optimizers", {}).get(name, {})
-        gaps = [f"{peer} {found['gap']:.0e}" for peer, found in peers.items() if peer != twin]
+        gaps = [f"{peer} {comparison['gap']:.0e}" for peer, comparison in peers.items() if peer != twin]
         gaps += [f"{framework}: {why}" for framework, why in seen.get("elsewhere", {}).get(name, {}).items()]
-        own = f"{peers[twin]['gap']:.0e}" if twin in peers else ""
-        rows.append([link(name), own, "; ".join(gaps), recorded(ROOT / twin), digits(accuracy.get(name))])
+        twin_gap = f"{peers[twin]['gap']:.0e}" if twin in peers else ""
+        rows.append([link(name), twin_gap, "; ".join(gaps), recorded(ROOT / twin), digits(accuracy.get(name))])
     versions = ", ".join(f"{name} {version}" for name, version in seen.get("versions", {}).items())
     made = f"Peers are those of {versions}. Digits after {Settings('').steps} steps."
     return f"{table(['optimizer', 'twin', 'peers', 'other packages', 'digits'], rows)}\n\n{made}"
@@ -171,10 +171,10 @@ def recorded(twin: Path) -> str:
 
 def digits(row: Mapping[str, Any] | None) -> str:
     """The accuracies of all adapters, one number where they agree; their gap, and in parentheses that of rounding."""
-    found = row["accuracy"].values() if row else ()
-    if not row or not found:  # not trained, or a run that did not end
+    accuracies = row["accuracy"].values() if row else ()
+    if not row or not accuracies:  # not trained, or a run that did not end
         return ""
-    shown = dict.fromkeys(f"{x:.1%}" for x in (min(found), max(found)))
+    shown = dict.fromkeys(f"{x:.1%}" for x in (min(accuracies), max(accuracies)))
     return f"{' to '.join(shown)}, {row['gap']:.0e} ({row['rounding']:.0e})"
 
 
@@ -204,5 +204,5 @@ def missing() -> list[str]:
     wanted = {"when.toml": (NAMES, when), "catalogue.json": (NAMES, data("catalogue.json"))}
     wanted |= {"peers.json": (NAMES, peers), "accuracy.json": (dense, data("accuracy.json"))}
     wanted |= {"catalogue.png": (NAMES, drawn())}
-    lacking = {file: [n for n in names if n not in found] for file, (names, found) in wanted.items()}
+    lacking = {file: [n for n in names if n not in present] for file, (names, present) in wanted.items()}
     return [f"docs/{file} lacks {', '.join(names)}." for file, names in lacking.items() if names]

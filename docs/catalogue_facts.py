@@ -85,13 +85,13 @@ def refusals_of(adapter: str) -> dict[str, Refusals]:
 
 
 def _refused(attempt: Attempt, name: str) -> Refusals:
-    found = {}
+    refusals = {}
     for words, (dtype, options) in FORMATS.items():
         try:
             attempt(name, dtype, options)
         except (ValueError, TypeError, RuntimeError) as error:
-            found[words] = str(error)
-    return found
+            refusals[words] = str(error)
+    return refusals
 
 
 def cuda() -> dict[str, dict[str, str]]:
@@ -122,9 +122,9 @@ def wide_slots(name: str) -> dict[str, str]:
     """The slots like the parameter that 8 bits do not hold, with the reason."""
     leaf = Leaf(SHAPE, "float32", "weight")
     rule = get(name)().route(leaf)
-    found = {}
+    reasons = {}
     for slot in rule.slots(leaf):
         if slot.extent is Extent.FULL and slot_dtype(slot, leaf, "int8") == "float32":
             copy = slot.initial == "parameter" and not slot.accurate
-            found[slot.name] = "copy" if copy else "average" if slot.accurate else "lossy"
-    return found
+            reasons[slot.name] = "copy" if copy else "average" if slot.accurate else "lossy"
+    return reasons

@@ -73,9 +73,9 @@ def walk(name: str, rate: float, problem: Problem) -> Point:
 
 def best(name: str, problem: Problem) -> Point:
     """The walk that ends lowest."""
-    own = get(name).fields_with()["learning_rate"].default
+    default = get(name).fields_with()["learning_rate"].default
     with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-        walks = [walk(name, own * times, problem) for times in RATES]
+        walks = [walk(name, default * times, problem) for times in RATES]
         ends = [float(problem[0](*points[-1])) if len(points) > STEPS else math.inf for points in walks]
     return walks[int(np.argmin(np.where(np.isfinite(ends), ends, math.inf)))]
 

@@ -55,8 +55,8 @@ def asked(framework: str) -> list[list[Row]]:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         sys.exit(f"{framework} cannot be checked.\n{done.stderr}")
-    found: list[list[Row]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    reports: list[list[Row]] = json.loads(done.stdout.splitlines()[-1])
+    return reports
 
 
 def section(framework: str, reports: list[list[Row]]) -> Iterator[str]:
@@ -81,8 +81,8 @@ def main() -> None:
         print(json.dumps(facts(framework)))
         return
     with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(SUBJECTS, pool.map(asked, SUBJECTS), strict=True))
-    body = "\n\n".join("\n".join(section(name, reports)).strip() for name, reports in found.items())
+        by_framework = dict(zip(SUBJECTS, pool.map(asked, SUBJECTS), strict=True))
+    body = "\n\n".join("\n".join(section(name, reports)).strip() for name, reports in by_framework.items())
     PAGE.write_text(between_markers(PAGE.read_text(), "checks", f"\n{body}\n"))
 
 

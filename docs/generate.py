@@ -34,8 +34,8 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "HF_HUB_OFF
 
 def facts(script: str, adapter: str) -> dict[str, Any]:
     """What a script prints of an adapter, as JSON: its stub and its spelling of fields, or bytes."""
-    found: dict[str, Any] = printed(adapter, str(ROOT / "docs" / script), adapter)
-    return found
+    answers: dict[str, Any] = printed(adapter, str(ROOT / "docs" / script), adapter)
+    return answers
 
 
 def keras_tests() -> str:
@@ -65,8 +65,8 @@ def generated() -> dict[Path, str]:
         weighed = pool.submit(facts, "memory_facts.py", "torch")
         tested = pool.submit(keras_tests)
         by_adapter = dict(zip(adapters(), made, strict=True))
-    spelling = {adapter: found["spelling"] for adapter, found in by_adapter.items()}
-    refused = {adapter: found["refusals"] for adapter, found in by_adapter.items() if found["refusals"]}
+    spelling = {adapter: answers["spelling"] for adapter, answers in by_adapter.items()}
+    refused = {adapter: answers["refusals"] for adapter, answers in by_adapter.items() if answers["refusals"]}
     readme = (ROOT / "README.md").read_text()
     readme = between_markers(readme, "optimizers", pages.summary_table())
     readme = between_markers(readme, "tested", pages.tested_table())
@@ -87,18 +87,18 @@ def generated() -> dict[Path, str]:
         ROOT / "README.md": readme,
     }
     return files | {
-        PACKAGE / f"adapters/{adapter}/__init__.pyi": found["stub"] for adapter, found in by_adapter.items()
+        PACKAGE / f"adapters/{adapter}/__init__.pyi": answers["stub"] for adapter, answers in by_adapter.items()
     }
 
 
 def stale(files: dict[Path, str]) -> list[str]:
     """What would change, as a unified diff."""
-    found = []
+    diff = []
     for path, text in files.items():
         old = path.read_text() if path.exists() else ""
         name = path.relative_to(ROOT).as_posix()
-        found += difflib.unified_diff(old.splitlines(), text.splitlines(), name, f"{name} (fresh)", lineterm="", n=1)
-    return found
+        diff += difflib.unified_diff(old.splitlines(), text.splitlines(), name, f"{name} (fresh)", lineterm="", n=1)
+    return diff
 
 
 def main() -> None:

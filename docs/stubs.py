@@ -31,11 +31,11 @@ def public(names: Iterable[str]) -> str:
 
 def ordered() -> list[type[Rule]]:
     """The rules, a base before what is made from it."""
-    found: dict[type[Rule], None] = {}
+    classes: dict[type[Rule], None] = {}
     for name in (*NAMES, *with_closure()):
         line = [c for c in reversed(get(name).__mro__) if issubclass(c, Rule) and c not in (Rule, Wrapper)]
-        found |= dict.fromkeys(line)
-    return list(found)
+        classes |= dict.fromkeys(line)
+    return list(classes)
 
 
 def rule_stub(rule: type[Rule]) -> str:

@@ -43,8 +43,8 @@ def main(steps: int = 40) -> float:
         BertTrainer = with_optimizer(Trainer, "adamw", lr_by={r"embeddings|layer\.(\d+)": LayerDecay(0.8)})
         trainer = BertTrainer(model, args, train_dataset=rows)
         trainer.train()
-        found = torch.as_tensor(trainer.predict(rows).predictions).argmax(-1)
-    return float((found == torch.stack([row["labels"] for row in rows])).float().mean())
+        predicted = torch.as_tensor(trainer.predict(rows).predictions).argmax(-1)
+    return float((predicted == torch.stack([row["labels"] for row in rows])).float().mean())
 
 
 if __name__ == "__main__":

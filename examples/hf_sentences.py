@@ -31,8 +31,8 @@ def lines() -> list[tuple[str, int]]:
 
 def data() -> Dataset:
     """Pairs of lines that stand near each other, and whether they are of one module."""
-    found = lines()
-    pairs = [(a, b) for step in (1, 2, 4, 5) for a, b in zip(found, found[step:], strict=False)]
+    texts = lines()
+    pairs = [(a, b) for step in (1, 2, 4, 5) for a, b in zip(texts, texts[step:], strict=False)]
     columns = {"first": [a for (a, _), _ in pairs], "second": [b for _, (b, _) in pairs]}
     return Dataset.from_dict({**columns, "label": [int(i == j) for (_, i), (_, j) in pairs]})
 

@@ -56,5 +56,5 @@ def main(rows: int = 1_000_000) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    found = main(*map(int, sys.argv[1:]))
-    print("loss {first:.3f}, then {last:.3f}; {ms:.2f} ms a step, {MiB:.1f} MiB more at the peak".format(**found))
+    measured = main(*map(int, sys.argv[1:]))
+    print("loss {first:.3f}, then {last:.3f}; {ms:.2f} ms a step, {MiB:.1f} MiB more at the peak".format(**measured))

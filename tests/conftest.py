@@ -44,14 +44,14 @@ def requested(config: pytest.Config) -> list[str]:
 
 def installed(adapter: str) -> dict[str, str | None]:
     """Distribution -> version, None where it is absent; read from metadata, nothing is imported."""
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
     for name in frameworks(adapter):
         distribution = DISTRIBUTIONS.get(name, name)
         try:
-            found[distribution] = version(distribution)
+            versions[distribution] = version(distribution)
         except PackageNotFoundError:
-            found[distribution] = None
-    return found
+            versions[distribution] = None
+    return versions
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -30,10 +30,10 @@ def quick_xla() -> Iterator[None]:
 
     made = compiler.get_compile_options
 
-    def options(*args: object, **given: object) -> object:
-        found = made(*args, **given)
-        found.env_option_overrides = [*found.env_option_overrides, *QUICK.items()]
-        return found
+    def options(*args: object, **keywords: object) -> object:
+        chosen = made(*args, **keywords)
+        chosen.env_option_overrides = [*chosen.env_option_overrides, *QUICK.items()]
+        return chosen
 
     options.for_users = made  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:

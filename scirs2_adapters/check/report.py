@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,21 @@ class Report:
 _STATUS = {"pass": "passed", "FAIL": "failed", "not applicable": "not applicable"}
 
 
-def lines(outcome: Outcome) -> Iterator[str]:
-    """A check as text: one line, and two more where it failed."""
+def lines(outcome: Outcome, width: int = 0) -> Iterator[str]:
+    """A check as text: one line, two more where it failed. With a width, longer ones go on in the next line."""
     short = "n/a" if outcome.why else outcome.status
-    yield f"{short:4}  {outcome.name:32}  {outcome.says}" + (f" ({outcome.why})" if outcome.why else "")
+    yield from _folded(
+        f"{short:4}  {outcome.name:32}  ", f"{outcome.says}{f' ({outcome.why})' * bool(outcome.why)}", width
+    )
     if outcome.status == "FAIL":
-        yield f"{'':6}expected: {outcome.expected}"
-        yield f"{'':6}came:     {outcome.came}"
+        yield from _folded(f"{'':6}expected: ", outcome.expected, width)
+        yield from _folded(f"{'':6}came:     ", outcome.came, width)
+
+
+def _folded(head: str, text: str, width: int) -> list[str]:
+    if not width or len(head) + len(text) <= width:
+        return [head + text]
+    wrapper = textwrap.TextWrapper(
+        max(width, 72), head, " " * len(head), break_long_words=False, break_on_hyphens=False
+    )
+    return wrapper.wrap(text)

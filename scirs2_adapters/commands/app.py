@@ -13,7 +13,8 @@ from rich.table import Table
 
 from .check import check
 from .drift import drift
-from .output import failed, make, matplotlib_is_here
+from .listing import list_
+from .output import failed, make, matplotlib_is_here, tables
 from .report import report
 from .serve import serve
 from .state import app as state
@@ -23,6 +24,7 @@ console = Console()
 #: Arguments of `scirs2_adapters.export.export` as `scirs2 export` takes them.
 _TYPED = {"rule": "name", "dtypes": "--dtypes", "target": "--target"}
 app.add_typer(state, name="state")
+app.command(name="list")(list_)
 app.command()(check)
 app.command()(drift)
 app.command()(serve)
@@ -64,19 +66,6 @@ def _chosen(option: str, text: str, known: list[str]) -> list[str]:
     return [word for word in known if word in map(plain, wanted)]
 
 
-@app.command(name="list")
-def list_() -> None:
-    """List the optimizers: what each remembers, what it counts, where it is from."""
-    from .catalog import rows
-
-    table = Table(caption="Slots in parentheses exist with some settings only. Memory: of an n x m matrix.")
-    for name in ("Name", "Slots", "Memory", "Counts", "Paper"):
-        table.add_column(name, overflow="fold", no_wrap=name == "Name")
-    for row in rows():
-        table.add_row(row.name, row.slots.replace(" ", "\n"), row.memory, row.counts, row.paper)
-    console.print(table)
-
-
 @app.command()
 def export(
     name: Annotated[str, typer.Argument(help="An optimizer, as `scirs2 list` names it.")],
@@ -107,7 +96,7 @@ def doctor() -> None:
     from . import deployment
     from . import doctor as examination
 
-    facts = Table.grid(padding=(0, 2))
+    console, facts = tables(), Table.grid(padding=(0, 2))
     for name, value in {**examination.versions(), **examination.kernel()}.items():
         facts.add_row(f"[bold]{name}[/bold]", escape(value))
     console.print(facts)

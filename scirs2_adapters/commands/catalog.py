@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from dataclasses import dataclass
 
 from scirs2_adapters import get, names
-from scirs2_adapters.core.slots import EVERY, Extent, Leaf, Slot
+from scirs2_adapters.core import Rule, with_value
+from scirs2_adapters.core.slots import EVERY, Extent, Slot
 
-#: Longer than the ranks that rules project onto.
-_MATRIX = Leaf((2000, 3000), "float32", "weight")
+from . import facts
+
+#: What changes with time in a formula: nothing, whether the step is the first one, or the number of the step.
+COUNTS = {"step": "steps", "first": "the first step", "none": "-"}
 
 
 @dataclass(frozen=True)
@@ -25,24 +26,16 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """All optimizers, by name."""
-    return [_row(name) for name in names()]
+    """All optimizers, by name, but those that step by a closure: what these remember is no slots."""
+    return [_row(get(name)) for name in sorted((*names(), *with_value()))]
 
 
-def _row(name: str) -> Row:
-    cls = get(name)
-    rule = cls()
-    present = rule.slots(_MATRIX)
-    names_present = {s.name for s in present}
-    slots = " ".join(s.name if s.name in names_present else f"({s.name})" for s in rule.all_slots())
-    text = inspect.getdoc(cls) or ""
-    paper = re.search(r"^Paper: (.+?)(?:^Differs|\Z)", text, re.MULTILINE | re.DOTALL)
-    counts = {"step": "steps", "first": "the first step", "none": "-"}[rule.time_dependence]
-    source = " ".join(paper[1].split()).rstrip(".") if paper else "-"
-    return Row(name, slots or "-", _memory(present), counts, source)
+def _row(rule: type[Rule]) -> Row:
+    slots = " ".join(facts.slot_names(rule))
+    return Row(rule.name, slots or "-", _memory(rule), COUNTS[rule().time_dependence], facts.origin(rule)[0] or "-")
 
 
-def _memory(slots: tuple[Slot, ...]) -> str:
+def _memory(rule: type[Rule]) -> str:
     """How many numbers the slots of an n x m matrix hold; r is a rank."""
     size_of = {Extent.FULL: "nm", Extent.ROW: "n", Extent.COLUMN: "m", Extent.TENSOR: "1", Extent.BATCH: "1"}
     sides = {-2: "n", -1: "m"}
@@ -54,6 +47,6 @@ def _memory(slots: tuple[Slot, ...]) -> str:
             return sides[s.side] + ("r" if s.share else {0: sides[s.side], 1: ""}.get(s.rank, "r"))
         return size_of[s.extent]
 
-    sizes = [size(s) for s in slots if s.extent is not Extent.MODEL]
+    sizes = [size(s) for s in rule().slots(facts.MATRIX) if s.extent is not Extent.MODEL]
     terms = [f"{sizes.count(size)} {size}" if sizes.count(size) > 1 else size for size in dict.fromkeys(sizes)]
-    return " + ".join(terms) or "0"
+    return " + ".join(term.removesuffix(" 1") for term in terms) or "0"

@@ -14,6 +14,8 @@ from scirs2_adapters.check.outcome import SubjectError
 from scirs2_adapters.check.report import Report, lines
 from scirs2_adapters.check.run import checks, driver_of, outcome
 
+from .output import terminal_width
+
 _BAD = 2
 
 
@@ -34,7 +36,7 @@ def check(
     outcomes = []
     for each in wanted:
         outcomes.append(outcome(each))
-        for line in lines(outcomes[-1]):
+        for line in lines(outcomes[-1], terminal_width()):
             typer.echo(line)
     report = Report(path, framework, tuple(outcomes))
     typer.echo(report.summary())

@@ -1,13 +1,29 @@
-"""What verbs that draw need before they begin, matplotlib and a folder, and how a verb fails."""
+"""What verbs that draw need before they begin, matplotlib and a folder, where tables go, and how a verb fails."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import typer
+from rich.console import Console
 
 from scirs2_adapters.core.errors import install
+
+#: Wider than any table: a file is not cut to the width of a terminal.
+_UNLIMITED = 10_000
+
+
+def terminal_width() -> int:
+    """The width of standard output in characters; 0 for a file or a pipe, which have none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
+def tables() -> Console:
+    """Standard output for tables: as wide as the terminal, or as the tables where it is a file or a pipe."""
+    return Console(width=terminal_width() or _UNLIMITED)
 
 
 def matplotlib_is_here(caller: str) -> None:

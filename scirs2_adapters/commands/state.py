@@ -10,18 +10,18 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from scirs2_adapters.core.matrix import INPUTS_FIRST, OUTPUTS_FIRST
 from scirs2_adapters.core.portable import convert as converting
@@ -32,12 +32,17 @@ from scirs2_adapters.core.portable.state import State, loaded, numbers_in
 from scirs2_adapters.core.portable.state import save as save_state
 from scirs2_adapters.core.registry import get
 
-app = typer.Typer(no_args_is_help=True, help="Optimizer state in files: show, convert, compare.")
-console = Console()
+from .output import tables
 
+app = typer.Typer(no_args_is_help=True, help="Optimizer state in files: show, convert, diff.")
 #: How the kernels of each target lie; numpy's stay as they are.
 TARGETS = {"torch": OUTPUTS_FIRST, "optax": INPUTS_FIRST, "keras": INPUTS_FIRST, "numpy": ""}
 _BAD = 2
+#: Tables without lines, which leave more room for names.
+_PLAIN: Mapping[str, Any] = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
+#: An argument in errors of the functions that do the work, and what it is called here.
+_CALL = re.compile(r"`scirs2 (?:state \w+|drift)\((\w+)=\.\.\.\)`")
+_TYPED = {"path": "FILE", "layout": "--layout", "rule": "--rule", "names": "--names", "tolerance": "--tolerance"}
 Rule = Annotated[str, typer.Option(help="The optimizer, where the file does not say.")]
 
 
@@ -45,18 +50,18 @@ Rule = Annotated[str, typer.Option(help="The optimizer, where the file does not 
 def show(file: Path, rule: Rule = "") -> None:
     """Print what is in a file: the optimizer and each slot with its shape, dtype and norm."""
     with reported(), _opened("scirs2 state show", file, rule) as state:
-        facts = Table.grid(padding=(0, 2))
+        console, facts = tables(), Table.grid(padding=(0, 2))
         for key, value in state.facts.items():
-            facts.add_row(f"[bold]{key}[/bold]", escape(value))
-        table = Table("Parameter", "Slot", "Shape", "Dtype", "Norm", "Steps")
+            if value != "-":
+                facts.add_row(f"[bold]{key}[/bold]", escape(value))
+        table = Table(Column("Parameter", overflow="fold"), "Slot", "Shape", "Dtype", "Norm", "Steps", **_PLAIN)
         for name, p in state.parameters.items():
             for slot, x in p.slots.items():
                 norm = f"{np.linalg.norm(numbers_in(p, slot)):.6g}"
                 table.add_row(escape(name), slot, str(list(x.shape)).replace("[", "\\["), x.dtype, norm, str(p.steps))
             if not p.slots:
                 table.add_row(escape(name), "", "", "", "", str(p.steps))
-        console.print(facts)
-        console.print(table)
+        console.print(facts, "", table)
 
 
 @app.command()
@@ -104,12 +109,12 @@ def diff(one: Path, other: Path, rule: Rule = "") -> None:
     """Print where two files differ, by name and slot, with the largest difference; ends with 1 if they do."""
     call, differing = "scirs2 state diff", 0
     with reported(), _opened(call, one, rule) as a, _opened(call, other, rule) as b:
-        table = Table("Where", "Largest difference")
+        table = Table(Column("Where", overflow="fold"), "Largest difference", **_PLAIN)
         for place, largest, reason in converting.differences(a, b):
             table.add_row(escape(place), escape(reason) or f"{largest:.6g}")
             differing += 1
         if differing:
-            console.print(table)
+            tables().print(table)
     if differing:
         raise typer.Exit(1)
 
@@ -207,7 +212,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OSError, ImportError) as error:
-        _end(str(error))
+        _end(_CALL.sub(lambda call: f"`{_TYPED.get(call[1], call[1])}`", str(error)))
 
 
 def _end(message: str) -> NoReturn:

@@ -54,7 +54,7 @@ def sums(rule: Rule) -> bool:
 def scalars_at(rule: Rule, math: SimpleNamespace, t: Scalar, latest: Scalar) -> dict[str, Scalar]:
     """The coefficients of a parameter at its step `t`; those of numbers of the model at the `latest` step of any."""
     scalars = rule.scalars(math, t)
-    if t == latest or not rule.model_slots():
+    if t is latest or not rule.model_slots() or t == latest:  # one on a device is not asked for: that would wait for it
         return scalars
     learned = rule.scalars(math, latest)
     return scalars | {name: learned[name] for name in _learned_with(record(rule, _EXAMPLE)) if name in learned}

@@ -18,11 +18,11 @@ ROUNDING = 1e-5
 
 
 def leading_vectors(xp: Array, basis: Array, x: Array, due: Array, *, matrix: Matrix) -> Array:
-    """The singular vectors of x to its largest singular values, along the side that is projected, found anew if that is
-    `due` or there are none yet; else the basis as it was. Their signs are those by which the sum of each is not
-    negative.
+    """The singular vectors of x to its largest singular values, along the side that is projected, computed anew if
+    that is `due` or there are none yet; else the basis as it was. Their signs are those by which the sum of each is
+    not negative.
 
-    They are found as eigenvectors of the Gram matrix of the shorter side.
+    They are computed as eigenvectors of the Gram matrix of the shorter side.
     """
     rows = along(xp, x, matrix.projected, matrix)
 

@@ -16,7 +16,7 @@ from typing import ClassVar, Self
 
 from .argument_names import ArgumentNames, Spell, Values, signature
 from .declaration import numbers_of
-from .errors import bad_type, bad_value
+from .errors import ArgumentValueError, bad_type, bad_value
 from .fields import Field, Value
 from .matrix import Axes, Matrix
 from .ops import Array, Scalar, Scalars
@@ -25,7 +25,7 @@ from .rule import Rule, innermost
 from .slots import Leaf, Slot, each_of
 from .synonyms import unknown_argument
 
-_BASE = "must be the name of an optimizer that needs no closure, or such a rule as AdamW()"
+_BASE = 'must be the name of an optimizer that needs no closure, as "lion" or "mars(lion)", or such a rule as AdamW()'
 #: The formulas that a wrapper may have, in the order in which a step comes to them.
 PLACES = ("wrap_gradient", "wrap_step", "wrap_update", "wrap")
 #: What a wrapper may have as its base has it: one value for both.
@@ -36,8 +36,7 @@ def refuse_base(call: str, argument: str, rate: Value) -> None:
     """Refuse an optimizer in the place of the learning rate, which is the first argument in most frameworks."""
     named = isinstance(rate, str) and plain(rate.partition("(")[0]) in {*names(), *with_value()}
     if named or isinstance(rate, Rule):
-        shown = rate.label if isinstance(rate, Rule) else rate
-        written = shown if isinstance(rate, Rule) else f'"{rate}"'
+        shown, written = (rate.label, rate.label) if isinstance(rate, Rule) else (rate, f'"{rate}"')
         raise bad_type(call, argument, "must be a number, and is no optimizer", shown, f"Write `base={written}`.")
 
 
@@ -66,8 +65,7 @@ class Wrapper(Rule):
 
     @classmethod
     def _constructor(cls) -> inspect.Signature:
-        order = ("base", *cls.fields)
-        return signature(cls.fields, ArgumentNames(), order=order, options={}, base=cls.default_base)
+        return signature(cls.fields, ArgumentNames(), order=("base", *cls.fields), options={}, base=cls.default_base)
 
     @classmethod
     def _formulas(cls) -> list[str]:
@@ -93,31 +91,29 @@ class Wrapper(Rule):
             base = base.build({**self.presets, **inside, **base_values}, match=match, spell=spell, call=call)
         for key, value in self.presets.items():
             if getattr(base, key) != value:
-                raise bad_value(
-                    call, spell(key), f"must be {value!r}, for that is what the wrapper is", getattr(base, key)
-                )
+                worded = f"must be {value!r}, for that is what the wrapper is"
+                raise bad_value(call, spell(key), worded, getattr(base, key))
         self._take_over(base, call)
         self.check(spell, call)
 
     def _take_over(self, base: Rule, call: str) -> None:
         """The hyperparameters of the base, and those of its traits that are the same around it."""
-        slots = [s.name for s in self._own_slots()]
-        fields = type(self).fields.keys() - SHARED
-        if twice := {*fields, *slots} & {*base.fields, *(s.name for s in base.all_slots())}:
-            worded = f"must be an optimizer that has no `{min(twice)}` of its own"
-            raise bad_value(call, "base", worded, base.label)
-        if base.needs_value and self.needs_closure:
-            worded = "must be an optimizer whose step does not depend on the loss, for the gradient is that elsewhere"
-            raise bad_value(call, "base", worded, base.label)
-        if base.evaluation is not None:
-            worded = "must be an optimizer that evaluates what it trains; a wrapper of averages is the outermost"
-            raise bad_value(call, "base", worded, base.label)
+        taken = {*(type(self).fields.keys() - SHARED), *(s.name for s in self._own_slots())}
+        twice = taken & {*base.fields, *(s.name for s in base.all_slots())}
+        swapped = isinstance(base, Wrapper) and self.evaluation is None
+        way_out = f"Write `{base.name}({self.name}({base.base.label}))`." if swapped else ""  # type: ignore[attr-defined]
+        for refused, worded in (
+            (twice, f"that has no `{min(twice, default='')}` of its own, for there can be one"),
+            (base.needs_value and self.needs_closure, "whose step does not depend on the loss, which is elsewhere"),
+            (base.evaluation, "that evaluates what it trains; a wrapper of averages is the outermost"),
+        ):
+            if refused:
+                raise bad_value(call, "base", f"must be an optimizer {worded}", base.label, way_out * (not twice))
         vars(self).update({k: getattr(base, k) for k in base.fields})
-        vars(self).update(base=base, match=base.match, fields=self._with_own(base.fields))
-        sparse = base.sparse if base.sparse == "exact" else None
-        vars(self).update(decay="inside", time_dependence="step", sparse=sparse, moduli=base.moduli)
+        vars(self).update(base=base, match=base.match, fields=self._with_own(base.fields), decay="inside")
+        vars(self).update(time_dependence="step", sparse=base.sparse if base.sparse == "exact" else None)
         vars(self).update(needs_value=base.needs_value, by_output=base.by_output or type(self).by_output)
-        vars(self).update(label=f"{self.name}({base.label})", numbered=base.numbered)
+        vars(self).update(label=f"{self.name}({base.label})", numbered=base.numbered, moduli=base.moduli)
 
     @classmethod
     def fields_with(cls, base: object = None) -> dict[str, Field]:
@@ -139,10 +135,16 @@ class Wrapper(Rule):
         inner = None
         if isinstance(base, str):
             nested = re.fullmatch(r"\s*([^()]+?)\s*\((.+)\)\s*", base)
-            base, inner = (get(nested[1]), nested[2]) if nested else (get(base.strip()), None)
+            name, inner = nested.groups() if nested else (base.strip(), None)
+            try:
+                base = get(name)
+            except ArgumentValueError as error:
+                raise bad_value(call, "base", _BASE, received, str(error)) from error
         kind = base if isinstance(base, type) else type(base)
         if not issubclass(kind, Rule) or kind.needs_closure or (inner is not None and not issubclass(kind, Wrapper)):
-            raise bad_type(call, "base", _BASE, received)
+            named = f'Write `base="{plain(kind.__name__)}"`.' * (plain(kind.__name__) in names())
+            way_out = f"`{kind.__name__}` goes around no other." if inner else named
+            raise bad_type(call, "base", _BASE, received, way_out)
         return base, inner  # type: ignore[return-value]  # by `kind`
 
     def wrap_coefficients(self, math: SimpleNamespace, t: Scalar) -> Scalars:
@@ -229,16 +231,14 @@ class Wrapper(Rule):
         return (*self._structure(type(self).fields), self.base.kernel_key())
 
     def get_config(self) -> dict[str, Value]:
-        fields = {k: getattr(self, k) for k in type(self).fields}
         inside = {k: value for k, value in self.base.get_config().items() if k != "base"}
-        return {"base": self._named_base(), **fields, **inside}
+        return {"base": self._named_base(), **{k: getattr(self, k) for k in type(self).fields}, **inside}
 
     def _named_base(self) -> str | type[Rule] | Rule:
         """The base as a configuration has it: by name where it has one, else its class, or a wrapper itself."""
-        kind, kinds = type(self.base), (type(self.base), type(innermost(self)))
-        if all(is_listed(known) for known in kinds):  # type: ignore[arg-type]  # classes are hashable
+        if is_listed(type(self.base)) and is_listed(type(innermost(self))):  # type: ignore[arg-type]  # hashable
             return self.base.label
-        return self.base if isinstance(self.base, Wrapper) else kind
+        return self.base if isinstance(self.base, Wrapper) else type(self.base)
 
     def replace(self, **changes: Value) -> Self:
         """A wrapper with some of its or its base's hyperparameters changed; a new `base` comes with its values."""

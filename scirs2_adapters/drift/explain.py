@@ -109,16 +109,22 @@ def explanations(known: Around, other: Around, tolerance: float) -> list[str] | 
 
 def _listed(trial: Trial) -> list[str]:
     """The known changes that make the step."""
-    fewest, best = 2, dict[str, float]()
+    fewest, best, agreeing = 2, dict[str, float](), set[str]()
     told = trial.other.after.groups[0].config
     for together in candidates(trial.rules[0], told if rule_of(trial.other.after.groups[0]) else _rate(trial.other)):
         if len(together) > fewest:
             break
         misses = trial.misses(together)
         if misses and max(misses.values()) <= 1:
-            fewest = len(together)
-            best.setdefault(" and ".join(one.says for one in together), max(misses.values()))
-    return sorted(best, key=lambda said: round(best[said], 3))
+            fewest, said = len(together), " and ".join(one.says for one in together)
+            best.setdefault(said, max(misses.values()))
+            agreeing |= {said} if _agrees(together, told) else set()
+    return sorted(agreeing or best, key=lambda said: round(best[said], 3))
+
+
+def _agrees(together: Sequence[Variant], told: Mapping[str, object]) -> bool:
+    """Whether the hyperparameters with these changes are those that the other run has recorded, where it has."""
+    return all(told.get(name, value) == value for one in together for name, value in one.values.items())
 
 
 def _searched(trial: Trial) -> list[str]:

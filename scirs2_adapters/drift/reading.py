@@ -126,8 +126,8 @@ class Run:
 
 
 def _listed(names: object) -> str:
-    found = sorted(names)  # type: ignore[call-overload]
-    return ", ".join(found[:_MOST]) + (f" and {len(found) - _MOST} more" if len(found) > _MOST else "") or "none"
+    ordered = sorted(names)  # type: ignore[call-overload]
+    return ", ".join(ordered[:_MOST]) + (f" and {len(ordered) - _MOST} more" if len(ordered) > _MOST else "") or "none"
 
 
 def _lines(state: State) -> Lines:

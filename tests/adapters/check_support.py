@@ -28,8 +28,8 @@ def visible_rate(name: str, word: str = "learning_rate") -> str:
     return f"{word}=1.0" if get(name).first_step else ""
 
 
-def failures(path: str, framework: str, against: str = "", given: str = "") -> dict[str, str]:
+def failures(path: str, framework: str, against: str = "", arguments: str = "") -> dict[str, str]:
     """The checks that fail, and how."""
-    report = check(path, framework, against=against, arguments=given)
+    report = check(path, framework, against=against, arguments=arguments)
     assert sum(outcome.status == "pass" for outcome in report.outcomes) > 15
     return {outcome.name: f"expected {outcome.expected}; came {outcome.came}" for outcome in report.failed}

@@ -136,8 +136,8 @@ WORDS: dict[str, dict[str, str]] = {
 
 def foreign_words(name: str) -> list[str]:
     """All words that someone from another library may type for this optimizer."""
-    found = [f"{COMMON.get(library, '')} {words.get(name, '')}" for library, words in WORDS.items()]
-    return sorted(set(" ".join(found).split()))
+    texts = [f"{COMMON.get(library, '')} {words.get(name, '')}" for library, words in WORDS.items()]
+    return sorted(set(" ".join(texts).split()))
 
 
 def check_answers(name: str, takes: Collection[str], call: Callable[..., Any]) -> None:
@@ -156,5 +156,5 @@ def check_answers(name: str, takes: Collection[str], call: Callable[..., Any]) -
 def check_installed(library: str, name: str, theirs: Callable[..., Any]) -> None:
     """The words that are written down have all that the installed library has."""
     kinds = inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL
-    found = {k for k, p in inspect.signature(theirs).parameters.items() if k != "self" and p.kind not in kinds}
-    assert found <= set(f"{COMMON[library]} {WORDS[library].get(name, '')}".split())
+    parameters = {k for k, p in inspect.signature(theirs).parameters.items() if k != "self" and p.kind not in kinds}
+    assert parameters <= set(f"{COMMON[library]} {WORDS[library].get(name, '')}".split())

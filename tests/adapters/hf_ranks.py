@@ -38,14 +38,14 @@ def train(folder: Path, name: str, resume: bool) -> torch.Tensor:
 def stepped(name: str, folder: Path, kind: str) -> torch.Tensor:
     """Three steps on the same batch on every rank, as a plain, a sharded model, or with sharded memory."""
     model = gpt2()
-    cls, given = optim(name, arguments(folder, ddp_backend="gloo"))
+    cls, keywords = optim(name, arguments(folder, ddp_backend="gloo"))
     if kind == "sharded":
         fully_shard(model, mesh=distributed.device_mesh.init_device_mesh("cpu", (2,)))
     parameters = list(model.parameters())
     if kind == "divided":
-        made = ZeroRedundancyOptimizer(parameters, optimizer_class=cls, **given)
+        made = ZeroRedundancyOptimizer(parameters, optimizer_class=cls, **keywords)
     else:
-        made = cls(parameters, **given)
+        made = cls(parameters, **keywords)
     batch = {k: torch.stack([row[k] for row in rows(model, 4)]) for k in ("input_ids", "labels")}
     for _ in range(3):
         model(**batch).loss.backward()
@@ -78,8 +78,8 @@ def train_under_fsdp(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _with_fsdp(original: Callable[..., None]) -> Callable[..., None]:
-    def init(self: AcceleratorState, *given: Any, fsdp_plugin: Any = None, **keywords: Any) -> None:
-        original(self, *given, fsdp_plugin=fsdp_plugin, **keywords)
+    def init(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, **keywords: Any) -> None:
+        original(self, *args, fsdp_plugin=fsdp_plugin, **keywords)
         if fsdp_plugin is not None:
             self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
 
@@ -118,5 +118,5 @@ def report(folder: Path, name: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    found = {name: report(target / name, name) for name in sys.argv[2:]}
-    leave(target, found | {"fsdp": train_under_fsdp(target / "fsdp", "adamw")})
+    reports = {name: report(target / name, name) for name in sys.argv[2:]}
+    leave(target, reports | {"fsdp": train_under_fsdp(target / "fsdp", "adamw")})

@@ -9,13 +9,13 @@ from typing import Any, NoReturn
 from torch import distributed
 
 
-def leave(folder: Path, found: dict[str, Any]) -> NoReturn:
+def leave(folder: Path, report: dict[str, Any]) -> NoReturn:
     """Writes the report for the test to judge, and ends the process without finalizing the interpreter.
 
     A device mesh keeps threads of gloo's beyond `destroy_process_group`, and finalization now and then aborts on them:
     bare PyTorch 2.13 does so too, after data parallel, sharded and divided training, in one run out of twenty.
     """
-    (folder / f"rank{distributed.get_rank()}.json").write_text(json.dumps(found))
+    (folder / f"rank{distributed.get_rank()}.json").write_text(json.dumps(report))
     distributed.barrier()
     distributed.destroy_process_group()
     sys.stdout.flush()

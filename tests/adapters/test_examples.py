@@ -77,13 +77,13 @@ def test_the_trainer(of_trainers: list[str]) -> None:
 
 @pytest.mark.slow
 def test_the_trainers_of_hugging_face(of_trainers: list[str]) -> None:
-    found = {name: [line.split() for line in of_trainers if line.startswith(f"{name}:")] for name in TRAINERS}
+    words = {name: [line.split() for line in of_trainers if line.startswith(f"{name}:")] for name in TRAINERS}
     for name in ("hf_gpt2", "hf_yaml"):
-        first, _, last = found[name][0][2:]
+        first, _, last = words[name][0][2:]
         assert float(last) < 0.8 * float(first)
-    assert float(found["hf_bert"][0][-1]) > 0.7
-    assert found["hf_resume"][0][1] == found["hf_accelerate"][0][5] == "0"
-    assert float(found["hf_accelerate"][0][4].strip(",")) < 0.8 * float(found["hf_accelerate"][0][2])
+    assert float(words["hf_bert"][0][-1]) > 0.7
+    assert words["hf_resume"][0][1] == words["hf_accelerate"][0][5] == "0"
+    assert float(words["hf_accelerate"][0][4].strip(",")) < 0.8 * float(words["hf_accelerate"][0][2])
     assert [line for line in of_trainers if line.startswith("  wte wpe ") and line.endswith("kernel")]
 
 
@@ -102,8 +102,8 @@ def on_tensorflow(saved: Path) -> list[str]:
     sets the policy of dtypes.
     """
     pytest.importorskip("tensorflow")
-    given = {"keras_embedding": " 20000", "keras_two_backends": f" begin {saved}"}
-    return run_keras("tensorflow", *(f"{n}.py{given.get(n, '')}" for n in KERAS), "int8_keras.py")
+    arguments = {"keras_embedding": " 20000", "keras_two_backends": f" begin {saved}"}
+    return run_keras("tensorflow", *(f"{n}.py{arguments.get(n, '')}" for n in KERAS), "int8_keras.py")
 
 
 @pytest.fixture(scope="module")

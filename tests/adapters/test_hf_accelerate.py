@@ -51,10 +51,10 @@ def train(optimizer: Any) -> dict[str, Any]:
 @each_optimizer
 @pytest.mark.parametrize("options", [{}, {"fused": False}, {"skip_nonfinite": True}], ids=str)
 def test_a_step_that_overflows_is_told_and_the_schedule_waits_for_it(name: str, options: dict[str, Any]) -> None:
-    found = train(ours(name)(plain_for(name), lr=0.1, **options))
-    assert found["skipped"] == [step in OVERFLOWS for step in range(STEPS)]
-    assert found["rates"][-1] == pytest.approx(0.1 * 0.5 ** (STEPS - len(OVERFLOWS)))
-    assert found == train(peer(name)(plain_for(name), lr=0.1))
+    record = train(ours(name)(plain_for(name), lr=0.1, **options))
+    assert record["skipped"] == [step in OVERFLOWS for step in range(STEPS)]
+    assert record["rates"][-1] == pytest.approx(0.1 * 0.5 ** (STEPS - len(OVERFLOWS)))
+    assert record == train(peer(name)(plain_for(name), lr=0.1))
 
 
 @pytest.mark.parametrize("name", PEERED)
@@ -66,9 +66,9 @@ def test_parameters_end_where_torchs_do(name: str) -> None:
 
 def test_those_who_ask_for_the_fused_protocol_get_it_with_what_comes_with_it() -> None:
     mine, other = (cls(plain_for("AdamW"), lr=0.1, fused=True) for cls in (ours("AdamW"), torch.optim.AdamW))
-    found = train(mine)
-    assert found == train(other)  # Accelerate sees the call, and takes it for a step
-    assert not any(found["skipped"])
+    record = train(mine)
+    assert record == train(other)  # Accelerate sees the call, and takes it for a step
+    assert not any(record["skipped"])
     assert distance(mine, other) < 2e-4
 
 

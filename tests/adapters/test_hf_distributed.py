@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.sampled_together]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+def reports(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
     """What both ranks report, by optimizer; all of them in one launch, since a launch takes seconds."""
     folder = tmp_path_factory.mktemp("ranks")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
@@ -34,8 +34,8 @@ each_name = pytest.mark.parametrize("name", NAMES)
 
 
 @each_name
-def test_two_ranks_agree_and_resume_exactly(name: str, found: dict[str, dict[str, Any]]) -> None:
-    report = found[name]
+def test_two_ranks_agree_and_resume_exactly(name: str, reports: dict[str, dict[str, Any]]) -> None:
+    report = reports[name]
     assert (report["world"], report["ranks agree"], report["resume is exact"]) == (2, True, True)
 
 
@@ -46,16 +46,16 @@ DECIDED_BY_LAST_BITS = ("sharded", "soap")
 
 @each_name
 @pytest.mark.parametrize("kind", ["sharded", "divided"])
-def test_sharding_changes_nothing(kind: str, name: str, found: dict[str, dict[str, Any]]) -> None:
+def test_sharding_changes_nothing(kind: str, name: str, reports: dict[str, dict[str, Any]]) -> None:
     # Gradients of gathered weights differ in their last bits, which a first step of Adam's kind makes larger.
-    gap, room = found[name][f"{kind} gap"], 1e-2 if name == "cautious" else 1e-3  # a mask turns by them
+    gap, room = reports[name][f"{kind} gap"], 1e-2 if name == "cautious" else 1e-3  # a mask turns by them
     refused = kind == "divided" and (get(name)().model_slots() or get(name)().numbered)
     near = gap is None if refused else gap <= room
     assert near != ((kind, name) == DECIDED_BY_LAST_BITS), gap
 
 
-def test_the_trainers_fsdp_steps_shards_and_resumes_exactly(found: dict[str, dict[str, Any]]) -> None:
-    report = found["fsdp"]
+def test_the_trainers_fsdp_steps_shards_and_resumes_exactly(reports: dict[str, dict[str, Any]]) -> None:
+    report = reports["fsdp"]
     assert report["kinds"] == ["DTensor"]
     assert report["gap"] <= 1e-3
     assert report["resume is exact"]

@@ -101,10 +101,10 @@ def test_the_best_model_is_left_as_it_was_evaluated(tmp_path: Path) -> None:
 class Seen(TrainerCallback):
     """The weights that the first step of a run is taken from."""
 
-    found: dict[str, torch.Tensor] | None = None
+    first: dict[str, torch.Tensor] | None = None
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.found = self.found or weights(model)
+        self.first = self.first or weights(model)
 
 
 def test_training_again_goes_on_from_what_was_trained(plain: Plain, tmp_path: Path) -> None:
@@ -115,5 +115,5 @@ def test_training_again_goes_on_from_what_was_trained(plain: Plain, tmp_path: Pa
     made.optimizer.eval()
     made.add_callback(seen)
     made.train()
-    assert seen.found is not None
-    assert equal(trained, seen.found)
+    assert seen.first is not None
+    assert equal(trained, seen.first)

@@ -49,10 +49,10 @@ def test_each_parameter_has_the_rate_and_the_decay_of_its_name(name: str, way: A
     made = way(name, args, **HYPER)
     frozen = made.model.transformer.h[0].mlp.c_proj.weight.requires_grad_(False)
     groups = made.create_optimizer().param_groups
-    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in groups) == len(found)
+    settings = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(settings)
     trained = {id(p): expected(made, n) for n, p in made.model.named_parameters() if p is not frozen}
-    assert found == trained
+    assert settings == trained
     assert len({group["name"] for group in groups}) == len(groups)
 
 
@@ -79,6 +79,16 @@ def test_a_schedule_acts_on_every_group_and_the_trainers_own_rate_is_logged(args
     assert {group["lr"] for group in made.optimizer.param_groups} == {0.0}
     logged = [row["learning_rate"] for row in made.state.log_history if "learning_rate" in row]
     assert logged == pytest.approx([4e-3, 3e-3, 2e-3, 1e-3])
+
+
+@pytest.mark.parametrize(("schedule", "word"), [("cosine_with_min_lr", "min_lr"), ("polynomial", "lr_end")])
+def test_a_lowest_rate_is_that_of_the_trainers_own_rate(schedule: str, word: str, tmp_path: Path) -> None:
+    """Transformers divides it by the optimizer's default rate, and each group ends at this share of its own."""
+    args = arguments(tmp_path, lr_scheduler_type=schedule, lr_scheduler_kwargs={word: 4e-4})
+    made = by_class("lion", args, lr_by={"wte": 1e-2})
+    made.train()
+    ends = {group["initial_lr"]: group["lr"] for group in made.optimizer.param_groups}
+    assert ends == pytest.approx({4e-3: 4e-4, 1e-2: 1e-3})
 
 
 def test_a_resumed_run_keeps_its_groups(tmp_path: Path) -> None:

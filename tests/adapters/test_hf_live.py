@@ -101,13 +101,13 @@ def test_a_value_that_has_become_bad_is_named_as_it_stands_in_the_arguments(tmp_
 
 def test_what_the_user_changes_in_the_dict_counts(tmp_path: Path) -> None:
     args = arguments(tmp_path)
-    cls, given = optim("lion", args)
-    given["betas"] = (0.5, 0.6)
-    made = trainer(gpt2(), args, optimizer_cls_and_kwargs=(cls, given))
+    cls, keywords = optim("lion", args)
+    keywords["betas"] = (0.5, 0.6)
+    made = trainer(gpt2(), args, optimizer_cls_and_kwargs=(cls, keywords))
     args.learning_rate = 9e-3
     group = made.create_optimizer().param_groups[0]
     assert (group["betas"], group["lr"]) == ((0.5, 0.6), 9e-3)
-    given["lr"] = 0.5
+    keywords["lr"] = 0.5
     made.optimizer = None
     with pytest.raises(ValueError, match=r"lr=.*Received: 0\.5\..*TrainingArguments\(learning_rate=0\.5\)"):
         made.create_optimizer()
@@ -115,24 +115,24 @@ def test_what_the_user_changes_in_the_dict_counts(tmp_path: Path) -> None:
 
 @each_name
 def test_the_decay_split_of_a_pair_is_that_of_the_trainers_class(name: str, tmp_path: Path) -> None:
-    class Own(Trainer):
+    class OneDecay(Trainer):
         def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
             return ["transformer.wpe.weight"]
 
     args = arguments(tmp_path, weight_decay=0.1)
-    groups = trainer(gpt2(), args, Own, optimizer_cls_and_kwargs=optim(name, args)).create_optimizer().param_groups
+    groups = trainer(gpt2(), args, OneDecay, optimizer_cls_and_kwargs=optim(name, args)).create_optimizer().param_groups
     assert [len(groups[0]["params"]), groups[0]["weight_decay"]] == [1, 0.1]
 
 
 def test_a_pair_serves_a_trainer_that_makes_its_optimizer_by_hand(tmp_path: Path) -> None:
-    class Own(Trainer):
+    class ByHand(Trainer):
         def create_optimizer(self, model: Any = None) -> Any:
             cls, keywords = optim("muon", self.args)
             self.optimizer = cls(self.model.parameters(), **keywords)
             return self.optimizer
 
     model = gpt2()
-    made = trainer(model, arguments(tmp_path), Own, train_dataset=rows(model))
+    made = trainer(model, arguments(tmp_path), ByHand, train_dataset=rows(model))
     made.train()
     kept = {n: set(made.optimizer.state[p]) for n, p in model.named_parameters()}
     assert "momentum_buffer" in kept["transformer.h.0.mlp.c_fc.weight"]

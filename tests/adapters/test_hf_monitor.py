@@ -57,8 +57,8 @@ def test_the_numbers_are_those_of_the_step(tmp_path: Path) -> None:
     logs = ours(spy)
     assert len(logs) == 4
     for i, row in enumerate(logs):
-        found = {key.rsplit("/", 1)[0] for key in row if key.startswith("optimizer/") and key.count("/") == 2}
-        assert found == {"optimizer/lr", "optimizer/grad_norm", "optimizer/update_ratio"}
+        kinds = {key.rsplit("/", 1)[0] for key in row if key.startswith("optimizer/") and key.count("/") == 2}
+        assert kinds == {"optimizer/lr", "optimizer/grad_norm", "optimizer/update_ratio"}
         groups = [key.rsplit("/", 1)[1] for key in row if key.startswith("optimizer/lr/")]
         assert len(groups) == 2
         assert {row[f"optimizer/lr/{name}"] for name in groups} == {1e-2}

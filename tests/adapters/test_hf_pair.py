@@ -114,8 +114,8 @@ def test_a_weight_decay_equal_to_that_of_the_arguments_is_no_conflict(args: Trai
 
 
 def test_keywords_name_the_decay_for_groups_that_bring_none(args: TrainingArguments) -> None:
-    cls, given = optim("adamw", args)
-    assert cls([torch.zeros(2, requires_grad=True)], **given).param_groups[0]["weight_decay"] == 0.03
+    cls, keywords = optim("adamw", args)
+    assert cls([torch.zeros(2, requires_grad=True)], **keywords).param_groups[0]["weight_decay"] == 0.03
 
 
 @pytest.mark.parametrize(
@@ -166,5 +166,5 @@ def test_matrices_are_routed_by_the_names_the_model_gives_them(args: TrainingArg
 
 
 def test_a_factory_can_be_called_as_a_class(args: TrainingArguments) -> None:
-    cls, given = optim("muon", args)
-    assert isinstance(cls([torch.zeros(2, 2, requires_grad=True)], **given), torch.optim.Optimizer)
+    cls, keywords = optim("muon", args)
+    assert isinstance(cls([torch.zeros(2, 2, requires_grad=True)], **keywords), torch.optim.Optimizer)

@@ -146,8 +146,8 @@ def test_values_come_from_where_transformers_takes_them(
     ],
 )
 def test_optim_args_are_read(name: str, text: str, expected: dict[str, Any], way: str, tmp_path: Path) -> None:
-    given = chosen(way, name, tmp_path, optim_args=text)[1]
-    assert {word: given.get(word) for word in expected} == expected
+    keywords = chosen(way, name, tmp_path, optim_args=text)[1]
+    assert {word: keywords.get(word) for word in expected} == expected
 
 
 @each_way
@@ -226,8 +226,8 @@ def test_bad_optim_args_are_refused_by_every_way(name: str, text: str, message: 
 
 
 def test_warm_up_is_counted_in_steps(tmp_path: Path) -> None:
-    for given, steps in ((3, 3), (3.0, 3), (0.5, 2), (0, 0)):
-        assert chosen("optim", "schedule_free_adamw", tmp_path, warmup_steps=given)[1]["warmup_steps"] == steps
+    for warmup, steps in ((3, 3), (3.0, 3), (0.5, 2), (0, 0)):
+        assert chosen("optim", "schedule_free_adamw", tmp_path, warmup_steps=warmup)[1]["warmup_steps"] == steps
     with pytest.raises(ValueError, match=r"warmup_steps=...\)` must be a number of steps.*Received: 0.5"):
         chosen("optim", "schedule_free_adamw", tmp_path, warmup_steps=0.5, max_steps=-1)
 

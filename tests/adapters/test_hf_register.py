@@ -88,8 +88,8 @@ def chosen(tmp_path: Path, name: str, optim_args: str, **changes: Any) -> dict[s
     ],
 )
 def test_optim_args_are_read(name: str, text: str, expected: dict[str, Any], tmp_path: Path) -> None:
-    given = chosen(tmp_path, name, text, adam_beta2=0.97)
-    assert {k: given[k] for k in expected} == expected
+    keywords = chosen(tmp_path, name, text, adam_beta2=0.97)
+    assert {k: keywords[k] for k in expected} == expected
 
 
 @pytest.mark.parametrize(

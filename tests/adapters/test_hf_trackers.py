@@ -30,12 +30,12 @@ def test_tensorboard_has_every_number_at_its_step(tmp_path: Path, monkeypatch: p
     made = trainer(gpt2(), args, cls, callbacks=[OptimizerMonitor(every=2, plan=False)])
     made.train()
     (file,) = (tmp_path / "logs").iterdir()
-    found = {(value.tag, e.step): value.simple_value for e in events(file) for value in e.summary.value}
+    values = {(value.tag, e.step): value.simple_value for e in events(file) for value in e.summary.value}
     rows = [row for row in made.state.log_history if "optimizer/state_bytes" in row]
     assert [row["step"] for row in rows] == [2, 4]
     for row in rows:
         ours = {key: value for key, value in row.items() if key.startswith("optimizer/")}
         assert len(ours) == 3 * 3 + 2
         for key, value in ours.items():
-            assert found[f"train/{key}".replace(" ", "_"), row["step"]] == pytest.approx(value, rel=1e-6), key
-    assert ("train/loss", 2) in found
+            assert values[f"train/{key}".replace(" ", "_"), row["step"]] == pytest.approx(value, rel=1e-6), key
+    assert ("train/loss", 2) in values

@@ -126,8 +126,8 @@ def test_the_second_matrices_of_lora_have_the_rate_of_lora_plus(tmp_path: Path) 
 def test_the_examples_of_lora_and_of_sentences_learn() -> None:
     typed = [[str(ROOT / "examples" / name)] for name in ("hf_lora.py", "hf_sentences.py")]
     lines = printed("-W", "ignore::FutureWarning", "-c", ALL.format(typed), HF_HUB_OFFLINE="1").splitlines()
-    found = {line.split(":")[0]: line.split() for line in lines if line.startswith(("hf_lora:", "hf_sentences:"))}
-    assert float(found["hf_lora"][4]) < 0.92 * float(found["hf_lora"][2])
-    assert float(found["hf_sentences"][4].strip(";")) < 0.9 * float(found["hf_sentences"][2])
-    assert float(found["hf_sentences"][-1]) > 0.1
+    words = {line.split(":")[0]: line.split() for line in lines if line.startswith(("hf_lora:", "hf_sentences:"))}
+    assert float(words["hf_lora"][4]) < 0.92 * float(words["hf_lora"][2])
+    assert float(words["hf_sentences"][4].strip(";")) < 0.9 * float(words["hf_sentences"][2])
+    assert float(words["hf_sentences"][-1]) > 0.1
     assert [line for line in lines if line.startswith("  ln_f no decay ") and line.endswith("kernel")]

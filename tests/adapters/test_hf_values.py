@@ -13,11 +13,11 @@ WORDS = r"must be an optimizer whose step does not depend on the loss, which the
 @pytest.mark.parametrize("name", with_value())
 def test_one_that_needs_the_loss_is_refused(name: str) -> None:
     args = TrainingArguments(use_cpu=True)
-    for given in (name, get(name)()):
+    for optimizer in (name, get(name)()):
         with pytest.raises(ValueError, match=WORDS):
-            with_optimizer(Trainer, given)
+            with_optimizer(Trainer, optimizer)
         with pytest.raises(ValueError, match=WORDS):
-            optim(given, args)
+            optim(optimizer, args)
     with pytest.raises(ValueError, match=WORDS):
         optim("lookahead", args, base=name)
     register()

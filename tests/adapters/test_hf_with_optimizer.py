@@ -47,38 +47,38 @@ def test_a_subclass_looks_like_its_base() -> None:
 
 
 def test_the_hook_is_static_where_the_base_has_it_so(tmp_path: Path) -> None:
-    cls, given = with_optimizer(Trainer, "lion").get_optimizer_cls_and_kwargs(arguments(tmp_path))
+    cls, keywords = with_optimizer(Trainer, "lion").get_optimizer_cls_and_kwargs(arguments(tmp_path))
     assert cls is adapter.Lion
-    assert given["lr"] == 4e-3
+    assert keywords["lr"] == 4e-3
 
 
 @pytest.mark.parametrize("name", ["lion", "muon"])
 @pytest.mark.parametrize("word", ["params", "model", "optimizer_dict"])
 def test_parameters_that_the_base_adds_are_trained(name: str, word: str, tmp_path: Path) -> None:
-    cls = with_optimizer(type("Own", (Criterion,), {"word": word}), name)
+    cls = with_optimizer(type("Spelled", (Criterion,), {"word": word}), name)
     made = trainer(gpt2(), arguments(tmp_path), cls)
     made.train()
     assert made.scale.item() != 1.0
 
 
 def test_the_decay_split_is_that_of_the_subclass(tmp_path: Path) -> None:
-    class Own(Trainer):
+    class OneDecay(Trainer):
         def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
             return ["transformer.wpe.weight"]
 
     for name in ("lion", "muon"):
-        made = trainer(gpt2(), arguments(tmp_path, weight_decay=0.1), with_optimizer(Own, name))
+        made = trainer(gpt2(), arguments(tmp_path, weight_decay=0.1), with_optimizer(OneDecay, name))
         groups = made.create_optimizer().param_groups
         assert [len(groups[0]["params"]), groups[0]["weight_decay"]] == [1, 0.1]
 
 
 def test_an_explicit_optimizer_is_kept(tmp_path: Path) -> None:
     model = gpt2()
-    own = torch.optim.SGD(model.parameters(), lr=0.1)
-    made = trainer(model, arguments(tmp_path), with_optimizer(Trainer, "muon"), optimizers=(own, None))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    made = trainer(model, arguments(tmp_path), with_optimizer(Trainer, "muon"), optimizers=(sgd, None))
     made.train()
-    assert made.optimizer.optimizer is own
-    assert "param_names" not in own.param_groups[0]
+    assert made.optimizer.optimizer is sgd
+    assert "param_names" not in sgd.param_groups[0]
 
 
 def test_weight_decay_among_the_hyperparameters_is_refused(tmp_path: Path) -> None:

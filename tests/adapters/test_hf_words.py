@@ -26,8 +26,8 @@ def args(tmp_path: Path) -> TrainingArguments:
 def test_every_foreign_word_is_taken_or_answered(name: str, args: TrainingArguments) -> None:
     takes = {*inspect.signature(getattr(adapter, s2.get(name).__name__)).parameters} - {"params"}
     held = {"learning_rate", "params", "name"}  # the first has an error of its own; the others are no hyperparameters
-    check_answers(name, takes | held, lambda **given: optim(name, args, **given))
-    check_answers(name, takes | held, lambda **given: with_optimizer(Trainer, name, **given))
+    check_answers(name, takes | held, lambda **keywords: optim(name, args, **keywords))
+    check_answers(name, takes | held, lambda **keywords: with_optimizer(Trainer, name, **keywords))
 
 
 @each_name
@@ -37,7 +37,7 @@ def test_every_foreign_word_in_optim_args_is_taken_or_answered(name: str) -> Non
     takes = {core if place is not None else host for core, host, place in TORCH.places(fields)} | options
     # A tuple has an error of its own, which names its members.
     check_answers(
-        name, takes | TORCH.tuples.keys() | {"learning_rate"}, lambda **given: read("scirs2", name, cls, given)
+        name, takes | TORCH.tuples.keys() | {"learning_rate"}, lambda **keywords: read("scirs2", name, cls, keywords)
     )
 
 

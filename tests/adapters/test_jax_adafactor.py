@@ -53,15 +53,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "weight_decay_mask": {name: len(s) > 1 for name, s in SHAPES.items()},
     },
 }
-each_options = pytest.mark.parametrize("given", OPTIONS.values(), ids=OPTIONS)
+each_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 Step = Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
 
 
 def tree(seed: int, dtype: Any = jnp.float32, names: Iterable[str] = SHAPES) -> Tree:
     """Numbers of every size: columns differ."""
     rng = np.random.default_rng(seed)
-    found = {n: rng.standard_normal(s) * (1 + np.arange(s[-1] if s else 1)).reshape(s[-1:]) for n, s in SHAPES.items()}
-    return {name: jnp.asarray(found[name], dtype) for name in names}
+    drawn = {n: rng.standard_normal(s) * (1 + np.arange(s[-1] if s else 1)).reshape(s[-1:]) for n, s in SHAPES.items()}
+    return {name: jnp.asarray(drawn[name], dtype) for name in names}
 
 
 def walk(step: Step, params: Tree, state: Tree, seeds: range) -> Iterator[tuple[Tree, Tree]]:
@@ -73,8 +73,8 @@ def walk(step: Step, params: Tree, state: Tree, seeds: range) -> Iterator[tuple[
 
 
 def last(steps: Iterator[tuple[Tree, Tree]]) -> tuple[Tree, Tree]:
-    *_, found = steps
-    return found
+    *_, end = steps
+    return end
 
 
 def shapes(x: Tree) -> Tree:
@@ -82,9 +82,9 @@ def shapes(x: Tree) -> Tree:
     return jax.tree.map(lambda a: (a.shape, a.dtype), x)
 
 
-def off(found: Tree, wanted: Tree) -> float:
+def off(reached: Tree, wanted: Tree) -> float:
     """The largest distance of two fields of a state, relative to the second one."""
-    pairs = zip(map(flat, _fields(found)), map(flat, _fields(wanted)), strict=True)
+    pairs = zip(map(flat, _fields(reached)), map(flat, _fields(wanted)), strict=True)
     return max(float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)) for a, b in pairs)
 
 
@@ -94,11 +94,11 @@ def _fields(state: Tree) -> list[Tree]:
 
 
 @each_options
-def test_every_step_of_parameters_and_state_is_optaxs(given: dict[str, Any]) -> None:
-    theirs, ours, start = optax.adafactor(**given), adapter.adafactor(**given, match="optax"), tree(0)
+def test_every_step_of_parameters_and_state_is_optaxs(options: dict[str, Any]) -> None:
+    theirs, ours, start = optax.adafactor(**options), adapter.adafactor(**options, match="optax"), tree(0)
     wanted = walk(two_calls(theirs), start, theirs.init(start), range(1, STEPS))
-    found = walk(one_call(ours), start, ours.init(start), range(1, STEPS))
-    for (p, state), (q, theirs_state) in zip(found, wanted, strict=True):
+    walked = walk(one_call(ours), start, ours.init(start), range(1, STEPS))
+    for (p, state), (q, theirs_state) in zip(walked, wanted, strict=True):
         assert gap(p, q, start) < 1e-5
         assert off(state, theirs_state) < 1e-5
     assert kinds(state) == kinds(theirs_state)
@@ -106,21 +106,21 @@ def test_every_step_of_parameters_and_state_is_optaxs(given: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("name", ["default size", "momentum and decay", "schedules"])
 def test_either_goes_on_with_the_others_state(name: str) -> None:
-    given, start = OPTIONS[name], tree(0)
-    both = optax.adafactor(**given), adapter.adafactor(**given, match="optax")
+    options, start = OPTIONS[name], tree(0)
+    both = optax.adafactor(**options), adapter.adafactor(**options, match="optax")
     (theirs, step), (ours, our_step) = [(tx, jax.jit(two_calls(tx))) for tx in both]
     wanted, _ = last(walk(step, start, theirs.init(start), range(1, 61)))
     for init, first, second in ((theirs.init, step, our_step), (ours.init, our_step, step)):
         params, state = last(walk(first, start, init(start), range(1, 31)))
-        found, _ = last(walk(second, params, state, range(31, 61)))
-        assert gap(found, wanted, start) < 1e-5
+        reached, _ = last(walk(second, params, state, range(31, 61)))
+        assert gap(reached, wanted, start) < 1e-5
 
 
-@pytest.mark.one_of_each("given")
+@pytest.mark.one_of_each("options")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @each_options
-def test_the_state_has_optaxs_tree_shapes_and_dtypes(given: dict[str, Any], dtype: str) -> None:
-    theirs, ours, start = optax.adafactor(**given), adapter.adafactor(**given, match="optax"), tree(0, dtype)
+def test_the_state_has_optaxs_tree_shapes_and_dtypes(options: dict[str, Any], dtype: str) -> None:
+    theirs, ours, start = optax.adafactor(**options), adapter.adafactor(**options, match="optax"), tree(0, dtype)
     wanted, state = theirs.init(start), ours.init(start)
     assert kinds(state) == kinds(wanted)
     assert jax.tree.structure(state) == jax.tree.structure(wanted)
@@ -140,8 +140,8 @@ def test_at_the_default_size_matrices_are_factored_from_128_on() -> None:
 
 @pytest.mark.parametrize("momentum", [None, jnp.bfloat16, "float32"])
 def test_the_dtype_of_the_momentum_is_optaxs(momentum: Any) -> None:
-    start, given = tree(0, "float16"), {"momentum": 0.9, "dtype_momentum": momentum}
-    assert kinds(adapter.adafactor(**given, match="optax").init(start)) == kinds(optax.adafactor(**given).init(start))
+    start, hyper = tree(0, "float16"), {"momentum": 0.9, "dtype_momentum": momentum}
+    assert kinds(adapter.adafactor(**hyper, match="optax").init(start)) == kinds(optax.adafactor(**hyper).init(start))
     as_typed = adapter.adafactor(momentum=0.9).init(start).slots["exp_avg"]["wide"]
     assert as_typed.dtype == jnp.float16
     both = adapter.adafactor(momentum=0.9, state_dtype="bfloat16", match="optax").init(start)
@@ -152,16 +152,16 @@ def test_without_a_learning_rate_the_step_is_not_multiplied() -> None:
     theirs, ours, start = optax.adafactor(), adapter.adafactor(match="optax"), tree(0)
     assert kinds(ours.init(start)) == kinds(theirs.init(start))
     wanted, _ = last(walk(two_calls(theirs), start, theirs.init(start), range(1, 5)))
-    found, _ = last(walk(two_calls(ours), start, ours.init(start), range(1, 5)))
-    assert gap(found, wanted, start) < 1e-5
+    reached, _ = last(walk(two_calls(ours), start, ours.init(start), range(1, 5)))
+    assert gap(reached, wanted, start) < 1e-5
 
 
 def test_arguments_have_optaxs_order_and_names() -> None:
     wanted = list(inspect.signature(optax.adafactor).parameters)
-    found = inspect.signature(adapter.adafactor).parameters
-    assert [k for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD] == wanted
-    given = (1e-2, 12, 0.7, 0, False, None, 0.9, "bfloat16", 1e-3, 1e-20, True, None)
-    theirs, ours, start = optax.adafactor(*given), adapter.adafactor(*given, match="optax"), tree(0)
+    parameters = inspect.signature(adapter.adafactor).parameters
+    assert [k for k, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD] == wanted
+    arguments = (1e-2, 12, 0.7, 0, False, None, 0.9, "bfloat16", 1e-3, 1e-20, True, None)
+    theirs, ours, start = optax.adafactor(*arguments), adapter.adafactor(*arguments, match="optax"), tree(0)
     assert kinds(ours.init(start)) == kinds(theirs.init(start))
 
 
@@ -183,8 +183,8 @@ def test_injected_hyperparameters_are_those_that_optax_injects() -> None:
     assert all(state.hyperparams[k] == known[k] for k in set(state.hyperparams) - {"min_scale"})
     plain = adapter.adafactor(1e-2, match="optax")
     wanted, _ = last(walk(two_calls(plain), start, plain.init(start), range(1, 10)))
-    found, _ = last(walk(two_calls(ours), start, state, range(1, 10)))
-    assert gap(found, wanted, start) < 3e-5
+    reached, _ = last(walk(two_calls(ours), start, state, range(1, 10)))
+    assert gap(reached, wanted, start) < 3e-5
 
 
 def test_steps_before_a_fine_tuning_count_as_none() -> None:
@@ -196,8 +196,8 @@ def test_steps_before_a_fine_tuning_count_as_none() -> None:
     early = ours.init(start)
     late = (early[0]._replace(count=jnp.asarray(20)), *early[1:])
     wanted, _ = last(walk(two_calls(theirs), start, late, range(1, 20)))
-    found, _ = last(walk(two_calls(ours), start, late, range(1, 20)))
-    assert gap(found, wanted, start) < 1e-5
+    reached, _ = last(walk(two_calls(ours), start, late, range(1, 20)))
+    assert gap(reached, wanted, start) < 1e-5
     early, _ = last(walk(two_calls(ours), start, early, range(1, 20)))  # where optax has no number
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(early))
 

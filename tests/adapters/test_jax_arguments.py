@@ -39,11 +39,11 @@ def test_hyperparameters_rounded_to_16_bits_are_refused_with_the_way_out(name: s
             TypeError, match=rf"`{called(name)}\(.*\)` must be .* 32 bits.*hyperparam_dtype=jnp.float32"
         ):
             trace()
-    given, fields = lively_arguments(name), get(name).fields_with()
+    hyper, fields = lively_arguments(name), get(name).fields_with()
     words = argument_names(get(name)).spelled(fields)
-    whole = [words[k] for k, f in fields.items() if f.static and words[k] in given]  # as a rank, of which shapes depend
+    whole = [words[k] for k, f in fields.items() if f.static and words[k] in hyper]  # as a rank, of which shapes depend
     inject = optax.inject_hyperparams(getattr(adapter, name), static_args=whole, hyperparam_dtype=jnp.float32)
-    tx = inject(1e-2, **given)
+    tx = inject(1e-2, **hyper)
     new, _ = jax.jit(one_call(tx))(params, tx.init(params), params)
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(new))
 
@@ -83,11 +83,11 @@ def test_a_mask_that_can_be_called_is_a_mask_if_it_is_a_tree_of_bools(name: str)
         functools.partial(lambda p, _: p, Callable(w=False, b=True, f=None)),
         lambda _: Callable(w=False, b=True, f=None),
     ]
-    found = []
+    updates = []
     for mask in masks:
         tx = getattr(adapter, name)(**decay, **{word: mask})
-        found.append(jax.tree.leaves(tx.update(grads, tx.init(params), params)[0]))
-    assert all(same_bits(found[0], other) for other in found[1:])
+        updates.append(jax.tree.leaves(tx.update(grads, tx.init(params), params)[0]))
+    assert all(same_bits(updates[0], other) for other in updates[1:])
     tx = getattr(adapter, name)(**decay, **{word: Callable(w=True, b=jax.nn.relu, f=None)})
     with pytest.raises(
         TypeError, match=rf"`{called(name)}\({word}=\.\.\.\)` must have True or False for every parameter"
@@ -101,11 +101,11 @@ def test_a_learning_rate_that_can_be_called_is_a_schedule_unless_it_is_a_class(n
         def __call__(self, count: Any) -> Any:
             return 1e-2
 
-    found = []
+    updates = []
     for rate in (Rate(), jax.tree_util.Partial(lambda count: 1e-2), lambda count: 1e-2, jax.jit(lambda count: 1e-2)):
         tx = getattr(adapter, name)(rate)
-        found.append(tx.update(small(1), tx.init(SMALL), SMALL)[0])
-    assert all(gap(x, found[0], jax.tree.map(jnp.zeros_like, SMALL)) < 1e-6 for x in found)
+        updates.append(tx.update(small(1), tx.init(SMALL), SMALL)[0])
+    assert all(gap(x, updates[0], jax.tree.map(jnp.zeros_like, SMALL)) < 1e-6 for x in updates)
     worded = "must be a finite number >= 0, or a function of the step count"
     for wrong in (float, jnp.bfloat16, Rate):
         with pytest.raises(TypeError, match=rf"`{called(name)}\(learning_rate=\.\.\.\)` {worded}\. Received: "):
@@ -123,5 +123,5 @@ def test_a_function_for_what_takes_none_is_refused_with_what_takes_one(name: str
         make(**{word: lambda count: 0.5})
     tx = optax.inject_hyperparams(make)(1e-2, **{word: lambda count: 0.5})
     fixed = make(1e-2, **{word: 0.5})
-    found, wanted = (jax.jit(one_call(x))(SMALL, x.init(SMALL), SMALL)[0] for x in (tx, fixed))
-    assert gap(found, wanted, SMALL) < 1e-6
+    reached, wanted = (jax.jit(one_call(x))(SMALL, x.init(SMALL), SMALL)[0] for x in (tx, fixed))
+    assert gap(reached, wanted, SMALL) < 1e-6

@@ -40,7 +40,7 @@ def grows_a_dtype(learning_rate: float) -> optax.GradientTransformation:
 
 
 def test_faults_are_found() -> None:
-    found = failures(f"{__name__}:grows_a_dtype", "optax")
+    failed = failures(f"{__name__}:grows_a_dtype", "optax")
     assert {"constructor.negative_rate", "running.compiled_once", "transformations.scan", "rates.schedule"} <= set(
-        found
+        failed
     )

@@ -36,16 +36,16 @@ def by_safetensors(saved: Tree, like: Tree, folder: Path) -> Tree:
     names = [jax.tree_util.keystr(path) for path, _ in paths]
     arrays = dict(zip(names, map(np.asarray, jax.tree.leaves(saved)), strict=True))
     safetensors.numpy.save_file(arrays, folder / "run.safetensors")
-    found = safetensors.numpy.load_file(folder / "run.safetensors")
-    return structure.unflatten([jax.numpy.asarray(found[name]) for name in names])
+    loaded = safetensors.numpy.load_file(folder / "run.safetensors")
+    return structure.unflatten([jax.numpy.asarray(loaded[name]) for name in names])
 
 
 def by_msgpack(saved: Tree, like: Tree, folder: Path) -> Tree:
     """Flax's own format, which restores into a tree of the same structure."""
     (folder / "run.msgpack").write_bytes(flax.serialization.to_bytes(saved))
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-    found = flax.serialization.from_bytes(zeros, (folder / "run.msgpack").read_bytes())
-    return jax.tree.map(jax.numpy.asarray, found)
+    restored = flax.serialization.from_bytes(zeros, (folder / "run.msgpack").read_bytes())
+    return jax.tree.map(jax.numpy.asarray, restored)
 
 
 FORMATS: list[Callable[[Tree, Tree, Path], Tree]] = [by_orbax, by_safetensors, by_msgpack]
@@ -80,5 +80,5 @@ def test_memory_of_fewer_bits_is_kept_as_it_is(dtype: str, tmp_path: Path) -> No
     tx, start = adapter.adamw(state_dtype=dtype), {"w": tree(0)["w"]}
     saved = walk(one_call(tx), tx.init(start), start, [{"w": tree(1)["w"]}])
     for form in FORMATS:
-        found = form(saved, jax.eval_shape(lambda p: (p, tx.init(p)), start), tmp_path)
-        assert same_bits(found, saved), form
+        restored = form(saved, jax.eval_shape(lambda p: (p, tx.init(p)), start), tmp_path)
+        assert same_bits(restored, saved), form

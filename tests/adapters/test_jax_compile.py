@@ -73,3 +73,16 @@ def test_a_large_change_is_traced_without_a_kernel(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ffi, "handler", handler)
     traced(adapter.adamw(1e-3), 1, size=1 << 17).lower()
+
+
+@pytest.mark.parametrize(("name", "options"), PAIRS)
+def test_a_program_for_a_gpu_donates_as_optax_does_and_makes_numbers_once(name: str, options: dict[str, Any]) -> None:
+    """Every parameter and slot goes back to where it was, and a further parameter has no number of its own made."""
+    texts = []
+    for tx in (getattr(adapter, name)(1e-3, **options), getattr(optax, name)(1e-3, **options)):
+        programs = [traced(tx, count, size=1 << 17) for count in (3, 5)]
+        texts.append([program.lower(lowering_platforms=("cuda",)).as_text() for program in programs])
+    mine, theirs = texts
+    assert [x.count("tf.aliasing_output") for x in mine] == [x.count("tf.aliasing_output") for x in theirs]
+    made = [re.findall(r"= stablehlo\.(?!constant).* tensor<f32>$", text, re.MULTILINE) for text in mine]
+    assert len(made[0]) == len(made[1]) == (9 if name == "adamw" else 0)

@@ -63,19 +63,19 @@ def together() -> None:
     """
     steppers = {n: stepper(n) for n in os.environ[NAMES].split(",")}
     jitted = {n: (tx, jax.jit(step, donate_argnums=(0, 1))) for n, (tx, step) in steppers.items()}
-    names, found = list(jitted), [dict[str, str]() for _ in range(THREADS)]
+    names, digests = list(jitted), [dict[str, str]() for _ in range(THREADS)]
 
     def work(i: int) -> None:
         first = i * len(names) // THREADS
         for name in names[first:] + names[:first]:
-            found[i][name] = walk(*jitted[name])
+            digests[i][name] = walk(*jitted[name])
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(THREADS)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    print(json.dumps([found, {n: nested(*jitted[n]) for n in names}]))
+    print(json.dumps([digests, {n: nested(*jitted[n]) for n in names}]))
 
 
 def nested(tx: Any, step: Callable[..., Any]) -> list[Any]:
@@ -88,9 +88,9 @@ def nested(tx: Any, step: Callable[..., Any]) -> list[Any]:
 
     params, grads = made(0), made(1)
     state = tx.init(params)
-    given = jax.tree.leaves((params, state, grads))
+    buffers = jax.tree.leaves((params, state, grads))
     whole = all_steps(params, state, grads)
-    return [digest(whole[:2]), all(x.is_deleted() for x in given)]
+    return [digest(whole[:2]), all(x.is_deleted() for x in buffers)]
 
 
 def batch(seed: int) -> float:
@@ -120,10 +120,10 @@ def collected(method: str, target: Callable[..., None], args: list[Any]) -> tupl
     children = [context.Process(target=target, args=(arg, queue)) for arg in args]
     for child in children:
         child.start()
-    found = [queue.get(timeout=SECONDS) for _ in children]
+    answers = [queue.get(timeout=SECONDS) for _ in children]
     for child in children:
         child.join(SECONDS)
-    return found, [child.exitcode for child in children]
+    return answers, [child.exitcode for child in children]
 
 
 def loaders() -> None:
@@ -170,25 +170,25 @@ def played_here(scene: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(request: pytest.FixtureRequest) -> tuple[list[dict[str, str]], dict[str, Any]]:
+def runs(request: pytest.FixtureRequest) -> tuple[list[dict[str, str]], dict[str, Any]]:
     threads, whole = played(together, **{NAMES: ",".join(taken(request, scirs2_adapters.names()))})
     return threads, whole
 
 
 @pytest.mark.slow
-def test_eight_threads_that_step_for_the_first_time_at_once_find_the_same_bits(found: Any) -> None:
-    assert len(found[0]) == THREADS
-    assert found[0][0]
-    assert all(f == found[0][0] for f in found[0])
+def test_eight_threads_that_step_for_the_first_time_at_once_find_the_same_bits(runs: Any) -> None:
+    assert len(runs[0]) == THREADS
+    assert runs[0][0]
+    assert all(f == runs[0][0] for f in runs[0])
 
 
 @pytest.mark.slow
-def test_steps_nested_in_a_program_that_owns_everything_are_steps_one_by_one(found: Any) -> None:
-    same = {n for n, (bits, _) in found[1].items() if bits == found[0][0][n]}
-    differing = found[0][0].keys() - same
+def test_steps_nested_in_a_program_that_owns_everything_are_steps_one_by_one(runs: Any) -> None:
+    same = {n for n, (bits, _) in runs[1].items() if bits == runs[0][0][n]}
+    differing = runs[0][0].keys() - same
     assert {n for n in differing if not by_rows(n)} == set()  # sums of rows XLA puts together otherwise
     assert same
-    assert [n for n, (_, given_back) in found[1].items() if not given_back] == []
+    assert [n for n, (_, released) in runs[1].items() if not released] == []
 
 
 @pytest.mark.slow

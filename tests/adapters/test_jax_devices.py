@@ -58,9 +58,9 @@ def made(seed: int, mesh: Mesh | None) -> Tree:
     return {name: jax.device_put(x, place[name]) for name, x in tree.items()}
 
 
-def factory(name: str, options: Callable[..., Any], **given: Any) -> Any:
+def factory(name: str, options: Callable[..., Any], **keywords: Any) -> Any:
     cls = scirs2_adapters.get(name)
-    return getattr(adapter, name)(**argument_names(cls).to_framework(options(cls), cls.fields_with()), **given)
+    return getattr(adapter, name)(**argument_names(cls).to_framework(options(cls), cls.fields_with()), **keywords)
 
 
 def elementwise(name: str) -> bool:
@@ -69,8 +69,8 @@ def elementwise(name: str) -> bool:
     return all(record(rule.route(leaf), leaf).levels == 0 for leaf in (Leaf(shape) for shape, _ in SPLIT.values()))
 
 
-def differing(found: Tree, wanted: Tree, like: Callable[[Any, Any], bool]) -> list[str]:
-    pairs = zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(wanted), strict=True)
+def differing(reached: Tree, wanted: Tree, like: Callable[[Any, Any], bool]) -> list[str]:
+    pairs = zip(jax.tree_util.tree_leaves_with_path(reached), jax.tree.leaves(wanted), strict=True)
     return [jax.tree_util.keystr(path) for (path, x), y in pairs if not like(x, y)]
 
 
@@ -92,22 +92,22 @@ def misplaced(params: Tree, state: Tree) -> list[str]:
 
 def under_jit(name: str) -> tuple[list[str], Tree]:
     """A step on eight devices; beside the same on one, where it sums."""
-    tx, found = factory(name, brisk), []
+    tx, faults = factory(name, brisk), []
     params, grads = (made(seed, mesh_of(AxisType.Auto)) for seed in (0, 1))
     state = tx.init(params)
-    found += [f"slot of init at {n}" for n in misplaced(params, state)]
+    faults += [f"slot of init at {n}" for n in misplaced(params, state)]
     program = jax.jit(one_call(tx)).lower(grads, state, params).compile(compiler_options=QUICK)
-    found += [f"{word} in the program" for word in COLLECTIVES if word in program.as_text() and elementwise(name)]
-    own = any(slot.side for slot in scirs2_adapters.get(name)().all_slots())  # eigenvectors are calls of JAX's own
-    found += ["a foreign call in the program"] * ("custom-call" in program.as_text() and not own)
+    faults += [f"{word} in the program" for word in COLLECTIVES if word in program.as_text() and elementwise(name)]
+    sided = any(slot.side for slot in scirs2_adapters.get(name)().all_slots())  # eigenvectors are calls of JAX's own
+    faults += ["a foreign call in the program"] * ("custom-call" in program.as_text() and not sided)
     ends = program(grads, state, params)
-    found += [f"new parameter at {n}" for n in differing(ends[0], params, placed_alike)]
-    found += [f"slot at {n}" for n in misplaced(params, ends[1])]
+    faults += [f"new parameter at {n}" for n in differing(ends[0], params, placed_alike)]
+    faults += [f"slot at {n}" for n in misplaced(params, ends[1])]
     if not elementwise(name):
         params, grads = made(0, None), made(1, None)
         alone = jax.jit(one_call(tx))(grads, tx.init(params), params)
-        found += [f"another number at {n}" for n in differing(ends, alone, close)]
-    return found, ends
+        faults += [f"another number at {n}" for n in differing(ends, alone, close)]
+    return faults, ends
 
 
 def kind(x: Any) -> tuple[Any, ...]:
@@ -118,7 +118,7 @@ def kind(x: Any) -> tuple[Any, ...]:
 
 def explicit(name: str) -> list[str]:
     """The types of everything that a step hands on."""
-    found: list[str] = []
+    faults: list[str] = []
     same = lambda x, y: kind(x) == kind(y)  # noqa: E731
     mesh = mesh_of(AxisType.Explicit)
     with jax.set_mesh(mesh):
@@ -132,16 +132,16 @@ def explicit(name: str) -> list[str]:
                 ("step", one_call(tx), (grads, state, params), (params, state)),
             ):
                 types = jax.tree.unflatten(jax.tree.structure(wanted), jax.jit(f).trace(*args).jaxpr.out_avals)
-                found += [f"jitted {what}{n}" for n in differing(types, wanted, same)]
+                faults += [f"jitted {what}{n}" for n in differing(types, wanted, same)]
             if options is brisk:
                 eager = tx.update(grads, state, params)
-                found += [f"eager update{n}" for n in differing(eager, (grads, state), same)]
-    return found
+                faults += [f"eager update{n}" for n in differing(eager, (grads, state), same)]
+    return faults
 
 
 def mapped(name: str, wanted: Tree) -> list[str]:
     """A rule that asks for no sum is stepped by the kernel inside `shard_map`, on each device by itself."""
-    mesh, found = mesh_of(AxisType.Auto), []
+    mesh, faults = mesh_of(AxisType.Auto), []
     tx, params, grads = factory(name, brisk), made(0, mesh), made(1, mesh)
     state = tx.init(params)
     place = lambda path, x: spec(n) if (n := getattr(path[-1], "key", "")) in SPLIT and x.ndim else PartitionSpec()  # noqa: E731
@@ -149,11 +149,11 @@ def mapped(name: str, wanted: Tree) -> list[str]:
     step = jax.shard_map(one_call(tx), mesh=mesh, in_specs=into, out_specs=(into[2], into[1]))
     lowered = jax.jit(step).lower(grads, state, params)
     program = lowered.compile(compiler_options=QUICK)
-    found += ["no kernel"] * ("scirs2_step" not in lowered.as_text())
-    found += [f"{word} in the program" for word in COLLECTIVES if word in program.as_text()]
+    faults += ["no kernel"] * ("scirs2_step" not in lowered.as_text())
+    faults += [f"{word} in the program" for word in COLLECTIVES if word in program.as_text()]
     places = jax.tree.map(lambda where: NamedSharding(mesh, where), into)
     ends = program(*jax.device_put((grads, state, params), places))
-    return found + [f"another number at {n}" for n in differing(ends, wanted, close)]
+    return faults + [f"another number at {n}" for n in differing(ends, wanted, close)]
 
 
 def unsummed(name: str) -> list[str]:
@@ -191,7 +191,7 @@ def forced() -> str:
 
 def examine(names: list[str]) -> None:
     """What the other process runs."""
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "forced": forced(),
         "counted": counted(),
         "under_jit": {},
@@ -200,52 +200,52 @@ def examine(names: list[str]) -> None:
         "unsummed": {},
     }
     for name in names:
-        found["under_jit"][name], ends = under_jit(name)
-        found["explicit"][name] = explicit(name)
+        report["under_jit"][name], ends = under_jit(name)
+        report["explicit"][name] = explicit(name)
         if elementwise(name):
-            found["mapped"][name], found["unsummed"][name] = mapped(name, ends), unsummed(name)
-    print(json.dumps(found))
+            report["mapped"][name], report["unsummed"][name] = mapped(name, ends), unsummed(name)
+    print(json.dumps(report))
 
 
 @pytest.fixture(scope="module")
-def found(request: pytest.FixtureRequest) -> dict[str, Any]:
+def report(request: pytest.FixtureRequest) -> dict[str, Any]:
     names = taken(request, scirs2_adapters.names())
     code = f"from tests.adapters.test_jax_devices import examine; examine({names})"
     return {"names": names} | json.loads(fresh(code, XLA_FLAGS=flags(8)).stdout.splitlines()[-1])
 
 
-def test_under_jit_everything_stays_where_it_is_and_is_what_one_device_computes(found: dict[str, Any]) -> None:
-    assert {n: c for n, c in found["under_jit"].items() if c} == {}
-    assert list(found["under_jit"]) == found["names"]
+def test_under_jit_everything_stays_where_it_is_and_is_what_one_device_computes(report: dict[str, Any]) -> None:
+    assert {n: c for n, c in report["under_jit"].items() if c} == {}
+    assert list(report["under_jit"]) == report["names"]
 
 
-def test_on_a_mesh_with_explicit_axes_types_are_kept(found: dict[str, Any]) -> None:
-    assert {n: c for n, c in found["explicit"].items() if c} == {}
+def test_on_a_mesh_with_explicit_axes_types_are_kept(report: dict[str, Any]) -> None:
+    assert {n: c for n, c in report["explicit"].items() if c} == {}
 
 
-def test_in_shard_map_each_device_runs_the_kernel_by_itself(found: dict[str, Any]) -> None:
-    assert {n: c for n, c in found["mapped"].items() if c} == {}
-    assert list(found["mapped"]) == [name for name in found["names"] if elementwise(name)] != []
+def test_in_shard_map_each_device_runs_the_kernel_by_itself(report: dict[str, Any]) -> None:
+    assert {n: c for n, c in report["mapped"].items() if c} == {}
+    assert list(report["mapped"]) == [name for name in report["names"] if elementwise(name)] != []
 
 
-def test_gradients_that_nobody_has_summed_are_noticed(found: dict[str, Any]) -> None:
-    assert {n: c for n, c in found["unsummed"].items() if c} == {}
+def test_gradients_that_nobody_has_summed_are_noticed(report: dict[str, Any]) -> None:
+    assert {n: c for n, c in report["unsummed"].items() if c} == {}
 
 
-def test_what_is_the_same_on_every_device_is_summed_once(found: dict[str, Any]) -> None:
-    assert found["counted"] == [16.0, 3.0]
+def test_what_is_the_same_on_every_device_is_summed_once(report: dict[str, Any]) -> None:
+    assert report["counted"] == [16.0, 3.0]
 
 
-def test_a_kernel_for_several_devices_is_refused_with_the_way_out(found: dict[str, Any]) -> None:
+def test_a_kernel_for_several_devices_is_refused_with_the_way_out(report: dict[str, Any]) -> None:
     for words in ("host", "several devices", 'kernel="traced"'):
-        assert words in found["forced"]
+        assert words in report["forced"]
 
 
 @each_rule
 def test_without_a_cpu_every_rule_is_traced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where JAX_PLATFORMS names accelerators only."""
 
-    def none(*args: Any, **given: Any) -> Any:
+    def none(*args: Any, **keywords: Any) -> Any:
         raise RuntimeError("Unknown backend cpu")
 
     monkeypatch.setattr(jax, "local_devices", none)

@@ -31,7 +31,7 @@ each_kernel = pytest.mark.parametrize("name", KERNEL)
 @pytest.fixture
 def unregistered(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """As before the first step of a process; XLA, which takes a name once, is not told again."""
-    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *args, **given: None)
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *args, **keywords: None)
     kernel_step._register.cache_clear()
     yield monkeypatch
     kernel_step._register.cache_clear()
@@ -87,8 +87,8 @@ import sys, numpy as np, jax, jax.export
 for name in {names}:
     program = jax.export.deserialize(open("{folder}/" + name + ".flat", "rb").read())
     flat, wanted = (np.load("{folder}/" + name + end) for end in (".npz", ".wanted.npz"))
-    found = program.call(*(flat[k] for k in flat.files))
-    for a, k in zip(found, wanted.files, strict=True):
+    reached = program.call(*(flat[k] for k in flat.files))
+    for a, k in zip(reached, wanted.files, strict=True):
         np.testing.assert_allclose(a, wanted[k], rtol=1e-5, atol=1e-6, err_msg=name)
 assert not any(m.startswith("scirs2") for m in sys.modules)
 """
@@ -105,10 +105,10 @@ def test_a_step_is_exported_and_runs_where_nobody_has_imported_this_package(writ
 def test_a_program_that_takes_a_state_is_read_back(name: str, written: Path) -> None:
     state = adapter_traced(name).init(SMALL)
     program = jax.export.deserialize((written / name).read_bytes())
-    found = program.call(SMALL, state, SMALL)
-    assert jax.tree.structure(found) == jax.tree.structure((SMALL, state))
+    called = program.call(SMALL, state, SMALL)
+    assert jax.tree.structure(called) == jax.tree.structure((SMALL, state))
     expected = jax.jit(one_call(adapter_traced(name)))(SMALL, state, SMALL)
-    assert gap(found, expected, jax.tree.map(jnp.zeros_like, expected)) < 1e-6
+    assert gap(called, expected, jax.tree.map(jnp.zeros_like, expected)) < 1e-6
 
 
 def test_a_kernel_asked_for_in_an_exported_program_is_refused() -> None:

@@ -75,3 +75,15 @@ def test_a_filtered_module_of_equinox_is_stepped(name: str) -> None:
     grads = equinox.filter_eval_shape(equinox.filter_grad(lambda m: m(jnp.ones(3)).sum()), model)
     assert shapes(grads) == shapes(params)
     steps_alike(getattr(adapter, name)(), params, params)
+
+
+@pytest.mark.parametrize("options", [{}, {"rounding": "compensated"}], ids=["plain", "compensated"])
+def test_a_bfloat16_module_of_equinox_keeps_its_dtype(options: dict[str, Any]) -> None:
+    """Under `step` and optax's `apply_updates`; Equinox' adds without a cast, and the gradients are float32."""
+    params = equinox.filter(equinox.nn.Linear(3, 2, key=jax.random.key(0), dtype=jnp.bfloat16), equinox.is_array)
+    grads = jax.tree.map(lambda p: jnp.ones(p.shape, jnp.float32), params)
+    tx = adapter.adamw(1e-2, **options)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    stepped, _ = adapter.step(tx, grads, tx.init(params), params)
+    assert shapes(stepped) == shapes(optax.apply_updates(params, updates)) == shapes(params)
+    assert {p.dtype for p in jax.tree.leaves(equinox.apply_updates(params, updates))} == {jnp.dtype("float32")}

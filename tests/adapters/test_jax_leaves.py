@@ -39,11 +39,11 @@ enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.
 @each_path
 def test_small_numbers_are_stepped_in_float32(dtype: str, path: str) -> None:
     tx, start, grads = adapter.adamw(0.1, kernel=path), tree(0, dtype), gradients(dtype=dtype)
-    found, state = walk(one_call(tx), tx.init(start), start, grads)
+    reached, state = walk(one_call(tx), tx.init(start), start, grads)
     wide = lambda t: jax.tree.map(lambda x: x.astype(jnp.float32), t)  # noqa: E731
     wanted, _ = walk(one_call(tx), tx.init(wide(start)), wide(start), list(map(wide, grads)))
-    assert kinds(found) == kinds(start)
-    assert gap(found, wanted, wide(start)) < (0.05 if dtype == "bfloat16" else 0.01)
+    assert kinds(reached) == kinds(start)
+    assert gap(reached, wanted, wide(start)) < (0.05 if dtype == "bfloat16" else 0.01)
     assert kinds(state) == kinds(tx.init(start))
 
 
@@ -59,11 +59,11 @@ def test_doubles_agree_to_the_last_digits(path: str) -> None:
     with enable_x64(True):
         start = tree(0, jnp.float64)
         tx = adapter.adamw(1e-2, match="optax", kernel=path)
-        found, state = walk(two_calls(tx), tx.init(start), start, gradients(dtype=jnp.float64))
+        reached, state = walk(two_calls(tx), tx.init(start), start, gradients(dtype=jnp.float64))
         wanted, _ = walk(two_calls(t := optax.adamw(1e-2)), t.init(start), start, gradients(dtype=jnp.float64))
-        assert kinds(found) == kinds(start)
+        assert kinds(reached) == kinds(start)
         assert kinds(state) == kinds(tx.init(start))
-        assert gap(found, wanted, start) < 1e-12
+        assert gap(reached, wanted, start) < 1e-12
 
 
 FLOATS = ["float16", "bfloat16", "float32", "float64"]
@@ -80,7 +80,7 @@ def test_whatever_dtypes_meet_an_update_is_as_good_as_a_step(name: str, path: st
         grads = {f"{p} {g}": small(1)["w"].astype(g) for p, g in pairs}
         tx = lively(name, learning_rate=PACE, kernel=path, state_dtype="bfloat16" if path == "traced" else None)
         state = tx.init(params)
-        (updates, after), (stepped, also) = jax.jit(lambda *given: (tx.update(*given), one_call(tx)(*given)))(
+        (updates, after), (stepped, also) = jax.jit(lambda *args: (tx.update(*args), one_call(tx)(*args)))(
             grads, state, params
         )
         assert {k: u.dtype for k, u in updates.items()} == {k: jnp.promote_types(*k.split()) for k in params}
@@ -100,13 +100,13 @@ def test_complex_numbers_are_two_real_ones(name: str) -> None:
         with pytest.raises(ValueError, match="must have real parameters"):
             one_call(tx)(g, tx.init(p), p)
         return
-    found, state = jax.jit(one_call(tx))(g, tx.init(p), p)
-    assert found.dtype == jnp.complex64
+    reached, state = jax.jit(one_call(tx))(g, tx.init(p), p)
+    assert reached.dtype == jnp.complex64
     assert kinds(state) == kinds(tx.init(p))
     halves = jnp.stack([p.real, p.imag]), jnp.stack([g.real, g.imag])
     if name in ("adam", "adamw", "lion", "rmsprop", "sgd", "lookahead"):
         wanted, _ = one_call(tx)(halves[1], tx.init(halves[0]), halves[0])
-        np.testing.assert_allclose(jnp.stack([found.real, found.imag]), wanted, rtol=1e-6)
+        np.testing.assert_allclose(jnp.stack([reached.real, reached.imag]), wanted, rtol=1e-6)
 
 
 @each_rule
@@ -164,13 +164,13 @@ def test_nan_and_infinity_pass_as_the_formula_says(path: str) -> None:
 
 @pytest.mark.parametrize("state_dtype", ["bfloat16", "float16", {"exp_avg": "bfloat16"}])
 def test_memory_may_be_stored_in_fewer_bits(state_dtype: Any) -> None:
-    start, found = tree(0), []
+    start, walks = tree(0), []
     for path in PATHS:
         tx = adapter.adamw(1e-2, state_dtype=state_dtype, kernel=path)
-        found.append(walk(one_call(tx), tx.init(start), start, gradients()))
-    assert kinds(found[0]) == kinds(found[1])
-    assert gap(found[0][0], found[1][0], start) < 1e-3
-    assert same_bits(found[0][1][0].count, found[1][1][0].count)
+        walks.append(walk(one_call(tx), tx.init(start), start, gradients()))
+    assert kinds(walks[0]) == kinds(walks[1])
+    assert gap(walks[0][0], walks[1][0], start) < 1e-3
+    assert same_bits(walks[0][1][0].count, walks[1][1][0].count)
 
 
 def test_names_decide_where_the_rule_asks_for_them() -> None:

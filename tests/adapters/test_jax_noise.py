@@ -18,22 +18,22 @@ PARAMS = {"a": jnp.zeros((SIZE,)), "b": jnp.zeros((SIZE,))}
 
 def updates(tx: optax.GradientTransformation, gradient: float) -> np.ndarray:
     """What each step adds to each leaf: (steps, leaves, elements)."""
-    found, state, grads = [], tx.init(PARAMS), jax.tree.map(lambda p: p + gradient, PARAMS)
+    changes, state, grads = [], tx.init(PARAMS), jax.tree.map(lambda p: p + gradient, PARAMS)
     step = jax.jit(tx.update)
     for _ in range(STEPS):
         made, state = step(grads, state, PARAMS)
-        found.append(jax.tree.leaves(made))
-    return np.array(found, dtype=float)
+        changes.append(jax.tree.leaves(made))
+    return np.array(changes, dtype=float)
 
 
 def test_without_variance_it_is_optaxs() -> None:
-    given: dict[str, Any] = {"learning_rate": 0.1, "eta": 0.0, "key": 3}
-    assert np.array_equal(updates(noisy_sgd(**given), 0.5), updates(optax.noisy_sgd(**given), 0.5))
+    arguments: dict[str, Any] = {"learning_rate": 0.1, "eta": 0.0, "key": 3}
+    assert np.array_equal(updates(noisy_sgd(**arguments), 0.5), updates(optax.noisy_sgd(**arguments), 0.5))
 
 
 def test_mean_and_variance_of_each_step_are_optaxs() -> None:
-    given: dict[str, Any] = {"learning_rate": 0.1, "eta": 0.3, "gamma": 0.7, "key": 3}
-    ours, theirs = updates(noisy_sgd(**given), 0.5), updates(optax.noisy_sgd(**given), 0.5)
+    arguments: dict[str, Any] = {"learning_rate": 0.1, "eta": 0.3, "gamma": 0.7, "key": 3}
+    ours, theirs = updates(noisy_sgd(**arguments), 0.5), updates(optax.noisy_sgd(**arguments), 0.5)
     deviations = 0.1 * np.sqrt(0.3 / np.arange(1, STEPS + 1) ** 0.7)[:, None]
     near = 5 / np.sqrt(SIZE)
     for made in (ours, theirs):

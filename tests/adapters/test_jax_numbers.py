@@ -74,8 +74,8 @@ def test_every_number_may_be_traced_and_none_leaks(name: str, base: Any) -> None
         walked(typed)
     near = 1e-4 if name == "came" else 3e-5  # which divides by means of rows twice
     for k, value in changed.items():
-        found = walked(typed | {k: jnp.asarray(value, typed[k].dtype)})
-        assert gap(found, in_numpy(name, {**start, k: value}, grads), SMALL) < near, k
+        reached = walked(typed | {k: jnp.asarray(value, typed[k].dtype)})
+        assert gap(reached, in_numpy(name, {**start, k: value}, grads), SMALL) < near, k
     assert walked._cache_size() == 1
 
 
@@ -127,11 +127,11 @@ def test_a_rule_descends_by_its_defaults_and_lets_unknown_arguments_pass(name: s
 @each_rule
 def test_a_call_changes_none_of_its_arguments_and_gives_the_same_bits_again(name: str) -> None:
     tx = getattr(adapter, name)()
-    given = small(1), tx.init(SMALL), SMALL
-    before = jax.tree.map(np.array, given)
+    arguments = small(1), tx.init(SMALL), SMALL
+    before = jax.tree.map(np.array, arguments)
     for step in (one_call(tx), two_calls(tx)):
-        assert same_bits(step(*given), step(*given))
-    assert same_bits(jax.tree.map(jnp.asarray, before), given)
+        assert same_bits(step(*arguments), step(*arguments))
+    assert same_bits(jax.tree.map(jnp.asarray, before), arguments)
 
 
 @each_rule
@@ -140,10 +140,10 @@ def test_building_one_computes_nothing_and_writes_nothing_into_a_trace(
 ) -> None:
     values = numbers(name)
     made(name, values)
-    traced = jax.make_jaxpr(lambda given: (made(name, given), 0.0)[1])(values)
+    traced = jax.make_jaxpr(lambda hyper: (made(name, hyper), 0.0)[1])(values)
     assert {e.primitive.name for e in traced.eqns} <= {"neg"}  # a number that optax has with the other sign
 
-    def refuse(*args: Any, **given: Any) -> None:
+    def refuse(*args: Any, **keywords: Any) -> None:
         raise AssertionError("a computation")
 
     monkeypatch.setattr(Primitive, "bind", refuse)
@@ -191,8 +191,8 @@ def test_any_learning_rate_may_follow_a_schedule(path: str) -> None:
         1e-2, adam_learning_rate=lambda count: 1e-3 * (count + 1), kernel="auto" if path == "host" else path
     )
     plain = adapter.muon(1e-2, adam_learning_rate=1e-3, kernel="traced")
-    found, wanted = (t.update(grads, t.init(params), params)[0] for t in (tx, plain))
-    assert gap(found, wanted, jax.tree.map(jnp.zeros_like, params)) < 1e-6
+    scheduled, wanted = (t.update(grads, t.init(params), params)[0] for t in (tx, plain))
+    assert gap(scheduled, wanted, jax.tree.map(jnp.zeros_like, params)) < 1e-6
 
 
 @pytest.mark.parametrize("value", ["fast", None, jnp.ones(2), 1j])

@@ -41,8 +41,8 @@ each_rule = pytest.mark.parametrize("name", scirs2_adapters.names())
 
 
 @functools.cache
-def _made(name: str, given: tuple[tuple[str, Any], ...], path: str | None) -> tuple[Any, Any]:
-    tx = getattr(adapter, name)(**dict(given), match="optax", kernel=path) if path else theirs(name)(**dict(given))
+def _made(name: str, options: tuple[tuple[str, Any], ...], path: str | None) -> tuple[Any, Any]:
+    tx = getattr(adapter, name)(**dict(options), match="optax", kernel=path) if path else theirs(name)(**dict(options))
     return tx, two_calls(tx)
 
 
@@ -62,8 +62,8 @@ def test_the_trajectory_is_optaxs(name: str, kwargs: dict, path: str) -> None:
     start = tree(0)
     (tx, their_step), (ours, step) = optaxs(name, kwargs), matched(name, kwargs, path)
     wanted, _ = walk(their_step, tx.init(start), start, gradients())
-    found, _ = walk(step, ours.init(start), start, gradients())
-    assert gap(found, wanted, start) < 3e-5
+    reached, _ = walk(step, ours.init(start), start, gradients())
+    assert gap(reached, wanted, start) < 3e-5
 
 
 #: How far off, relative to the way. Not in 16 bits: optax computes in them, where its 0.999 is 1 or its epsilon 0.
@@ -83,10 +83,10 @@ def test_in_every_dtype_that_optax_takes_the_trajectory_and_the_state_are_optaxs
                     two_calls(ours)(start, ours.init(start), start)
                 continue
             wanted, state = walk(two_calls(tx), tx.init(start), start, grads)
-            found, own = walk(two_calls(ours), ours.init(start), start, grads)
-            assert gap(found, wanted, start) < off, dtype
-            if jax.tree.structure(own) == jax.tree.structure(state) and jax.tree.leaves(state):
-                assert gap(own, state, jax.tree.map(jnp.zeros_like, state)) < off, dtype
+            reached, our_state = walk(two_calls(ours), ours.init(start), start, grads)
+            assert gap(reached, wanted, start) < off, dtype
+            if jax.tree.structure(our_state) == jax.tree.structure(state) and jax.tree.leaves(state):
+                assert gap(our_state, state, jax.tree.map(jnp.zeros_like, state)) < off, dtype
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_muons_trajectory_is_optaxs_though_its_state_is_its_own(kwargs: dict) ->
         g.pop("e")
     tx, ours = theirs("muon")(1e-2, **kwargs), adapter.muon(1e-2, **kwargs, match="optax")
     wanted, _ = walk(two_calls(tx), tx.init(start), start, grads)
-    found, _ = walk(two_calls(ours), ours.init(start), start, grads)
-    assert gap(found, wanted, start) < 3e-5
+    reached, _ = walk(two_calls(ours), ours.init(start), start, grads)
+    assert gap(reached, wanted, start) < 3e-5
 
 
 NUMBERS = contrib.MuonDimensionNumbers
@@ -127,11 +127,11 @@ SHAPES = {
 def test_muons_dimension_numbers_are_optaxs(form: Any) -> None:
     rng = np.random.default_rng(0)
     start, *grads = [{k: jnp.asarray(rng.standard_normal(s)) for k, s in SHAPES.items()} for _ in range(5)]
-    given = {"muon_weight_dimension_numbers": form()}
-    tx, ours = theirs("muon")(1e-2, **given), adapter.muon(1e-2, **given, match="optax")
+    arguments = {"muon_weight_dimension_numbers": form()}
+    tx, ours = theirs("muon")(1e-2, **arguments), adapter.muon(1e-2, **arguments, match="optax")
     wanted, _ = walk(two_calls(tx), tx.init(start), start, grads)
-    found, _ = walk(two_calls(ours), ours.init(start), start, grads)
-    assert gap(found, wanted, start) < 3e-5
+    reached, _ = walk(two_calls(ours), ours.init(start), start, grads)
+    assert gap(reached, wanted, start) < 3e-5
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_explain_says_which_leaves_another_rule_steps_and_why() -> None:
 
 @each_case
 def test_the_state_has_optaxs_classes_shapes_and_dtypes(name: str, kwargs: dict) -> None:
-    wanted, found = theirs(name)(**kwargs).init(tree(0)), getattr(adapter, name)(**kwargs, match="optax").init(tree(0))
-    assert kinds(found) == kinds(wanted)
+    wanted, ours = theirs(name)(**kwargs).init(tree(0)), getattr(adapter, name)(**kwargs, match="optax").init(tree(0))
+    assert kinds(ours) == kinds(wanted)
 
 
 @pytest.mark.slow
@@ -172,23 +172,23 @@ def test_state_interchanges_with_optax_both_ways(name: str, kwargs: dict, path: 
     wanted, _ = walk(their_step, tx.init(start), start, grads)
     for (first, first_step), (_, second_step) in (both, both[::-1]):
         params, state = walk(first_step, first.init(start), start, grads[:3])
-        found, _ = walk(second_step, state, params, grads[3:])
-        assert gap(found, wanted, start) < 3e-5
+        reached, _ = walk(second_step, state, params, grads[3:])
+        assert gap(reached, wanted, start) < 3e-5
 
 
 @pytest.mark.parametrize(
-    "given", [{"mask": {"w": True, "b": False, "s": False, "t": False, "e": True}}, {"mask": None}]
+    "options", [{"mask": {"w": True, "b": False, "s": False, "t": False, "e": True}}, {"mask": None}]
 )
-def test_masks_of_weight_decay_may_be_trees_prefixes_and_functions(given: dict) -> None:
+def test_masks_of_weight_decay_may_be_trees_prefixes_and_functions(options: dict) -> None:
     start = tree(0)
-    for mask in (given["mask"], (lambda p: given["mask"]) if given["mask"] else None):
+    for mask in (options["mask"], (lambda p: options["mask"]) if options["mask"] else None):
         both = {"learning_rate": 1e-2, "weight_decay": 0.3, "mask": mask}
         tx = optax.adamw(**both)
         wanted, state = walk(two_calls(tx), tx.init(start), start, gradients())
         for path in PATHS:
             ours = adapter.adamw(**both, match="optax", kernel=path)
-            found, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
-            assert gap(found, wanted, start) < 3e-5
+            reached, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
+            assert gap(reached, wanted, start) < 3e-5
             assert jax.tree.structure(ours_state) == jax.tree.structure(state)
 
 
@@ -198,8 +198,8 @@ def test_schedules_see_the_count_before_it_is_increased() -> None:
     wanted, state = walk(two_calls(tx), tx.init(start), start, gradients())
     for path in PATHS:
         ours = adapter.adamw(**both, match="optax", kernel=path)
-        found, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
-        assert gap(found, wanted, start) < 3e-5
+        reached, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
+        assert gap(reached, wanted, start) < 3e-5
         assert jax.tree.structure(ours_state) == jax.tree.structure(state)
         assert int(ours_state[-1].count) == len(gradients())
 
@@ -208,36 +208,36 @@ def test_weight_decay_may_follow_a_schedule() -> None:
     start, both = tree(0), {"learning_rate": 1e-2, "weight_decay": lambda count: 0.1 * count}
     tx, ours = optax.adamw(**both), adapter.adamw(**both, match="optax")
     wanted, state = walk(two_calls(tx), tx.init(start), start, gradients())
-    found, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
-    assert gap(found, wanted, start) < 3e-5
+    reached, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
+    assert gap(reached, wanted, start) < 3e-5
     assert jax.tree.structure(ours_state) == jax.tree.structure(state)
 
 
 @each_rule
 def test_positional_arguments_are_optaxs(name: str) -> None:
-    found = inspect.signature(getattr(adapter, name))
-    ours = [k for k, p in found.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    signature = inspect.signature(getattr(adapter, name))
+    ours = [k for k, p in signature.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
     try:
         order = [k for k, p in inspect.signature(theirs(name)).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
     except AttributeError:
         order = ours
     assert ours == order[: len(ours)] or ours == ["learning_rate"]
-    assert next(iter(found.parameters)) == "learning_rate"
-    assert found.parameters["learning_rate"].annotation == optax.ScalarOrSchedule
-    assert not any(p.kind is p.VAR_KEYWORD for p in found.parameters.values())
+    assert next(iter(signature.parameters)) == "learning_rate"
+    assert signature.parameters["learning_rate"].annotation == optax.ScalarOrSchedule
+    assert not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_what_both_take_is_taken_the_same_way_and_has_optaxs_default(name: str) -> None:
     """None is a default of ours that is not said: it must be no number that `inject_hyperparams` would trace."""
-    found, wanted = inspect.signature(getattr(adapter, name)), inspect.signature(theirs(name)).parameters
-    bound = found.bind(match="optax")
+    signature, wanted = inspect.signature(getattr(adapter, name)), inspect.signature(theirs(name)).parameters
+    bound = signature.bind(match="optax")
     bound.apply_defaults()
-    for k, own in found.parameters.items():
+    for k, parameter in signature.parameters.items():
         if k in wanted and k != "learning_rate":
-            assert own.kind is wanted[k].kind, k
+            assert parameter.kind is wanted[k].kind, k
             assert bound.arguments[k] in (None, wanted[k].default), k
-        assert k in wanted or own.kind is own.KEYWORD_ONLY, k
+        assert k in wanted or parameter.kind is parameter.KEYWORD_ONLY, k
 
 
 #: What optax's take and ours do not, and why.
@@ -265,8 +265,8 @@ LACKING: dict[str, tuple[set[str], str]] = {
 @each_rule
 def test_what_optax_takes_is_taken(name: str) -> None:
     if hasattr(optax, factory_name(name)) or hasattr(optax.contrib, factory_name(name)):
-        wanted, found = (inspect.signature(f).parameters.keys() for f in (theirs(name), getattr(adapter, name)))
-        assert wanted - found == LACKING.get(name, (set(),))[0]
+        wanted, taken = (inspect.signature(f).parameters.keys() for f in (theirs(name), getattr(adapter, name)))
+        assert wanted - taken == LACKING.get(name, (set(),))[0]
 
 
 @each_rule
@@ -280,9 +280,9 @@ def test_every_argument_has_a_line_in_the_docstring(name: str) -> None:
 def test_amsgrad_keeps_its_maximum_where_optax_does(path: str) -> None:
     tx, ours, start = optax.amsgrad(1e-2), adapter.adam(1e-2, amsgrad=True, match="optax", kernel=path), tree(0)
     wanted, state = walk(two_calls(tx), tx.init(start), start, gradients())
-    found, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
+    reached, ours_state = walk(two_calls(ours), ours.init(start), start, gradients())
     assert jax.tree.structure(ours_state) == jax.tree.structure(state)
-    assert gap(found, wanted, start) < 3e-5
+    assert gap(reached, wanted, start) < 3e-5
 
 
 def test_the_first_moment_has_the_dtype_asked_for_and_the_others_state_dtypes() -> None:

@@ -108,12 +108,12 @@ def test_optaxs_tests_of_sharding_pass_on_eight_devices_and_fail_with_optax_wher
     environment = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(done.stdout.splitlines()[-1])
     of_ours = [case for case in LISTED if case.file == SHARDING]
-    differing = {(test, name, match) for test, name, match, wrong in found["ours"] if wrong}
+    differing = {(test, name, match) for test, name, match, wrong in report["ours"] if wrong}
     assert differing == {(case.test, case.name, case.match) for case in of_ours if expected(case) == "fails"}
-    assert len(found["ours"]) == len(of_ours)
-    failed = {(test, name) for test, name, _, wrong in found["theirs"] if wrong}
+    assert len(report["ours"]) == len(of_ours)
+    failed = {(test, name) for test, name, _, wrong in report["theirs"] if wrong}
     assert failed == {(case.test, case.name) for case in of_ours if expected(case, theirs=True) == "fails"}
 
 

@@ -115,28 +115,28 @@ def test_a_mesh_of_one_device_and_shard_map_are_served() -> None:
     state = tx.init(params)
     specs = jax.tree.map(lambda x: spec if x.ndim else jax.sharding.PartitionSpec(), (params, state, params))
     mapped = jax.shard_map(one_call(tx), mesh=mesh, in_specs=specs, out_specs=(specs[0], specs[1]))
-    found = jax.jit(mapped)(params, state, params)
-    np.testing.assert_allclose(found[0]["w"], one_call(tx)(params, state, params)[0]["w"], rtol=1e-6)
+    stepped = jax.jit(mapped)(params, state, params)
+    np.testing.assert_allclose(stepped[0]["w"], one_call(tx)(params, state, params)[0]["w"], rtol=1e-6)
 
 
 def test_four_threads_step_at_once_and_alike() -> None:
     tx = adapter.adamw(kernel="host")
     params = {f"p{i}": jnp.full((40, 1000), 1.0 + i) for i in range(5)}
     grads, jitted = jax.tree.map(jnp.sin, params), jax.jit(one_call(tx))
-    found: list[Any] = [None] * 4
+    ends: list[Any] = [None] * 4
 
     def work(i: int) -> None:
         p, s = params, tx.init(params)
         for _ in range(10):
             p, s = jitted(grads, s, p)
-        found[i] = (p, s)
+        ends[i] = (p, s)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for t in threads:
         t.start()
     for t in threads:
         t.join(60)
-    assert all(same_bits(found[0], f) for f in found)
+    assert all(same_bits(ends[0], f) for f in ends)
 
 
 @pytest.mark.slow
@@ -155,8 +155,8 @@ print(hashlib.sha256(b"".join(x.tobytes() for x in jax.tree.leaves(jax.device_ge
 def test_jax_runs_without_compiling_anything() -> None:
     with jax.disable_jit():
         tx, params = adapter.adamw(), tree(0)
-        found = one_call(tx)(tree(1), tx.init(params), params)
-    np.testing.assert_allclose(found[0]["w"], one_call(tx)(tree(1), tx.init(params), params)[0]["w"], rtol=1e-6)
+        stepped = one_call(tx)(tree(1), tx.init(params), params)
+    np.testing.assert_allclose(stepped[0]["w"], one_call(tx)(tree(1), tx.init(params), params)[0]["w"], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -215,10 +215,10 @@ BAD: list[tuple[str, dict, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "given", "message"), BAD, ids=[f"{n}-{next(iter(g))}" for n, g, _ in BAD])
-def test_a_bad_argument_is_named_as_it_was_typed(name: str, given: dict, message: str) -> None:
+@pytest.mark.parametrize(("name", "arguments", "message"), BAD, ids=[f"{n}-{next(iter(g))}" for n, g, _ in BAD])
+def test_a_bad_argument_is_named_as_it_was_typed(name: str, arguments: dict, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
-        getattr(adapter, name)(**given)
+        getattr(adapter, name)(**arguments)
 
 
 def test_bad_arrays_are_named_by_their_place() -> None:

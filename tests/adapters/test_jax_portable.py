@@ -51,9 +51,9 @@ def test_the_state_is_found_wherever_it_stands(make: Callable[..., Tree], around
     tx = AROUND[around](make(1e-2))
     was = stepped(tx)
     state.save((tx, was), tmp_path / "s", rule="adamw")
-    found = state.describe(tmp_path / "s")
-    assert sorted(found.parameters) == NAMES
-    assert {p.steps for p in found.parameters.values()} == {2}
+    saved = state.describe(tmp_path / "s")
+    assert sorted(saved.parameters) == NAMES
+    assert {p.steps for p in saved.parameters.values()} == {2}
     fresh = tx.init(PARAMS)
     new, report = state.load(tmp_path / "s", (tx, fresh), rule="adamw")
     assert [report.converted, report.missing, report.left_over] == [{}, [], []]

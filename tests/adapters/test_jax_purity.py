@@ -34,11 +34,11 @@ def test_the_state_keeps_its_kinds_and_nothing_is_compiled_twice(name: str) -> N
     assert jitted._cache_size() == 1
 
 
-def rounded_once_more(found: Any, wanted: Any, start: Any, way: float) -> None:
+def rounded_once_more(reached: Any, wanted: Any, start: Any, way: float) -> None:
     """A change that is stored and then added is rounded once more in each step: by half a unit of the numbers' last
     place, which large parameters with small steps feel, and what follows from that is little beside the way.
     """
-    for a, b, c in zip(*map(jax.tree.leaves, (found, wanted, start)), strict=True):
+    for a, b, c in zip(*map(jax.tree.leaves, (reached, wanted, start)), strict=True):
         unit = np.spacing(np.maximum(np.abs(b), np.abs(c)))
         assert np.all(np.abs(a - b) <= STEPS * unit + 2e-6 * way)
 
@@ -65,8 +65,8 @@ def test_coefficients_are_computed_once_however_many_leaves_there_are(name: str)
 
 def test_step_takes_any_transformation() -> None:
     start, tx = tree(0), optax.chain(optax.adam(1e-2), optax.trace(0.5))
-    found = walk(one_call(tx), tx.init(start), start, gradients())
-    assert same_bits(found, walk(two_calls(tx), tx.init(start), start, gradients()))
+    reached = walk(one_call(tx), tx.init(start), start, gradients())
+    assert same_bits(reached, walk(two_calls(tx), tx.init(start), start, gradients()))
 
 
 def test_step_hands_extra_arguments_on_to_whom_they_concern() -> None:
@@ -81,13 +81,13 @@ def test_step_hands_extra_arguments_on_to_whom_they_concern() -> None:
 
 @each_kernel
 def test_both_paths_agree(name: str) -> None:
-    start, found = tree(0), []
+    start, walks = tree(0), []
     for path in PATHS:
         tx = getattr(adapter, name)(kernel=path)
-        found.append(walk(one_call(tx), tx.init(start), start, gradients()))
-    assert jax.tree.structure(found[0]) == jax.tree.structure(found[1])
-    assert gap(found[0][0], found[1][0], start) < 1e-4
-    assert gap(found[0][1], found[1][1], jax.tree.map(jnp.zeros_like, found[1][1])) < 2e-6
+        walks.append(walk(one_call(tx), tx.init(start), start, gradients()))
+    assert jax.tree.structure(walks[0]) == jax.tree.structure(walks[1])
+    assert gap(walks[0][0], walks[1][0], start) < 1e-4
+    assert gap(walks[0][1], walks[1][1], jax.tree.map(jnp.zeros_like, walks[1][1])) < 2e-6
 
 
 @each_path

@@ -37,22 +37,22 @@ def test_ours_and_optax_s_do_not_differ(jit: bool, tmp_path: Path) -> None:
         optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-2)),
         rule="adamw",
     )
-    found = compare(tmp_path / "a", tmp_path / "b")
-    assert (found.steps, found.step) == (4, None)
+    drift = compare(tmp_path / "a", tmp_path / "b")
+    assert (drift.steps, drift.step) == (4, None)
 
 
 def test_the_rate_of_a_schedule_and_another_eps_are_named(tmp_path: Path) -> None:
     rate = optax.linear_schedule(1e-2, 1e-3, 10)
     ran(tmp_path / "a", adapter.adam(rate))
     ran(tmp_path / "b", adapter.adam(lambda count: rate(jnp.maximum(count - 1, 0))))
-    found = compare(tmp_path / "a", tmp_path / "b")
-    assert (found.step, found.quantity) == (2, "learning_rate")
-    assert "one step late" in found.explanations[0]
+    drift = compare(tmp_path / "a", tmp_path / "b")
+    assert (drift.step, drift.quantity) == (2, "learning_rate")
+    assert "one step late" in drift.explanations[0]
     ran(tmp_path / "c", adapter.rmsprop(1e-2))
     ran(tmp_path / "d", optax.rmsprop(1e-2, decay=0.99))
-    found = compare(tmp_path / "c", tmp_path / "d")
-    assert (found.step, found.quantity) == (1, "param")
-    assert "adds eps under the root" in found.explanations
+    drift = compare(tmp_path / "c", tmp_path / "d")
+    assert (drift.step, drift.quantity) == (1, "param")
+    assert "adds eps under the root" in drift.explanations
 
 
 def test_without_parameters_a_step_is_refused(tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_anything_else_is_run_as_optax_runs_it(tx: optax.GradientTransformation)
 def test_a_schedule_and_a_mask_of_weight_decay_stay_one_pass() -> None:
     start = tree(0)
     mask = {"w": True, "b": False, "s": False, "t": {"c": True}, "e": True}
-    own = adapter.adamw(optax.cosine_decay_schedule(1e-2, 10), weight_decay=0.1, mask=mask)
-    tx = optax.chain(optax.clip_by_global_norm(0.5), own)
+    ours = adapter.adamw(optax.cosine_decay_schedule(1e-2, 10), weight_decay=0.1, mask=mask)
+    tx = optax.chain(optax.clip_by_global_norm(0.5), ours)
     theirs = optax.adamw(optax.cosine_decay_schedule(1e-2, 10), weight_decay=0.1, mask=mask)
     peer = optax.chain(optax.clip_by_global_norm(0.5), theirs)
     first = walk(one_call(tx), tx.init(start), start, gradients())
@@ -134,11 +134,11 @@ for name in NAMES:
         return p, s
     expected = walked(make(), False)
     try:
-        found = walked(make(axis_name="x"), True)
+        reached = walked(make(axis_name="x"), True)
     except ValueError as error:
         assert by_rows(name) and "axis_name" in str(error), error
         continue
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    for a, b in zip(jax.tree.leaves(reached), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7, err_msg=name)
 """
 
@@ -157,5 +157,5 @@ def test_the_mean_over_a_mapped_axis_counts_every_part() -> None:
     from scirs2_adapters.adapters._xla.ops import over
 
     x = np.arange(6.0, dtype=np.float32).reshape(2, 3)
-    found = jax.vmap(lambda row: over("i").mean(row, None), axis_name="i")(x)
-    np.testing.assert_allclose(found, [2.5, 2.5])
+    means = jax.vmap(lambda row: over("i").mean(row, None), axis_name="i")(x)
+    np.testing.assert_allclose(means, [2.5, 2.5])

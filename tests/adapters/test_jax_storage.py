@@ -61,12 +61,12 @@ def test_the_host_kernel_steps_as_that_of_numpy_arrays_does(name: str, options: 
             assert_alike(p, arrays[k], exact)
             for slot, x in host.state[k].items():
                 sign = -1 if slot in tx.update.layout.negative else 1
-                found = carried(np.asarray(memory[slot][k]))
-                assert found.dtype == x.dtype
-                assert_alike(found, sign * x, exact)
+                stored = carried(np.asarray(memory[slot][k]))
+                assert stored.dtype == x.dtype
+                assert_alike(stored, sign * x, exact)
                 coded_slots += x.dtype in (np.int8, np.uint8)
-        own = [s for s in tx.update.rule.slots(Leaf(SHAPES["matrix"])) if s.initial != "parameter"]
-        assert coded_slots or not any(s.may_be_blocks for s in own)
+        moments = [s for s in tx.update.rule.slots(Leaf(SHAPES["matrix"])) if s.initial != "parameter"]
+        assert coded_slots or not any(s.may_be_blocks for s in moments)
 
 
 def assert_alike(a: Any, b: np.ndarray, exact: bool) -> None:
@@ -126,9 +126,9 @@ def test_jax_operations_lead_to_the_same(name: str, options: dict[str, Any]) -> 
 def test_update_and_apply_are_the_step(name: str, options: dict[str, Any], path: str) -> None:
     """With rounding errors bit for bit: what `apply_updates` rounds to is what the errors are relative to."""
     skip_small_steps(name, options)
-    params, given = start(dtype_of(options)), tuple(options.items())
-    tx, _ = begun(name, path, given)
-    one, two = (ended(name, path, given, form) for form in (one_call, two_calls))
+    params, settings = start(dtype_of(options)), tuple(options.items())
+    tx, _ = begun(name, path, settings)
+    one, two = (ended(name, path, settings, form) for form in (one_call, two_calls))
     if options is not INT8:
         assert same_bits(one[0], two[0])
         assert same_bits(memory_of(tx, one[1]), memory_of(tx, two[1]))
@@ -164,12 +164,12 @@ def test_formats_are_those_of_numpy(dtype: str) -> None:
     for number in (0.5, 0.125):
         wanted = storage.store_parts(x, dtype, number, seed)
         for store in (coded.store, jax.jit(coded.store, static_argnums=0)):
-            found = store(dtype, jnp.asarray(x), jnp.float32(number), jnp.asarray(seed))
-            for a, b in zip(map(np.asarray, found), wanted, strict=True):
+            parts = store(dtype, jnp.asarray(x), jnp.float32(number), jnp.asarray(seed))
+            for a, b in zip(map(np.asarray, parts), wanted, strict=True):
                 a = a.view(b.dtype)
                 apart = np.atleast_1d(a).view(np.uint8) != np.atleast_1d(b).view(np.uint8)
                 assert apart.sum() <= (2 if dtype in formats.BLOCK_DTYPES and a.size == x.size else 0)
-            back = jax.jit(coded.load, static_argnums=0)(dtype, *found)
+            back = jax.jit(coded.load, static_argnums=0)(dtype, *parts)
             np.testing.assert_allclose(back, storage.load(wanted[0], dtype, wanted[1]), rtol=0.02, equal_nan=True)
 
 

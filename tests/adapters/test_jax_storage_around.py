@@ -50,10 +50,10 @@ def test_scan_vmap_and_shapes(options: dict[str, Any], path: str) -> None:
     many = jax.tree.map(lambda x: jnp.stack([x, -x]), params)
     states = jax.vmap(tx.init)(many)
     rows = jax.tree.map(lambda x: jnp.stack([x, -x]), grads[0])
-    found = jax.jit(jax.vmap(one_call(tx)))(rows, states, many)
+    mapped = jax.jit(jax.vmap(one_call(tx)))(rows, states, many)
     alone = jax.jit(one_call(tx))(grads[0], state, params)
-    assert gap(jax.tree.map(lambda x: x[0], found[0]), alone[0], params) < 1e-2
-    assert shapes(jax.tree.map(lambda x: x[0], found)) == shapes(alone)
+    assert gap(jax.tree.map(lambda x: x[0], mapped[0]), alone[0], params) < 1e-2
+    assert shapes(jax.tree.map(lambda x: x[0], mapped)) == shapes(alone)
     wrong = states._replace(companions=state.companions)
     with pytest.raises(ValueError, match=r"state.companions=.*(scales|rounding).*`init` there"):
         one_call(tx)(rows, wrong, many)

@@ -45,8 +45,8 @@ def two(seed: int) -> Tree:
 
 def plain_numbers(name: str) -> Tree:
     """All hyperparameters but a tuple that has a word among its numbers, which cannot be mapped over."""
-    given = numbers(name)
-    return {k: x for k, x in given.items() if not any(isinstance(part, str) for part in jax.tree.leaves(x))}
+    hyper = numbers(name)
+    return {k: x for k, x in hyper.items() if not any(isinstance(part, str) for part in jax.tree.leaves(x))}
 
 
 @each_rule
@@ -62,9 +62,9 @@ def test_vmap_over_everything_with_all_hyperparameters_is_a_loop(name: str) -> N
         )
         params, state = jitted(hyper, two(3), getattr(adapter, name)(**hyper).init(start), start)
         rows.append((hyper, two(6 + i), state, params))
-    found = quickly(jax.vmap(stepped), *jax.tree.map(lambda *x: jnp.stack(x), *rows))
+    mapped = quickly(jax.vmap(stepped), *jax.tree.map(lambda *x: jnp.stack(x), *rows))
     for i, row in enumerate(rows):
-        one, wanted = jax.tree.map(lambda x, i=i: x[i], found), jitted(*row)
+        one, wanted = jax.tree.map(lambda x, i=i: x[i], mapped), jitted(*row)
         assert gap(one[0], wanted[0], row[3]) < 1e-4
         assert gap(one[1], wanted[1], jax.tree.map(jnp.zeros_like, wanted[1])) < 1e-5
     assert jitted._cache_size() == 1
@@ -114,12 +114,12 @@ def test_two_thousand_steps_in_a_scan_are_those_in_a_loop_with_branches(name: st
 @pytest.mark.parametrize("path", PATHS)
 def test_thirty_thousand_steps_stay_on_the_way_of_doubles(path: str) -> None:
     start, steps, make = two(0), 30_000, functools.partial(adapter.adamw, 1e-3)
-    found, state = jax.jit(functools.partial(scanned, make(kernel=path), steps=steps))(start)
+    reached, state = jax.jit(functools.partial(scanned, make(kernel=path), steps=steps))(start)
     assert int(state[0].count) == steps
     with enable_x64(True):
         double = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), start)
         wanted, _ = jax.jit(functools.partial(scanned, make(), steps=steps))(double)
-    assert gap(found, wanted, start) < 1e-4
+    assert gap(reached, wanted, start) < 1e-4
 
 
 def real(x: Any) -> bool:
@@ -130,25 +130,25 @@ def slopes(name: str, options: dict[str, Any], form: str, shape: tuple[int, ...]
     """Forward and backward derivatives of a step by learning rate, parameters, gradients and memory, at parameters and
     gradients that are zero or not, and at memory that is new or not.
     """
-    given = {"learning_rate": 0.01, **options}
-    rate = np.float32(given.pop("learning_rate"))
+    arguments = {"learning_rate": 0.01, **options}
+    rate = np.float32(arguments.pop("learning_rate"))
     some = np.cos(np.arange(np.prod(shape), dtype=np.float32)).reshape(shape)
     points = [(p, g, warm) for p in (some, 0 * some) for g in (np.sin(3 * some), 0 * some) for warm in (False, True)]
 
     def stepped(rate: Any, p: Any, g: Any, slots: list[Any], state: Tree) -> Any:
-        tx, given_back = getattr(adapter, name)(rate, **given), iter(slots)
-        state = jax.tree.map(lambda x: next(given_back) if real(x) else x, state)
+        tx, inputs = getattr(adapter, name)(rate, **arguments), iter(slots)
+        state = jax.tree.map(lambda x: next(inputs) if real(x) else x, state)
         out = one_call(tx)(g, state, p) if form == "step" else tx.update(g, state, p)
         return [x for x in jax.tree.leaves(out) if real(x)]
 
     def at(p: Any, g: Any, warm: Any) -> Any:
         state = jax.tree.map(
-            lambda x: jnp.where(warm, 0.25, x).astype(x.dtype), getattr(adapter, name)(rate, **given).init(p)
+            lambda x: jnp.where(warm, 0.25, x).astype(x.dtype), getattr(adapter, name)(rate, **arguments).init(p)
         )
-        given_slots = [x for x in jax.tree.leaves(state) if real(x)]
-        _, push = jax.linearize(functools.partial(stepped, state=state), rate, p, g, given_slots)
-        forward = push(*jax.tree.map(jnp.ones_like, (rate, p, g, given_slots)))
-        back = jax.linear_transpose(push, rate, p, g, given_slots)(jax.tree.map(jnp.ones_like, forward))
+        slots = [x for x in jax.tree.leaves(state) if real(x)]
+        _, push = jax.linearize(functools.partial(stepped, state=state), rate, p, g, slots)
+        forward = push(*jax.tree.map(jnp.ones_like, (rate, p, g, slots)))
+        back = jax.linear_transpose(push, rate, p, g, slots)(jax.tree.map(jnp.ones_like, forward))
         return forward, dict(zip(("learning rate", "parameter", "gradient", "memory"), back, strict=True))
 
     return quickly(jax.vmap(at), *(np.stack(x) for x in zip(*points, strict=True)))
@@ -161,8 +161,8 @@ DERIVED = [(name, form) for name in scirs2_adapters.names() for form in ("step",
 def test_derivatives_are_finite_everywhere(name: str, form: str) -> None:
     cls = scirs2_adapters.get(name)
     options = {} if form == "step" else argument_names(cls).to_framework(turned(cls), cls.fields_with())
-    found = slopes(name, options, form, (3, 2) if form == "step" else (4,))
-    leaves = jax.tree_util.tree_leaves_with_path(found)
+    derivatives = slopes(name, options, form, (3, 2) if form == "step" else (4,))
+    leaves = jax.tree_util.tree_leaves_with_path(derivatives)
     assert [jax.tree_util.keystr(path) for path, x in leaves if not np.isfinite(x).all()] == []
     assert any(np.any(x != 0) for _, x in leaves)
 

@@ -167,8 +167,8 @@ def test_first_moments_have_the_dtype_asked_for_and_other_memory_the_parameters(
     for tx in (getattr(adapter, name)(**{argument: dtype}), of_all_options(name, **{argument: dtype})):
         memory = tx.update.layout.read(tx.init(params))
         seen |= memory.slots.keys()
-        for slot, (own, leaves) in ((s, pair) for s, held in memory.slots.items() for pair in held.items()):
-            wanted = own if slot not in slots or dtype is None else jnp.dtype(dtype).name
+        for slot, (usual, leaves) in ((s, pair) for s, held in memory.slots.items() for pair in held.items()):
+            wanted = usual if slot not in slots or dtype is None else jnp.dtype(dtype).name
             assert {x.dtype.name for x in jax.tree.leaves(leaves) if x.shape} <= {wanted}, slot
     assert {*slots} <= seen
 

@@ -67,8 +67,8 @@ def test_a_chain_hands_the_loss_on(name: str, fused: bool) -> None:
     theirs = getattr(optax, name, None) or getattr(optax.contrib, name)
     before = optax.clip_by_global_norm(2.0)
     expected, _ = walked(optax.chain(before, theirs()), fused=False)
-    found, _ = walked(optax.chain(before, getattr(adapter, name)(match="optax")), fused)
-    assert_close(found, expected)
+    reached, _ = walked(optax.chain(before, getattr(adapter, name)(match="optax")), fused)
+    assert_close(reached, expected)
     masked = optax.masked(getattr(adapter, name)(match="optax"), {"w": True, "b": False})
     assert_close(walked(masked, fused)[0]["w"], walked(optax.masked(theirs(), {"w": True, "b": False}), False)[0]["w"])
 

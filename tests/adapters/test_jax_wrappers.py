@@ -43,8 +43,8 @@ def test_injected_hyperparameters_are_the_static_ones(name: str, match: str | No
     injected = optax.inject_hyperparams(getattr(adapter, name))(1e-2, match=match)
     wanted, _ = walk(two_calls(plain), plain.init(start), start, gradients())
     state = injected.init(start)
-    found, after = walk(two_calls(injected), state, start, gradients())
-    assert gap(found, wanted, start) < 1e-4
+    reached, after = walk(two_calls(injected), state, start, gradients())
+    assert gap(reached, wanted, start) < 1e-4
     assert kinds(after) == kinds(state)
 
 
@@ -60,16 +60,16 @@ def test_an_argument_that_was_given_is_not_replaced_by_what_match_has() -> None:
 def test_a_wrappers_arguments_are_injected_with_those_of_its_base() -> None:
     tx = optax.inject_hyperparams(adapter.lookahead)(1e-2, base="lion", b1=0.5)
     plain = adapter.lookahead(1e-2, base="lion", b1=0.5)
-    wanted, found = (walk(two_calls(t), t.init(SMALL), SMALL, [SMALL] * 3)[0] for t in (plain, tx))
-    assert gap(found, wanted, SMALL) < 1e-4
+    wanted, reached = (walk(two_calls(t), t.init(SMALL), SMALL, [SMALL] * 3)[0] for t in (plain, tx))
+    assert gap(reached, wanted, SMALL) < 1e-4
     assert float(tx.init(SMALL).hyperparams["b1"]) == 0.5
 
 
 @pytest.mark.parametrize(
-    "given", [{"mu_dtype": jnp.bfloat16}, {"state_dtype": jnp.bfloat16}, {"state_dtype": {"mu": jnp.bfloat16}}]
+    "options", [{"mu_dtype": jnp.bfloat16}, {"state_dtype": jnp.bfloat16}, {"state_dtype": {"mu": jnp.bfloat16}}]
 )
-def test_a_dtype_is_no_schedule_though_it_can_be_called(given: dict) -> None:
-    state = optax.inject_hyperparams(adapter.adamw)(1e-2, **given).init(SMALL)
+def test_a_dtype_is_no_schedule_though_it_can_be_called(options: dict) -> None:
+    state = optax.inject_hyperparams(adapter.adamw)(1e-2, **options).init(SMALL)
     assert optax.tree.get(state, "mu")["w"].dtype == jnp.bfloat16
 
 
@@ -110,9 +110,9 @@ def test_labels_choose_between_ours_and_optaxs(path: str) -> None:
     params = tree(0)
     labels = {"w": "ours", "b": "theirs", "s": "ours", "t": "ours", "e": "theirs"}
     tx = optax.partition({"ours": adapter.lion(kernel=path), "theirs": optax.sgd(1.0)}, labels)
-    found, _ = two_calls(tx)(tree(1), tx.init(params), params)
-    np.testing.assert_allclose(found["b"], params["b"] - tree(1)["b"], rtol=1e-6)
-    assert float(jnp.abs(found["w"] - params["w"]).max()) == pytest.approx(1e-4, rel=1e-2)
+    updates, _ = two_calls(tx)(tree(1), tx.init(params), params)
+    np.testing.assert_allclose(updates["b"], params["b"] - tree(1)["b"], rtol=1e-6)
+    assert float(jnp.abs(updates["w"] - params["w"]).max()) == pytest.approx(1e-4, rel=1e-2)
 
 
 @each_path
@@ -144,11 +144,11 @@ def test_wrappers_treat_ours_as_optaxs(wrap: str, path: str) -> None:
     if wrap == "finite":
         grads[2]["b"] = grads[2]["b"] * jnp.nan
     params = optax.LookaheadParams.init_synced(start) if wrap == "lookahead" else start
-    found = []
+    walks = []
     for tx in (optax.adamw(1e-2), adapter.adamw(1e-2, match="optax", kernel=path)):
-        found.append(walk(two_calls(wrapped(tx)), wrapped(tx).init(params), params, grads))
-    assert gap(found[1][0], found[0][0], params) < 1e-4
-    assert jax.tree.structure(found[1][1]) == jax.tree.structure(found[0][1])
+        walks.append(walk(two_calls(wrapped(tx)), wrapped(tx).init(params), params, grads))
+    assert gap(walks[1][0], walks[0][0], params) < 1e-4
+    assert jax.tree.structure(walks[1][1]) == jax.tree.structure(walks[0][1])
 
 
 def with_value(tx: Any) -> Any:
@@ -191,11 +191,11 @@ def test_wrappers_find_both_branches_alike(name: str) -> None:
 
 @pytest.mark.parametrize("wrap", ["now and then", "masked in time", "mechanic", "plateau", "sam"])
 def test_wrapped_steps_are_those_of_optaxs_own(wrap: str) -> None:
-    grads, found = [{k: g[k] for k in SMALL} for g in gradients(5)], []
+    grads, walks = [{k: g[k] for k in SMALL} for g in gradients(5)], []
     for tx in map(AROUND[wrap], (optax.adamw(1e-2), adapter.adamw(1e-2, match="optax"))):
-        found.append(walk(two_calls(tx), tx.init(SMALL), SMALL, grads))
-    assert gap(found[1][0], found[0][0], SMALL) < 1e-4
-    assert shapes(found[1][1]) == shapes(found[0][1])
+        walks.append(walk(two_calls(tx), tx.init(SMALL), SMALL, grads))
+    assert gap(walks[1][0], walks[0][0], SMALL) < 1e-4
+    assert shapes(walks[1][1]) == shapes(walks[0][1])
 
 
 @each_rule
@@ -213,9 +213,9 @@ def test_tree_map_params_finds_what_is_like_a_parameter(name: str) -> None:
 def test_vmap_over_everything_is_a_loop(path: str) -> None:
     tx, trees, grads = adapter.adamw(kernel=path), [tree(i) for i in range(3)], [tree(10 + i) for i in range(3)]
     stack = lambda ts: jax.tree.map(lambda *x: jnp.stack(x), *ts)  # noqa: E731
-    found = jax.vmap(lambda p, g: one_call(tx)(g, tx.init(p), p))(stack(trees), stack(grads))
+    mapped = jax.vmap(lambda p, g: one_call(tx)(g, tx.init(p), p))(stack(trees), stack(grads))
     wanted = stack([one_call(tx)(g, tx.init(p), p) for p, g in zip(trees, grads, strict=True)])
-    assert gap(found[0], wanted[0], stack(trees)) < 1e-4
+    assert gap(mapped[0], wanted[0], stack(trees)) < 1e-4
 
 
 @each_path
@@ -226,9 +226,9 @@ def test_vmap_over_the_learning_rate_is_a_loop(path: str) -> None:
         tx = adapter.adamw(rate, kernel=path)
         return one_call(tx)(grads, tx.init(params), params)[0]
 
-    found = jax.vmap(once)(rates)
+    mapped = jax.vmap(once)(rates)
     for i in range(2):
-        assert gap(jax.tree.map(lambda x, i=i: x[i], found), once(rates[i]), params) < 1e-4
+        assert gap(jax.tree.map(lambda x, i=i: x[i], mapped), once(rates[i]), params) < 1e-4
 
 
 @each_path

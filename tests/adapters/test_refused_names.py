@@ -49,9 +49,9 @@ def test_what_is_too_small_for_16_bits_is_refused_by_the_name_that_was_typed(nam
 def test_an_optimizer_in_the_place_of_the_rate_is_pointed_to_its_own(name: str) -> None:
     """optax's wrappers take it there."""
     made = getattr(adapter, factory_name(name))
-    for given in (("adamw",), ("adamw", 0.1)):
+    for arguments in (("adamw",), ("adamw", 0.1)):
         with pytest.raises(TypeError, match=rf'`{factory_name(name)}\(learning_rate=...\)` .* Write `base="adamw"`'):
-            made(*given)
+            made(*arguments)
     with pytest.raises(TypeError, match="Write `base=adamw`"):
         made(s2.get("adamw")())
 

@@ -48,12 +48,12 @@ def test_scikit_learns_own_network_takes_the_same(cls: Any, dtype: str) -> None:
 def test_an_array_of_jax_is_the_array_that_scikit_learn_makes_of_it(cls: Any, dtype: str) -> None:
     jnp = pytest.importorskip("jax.numpy", reason="its arrays are the data")
     X, y = data(cls)
-    given = (4 * X).astype(dtype)
+    scaled = (4 * X).astype(dtype)
     kept = np.float32 if dtype == "float32" else np.float64  # as of numpy's own integers
-    ours, same = (estimator(cls, optimizer="adamw").fit(x, y) for x in (jnp.asarray(given), given))
+    ours, same = (estimator(cls, optimizer="adamw").fit(x, y) for x in (jnp.asarray(scaled), scaled))
     assert_same_bits(ours, same)
     assert {w.dtype for w in weights(ours)} == {np.dtype(kept)}
-    np.testing.assert_array_equal(ours.predict(jnp.asarray(given)), same.predict(given), strict=True)
+    np.testing.assert_array_equal(ours.predict(jnp.asarray(scaled)), same.predict(scaled), strict=True)
 
 
 LINEAR_UNDER_DISPATCH = """
@@ -72,8 +72,8 @@ for ours in (LinearClassifier(max_iter=3), LinearRegressor(max_iter=3), LinearCl
                 errors.append(str(error))
         assert len(errors) == 2 and errors[0] == errors[1] and not hasattr(ours, "coef_"), errors
         x, targets = jnp.asarray(X), jnp.asarray(y)
-        for given in ((x, y, weights), (x, targets, jnp.asarray(weights)), (X, y, jnp.asarray(weights))):
-            fitted = sklearn.clone(ours).fit(*given)
+        for arrays in ((x, y, weights), (x, targets, jnp.asarray(weights)), (X, y, jnp.asarray(weights))):
+            fitted = sklearn.clone(ours).fit(*arrays)
             assert type(fitted.coef_) is np.ndarray and fitted.coef_.dtype == "float32"
             np.testing.assert_array_equal(fitted.coef_, same.coef_)
             np.testing.assert_array_equal(fitted.predict(x), same.predict(X), strict=True)

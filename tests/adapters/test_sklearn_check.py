@@ -40,5 +40,5 @@ class Faulty(SGDRegressor):
 
 
 def test_faults_are_found() -> None:
-    found = failures(f"{__name__}:Faulty", "sklearn")
-    assert {"estimators.rows_unchanged", "estimators.fitted_again", "estimators.own_checks"} <= set(found)
+    failed = failures(f"{__name__}:Faulty", "sklearn")
+    assert {"estimators.rows_unchanged", "estimators.fitted_again", "estimators.own_checks"} <= set(failed)

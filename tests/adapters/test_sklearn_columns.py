@@ -150,8 +150,8 @@ def test_training_goes_on_between_sparse_and_dense_and_after_a_pickle(cls: Any) 
 )
 def test_what_moves_every_coefficient_steps_every_coefficient(options: dict[str, Any], by_columns: list[int]) -> None:
     X, y = thin(LinearRegressor)
-    given = {"optimizer": Adagrad(learning_rate=0.1), "alpha": 0.0, **options}
-    estimator(LinearRegressor, **given).fit(sparse.csr_matrix(X), y)
+    arguments = {"optimizer": Adagrad(learning_rate=0.1), "alpha": 0.0, **options}
+    estimator(LinearRegressor, **arguments).fit(sparse.csr_matrix(X), y)
     assert not by_columns
 
 

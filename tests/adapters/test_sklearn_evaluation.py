@@ -31,8 +31,8 @@ def test_what_is_shown_is_the_mean_of_all_plain_steps(cls: type) -> None:
     made, steps = begun(estimator(cls, optimizer=rule, batch_size=len(y)), X, y), []
     for _ in range(4):
         steps.append([np.copy(x) for name, x in memory(made).items() if name.endswith("/z")])
-        for found, plain in zip(weights(made), zip(*steps, strict=True), strict=True):
-            np.testing.assert_allclose(found, np.mean(plain, axis=0), rtol=1e-10, atol=1e-12)
+        for shown, plain in zip(weights(made), zip(*steps, strict=True), strict=True):
+            np.testing.assert_allclose(shown, np.mean(plain, axis=0), rtol=1e-10, atol=1e-12)
         made.partial_fit(X, y)
     assert not np.allclose(steps[0][0], steps[-1][0])
 
@@ -46,11 +46,11 @@ def test_a_fit_ends_with_what_is_to_be_evaluated(cls: type, name: str, early_sto
     made = estimator(cls, optimizer=rule, max_iter=1, batch_size=4, early_stopping=early_stopping).fit(X, y)
     names = [slot.name for slot in rule.roles("evaluation")[0]]
     columns = [[x for slot, x in memory(made).items() if slot.endswith(f"/{name}")] for name in names]
-    for found, trained, *held in zip(weights(made), made.optimizer_._trained, *columns, strict=True):
-        assert np.any(found != trained)
+    for shown, trained, *held in zip(weights(made), made.optimizer_._trained, *columns, strict=True):
+        assert np.any(shown != trained)
         slots = dict(zip(names, held, strict=True))
         averaged = rule.evaluated(NUMPY, trained, slots, rule.scalars(HOST_SCALARS, 1))
-        np.testing.assert_allclose(found, averaged, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(shown, averaged, rtol=1e-10, atol=1e-12)
 
 
 @each_estimator
@@ -58,9 +58,9 @@ def test_a_fit_ends_with_what_is_to_be_evaluated(cls: type, name: str, early_sto
 def test_training_goes_on_from_what_is_trained(cls: type, name: str) -> None:
     """Epochs by one fit, by `partial_fit`, by fits that go on, and by way of a pickle are the same epochs."""
     X, y = data(cls)
-    given: dict[str, Any] = {"optimizer": get(name)(learning_rate=0.05), "shuffle": False}
-    whole = estimator(cls, max_iter=3, **given).fit(X, y)
-    parts, warm = begun(estimator(cls, **given), X, y), estimator(cls, max_iter=1, warm_start=True, **given)
+    arguments: dict[str, Any] = {"optimizer": get(name)(learning_rate=0.05), "shuffle": False}
+    whole = estimator(cls, max_iter=3, **arguments).fit(X, y)
+    parts, warm = begun(estimator(cls, **arguments), X, y), estimator(cls, max_iter=1, warm_start=True, **arguments)
     for _ in range(2):
         parts = pickle.loads(pickle.dumps(parts)).partial_fit(X, y)
     for _ in range(3):

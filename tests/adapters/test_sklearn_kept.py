@@ -32,10 +32,10 @@ def arrays_of(x: object, seen: set[int]) -> list[np.ndarray]:
     if isinstance(x, np.ndarray):
         return [x, *arrays_of(x.base, seen)]
     inside = x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple, set)) else ()
-    found = [array for member in inside for array in arrays_of(member, seen)]
+    arrays = [array for member in inside for array in arrays_of(member, seen)]
     ours = type(x).__module__.startswith(("scirs2_adapters", "sklearn"))  # a compiled kernel is of LLVM
     inner = getattr(x, "__dict__", {}) if ours else {}
-    return found + [array for member in inner.values() for array in arrays_of(member, seen)]
+    return arrays + [array for member in inner.values() for array in arrays_of(member, seen)]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)

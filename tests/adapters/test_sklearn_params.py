@@ -51,8 +51,8 @@ def test_a_number_is_the_learning_rate_of_a_named_optimizer(cls: Any) -> None:
 
 @each_estimator
 def test_the_constructor_stores_and_nothing_else(cls: Any) -> None:
-    given = object()
-    assert cls(optimizer=given).optimizer is given
+    optimizer = object()
+    assert cls(optimizer=optimizer).optimizer is optimizer
 
 
 @each_estimator
@@ -139,8 +139,8 @@ def test_a_number_as_learning_rate_is_told_where_it_belongs(cls: Any) -> None:
     network = cls.__name__.startswith("MLP")
     for optimizer, name in ((None, "Adam"), ("lion", "Lion"), ("liom", "Adam"), (AdamW(), "AdamW")):
         by_name = network and not isinstance(optimizer, AdamW)
-        given = f"Give the number to the optimizer: `optimizer={name}(learning_rate=0.01)`."
-        way_out = "Write `learning_rate_init=0.01`." if by_name else given
+        advice = f"Give the number to the optimizer: `optimizer={name}(learning_rate=0.01)`."
+        way_out = "Write `learning_rate_init=0.01`." if by_name else advice
         made = cls(optimizer=optimizer, learning_rate=0.01)
         refused(ValueError, f"it says how the learning rate changes. Received: 0.01. {way_out}", made)
 
@@ -163,7 +163,7 @@ def test_a_learning_rate_beside_an_optimizer_object_is_two_answers(cls: Any) -> 
 
 @each_network
 @pytest.mark.parametrize(
-    "own",
+    "argument",
     [
         {"solver": "sgd"},
         {"power_t": 0.1},
@@ -174,12 +174,12 @@ def test_a_learning_rate_beside_an_optimizer_object_is_two_answers(cls: Any) -> 
         {"epsilon": 1e-3},
         {"max_fun": 10},
     ],
-    ids=lambda own: next(iter(own)),
+    ids=lambda argument: next(iter(argument)),
 )
 @pytest.mark.parametrize("optimizer", ["adamw", AdamW()], ids=["name", "object"])
-def test_what_only_scikit_learns_solvers_read_is_refused(cls: Any, own: dict[str, Any], optimizer: Any) -> None:
-    words = f"`{cls.__name__}({next(iter(own))}=...)` must be "
-    refused(ValueError, words, cls(optimizer=optimizer, **own))
+def test_what_only_scikit_learns_solvers_read_is_refused(cls: Any, argument: dict[str, Any], optimizer: Any) -> None:
+    words = f"`{cls.__name__}({next(iter(argument))}=...)` must be "
+    refused(ValueError, words, cls(optimizer=optimizer, **argument))
 
 
 @each_estimator

@@ -60,12 +60,12 @@ def watched(made: Any, monkeypatch: Any) -> list[float]:
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_word_means_what_it_means_to_scikit_learns_sgd(cls: Any, word: str, early_stopping: bool) -> None:
     X, y = data(cls)
-    given = {"learning_rate": word, "max_iter": 60, "n_iter_no_change": 2, "tol": 1e-2, "power_t": 0.4}
-    given |= {"hidden_layer_sizes": (7,), "random_state": 0, "batch_size": 32, "early_stopping": early_stopping}
+    shared = {"learning_rate": word, "max_iter": 60, "n_iter_no_change": 2, "tol": 1e-2, "power_t": 0.4}
+    shared |= {"hidden_layer_sizes": (7,), "random_state": 0, "batch_size": 32, "early_stopping": early_stopping}
     if word != "invscaling":
-        del given["power_t"]
-    theirs = THEIRS[cls](solver="sgd", learning_rate_init=0.1, momentum=0, nesterovs_momentum=False, **given).fit(X, y)
-    ours = cls(optimizer=SGD(learning_rate=0.1, momentum=0), **given).fit(X, y)
+        del shared["power_t"]
+    theirs = THEIRS[cls](solver="sgd", learning_rate_init=0.1, momentum=0, nesterovs_momentum=False, **shared).fit(X, y)
+    ours = cls(optimizer=SGD(learning_rate=0.1, momentum=0), **shared).fit(X, y)
     assert ours.n_iter_ == theirs.n_iter_
     assert ours.optimizer_.learning_rate == pytest.approx(theirs._optimizer.learning_rate, rel=1e-12)
     assert_close(ours, theirs, 1e-9)
@@ -130,8 +130,8 @@ def test_a_rate_falls_where_the_loss_of_an_epoch_does_not(cls: Any, early_stoppi
     """That of the rows set apart, if there are any. What the user gave stays as it was."""
     X, y = data(cls)
     plateau = schedules.ReduceOnPlateau(0.01, factor=0.5, patience=1, threshold=0.9)
-    given = {"learning_rate": plateau, "early_stopping": early_stopping, "max_iter": 12}
-    made = estimator(cls, optimizer="adamw", **given).fit(X, y)
+    arguments = {"learning_rate": plateau, "early_stopping": early_stopping, "max_iter": 12}
+    made = estimator(cls, optimizer="adamw", **arguments).fit(X, y)
     rate: Any = plateau
     for loss in made.validation_loss_curve_ if early_stopping else made.loss_curve_:
         rate = rate.after(loss)
@@ -150,11 +150,11 @@ def test_a_plateau_must_look_for_the_least(cls: Any) -> None:
 @pytest.mark.parametrize("word", PARTIAL, ids=str)
 def test_passes_warm_starts_and_pickles_go_on(cls: Any, word: Any) -> None:
     X, y = data(cls)
-    given: dict[str, Any] = {"optimizer": AdamW(learning_rate=0.01), "learning_rate": word, "warmup": 4}
-    given |= {"shuffle": False, "n_iter_no_change": 2, "tol": 1e-2}
-    whole = estimator(cls, **given, max_iter=4).fit(X, y)
-    passes = estimator(cls, **given)
-    halves = estimator(cls, **given, max_iter=2, warm_start=True).fit(X, y)
+    arguments: dict[str, Any] = {"optimizer": AdamW(learning_rate=0.01), "learning_rate": word, "warmup": 4}
+    arguments |= {"shuffle": False, "n_iter_no_change": 2, "tol": 1e-2}
+    whole = estimator(cls, **arguments, max_iter=4).fit(X, y)
+    passes = estimator(cls, **arguments)
+    halves = estimator(cls, **arguments, max_iter=2, warm_start=True).fit(X, y)
     for _ in range(4):
         passes = pickle.loads(pickle.dumps(passes)).partial_fit(X, y, **classes(cls))
     for made in (passes, halves.fit(X, y)):
@@ -174,11 +174,11 @@ def test_a_constant_rate_without_a_warm_up_is_the_optimizers(cls: Any) -> None:
 
 
 @each_estimator
-@pytest.mark.parametrize("given", [{"learning_rate": "cosine"}, {"warmup": 0.5}], ids=str)
-def test_a_pass_does_not_know_the_number_of_all_steps(cls: Any, given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("arguments", [{"learning_rate": "cosine"}, {"warmup": 0.5}], ids=str)
+def test_a_pass_does_not_know_the_number_of_all_steps(cls: Any, arguments: dict[str, Any]) -> None:
     X, y = data(cls)
-    made = estimator(cls, optimizer="adamw", **given)
-    name = next(iter(given))
+    made = estimator(cls, optimizer="adamw", **arguments)
+    name = next(iter(arguments))
     words = f"`{cls.__name__}({name}=...)` must not need the number of all steps"
     with pytest.raises(ValueError, match=re.escape(words) + ".*Cosine"):
         made.partial_fit(X, y, **classes(cls))
@@ -187,14 +187,14 @@ def test_a_pass_does_not_know_the_number_of_all_steps(cls: Any, given: dict[str,
 
 @each_estimator
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [{"learning_rate": "cosin"}, {"warmup": -1}, {"warmup": 1.0}, {"power_t": -1}],
     ids=str,
 )
-def test_another_word_is_refused(cls: Any, given: dict[str, Any]) -> None:
+def test_another_word_is_refused(cls: Any, arguments: dict[str, Any]) -> None:
     X, y = data(cls)
-    with pytest.raises(ValueError, match=f"The '{next(iter(given))}' parameter of {cls.__name__} must be"):
-        estimator(cls, optimizer="adamw", **given).fit(X, y)
+    with pytest.raises(ValueError, match=f"The '{next(iter(arguments))}' parameter of {cls.__name__} must be"):
+        estimator(cls, optimizer="adamw", **arguments).fit(X, y)
 
 
 @each_estimator
@@ -208,7 +208,7 @@ def test_a_bad_rate_is_refused_before_anything_is_fitted(cls: Any) -> None:
 
 @each_network
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [
         {"learning_rate": "cosine"},
         {"learning_rate": COSINE},
@@ -216,13 +216,13 @@ def test_a_bad_rate_is_refused_before_anything_is_fitted(cls: Any) -> None:
         {"decay_biases": False},
         {"learning_rate_by_layer": 0.5},
     ],
-    ids=lambda given: next(iter(given)),
+    ids=lambda arguments: next(iter(arguments)),
 )
-def test_scikit_learns_own_solvers_know_none_of_it(cls: Any, given: dict[str, Any]) -> None:
+def test_scikit_learns_own_solvers_know_none_of_it(cls: Any, arguments: dict[str, Any]) -> None:
     X, y = data(cls)
-    words = rf"`{cls.__name__}\({next(iter(given))}=.*optimizer=None`.*Give an optimizer"
+    words = rf"`{cls.__name__}\({next(iter(arguments))}=.*optimizer=None`.*Give an optimizer"
     with pytest.raises(ValueError, match=words):
-        cls(**given).fit(X, y)
+        cls(**arguments).fit(X, y)
 
 
 @each_network
@@ -263,23 +263,23 @@ def test_a_layer_has_a_learning_rate_of_its_own(cls: Any) -> None:
     rule = SGD(learning_rate=0.1, momentum=0)
     start = estimator(cls, optimizer=rule.replace(learning_rate=0.0), max_iter=1, batch_size=90).fit(X, y)
     whole = estimator(cls, optimizer=rule, max_iter=1, batch_size=90).fit(X, y)
-    for given, factors in ((0.5, [0.5, 1.0]), ([0.0, 2.0], [0.0, 2.0]), (np.array([1.0, 0.25]), [1.0, 0.25])):
-        made = estimator(cls, optimizer=rule, max_iter=1, batch_size=90, learning_rate_by_layer=given).fit(X, y)
-        for i, (found, all_of_it, before) in enumerate(zip(*map(weights, (made, whole, start)), strict=True)):
-            np.testing.assert_allclose(found, before + factors[i % 2] * (all_of_it - before), atol=1e-12)
+    for by_layer, factors in ((0.5, [0.5, 1.0]), ([0.0, 2.0], [0.0, 2.0]), (np.array([1.0, 0.25]), [1.0, 0.25])):
+        made = estimator(cls, optimizer=rule, max_iter=1, batch_size=90, learning_rate_by_layer=by_layer).fit(X, y)
+        for i, (after, all_of_it, before) in enumerate(zip(*map(weights, (made, whole, start)), strict=True)):
+            np.testing.assert_allclose(after, before + factors[i % 2] * (all_of_it - before), atol=1e-12)
 
 
 @each_network
 def test_groups_go_on_and_can_be_searched(cls: Any) -> None:
     X, y = data(cls)
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "optimizer": "adamw",
         "decay_biases": False,
         "learning_rate_by_layer": 0.5,
         "shuffle": False,
     }
-    whole = estimator(cls, **given, max_iter=4, learning_rate=COSINE).fit(X, y)
-    passes = estimator(cls, **given, learning_rate=COSINE)
+    whole = estimator(cls, **arguments, max_iter=4, learning_rate=COSINE).fit(X, y)
+    passes = estimator(cls, **arguments, learning_rate=COSINE)
     for _ in range(4):
         passes = pickle.loads(pickle.dumps(passes)).partial_fit(X, y, **classes(cls))
     assert_same_bits(passes, whole)

@@ -22,11 +22,11 @@ def test_two_fits_are_compared(cls: type, tmp_path: Path) -> None:
         s2.record(made, tmp_path / folder)
         made.partial_fit(X, Y)
         made.partial_fit(size * X, Y)
-    found = compare(tmp_path / "a", tmp_path / "b")
-    assert found.step is None
-    assert found.steps >= 2
+    drift = compare(tmp_path / "a", tmp_path / "b")
+    assert drift.step is None
+    assert drift.steps >= 2
     other = compare(tmp_path / "a", tmp_path / "c")
-    assert other.step == 1 + found.steps // 2
+    assert other.step == 1 + drift.steps // 2
     assert other.quantity == "grad"
 
 

@@ -35,12 +35,12 @@ def test_rows_of_no_weight_are_as_if_they_were_not_there(cls: Any, name: str | N
     X, y = data(cls)
     weight = np.random.default_rng(0).integers(0, 3, len(y)).astype(float)
     kept = weight > 0
-    given, removed = (estimator(cls, optimizer=name, max_iter=3) for _ in range(2))
-    given.fit(X, y, sample_weight=weight)
+    weighted, removed = (estimator(cls, optimizer=name, max_iter=3) for _ in range(2))
+    weighted.fit(X, y, sample_weight=weight)
     removed.fit(X[kept], y[kept], sample_weight=weight[kept])
-    assert_same_bits(given, removed)
-    assert given.loss_curve_ == removed.loss_curve_
-    assert given.t_ == removed.t_
+    assert_same_bits(weighted, removed)
+    assert weighted.loss_curve_ == removed.loss_curve_
+    assert weighted.t_ == removed.t_
 
 
 @each_estimator
@@ -88,12 +88,12 @@ def test_passes_take_weights_too(cls: Any) -> None:
     X, y = data(cls)
     weight = np.random.default_rng(0).integers(0, 3, len(y)).astype(float)
     kept, classes = weight > 0, {"classes": [0, 1, 2]} if "Classifier" in cls.__name__ else {}
-    given, removed = (estimator(cls, optimizer="adamw", shuffle=False) for _ in range(2))
+    weighted, removed = (estimator(cls, optimizer="adamw", shuffle=False) for _ in range(2))
     for _ in range(3):
-        given.partial_fit(X, y, sample_weight=weight, **classes)
+        weighted.partial_fit(X, y, sample_weight=weight, **classes)
         removed.partial_fit(X[kept], y[kept], sample_weight=weight[kept], **classes)
-    assert_same_bits(given, removed)
-    assert given.loss_ == removed.loss_
+    assert_same_bits(weighted, removed)
+    assert weighted.loss_ == removed.loss_
 
 
 @each_estimator

@@ -117,8 +117,8 @@ def test_codes_and_rounding_go_from_one_backend_to_the_others(tmp_path: Path) ->
         for b in ("torch", "tensorflow", "jax")
     ]
     for other in others:
-        for (loaded, losses), (found, then) in zip(first, other, strict=True):
-            assert loaded == found
+        for (loaded, losses), (again, then) in zip(first, other, strict=True):
+            assert loaded == again
             np.testing.assert_allclose(losses, then, rtol=0.01)
 
 
@@ -155,13 +155,13 @@ def test_a_model_that_is_divided_over_devices_is_stepped_as_one_that_is_not() ->
 
 @pytest.mark.slow
 def test_a_model_saved_on_one_backend_goes_on_upon_the_others(tmp_path: Path) -> None:
-    found = []
+    ends = []
     for backend in ("torch", "tensorflow", "jax"):
         code = MODEL.format(folder=tmp_path, first=backend == "torch")
         models = json.loads(fresh(code, KERAS_BACKEND=backend).stdout.splitlines()[-1])
-        found.append(np.concatenate([np.array(w) for weights in models for w in weights]))
-    for other in found[1:]:
-        assert np.linalg.norm(other - found[0]) <= 2e-4 * np.linalg.norm(found[0])
+        ends.append(np.concatenate([np.array(w) for weights in models for w in weights]))
+    for other in ends[1:]:
+        assert np.linalg.norm(other - ends[0]) <= 2e-4 * np.linalg.norm(ends[0])
 
 
 WALK = """

@@ -25,8 +25,8 @@ AVERAGING = [name for name in s2.names() if s2.get(name).evaluation is not None]
 
 def of_keras() -> set[str]:
     """The names of all of Keras' own optimizers that step."""
-    found = {n for n, c in vars(keras.optimizers).items() if isinstance(c, type) and issubclass(c, keras.Optimizer)}
-    return found - {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
+    names = {n for n, c in vars(keras.optimizers).items() if isinstance(c, type) and issubclass(c, keras.Optimizer)}
+    return names - {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
 
 
 def test_every_class_of_keras_is_here() -> None:
@@ -37,7 +37,7 @@ def test_every_class_of_keras_is_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [
         {},
         {"weight_decay": 0.3, "initial_accumulator_value": 0.5},
@@ -47,15 +47,15 @@ def test_every_class_of_keras_is_here() -> None:
     ],
     ids=lambda v: "-".join(v) or "plain",
 )
-def test_ftrl_is_keras_own(given: dict) -> None:
+def test_ftrl_is_keras_own(options: dict) -> None:
     walks = []
     for cls, more in ((adapter.Ftrl, {"match": "keras"}), (keras.optimizers.Ftrl, {})):
-        made, xs = cls(learning_rate=RATE, **given, **more), variables()[:4]
+        made, xs = cls(learning_rate=RATE, **options, **more), variables()[:4]
         apply(made, xs, [gs[:4] for gs in GRADS[:4]])
         made.learning_rate = RATE / 2
         walks.append(apply(made, xs, [gs[:4] for gs in GRADS[4:]]))
     close(*walks, 2e-5)
-    if "l1_regularization_strength" in given:
+    if "l1_regularization_strength" in options:
         zeros = [w == 0 for w in walks[0]]
         assert sum(z.sum() for z in zeros) > 0
         assert all(np.array_equal(z, w == 0) for z, w in zip(zeros, walks[1], strict=True))
@@ -98,8 +98,8 @@ def test_keras_schedule_free_file_does_not_say_how_steps_weigh() -> None:
 @pytest.mark.parametrize("name", ["ftrl", "schedulefreeadamw", "adafactor"])
 def test_several_optimizers_share_a_model_and_its_file(name: str, tmp_path: Path) -> None:
     def both() -> keras.Optimizer:
-        own = {".*two.*": keras_class(name)(RATE)}
-        return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(adapter.AdamW(RATE), own))
+        by_pattern = {".*two.*": keras_class(name)(RATE)}
+        return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(adapter.AdamW(RATE), by_pattern))
 
     model, again = model_of(both()), model_of(both())
     walk(model)

@@ -111,8 +111,8 @@ def test_embeddings_are_known_by_the_names_that_are_given(tmp_path: Path) -> Non
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"0": "embedding.weight", "1": "linear.weight", "2": "linear.bias"}))
     assert convert(tmp_path / "model.weights.h5", tmp_path / "made", "--to", "torch", "--names", names) == (0, "")
-    found = state.describe(tmp_path / "made").parameters
-    assert {n: p.slots["exp_avg"].shape for n, p in found.items()} == {
+    parameters = state.describe(tmp_path / "made").parameters
+    assert {n: p.slots["exp_avg"].shape for n, p in parameters.items()} == {
         "embedding.weight": (5, 3), "linear.weight": (2, 3), "linear.bias": (2,),
     }  # fmt: skip
 

@@ -25,13 +25,13 @@ AVERAGING = [name for name in s2.names() if s2.get(name).evaluation is not None]
 
 
 @pytest.mark.skipif(not hasattr(keras.optimizers, "ScheduleFreeAdamW"), reason="this version of Keras has none")
-@pytest.mark.parametrize("given", [{}, {"warmup_steps": 5, "weight_decay": 0.3, "epsilon": 1e-3, "beta_1": 0.8}])
-def test_schedule_free_is_what_keras_does_on_jax(given: dict) -> None:
+@pytest.mark.parametrize("options", [{}, {"warmup_steps": 5, "weight_decay": 0.3, "epsilon": 1e-3, "beta_1": 0.8}])
+def test_schedule_free_is_what_keras_does_on_jax(options: dict) -> None:
     """Elsewhere Keras' class reads a sequence that it has written to already, and walks otherwise."""
     cut = [gs[:2] for gs in GRADS]
     theirs, *ours = (
-        keras.optimizers.ScheduleFreeAdamW(RATE, **given),
-        *(adapter.ScheduleFreeAdamW(RATE, match="keras", **given) for _ in range(2)),
+        keras.optimizers.ScheduleFreeAdamW(RATE, **options),
+        *(adapter.ScheduleFreeAdamW(RATE, match="keras", **options) for _ in range(2)),
     )
     made = [theirs, *ours]
     xs, ys, zs = of = [variables()[:2] for _ in made]
@@ -44,9 +44,9 @@ def test_schedule_free_is_what_keras_does_on_jax(given: dict) -> None:
         z.assign(x)
     for each in made:
         each.learning_rate = RATE / 2
-    expected, *found = (apply(each, vs, cut[4:]) for each, vs in zip(made, of, strict=True))
+    expected, *walks = (apply(each, vs, cut[4:]) for each, vs in zip(made, of, strict=True))
     alike = keras.backend.backend() == "jax"
-    for walk in found:
+    for walk in walks:
         with contextlib.nullcontext() if alike else pytest.raises(AssertionError, match="of the path"):
             close(walk, expected, 2e-5)
 

@@ -51,7 +51,7 @@ def test_arguments_stand_where_keras_has_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "words"),
+    ("arguments", "error", "words"),
     [
         ({"beta_2": 1.5}, ValueError, r"`AdamW\(beta_2=...\)` must be in \[0, 1\). Received: 1.5."),
         ({"learning_rate": "fast"}, TypeError, r"`AdamW\(learning_rate=...\)` must be a finite number >= 0"),
@@ -62,9 +62,9 @@ def test_arguments_stand_where_keras_has_them() -> None:
         ({"clipnorm": 1.0, "clipvalue": 1.0}, ValueError, "Only one of"),
     ],
 )
-def test_what_is_wrong_is_said_at_once(given: dict, error: type[Exception], words: str) -> None:
+def test_what_is_wrong_is_said_at_once(arguments: dict, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        adapter.AdamW(**given)
+        adapter.AdamW(**arguments)
 
 
 def test_an_argument_given_twice_is_refused() -> None:
@@ -224,8 +224,8 @@ def test_the_order_of_the_variables_is_fixed() -> None:
     made = adapter.Prodigy()
     made.build(variables()[:2])
     names = [v.path.removeprefix(f"{made.name}/") for v in made.variables]
-    own = [f"p{i}_{slot}" for i in range(2) for slot in ("s", "p0", "exp_avg", "exp_avg_sq")]
-    assert names == ["iteration", "learning_rate", "d", "d_max", "d_numerator", *own]
+    slots = [f"p{i}_{slot}" for i in range(2) for slot in ("s", "p0", "exp_avg", "exp_avg_sq")]
+    assert names == ["iteration", "learning_rate", "d", "d_max", "d_numerator", *slots]
     assert len(set(names)) == len(names)
 
 

@@ -141,8 +141,8 @@ def test_ones_move_by_steps_of_a_thousandth(dtype: str, rounding: str) -> None:
 def test_the_number_of_a_step_is_numpys(first: int) -> None:
     """Random bits are made of it."""
     counts = np.arange(first, first + 500)
-    found = ops.convert_to_numpy(coded.dither(ops.convert_to_tensor(counts, "int32")))
-    np.testing.assert_array_equal(found, np.array(list(map(formats.dither, counts.tolist())), "float32"))
+    dithers = ops.convert_to_numpy(coded.dither(ops.convert_to_tensor(counts, "int32")))
+    np.testing.assert_array_equal(dithers, np.array(list(map(formats.dither, counts.tolist())), "float32"))
 
 
 @pytest.mark.slow

@@ -37,14 +37,14 @@ def test_a_model_of_bfloat16_goes_on_from_every_kind_of_file(around: str, roundi
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
     others = [keras.models.load_model(tmp_path / "model.keras")]
-    for given in (pickle.loads(pickle.dumps(model.optimizer)), adapter.AdamW(skip_nonfinite=True, **options)):
-        others.append(network(given, seed=2))
-        given.build(others[-1].trainable_variables)
+    for optimizer in (pickle.loads(pickle.dumps(model.optimizer)), adapter.AdamW(skip_nonfinite=True, **options)):
+        others.append(network(optimizer, seed=2))
+        optimizer.build(others[-1].trainable_variables)
         others[-1].load_weights(tmp_path / "model.weights.h5")
     for other in others:
         assert other.optimizer.get_config() == model.optimizer.get_config()
-        for one, found in zip(held(model.optimizer), held(other.optimizer), strict=True):
-            np.testing.assert_array_equal(one, found)
+        for one, loaded in zip(held(model.optimizer), held(other.optimizer), strict=True):
+            np.testing.assert_array_equal(one, loaded)
     if keras.backend.backend() != "jax" or around == "plain":  # on JAX, Keras cannot fit twice with averages
         others.append(model)
     assert len({tuple(fit(other)) for other in others}) == 1
@@ -56,8 +56,8 @@ def test_a_pickle_alone_has_the_memory() -> None:
     made.apply([ops.ones((64, 64), dtype="bfloat16")], [x])
     again = pickle.loads(pickle.dumps(made))
     again.build([other])
-    for one, found in zip(held(made), held(again), strict=True):
-        np.testing.assert_array_equal(one, found)
+    for one, restored in zip(held(made), held(again), strict=True):
+        np.testing.assert_array_equal(one, restored)
 
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -104,14 +104,14 @@ def test_a_file_of_other_formats_is_converted(there: str) -> None:
             one, other = numbers(made, slot), numbers(again, slot)
             assert (largest := np.abs(one).max()) > 0
             assert np.abs(root(one, slot, largest) - root(other, slot, largest)).max() <= 0.006
-        error, found = (o.slots.entries[0].slots.get("rounding_error") for o in (made, again))
-        if found is None:
+        error, loaded = (o.slots.entries[0].slots.get("rounding_error") for o in (made, again))
+        if loaded is None:
             continue
-        assert (error is not None) == number(found).any()
+        assert (error is not None) == number(loaded).any()
         if error is not None:
-            wider = PARTS[found.dtype] / PARTS[error.dtype]
+            wider = PARTS[loaded.dtype] / PARTS[error.dtype]
             expected = number(error) * wider
-            np.testing.assert_allclose(number(found), np.minimum(expected, 127) if wider < 1 else expected, atol=0.5)
+            np.testing.assert_allclose(number(loaded), np.minimum(expected, 127) if wider < 1 else expected, atol=0.5)
 
 
 def test_errors_of_another_dtype_are_left_out() -> None:
@@ -122,12 +122,12 @@ def test_errors_of_another_dtype_are_left_out() -> None:
     np.testing.assert_array_equal(numbers(again, "exp_avg"), numbers(made, "exp_avg"))
 
 
-@pytest.mark.parametrize(("name", "given"), [("Adam", {}), ("SGD", {"momentum": 0.9}), ("RMSprop", {"momentum": 0.5})])
-def test_a_file_of_keras_own_becomes_codes(name: str, given: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "hyper"), [("Adam", {}), ("SGD", {"momentum": 0.9}), ("RMSprop", {"momentum": 0.5})])
+def test_a_file_of_keras_own_becomes_codes(name: str, hyper: dict[str, Any]) -> None:
     """Momentum, too, which Keras' SGD keeps with the other sign and multiplied by the learning rate."""
-    theirs = saved(stepped(getattr(keras.optimizers, name)(1e-2, **given), "float32"))
+    theirs = saved(stepped(getattr(keras.optimizers, name)(1e-2, **hyper), "float32"))
     plain, codes = (
-        stepped(getattr(adapter, name)(1e-2, match="keras", **given, **options), "float32", steps=0)
+        stepped(getattr(adapter, name)(1e-2, match="keras", **hyper, **options), "float32", steps=0)
         for options in ({}, INT8)
     )
     for made in (plain, codes):

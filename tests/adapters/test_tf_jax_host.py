@@ -55,8 +55,8 @@ def program(optimizer: keras.Optimizer, xs: list[keras.Variable], **options: Any
     JAX gives a result the first memory of its shape that is given away.
     """
 
-    def step(params: list[Any], own: list[Any], gradients: list[Any]) -> Any:
-        return optimizer.stateless_apply(own, gradients, params)
+    def step(params: list[Any], state: list[Any], gradients: list[Any]) -> Any:
+        return optimizer.stateless_apply(state, gradients, params)
 
     if not optimizer.built:
         optimizer.build(xs)
@@ -75,8 +75,8 @@ def take(optimizer: keras.Optimizer, xs: list[keras.Variable], mode: str, grads:
         return
     step = program(optimizer, xs, donate_argnums=(0, 1))
     for gs in grads:
-        params, own = step(*operands(optimizer, xs, gs))
-        for variable, value in zip([*xs, *optimizer.variables], [*params, *own], strict=True):
+        params, state = step(*operands(optimizer, xs, gs))
+        for variable, value in zip([*xs, *optimizer.variables], [*params, *state], strict=True):
             variable.assign(value)
 
 
@@ -164,10 +164,10 @@ def after(make: Callable[[], keras.Optimizer]) -> Callable[[Any], Any]:
     """The sum of squares of the parameters after a step, as a function of the scale of its gradients."""
     xs, optimizer = variables(), make()
     step = program(optimizer, xs)
-    params, own, gradients = operands(optimizer, xs, GRADS[0])
+    params, state, gradients = operands(optimizer, xs, GRADS[0])
 
     def total(scale: Any) -> Any:
-        new, _ = step(params, own, [scale * g for g in gradients])
+        new, _ = step(params, state, [scale * g for g in gradients])
         return sum(ops.sum(ops.square(x)) for x in new)
 
     return total

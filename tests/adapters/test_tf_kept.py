@@ -39,41 +39,41 @@ def dropped(make):
     model = network(optimizer)
     layers = [weakref.ref(model), *map(weakref.ref, model.layers)]
     variables = [weakref.ref(v) for v in model.trainable_variables]
-    own = [weakref.ref(optimizer), *map(weakref.ref, optimizer.variables)]
+    references = [weakref.ref(optimizer), *map(weakref.ref, optimizer.variables)]
     del model
     gc.collect()
     seen = [alive(layers), alive(variables)]
-    count = len(own) - 1
+    count = len(references) - 1
     del optimizer
     gc.collect()
-    return [*seen, alive(own), alive(variables), count > 0]
+    return [*seen, alive(references), alive(variables), count > 0]
 
 def kept_by_model(make):
     '''Whether an optimizer that another one has replaced is alive.'''
     model = network(make())
-    own = [weakref.ref(model.optimizer), *map(weakref.ref, model.optimizer.variables)]
+    references = [weakref.ref(model.optimizer), *map(weakref.ref, model.optimizer.variables)]
     model.compile("sgd", loss="mse")
     gc.collect()
-    return alive(own)
+    return alive(references)
 
 def gradients(make):
     '''How many gradients are alive after a step, and after another one with others.'''
     xs = [keras.Variable(np.ones((3, 2), "float32")), keras.Variable(np.ones(4, "float32"))]
-    optimizer, found = make(), []
+    optimizer, counts = make(), []
     for _ in range(2):
         grads = [ops.convert_to_tensor(np.full(v.shape, 0.5, "float32")) for v in xs]
         refs = [weakref.ref(g) for g in grads]
         optimizer.apply(grads, xs)
         del grads
         gc.collect()
-        found.append(alive(refs))
-    return found
+        counts.append(alive(refs))
+    return counts
 
 network("sgd")
 gc.collect()
 gc.freeze()  # what there was before: collecting what is new is then fast
 
-found = {}
+kept = {}
 for name in ("adamw", "prodigy", "muon"):  # of one pass, of sums over the model, of matrices and routing
     cls = s2.get(name)
     ours = getattr(adapter, cls.__name__)
@@ -83,8 +83,8 @@ for name in ("adamw", "prodigy", "muon"):  # of one pass, of sums over the model
     for options in ({}, {"skip_nonfinite": True}, {"global_clipnorm": 1.0}):
         known = {k: v for k, v in options.items() if k != "skip_nonfinite"}
         pair = [lambda: ours(**options), lambda: theirs(**known)]
-        found[f"{name} {options}"] = [[f(make) for f in (dropped, kept_by_model, gradients)] for make in pair]
-print(json.dumps(found))
+        kept[f"{name} {options}"] = [[f(make) for f in (dropped, kept_by_model, gradients)] for make in pair]
+print(json.dumps(kept))
 """
 
 
@@ -96,9 +96,9 @@ def test_no_more_is_kept_than_by_keras(backend: str) -> None:
         [sys.executable, "-c", WALK], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found
-    for case, (ours, theirs) in found.items():
+    kept = json.loads(done.stdout.splitlines()[-1])
+    assert kept
+    for case, (ours, theirs) in kept.items():
         assert ours == theirs, (case, ours, theirs)
-        (layers, _, own, variables, counted), replaced, gradients = ours
-        assert (layers, own, variables, counted, replaced, gradients) == (0, 0, 0, True, 0, [0, 0]), case
+        (layers, _, optimizer, variables, counted), replaced, gradients = ours
+        assert (layers, optimizer, variables, counted, replaced, gradients) == (0, 0, 0, True, 0, [0, 0]), case

@@ -57,8 +57,8 @@ def test_the_report_is_what_is_allocated(name: str, options: dict[str, Any], dty
     assert in_state(after) == size(optimizer.variables)
     assert (after.parameters, after.numbers) == (size(xs), sum(math.prod(x.shape) for x in xs))
     entries = [entry.slots for entry in optimizer.slots.entries]
-    found = {slot for slots in entries for slot in slots}
-    assert {*after.state} >= found - {"rounding_error", "rounding_seed"}
+    held = {slot for slots in entries for slot in slots}
+    assert {*after.state} >= held - {"rounding_error", "rounding_seed"}
     assert (after.corrections > 0) == ("rounding" in options)
 
 

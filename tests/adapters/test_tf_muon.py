@@ -56,10 +56,10 @@ def test_each_argument_of_keras_does_what_it_does_there(kwargs: dict[str, Any]) 
     copied = adapter.Muon.from_config(plain.get_config() | {"match": "keras"})
     without = ["bias", "wide"]  # and not the others
     expected = walked(plain)
-    pairs = [(found, expected) for found in map(walked, (ours, again, copied))]
+    pairs = [(walk, expected) for walk in map(walked, (ours, again, copied))]
     pairs.append((walked(adapter.Muon(1e-2, **kwargs, match="keras"), without), walked(excluded, without)))
-    for found, wanted in pairs:
-        for one, two in zip(found, wanted, strict=True):
+    for walk, wanted in pairs:
+        for one, two in zip(walk, wanted, strict=True):
             np.testing.assert_allclose(one, two, rtol=0, atol=2e-6)
 
 
@@ -95,7 +95,7 @@ def test_wrong_values_are_refused(kwargs: dict[str, Any], error: type[Exception]
 
 def test_files_of_keras_muon_go_on(tmp_path: Path) -> None:
     """Layers left to AdamW have other memory, so that a file must be read with the same arguments."""
-    rng, given = np.random.default_rng(0), {"exclude_layers": ["last"], "rms_rate": 0.3, "match": "keras"}
+    rng, arguments = np.random.default_rng(0), {"exclude_layers": ["last"], "rms_rate": 0.3, "match": "keras"}
     x, y = rng.standard_normal((4, 6)), rng.standard_normal((4, 2))
 
     def model(optimizer: keras.Optimizer) -> keras.Model:
@@ -109,12 +109,12 @@ def test_files_of_keras_muon_go_on(tmp_path: Path) -> None:
     theirs = model(keras.optimizers.Muon(0.01, exclude_layers=["last"], rms_rate=0.3))
     theirs.fit(x, y, epochs=2, shuffle=False, verbose=0)
     theirs.save_weights(tmp_path / "theirs.weights.h5")
-    ours = model(adapter.Muon(0.01, **given))
+    ours = model(adapter.Muon(0.01, **arguments))
     ours.load_weights(tmp_path / "theirs.weights.h5")
     for m in (ours, theirs):
         m.fit(x, y, epochs=2, shuffle=False, verbose=0)
     ours.save_weights(tmp_path / "ours.weights.h5")
-    again = model(adapter.Muon(0.01, **given))
+    again = model(adapter.Muon(0.01, **arguments))
     again.load_weights(tmp_path / "ours.weights.h5")
     for one, two, three in zip(ours.get_weights(), theirs.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_allclose(one, two, rtol=0, atol=2e-6)

@@ -30,20 +30,20 @@ def ran(folder: Path, optimizer: keras.optimizers.Optimizer, *, eagerly: bool = 
 def test_ours_and_keras_s_do_not_differ_where_the_formula_is_theirs(tmp_path: Path) -> None:
     ran(tmp_path / "a", adapter.Adam(match="keras"))
     ran(tmp_path / "b", keras.optimizers.Adam())
-    found = compare(tmp_path / "a", tmp_path / "b")
-    assert (found.steps, found.step) == (4, None)
+    drift = compare(tmp_path / "a", tmp_path / "b")
+    assert (drift.steps, drift.step) == (4, None)
     ran(tmp_path / "c", adapter.Adam(epsilon=1e-2))
     ran(tmp_path / "d", keras.optimizers.Adam(epsilon=1e-2))
-    found = compare(tmp_path / "c", tmp_path / "d")
-    assert (found.step, found.quantity) == (1, "param")
-    assert "adds eps to the root before bias is corrected (epsilon hat)" in found.explanations
+    drift = compare(tmp_path / "c", tmp_path / "d")
+    assert (drift.step, drift.quantity) == (1, "param")
+    assert "adds eps to the root before bias is corrected (epsilon hat)" in drift.explanations
 
 
 def test_a_schedule_s_rate_is_that_of_the_step(tmp_path: Path) -> None:
     for folder, start in (("a", 1e-2), ("b", 2e-2)):
         ran(tmp_path / folder, adapter.SGD(keras.optimizers.schedules.ExponentialDecay(start, 1, 0.5)))
-    found = compare(tmp_path / "a", tmp_path / "b")
-    assert (found.step, found.quantity, found.what) == (1, "learning_rate", "0.01 and 0.02")
+    drift = compare(tmp_path / "a", tmp_path / "b")
+    assert (drift.step, drift.quantity, drift.what) == (1, "learning_rate", "0.01 and 0.02")
 
 
 def test_a_compiled_step_is_refused(tmp_path: Path) -> None:

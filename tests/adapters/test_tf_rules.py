@@ -40,8 +40,8 @@ pytestmark = KERAS_READS
 @pytest.mark.parametrize("name", NAMES)
 def test_it_walks_like_the_core(name: str) -> None:
     hyper = brisk(s2.get(name))
-    given = KERAS.to_framework(hyper, s2.get(name).fields_with())
-    close(apply(keras_class(name)(**given), variables()), oracle(s2.get(name)(**hyper)))
+    arguments = KERAS.to_framework(hyper, s2.get(name).fields_with())
+    close(apply(keras_class(name)(**arguments), variables()), oracle(s2.get(name)(**hyper)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,9 +59,9 @@ def test_its_config_is_plain_and_makes_it_again(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_keras_finds_it_by_its_registered_name(name: str) -> None:
     cls = keras_class(name)
-    found = keras.optimizers.get({"class_name": f"scirs2>{cls.__name__}", "config": {}})
-    assert type(found) is cls
-    assert type(keras.optimizers.deserialize(keras.optimizers.serialize(found))) is cls
+    optimizer = keras.optimizers.get({"class_name": f"scirs2>{cls.__name__}", "config": {}})
+    assert type(optimizer) is cls
+    assert type(keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))) is cls
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_nan_reaches_the_parameter(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "arguments"),
     [
         ("Adam", {}),
         ("Adam", {"amsgrad": True, "weight_decay": 0.1}),
@@ -114,10 +114,10 @@ def test_nan_reaches_the_parameter(name: str) -> None:
     ],
     ids=lambda v: v if isinstance(v, str) else "-".join(v) or "plain",
 )
-def test_keras_own_formula_is_matched(name: str, given: dict) -> None:
+def test_keras_own_formula_is_matched(name: str, arguments: dict) -> None:
     walks = []
     for adapter_or_keras, more in ((adapter, {"match": "keras"}), (keras.optimizers, {})):
-        made, xs = getattr(adapter_or_keras, name)(learning_rate=RATE, **given, **more), variables()[:4]
+        made, xs = getattr(adapter_or_keras, name)(learning_rate=RATE, **arguments, **more), variables()[:4]
         apply(made, xs, [gs[:4] for gs in GRADS[:4]])
         made.learning_rate = RATE / 2
         walks.append(apply(made, xs, [gs[:4] for gs in GRADS[4:]]))

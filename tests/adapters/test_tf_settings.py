@@ -61,9 +61,9 @@ def test_numbers_of_any_form_become_pythons(name: str, form: Callable[[float], o
     quarters = {k: 0.25 if v < 1 else 0.5 for k, v in numbers.items() if k in plain or k.startswith(("beta", "eps"))}
     made = cls(**{k: form(v) for k, v in (quarters | plain).items()}, clipnorm=form(0.5), ema_momentum=form(0.5))
     expected = cls(**(quarters | plain), clipnorm=0.5, ema_momentum=0.5).get_config()
-    found = json.loads(json.dumps(made.get_config()))
-    assert found | {"name": ""} == expected | {"name": ""}
-    assert cls.from_config(found).get_config() == found
+    saved = json.loads(json.dumps(made.get_config()))
+    assert saved | {"name": ""} == expected | {"name": ""}
+    assert cls.from_config(saved).get_config() == saved
     made.learning_rate = form(0.25)
     made.weight_decay = form(0.5)
     assert (made.get_config()["learning_rate"], made.get_config()["weight_decay"]) == (0.25, 0.5)
@@ -72,9 +72,9 @@ def test_numbers_of_any_form_become_pythons(name: str, form: Callable[[float], o
 
 def test_a_list_of_numbers_may_be_an_array() -> None:
     made = adapter.Muon(ns_coefficients=np.array([3.0, -4.0, 2.0]), ns_steps=np.int64(3))
-    found = made.get_config()
-    assert (found["ns_coefficients"], found["ns_steps"]) == ([3.0, -4.0, 2.0], 3)
-    assert json.loads(json.dumps(found)) == found
+    config = made.get_config()
+    assert (config["ns_coefficients"], config["ns_steps"]) == ([3.0, -4.0, 2.0], 3)
+    assert json.loads(json.dumps(config)) == config
 
 
 def test_a_config_says_the_rate_that_was_given() -> None:

@@ -113,8 +113,8 @@ def test_a_norm_that_overflows_is_not_finite(clip: str, stepper: Callable) -> No
 
 @each_stepper
 def test_another_gradient_takes_the_place_of_one_left_out_of_a_mean(stepper: Callable) -> None:
-    given = {"gradient_accumulation_steps": 2, "use_ema": True, "ema_overwrite_frequency": 2}
-    made, xs = adapter.AdamW(RATE, skip_nonfinite=True, **given), variables()[:4]
+    arguments = {"gradient_accumulation_steps": 2, "use_ema": True, "ema_overwrite_frequency": 2}
+    made, xs = adapter.AdamW(RATE, skip_nonfinite=True, **arguments), variables()[:4]
     made.build(xs)
     short = [gs[:4] for gs in GRADS]
     stepper(made, xs, short[:1])
@@ -122,7 +122,7 @@ def test_another_gradient_takes_the_place_of_one_left_out_of_a_mean(stepper: Cal
     stepper(made, xs, [spoiled(np.nan)[:4]])
     unchanged(before, state(made, xs))
     stepper(made, xs, short[1:])
-    same, ys = adapter.AdamW(RATE, **given), variables()[:4]
+    same, ys = adapter.AdamW(RATE, **arguments), variables()[:4]
     same.build(ys)
     stepper(same, ys, short)
     unchanged([*state(same, ys), np.zeros(())], state(made, xs))

@@ -100,10 +100,10 @@ def test_what_is_written_by_rows_is_what_a_zero_gradient_leaves(
     after = {"p": p} | dict(host.state[0])
     full = [slot for slot, value in before.items() if np.shape(value) == (ROWS, WIDTH)]
     kept = {slot for slot in full if np.array_equal(before[slot][2:], after[slot][2:])}
-    found = written_by_rows(optimizer, x, slices(1), monkeypatch)
-    assert found <= kept
+    by_rows = written_by_rows(optimizer, x, slices(1), monkeypatch)
+    assert by_rows <= kept
     if not hyper.get("weight_decay") and name in ("sgd", "adagrad", "rmsprop", "adadelta", "adafactor"):
-        assert found == kept
+        assert by_rows == kept
 
 
 def shapes_in(graph: Any) -> Iterator[tuple[str, tuple[int | None, ...]]]:

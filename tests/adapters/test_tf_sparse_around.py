@@ -119,9 +119,9 @@ def test_a_model_fits_under_xla_as_without() -> None:
         x = np.random.default_rng(0).integers(0, 9, (24, 4), dtype="int32")
         return model.fit(x, x[:, :1] / 9.0, batch_size=8, epochs=3, shuffle=False, verbose=0).history["loss"]
 
-    found = losses(adapter.Adagrad(0.1, match="keras", clipnorm=1.0), True)
-    assert found[-1] < found[0]
-    np.testing.assert_allclose(found, losses(adapter.Adagrad(0.1, match="keras", clipnorm=1.0), False), rtol=1e-5)
+    under_xla = losses(adapter.Adagrad(0.1, match="keras", clipnorm=1.0), True)
+    assert under_xla[-1] < under_xla[0]
+    np.testing.assert_allclose(under_xla, losses(adapter.Adagrad(0.1, match="keras", clipnorm=1.0), False), rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -186,8 +186,8 @@ def test_ftrl_is_tensorflows_operation(shrinkage: float) -> None:
 
 def test_several_optimizers_share_a_model() -> None:
     xs = variables()
-    own = {"p[01]": adapter.AdamW(RATE)}
-    both = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(adapter.SGD(RATE), own))
+    by_pattern = {"p[01]": adapter.AdamW(RATE)}
+    both = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(adapter.SGD(RATE), by_pattern))
     both.build(xs)
     seen = apply(both, xs)
     expected = oracle(s2.get("adamw")(learning_rate=RATE))[:2] + oracle(s2.get("sgd")(learning_rate=RATE))[2:]

@@ -48,7 +48,7 @@ FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def given(name: str) -> dict[str, Any]:
+def arguments(name: str) -> dict[str, Any]:
     return KERAS.to_framework(brisk(s2.get(name)), s2.get(name).fields_with())
 
 
@@ -67,7 +67,7 @@ CASES = [(name, *case) for name, cases in CHOSEN.items() for case in cases if no
 def test_it_does_what_numpys_optimizer_does_bit_for_bit(name: str, dtype: str, options: dict[str, Any]) -> None:
     rule, ours = s2.get(name)(**brisk(s2.get(name))), arrays(dtype)
     numpys = HostOptimizer(rule, ours, layout="inputs_first", kernel="host", **options)
-    made, xs = keras_class(name)(**given(name), kernel="host", **options), variables(dtype)
+    made, xs = keras_class(name)(**arguments(name), kernel="host", **options), variables(dtype)
     apply(made, xs, gradients(dtype))
     for gs in gradients(dtype):
         numpys.step(gs)
@@ -88,7 +88,7 @@ def test_it_does_what_numpys_optimizer_does_bit_for_bit(name: str, dtype: str, o
 def test_it_goes_where_the_traced_path_goes(name: str, dtype: str, options: dict[str, Any]) -> None:
     ends = []
     for kernel in ("host", "traced"):
-        made, xs = keras_class(name)(**given(name), kernel=kernel, **options), variables(dtype)
+        made, xs = keras_class(name)(**arguments(name), kernel=kernel, **options), variables(dtype)
         apply(made, xs, gradients(dtype))
         ends.append((xs, [entry.slots for entry in made.slots.entries]))
     close_to(*([number(x) for x in xs] for xs, _ in ends))
@@ -128,7 +128,7 @@ def of_one_step(name: str, count: int, **options: Any) -> int:
     dtype = "bfloat16" if "rounding" in options else "float32"
     xs = [keras.Variable(np.ones((64, 64)), dtype=dtype) for _ in range(count)]
     gs = [torch.full((64, 64), 0.5, dtype=getattr(torch, dtype)) for _ in xs]
-    made = keras_class(name)(**given(name), **options)
+    made = keras_class(name)(**arguments(name), **options)
     made.apply(gs, xs)
     return operators(lambda: made.apply(gs, xs))
 
@@ -177,7 +177,7 @@ def reload(made: Any, xs: Any) -> None:
 def test_it_steps_what_is_there_now(name: str, options: dict[str, Any], change: Callable[..., None]) -> None:
     ends, old = [], []
     for moved in (True, False):
-        made, xs = keras_class(name)(**given(name), kernel="host", **options), variables()
+        made, xs = keras_class(name)(**arguments(name), kernel="host", **options), variables()
         apply(made, xs, gradients("float32")[:2])
         if moved:
             old = [(x.value.data, x.value.detach().clone()) for x in xs]

@@ -52,20 +52,20 @@ def narrow() -> Step:
     return xs, [gs[0][:1], *gs[1:]]
 
 
-class Own(torch.Tensor):
+class Wrapper(torch.Tensor):
     """A tensor that computes in its own way: as any other."""
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        unwrapped = [x.wrapped if isinstance(x, Own) else x for x in args]
+        unwrapped = [x.wrapped if isinstance(x, Wrapper) else x for x in args]
         return function(*unwrapped, **(kwargs or {}))
 
 
 def subclass() -> Step:
     xs, gs = plain()
-    own = torch.Tensor._make_wrapper_subclass(Own, gs[0].shape, dtype=gs[0].dtype)
-    own.wrapped = gs[0]
-    return xs, [own, *gs[1:]]
+    wrapper = torch.Tensor._make_wrapper_subclass(Wrapper, gs[0].shape, dtype=gs[0].dtype)
+    wrapper.wrapped = gs[0]
+    return xs, [wrapper, *gs[1:]]
 
 
 def whole() -> Step:
@@ -78,7 +78,7 @@ OBSTACLES = [
     (twice, "a variable is given twice"),
     (tied, "the memory of p0 is another variable's, too"),
     (narrow, r"its gradient has the shape \(1, 72\)"),
-    (subclass, "its gradient is a Own, which computes in its own way"),
+    (subclass, "its gradient is a Wrapper, which computes in its own way"),
     (whole, "g has dtype int32"),
 ]
 

@@ -62,7 +62,7 @@ def test_hooks_run_once_and_around_all_evaluations(make: Any, subclass: bool) ->
     _, optimizer, closure = logistic(make)
     if subclass:
         kind = type(optimizer)
-        optimizer.__class__ = type("Own", (kind,), {"step": lambda self, closure: kind.step(self, closure)})
+        optimizer.__class__ = type("Subclass", (kind,), {"step": lambda self, closure: kind.step(self, closure)})
         optimizer._patch_step_function()
     calls: list[str] = []
     optimizer.register_step_pre_hook(lambda *_: calls.append("before"))

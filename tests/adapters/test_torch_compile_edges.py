@@ -55,7 +55,7 @@ def test_hooks_are_called_once_for_each_step() -> None:
     calls: dict[str, int] = {"before": 0, "after": 0}
 
     def count(key: str) -> Callable[..., None]:
-        def hook(*given: Any) -> None:
+        def hook(*arguments: Any) -> None:
             calls[key] += 1
 
         return hook
@@ -142,8 +142,8 @@ def test_a_program_does_not_keep_an_optimizer() -> None:
 
 def test_the_operation_keeps_torchs_rules() -> None:
     optimizer = ours("AdamW")([torch.nn.Parameter(torch.ones(3))])
-    given = ([params_of(optimizer)[0].detach()], [torch.ones(3)], [0], optimizer._number, True)
-    assert set(torch.library.opcheck(compiled.advance, given).values()) == {"SUCCESS"}
+    operands = ([params_of(optimizer)[0].detach()], [torch.ones(3)], [0], optimizer._number, True)
+    assert set(torch.library.opcheck(compiled.advance, operands).values()) == {"SUCCESS"}
 
 
 @pytest.mark.slow

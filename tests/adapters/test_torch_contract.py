@@ -36,9 +36,9 @@ def test_adamw_is_an_adam_as_in_torch() -> None:
 def test_positions_of_arguments_are_torchs(name: str, options: dict[str, Any]) -> None:
     del options
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD,)
-    given = [p.name for p in inspect.signature(ours(name)).parameters.values() if p.kind in kinds]
+    names = [p.name for p in inspect.signature(ours(name)).parameters.values() if p.kind in kinds]
     expected = [p.name for p in inspect.signature(theirs(name)).parameters.values() if p.kind in kinds]
-    assert given == expected
+    assert names == expected
 
 
 def test_steps_keep_torchs_signature() -> None:

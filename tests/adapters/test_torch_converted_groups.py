@@ -76,7 +76,7 @@ def test_a_file_whose_groups_are_not_of_its_parameters_is_refused(tmp_path: Path
     from scirs2_adapters.core.portable.state import save as save_state
 
     state.save(grouped(torch.nn.Linear(3, 2)), tmp_path / "a")
-    with loaded("test", tmp_path / "a") as found:
-        save_state(replace(found, groups=found.groups[:1]), tmp_path / "b")
+    with loaded("test", tmp_path / "a") as saved:
+        save_state(replace(saved, groups=saved.groups[:1]), tmp_path / "b")
     with pytest.raises(ValueError, match="not complete"):
         state.describe(tmp_path / "b")

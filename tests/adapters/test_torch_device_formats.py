@@ -73,14 +73,14 @@ def encoded(dtype: str, y: np.ndarray, number: float, seed: int = 0) -> tuple[np
     return x, other
 
 
-def assert_same_bits(found: np.ndarray, expected: np.ndarray) -> None:
-    np.testing.assert_array_equal(found, expected)  # any NaN is as good as another
+def assert_same_bits(actual: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_array_equal(actual, expected)  # any NaN is as good as another
     finite = expected == expected
-    np.testing.assert_array_equal(np.signbit(found[finite]), np.signbit(expected[finite]))
+    np.testing.assert_array_equal(np.signbit(actual[finite]), np.signbit(expected[finite]))
 
 
-def assert_same_stored(found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
-    for a, b in zip(found, expected, strict=True):
+def assert_same_stored(actual: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
+    for a, b in zip(actual, expected, strict=True):
         halves = a.itemsize == 2 and b.dtype.kind == "f"
         assert_same_bits(*(x.view(np.int16) if halves else x for x in (a, np.asarray(b))))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Leaf
 from tests.boundaries.support import ROOT
 
+from .torch_support import turned_options
 from .triton_support import interpreted
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -53,9 +55,13 @@ def program_of(name: str) -> Program:
     return record(get(name)().route(leaf), leaf)
 
 
-def has_kernel(name: str) -> bool:
-    """Whether the device's kernel steps parameters by this rule."""
-    rule, leaves = get(name)(), [Leaf(shape, "float32") for shape in ((3,), (3, 3))]
+def has_kernel(name: str, options: Mapping[str, Any] = {}) -> bool:
+    """Whether the device's kernel steps parameters by this rule, with these of torch's options."""
+    optimizer = getattr(ours, get(name).__name__)([torch.nn.Parameter(torch.ones(1))], **options)
+    rule, leaves = (
+        optimizer._group_rule(0, optimizer.param_groups[0]).rule,
+        [Leaf(shape, "float32") for shape in ((3,), (3, 3))],
+    )
     programs = [record(rule.route(leaf), leaf) for leaf in leaves]
     return not any(map(formula_obstacle, programs)) and get(name).sparse != "rows"
 
@@ -75,20 +81,21 @@ def stepped(name: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[lis
     shapes = SHAPES + (MATRICES if program_of(name).looked else [])
     params = [torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in shapes]
     groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.003}]
-    optimizer = getattr(ours, get(name).__name__)(groups, **options, **OPTIONS.get(name, {}))
+    optimizer = getattr(ours, get(name).__name__)(groups, **options)
     arrays = {k: array(p).copy() for k, p in enumerate(params)}
     rules = [optimizer._group_rule(i, group).rule for i, group in enumerate(optimizer.param_groups)]
     others = {"params": list(range(2, len(params))), "learning_rate": rules[1].learning_rate}
-    other = HostOptimizer(rules[0], arrays, kernel="traced", groups=[others], **options)
+    storage = {k: v for k, v in options.items() if k in ("state_dtype", "rounding")}
+    other = HostOptimizer(rules[0], arrays, kernel="traced", groups=[others], **storage)
     for _ in range(2):
         for p in params:
             p.grad = torch.randn(p.shape, generator=generator).to(dtype)
         optimizer.step()
         other.step({k: array(p.grad) for k, p in enumerate(params)})
     model = {n: np.array(optimizer.param_groups[0][n].item()) for n in other.model}
-    found = [{"p": array(p), **{n: array(x) for n, x in optimizer.state[p].items()}} for p in params]
+    mine = [{"p": array(p), **{n: array(x) for n, x in optimizer.state[p].items()}} for p in params]
     expected = [{"p": x, **other.state.get(k, {})} for k, x in arrays.items()]
-    return [*found, model], [*expected, {n: np.array(x) for n, x in other.model.items()}]
+    return [*mine, model], [*expected, {n: np.array(x) for n, x in other.model.items()}]
 
 
 def array(x: torch.Tensor) -> np.ndarray:
@@ -127,20 +134,43 @@ def test_the_generated_kernel_steps_as_numpy_does_bit_for_bit(
 ) -> None:
     """But for powers, of which devices have no exact ones, and sums: what follows from them is near."""
     dtype, options = STORAGES[storage]
-    found, expected = stepped(name, dtype, options)
+    mine, expected = stepped(name, dtype, {**options, **OPTIONS.get(name, {})})
     assert interpreted
     assert all(len(others) > 1 for others in expected[:-1]) or not get(name)().all_slots(), (
         "without memory little shows"
     )
-    nodes = [node for program in interpreted for node in program.nodes]
-    near = {"p", "rounding_error"} if any(n.op == "power" for n in nodes) else set()
-    if summed := any(n.reduces for n in nodes):
+    assert_as_numpy(mine, expected, dtype, interpreted)
+
+
+#: With all structural options the other way round, those that kernels step then, too.
+TURNED = {
+    name: options for name in RULES if (options := turned_options(get(name).__name__)) and has_kernel(name, options)
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_the_kernel_of_other_options_steps_as_numpy_does(name: str, interpreted: list[Program]) -> None:
+    mine, expected = stepped(name, torch.float32, {**OPTIONS.get(name, {}), **TURNED[name]})
+    assert interpreted
+    assert_as_numpy(mine, expected, torch.float32, interpreted, moved=True)
+
+
+def assert_as_numpy(
+    mine: list[Arrays], expected: list[Arrays], dtype: torch.dtype, launched: list[Program], moved: bool = False
+) -> None:
+    """The same bits, but near in what sums are in, and in parameters that powers are in; in all memory, too, where it
+    follows from parameters that have `moved`.
+    """
+    nodes = [node for program in launched for node in program.nodes]
+    powers = any(n.op == "power" for n in nodes)
+    near = {"p", "rounding_error"} if powers else set()
+    if everywhere := any(n.reduces for n in nodes) or (powers and moved):
         near = set().union(*expected)
     compute = "float64" if dtype is torch.float64 else "float32"
-    for ours_, others in zip(found, expected, strict=True):
+    for ours_, others in zip(mine, expected, strict=True):
         for key in others.keys() - near:
             np.testing.assert_array_equal(bits(ours_[key]), bits(others[key]), key)
-        if summed:
+        if everywhere:
             for key in others.keys() - {"rounding_error"}:
                 assert_near(key, ours_, others, compute)
             continue

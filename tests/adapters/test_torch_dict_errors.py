@@ -16,7 +16,7 @@ from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import slot_dtype
 
 from .test_torch_storage import BOTH, INT8, RULES, made, parameters, walk
-from .torch_dicts import assert_equal, own, params_of, stepped, twin
+from .torch_dicts import assert_equal, copied, params_of, stepped, twin
 
 # -- what is refused, before anything has changed
 
@@ -40,7 +40,7 @@ CODED = [name for name in RULES if {slot_dtype(s, LEAF, "int8") for s in get(nam
 @pytest.mark.parametrize("wrong", ["the other codes", "int16", "bool", "float8", "shape"])
 @pytest.mark.parametrize("name", CODED)
 def test_memory_of_an_unknown_storage_is_refused(name: str, wrong: str) -> None:
-    saved = own(stepped(name, INT8).state_dict())
+    saved = copied(stepped(name, INT8).state_dict())
     held = saved["state"][3]
     slots = [k for k, x in held.items() if str(x.dtype).removeprefix("torch.") in BLOCK_DTYPES]
     assert slots, "a rule without codes tests nothing"
@@ -61,7 +61,7 @@ def test_memory_of_an_unknown_storage_is_refused(name: str, wrong: str) -> None:
 @pytest.mark.parametrize("wrong", ["none", "blocks of 128", "float64", "a number"])
 @pytest.mark.parametrize("name", CODED)
 def test_codes_need_their_scales(name: str, wrong: str) -> None:
-    saved = own(stepped(name, INT8).state_dict())
+    saved = copied(stepped(name, INT8).state_dict())
     held = saved["state"][3]
     scales = [k for k in held if k.endswith("_scale")]
     assert scales, "a rule without codes tests nothing"
@@ -83,13 +83,13 @@ def test_codes_need_their_scales(name: str, wrong: str) -> None:
     ],
 )
 def test_formats_that_are_not_known_are_refused(key: str, value: Any, words: str) -> None:
-    saved = own(stepped("adamw", INT8).state_dict())
+    saved = copied(stepped("adamw", INT8).state_dict())
     saved["param_groups"][0][key] = value
     refused(made("adamw", parameters(), **INT8), saved, words)
 
 
 def test_a_partial_load_reports_memory_that_cannot_be_read() -> None:
-    saved = own(stepped("adamw", INT8).state_dict())
+    saved = copied(stepped("adamw", INT8).state_dict())
     del saved["state"][0]["exp_avg_scale"]
     optimizer = ours.AdamW(parameters(), **INT8)
     report = optimizer.load_state_dict(saved, strict=False)
@@ -108,7 +108,7 @@ def test_rounding_errors_end_where_parameters_have_another_dtype(
 ) -> None:
     """They are in units of the last place of bfloat16: in float16 they would be another number."""
     optimizer = stepped("adamw", BOTH)
-    saved = own(optimizer.state_dict())
+    saved = copied(optimizer.state_dict())
     assert saved["param_groups"][0]["rounded_dtypes"] == "bfloat16"
     others = [torch.nn.Parameter(p.detach().to(dtype)) for p in params_of(optimizer)]
     other = ours.AdamW(others, kernel=kernel)
@@ -127,7 +127,7 @@ def test_rounding_errors_end_where_parameters_have_another_dtype(
 
 def test_a_dict_that_does_not_say_whose_errors_they_are_is_taken_as_it_is() -> None:
     optimizer = stepped("adamw", BOTH)
-    saved = own(optimizer.state_dict())
+    saved = copied(optimizer.state_dict())
     del saved["param_groups"][0]["rounded_dtypes"]
     other = twin("adamw", optimizer)
     other.load_state_dict(saved)
@@ -135,6 +135,6 @@ def test_a_dict_that_does_not_say_whose_errors_they_are_is_taken_as_it_is() -> N
 
 
 def test_parameters_of_another_size_are_refused() -> None:
-    saved = own(stepped("adamw", INT8).state_dict())
+    saved = copied(stepped("adamw", INT8).state_dict())
     params = [torch.nn.Parameter(torch.ones(96, 97)), *parameters()[1:]]
     refused(ours.AdamW(params, **INT8), saved, r"must be a tensor of shape \(96, 97\)")

@@ -16,7 +16,7 @@ from scirs2_adapters.adapters.torch.state import coded
 from scirs2_adapters.core.registry import get
 
 from .test_torch_storage import BOTH, INT8, RULES, made, parameters, walk
-from .torch_dicts import FORMATS, assert_equal, each_format, each_rule, own, params_of, stepped, twin
+from .torch_dicts import FORMATS, assert_equal, copied, each_format, each_rule, params_of, stepped, twin
 
 # -- the wide form
 
@@ -43,13 +43,13 @@ def test_a_wide_dict_goes_on_in_the_formats_of_whoever_loads_it(name: str, form:
     options = FORMATS[form]
     optimizer = stepped(name, options)
     options = {k: optimizer.param_groups[0][k] for k in options}
-    wide = own(optimizer.state_dict(wide=True))
+    wide = copied(optimizer.state_dict(wide=True))
     untold = (
         [torch.bfloat16] if isinstance(options["state_dtype"], dict) else []
     )  # the parameters' dtype, not asked for
     back, plain = twin(name, optimizer, **options), twin(name, optimizer)
-    back.load_state_dict(own(wide))
-    plain.load_state_dict(own(wide))
+    back.load_state_dict(copied(wide))
+    plain.load_state_dict(copied(wide))
     for key, (p, q, r) in enumerate(zip(*map(params_of, (optimizer, back, plain)), strict=True)):
         for slot, x in optimizer.state.get(p, {}).items():
             if slot not in coded.ROUNDINGS and x.dtype not in untold:
@@ -67,10 +67,10 @@ def test_a_wide_dict_goes_on_in_the_formats_of_whoever_loads_it(name: str, form:
 def test_torchs_class_takes_a_wide_dict_and_ours_takes_torchs(name: str) -> None:
     """From the same numbers torch goes on as ours does with memory of float32; back here it is coded again."""
     optimizer = stepped(name, INT8)
-    wide = own(optimizer.state_dict(wide=True))
+    wide = copied(optimizer.state_dict(wide=True))
     params = [torch.nn.Parameter(p.detach().clone()) for p in params_of(optimizer)]
     theirs = getattr(torch.optim, get(name).__name__)(params)
-    theirs.load_state_dict(own(wide))
+    theirs.load_state_dict(copied(wide))
     plain = twin(name, optimizer)
     plain.load_state_dict(wide)
     before = torch.cat([p.detach().flatten().clone() for p in params])
@@ -79,7 +79,7 @@ def test_torchs_class_takes_a_wide_dict_and_ours_takes_torchs(name: str) -> None
     ends = [torch.cat([p.detach().flatten() for p in params_of(o)]) for o in (theirs, plain)]
     assert (ends[0] - ends[1]).norm() <= 1e-4 * (ends[0] - before).norm()
     coded = twin(name, optimizer, **INT8)
-    coded.load_state_dict(own(theirs.state_dict()))
+    coded.load_state_dict(copied(theirs.state_dict()))
     assert coded.param_groups[0]["state_dtype"] == "int8"
     form = [{k: x.dtype for k, x in o.state.get(params_of(o)[0], {}).items()} for o in (coded, optimizer)]
     assert form[0] == form[1]
@@ -91,7 +91,7 @@ def test_a_dict_of_ours_brings_its_formats_along() -> None:
     plain, coded = stepped("adamw", {}), stepped("adamw", INT8)
     for source, options in ((plain, INT8), (coded, {})):
         other = twin("adamw", source, **options)
-        other.load_state_dict(own(source.state_dict()))
+        other.load_state_dict(copied(source.state_dict()))
         assert_equal(source, other)
         assert other.param_groups[0]["state_dtype"] == source.param_groups[0]["state_dtype"]
 
@@ -101,7 +101,7 @@ def test_slots_that_are_not_asked_for_stay() -> None:
     theirs = torch.optim.AdamW(params)
     walk(theirs, params, 2)
     optimizer = ours.AdamW(parameters(), state_dtype={"exp_avg_sq": "int8"})
-    optimizer.load_state_dict(own(theirs.state_dict()))
+    optimizer.load_state_dict(copied(theirs.state_dict()))
     state = optimizer.state[params_of(optimizer)[0]]
     assert [state[k].dtype for k in ("exp_avg", "exp_avg_sq")] == [torch.float32, torch.uint8]
     assert torch.equal(state["exp_avg"], theirs.state[params[0]]["exp_avg"])
@@ -166,10 +166,10 @@ def run(dtype: torch.dtype, grads: list[torch.Tensor], **options: Any) -> tuple[
     target, start = (torch.randn(5000, generator=generator) * size for size in (0.3, 0.02))
     p = torch.nn.Parameter(start.bfloat16().to(dtype))
     optimizer = ours.Prodigy([p], **options)
-    given = list(grads)
-    for step in range(len(given) or 200):
-        p.grad = given[step].to(dtype) if given else (p.detach() - target).bfloat16().to(dtype)
-        grads += [] if given else [p.grad]
+    replayed = list(grads)
+    for step in range(len(replayed) or 200):
+        p.grad = replayed[step].to(dtype) if replayed else (p.detach() - target).bfloat16().to(dtype)
+        grads += [] if replayed else [p.grad]
         optimizer.step()
     return coded.load("p", p.detach(), optimizer.state[p]), optimizer.param_groups[0]["d"]
 

@@ -41,12 +41,12 @@ ROWS = {row[0].partition(": ")[0]: row for row in table("differences")}
 
 @pytest.mark.parametrize("title", PROBES)
 def test_what_the_page_says_is_what_differs(title: str) -> None:
-    found = {name: differences(title, name) for name in NAMES}
-    where = [name for name in NAMES if found[name]]
+    differing = {name: differences(title, name) for name in NAMES}
+    where = [name for name in NAMES if differing[name]]
     shown = {name: answers(title, name) for name in where}
     row = ROWS.get(title)
     assert where == (classes(row[1]) if row else []), shown
-    details = set().union(*found.values()) - {title}
+    details = set().union(*differing.values()) - {title}
     assert details == (words(row[0].partition(": ")[2]) if row else set()), shown
 
 
@@ -56,13 +56,13 @@ def test_the_page_has_no_row_that_nobody_asks_for() -> None:
 
 
 def test_arguments_are_those_of_the_page() -> None:
-    found = {}
+    differing = {}
     for name in NAMES:
         mine, other = set(arguments(ours(name))), set(arguments(theirs(name)))
         if mine != other:
             assert mine - other >= EVERYWHERE
-            found[name] = (mine - other - EVERYWHERE, other - mine)
-    assert found == {row[0]: (words(row[1]), words(row[2])) for row in table("arguments")}
+            differing[name] = (mine - other - EVERYWHERE, other - mine)
+    assert differing == {row[0]: (words(row[1]), words(row[2])) for row in table("arguments")}
     assert all(f"`{word}`" in PAGE.partition("## Arguments")[2].partition("<!--")[0] for word in EVERYWHERE)
 
 

@@ -23,18 +23,18 @@ pytestmark = pytest.mark.sampled_together
 DENSE = [name for name in ALL if get(name.casefold()).sparse != "rows"]
 each_dense = pytest.mark.parametrize("name", DENSE)
 each_layout = pytest.mark.parametrize("layout", LAYOUTS)
-Found = dict[str, dict[str, Any]]
+Report = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Found:
+def by_optimizer(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Report:
     """What the first rank reports, by optimizer and check; the second must report the same."""
     first, second = reports("tests.adapters.torch_ranks", tmp_path_factory.mktemp("ranks"), asked_for(request, DENSE))
     assert _shared(first) == _shared(second)
     return first
 
 
-def _shared(report: Found) -> Any:
+def _shared(report: Report) -> Any:
     """What both ranks must find alike: all but what is gathered on the first."""
     return json.loads(json.dumps(report), object_hook=lambda d: {k: v for k, v in d.items() if k != "memory gap"})
 
@@ -61,40 +61,40 @@ def _adds_up(name: str) -> bool:
 @pytest.mark.slow
 @each_layout
 @each_dense
-def test_a_step_is_the_same_however_parameters_are_spread(name: str, layout: str, found: Found) -> None:
-    assert near(name, found[name]["laid_out"][layout]["gap"])
+def test_a_step_is_the_same_however_parameters_are_spread(name: str, layout: str, by_optimizer: Report) -> None:
+    assert near(name, by_optimizer[name]["laid_out"][layout]["gap"])
 
 
 @pytest.mark.slow
 @each_layout
 @each_dense
-def test_memory_is_spread_as_its_parameter(name: str, layout: str, found: Found) -> None:
-    assert found[name]["laid_out"][layout]["memory lies as its parameter"]
+def test_memory_is_spread_as_its_parameter(name: str, layout: str, by_optimizer: Report) -> None:
+    assert by_optimizer[name]["laid_out"][layout]["memory lies as its parameter"]
 
 
 @pytest.mark.slow
 @each_dense
-def test_parts_may_move_and_gradients_may_await_their_sum(name: str, found: Found) -> None:
-    assert near(name, found[name]["replaced"])
+def test_parts_may_move_and_gradients_may_await_their_sum(name: str, by_optimizer: Report) -> None:
+    assert near(name, by_optimizer[name]["replaced"])
 
 
 @pytest.mark.slow
 @each_dense
-def test_gradients_that_are_spread_are_clipped_by_their_whole_norm(name: str, found: Found) -> None:
+def test_gradients_that_are_spread_are_clipped_by_their_whole_norm(name: str, by_optimizer: Report) -> None:
     # The norm is of sums in another order, and Newton and Schulz make more of that.
-    assert found[name]["clipped"] <= 1e-3
+    assert by_optimizer[name]["clipped"] <= 1e-3
 
 
 @pytest.mark.slow
 @each_dense
-def test_what_overflows_on_one_rank_is_no_step_on_any(name: str, found: Found) -> None:
-    assert found[name]["overflown"]
+def test_what_overflows_on_one_rank_is_no_step_on_any(name: str, by_optimizer: Report) -> None:
+    assert by_optimizer[name]["overflown"]
 
 
 @pytest.mark.slow
 @each_dense
-def test_a_step_that_one_rank_would_leave_out_is_left_out_and_counted_by_all(name: str, found: Found) -> None:
-    for measured, count in found[name]["left_out"].values():
+def test_a_step_that_one_rank_would_leave_out_is_left_out_and_counted_by_all(name: str, by_optimizer: Report) -> None:
+    for measured, count in by_optimizer[name]["left_out"].values():
         assert measured <= 1e-3  # as where gradients are clipped
         assert count == 3
 
@@ -102,30 +102,30 @@ def test_a_step_that_one_rank_would_leave_out_is_left_out_and_counted_by_all(nam
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["data_parallel", "fully_sharded"])
 @each_dense
-def test_training_on_two_ranks_is_training_on_one(name: str, way: str, found: Found) -> None:
-    assert found[name][way] <= rounding(name)
+def test_training_on_two_ranks_is_training_on_one(name: str, way: str, by_optimizer: Report) -> None:
+    assert by_optimizer[name][way] <= rounding(name)
 
 
 @pytest.mark.slow
 @each_dense
-def test_sharded_parameters_are_stepped_in_the_backward_pass(name: str, found: Found) -> None:
-    assert found[name]["in_backward"] <= rounding(name)
+def test_sharded_parameters_are_stepped_in_the_backward_pass(name: str, by_optimizer: Report) -> None:
+    assert by_optimizer[name]["in_backward"] <= rounding(name)
 
 
 @pytest.mark.slow
 @each_dense
-def test_pieces_without_a_shape_are_stepped_or_refused(name: str, found: Found) -> None:
+def test_pieces_without_a_shape_are_stepped_or_refused(name: str, by_optimizer: Report) -> None:
     if needs_whole(get(name.casefold())()):
-        assert "fully_shard" in found[name]["flat"]
-        assert f"`{name}`" in found[name]["flat"]
+        assert "fully_shard" in by_optimizer[name]["flat"]
+        assert f"`{name}`" in by_optimizer[name]["flat"]
     else:
-        assert found[name]["flat"] <= 1e-9
+        assert by_optimizer[name]["flat"] <= 1e-9
 
 
 @pytest.mark.slow
 @each_dense
-def test_divided_memory_is_that_of_one_process_or_refused(name: str, found: Found) -> None:
-    divided = found[name]["divided"]
+def test_divided_memory_is_that_of_one_process_or_refused(name: str, by_optimizer: Report) -> None:
+    divided = by_optimizer[name]["divided"]
     rule = get(name.casefold())()
     if rule.model_slots() or rule.numbered:
         assert "fully_shard" in divided
@@ -137,14 +137,14 @@ def test_divided_memory_is_that_of_one_process_or_refused(name: str, found: Foun
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["None to rows", "rows to None", "rows to columns"])
 @each_dense
-def test_a_checkpoint_goes_on_over_another_number_of_ranks(name: str, way: str, found: Found) -> None:
-    assert near(name, found[name]["resharded"][way])
+def test_a_checkpoint_goes_on_over_another_number_of_ranks(name: str, way: str, by_optimizer: Report) -> None:
+    assert near(name, by_optimizer[name]["resharded"][way])
 
 
 @pytest.mark.slow
 @each_dense
-def test_memory_gathered_on_one_rank_is_spread_again(name: str, found: Found) -> None:
-    assert near(name, found[name]["broadcast"])
+def test_memory_gathered_on_one_rank_is_spread_again(name: str, by_optimizer: Report) -> None:
+    assert near(name, by_optimizer[name]["broadcast"])
 
 
 def _bits(optimizer: Any) -> list[bytes]:

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from scirs2_adapters.adapters.torch.optimizer import optimizer
+from scirs2_adapters.core import Wrapper, get, names, with_closure, with_value
+
 from .torch_support import ids, ours, plain, theirs
 
 NAN = float("nan")
@@ -137,7 +140,24 @@ def test_a_step_that_is_refused_leaves_no_memory() -> None:
     torch.testing.assert_close(opt.state[p]["momentum_buffer"], p.grad)
 
 
-@pytest.mark.parametrize("found", [{}, {"state": {}}], ids=str)
-def test_what_is_no_state_dict_is_told_so(found: dict[str, Any]) -> None:
+@pytest.mark.parametrize("state_dict", [{}, {"state": {}}], ids=str)
+def test_what_is_no_state_dict_is_told_so(state_dict: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"AdamW\.load_state_dict\(state_dict=...\)` must be a dict with the keys"):
-        ours("AdamW")(plain()).load_state_dict(found)
+        ours("AdamW")(plain()).load_state_dict(state_dict)
+
+
+@pytest.mark.parametrize("name", [*names(), *with_value(), *with_closure()])
+def test_an_optimizer_in_the_place_of_parameters_is_refused(name: str) -> None:
+    cls = optimizer(name)
+    inner = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    with pytest.raises(TypeError, match=rf"`{cls.__name__}\(params=...\)` must be parameters .*'SGD'") as caught:
+        cls(inner)
+    assert ("Write `" in str(caught.value)) == issubclass(cls.rule_class, Wrapper)
+
+
+@pytest.mark.parametrize("name", [n for n in names() if issubclass(get(n), Wrapper) and n != "cautiousdecay"])
+def test_a_wrapper_of_an_optimizer_is_written_with_its_name(name: str) -> None:
+    cls, parameters = optimizer(name), [torch.nn.Parameter(torch.ones(2))]
+    with pytest.raises(TypeError, match=rf'Write `{cls.__name__}\(parameters, base="adagrad"\)`'):
+        cls(torch.optim.Adagrad(parameters))
+    assert cls(parameters, base="adagrad").param_groups[0]["params"] == parameters

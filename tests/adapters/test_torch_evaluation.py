@@ -22,12 +22,12 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 
 def made(
-    name: str, dtype: torch.dtype = torch.float32, **given: object
+    name: str, dtype: torch.dtype = torch.float32, **keywords: object
 ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)).to(dtype)
     groups = [{"params": model[0].parameters()}, {"params": model[1].parameters(), "lr": 0.01}]
-    return model, getattr(adapter, get(name).__name__)(groups, lr=0.05, **given)
+    return model, getattr(adapter, get(name).__name__)(groups, lr=0.05, **keywords)
 
 
 def walk(model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: int = 5, first: int = 0) -> None:
@@ -126,15 +126,15 @@ def test_a_dict_saved_in_eval_mode_goes_on_where_training_was(name: str) -> None
     assert equal(values(again), values(model))
 
 
-@pytest.mark.parametrize("given", [{}, {"warmup_steps": 9, "r": 0.5}], ids=["plain", "warmup"])
-def test_a_dict_of_the_package_schedulefree_goes_on(given: dict) -> None:
+@pytest.mark.parametrize("options", [{}, {"warmup_steps": 9, "r": 0.5}], ids=["plain", "warmup"])
+def test_a_dict_of_the_package_schedulefree_goes_on(options: dict) -> None:
     """Written out as version 1.4 has it: counts and weights by group, and none in the memory of a parameter."""
-    model, optimizer = made("schedulefreeadamw", torch.float64, **given)
+    model, optimizer = made("schedulefreeadamw", torch.float64, **options)
     walk(model, optimizer)
     saved, largest = copy.deepcopy(optimizer.state_dict()), [0.05, 0.01]
     for group, lr in zip(saved["param_groups"], largest, strict=True):
-        rates = [lr * min(1.0, t / max(1, given.get("warmup_steps", 0))) for t in range(1, 6)]
-        total = sum(t ** given.get("r", 0.0) * rate**2 for t, rate in enumerate(rates, 1))
+        rates = [lr * min(1.0, t / max(1, options.get("warmup_steps", 0))) for t in range(1, 6)]
+        total = sum(t ** options.get("r", 0.0) * rate**2 for t, rate in enumerate(rates, 1))
         kept = {k: group[k] for k in THEIRS}
         group.clear()
         group |= kept | {

@@ -25,8 +25,8 @@ def model() -> torch.nn.Sequential:
     return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3), torch.nn.Linear(3, 2))
 
 
-def made(name: str, net: torch.nn.Module, **given: Any) -> Any:
-    return ours(scirs2_adapters.get(name).__name__)(net.parameters(), **given)
+def made(name: str, net: torch.nn.Module, **keywords: Any) -> Any:
+    return ours(scirs2_adapters.get(name).__name__)(net.parameters(), **keywords)
 
 
 def with_gradients(params: list[torch.Tensor]) -> None:

@@ -24,9 +24,9 @@ FORMATS = (None, "float32", "bfloat16", "int8")
 
 def read(name: str) -> dict[str, Any]:
     """Read as `scirs2 state` reads it, with classes of ours in the place of torchao's, which is not installed."""
-    found = loaded("test", FOLDER / f"{name}.pt")
-    assert isinstance(found, dict)
-    return found
+    saved = loaded("test", FOLDER / f"{name}.pt")
+    assert isinstance(saved, dict)
+    return saved
 
 
 def tensors(saved: dict[str, Any]) -> list[torch.Tensor]:

@@ -24,14 +24,14 @@ class Model(torch.nn.Module):
 
 
 BY = {"lr_by": {r"embed|layers\.(\d+)": LayerDecay(0.5)}, "weight_decay_by": {"bias": 0.0}}
-FOUND = [("embed", 2.5e-4), ("layers.0", 5e-4), ("layers.0, bias", 5e-4), ("layers.1", 1e-3), ("layers.1, bias", 1e-3)]
+GROUPS = [("embed", 2.5e-4), ("layers.0", 5e-4), ("layers.0, bias", 5e-4), ("layers.1", 1e-3), ("layers.1, bias", 1e-3)]
 
 
 @pytest.mark.parametrize("cls", [*(getattr(adapter, s2.get(n).__name__) for n in NAMES), torch.optim.AdamW])
 def test_any_optimizer_takes_the_groups(cls: Any) -> None:
     model = Model()
     optimizer = cls(param_groups(model, 1e-3, **BY))
-    assert [(group["name"], group["lr"]) for group in optimizer.param_groups] == FOUND
+    assert [(group["name"], group["lr"]) for group in optimizer.param_groups] == GROUPS
     default = cls(model.parameters()).param_groups[0]["weight_decay"]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [default, default, 0.0, default, 0.0]
     assert optimizer.param_groups[2]["param_names"] == ["layers.0.bias"]
@@ -54,7 +54,7 @@ def test_a_saved_state_comes_back_into_the_same_groups() -> None:
         p.grad = torch.ones_like(p)
     first.step()
     second.load_state_dict(first.state_dict())
-    assert [group["name"] for group in second.param_groups] == [name for name, _ in FOUND]
+    assert [group["name"] for group in second.param_groups] == [name for name, _ in GROUPS]
     assert all(torch.equal(second.state[p]["exp_avg"], first.state[p]["exp_avg"]) for p in model.parameters())
 
 

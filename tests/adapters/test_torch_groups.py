@@ -123,8 +123,8 @@ def test_every_optimizer_can_be_cycled(name: str) -> None:
         schedule.step()
         walk(optimizer, steps=1)
     else:
-        own = inspect.signature(getattr(torch.optim, name, lambda: None)).parameters
-        assert not {"betas", "momentum"} & own.keys()  # torch's has no momentum either, where there is one
+        parameters = inspect.signature(getattr(torch.optim, name, lambda: None)).parameters
+        assert not {"betas", "momentum"} & parameters.keys()  # torch's has no momentum either, where there is one
 
 
 def test_names_of_parameters_route_them() -> None:
@@ -166,9 +166,9 @@ def test_a_wrapped_rule_keeps_the_formula_that_it_matches(kernel: str) -> None:
 
 @pytest.mark.parametrize("names", [("hidden.weight", "lm_head.weight"), ("lm_head.weight", "hidden.weight"), None])
 def test_muon_goes_on_with_the_memory_it_loads_under_other_names_or_none(names: tuple[str, str] | None) -> None:
-    def made(given: tuple[str, str] | None) -> Any:
+    def made(labels: tuple[str, str] | None) -> Any:
         params = plain(shapes=((4, 3), (3, 4)))
-        return ours("Muon")(params if given is None else list(zip(given, params, strict=True)), lr=0.1)
+        return ours("Muon")(params if labels is None else list(zip(labels, params, strict=True)), lr=0.1)
 
     first = made(("hidden.weight", "lm_head.weight"))
     walk(first, steps=2)

@@ -92,13 +92,13 @@ def kept(name: str, options: dict[str, Any]) -> int:
 
 def test_parameters_go_with_their_optimizer_and_closure() -> None:
     # In a process that has run 20,000 other tests, two of these cases have kept theirs; in one of its own none does.
-    found = fresh(
+    process = fresh(
         "import gc\n"
         "from tests.adapters.test_torch_kept_closures import CASES, kept\n"
         "gc.collect(), gc.freeze()  # collecting what is new is then fast\n"
         "print({(name, *options.values()): kept(name, options) for name, options in CASES})"
     )
-    assert set(ast.literal_eval(found.stdout).values()) == {0}
+    assert set(ast.literal_eval(process.stdout).values()) == {0}
 
 
 @pytest.mark.parametrize("name", ["LBFGS", "SAM"])

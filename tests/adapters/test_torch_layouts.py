@@ -7,12 +7,14 @@ one element, and the rounding of a sum's order where it sums.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from scirs2_adapters import get
+from scirs2_adapters import get, state
 from scirs2_adapters.core.cpu.kernel import uses_rows
 from scirs2_adapters.core.program.recorded import Program, record
 from scirs2_adapters.core.slots import Leaf
@@ -70,9 +72,9 @@ def offset(x: Tensor) -> Tensor:
 
 def negated(x: Tensor) -> Tensor:
     """Its memory has the other sign."""
-    found = torch.complex(torch.zeros_like(x), -x).conj().imag
-    assert found.is_neg()
-    return found
+    view = torch.complex(torch.zeros_like(x), -x).conj().imag
+    assert view.is_neg()
+    return view
 
 
 LAYOUTS: list[Layout] = [sliced, gapped, transposed, channels_last, offset]
@@ -115,6 +117,19 @@ def test_the_layout_of_parameters_and_gradients_does_not_matter(
         walk(straight, steps=2, seed=i)
     assert near(mine, straight)
     assert [(p.stride(), p.data_ptr()) for p in params_of(mine)] == strides
+
+
+@each_layout
+def test_memory_of_any_layout_is_written_as_it_reads(layout: Layout, tmp_path: Path) -> None:
+    """In a portable file; `safetensors.numpy.save` takes the numbers as they lie in memory."""
+    params = laid(layout)
+    optimizer = ours("AdamW")([(str(i), p) for i, p in enumerate(params)])
+    walk(optimizer, steps=2)
+    state.save(optimizer, tmp_path / "state")
+    read = load_file(tmp_path / "state")
+    for i, p in enumerate(params):
+        for slot in ("exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(read[f"{i}/{slot}"], optimizer.state[p][slot], rtol=0, atol=0)
 
 
 @each_path
@@ -240,8 +255,8 @@ def test_a_gradient_may_have_another_dtype(name: str, of_param: torch.dtype, of_
 def test_a_gradient_of_more_digits_than_the_parameter_is_not_rounded_first(name: str, kernel: str) -> None:
     if not hasattr(Tensor, "grad_dtype"):
         return  # torch before 2.10 has no such gradient
-    given = {"kernel": kernel, "state_dtype": "float32", **learned(name)}
-    wide, narrow = (ours(name)(plain(torch.bfloat16, SHAPES), **given) for _ in range(2))
+    options = {"kernel": kernel, "state_dtype": "float32", **learned(name)}
+    wide, narrow = (ours(name)(plain(torch.bfloat16, SHAPES), **options) for _ in range(2))
     for p in params_of(wide):
         p.grad_dtype = torch.float32
     for optimizer in (wide, narrow):

@@ -123,20 +123,20 @@ def searched(kind: Any, problem: Any, dtype: torch.dtype, constant: float, seed:
     noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     p = torch.nn.Parameter(start + 0.1 * noise.to(dtype))
     optimizer = kind([p], line_search_fn="strong_wolfe", tolerance_change=0, tolerance_grad=0, max_iter=10)
-    found: list[float] = []
+    largest: list[float] = []
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         value = loss(p) + constant
         value.backward()
-        found.append(float(p.grad.abs().max()))
+        largest.append(float(p.grad.abs().max()))
         return value
 
     for _ in range(steps):
         optimizer.step(closure)
-        if min(found) <= until:
+        if min(largest) <= until:
             break
-    return found
+    return largest
 
 
 @pytest.mark.parametrize("constant", [0.0, 1e3, 1e6])
@@ -150,7 +150,7 @@ def test_a_search_reaches_what_torchs_does_in_no_more_evaluations(problem: Any, 
         best = max(min(theirs), ROUNDING[problem] * torch.finfo(dtype).eps)
         mine = searched(LBFGS, problem, dtype, constant, seed, 24, best)
         assert min(mine) <= best
-        spent.append([1 + next(i for i, g in enumerate(found) if g <= best) for found in (mine, theirs)])
+        spent.append([1 + next(i for i, g in enumerate(search) if g <= best) for search in (mine, theirs)])
     assert np.median([ours / its for ours, its in spent]) <= 1.05
 
 

@@ -25,13 +25,13 @@ CLOSURES = [get(name).__name__ for name in with_closure()]
 
 def hyperparameters(optimizer: Optimizer) -> list[tuple[str, int | None]]:
     """The places of numbers in a group: a key, and a position where it holds a tuple."""
-    found: list[tuple[str, int | None]] = []
+    places: list[tuple[str, int | None]] = []
     for key, value in optimizer.defaults.items():
         if isinstance(value, tuple):
-            found += [(key, i) for i in range(len(value))]
+            places += [(key, i) for i in range(len(value))]
         elif type(value) in (float, int):
-            found.append((key, None))
-    return found
+            places.append((key, None))
+    return places
 
 
 def write(group: dict[str, Any], place: tuple[str, int | None], value: Any) -> None:
@@ -123,18 +123,18 @@ SEQUENCES = [list, tuple, UserList, np.array, torch.tensor, lambda v: torch.tens
 @each_class
 def test_any_sequence_is_a_tuple_of_numbers(name: str, form: Any) -> None:
     usual = ours(name)(plain_for(name)).defaults
-    given = {k: form(v) for k, v in usual.items() if isinstance(v, tuple) and None not in v}
+    arguments = {k: form(v) for k, v in usual.items() if isinstance(v, tuple) and None not in v}
     first, second, *_ = plain_for(name)
-    optimizer = ours(name)([first], **given)
-    optimizer.add_param_group({"params": [second], **given})
+    optimizer = ours(name)([first], **arguments)
+    optimizer.add_param_group({"params": [second], **arguments})
     for group in optimizer.param_groups:
-        for key in given:
+        for key in arguments:
             assert group[key] == pytest.approx(usual[key], rel=1e-6)
             assert type(group[key]) is tuple
             assert {type(x) for x in group[key]} <= {float, int}
     walk(optimizer, steps=1)
     for group in optimizer.param_groups:
-        group |= given
+        group |= arguments
     walk(optimizer, steps=1)
 
 

@@ -164,14 +164,14 @@ def test_numbers_in_a_dict_become_pythons(name: str, form: str) -> None:
 def test_numbers_of_numpy_never_reach_a_file(name: str) -> None:
     """By the constructor, by an added group, and written into one: `weights_only=True` would refuse them."""
     usual = ours(name)(plain_for(name)).defaults
-    given = {k: FORMS["scalars"](v) for k, v in usual.items() if type(v) in (float, int)}
-    given |= {k: tuple(map(np.float64, v)) for k, v in usual.items() if isinstance(v, tuple) and None not in v}
+    arguments = {k: FORMS["scalars"](v) for k, v in usual.items() if type(v) in (float, int)}
+    arguments |= {k: tuple(map(np.float64, v)) for k, v in usual.items() if isinstance(v, tuple) and None not in v}
     *first, second, third = plain_for(name)
-    optimizer = ours(name)(first, **given) if first else ours(name)([second], **given)
-    optimizer.add_param_group({"params": [third], **given})
+    optimizer = ours(name)(first, **arguments) if first else ours(name)([second], **arguments)
+    optimizer.add_param_group({"params": [third], **arguments})
     walk(optimizer, steps=1)
     for group, form in zip(optimizer.param_groups, (FORMS["scalars"], FORMS["arrays"]), strict=True):
-        group |= {k: form(v) for k, v in given.items()}
+        group |= {k: form(v) for k, v in arguments.items()}
     walk(optimizer, steps=1)
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)

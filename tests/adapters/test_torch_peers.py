@@ -128,10 +128,10 @@ def test_muon_with_torchs_match_iterates_in_bfloat16_too(kernel: str, shape: tup
     """It is as far from float32's step as torch's own; small, wide and large matrices are multiplied in other ways."""
     grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
-    def step(cls: Callable[..., torch.optim.Optimizer], **given: object) -> torch.Tensor:
+    def step(cls: Callable[..., torch.optim.Optimizer], **keywords: object) -> torch.Tensor:
         p = torch.nn.Parameter(torch.zeros(shape))
         p.grad = grad.clone()
-        cls([p], lr=1.0, weight_decay=0.0, **given).step()
+        cls([p], lr=1.0, weight_decay=0.0, **keywords).step()
         return p.detach()
 
     theirs, mine = step(torch.optim.Muon), step(ours("Muon"), match="torch", kernel=kernel)

@@ -231,15 +231,15 @@ def test_codes_of_other_libraries_become_their_numbers(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the library itself reads them, whether it is installed or not; nothing is decoded before it is asked for."""
-    given = read(name)
+    foreign = read(name)
     monkeypatch.chdir(tmp_path)
     source = Path(__file__).parent / f"foreign_dicts/{name}.pt"
     rule = "lion" if "Lion" in name else "adamw"
     code, text = run("convert", source, "s", "--to", "numpy", "--rule", rule)
     assert code == 0, text
-    with loaded("test", Path("s")) as found:
-        for i, numbers in enumerate(given["numbers"]):
-            slots = found.parameters[str(i)].slots
+    with loaded("test", Path("s")) as converted:
+        for i, numbers in enumerate(foreign["numbers"]):
+            slots = converted.parameters[str(i)].slots
             assert {slot: x.dtype for slot, x in slots.items()} == dict.fromkeys(numbers, "float32")
             assert all(np.array_equal(slots[slot].read(), x.numpy()) for slot, x in numbers.items())
 
@@ -289,10 +289,10 @@ def test_a_mapped_file_is_not_held_while_it_is_read(tmp_path: Path) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * mmap.PAGESIZE
 
-    found = read_file("test", tmp_path / "o.pt", "lion")
+    saved = read_file("test", tmp_path / "o.pt", "lion")
     before, most = resident(), 0
-    for p in found.parameters.values():
+    for p in saved.parameters.values():
         assert p.slots["exp_avg"].read().sum() == 1 << 22
         most = max(most, resident() - before)
     assert 1 << 23 < most < 1 << 25
-    assert all(p.slots["exp_avg"].read().sum() == 1 << 22 for p in found.parameters.values())
+    assert all(p.slots["exp_avg"].read().sum() == 1 << 22 for p in saved.parameters.values())

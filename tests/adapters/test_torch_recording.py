@@ -48,8 +48,8 @@ def ran(folder: Path, cls: type[torch.optim.Optimizer], steps: int = 3, **option
 def test_ours_and_torch_s_do_not_differ(name: str, tmp_path: Path) -> None:
     ran(tmp_path / "a", getattr(torch.optim, name))
     ran(tmp_path / "b", getattr(adapter, name))
-    found = compare(tmp_path / "a", tmp_path / "b")
-    assert (found.steps, found.step, found.notes) == (3, None, [])
+    drift = compare(tmp_path / "a", tmp_path / "b")
+    assert (drift.steps, drift.step, drift.notes) == (3, None, [])
     last = [state.describe(tmp_path / "b" / f"00000003.00{i}.safetensors") for i in (0, 1)]
     assert [s.config["learning_rate"] for s in last] == [1e-2, 0.1]
     assert [[*s.parameters] for s in last] == [["0.weight", "0.bias"], ["2.weight", "2.bias"]]
@@ -66,9 +66,9 @@ def test_anyone_s_optimizer_is_recorded(tmp_path: Path) -> None:
     ran(tmp_path / "b", torch.optim.SGD)
     assert compare(tmp_path / "b", tmp_path / "a").step is None
     ran(tmp_path / "c", Walk, power=0.5)
-    found = compare(tmp_path / "a", tmp_path / "c")
-    assert (found.step, found.quantity, found.explanations) == (1, "param", [])
-    assert "whose formula is known" in str(found)
+    drift = compare(tmp_path / "a", tmp_path / "c")
+    assert (drift.step, drift.quantity, drift.explanations) == (1, "param", [])
+    assert "whose formula is known" in str(drift)
 
 
 def test_a_copy_does_not_write_into_the_recording(tmp_path: Path) -> None:
@@ -100,6 +100,6 @@ def test_a_group_that_is_added_is_recorded_and_compared(tmp_path: Path) -> None:
     a, b, without = (ran(tmp_path / name, name != "without") for name in ("a", "b", "without"))
     assert compare(a, b).step is None
     for one, other, whose in ((a, without, "A"), (without, a, "B")):
-        found = compare(one, other)
-        assert (found.step, found.quantity, found.parameter) == (2, "parameters", "1")
-        assert f"only {whose} has" in found.what
+        drift = compare(one, other)
+        assert (drift.step, drift.quantity, drift.parameter) == (2, "parameters", "1")
+        assert f"only {whose} has" in drift.what

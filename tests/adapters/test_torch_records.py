@@ -59,8 +59,8 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 @each_walk
 def test_torchs_options_give_torchs_trajectory(row: Walk, dtype: torch.dtype, kernel: str) -> None:
     name = row.info.name
-    mine = ours(name)(params(row.info, dtype), kernel=kernel, **row.given(dtype))
-    torchs = theirs(name)(params(row.info, dtype), **row.given(dtype))
+    mine = ours(name)(params(row.info, dtype), kernel=kernel, **row.arguments(dtype))
+    torchs = theirs(name)(params(row.info, dtype), **row.arguments(dtype))
     for i in range(4):  # compared more than once: a late step can hide the error of an early one
         walk(mine, torchs, steps=2, seed=i, lay=lay(row.info))
         assert distance(mine, torchs) < CLOSE[dtype]
@@ -71,7 +71,7 @@ def test_torchs_options_give_torchs_trajectory(row: Walk, dtype: torch.dtype, ke
 def test_a_dict_goes_on_in_the_other_class_in_mid_run(row: Walk) -> None:
     name = row.info.name
     for first, second in ((ours, theirs), (theirs, ours)):
-        donor = first(name)(params(row.info), **row.given())
+        donor = first(name)(params(row.info), **row.arguments())
         walk(donor, steps=3, lay=lay(row.info))
         heir = second(name)([p.detach().clone().requires_grad_() for p in params_of(donor)])
         heir.load_state_dict(copy.deepcopy(donor.state_dict()))
@@ -140,9 +140,9 @@ def test_dicts_older_than_the_flags_load(row: Walk, first: Any) -> None:
     """As torch itself tests it: each flag that came after the first release is missing, alone and with the others."""
     info, young = row.info, row.info.not_og_supported_flags
     for asked in ({}, *({flag: True} for i, flag in flags() if i is info and flag != "differentiable")):
-        if asked.get("foreach") and any(isinstance(v, torch.Tensor) for v in row.given().values()):
+        if asked.get("foreach") and any(isinstance(v, torch.Tensor) for v in row.arguments().values()):
             continue  # torch takes no tensor there
-        donor = first(info.name)(params(info), **(row.given() | asked))
+        donor = first(info.name)(params(info), **(row.arguments() | asked))
         walk(donor, steps=2, lay=lay(info))
         for missing in [*((flag,) for flag in young), young]:
             saved = copy.deepcopy(donor.state_dict())

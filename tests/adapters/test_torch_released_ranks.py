@@ -17,7 +17,7 @@ pytestmark = pytest.mark.sampled_together
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, Any]:
+def report(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, Any]:
     """What both ranks report."""
     first, second = reports(
         "tests.adapters.torch_released_ranks", tmp_path_factory.mktemp("ranks"), asked_for(request, NAMES)
@@ -28,8 +28,8 @@ def found(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_sharded_parameters_are_stepped_in_backward(name: str, found: dict[str, Any]) -> None:
-    cases = found[name]["fully_sharded"]
+def test_sharded_parameters_are_stepped_in_backward(name: str, report: dict[str, Any]) -> None:
+    cases = report[name]["fully_sharded"]
     assert len(cases) == 3
     for freed, gap, bits_of_usual_steps in cases.values():
         assert freed
@@ -39,6 +39,6 @@ def test_sharded_parameters_are_stepped_in_backward(name: str, found: dict[str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["DistributedDataParallel", "a subclass", "later", "FullyShardedDataParallel"])
-def test_steps_before_the_sum_over_the_ranks_are_refused(how: str, found: dict[str, Any]) -> None:
+def test_steps_before_the_sum_over_the_ranks_are_refused(how: str, report: dict[str, Any]) -> None:
     wrapper = how if how.startswith("Fully") else "DistributedDataParallel"
-    assert f"`AdamW.release_gradients` cannot be used with {wrapper}" in found["refused"][how]
+    assert f"`AdamW.release_gradients` cannot be used with {wrapper}" in report["refused"][how]

@@ -37,9 +37,9 @@ class Wrapper:
     def __init__(self, step: Any) -> None:
         self.inner, self.calls = step, 0
 
-    def step(self, *args: Any, **given: Any) -> Any:
+    def step(self, *args: Any, **keywords: Any) -> Any:
         self.calls += 1
-        return self.inner(*args, **given)
+        return self.inner(*args, **keywords)
 
 
 WAYS: dict[str, Replace] = {
@@ -84,9 +84,9 @@ def test_torchs_own_classes_refuse_a_scheduler_there(name: str, way: str) -> Non
 @each_way
 def test_what_is_put_there_is_what_one_finds_and_can_be_taken_away(way: str) -> None:
     optimizer = ours("AdamW")(plain_for("AdamW"))
-    original, given = optimizer.step, WAYS[way](optimizer.step)
-    optimizer.step = given
-    assert optimizer.step is given or way == "method of another"
+    original, replacement = optimizer.step, WAYS[way](optimizer.step)
+    optimizer.step = replacement
+    assert optimizer.step is replacement or way == "method of another"
     optimizer.step = original
     assert optimizer.step == original
     del optimizer.step
@@ -133,7 +133,7 @@ def test_closures_and_other_arguments_reach_the_replaced_step() -> None:
     p = torch.nn.Parameter(torch.ones(2))
     optimizer = SAM([p])
     step = optimizer.step
-    optimizer.step = lambda *args, **given: step(*args, **given)
+    optimizer.step = lambda *args, **keywords: step(*args, **keywords)
     torch.optim.lr_scheduler.StepLR(optimizer, 1)
 
     def closure() -> torch.Tensor:

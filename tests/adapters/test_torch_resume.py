@@ -44,8 +44,8 @@ each_half = pytest.mark.parametrize("dtype", HALF, ids=str)
 def slots(name: str) -> list[str]:
     """The slots that can have a dtype of their own."""
     rule = get(name)()
-    own = [s for s in rule.all_slots() if s.extent not in (Extent.MODEL, Extent.TENSOR)]
-    return [s.name for s in own if s.initial != "parameter" and not s.accurate]
+    elementwise = [s for s in rule.all_slots() if s.extent not in (Extent.MODEL, Extent.TENSOR)]
+    return [s.name for s in elementwise if s.initial != "parameter" and not s.accurate]
 
 
 def mixed(name: str) -> list[dict[str, Any]]:
@@ -69,13 +69,13 @@ def test_each_slot_has_the_dtype_that_its_group_asks_for(name: str) -> None:
     optimizer = ours(name)(mixed(name), **learned(name))
     walk(optimizer, steps=2)
     known = slots(name)
-    for p, found in zip(params_of(optimizer), dtypes(optimizer), strict=True):
+    for p, kinds in zip(params_of(optimizer), dtypes(optimizer), strict=True):
         group = next(g for g in optimizer.param_groups if any(p is q for q in g["params"]))
-        for slot in found.keys() & set(known):
+        for slot in kinds.keys() & set(known):
             asked = group["state_dtype"]
             asked = asked.get(slot) if isinstance(asked, dict) else asked
             if optimizer.state[p][slot].shape == p.shape:
-                assert found[slot] == getattr(torch, asked or "bfloat16"), slot
+                assert kinds[slot] == getattr(torch, asked or "bfloat16"), slot
 
 
 def fresh_like(optimizer: Optimizer) -> Optimizer:

@@ -52,29 +52,29 @@ def walked(name: str, shapes: tuple[tuple[int, ...], ...] = SHAPES, steps: int =
 @each_optimizer
 def test_the_number_of_threads_changes_no_bit(name: str) -> None:
     """But for those that torch computes: its products of matrices are rounded in another order."""
-    before, found = torch.get_num_threads(), []
+    before, ends = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(walked(name))
+            ends.append(walked(name))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert alike(name, found[0], found[1])
-    assert alike(name, found[0], found[2])
+    assert alike(name, ends[0], ends[1])
+    assert alike(name, ends[0], ends[2])
 
 
 @each_path
 def test_eight_threads_step_eight_optimizers_of_every_kind_at_once(kernel: str) -> None:
     few = ((40, 30), (7,))
     expected = {name: walked(name, few, steps=3, kernel=kernel) for name in ALL}
-    start, found, errors = threading.Barrier(8), [], []
+    start, finished, errors = threading.Barrier(8), [], []
 
     def run(turn: int) -> None:
         try:
             start.wait()
             for name in (*ALL[turn:], *ALL[:turn]):  # at any moment different ones, and some the same
-                found.append((name, walked(name, few, steps=3, kernel=kernel)))
+                finished.append((name, walked(name, few, steps=3, kernel=kernel)))
         except BaseException as error:
             errors.append(error)
 
@@ -84,8 +84,8 @@ def test_eight_threads_step_eight_optimizers_of_every_kind_at_once(kernel: str) 
     for thread in threads:
         thread.join(120)
     assert errors == []
-    assert len(found) == 8 * len(ALL)
-    assert all(same(expected[name], optimizer) for name, optimizer in found)
+    assert len(finished) == 8 * len(ALL)
+    assert all(same(expected[name], optimizer) for name, optimizer in finished)
 
 
 FORKED = """

@@ -158,7 +158,7 @@ def test_hooks_schedules_and_copies_take_the_scaler_along() -> None:
     problem, seen = Problem(scaler=scaler_of()), []
     optimizer = copy.deepcopy(problem.optimizer)
     params = optimizer.param_groups[0]["params"]
-    optimizer.register_step_pre_hook(lambda o, args, given: seen.append(sorted(given)))
+    optimizer.register_step_pre_hook(lambda o, args, keywords: seen.append(sorted(keywords)))
     torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
 
     def closure() -> torch.Tensor:

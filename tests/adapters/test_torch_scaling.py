@@ -76,9 +76,9 @@ def test_neither_a_checkpoint_nor_a_group_brings_or_takes_it(name: str) -> None:
 @each_peered
 @pytest.mark.parametrize("options", [{}, {"fused": None}, {"fused": False}], ids=str)
 def test_a_run_is_that_of_torchs_default_class(name: str, options: dict[str, Any]) -> None:
-    given = {k: v for k, v in options.items() if name in FUSED}
+    arguments = {k: v for k, v in options.items() if name in FUSED}
     mine = Run(ours(name)(plain_for(name), **options), scaler_of())
-    other = Run(theirs(name)(plain_for(name), **given), scaler_of())
+    other = Run(theirs(name)(plain_for(name), **arguments), scaler_of())
     assert mine.seen() == other.seen()
     assert distance(mine.optimizer, other.optimizer) < 10 * CLOSE[torch.float32]
 
@@ -102,9 +102,9 @@ def test_gradients_clipped_between_unscaling_and_the_step_are_torchs(name: str, 
         norm = torch.nn.utils.clip_grad_norm_(params_of(optimizer), 0.5)
         norms.setdefault(type(optimizer), []).append(float(norm))
 
-    given = {"fused": fused} if name in FUSED else {}
+    arguments = {"fused": fused} if name in FUSED else {}
     mine = Run(ours(name)(plain_for(name), fused=fused), scaler_of(), clip)
-    other = Run(theirs(name)(plain_for(name), **given), scaler_of(), clip)
+    other = Run(theirs(name)(plain_for(name), **arguments), scaler_of(), clip)
     assert str(norms[ours(name)]) == str(norms[theirs(name)])
     assert mine.seen() == other.seen()
     assert distance(mine.optimizer, other.optimizer) < 10 * CLOSE[torch.float32]
@@ -159,7 +159,7 @@ def test_a_subclass_that_clips_in_its_step_sees_unscaled_gradients(name: str) ->
 def test_hooks_around_the_step_see_unscaled_gradients(name: str, everywhere: bool) -> None:
     seen: dict[type, list[float]] = {}
 
-    def look(optimizer: Any, *given: Any) -> None:
+    def look(optimizer: Any, *arguments: Any) -> None:
         grads = [p.grad for p in params_of(optimizer)]
         seen.setdefault(type(optimizer), []).append(float(torch.nn.utils.get_total_norm(grads)))
 
@@ -185,9 +185,9 @@ class PassingOn:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["inner"], name)
 
-    def step(self, *args: Any, **given: Any) -> Any:
+    def step(self, *args: Any, **keywords: Any) -> Any:
         self.calls += 1
-        return self.inner.step(*args, **given)
+        return self.inner.step(*args, **keywords)
 
 
 @each_optimizer

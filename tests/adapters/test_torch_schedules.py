@@ -23,12 +23,12 @@ PAIRS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 
 def rates(make: Callable[[Any], Any], count: int) -> list[float]:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
-    scheduler, found = make(optimizer), []
+    scheduler, values = make(optimizer), []
     for _ in range(count):
-        found.append(optimizer.param_groups[0]["lr"])
+        values.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return found
+    return values
 
 
 @pytest.mark.parametrize("kind", PAIRS)

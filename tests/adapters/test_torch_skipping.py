@@ -87,9 +87,9 @@ def test_one_pass_is_made_over_finite_gradients(bad: float, options: Any, monkey
     calls: list[float] = []
     foreach = torch._foreach_norm
 
-    def counted(tensors: Any, order: float = 2, *given: Any, **more: Any) -> Any:
+    def counted(tensors: Any, order: float = 2, *rest: Any, **more: Any) -> Any:
         calls.append(order)
-        return foreach(tensors, order, *given, **more)
+        return foreach(tensors, order, *rest, **more)
 
     monkeypatch.setattr(torch, "_foreach_norm", counted)
     optimizer = made("AdamW", **options)

@@ -130,11 +130,11 @@ def test_any_number_of_axes_may_be_sparse(name: str, options: dict[str, Any], ke
     if axes == 0:  # torch's own optimizers do not take these
         a, b = ours(name)([table(shape=())], **options, kernel=kernel), theirs(name)([table(shape=(1,))], **options)
     for step in range(4):
-        given = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
-        given[given.abs() < 0.6] = 0
+        dense = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+        dense[dense.abs() < 0.6] = 0
         for optimizer in (a, b):
             (p,) = params_of(optimizer)
-            p.grad = given.to_sparse(axes) if axes else given[0, 0, 0].reshape(p.shape).to_sparse()
+            p.grad = dense.to_sparse(axes) if axes else dense[0, 0, 0].reshape(p.shape).to_sparse()
             optimizer.step()
     if axes == 0:
         assert torch.allclose(params_of(a)[0], params_of(b)[0][0], rtol=1e-12)
@@ -180,7 +180,7 @@ def test_dense_and_sparse_gradients_live_in_one_optimizer_and_take_turns(name: s
 def test_new_rows_at_each_step_need_no_new_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     plans: list[Any] = []
     make = paths.Plan
-    monkeypatch.setattr(paths, "Plan", lambda *given: plans.append(given) or make(*given))
+    monkeypatch.setattr(paths, "Plan", lambda *arguments: plans.append(arguments) or make(*arguments))
     p, q = table(), table()
     optimizer = ours("SGD")([p, q], lr=0.1)
     for step in range(6):

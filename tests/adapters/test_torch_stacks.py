@@ -76,6 +76,39 @@ def test_matrices_of_one_shape_are_one_product(name: str) -> None:
     assert axes == [3] * (2 * PRODUCTS * 2)
 
 
+@pytest.mark.parametrize("options", [{}, {"match": "torch"}, {"adjust_lr_fn": "match_rms_adamw"}], ids=str)
+def test_layers_split_by_head_are_one_stack_and_step_as_their_heads_do(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All heads of all fused layers go through one product, and each ends where a matrix of its numbers does."""
+    fused = {"a.qkv.weight": (24, 5), "b.qkv.weight": (24, 5)}
+    split = {"split_layers": ["qkv"], "split_outputs": 6, "ns_steps": 2, **options}
+    together, axes = stepped("Muon", fused, torch.float32, **split)
+    assert axes == [3] * PRODUCTS * 2
+    monkeypatch.setattr(foreach, "LARGEST_STACK", 0)
+    apart, axes = stepped("Muon", fused, torch.float32, **split)
+    assert axes == [3] * PRODUCTS * 2 * len(fused)
+    heads = heads_stepped(fused, {"ns_steps": 2, **options})
+    near = 2**-6 if options.get("match") else 5e-5  # products in bfloat16
+    for one, other, parts in zip(together, apart, heads, strict=True):
+        torch.testing.assert_close(one, other, rtol=near, atol=near / 10)
+        torch.testing.assert_close(one, parts, rtol=near, atol=near / 10)
+
+
+def heads_stepped(fused: dict[str, tuple[int, ...]], options: dict[str, Any]) -> list[torch.Tensor]:
+    """As `stepped`, with each head as a parameter of its own."""
+    layers = list(parameters(fused, torch.float32).values())
+    heads = [[torch.nn.Parameter(x.clone()) for x in layer.detach().chunk(6)] for layer in layers]
+    flat = [(f"{i}.{k}.weight", p) for i, parts in enumerate(heads) for k, p in enumerate(parts)]
+    optimizer = adapter.Muon(flat, lr=0.1, kernel="traced", **options)
+    for _ in range(3):
+        for layer, parts in zip(layers, heads, strict=True):
+            for p, g in zip(parts, torch.randn_like(layer).chunk(6), strict=True):
+                p.grad = g.clone()
+        optimizer.step()
+    return [torch.cat([p.detach() for p in parts]) for parts in heads]
+
+
 def test_a_stack_has_so_many_numbers_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = {f"{k}.weight": (6, 4) for k in "abcde"}
     monkeypatch.setattr(foreach, "LARGEST_STACK", 2 * 24)

@@ -48,7 +48,7 @@ def test_groups_and_late_parameters_are_stepped_as_in_numpy(name: str, late: int
 
 def test_groups_of_other_formulas_are_refused_where_sums_go_over_all() -> None:
     one, other = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
-    for name, given in (("PolyakSGD", {"maximize": True}), ("Prodigy", {"d_coef": 2.0}), ("DoG", {"cautious": True})):
-        (word,) = given
+    for name, options in (("PolyakSGD", {"maximize": True}), ("Prodigy", {"d_coef": 2.0}), ("DoG", {"cautious": True})):
+        (word,) = options
         with pytest.raises(ValueError, match=rf"`{name}\({word}=...\)` must be .* as in the first group"):
-            getattr(ours, name)([{"params": [one]}, {"params": [other], **given}])
+            getattr(ours, name)([{"params": [one]}, {"params": [other], **options}])

@@ -94,9 +94,9 @@ def by_closure(optimizer: Optimizer, net: Model, x: torch.Tensor, i: int) -> Non
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        found = loss(net, x)
-        found.backward()
-        return found
+        total = loss(net, x)
+        total.backward()
+        return total
 
     optimizer.step(closure)
 

@@ -34,10 +34,10 @@ def unpacked(stage: int, folder: Path) -> Path:
     return folder / "run"
 
 
-def check(found: State, numbers: dict[str, dict[str, torch.Tensor]]) -> None:
-    assert [*found.parameters] == ORDER
+def check(saved: State, numbers: dict[str, dict[str, torch.Tensor]]) -> None:
+    assert [*saved.parameters] == ORDER
     for name, shape in zip(ORDER, SHAPES, strict=True):
-        p = found.parameters[name]
+        p = saved.parameters[name]
         assert (p.steps, p.slots.keys()) == (3, numbers[name].keys())
         for slot, x in p.slots.items():
             assert x.shape == shape
@@ -51,10 +51,10 @@ def test_a_checkpoint_becomes_a_portable_file(stage: int, place: str, tmp_path: 
     folder = unpacked(stage, tmp_path)
     code, text = run("convert", folder / place, tmp_path / "made", "--to", "torch")
     assert code == 0, text
-    with loaded("test", tmp_path / "made") as found:
-        check(found, torch.load(folder / "numbers.pt", weights_only=True))
-        assert (found.full_name, found.step_count, found.layout) == ("adamw", 3, "outputs_first")
-        assert (found.config["learning_rate"], found.config["weight_decay"]) == (0.01, 0.1)
+    with loaded("test", tmp_path / "made") as saved:
+        check(saved, torch.load(folder / "numbers.pt", weights_only=True))
+        assert (saved.full_name, saved.step_count, saved.layout) == ("adamw", 3, "outputs_first")
+        assert (saved.config["learning_rate"], saved.config["weight_decay"]) == (0.01, 0.1)
 
 
 def test_both_stages_walk_alike(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ each_name = pytest.mark.parametrize("name", [*s2.names(), *with_closure()])
 def test_every_foreign_word_is_taken_or_answered(name: str) -> None:
     cls = getattr(adapter, s2.get(name).__name__)
     p = [torch.ones(2, requires_grad=True)]
-    check_answers(name, inspect.signature(cls).parameters, lambda **given: cls(p, **given))
+    check_answers(name, inspect.signature(cls).parameters, lambda **keywords: cls(p, **keywords))
 
 
 @pytest.mark.parametrize("name", WORDS["torch"])

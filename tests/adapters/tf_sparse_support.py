@@ -21,15 +21,15 @@ def slices(t: int, shape: tuple[int, ...] = (ROWS, WIDTH), dtype: Any = "float64
     """The gradient of a step."""
     indices = [row for row in STEPS[t % len(STEPS)] if row < shape[0]]
     values = np.random.default_rng(t).normal(size=(len(indices), *shape[1:]))
-    given = (tf.constant(values, dtype), tf.constant(indices, "int32"), tf.constant(shape))
-    return tf.IndexedSlices(*given)
+    parts = (tf.constant(values, dtype), tf.constant(indices, "int32"), tf.constant(shape))
+    return tf.IndexedSlices(*parts)
 
 
 def whole(g: tf.IndexedSlices) -> np.ndarray:
     """The same in full, by numpy."""
-    found = np.zeros(tuple(np.array(g.dense_shape)), g.dtype.as_numpy_dtype)
-    np.add.at(found, np.array(g.indices), np.array(g.values))
-    return found
+    full = np.zeros(tuple(np.array(g.dense_shape)), g.dtype.as_numpy_dtype)
+    np.add.at(full, np.array(g.indices), np.array(g.values))
+    return full
 
 
 def numbers(x: Any) -> np.ndarray:

@@ -53,6 +53,6 @@ def assert_equal(a: Any, b: Any) -> None:
             assert torch.equal(mine[slot], other[slot]), slot
 
 
-def own(saved: Any) -> Any:
+def copied(saved: Any) -> Any:
     """A dict whose tensors are nobody else's."""
     return copy.deepcopy(saved)

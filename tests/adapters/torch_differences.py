@@ -94,21 +94,21 @@ def _form(value: Any) -> str:
     return f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.") if tensor else type(value).__name__
 
 
-def flag(cls: Class, **given: Any) -> Any:
+def flag(cls: Class, **keywords: Any) -> Any:
     """Whether a step can be made with a flag."""
-    return outcome(lambda: bool(step(made(cls, **given))))
+    return outcome(lambda: bool(step(made(cls, **keywords))))
 
 
 def wrong(cls: Class) -> frozenset[str]:
     """How each argument's wrong values are taken, of those that both classes have."""
     known = {k: arguments(theirs(cls.__name__))[k].default for k in common(cls) - set(OWN_FORMS)}
-    found = set()
+    replies = set()
     for name, default in known.items():
         for value in WRONG:
             bad = tuple([value] * len(default)) if isinstance(default, tuple) else value
             answer = outcome(lambda name=name, bad=bad: made(cls, **{name: bad}) and "taken")
-            found.add(f"{name}={value}: {answer}")
-    return frozenset(found)
+            replies.add(f"{name}={value}: {answer}")
+    return frozenset(replies)
 
 
 def loads(cls: Class, saved: Any) -> Any:
@@ -134,7 +134,7 @@ def hooks(cls: Class) -> int:
 
     mine = type(cls.__name__, (cls,), {"step": again})
     optimizer = made(mine)
-    optimizer.register_step_pre_hook(lambda *given: calls.append(1))
+    optimizer.register_step_pre_hook(lambda *args: calls.append(1))
     step(optimizer)
     return len(calls)
 

@@ -82,8 +82,8 @@ def refs(params: Iterable[torch.Tensor]) -> Refs:
     return [weakref.ref(p.grad) for p in params]
 
 
-def alive(found: Refs) -> int:
-    return sum(ref() is not None for ref in found)
+def alive(references: Refs) -> int:
+    return sum(ref() is not None for ref in references)
 
 
 def storages(tensors: Iterable[torch.Tensor]) -> dict[int, int]:

@@ -66,7 +66,7 @@ def wanted(x: torch.Tensor, p: torch.Tensor) -> object:
 
 def laid_out(name: str, folder: Path) -> dict[str, Any]:
     """Each layout against one process, and who has stepped."""
-    one, found = alone(name), {}
+    one, report = alone(name), {}
     for layout in LAYOUTS:
         model, optimizer = made(name, layout)
         walk(model, optimizer, layout)
@@ -78,8 +78,8 @@ def laid_out(name: str, folder: Path) -> dict[str, Any]:
             if key != "step"
         )
         gaps = gap(model, one[0], Model(None, torch.float32)), memory_gap(model, optimizer, *one)
-        found[layout] = {"gap": max(gaps), "memory lies as its parameter": placed}
-    return found
+        report[layout] = {"gap": max(gaps), "memory lies as its parameter": placed}
+    return report
 
 
 def replaced(name: str, folder: Path) -> float:
@@ -105,7 +105,7 @@ def clipped(name: str, folder: Path) -> float:
 
 def overflown(name: str, folder: Path) -> bool:
     """Whether both ranks leave out a step in which one of them has an infinite gradient, by either way to scale."""
-    found = []
+    unmoved = []
     for fused in (None, True):
         model, optimizer = made(name, "rows", fused=fused)
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
@@ -115,13 +115,13 @@ def overflown(name: str, folder: Path) -> bool:
         if distributed.get_rank() == 0:
             next(model.parameters()).grad._local_tensor[0] = torch.inf
         scaler.step(optimizer)
-        found += map(torch.equal, start, (whole(p.detach()) for p in model.parameters()))
-    return all(found)
+        unmoved += map(torch.equal, start, (whole(p.detach()) for p in model.parameters()))
+    return all(unmoved)
 
 
 def left_out(name: str, folder: Path) -> dict[str, Any]:
     """Steps of which one rank alone sees that they are not to be made, between two that are; clipped or not."""
-    found = {}
+    report = {}
     for limit in (None, 0.5):
         for layout in LAYOUTS:
             model, optimizer = made(name, layout, skip_nonfinite=True, max_grad_norm=limit)
@@ -135,8 +135,8 @@ def left_out(name: str, folder: Path) -> dict[str, Any]:
             walk(model, optimizer, layout, range(2, STEPS))
             one = alone(name, max_grad_norm=limit)
             count = optimizer.param_groups[0]["skipped_steps"]
-            found[f"{layout}, {limit}"] = [gap(model, one[0], Model(None, torch.float32)), count]
-    return found
+            report[f"{layout}, {limit}"] = [gap(model, one[0], Model(None, torch.float32)), count]
+    return report
 
 
 def network() -> nn.Module:
@@ -185,11 +185,11 @@ def in_backward(name: str, folder: Path) -> float:
     one, model = network(), fully_shard(network(), mesh=mesh_of((WORLD,)))
     for each in (one, model):
         for p in each.parameters():
-            own = ours(name)([p], **options(name))
+            optimizer = ours(name)([p], **options(name))
 
-            def step(p: torch.Tensor, own: Any = own) -> None:
-                own.step()
-                own.zero_grad()
+            def step(p: torch.Tensor, optimizer: Any = optimizer) -> None:
+                optimizer.step()
+                optimizer.zero_grad()
 
             p.register_post_accumulate_grad_hook(step)
     trained(model, None, batch(mine()))
@@ -220,13 +220,13 @@ def divided(name: str, folder: Path) -> dict[str, Any] | str:
     one = Model(None, torch.float32)
     plain = ours(name)(one.parameters(), **options(name))
     walk(one, plain, None)
-    found = {"gap": gap(model, one, Model(None, torch.float32))}
+    gaps = {"gap": gap(model, one, Model(None, torch.float32))}
     optimizer.consolidate_state_dict(to=0)
     if distributed.get_rank() == 0:
         fresh = ours(name)(model.parameters())
         fresh.load_state_dict(optimizer.state_dict())
-        found["memory gap"] = memory_gap(model, fresh, one, plain)
-    return found
+        gaps["memory gap"] = memory_gap(model, fresh, one, plain)
+    return gaps
 
 
 def saved(model: Model, optimizer: Any, to: Path, no_dist: bool) -> None:
@@ -245,7 +245,7 @@ def loaded(name: str, layout: str | None, at: Path, no_dist: bool) -> tuple[Mode
 def resharded(name: str, folder: Path) -> dict[str, float]:
     """Saved by two processes and loaded by one, and the other way; float32 memory of bfloat16 parameters."""
     one = alone(name, torch.bfloat16, state_dtype="float32")
-    found, start, rank = {}, Model(None, torch.bfloat16), distributed.get_rank()
+    gaps, start, rank = {}, Model(None, torch.bfloat16), distributed.get_rank()
     for before, after in ((None, "rows"), ("rows", None), ("rows", "columns")):
         to = folder / f"{before} {after}"
         model, optimizer = made(name, before, torch.bfloat16, state_dtype="float32")
@@ -255,9 +255,9 @@ def resharded(name: str, folder: Path) -> dict[str, float]:
         distributed.barrier()
         model, optimizer = loaded(name, after, to, no_dist=after is None)
         walk(model, optimizer, after, range(2, STEPS))
-        found[f"{before} to {after}"] = max(gap(model, one[0], start), memory_gap(model, optimizer, *one))
+        gaps[f"{before} to {after}"] = max(gap(model, one[0], start), memory_gap(model, optimizer, *one))
         distributed.barrier()
-    return found
+    return gaps
 
 
 CHECKS = (
@@ -280,13 +280,13 @@ def main(rank: int, folder: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     wait = datetime.timedelta(seconds=60)
     distributed.init_process_group("gloo", f"file://{folder}/store", wait, WORLD, rank)
-    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    report: dict[str, dict[str, Any]] = {name: {} for name in names}
     for check in CHECKS:
         for name in names:
-            own = folder / name
-            own.mkdir(exist_ok=True)
-            found[name][check.__name__] = check(name, own)
-    leave(folder, found)
+            subfolder = folder / name
+            subfolder.mkdir(exist_ok=True)
+            report[name][check.__name__] = check(name, subfolder)
+    leave(folder, report)
 
 
 if __name__ == "__main__":

@@ -41,10 +41,10 @@ class Walk:
     def __str__(self) -> str:
         return f"{self.info.name}-{self.what}".replace(" ", "_")
 
-    def given(self, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    def arguments(self, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
         """The options, for one optimizer: a tensor among them is its own, in the dtype that torch computes it in."""
-        own = copy.deepcopy(self.options)
-        return {k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in own.items()}
+        options = copy.deepcopy(self.options)
+        return {k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in options.items()}
 
 
 def walks() -> list[Walk]:
@@ -77,11 +77,11 @@ class Refusal:
 
     def trial(self, cls: type[torch.optim.Optimizer]) -> Callable[[], Any]:
         """Makes the optimizer, and steps it where the error is one of the step."""
-        given = self.record.optimizer_error_input
-        params = [torch.nn.Parameter(torch.ones(1, 1))] if given.params is None else given.params
+        error_input = self.record.optimizer_error_input
+        params = [torch.nn.Parameter(torch.ones(1, 1))] if error_input.params is None else error_input.params
 
         def attempt() -> None:
-            optimizer = cls(params, **given.kwargs)
+            optimizer = cls(params, **error_input.kwargs)
             if self.record.error_on.name == "STEP_ERROR":
                 optimizer.step()
 
@@ -90,8 +90,8 @@ class Refusal:
 
 def refusals() -> list[Refusal]:
     """Every error that torch's tests ask for."""
-    found = [(i, e) for i in RECORDS for e in i.optim_error_inputs_func(device="cpu", dtype=torch.float32)]
-    return [Refusal(info, error) for info, error in found]
+    pairs = [(i, e) for i in RECORDS for e in i.optim_error_inputs_func(device="cpu", dtype=torch.float32)]
+    return [Refusal(info, error) for info, error in pairs]
 
 
 @dataclass(frozen=True)

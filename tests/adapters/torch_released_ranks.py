@@ -50,13 +50,13 @@ def fully_sharded(name: str) -> dict[str, Any]:
     one, usual = network(), sharded()
     trained(one, ours(name)(one.parameters(), **options(name)), batch(), release=False)
     trained(usual, ours(name)(usual.parameters(), **options(name)), batch(mine()), release=False)
-    found: dict[str, Any] = {}
+    cases: dict[str, Any] = {}
     for together in (1, 30, 1 << 20):
         released.TOGETHER = together
         model = sharded()
         freed = trained(model, ours(name)(model.parameters(), **options(name)), batch(mine()), release=True)
-        found[str(together)] = [freed, gap(model, one, network()), all(map(torch.equal, parts(model), parts(usual)))]
-    return found
+        cases[str(together)] = [freed, gap(model, one, network()), all(map(torch.equal, parts(model), parts(usual)))]
+    return cases
 
 
 def refused(wrap: Any, when: str) -> str:
@@ -81,12 +81,12 @@ def main(rank: int, folder: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     wait = datetime.timedelta(seconds=60)
     distributed.init_process_group("gloo", f"file://{folder}/store", wait, WORLD, rank)
-    found: dict[str, dict[str, Any]] = {name: {"fully_sharded": fully_sharded(name)} for name in names}
+    report: dict[str, dict[str, Any]] = {name: {"fully_sharded": fully_sharded(name)} for name in names}
 
     class Subclass(DistributedDataParallel):
         pass
 
-    found["refused"] = {
+    report["refused"] = {
         "DistributedDataParallel": refused(DistributedDataParallel, "before"),
         "a subclass": refused(Subclass, "before"),
         "later": refused(DistributedDataParallel, "after"),
@@ -94,7 +94,7 @@ def main(rank: int, folder: Path, names: list[str]) -> None:
             lambda m: FullyShardedDataParallel(m, device_id=torch.device("cpu"), use_orig_params=True), "before"
         ),
     }
-    leave(folder, found)
+    leave(folder, report)
 
 
 if __name__ == "__main__":

@@ -53,10 +53,10 @@ def mesh_of(shape: tuple[int, ...]) -> DeviceMesh:
     return init_device_mesh("cpu", shape)
 
 
-def made(name: str, layout: str | None, dtype: torch.dtype = torch.float32, **given: Any) -> tuple[Model, Any]:
+def made(name: str, layout: str | None, dtype: torch.dtype = torch.float32, **keywords: Any) -> tuple[Model, Any]:
     model = Model(layout, dtype)
-    given = given if dtype == torch.float32 else learned(name) | given
-    return model, ours(name)(list(zip(SHAPES, model.parameters(), strict=True)), **options(name), **given)
+    keywords = keywords if dtype == torch.float32 else learned(name) | keywords
+    return model, ours(name)(list(zip(SHAPES, model.parameters(), strict=True)), **options(name), **keywords)
 
 
 def options(name: str) -> dict[str, Any]:
@@ -109,8 +109,8 @@ def memory_gap(model: nn.Module, optimizer: Any, other: nn.Module, plain: Any) -
     return worst
 
 
-def alone(name: str, dtype: torch.dtype = torch.float32, **given: Any) -> tuple[Model, Any]:
+def alone(name: str, dtype: torch.dtype = torch.float32, **keywords: Any) -> tuple[Model, Any]:
     """One process with whole tensors."""
-    model, optimizer = made(name, None, dtype, **given)
+    model, optimizer = made(name, None, dtype, **keywords)
     walk(model, optimizer, None)
     return model, optimizer

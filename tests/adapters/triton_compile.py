@@ -1,4 +1,5 @@
-"""Compiles kernels to a card's instructions, which needs no card, and prints which of them do not round to nearest.
+"""Compiles kernels to a card's instructions, which needs no card, and prints which of them do not round to nearest, or
+let what another program has stored be read too soon.
 
 A process of its own: a process that interprets Triton's functions cannot compile them.
 """
@@ -34,7 +35,7 @@ FORMS = (
     ("came", "float32", "int8"),
 )
 _WIDE = ("coefficients", "numbers", "partials", "shares", "model")
-_OTHERS = dict.fromkeys(("items", "line_items", "chunks"), "*i32") | {"tensors": "i32"}
+_OTHERS = dict.fromkeys(("items", "line_items", "chunks", "arrived"), "*i32") | {"tensors": "i32"}
 
 
 def signature(arguments: Iterable[str]) -> dict[str, str]:
@@ -58,9 +59,23 @@ def compiled(name: str, storage: str, state_dtype: str) -> list[str]:
     return texts
 
 
+def unordered(ptx: str) -> set[str]:
+    """The counts of arrivals that do not release what all threads of a program have stored before, and acquire what
+    they read after: a barrier of the program stands on both sides, with no access to memory of others between.
+    """
+    kinds = {"bar.sync": "b", "atom.global": "a", "ld.global": "m", "st.global": "m"}
+    events = [(kinds[m[1]], m[0]) for m in re.finditer(rf"({'|'.join(map(re.escape, kinds))})\S*", ptx)]
+    order = "".join(kind for kind, _ in events)
+    weak = {text for kind, text in events if kind == "a" and "gpu.acq_rel" not in text}
+    return weak | {order for _ in range(order.count("a") != len(re.findall("(?<=b)a(?=b)", order)))}
+
+
 if __name__ == "__main__":
+    counts = 0
     for form in FORMS:
         texts = compiled(*form)
         assert "sqrt.rn" in "".join(texts)
         inexact = [re.findall(r"\b(?:fma|\w+\.approx|\w+\.full|\w+\.ftz)\S*", text) for text in texts]
-        print(*form, len(texts), sorted(set().union(*inexact)))
+        counts += "".join(texts).count("atom.")
+        print(*form, len(texts), sorted(set().union(*inexact, *map(unordered, texts))))
+    assert counts

@@ -53,9 +53,9 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 def python_files(*roots: Path) -> list[Path]:
     """Python files under the given folders, hidden and cached ones left out."""
-    found = [file for root in roots for file in ([root] if root.is_file() else sorted(root.rglob("*.py")))]
+    files = [file for root in roots for file in ([root] if root.is_file() else sorted(root.rglob("*.py")))]
     return [
-        file for file in found if not any(part.startswith((".", "__pycache__")) for part in relative(file).split("/"))
+        file for file in files if not any(part.startswith((".", "__pycache__")) for part in relative(file).split("/"))
     ]
 
 

@@ -73,13 +73,13 @@ def framework_statements(adapter: str) -> str:
     What these load by themselves is the framework's doing (transformers may look at scikit-learn); the adapter is
     answerable for the rest.
     """
-    own = frameworks(adapter)
+    roots = frameworks(adapter)
     lines = [f"import {name}" for name in requirements(adapter)["needs"]]
     for file in python_files(PACKAGE / "adapters" / adapter):
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.Import):
-                lines += [f"import {a.name}" for a in node.names if a.name.split(".")[0] in own]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in own:
+                lines += [f"import {a.name}" for a in node.names if a.name.split(".")[0] in roots]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in roots:
                 lines.append(ast.unparse(node))
     return "\n".join(lines)
 

@@ -85,8 +85,8 @@ def test_the_listing_of_adapters_imports_nothing() -> None:
 def test_the_core_names_no_framework() -> None:
     """A new framework teaches the core nothing: foreign arrays are recognised through `sys.modules` in adapters."""
     hosts = {name for adapter in ADAPTERS for name in frameworks(adapter)}
-    found = [(relative(file), name) for file in python_files(PACKAGE / "core") for _, name in imports(file)]
-    assert [row for row in found if row[1].split(".")[0] in hosts] == []
+    imported = [(relative(file), name) for file in python_files(PACKAGE / "core") for _, name in imports(file)]
+    assert [row for row in imported if row[1].split(".")[0] in hosts] == []
 
 
 def test_reference_transcriptions_import_nothing_of_ours() -> None:

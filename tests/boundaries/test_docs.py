@@ -38,8 +38,8 @@ class Block(NamedTuple):
     @property
     def adapter(self) -> str:
         """The adapter it uses; "core" if it uses none."""
-        found = ADAPTER.search(self.code)
-        return found[1] if found else "core"
+        match = ADAPTER.search(self.code)
+        return match[1] if match else "core"
 
 
 def blocks(page: Path) -> list[Block]:
@@ -83,8 +83,8 @@ def test_a_file_that_a_page_shows_is_that_file() -> None:
 def test_every_code_block_runs(
     page: Path, adapter: str, process_of: Callable[[str], Preloaded], tmp_path: Path
 ) -> None:
-    found = [(b.line, b.code) for b in blocks(page) if not b.info and b.adapter == adapter]
-    process_of(adapter).run(page.name, tmp_path, found)
+    sources = [(b.line, b.code) for b in blocks(page) if not b.info and b.adapter == adapter]
+    process_of(adapter).run(page.name, tmp_path, sources)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -103,8 +103,8 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_to_headings_lead_to_one(page: Path) -> None:
-    found = re.findall(r"\]\(((?!\w+:)[^)#\s]*)#([^)\s]+)\)", page.read_text())
-    targets = [((page.parent / to).resolve() if to else page, anchor) for to, anchor in found]
+    links = re.findall(r"\]\(((?!\w+:)[^)#\s]*)#([^)\s]+)\)", page.read_text())
+    targets = [((page.parent / to).resolve() if to else page, anchor) for to, anchor in links]
     assert [(to.name, anchor) for to, anchor in targets if anchor not in anchors(to)] == []
 
 

@@ -115,10 +115,10 @@ def test_conformance_names_no_optimizer() -> None:
     names = "|".join(re.escape(name) for name in scirs2_adapters.names())
     chosen = {"test_modes", "test_continued"}  # combinations, and models that are trained for long
     files = [f for f in python_files(ROOT / "tests/conformance") if f.stem not in chosen]
-    found = [
+    mentions = [
         (file.name, word)
         for file in files
         for word in re.findall(rf"(?i)(?<![a-z_])({names})(?![a-z_])", file.read_text())
     ]
     assert files
-    assert found == []
+    assert mentions == []

@@ -53,9 +53,9 @@ def test_what_came_is_shown_on_one_short_line() -> None:
     assert shown.endswith("....")
 
 
-@pytest.mark.parametrize(("name", "found"), [("adamm", "adam"), ("ADAMW", "adamw"), ("loin", "lion")])
-def test_a_misspelled_name_is_recognised(name: str, found: str) -> None:
-    assert did_you_mean(name, ["adam", "adamw", "lion"]) == f" Did you mean `{found}`?"
+@pytest.mark.parametrize(("name", "suggestion"), [("adamm", "adam"), ("ADAMW", "adamw"), ("loin", "lion")])
+def test_a_misspelled_name_is_recognised(name: str, suggestion: str) -> None:
+    assert did_you_mean(name, ["adam", "adamw", "lion"]) == f" Did you mean `{suggestion}`?"
 
 
 def test_a_name_like_none_gets_no_guess() -> None:

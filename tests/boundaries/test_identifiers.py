@@ -1,19 +1,22 @@
-"""Identifiers of the package say what they hold: none of them is a word that fits any value."""
+"""Identifiers say what they hold: none of them is a word that fits any value."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
-from tests.boundaries.support import PACKAGE, python_files
+from tests.boundaries.support import PACKAGE, ROOT, python_files, relative
+from tests.boundaries.test_docs import PAGES, blocks
 
-#: Words that say neither the type nor the role of a value, in any capitals and with any underscores around them.
-FILLERS = {"found", "given", "got", "it", "made", "own", "stuff", "thing", "things", "what"}
+#: Words that say neither the type nor the role of a value, in any capitals and with any underscores around them, and
+#: that are no names anywhere. What another package calls so, as `hypothesis.given`, is used and not defined here.
+EVERYWHERE = {"found", "given", "own"}
+#: Those that are no names in the package.
+FILLERS = EVERYWHERE | {"got", "it", "made", "stuff", "thing", "things", "what"}
 
-#: Files that have some of these words all the same: attributes of public classes, and what is still to be renamed.
+FOLDERS = [ROOT / name for name in ("benchmarks", "docs", "examples", "tests")]
+
+#: Files that have some of these words all the same: attributes of public classes.
 EXCEPTIONS = {
-    "core/optimizers/_kron_fields.py": {"given"},
-    "core/optimizers/kron.py": {"given"},
     "drift/compare.py": {"what"},  # of the public `Drift`
-    "drift/reading.py": {"found"},
 }
 
 ADVICE = "Give it the name of what it holds, by type or role: `slots`, `gradients`, `misfits`, `parsed`."
@@ -59,8 +62,8 @@ def identifiers(text: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
-def fillers(text: str) -> list[tuple[int, str]]:
-    return [(line, name) for line, name in identifiers(text) if name.strip("_").lower() in FILLERS]
+def fillers(text: str, words: Set[str] = FILLERS) -> list[tuple[int, str]]:
+    return [(line, name) for line, name in identifiers(text) if name.strip("_").lower() in words]
 
 
 def test_no_identifier_is_a_filler() -> None:
@@ -70,6 +73,27 @@ def test_no_identifier_is_a_filler() -> None:
         for line, name in fillers(file.read_text()):
             if name.strip("_").lower() not in EXCEPTIONS.get(place, ()):
                 wrong.append(f"scirs2_adapters/{place}:{line}: `{name}` fits any value. {ADVICE}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_identifier_around_the_package_is_one_of_the_worst() -> None:
+    wrong = [
+        f"{relative(file)}:{line}: `{name}` fits any value. {ADVICE}"
+        for file in python_files(*FOLDERS)
+        for line, name in fillers(file.read_text(), EVERYWHERE)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_identifier_of_a_page_is_one_of_the_worst() -> None:
+    """In the blocks of Python, which users copy."""
+    shown = [(page, block) for page in PAGES for block in blocks(page)]
+    wrong = [
+        f"{relative(page)}:{block.line + line}: `{name}` fits any value. {ADVICE}"
+        for page, block in shown
+        for line, name in fillers(block.code, EVERYWHERE)
+    ]
+    assert shown
     assert not wrong, "\n".join(wrong)
 
 

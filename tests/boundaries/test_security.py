@@ -39,8 +39,8 @@ def unsafe_calls() -> set[tuple[str, str]]:
 
 
 def test_nothing_is_pickled() -> None:
-    found = [(relative(file), line, name) for file in FILES for line, name in imports(file)]
-    unsafe = {file for file, _, name in found if name.split(".")[0] in UNSAFE_MODULES}
+    imported = [(relative(file), line, name) for file in FILES for line, name in imports(file)]
+    unsafe = {file for file, _, name in imported if name.split(".")[0] in UNSAFE_MODULES}
     assert unsafe == {*CHECKING, WRITING}
 
 
@@ -73,8 +73,8 @@ def test_arrays_are_loaded_without_objects() -> None:
 
 @pytest.mark.parametrize("module", ["requests", "httpx", "urllib.request", "http.client", "socket"])
 def test_the_package_calls_nobody(module: str) -> None:
-    found = [(relative(file), name) for file in FILES if relative(file) != CLIENT for _, name in imports(file)]
-    assert [row for row in found if f"{row[1]}.".startswith(f"{module}.")] == []
+    imported = [(relative(file), name) for file in FILES if relative(file) != CLIENT for _, name in imports(file)]
+    assert [row for row in imported if f"{row[1]}.".startswith(f"{module}.")] == []
 
 
 def test_the_client_is_still_the_exception() -> None:

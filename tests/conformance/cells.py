@@ -84,8 +84,8 @@ def _nodes(made: Rule) -> list[Node]:
 
 def matrix_functions(rule: str) -> set[Callable[..., object]]:
     """The functions of matrices that a rule calls by the options that a cell runs."""
-    found = scirs2_adapters.get(rule)
-    return {node.static[0] for node in _nodes(found(**small(found))) if node.op == "matrix"}
+    cls = scirs2_adapters.get(rule)
+    return {node.static[0] for node in _nodes(cls(**small(cls))) if node.op == "matrix"}
 
 
 def by_library(rule: str) -> bool:
@@ -149,14 +149,14 @@ def option_rows(cell: Cell) -> list[Hyper]:
 
 def history(cell: Cell, hyper: Hyper) -> History:
     """The cell's own walk."""
-    given = problem(cell.dtype)
-    return walk(driver(cell.adapter).Optimizer(cell.rule, hyper, cell.path, given), given)
+    task = problem(cell.dtype)
+    return walk(driver(cell.adapter).Optimizer(cell.rule, hyper, cell.path, task), task)
 
 
 @functools.cache
 def _expected(rule: str, dtype: str) -> list[dict[str, np.ndarray]]:
-    given, rows = problem(dtype), option_rows(Cell(rule, "core", "traced", dtype))
-    return [values(walk(Oracle(rule, hyper, given), given)) for hyper in rows]
+    task, rows = problem(dtype), option_rows(Cell(rule, "core", "traced", dtype))
+    return [values(walk(Oracle(rule, hyper, task), task)) for hyper in rows]
 
 
 @functools.cache
@@ -165,9 +165,9 @@ def _magnified(rule: str, dtype: str, row: int) -> float:
     the directions of nearly equal lengths, magnify it.
     """
     hyper = option_rows(Cell(rule, "core", "traced", dtype))[row]
-    given = problem(dtype)
+    task = problem(dtype)
     return distance(
-        values(walk(Oracle(rule, hyper, given, EPSILON[dtype]), given)), _expected(rule, dtype)[row], dtype
+        values(walk(Oracle(rule, hyper, task, EPSILON[dtype]), task)), _expected(rule, dtype)[row], dtype
     ).error
 
 
@@ -213,8 +213,8 @@ def distance(seen: dict[str, np.ndarray], expected: dict[str, np.ndarray], dtype
 def measure(cell: Cell) -> list[Distance]:
     """The cell's distance from the oracle for each row of options."""
     pairs = zip(option_rows(cell), _expected(cell.rule, cell.dtype), strict=True)
-    found = [distance(values(history(cell, hyper)), expected, cell.dtype) for hyper, expected in pairs]
+    distances = [distance(values(history(cell, hyper)), expected, cell.dtype) for hyper, expected in pairs]
     return [
         replace(one, magnified=functools.partial(_magnified, cell.rule, cell.dtype, row))
-        for row, one in enumerate(found)
+        for row, one in enumerate(distances)
     ]

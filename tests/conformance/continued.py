@@ -57,8 +57,8 @@ def batch(kind: str, step: int) -> tuple[np.ndarray, np.ndarray]:
 def renamed(kind: str, framework: str) -> dict[str, str]:
     """What a framework calls each of torch's names."""
     joint = {"torch": "", "jax": ".", "tf": "/"}[framework]
-    own = {name: f"{name.split('.')[0]}{joint}{last}" for name, (_, last) in MODELS[kind].items()}
-    return {name: name for name in own} if framework == "torch" else own
+    names = {name: f"{name.split('.')[0]}{joint}{last}" for name, (_, last) in MODELS[kind].items()}
+    return {name: name for name in names} if framework == "torch" else names
 
 
 def turned(weights: Weights, layout: str) -> Weights:
@@ -160,7 +160,7 @@ class Jax:
         self.params, self.memory = self.stepped(self.params, self.memory, *batch(self.kind, step))
 
     def weights(self) -> Weights:
-        names = {n: own.split(".") for n, own in renamed(self.kind, "jax").items()}
+        names = {n: name.split(".") for n, name in renamed(self.kind, "jax").items()}
         return turned({n: np.array(self.params[layer][last]) for n, (layer, last) in names.items()}, OUTPUTS_FIRST)
 
     def save(self, path: Path) -> None:
@@ -212,8 +212,8 @@ class Keras:
         self.model.train_on_batch(*batch(self.kind, step))
 
     def weights(self) -> Weights:
-        own = renamed(self.kind, "tf")
-        return turned({n: np.array(self.variables[name].numpy()) for n, name in own.items()}, OUTPUTS_FIRST)
+        names = renamed(self.kind, "tf")
+        return turned({n: np.array(self.variables[name].numpy()) for n, name in names.items()}, OUTPUTS_FIRST)
 
     def save(self, path: Path) -> None:
         state.save(self.optimizer, path)
@@ -227,21 +227,21 @@ def _keras_model(kind: str) -> Any:
     from keras import layers, ops
 
     if kind == "mlp":
-        given = keras.Input((3,))
-        return keras.Model(given, layers.Dense(3, name="out")(layers.Dense(8, activation="silu", name="up")(given)))
+        inputs = keras.Input((3,))
+        return keras.Model(inputs, layers.Dense(3, name="out")(layers.Dense(8, activation="silu", name="up")(inputs)))
     if kind == "cnn":
-        x = given = keras.Input((6, 6, 2))
+        x = inputs = keras.Input((6, 6, 2))
         for name in ("conv", "deep"):
             x = layers.Conv2D(4, 3, activation="silu", name=name)(x)
-        return keras.Model(given, layers.Dense(3, name="out")(ops.mean(x, axis=(1, 2))))
-    given = keras.Input((LENGTH,), dtype="int32")
-    x = layers.Embedding(WORDS, WIDTH, name="embed")(given)
+        return keras.Model(inputs, layers.Dense(3, name="out")(ops.mean(x, axis=(1, 2))))
+    inputs = keras.Input((LENGTH,), dtype="int32")
+    x = layers.Embedding(WORDS, WIDTH, name="embed")(inputs)
     q, k, v = ops.split(layers.Dense(3 * WIDTH, use_bias=False, name="qkv")(x), 3, axis=-1)
     weights = ops.softmax(ops.matmul(q, ops.transpose(k, (0, 2, 1))) / WIDTH**0.5, axis=-1)
     x = x + layers.Dense(WIDTH, name="proj")(ops.matmul(weights, v))
     even = layers.LayerNormalization(epsilon=1e-5, name="norm")(x)
     up = layers.Dense(4 * WIDTH, activation="silu", name="up")(even)
-    return keras.Model(given, x + layers.Dense(WIDTH, name="down")(up))
+    return keras.Model(inputs, x + layers.Dense(WIDTH, name="down")(up))
 
 
 RUNS = {"torch": Torch, "jax": Jax, "tf": Keras}

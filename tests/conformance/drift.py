@@ -37,7 +37,7 @@ def hyper(rule: str, dtype: str) -> Hyper:
 
 
 @functools.cache
-def given(dtype: str) -> Problem:
+def gaussian(dtype: str) -> Problem:
     """N(0, 1) parameters and gradients."""
     return problem(dtype, STEPS, drift=0.0, names=FEW)
 
@@ -66,7 +66,7 @@ class Path:
 @functools.cache
 def path(rule: str, dtype: str) -> Path:
     """The path of a rule's twin."""
-    start, options, twin = given(dtype), hyper(rule, dtype), reference(rule)
+    start, options, twin = gaussian(dtype), hyper(rule, dtype), reference(rule)
     points = [_flat(x) for x in twin(start.params, start.grads, hyper=options, **losses(rule, start))[0]]
     length = sum(np.linalg.norm(b - a) for a, b in zip([_flat(start.params), *points], points, strict=False))
     store = lambda role, x: rounded(x, dtype)  # noqa: E731
@@ -76,23 +76,23 @@ def path(rule: str, dtype: str) -> Path:
 
 
 #: What was found by what was walked: two adapters that make the same object with the same settings walk once.
-_found: dict[tuple[str | float, ...], tuple[float, int]] = {}
+_drifts: dict[tuple[str | float, ...], tuple[float, int]] = {}
 
 
 def drift(cell: Cell, bound: float = np.inf) -> tuple[float, int]:
     """The cell's largest distance from its twin's path, relative to the path's length, and at which step: the first one
     where it is above the bound.
     """
-    made = driver(cell.adapter).Optimizer(cell.rule, hyper(cell.rule, cell.dtype), cell.path, given(cell.dtype))
+    made = driver(cell.adapter).Optimizer(cell.rule, hyper(cell.rule, cell.dtype), cell.path, gaussian(cell.dtype))
     settings = made.settings() if hasattr(made, "settings") else cell.adapter
     walked = (cell.rule, cell.path, cell.dtype, bound, settings)
-    if walked not in _found:
-        _found[walked] = _drift(made, cell, bound)
-    return _found[walked]
+    if walked not in _drifts:
+        _drifts[walked] = _drift(made, cell, bound)
+    return _drifts[walked]
 
 
 def _drift(optimizer: Driver, cell: Cell, bound: float) -> tuple[float, int]:
-    start, expected = given(cell.dtype), path(cell.rule, cell.dtype)
+    start, expected = gaussian(cell.dtype), path(cell.rule, cell.dtype)
     worst, step = 0.0, 0
     for t, grads in enumerate(start.grads, start=1):
         optimizer.step(grads)

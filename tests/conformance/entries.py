@@ -23,14 +23,14 @@ def letter(gap: Gap) -> str:
 
 def short(cell: Cell) -> Result:
     """The cell's entry, and whether it is within its tolerance."""
-    found = measure(cell)
-    return f"{max(d.error for d in found):.1e}", all(d.within(cell.dtype) for d in found)
+    distances = measure(cell)
+    return f"{max(d.error for d in distances):.1e}", all(d.within(cell.dtype) for d in distances)
 
 
 def far(cell: Cell) -> Result:
     """The same for a long walk."""
-    found, _ = long.drift(cell)
-    return f"{found:.1e}", found <= long.path(cell.rule, cell.dtype).bound(cell.dtype)
+    drift, _ = long.drift(cell)
+    return f"{drift:.1e}", drift <= long.path(cell.rule, cell.dtype).bound(cell.dtype)
 
 
 def entry(measured: Callable[[Cell], Result], cell: Cell) -> Result:
@@ -52,7 +52,7 @@ def rows(cells: list[Cell], measured: Callable[[Cell], Result], processes: int) 
     work = functools.partial(row, measured)
     spawn = multiprocessing.get_context("spawn")  # frameworks do not bear a fork
     with ProcessPoolExecutor(processes, spawn) as pool:  # which starts none before it has work
-        for same, found in zip(by_row, (pool.map if processes > 1 else map)(work, by_row), strict=True):
+        for same, entries in zip(by_row, (pool.map if processes > 1 else map)(work, by_row), strict=True):
             head = (same[0].rule, same[0].dtype)
-            print(" ".join(f"{x:>14}" for x in (*head, *(text for text, _ in found))), file=sys.stderr, flush=True)
-            yield from zip(same, found, strict=True)
+            print(" ".join(f"{x:>14}" for x in (*head, *(text for text, _ in entries))), file=sys.stderr, flush=True)
+            yield from zip(same, entries, strict=True)

@@ -76,9 +76,9 @@ def still_steps(name: str) -> int:
 
 def turned(rule: type[Rule]) -> Hyper:
     """All that is structural the other way round, and weight decay: what the defaults leave out."""
-    found = {k: other(f) for k, f in rule.fields_with().items() if f.structural and k not in MODES}
-    found |= {"rank": 1} if "rank" in small(rule) else {}
-    return {**brisk(rule), **found, "weight_decay": 0.1}
+    changed = {k: other(f) for k, f in rule.fields_with().items() if f.structural and k not in MODES}
+    changed |= {"rank": 1} if "rank" in small(rule) else {}
+    return {**brisk(rule), **changed, "weight_decay": 0.1}
 
 
 def option_sets(name: str) -> Iterator[Hyper]:
@@ -139,9 +139,9 @@ def bases_of(wrapper: type[Wrapper]) -> list[str]:
     return [n for n, r in plain if not beside or r().decay in ("decoupled", "absolute")]
 
 
-def losses(name: str, given: Problem) -> dict[str, list[float]]:
+def losses(name: str, task: Problem) -> dict[str, list[float]]:
     """What the twin of a rule takes besides gradients."""
-    return {"values": given.values} if scirs2_adapters.get(name).needs_value else {}
+    return {"values": task.values} if scirs2_adapters.get(name).needs_value else {}
 
 
 def resolved(name: str, hyper: Hyper, dtype: str) -> Hyper:

@@ -50,8 +50,8 @@ def origin() -> str:
     unreleased = re.search(r"^## \[Unreleased\]\n(.*?)(?=^## |\Z)", (ROOT / "CHANGELOG.md").read_text(), re.M | re.S)
     later = " and the changes after it" if unreleased and unreleased[1].strip() else ""
     names = dict.fromkeys(itertools.chain(["numpy"], *map(frameworks, ADAPTERS)))
-    found = {DISTRIBUTIONS.get(name, name): version(DISTRIBUTIONS.get(name, name)) for name in names}
-    libraries = ", ".join(f"{name} {v}" for name, v in found.items())
+    versions = {DISTRIBUTIONS.get(name, name): version(DISTRIBUTIONS.get(name, name)) for name in names}
+    libraries = ", ".join(f"{name} {v}" for name, v in versions.items())
     return (
         "Made by `python -m tests.conformance --write docs/conformance.md`: "
         f"scirs2 {scirs2_adapters.__version__}{later}, {datetime.date.today()}.\n\n"
@@ -67,21 +67,21 @@ def allowed(dtype: str, *, drift: bool) -> str:
     return TRAJECTORY.format(allowed=f"{TOLERANCES[dtype]:.1e}") + more
 
 
-def table(dtype: str, said: str, found: dict[Cell, Result], floors: Floors) -> list[str]:
+def table(dtype: str, said: str, entries: dict[Cell, Result], floors: Floors) -> list[str]:
     """The table of one dtype: a row for each optimizer, a column for each adapter and path."""
     body: dict[str, list[str]] = {}
-    for cell, (text, _) in found.items():
+    for cell, (text, _) in entries.items():
         if cell.dtype == dtype:
             body.setdefault(cell.rule, []).append(text)
     for rule, row in body.items():
         row += [floors[rule, dtype]] if floors else []
-    columns = dict.fromkeys(f"{c.adapter} {c.path}" for c in found)
+    columns = dict.fromkeys(f"{c.adapter} {c.path}" for c in entries)
     rows = [["", *columns, *(["floor"] if floors else [])]]
     rows += [["---"] * len(rows[0]), *([rule, *row] for rule, row in body.items())]
     return [f"## {dtype}", "", said, "", *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
-def page(said: dict[str, str], found: dict[Cell, Result], floors: Floors) -> str:
+def page(said: dict[str, str], entries: dict[Cell, Result], floors: Floors) -> str:
     """The whole page: what is said of each dtype, the entries, and what storage alone costs where that is measured."""
-    tables = [line for dtype, words in said.items() for line in table(dtype, words, found, floors)]
+    tables = [line for dtype, words in said.items() for line in table(dtype, words, entries, floors)]
     return "\n".join([HEAD, *reasons(), "", origin(), "", *tables]).rstrip() + "\n"

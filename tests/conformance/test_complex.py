@@ -34,13 +34,13 @@ def of_moduli(name: str) -> list[Rule]:
 
 def added(name: str, program: Program, index: int, turns: list[Turns]) -> Turns:
     """How often the factor is in a sum, the terms of which must have it equally often."""
-    found = {turns[a] for a in program.nodes[index].args[-2:]} - {ANY}
+    factors = {turns[a] for a in program.nodes[index].args[-2:]} - {ANY}
     text = expression(program.nodes, index, {})[0]
-    assert len(found) <= 1, (
+    assert len(factors) <= 1, (
         f"`{name}`: in `{text}` one term turns with complex numbers and the other does not. A square is `g * g`, in "
         "parentheses inside a longer product: `a * (g * g)`"
     )
-    return next(iter(found), ANY)
+    return next(iter(factors), ANY)
 
 
 def turns_of(name: str, program: Program) -> list[Turns]:

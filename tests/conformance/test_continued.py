@@ -40,8 +40,8 @@ def test_a_network_goes_on_in_other_frameworks(
     for place, framework in enumerate(stops):
         run = RUNS[framework](kind, weights, rule, RATE)
         if last:
-            own, here = renamed(kind, last), renamed(kind, framework)
-            run.load(tmp_path / "state", {full(last, own[n], tmp_path): here[n] for n in own})
+            there, here = renamed(kind, last), renamed(kind, framework)
+            run.load(tmp_path / "state", {full(last, there[n], tmp_path): here[n] for n in there})
             forgetful = RUNS["torch"](kind, forgetful.weights(), rule, RATE)
         for step in range(place * steps, (place + 1) * steps):
             for each in (run, alone, forgetful):

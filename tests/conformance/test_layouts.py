@@ -50,13 +50,13 @@ def arrays(seed: int) -> Arrays:
     return {k: rng.standard_normal(shape).astype(np.float32) for k, (shape, _) in NETWORK.items()}
 
 
-def other(given: Arrays) -> Arrays:
+def other(weights: Arrays) -> Arrays:
     """In the other layout."""
-    return {k: np.ascontiguousarray(x.transpose(NETWORK[k][1])) for k, x in given.items()}
+    return {k: np.ascontiguousarray(x.transpose(NETWORK[k][1])) for k, x in weights.items()}
 
 
-def back(given: Arrays) -> Arrays:
-    return {k: x.transpose(np.argsort(NETWORK[k][1])) for k, x in given.items()}
+def back(weights: Arrays) -> Arrays:
+    return {k: x.transpose(np.argsort(NETWORK[k][1])) for k, x in weights.items()}
 
 
 def across(grads: Arrays, params: Arrays) -> Arrays:
@@ -101,11 +101,11 @@ def in_jax(name: str) -> Arrays:
 def in_keras(name: str) -> Arrays:
     variables = {}
     for k, x in other(arrays(0)).items():
-        *layers, own = k.split("/")
+        *layers, last = k.split("/")
         with contextlib.ExitStack() as scopes:
             for layer in layers:
                 scopes.enter_context(keras.name_scope(layer))
-            variables[k] = keras.Variable(x, name=own)
+            variables[k] = keras.Variable(x, name=last)
     optimizer = getattr(keras_adapter, scirs2_adapters.get(name).__name__)(learning_rate=RATE)
     for grads in GRADIENTS:
         optimizer.apply([keras.ops.convert_to_tensor(g) for g in other(grads).values()], list(variables.values()))
@@ -123,18 +123,18 @@ WALKS: dict[str, Callable[[str], Any]] = {
 @pytest.mark.parametrize("where", WALKS)
 @pytest.mark.parametrize("name", NAMES)
 def test_one_network_walks_one_path_whatever_the_layout(name: str, where: str) -> None:
-    start, wanted, found = arrays(0), in_numpy(name, "outputs_first"), WALKS[where](name)
+    start, wanted, reached = arrays(0), in_numpy(name, "outputs_first"), WALKS[where](name)
     for k, x in wanted.items():
-        assert np.linalg.norm(found[k] - x) <= 2e-5 * np.linalg.norm(x - start[k]), k
+        assert np.linalg.norm(reached[k] - x) <= 2e-5 * np.linalg.norm(x - start[k]), k
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_layout_matters_where_it_is_not_said(name: str) -> None:
     """Else the test above would show nothing."""
-    wanted, found = in_numpy(name, "outputs_first"), in_numpy(name, "inputs_first")
+    wanted, reached = in_numpy(name, "outputs_first"), in_numpy(name, "inputs_first")
     params = other(arrays(0))
     optimizer = HostOptimizer(scirs2_adapters.get(name)(learning_rate=RATE), params)
     for grads in GRADIENTS:
         optimizer.step(other(grads))
-    assert np.allclose(found["conv/kernel"], wanted["conv/kernel"], atol=1e-5)
+    assert np.allclose(reached["conv/kernel"], wanted["conv/kernel"], atol=1e-5)
     assert not all(np.allclose(x, wanted[k], atol=1e-3) for k, x in back(params).items())

@@ -43,9 +43,9 @@ def modes(rule: type[Rule]) -> Hyper:
 
 
 def check(name: str, hyper: Hyper, twin_hyper: Hyper) -> None:
-    given = problem("float64")
-    ours = values(walk(Optimizer(name, hyper, "traced", given), given))
-    theirs = values(reference(name)(given.params, given.grads, hyper=twin_hyper))
+    task = problem("float64")
+    ours = values(walk(Optimizer(name, hyper, "traced", task), task))
+    theirs = values(reference(name)(task.params, task.grads, hyper=twin_hyper))
     assert ours.keys() == theirs.keys()
     for key, right in theirs.items():
         size = np.max(np.abs(right), initial=0.0)
@@ -84,8 +84,8 @@ CELLS = [(a, path) for a in drivers() for path in PATHS if gap(Cell("adamw", a, 
     ids=["lion", "cautious", "weightema", "schedulefree"],
 )
 def test_every_adapter_takes_them_as_arguments_and_as_text(adapter: str, path: str, name: str, hyper: Hyper) -> None:
-    given, hyper = problem("float64"), {**decaying("lion"), **hyper}
-    ours, core = (values(walk(driver(a).Optimizer(name, hyper, p, given), given)) for a, p in ((adapter, path), ORACLE))
+    task, hyper = problem("float64"), {**decaying("lion"), **hyper}
+    ours, core = (values(walk(driver(a).Optimizer(name, hyper, p, task), task)) for a, p in ((adapter, path), ORACLE))
     assert ours.keys() == core.keys()
     for key, right in core.items():
         size = np.max(np.abs(right), initial=0.0)

@@ -32,11 +32,11 @@ def held(adapter: str, at: Driver) -> object:
 
 def loaded_into(adapter: str, at: Driver, path: Path, rename: dict[str, str]) -> state.Report:
     """Load a file, and give JAX's driver its new state."""
-    found = state.load(path, held(adapter, at), rename=rename)
+    answer = state.load(path, held(adapter, at), rename=rename)
     if adapter != "jax":
-        assert isinstance(found, state.Report)
-        return found
-    at.memory, report = found  # type: ignore[attr-defined, misc]
+        assert isinstance(answer, state.Report)
+        return answer
+    at.memory, report = answer  # type: ignore[attr-defined, misc]
     return report
 
 
@@ -44,15 +44,15 @@ def loaded_into(adapter: str, at: Driver, path: Path, rename: dict[str, str]) ->
 def test_a_run_goes_on_in_the_next_framework(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     wanted = str(request.config.getoption("--adapters")).split(",")
     stops = {adapter: path for adapter, path in STOPS.items() if adapter in (*wanted, "core")}
-    hyper, given = turned(get(name)), problem("float32", EACH * (1 + len(stops)), names=tuple(sorted(FEW)))
-    alone = driver("core").Optimizer(name, hyper, "host", given)
-    at: Driver = driver("core").Optimizer(name, hyper, "host", given)
+    hyper, task = turned(get(name)), problem("float32", EACH * (1 + len(stops)), names=tuple(sorted(FEW)))
+    alone = driver("core").Optimizer(name, hyper, "host", task)
+    at: Driver = driver("core").Optimizer(name, hyper, "host", task)
     last, file = "core", tmp_path / "s"
-    for i, grads in enumerate(given.grads):
+    for i, grads in enumerate(task.grads):
         if i and i % EACH == 0:
             state.save(held(last, at), file)
             last, path = list(stops.items())[i // EACH - 1]
-            at = driver(last).Optimizer(name, hyper, path, replace(given, params=at.params()))
+            at = driver(last).Optimizer(name, hyper, path, replace(task, params=at.params()))
             report = loaded_into(last, at, file, {})
             assert [{*report.converted} - {"steps"}, report.missing, report.left_over] == [set(), [], []]
             same_again(held(last, at), file, tmp_path / "again")
@@ -74,7 +74,7 @@ def same_again(optimizer: object, file: Path, again: Path) -> None:
         assert [(a, b) for a, b in known if None not in (a, b) and a != b] == []
 
 
-def bare(given: State) -> State:
+def bare(saved: State) -> State:
     """The slots alone."""
-    slots = {name: replace(p, steps=None) for name, p in given.parameters.items() if p.slots}
-    return replace(given, parameters=slots, config={}, match=None, step_count=0, numbers={})
+    slots = {name: replace(p, steps=None) for name, p in saved.parameters.items() if p.slots}
+    return replace(saved, parameters=slots, config={}, match=None, step_count=0, numbers={})

@@ -48,9 +48,9 @@ NORMAL: dict[str, Callable[..., np.ndarray]] = {
 @pytest.mark.parametrize("framework", NORMAL)
 @pytest.mark.parametrize("keys", [(1, 0, 0), (70_000, 3, 1), (2**24 - 1, 0, 2**23)])
 def test_every_framework_has_the_same_bits_of_normal_numbers(framework: str, keys: tuple[int, ...]) -> None:
-    found = NORMAL[framework](*keys)
-    assert found.dtype == np.float32
-    assert np.array_equal(found, NUMPY.normal(COUNT, keys, np.ones(2)))
+    drawn = NORMAL[framework](*keys)
+    assert drawn.dtype == np.float32
+    assert np.array_equal(drawn, NUMPY.normal(COUNT, keys, np.ones(2)))
 
 
 def test_each_of_the_keys_makes_other_normal_numbers() -> None:
@@ -63,9 +63,9 @@ def test_each_of_the_keys_makes_other_normal_numbers() -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("turn", [0, 1, 70_000])
 def test_every_framework_has_the_same_bits(framework: str, turn: int) -> None:
-    found = FRAMEWORKS[framework](turn)
-    assert found.dtype == np.float32
-    assert np.array_equal(found, numbers(turn))
+    drawn = FRAMEWORKS[framework](turn)
+    assert drawn.dtype == np.float32
+    assert np.array_equal(drawn, numbers(turn))
 
 
 def test_they_are_spread_evenly_and_no_turn_repeats_another() -> None:

@@ -36,11 +36,11 @@ def nudged(role: object, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("name", "hyper"), CASES, ids=shown)
 def test_a_rule_walks_like_its_slow_twin(name: str, hyper: Hyper, record_property: Record) -> None:
     """To 1e-12; where a formula magnifies the last bit of memory, as small differences do, to 4 times that."""
-    given = problem("float64")
+    task = problem("float64")
     twin, options = reference(name), resolved(name, hyper, "float64")
-    ours = values(walk(Optimizer(name, hyper, "traced", given), given))
-    theirs = values(twin(given.params, given.grads, hyper=options, **losses(name, given)))
-    shaken = values(twin(given.params, given.grads, hyper=options, store=nudged, **losses(name, given)))
+    ours = values(walk(Optimizer(name, hyper, "traced", task), task))
+    theirs = values(twin(task.params, task.grads, hyper=options, **losses(name, task)))
+    shaken = values(twin(task.params, task.grads, hyper=options, store=nudged, **losses(name, task)))
     file = f"tests/reference/{name}.py"
     assert ours.keys() == theirs.keys(), f"{file} returns other slots than `update`"
     gaps = []

@@ -76,11 +76,11 @@ def core(rule: str, dtype: str) -> list[dict[str, np.ndarray]]:
 
 def differing(cell: Cell) -> list[str]:
     """The parameters and slots of a cell that are not the core's bit for bit."""
-    found = []
+    names = []
     for hyper, expected in zip(option_rows(cell), core(cell.rule, cell.dtype), strict=True):
         ours = values(history(cell, hyper))
-        found += [name for name in expected if not np.array_equal(ours[name], expected[name])]
-    return found
+        names += [name for name in expected if not np.array_equal(ours[name], expected[name])]
+    return names
 
 
 @pytest.mark.parametrize(("cell", "adapter"), [pytest.param(c, c.adapter, id=str(c)) for c in SHARED])

@@ -22,8 +22,8 @@ def each(cells: list[Cell]) -> pytest.MarkDecorator:
 @each(FILLED)
 def test_a_cell_walks_like_the_oracle(cell: Cell, adapter: str) -> None:
     del adapter
-    for options, found in zip(option_rows(cell), measure(cell), strict=True):
-        assert found.within(cell.dtype), f"{cell}, {options}: {found}"
+    for options, distance in zip(option_rows(cell), measure(cell), strict=True):
+        assert distance.within(cell.dtype), f"{cell}, {options}: {distance}"
 
 
 @each(EMPTY)

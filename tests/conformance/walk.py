@@ -37,7 +37,7 @@ def walk(optimizer: Driver, problem: Problem) -> History:
 def values(history: History) -> dict[str, np.ndarray]:
     """Each parameter, slot and model scalar over all steps: one array, the step its first axis."""
     params, states = history
-    found = {f"leaf {i}": np.stack([step[i] for step in params]) for i in range(len(params[0]))}
+    series = {f"leaf {i}": np.stack([step[i] for step in params]) for i in range(len(params[0]))}
     for i, slots in enumerate(states[-1]["leaves"]):
-        found |= {f"leaf {i}, {name}": np.stack([s["leaves"][i][name] for s in states]) for name in slots}
-    return found | {name: np.stack([s["model"][name] for s in states]) for name in states[-1]["model"]}
+        series |= {f"leaf {i}, {name}": np.stack([s["leaves"][i][name] for s in states]) for name in slots}
+    return series | {name: np.stack([s["model"][name] for s in states]) for name in states[-1]["model"]}

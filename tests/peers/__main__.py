@@ -18,9 +18,9 @@ COMPARISONS = ("tests/peers", "tests/conformance/test_reference.py")
 FRAMEWORKS = ("torch", "optax", "keras")
 
 
-def main(given: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run them, write the file, and say how the tests ended."""
-    ended = pytest.main(["-q", "-p", f"{__package__}.noted", *given, *(str(ROOT / path) for path in COMPARISONS)])
+    ended = pytest.main(["-q", "-p", f"{__package__}.noted", *argv, *(str(ROOT / path) for path in COMPARISONS)])
     if ended == 0:
         FILE.write_text(json.dumps(merged(), indent=1) + "\n")
         print(f"Written: {FILE}")
@@ -36,8 +36,8 @@ def merged() -> dict[str, object]:
     elsewhere: dict[str, dict[str, str]] = {}
     for (name, framework), why in ELSEWHERE.items():
         elsewhere.setdefault(name, {})[framework] = why
-    found = {name: dict(sorted(peers.items())) for name, peers in sorted((before | SEEN).items())}
-    return {"versions": {name: version(name) for name in FRAMEWORKS}, "elsewhere": elsewhere, "optimizers": found}
+    optimizers = {name: dict(sorted(peers.items())) for name, peers in sorted((before | SEEN).items())}
+    return {"versions": {name: version(name) for name in FRAMEWORKS}, "elsewhere": elsewhere, "optimizers": optimizers}
 
 
 if __name__ == "__main__":

@@ -38,12 +38,12 @@ def run(name: str, options: dict) -> list[dict]:
 
 def matched_walks() -> dict[str, list]:
     """For each rule that matches Keras, the variants and where Keras' own optimizer goes with them."""
-    found: dict[str, list] = {}
+    walks: dict[str, list] = {}
     for rule in matches.matched("keras"):
         theirs = getattr(keras.optimizers, spelling(rule))
         for hyper in matches.variants(rule, "keras", KERAS.spelled(rule.fields), theirs):
-            found.setdefault(rule.name, []).append([hyper, walk(rule(match="keras", **hyper), hyper, theirs)])
-    return found
+            walks.setdefault(rule.name, []).append([hyper, walk(rule(match="keras", **hyper), hyper, theirs)])
+    return walks
 
 
 def walk(rule: Rule, hyper: dict, theirs: type) -> list:

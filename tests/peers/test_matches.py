@@ -84,9 +84,9 @@ FRAMEWORKS = ("torch", "optax", "keras")
 CASES = [(f, rule.name) for f in FRAMEWORKS for rule in matched(f) if (rule.name, f) not in ELSEWHERE]
 
 
-def torch_walk(rule: Rule, given: Hyper) -> Walk:
+def torch_walk(rule: Rule, keywords: Hyper) -> Walk:
     params, path = [torch.nn.Parameter(torch.tensor(p)) for p in parameters()], []
-    optimizer = getattr(torch.optim, type(rule).__name__)(params, **given)
+    optimizer = getattr(torch.optim, type(rule).__name__)(params, **keywords)
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # in which it keeps single numbers
     for t, grads in enumerate(gradients()):
@@ -104,13 +104,13 @@ def optax_function(name: str) -> Callable[..., optax.GradientTransformation]:
     return getattr(optax, factory_name(name), None) or getattr(optax.contrib, factory_name(name))
 
 
-def optax_walk(rule: Rule, given: Hyper) -> Walk:
+def optax_walk(rule: Rule, keywords: Hyper) -> Walk:
     rate, function = rule.learning_rate, optax_function(rule.name)
     halved = lambda count: jax.numpy.where(count < HALVED, rate, rate / 2)  # noqa: E731
     rates = (rate, rate / 2) if rule.name in UNSCHEDULED else (halved,)
     word = argument_names(type(rule)).spell("learning_rate", rule.fields)
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        transforms = [function(**given, **{word: rate}) for rate in rates]
+        transforms = [function(**keywords, **{word: rate}) for rate in rates]
     shaped = jax.numpy.atleast_1d if rule.name in AT_LEAST_A_VECTOR else jax.numpy.asarray
     params, path = [shaped(p) for p in parameters()], []
     state, updates_of = transforms[0].init(params), [jax.jit(transform.update) for transform in transforms]
@@ -139,12 +139,12 @@ def walks(framework: str, name: str) -> list[tuple[Hyper, Walk]]:
     names, function, run = TORCH, getattr(torch.optim, cls.__name__, None), torch_walk
     if framework == "optax":
         names, function, run = argument_names(cls), optax_function(name), optax_walk
-    found = []
+    walked = []
     with jax.enable_x64(True):
         for hyper in variants(cls, framework, names.spelled(cls.fields), function):
             rule = cls(match=framework, **hyper)
-            found.append((hyper, run(rule, arguments(rule, hyper, names))))
-    return found
+            walked.append((hyper, run(rule, arguments(rule, hyper, names))))
+    return walked
 
 
 def distances(framework: str, name: str, match: str) -> list[float]:
@@ -165,8 +165,8 @@ def test_a_match_is_the_frameworks_own_optimizer(framework: str, name: str, reco
 def peer_name(framework: str, name: str) -> str:
     """The framework's own optimizer, as it is imported."""
     if framework == "optax":
-        found = factory_name(name)
-        return f"optax.{found}" if hasattr(optax, found) else f"optax.contrib.{found}"
+        factory = factory_name(name)
+        return f"optax.{factory}" if hasattr(optax, factory) else f"optax.contrib.{factory}"
     return f"torch.optim.{get(name).__name__}" if framework == "torch" else f"keras.optimizers.{spelling(get(name))}"
 
 

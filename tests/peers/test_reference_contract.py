@@ -26,10 +26,10 @@ TWINS = sorted(set(FILES) - {*with_closure(), *with_value()})
 def values(history: tuple[list, list]) -> list[np.ndarray]:
     """All parameters, slots and scalars of a trajectory."""
     xs, states = history
-    found = [x for step in xs for x in step]
+    arrays = [x for step in xs for x in step]
     for state in states:
-        found += [slot for slots in state["leaves"] for slot in slots.values()] + list(state["model"].values())
-    return found
+        arrays += [slot for slots in state["leaves"] for slot in slots.values()] + list(state["model"].values())
+    return arrays
 
 
 def rounded(x: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ BASES: Mapping[str, tuple[dict[str, Any], optax.GradientTransformation]] = {
     "adamw": ({"weight_decay": 0.01}, optax.adamw(1.0, weight_decay=0.01)),
     "lion": ({"weight_decay": 0.01}, optax.lion(1.0, weight_decay=0.01)),
 }
-OWN = {"mechanic_decay": 0.1, "mechanic_eps": 1e-6, "s_init": 1e-3, "num_betas": 3}
+OURS = {"mechanic_decay": 0.1, "mechanic_eps": 1e-6, "s_init": 1e-3, "num_betas": 3}
 THEIRS = {"weight_decay": 0.1, "eps": 1e-6, "s_init": 1e-3, "num_betas": 3}
 #: From the parameters and the state of optax's to the arrays that a twin has too, by name.
 Named = Callable[[list, Any], Mapping[str, Any]]
@@ -83,16 +83,16 @@ def test_sm3_and_its_state_agree_with_optax(record_property: Record) -> None:
     record_property(WALK, ("sm3", "optax.sm3", seen))
 
 
-@pytest.mark.parametrize(("own", "theirs"), [({}, {}), (OWN, THEIRS)], ids=["defaults", "options"])
+@pytest.mark.parametrize(("ours", "theirs"), [({}, {}), (OURS, THEIRS)], ids=["defaults", "options"])
 @pytest.mark.parametrize("base", BASES)
 def test_mechanize_and_its_numbers_agree_with_optax(
-    base: str, own: dict[str, Any], theirs: dict[str, Any], record_property: Record
+    base: str, ours: dict[str, Any], theirs: dict[str, Any], record_property: Record
 ) -> None:
     def named(params: list, state: Any) -> dict[str, Any]:
         lists = {f"mechanic_{n}": getattr(state, n) for n in "rmvs"}
         return {f"{key}_{i + 1}": x for key, numbers in lists.items() for i, x in enumerate(numbers)}
 
-    hyper = {"base": base, "learning_rate": 1.0, **BASES[base][0], **own}
+    hyper = {"base": base, "learning_rate": 1.0, **BASES[base][0], **ours}
     with jax.enable_x64(True):
         seen = compared("mechanize", hyper, optax.contrib.mechanize(BASES[base][1], **theirs), named)
     record_property(WALK, ("mechanize", "optax.contrib.mechanize", seen))

@@ -48,9 +48,9 @@ def test_novograd_begins_at_the_first_step_in_optax_and_at_the_first_gradient_el
     grads = GRADS * ~np.isin(np.arange(len(GRADS)), OUT)[:, None, None]
     with jax.enable_x64(True):
         wanted = of_optax(optax.novograd(0.1), grads)
-    found = {match: ours("novograd", match, grads, 0.1, beta1=0.9, beta2=0.25, eps=1e-6) for match in ("optax", None)}
-    np.testing.assert_allclose(found["optax"], wanted, rtol=1e-12)
-    assert np.abs(found[None] - wanted).max() > 1e-3
+    walks = {match: ours("novograd", match, grads, 0.1, beta1=0.9, beta2=0.25, eps=1e-6) for match in ("optax", None)}
+    np.testing.assert_allclose(walks["optax"], wanted, rtol=1e-12)
+    assert np.abs(walks[None] - wanted).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", sorted(FIRST))
@@ -58,9 +58,9 @@ def test_a_learning_rate_of_zero_stops_what_is_learned_elsewhere_than_in_optax(n
     theirs = {"prodigy": optax.contrib.prodigy, "dadaptadamw": optax.contrib.dadapt_adamw}[name]
     with jax.enable_x64(True):
         wanted = of_optax(theirs(lambda count: RATES[count], **FIRST[name]), GRADS)
-    found = {
+    walks = {
         match: ours(name, match, GRADS, rate, d0=FIRST[name]["estim_lr0"], use_bias_correction=True)
         for match in ("optax", None)
     }
-    np.testing.assert_allclose(found["optax"], wanted, rtol=1e-6)
-    assert np.abs(found[None] - wanted).max() > 1e-3
+    np.testing.assert_allclose(walks["optax"], wanted, rtol=1e-6)
+    assert np.abs(walks[None] - wanted).max() > 1e-3

@@ -30,17 +30,17 @@ def around(
             return store(role, after)
         t, i = divmod(calls[0], len(params))
         calls[0] += 1
-        new, found = change(t + 1, i, before[i], np.asarray(after, dtype=float), slots[i])
-        slots[i] = {name: kept(store, ("slot", name), x) for name, x in found.items()}
+        new, added = change(t + 1, i, before[i], np.asarray(after, dtype=float), slots[i])
+        slots[i] = {name: kept(store, ("slot", name), x) for name, x in added.items()}
         before[i] = kept(store, "param", new)
         if i == len(params) - 1:
             history.append(list(slots))
         return before[i]
 
-    found, states = base(params, grads, hyper=hyper, matrix_dtype=matrix_dtype, store=changed)
+    path, states = base(params, grads, hyper=hyper, matrix_dtype=matrix_dtype, store=changed)
     for state, extra in zip(states, history, strict=True):
-        state["leaves"] = [{**own, **more} for own, more in zip(state["leaves"], extra, strict=True)]
-    return found, states
+        state["leaves"] = [{**inner, **more} for inner, more in zip(state["leaves"], extra, strict=True)]
+    return path, states
 
 
 def with_modes(formula: Callable) -> Callable:

@@ -41,16 +41,16 @@ def step(
     -4.7750, 2.0315), ns_steps: int = 5, ns_schedule: str = "constant", eps: float = 1e-7, adjust: str =
     "match_rms_adamw", rms_rate: float = 0.2, beta2: float = 0.95, variance_eps: float = 1e-8, signed: bool = True,
     adamw_learning_rate: float | None = None, adamw_ratio: float | None = None, route_all: bool = False, layout: str |
-    None = None, batch_axes: int = 0, **adamw_own: float,
+    None = None, batch_axes: int = 0, **adamw_options: float,
 ) -> tuple[Array, Slots]:  # fmt: skip
     batch = batch_axes * (x.ndim >= batch_axes + 2)
     if route_all or not muon.is_matrix(x.shape[batch:], layout):
-        rate = muon.given(adamw_learning_rate, muon.given(adamw_ratio, muon.RATIOS[adjust]) * learning_rate)
-        return muon.on_others(t, x, g, slots, rate, weight_decay, adamw_own)
-    own = {"momentum": momentum, "nesterov": nesterov, "adjust": (adjust, rms_rate), "layout": layout, "batch": batch}
-    own |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_schedule, ns_coefficients, ns_steps, eps)}
-    own |= {"beta2": beta2, "variance_eps": variance_eps, "signed": signed}
-    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **own)
+        rate = muon.value_or(adamw_learning_rate, muon.value_or(adamw_ratio, muon.RATIOS[adjust]) * learning_rate)
+        return muon.on_others(t, x, g, slots, rate, weight_decay, adamw_options)
+    hyper = {"momentum": momentum, "nesterov": nesterov, "adjust": (adjust, rms_rate), "layout": layout, "batch": batch}
+    hyper |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_schedule, ns_coefficients, ns_steps, eps)}
+    hyper |= {"beta2": beta2, "variance_eps": variance_eps, "signed": signed}
+    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **hyper)
 
 
 def trajectory(

@@ -50,12 +50,12 @@ def step(
     t: int, x: Array, g: Array, slots: Slots, *, learning_rate: float = 0.01, momentum: float = 0.95,
     rank_fraction: float = 1.0, eps: float = 1e-8, weight_decay: float = 0.01, adamw_learning_rate: float | None = None,
     adamw_ratio: float | None = None, adamw_beta2: float = 0.95, route_all: bool = False, layout: str | None = None,
-    batch_axes: int = 0, **adamw_own: float,
+    batch_axes: int = 0, **adamw_options: float,
 ) -> tuple[Array, Slots]:  # fmt: skip
     stack = batch_axes > 0 and x.ndim >= batch_axes + 2
     if route_all or stack or not x.size or not muon.is_matrix(x.shape, layout):
-        rate = muon.given(adamw_learning_rate, muon.given(adamw_ratio, 1.0) * learning_rate)
-        return muon.on_others(t, x, g, slots, rate, weight_decay, {"adamw_beta2": adamw_beta2, **adamw_own})
+        rate = muon.value_or(adamw_learning_rate, muon.value_or(adamw_ratio, 1.0) * learning_rate)
+        return muon.on_others(t, x, g, slots, rate, weight_decay, {"adamw_beta2": adamw_beta2, **adamw_options})
     rows = muon.rows_of_outputs(slots.get("momentum_buffer", 0.0) + g, layout)
     outputs, inputs = rows.shape
     wide = outputs < inputs

@@ -79,8 +79,8 @@ def preconditioned(
     sides = len([name for name in names if name])
     at_first = [np.eye(k) * scale ** (1 / sides if name else 0) for k, name in zip(n.shape, names, strict=True)]
     held = [slots.get(f"{'diagonal' if d else 'factor'}_{name}") for d, name in zip(diagonal, names, strict=True)]
-    given = zip(held, at_first, diagonal, strict=True)
-    factors = [first if q is None else np.diag(q[:, 0]) if d else q for q, first, d in given]
+    each_side = zip(held, at_first, diagonal, strict=True)
+    factors = [first if q is None else np.diag(q[:, 0]) if d else q for q, first, d in each_side]
     if t % (100 * every) == 0 and sides == 2:
         factors = balanced(factors)
     if t % every == 0:

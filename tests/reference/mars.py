@@ -26,7 +26,7 @@ def trajectory(
         corrected.append([x / max(1.0, np.sqrt(np.sum(x * x))) for x in c])
         last = [kept(store, ("slot", "last_grad"), g) for g in now]
         states.append(last)
-    found, history = base(params, corrected, hyper=hyper, matrix_dtype=matrix_dtype, store=store)
+    path, history = base(params, corrected, hyper=hyper, matrix_dtype=matrix_dtype, store=store)
     for state, gradients in zip(history, states, strict=True):
         state["leaves"] = [{**s, "last_grad": g} for s, g in zip(state["leaves"], gradients, strict=True)]
-    return found, history
+    return path, history

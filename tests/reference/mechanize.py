@@ -16,7 +16,7 @@ from . import reference
 from ._around import around
 from ._walk import Array, History, Slots, Store, as_is, kept, total
 
-OWN = {"base": "adamw", "mechanic_decay": 1e-2, "mechanic_eps": 1e-8, "s_init": 1e-6, "num_betas": 6}
+DEFAULTS = {"base": "adamw", "mechanic_decay": 1e-2, "mechanic_eps": 1e-8, "s_init": 1e-6, "num_betas": 6}
 
 
 class Tuner:
@@ -43,21 +43,21 @@ class Tuner:
 
     def numbers(self, store: Store) -> dict[str, Array]:
         """Each number by name, as `store` leaves it, from which the next step goes on."""
-        found = {}
+        by_name = {}
         for name in "rmvs":
             numbers = [kept(store, ("model", f"mechanic_{name}_{i + 1}"), x) for i, x in enumerate(getattr(self, name))]
             setattr(self, name, np.array(numbers))
-            found |= {f"mechanic_{name}_{i + 1}": x for i, x in enumerate(numbers)}
-        return found
+            by_name |= {f"mechanic_{name}_{i + 1}": x for i, x in enumerate(numbers)}
+        return by_name
 
 
 def trajectory(
     params: Sequence, grads: Sequence, *, hyper: dict, matrix_dtype: type = float, store: Store = as_is
 ) -> History:
     """Parameters and state after each step; see the package's docstring."""
-    hyper = {**OWN, **hyper}
-    base, *own = (hyper.pop(k) for k in OWN)
-    tuner, sign = Tuner(*own), -1.0 if hyper.get("maximize", False) else 1.0
+    hyper = {**DEFAULTS, **hyper}
+    base, *settings = (hyper.pop(k) for k in DEFAULTS)
+    tuner, sign = Tuner(*settings), -1.0 if hyper.get("maximize", False) else 1.0
     xs, scales, model = [np.array(p, dtype=float) for p in params], [0.0], []
     starts = [kept(store, ("slot", "mechanic_x0"), x) for x in xs]
 
@@ -79,7 +79,7 @@ def trajectory(
             xs[next(places)] = np.array(stored, dtype=float)
         return stored
 
-    found, states = around(reference(base), scaled, params, grads, hyper=hyper, matrix_dtype=matrix_dtype, store=seen)
+    path, states = around(reference(base), scaled, params, grads, hyper=hyper, matrix_dtype=matrix_dtype, store=seen)
     for state, numbers in zip(states, model, strict=True):
         state["model"] = {**state["model"], **numbers}
-    return found, states
+    return path, states

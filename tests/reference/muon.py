@@ -73,7 +73,7 @@ def scale(outputs: int, inputs: int, adjust: str, rms_rate: float) -> float:
     return math.sqrt(max(1.0, outputs / max(inputs, 1)))
 
 
-def given(value: float | None, otherwise: float) -> float:
+def value_or(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
 
 
@@ -107,15 +107,15 @@ def on_matrix(
     return x - rate * (decay * x + o), {"momentum_buffer": b}
 
 
-def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: float, own: dict) -> tuple[Array, Slots]:
+def on_others(t: int, x: Array, g: Array, slots: Slots, rate: float, decay: float, hyper: dict) -> tuple[Array, Slots]:
     """A step of anything else."""
     if unknown := [
-        k for k in own if not k.startswith(("adamw_", "exclude_", "split_"))
+        k for k in hyper if not k.startswith(("adamw_", "exclude_", "split_"))
     ]:  # by names, which arrays have not
         raise TypeError(f"no hyperparameters: {unknown}")
-    own = {k.removeprefix("adamw_"): v for k, v in own.items() if k.startswith("adamw_")}
-    decay = given(own.pop("weight_decay", None), decay)
-    return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **own)
+    hyper = {k.removeprefix("adamw_"): v for k, v in hyper.items() if k.startswith("adamw_")}
+    decay = value_or(hyper.pop("weight_decay", None), decay)
+    return adamw.step(t, x, g, slots, learning_rate=rate, weight_decay=decay, **hyper)
 
 
 def step(
@@ -123,15 +123,15 @@ def step(
     = 0.1, momentum: float = 0.95, nesterov: bool = True, ns_coefficients: tuple[float, float, float] = (3.4445,
     -4.7750, 2.0315), ns_steps: int = 5, ns_schedule: str = "constant", eps: float = 1e-7, adjust: str = "original",
     rms_rate: float = 0.2, adamw_learning_rate: float | None = None, adamw_ratio: float | None = None, route_all: bool
-    = False, layout: str | None = None, batch_axes: int = 0, **adamw_own: float,
+    = False, layout: str | None = None, batch_axes: int = 0, **adamw_options: float,
 ) -> tuple[Array, Slots]:  # fmt: skip
     batch = batch_axes * (x.ndim >= batch_axes + 2)
     if route_all or not is_matrix(x.shape[batch:], layout):
-        rate = given(adamw_learning_rate, given(adamw_ratio, RATIOS[adjust]) * learning_rate)
-        return on_others(t, x, g, slots, rate, weight_decay, adamw_own)
-    own = {"momentum": momentum, "nesterov": nesterov, "adjust": (adjust, rms_rate), "layout": layout, "batch": batch}
-    own |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_schedule, ns_coefficients, ns_steps, eps)}
-    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **own)
+        rate = value_or(adamw_learning_rate, value_or(adamw_ratio, RATIOS[adjust]) * learning_rate)
+        return on_others(t, x, g, slots, rate, weight_decay, adamw_options)
+    hyper = {"momentum": momentum, "nesterov": nesterov, "adjust": (adjust, rms_rate), "layout": layout, "batch": batch}
+    hyper |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_schedule, ns_coefficients, ns_steps, eps)}
+    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **hyper)
 
 
 def trajectory(

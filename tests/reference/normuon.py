@@ -38,14 +38,14 @@ def on_matrix(
     b = momentum * slots.get("momentum_buffer", 0.0) + (1.0 - momentum) * g
     u = momentum * b + (1.0 - momentum) * g if nesterov else b
     turn = np.ndarray.transpose if first else np.asarray
-    o, found = np.zeros(x.shape), {}
+    o, variances = np.zeros(x.shape), {}
     for place in np.ndindex(x.shape[:-2]):
         rows = turn(u[place])
         made = muon.newton_schulz(rows, *ns, matrix_dtype)
         old = turn(slots["variance"][place]) if "variance" in slots else 0.0
         made, v = normalized(made, old, beta2, variance_eps, neurons)
-        o[place], found[place] = turn(muon.scale(*rows.shape, *adjust) * made), turn(v)
-    v = np.array([*found.values()]).reshape(*x.shape[:-2], *next(iter(found.values())).shape)
+        o[place], variances[place] = turn(muon.scale(*rows.shape, *adjust) * made), turn(v)
+    v = np.array([*variances.values()]).reshape(*x.shape[:-2], *next(iter(variances.values())).shape)
     return x - rate * (decay * x + o), {"momentum_buffer": b, "variance": v}
 
 
@@ -55,15 +55,15 @@ def step(
     -4.7750, 2.0315), ns_steps: int = 5, ns_schedule: str = "polar_express", eps: float = 1e-7, adjust: str =
     "spectral_norm", rms_rate: float = 0.2, beta2: float = 0.95, variance_eps: float = 1e-8, neurons: str = "outputs",
     adamw_learning_rate: float | None = None, adamw_ratio: float | None = None, route_all: bool = False, layout: str |
-    None = None, batch_axes: int = 0, **adamw_own: float,
+    None = None, batch_axes: int = 0, **adamw_options: float,
 ) -> tuple[Array, Slots]:  # fmt: skip
     if route_all or x.ndim < 2 or x.ndim != 2 + batch_axes * (x.ndim > 2):
-        rate = muon.given(adamw_learning_rate, muon.given(adamw_ratio, muon.RATIOS[adjust]) * learning_rate)
-        return muon.on_others(t, x, g, slots, rate, weight_decay, adamw_own)
-    own = {"momentum": momentum, "nesterov": nesterov, "adjust": (adjust, rms_rate), "first": layout == "inputs_first"}
-    own |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_schedule, ns_coefficients, ns_steps, eps)}
-    own |= {"beta2": beta2, "variance_eps": variance_eps, "neurons": neurons}
-    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **own)
+        rate = muon.value_or(adamw_learning_rate, muon.value_or(adamw_ratio, muon.RATIOS[adjust]) * learning_rate)
+        return muon.on_others(t, x, g, slots, rate, weight_decay, adamw_options)
+    hyper = {"momentum": momentum, "nesterov": nesterov, "adjust": (adjust, rms_rate), "neurons": neurons}
+    hyper |= {"rate": learning_rate, "decay": weight_decay, "ns": (ns_schedule, ns_coefficients, ns_steps, eps)}
+    hyper |= {"beta2": beta2, "variance_eps": variance_eps, "first": layout == "inputs_first"}
+    return on_matrix(x, g, slots, matrix_dtype=matrix_dtype, **hyper)
 
 
 def trajectory(

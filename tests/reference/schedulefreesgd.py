@@ -21,7 +21,7 @@ def step(
 
 
 def averaged(
-    t: int, y: Array, u: Array, lr: float, slots: Slots, own: Slots, beta1: float, r: float, power: float
+    t: int, y: Array, u: Array, lr: float, slots: Slots, base_slots: Slots, beta1: float, r: float, power: float
 ) -> tuple[Array, Slots]:
     """The new y and slots, where z moves by lr * u."""
     z, weighted = slots.get("z", y), r != 0 or power != 0
@@ -33,7 +33,7 @@ def averaged(
     x = (y - (1 - beta1) * z) / beta1
     z = z - lr * u
     x = (1 - c) * x + c * z
-    now = {"z": z, **own}
+    now = {"z": z, **base_slots}
     if weighted:
         now |= {"weight_max": np.asarray(heaviest), "steps_averaged": np.asarray(total / weight if weight > 0 else 1.0)}
     return (1 - beta1) * z + beta1 * x, now

@@ -59,9 +59,9 @@ class Service:
     ) -> tuple[int, Mapping[str, str], dict[str, object]]:
         """Status, headers and JSON of the answer to one request."""
         connection = http.client.HTTPConnection("127.0.0.1", int(self._port), timeout=30)
-        given = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
+        defaults = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
         try:
-            connection.request(method, path, body, given | {k.replace("_", "-"): v for k, v in headers.items()})
+            connection.request(method, path, body, defaults | {k.replace("_", "-"): v for k, v in headers.items()})
             answer = connection.getresponse()
             return answer.status, answer.headers, json.loads(answer.read())
         finally:

@@ -23,7 +23,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"learning_rate": 0.9, "relative_step": False},
     {"learning_rate": 0.9, "relative_step": True, "warmup_init": True},
 ]
-each_options = pytest.mark.parametrize("given", OPTIONS)
+each_options = pytest.mark.parametrize("options", OPTIONS)
 
 
 def problem(shapes: list[tuple[int, ...]], steps: int = 30) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
@@ -48,17 +48,17 @@ def compared(twin: str, rule: Any, hyper: dict[str, Any], kernel: str, shapes: l
 
 @pytest.mark.parametrize("kernel", ["host", "traced"])
 @each_options
-def test_matching_optax_every_step_is_that_of_the_slow_twin(given: dict[str, Any], kernel: str) -> None:
-    hyper = {"min_dim_size_to_factor": 4, **given}
-    shapes = SHAPES[:-1] if kernel == "host" and given.get("factored", True) else SHAPES
+def test_matching_optax_every_step_is_that_of_the_slow_twin(options: dict[str, Any], kernel: str) -> None:
+    hyper = {"min_dim_size_to_factor": 4, **options}
+    shapes = SHAPES[:-1] if kernel == "host" and options.get("factored", True) else SHAPES
     compared("adafactor_optax", get("adafactor")(match="optax", **hyper), hyper, kernel, shapes)
 
 
 @pytest.mark.parametrize("least", [0, 3])
 @pytest.mark.parametrize("kernel", ["host", "traced"])
 @each_options
-def test_as_typed_every_step_is_that_of_the_slow_twin(given: dict[str, Any], kernel: str, least: int) -> None:
-    hyper = {"eps1": 2.0**-52, "min_dim_size_to_factor": least, **given}
+def test_as_typed_every_step_is_that_of_the_slow_twin(options: dict[str, Any], kernel: str, least: int) -> None:
+    hyper = {"eps1": 2.0**-52, "min_dim_size_to_factor": least, **options}
     compared("adafactor", get("adafactor")(**hyper), hyper, kernel, SHAPES)
 
 

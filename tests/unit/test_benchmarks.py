@@ -72,9 +72,9 @@ def test_the_rules_measured_are_those_that_one_pass_can_do() -> None:
     pytest.importorskip("torch", reason="the benchmark of torch needs it")
     from benchmarks.torch_steps import elementwise, forms, theirs
 
-    found = elementwise()
-    assert {"adamw", "sgd"} <= set(found)
-    assert not {"lamb", "muon", "prodigy", "adafactor"} & set(found)  # these measure whole tensors
+    rules = elementwise()
+    assert {"adamw", "sgd"} <= set(rules)
+    assert not {"lamb", "muon", "prodigy", "adafactor"} & set(rules)  # these measure whole tensors
     assert forms(theirs("adamw")) == [{"fused": True}]  # type: ignore[arg-type]
 
 
@@ -91,14 +91,14 @@ def test_a_training_step_of_a_model_is_broken_down_into_its_parts(tmp_path: Path
     pytest.importorskip("transformers", reason="the models are its own")
     from benchmarks.torch_models import PARTS, rows
 
-    found = list(rows(quick=True))
-    assert [r.baseline for r in found] == ["torch.optim.AdamW()", "torch.optim.AdamW(fused=True)"] * 2
-    for row in found:
+    steps = list(rows(quick=True))
+    assert [r.baseline for r in steps] == ["torch.optim.AdamW()", "torch.optim.AdamW(fused=True)"] * 2
+    for row in steps:
         assert tuple(row.parts) == PARTS
         assert min(min(pair) for pair in row.parts.values()) > 0
         assert row.least is not None
         assert 0 < row.least < 1
-    write({"models": replace(measured("models"), rows=found)}, tmp_path)
+    write({"models": replace(measured("models"), rows=steps)}, tmp_path)
     assert (tmp_path / "benchmarks-models.png").stat().st_size > 0
 
 

@@ -34,9 +34,9 @@ def test_an_optimizer_reaches_the_same_accuracy_in_every_adapter(
     asked = request.config.getoption("--adapters").split(",")
     adapters, out = [adapter for adapter in ADAPTERS if adapter in asked], io.StringIO()
     settings = Settings(str(tmp_path), steps=30)
-    reports, found = run_catalogue(TRAINED, adapters, settings, Console(file=out, width=100))
+    reports, by_name = run_catalogue(TRAINED, adapters, settings, Console(file=out, width=100))
     assert [report.trouble for report in reports] == [""] * len(adapters)
-    for name, row in found.items():
+    for name, row in by_name.items():
         assert list(row.accuracy) == adapters
         assert len(set(row.accuracy.values())) == 1, name
         assert row.accuracy[adapters[0]] > 0.5, name
@@ -93,10 +93,10 @@ MEASURED = [file for file in ("catalogue.json", "accuracy.json", "peers.json") i
 
 @pytest.mark.parametrize("file", MEASURED)
 def test_what_was_measured_is_about_optimizers(file: str) -> None:
-    found = json.loads((DOCS / file).read_text())
-    found = found.get("optimizers", found)
-    assert found
-    assert set(found) <= {*names(), *with_value()}
+    entries = json.loads((DOCS / file).read_text())
+    entries = entries.get("optimizers", entries)
+    assert entries
+    assert set(entries) <= {*names(), *with_value()}
 
 
 def test_no_optimizer_is_further_apart_in_two_frameworks_than_rounding_leads() -> None:

@@ -97,6 +97,17 @@ def test_a_report_says_what_was_expected_and_what_came() -> None:
     assert Report("a:B", "torch", OUTCOMES).summary() == "a:B in torch: 1 passed, 1 failed, 1 not applicable"
 
 
+def test_lines_of_a_narrow_terminal_go_on_below_their_text() -> None:
+    many = "a few words that say what is expected, over and over"
+    outcomes = [*OUTCOMES, Outcome("a.long", f"{many} {many}.", f"{many}, {many}", f"{many}; {many}")]
+    wide = " ".join(line for outcome in outcomes for line in lines(outcome)).split()
+    narrow = [line for outcome in outcomes for line in lines(outcome, 80)]
+    assert max(map(len, narrow)) <= 80
+    assert " ".join(narrow).split() == wide
+    indents = [len(line) - len(line.lstrip()) for line in narrow]
+    assert {40, 16} <= set(indents)
+
+
 def test_a_report_is_junits_xml(tmp_path: Path) -> None:
     Report("a:B", "torch", OUTCOMES).write_junit(tmp_path / "report.xml")
     suite = ElementTree.parse(tmp_path / "report.xml").getroot()[0]
@@ -184,13 +195,13 @@ def test_the_page_shows_every_check_and_the_pinned_versions() -> None:
     for name in ("torch", "keras", "tensorflow", "optax", "jax", "scikit-learn"):
         assert f"{name} {pins[name]}" in page
     shared = {f"`{file}.{name}`" for file, name in _functions(*COMMON)}
-    own = {
+    specific = {
         f"`{file.removeprefix(f'{framework}_')}.{name}`"
         for framework, files in FRAMEWORKS.items()
         for file, name in _functions(*files)
     }
     assert [check for check in shared if page.count(f"| {check} |") != len(FRAMEWORKS)] == []
-    assert [check for check in own if page.count(f"| {check} |") < 1] == []
+    assert [check for check in specific if page.count(f"| {check} |") < 1] == []
     every = [*COMMON, *(file for files in FRAMEWORKS.values() for file in files)]
     assert [says for says in _sentences(*every) if f" | {says} | " not in page] == []
 

@@ -152,19 +152,19 @@ def test_each_problem_has_a_reference_of_its_own(tmp_path: Path) -> None:
         np.save(file, np.array([[0.0], [end]]))
         return Run(adapter, "adamw", kind, trajectory=str(file))
 
-    found = [
+    reports = [
         Report("torch", [made("torch", "ours", 1.0), made("torch", "own", 1.25)]),
         Report("hf", [made("hf", "reference", 4.0), made("hf", "ours", 5.0)]),
     ]
-    assert measure_gaps(found) == "torch"
-    gaps = {(r.adapter, r.kind): r.gap if r.gap is None else float(r.gap.max()) for f in found for r in f.runs}
+    assert measure_gaps(reports) == "torch"
+    gaps = {(r.adapter, r.kind): r.gap if r.gap is None else float(r.gap.max()) for f in reports for r in f.runs}
     assert gaps == {("torch", "ours"): None, ("torch", "own"): 0.25, ("hf", "reference"): None, ("hf", "ours"): 0.25}
 
 
 def test_an_adapter_that_could_not_run_has_its_row() -> None:
     out = io.StringIO()
-    found = [Report("jax", trouble="not there", absent=True), Report("tf", trouble="died")]
-    Console(file=out, width=120).print(table(found))
+    reports = [Report("jax", trouble="not there", absent=True), Report("tf", trouble="died")]
+    Console(file=out, width=120).print(table(reports))
     assert "not installed" in out.getvalue()
     assert "failed" in out.getvalue()
 
@@ -200,9 +200,9 @@ def test_the_ratio_is_ours_by_theirs() -> None:
 def test_the_demo_trains_along_one_path_and_saves_a_figure(tmp_path: Path) -> None:
     out = io.StringIO()
     settings = Settings(str(tmp_path), steps=30, text_steps=4, rounds=2)
-    found = run(["torch", "sklearn"], settings, Console(file=out, width=140))
-    assert [f.trouble for f in found] == ["", ""]
-    ours = [r for f in found for r in f.runs if r.kind == "ours"]
+    reports = run(["torch", "sklearn"], settings, Console(file=out, width=140))
+    assert [f.trouble for f in reports] == ["", ""]
+    ours = [r for f in reports for r in f.runs if r.kind == "ours"]
     assert [(r.adapter, r.optimizer) for r in ours] == [(r, o) for r in ("torch", "sklearn") for o in ("adamw", "lion")]
     assert all(r.gap is not None and r.gap.max() < 2e-6 for r in ours if r.adapter != "torch")
     last = out.getvalue().strip().splitlines()[-1]

@@ -82,11 +82,11 @@ def test_convert_turns_kernels_and_nothing_else(folder: Path, options: dict[str,
     assert not Path("t").exists()
     assert run("convert", "s", "t", "--to", "torch", "--layout", "flax")[0] == 0
     turned = {"dense.kernel": (1, 0), "conv.kernel": (3, 2, 0, 1)}
-    given = {
+    params = {
         n: np.zeros(np.transpose(p, turned.get(n, range(p.ndim))).shape, np.float32)
         for n, p in optimizer.params.items()
     }
-    other = HostOptimizer("adamw", given, **options)
+    other = HostOptimizer("adamw", params, **options)
     state.load("t", other)
     for name, slots in optimizer.state.items():
         for slot, x in slots.items():
@@ -191,3 +191,25 @@ def test_convert_holds_one_array_at_a_time(folder: Path, to: str, copies: int) -
         tracemalloc.stop()
     assert Path("t").stat().st_size > count * largest
     assert copies * largest < peak < (copies + 0.5) * largest + 2**20
+
+
+def test_a_file_gets_whole_names_and_rows_however_long(folder: Path) -> None:
+    name = "a_layer/" * 40 + "kernel"
+    optimizer = HostOptimizer("adamw", {name: np.ones((2, 2), "float32")})
+    optimizer.step({name: np.ones((2, 2), "float32")})
+    state.save(optimizer, "long.safetensors")
+    saved("other.safetensors")
+    for words in (("show", "long.safetensors"), ("diff", "long.safetensors", "other.safetensors")):
+        done = CliRunner().invoke(app, ["state", *words], env={"COLUMNS": "80"})
+        assert any(line.startswith(f"{name} ") for line in done.output.splitlines()), done.output
+
+
+@pytest.mark.parametrize("verb", ["show", "convert", "diff"])
+def test_an_error_names_what_was_typed_and_no_function(folder: Path, verb: str) -> None:
+    (folder / "text.safetensors").write_text("no state")
+    saved("other.safetensors")
+    more = {"show": (), "convert": ("out.safetensors", "--to", "torch"), "diff": ("other.safetensors",)}[verb]
+    code, output = run(verb, "text.safetensors", *more)
+    assert code == 2
+    assert output.startswith("`FILE` must hold the state of an optimizer; ")
+    assert output.rstrip().endswith("Received: 'text.safetensors'.")

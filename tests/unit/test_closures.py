@@ -66,9 +66,9 @@ def test_the_minimum_is_scipys(loss: Callable[[Array], tuple[float, Array]]) -> 
     params, closure = model(loss, start)
     optimizer = ClosureOptimizer(LBFGS(line_search_fn="strong_wolfe", max_iter=100), params)
     optimizer.step(closure)
-    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})
-    np.testing.assert_allclose(joined(params), found.x, atol=1e-5)
-    assert closure.calls < 3 * found.nfev
+    solution = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})
+    np.testing.assert_allclose(joined(params), solution.x, atol=1e-5)
+    assert closure.calls < 3 * solution.nfev
 
 
 def random_lines() -> Iterator[tuple[Callable[[Array], tuple[float, Array]], Array, Array, float]]:
@@ -84,11 +84,11 @@ def test_step_lengths_satisfy_the_strong_wolfe_conditions() -> None:
         value, g = loss(x)
         slope = float(g @ d)
         line = _wolfe.Line(NUMPY, x, d, _wolfe.Trial(0.0, value, g, slope))
-        found, made = drive(_wolfe.search(line, first, 1e-12, 60), loss)
+        trial, made = drive(_wolfe.search(line, first, 1e-12, 60), loss)
         assert 1 <= made <= 60
-        assert found.loss <= value + 1e-4 * found.t * slope
-        assert abs(found.slope) <= -0.9 * slope
-        assert found.loss == loss(x + found.t * d)[0]
+        assert trial.loss <= value + 1e-4 * trial.t * slope
+        assert abs(trial.slope) <= -0.9 * slope
+        assert trial.loss == loss(x + trial.t * d)[0]
 
 
 # -- models that misbehave

@@ -30,9 +30,9 @@ def plain(self, xp, p, g, exp_avg, /, learning_rate):  # type: ignore[no-untyped
 
 def made(traits: dict[str, Any] | None = None, **members: Any) -> type[Rule]:
     """A class with one slot, two fields of its own and a constant."""
-    given = {"eps": positive(1e-3, "eps"), "first": nonnegative(0.0, "first"), "by_name": True, "update": plain}
+    defaults = {"eps": positive(1e-3, "eps"), "first": nonnegative(0.0, "first"), "by_name": True, "update": plain}
     none = {"coefficients": lambda self, math, t: {}}
-    return type("Made", (Rule,), given | none | members, **(traits or {}))
+    return type("Made", (Rule,), defaults | none | members, **(traits or {}))
 
 
 def annotated(mark: object) -> Callable[..., Any]:
@@ -147,9 +147,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_nothing_would_read_is_refused_when_the_class_is_made(case: str) -> None:
     members, message = REFUSED[case]
-    with pytest.raises((TypeError, ValueError), match=message) as found:
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
         made(**members)
-    assert "  " not in str(found.value)
+    assert "  " not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "modulus", "explain", "eps"])
@@ -170,8 +170,8 @@ def test_a_row_may_be_of_every_framework(framework: str) -> None:
 @pytest.mark.parametrize("initial", [1e-6, 1, 0.0, "first", "eps"])
 def test_a_slot_may_begin_with_a_number_or_a_field(initial: Any) -> None:
     rule = made(update=annotated(slot(initial=initial)))()
-    (found,) = rule.slots(Leaf((3, 2)))
-    assert found.initial_value(rule) == (initial if not isinstance(initial, str) else getattr(rule, initial))
+    (declared,) = rule.slots(Leaf((3, 2)))
+    assert declared.initial_value(rule) == (initial if not isinstance(initial, str) else getattr(rule, initial))
     assert made(update=annotated(scalar(1.0)))().all_slots()[0].initial_value(rule) == 1.0
 
 

@@ -15,7 +15,7 @@ RUNS = [
     {"versions": {"jax": "0.10.2"}, "failed": 0},
     {"versions": {"jax": "0.12.0"}, "failed": 3},
 ]
-FOUND = {
+TROUBLES = {
     "no numba": (list(kernel("numba's compiler cannot be loaded (no)")), "Install numba"),
     "no jit": (list(kernel("NUMBA_DISABLE_JIT is set")), "Unset NUMBA_DISABLE_JIT"),
     "cache": (list(places(Path("/dev/null/a"), {"SCIRS2_CACHE_DIR": "/dev/null/a"})), "Set SCIRS2_CACHE_DIR"),
@@ -47,9 +47,9 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", TROUBLES)
 def test_what_would_go_wrong_is_found_once_and_says_what_to_do(name: str) -> None:
-    (trouble,), todo = FOUND[name]
+    (trouble,), todo = TROUBLES[name]
     assert todo in trouble.todo
     assert trouble.todo.endswith(".")
     assert str(trouble) == f"{trouble.problem}. {trouble.todo}"

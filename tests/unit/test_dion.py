@@ -111,8 +111,8 @@ SLOTS: dict[tuple[int, ...], tuple[float, tuple[int, ...]]] = {
 @pytest.mark.parametrize("shape", SLOTS, ids=str)
 def test_directions_are_of_the_shorter_side_and_as_many_as_its_fraction(shape: tuple[int, ...]) -> None:
     fraction, wanted = SLOTS[shape]
-    found = {s.name: s.shape(shape) for s in Dion(rank_fraction=fraction).slots(Leaf(shape))}
-    assert found == {"momentum_buffer": shape, "directions": wanted}
+    shapes = {s.name: s.shape(shape) for s in Dion(rank_fraction=fraction).slots(Leaf(shape))}
+    assert shapes == {"momentum_buffer": shape, "directions": wanted}
 
 
 OTHERS = {

@@ -42,8 +42,8 @@ def ran(
     return folder
 
 
-def said(found: Drift) -> str:
-    return " | ".join(found.explanations)
+def said(drift: Drift) -> str:
+    return " | ".join(drift.explanations)
 
 
 @pytest.mark.parametrize("name", names())
@@ -57,9 +57,9 @@ def test_two_runs_alike_do_not_differ_and_another_learning_rate_is_found(name: s
         if step == 3:
             optimizer.set_learning_rate(1.5 * rate)
 
-    found = compare(a, ran(tmp_path / "c", name, change=higher, **values))
-    assert (found.step, found.quantity) == (3, "learning_rate")
-    assert "its learning rate does not matter here" in said(found) or f"has learning_rate={1.5 * rate!r}" in said(found)
+    drift = compare(a, ran(tmp_path / "c", name, change=higher, **values))
+    assert (drift.step, drift.quantity) == (3, "learning_rate")
+    assert "its learning rate does not matter here" in said(drift) or f"has learning_rate={1.5 * rate!r}" in said(drift)
 
 
 @pytest.mark.parametrize(("name", "match"), [(n, m) for n in names() for m in getattr(get(n), "matches", ())])
@@ -68,8 +68,8 @@ def test_the_formula_of_another_framework_explains_its_step(name: str, match: st
     rule = get(name)(**brisk(get(name)))
     values = {k: v for k, v in rule.get_config().items() if k != "match"}
     a = ran(tmp_path / "a", name, size=1e-3, **values)
-    found = compare(a, ran(tmp_path / "b", name, size=1e-3, **values, match=match))
-    assert found.step is None or found.explanations, str(found)
+    drift = compare(a, ran(tmp_path / "b", name, size=1e-3, **values, match=match))
+    assert drift.step is None or drift.explanations, str(drift)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,17 @@ def test_what_differs_is_named(
     name: str, one: dict[str, object], other: dict[str, object], quantity: str, words: str, tmp_path: Path
 ) -> None:
     a, b = (ran(tmp_path / x, name, size=1e-4, **values) for x, values in (("a", one), ("b", other)))
-    found = compare(a, b)
-    assert (found.step, found.quantity) == (1, quantity)
-    assert words in said(found)
-    assert words in str(found)
+    drift = compare(a, b)
+    assert (drift.step, drift.quantity) == (1, quantity)
+    assert words in said(drift)
+    assert words in str(drift)
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-5, 0.02])
+def test_a_value_that_the_other_run_has_not_recorded_is_not_named(decay: float, tmp_path: Path) -> None:
+    values = {"learning_rate": 1e-2, "weight_decay": 1e-2}
+    a, b = (ran(tmp_path / x, "adamw", **{**values, "weight_decay": y}) for x, y in (("a", 1e-2), ("b", decay)))
+    assert compare(a, b).explanations == [f"has weight_decay={decay}, where the other has 0.01"]
 
 
 def ahead(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:
@@ -139,10 +146,10 @@ def moved(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:
     ],
 )
 def test_what_happened_to_a_run_is_named(change: Change, step: int, quantity: str, words: str, tmp_path: Path) -> None:
-    found = compare(ran(tmp_path / "a"), ran(tmp_path / "b", change=change))
-    assert (found.step, found.quantity) == (step, quantity)
-    assert words in said(found)
-    assert bool(found.explanations) == bool(words)
+    drift = compare(ran(tmp_path / "a"), ran(tmp_path / "b", change=change))
+    assert (drift.step, drift.quantity) == (step, quantity)
+    assert words in said(drift)
+    assert bool(drift.explanations) == bool(words)
 
 
 def test_a_schedule_that_is_read_one_step_late_is_named(tmp_path: Path) -> None:
@@ -153,17 +160,17 @@ def test_a_schedule_that_is_read_one_step_late_is_named(tmp_path: Path) -> None:
         ran(tmp_path / x, options={"learning_rate": f})
         for x, f in (("a", rate), ("b", lambda step: rate(max(step - 1, 0))))
     )
-    found = compare(a, b)
-    assert (found.step, found.quantity) == (2, "learning_rate")
-    assert "one step late" in said(found)
+    drift = compare(a, b)
+    assert (drift.step, drift.quantity) == (2, "learning_rate")
+    assert "one step late" in said(drift)
 
 
 def test_dtypes_are_named(tmp_path: Path) -> None:
     a = ran(tmp_path / "a")
-    found = compare(a, ran(tmp_path / "b", dtype="float64"))
-    assert (found.step, found.quantity, found.what) == (0, "dtype", "float32 and float64")
-    found = compare(a, ran(tmp_path / "c", options={"state_dtype": "bfloat16"}))
-    assert (found.step, found.quantity, found.what) == (1, "dtype", "float32 and bfloat16")
+    drift = compare(a, ran(tmp_path / "b", dtype="float64"))
+    assert (drift.step, drift.quantity, drift.what) == (0, "dtype", "float32 and float64")
+    drift = compare(a, ran(tmp_path / "c", options={"state_dtype": "bfloat16"}))
+    assert (drift.step, drift.quantity, drift.what) == (1, "dtype", "float32 and bfloat16")
 
 
 def test_large_arrays_are_sampled_and_their_norms_kept(tmp_path: Path) -> None:
@@ -178,8 +185,8 @@ def test_large_arrays_are_sampled_and_their_norms_kept(tmp_path: Path) -> None:
     def outside(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:
         grads["w"][1, 1] += step == 2
 
-    found = compare(a, ran(tmp_path / "c", **few, change=outside))
-    assert (found.step, found.quantity, found.parameter) == (2, "grad", "w")
+    drift = compare(a, ran(tmp_path / "c", **few, change=outside))
+    assert (drift.step, drift.quantity, drift.parameter) == (2, "grad", "w")
 
 
 def test_only_so_many_steps_are_written(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def test_runs_that_diverge_alike_do_not_differ(value: float, tmp_path: Path) -> 
 
     a, b, c = (ran(tmp_path / n, change=f) for n, f in (("a", diverges), ("b", diverges), ("c", other)))
     assert compare(a, b).step is None
-    found = compare(a, c)
-    assert (found.step, found.quantity, found.parameter) == (3, "grad", "w")
+    drift = compare(a, c)
+    assert (drift.step, drift.quantity, drift.parameter) == (3, "grad", "w")
 
 
 def test_a_run_that_was_stopped_while_it_wrote_is_refused(tmp_path: Path) -> None:

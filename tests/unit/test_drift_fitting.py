@@ -18,8 +18,8 @@ from .test_drift import Arrays, HostOptimizer, ran, said
 def silent(folder: Path) -> Path:
     """The recording, of an optimizer that does not say its hyperparameters, as optax's do not."""
     for path in [*folder.iterdir()]:
-        with loaded("test", path) as found:
-            save_state(replace(found, config={}), path)
+        with loaded("test", path) as recorded:
+            save_state(replace(recorded, config={}), path)
     return folder
 
 
@@ -40,15 +40,15 @@ def test_values_are_found_where_nobody_says_them(
 ) -> None:
     common = {"momentum": 0.9} if name == "sgd" else {}
     a, b = ran(tmp_path / "a", name, **common), silent(ran(tmp_path / "b", name, **{**common, **values}))
-    found = compare(a, b)
-    assert all(word in said(found) for word in words), str(found)
+    drift = compare(a, b)
+    assert all(word in said(drift) for word in words), str(drift)
 
 
 def test_where_only_the_second_run_says_its_values_the_first_is_explained(tmp_path: Path) -> None:
     a, b = silent(ran(tmp_path / "a", size=1e-4)), ran(tmp_path / "b", size=1e-4, eps=1e-5)
-    found = compare(a, b)
-    assert (found.step, found.quantity) == (1, "param")
-    assert found.explanations[0] == (
+    drift = compare(a, b)
+    assert (drift.step, drift.quantity) == (1, "param")
+    assert drift.explanations[0] == (
         "is the one whose formula and hyperparameters are known; A has eps=1e-08, the default, "
         "where the other has 1e-05"
     )
@@ -59,9 +59,9 @@ def test_what_no_value_makes_is_not_explained(tmp_path: Path) -> None:
         if step == 2:
             optimizer.params["w"] += 0.01
 
-    found = compare(ran(tmp_path / "a"), silent(ran(tmp_path / "b", change=moved)))
-    assert (found.step, found.quantity, found.explanations) == (2, "param", [])
-    assert "No known difference makes this step." in str(found)
+    drift = compare(ran(tmp_path / "a"), silent(ran(tmp_path / "b", change=moved)))
+    assert (drift.step, drift.quantity, drift.explanations) == (2, "param", [])
+    assert "No known difference makes this step." in str(drift)
 
 
 def test_a_gradient_that_is_clipped_inside_the_optimizer_is_seen(tmp_path: Path) -> None:
@@ -74,13 +74,13 @@ def test_a_gradient_that_is_clipped_inside_the_optimizer_is_seen(tmp_path: Path)
     def swapped(folder: Path) -> Path:
         """The gradients as they were before the optimizer clipped them."""
         for ours, theirs in zip(sorted(folder.iterdir()), sorted((tmp_path / "a").iterdir()), strict=True):
-            with loaded("test", ours) as found, loaded("test", theirs) as whole:
-                given = {n: p.slots.get("grad") for n, p in whole.parameters.items()}
+            with loaded("test", ours) as recorded, loaded("test", theirs) as whole:
+                grads = {n: p.slots.get("grad") for n, p in whole.parameters.items()}
                 slots = {
-                    n: {**p.slots, **({"grad": given[n]} if given[n] else {})} for n, p in found.parameters.items()
+                    n: {**p.slots, **({"grad": grads[n]} if grads[n] else {})} for n, p in recorded.parameters.items()
                 }
-                parameters = {n: replace(p, slots=slots[n]) for n, p in found.parameters.items()}
-                save_state(replace(found, config={}, parameters=parameters), ours)
+                parameters = {n: replace(p, slots=slots[n]) for n, p in recorded.parameters.items()}
+                save_state(replace(recorded, config={}, parameters=parameters), ours)
         return folder
 
     def scaled(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:
@@ -88,17 +88,17 @@ def test_a_gradient_that_is_clipped_inside_the_optimizer_is_seen(tmp_path: Path)
             g *= 0.5 / norms[step - 1]
 
     a = ran(tmp_path / "a", change=clipped)
-    found = compare(a, swapped(ran(tmp_path / "b", change=scaled)))
-    assert found.step == 1
-    assert "of norm 0.5: it is clipped by norm" in said(found), str(found)
+    drift = compare(a, swapped(ran(tmp_path / "b", change=scaled)))
+    assert drift.step == 1
+    assert "of norm 0.5: it is clipped by norm" in said(drift), str(drift)
 
 
 def test_a_difference_of_some_parameters_is_explained_for_them(tmp_path: Path) -> None:
     """As where biases are not decayed."""
     a = ran(tmp_path / "a", "adamw", weight_decay=0.1)
     b = ran(tmp_path / "b", "adamw", weight_decay=0.1, change=undecayed)
-    found = compare(a, silent(b))
-    assert found.explanations[0] == "has no weight decay, for b alone", str(found)
+    drift = compare(a, silent(b))
+    assert drift.explanations[0] == "has no weight decay, for b alone", str(drift)
 
 
 def undecayed(step: int, optimizer: HostOptimizer, grads: Arrays) -> None:

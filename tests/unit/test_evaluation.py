@@ -23,22 +23,22 @@ def test_there_is_something_to_test() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [{}, {"warmup_steps": 7}, {"r": 1.5}, {"weight_lr_power": 0.0}, {"weight_lr_power": 0.0, "r": 2.0}],
     ids=lambda v: "-".join(v) or "plain",
 )
-def test_a_schedule_free_average_is_the_weighted_mean_of_the_base_sequence(given: dict[str, Any]) -> None:
+def test_a_schedule_free_average_is_the_weighted_mean_of_the_base_sequence(options: dict[str, Any]) -> None:
     """By the definition: every z is kept, with its weight, and averaged in the end. The learning rate rises and falls,
     and is 0 at first.
     """
     params, rates = {"w": START.copy()}, [0.0, 0.0, *np.linspace(0.02, 0.08, 12), *np.linspace(0.08, 0.01, 16)]
-    optimizer, zs, weights, largest = HostOptimizer(get("schedulefreeadamw")(**given), params), [], [], 0.0
+    optimizer, zs, weights, largest = HostOptimizer(get("schedulefreeadamw")(**options), params), [], [], 0.0
     for t, (g, rate) in enumerate(zip(GRADS, rates, strict=True), 1):
         optimizer.replace(learning_rate=float(rate))
         optimizer.step({"w": g})
-        largest = max(largest, rate * min(1.0, t / max(1, given.get("warmup_steps", 0))))
+        largest = max(largest, rate * min(1.0, t / max(1, options.get("warmup_steps", 0))))
         zs.append(optimizer.state["w"]["z"].copy())
-        weights.append(t ** given.get("r", 0.0) * largest ** given.get("weight_lr_power", 2.0))
+        weights.append(t ** options.get("r", 0.0) * largest ** options.get("weight_lr_power", 2.0))
         total = sum(weights)
         mean = sum(w * z for w, z in zip(weights, zs, strict=True)) / total if total else START
         np.testing.assert_allclose(evaluation_params(optimizer)["w"], mean, rtol=0, atol=1e-13)
@@ -53,21 +53,21 @@ def test_training_does_not_see_an_evaluation(name: str, dtype: type) -> None:
     for g in GRADS:
         for optimizer in optimizers:
             optimizer.step({"w": g.astype(dtype)})
-        found = evaluation_params(optimizers[0])
-        assert found["w"].dtype == dtype
-        assert found["b"] is not watched["b"], "what has not been stepped is a copy too"
-        np.testing.assert_array_equal(found["b"], watched["b"])
+        evaluated = evaluation_params(optimizers[0])
+        assert evaluated["w"].dtype == dtype
+        assert evaluated["b"] is not watched["b"], "what has not been stepped is a copy too"
+        np.testing.assert_array_equal(evaluated["b"], watched["b"])
     np.testing.assert_array_equal(watched["w"], alone["w"])
-    assert np.any(found["w"] != watched["w"])
+    assert np.any(evaluated["w"] != watched["w"])
 
 
 def test_other_optimizers_are_evaluated_as_they_are_trained() -> None:
     params = [START.copy()]
     optimizer = HostOptimizer("adamw", params)
     optimizer.step([GRADS[0]])
-    found = evaluation_params(optimizer)
-    assert found[0] is not params[0]
-    np.testing.assert_array_equal(found[0], params[0])
+    evaluated = evaluation_params(optimizer)
+    assert evaluated[0] is not params[0]
+    np.testing.assert_array_equal(evaluated[0], params[0])
 
 
 @pytest.mark.parametrize("name", AVERAGING)

@@ -20,7 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "wasm"
 WALK = """
 import {readFileSync} from "node:fs";
 const {folder, start, gradients, names} = JSON.parse(readFileSync(0));
-const found = {};
+const walked = {};
 for (const name of names) {
     const {load} = await import(`${folder}/scirs2_${name}.mjs`);
     const optimizer = await load(readFileSync(`${folder}/scirs2_${name}.wasm`));
@@ -32,9 +32,9 @@ for (const name of names) {
         weight.g.set(gradient);
         optimizer.step(weight);
     }
-    found[name] = Array.from(weight.p);
+    walked[name] = Array.from(weight.p);
 }
-console.log(JSON.stringify(found));
+console.log(JSON.stringify(walked));
 """
 
 
@@ -45,10 +45,10 @@ def fits(name: str) -> bool:
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    found = shutil.which("node")
-    if found is None:
+    program = shutil.which("node")
+    if program is None:
         pytest.skip("Node, which runs WebAssembly, is not installed")
-    return found
+    return program
 
 
 def test_every_optimizer_steps_as_the_package_does(node: str, tmp_path: Path) -> None:
@@ -57,9 +57,9 @@ def test_every_optimizer_steps_as_the_package_does(node: str, tmp_path: Path) ->
         export(name, tmp_path, target="wasm32")
     rng = np.random.default_rng(0)
     start, gradients = (rng.standard_normal(shape).astype("float32") for shape in (NUMBERS, (STEPS, NUMBERS)))
-    given = {"folder": str(tmp_path), "names": taken, "start": start.tolist(), "gradients": gradients.tolist()}
+    request = {"folder": str(tmp_path), "names": taken, "start": start.tolist(), "gradients": gradients.tolist()}
     ran = subprocess.run(
-        [node, "--input-type=module", "-e", WALK], input=json.dumps(given), capture_output=True, text=True, check=True
+        [node, "--input-type=module", "-e", WALK], input=json.dumps(request), capture_output=True, text=True, check=True
     )
     assert ran.stderr == ""
     walked = json.loads(ran.stdout)

@@ -61,10 +61,10 @@ EXCHANGED: dict[str, tuple[Any, str]] = {
 @each_path
 @pytest.mark.parametrize("kind", EXCHANGED)
 def test_an_exchange_that_cannot_be_stepped_is_refused_and_changes_nothing(kind: str, kernel: str) -> None:
-    given, words = EXCHANGED[kind]
+    exchanged, words = EXCHANGED[kind]
     container = params()
     mine, untouched = (walk(HostOptimizer("adamw", p, kernel=kernel), 2) for p in (container, params()))
-    was, container["b"] = container["b"], given
+    was, container["b"] = container["b"], exchanged
     with pytest.raises((TypeError, ValueError), match=re.escape(words)) as caught:
         walk(mine, 1)
     assert "`HostOptimizer.step(params['b']=...)`" in str(caught.value)

@@ -37,8 +37,8 @@ def arrays(seed: int) -> Params:
     """Matrices, one of them large enough for codes and one whose numbers lie in another order."""
     rng = np.random.default_rng(seed)
     made = {"a": (80, 64), "b": (6, 4), "c": (64, 80), "d": (5,)}
-    found = {k: rng.standard_normal(shape, dtype=np.float32) for k, shape in made.items()}
-    return found | {"c": np.asfortranarray(found["c"])}
+    drawn = {k: rng.standard_normal(shape, dtype=np.float32) for k, shape in made.items()}
+    return drawn | {"c": np.asfortranarray(drawn["c"])}
 
 
 def alive(refs: list[weakref.ref[Any]]) -> int:

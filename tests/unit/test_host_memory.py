@@ -98,10 +98,10 @@ BAD_SAVED: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("kind", BAD_SAVED)
 def test_memory_that_does_not_fit_is_refused_and_changes_nothing(kind: str) -> None:
-    given, words = BAD_SAVED[kind]
+    saved, words = BAD_SAVED[kind]
     mine, untouched = (walk(HostOptimizer("adamw", params()), 2) for _ in range(2))
     with pytest.raises((TypeError, ValueError), match=re.escape(words)) as caught:
-        mine.load_state_dict(given)
+        mine.load_state_dict(saved)
     assert "`HostOptimizer.load_state_dict(" in str(caught.value)
     assert_same(mine, untouched)
 

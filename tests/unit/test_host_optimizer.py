@@ -35,9 +35,9 @@ BAD_PARAMS: dict[str, tuple[Any, type[Exception], str]] = {
 
 @pytest.mark.parametrize("kind", BAD_PARAMS)
 def test_bad_parameters_are_refused(kind: str) -> None:
-    given, error, words = BAD_PARAMS[kind]
+    refused, error, words = BAD_PARAMS[kind]
     with pytest.raises(error, match=re.escape(words)):
-        HostOptimizer("adamw", given)
+        HostOptimizer("adamw", refused)
 
 
 def test_arrays_that_share_memory_are_refused() -> None:
@@ -63,12 +63,12 @@ BAD_GRADS: dict[str, tuple[Any, type[Exception], str]] = {
 @each_path
 @pytest.mark.parametrize("kind", BAD_GRADS)
 def test_bad_gradients_are_refused_and_change_nothing(kind: str, kernel: str) -> None:
-    given, error, words = BAD_GRADS[kind]
+    grads, error, words = BAD_GRADS[kind]
     mine, untouched = (walk(HostOptimizer("adamw", params(), kernel=kernel), 2) for _ in range(2))
-    if isinstance(given, dict):
-        given = {"w": np.ones((4, 3)), **given}
+    if isinstance(grads, dict):
+        grads = {"w": np.ones((4, 3)), **grads}
     with pytest.raises(error, match=re.escape(words)):
-        mine.step(given)
+        mine.step(grads)
     assert_same(mine, untouched)
 
 
@@ -192,11 +192,11 @@ def test_a_bad_change_is_refused_and_changes_nothing() -> None:
 @pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
 @each_path
 def test_sixteen_bit_parameters_move_and_keep_their_dtype(dtype: Any, kernel: str) -> None:
-    given = {k: p.astype(dtype) for k, p in params().items()}
-    before = {k: p.copy() for k, p in given.items()}
-    mine = HostOptimizer(AdamW(learning_rate=0.1), given, kernel=kernel, state_dtype="float32")
+    narrow = {k: p.astype(dtype) for k, p in params().items()}
+    before = {k: p.copy() for k, p in narrow.items()}
+    mine = HostOptimizer(AdamW(learning_rate=0.1), narrow, kernel=kernel, state_dtype="float32")
     mine.step({k: p.astype(dtype) for k, p in params(1).items()})
-    assert all(p.dtype == np.dtype(dtype) and not np.array_equal(p, before[k]) for k, p in given.items())
+    assert all(p.dtype == np.dtype(dtype) and not np.array_equal(p, before[k]) for k, p in narrow.items())
     assert {x.dtype.name for slots in mine.state.values() for x in slots.values()} == {"float32"}
 
 

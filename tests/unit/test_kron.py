@@ -109,13 +109,13 @@ def test_normalized_gradients_have_one_length(size: float, kernel: str) -> None:
     shapes = {"w": (5, 4), "v": (6,), "still": (3, 2)}
     gradients = [arrays(seed, shapes) | {"still": np.zeros((3, 2))} for seed in range(10)]
     start = arrays(99, shapes)
-    given = [{k: size * x for k, x in grads.items()} for grads in gradients]
-    found = walked(Kron(normalize_grads=True), start, given, kernel=kernel)
+    scaled = [{k: size * x for k, x in grads.items()} for grads in gradients]
+    optimizer = walked(Kron(normalize_grads=True), start, scaled, kernel=kernel)
     units = [{k: x / max(np.linalg.norm(x), 1e-300) for k, x in grads.items()} for grads in gradients]
     wanted = walked(Kron(), start, units, kernel=kernel)
     for k, p in wanted.params.items():
-        np.testing.assert_allclose(found.params[k], p, rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(found.params["still"], start["still"])
+        np.testing.assert_allclose(optimizer.params[k], p, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(optimizer.params["still"], start["still"])
 
 
 @KERNELS
@@ -136,8 +136,8 @@ def test_a_gradient_that_fades_leaves_memory_finite() -> None:
     start = {"w": np.ones((4, 3), "float32"), "v": np.ones(3, "float32")}
     ones, zeros = ({k: np.full_like(p, value) for k, p in start.items()} for value in (1.0, 0.0))
     optimizer = walked(Kron(beta1=0.8), start, [ones] + [zeros] * 500)
-    found = [*optimizer.params.values(), *(x for memory in optimizer.state.values() for x in memory.values())]
-    assert all(np.isfinite(x).all() for x in found)
+    numbers = [*optimizer.params.values(), *(x for memory in optimizer.state.values() for x in memory.values())]
+    assert all(np.isfinite(x).all() for x in numbers)
 
 
 # ---------------------------------------------------------------- when factors learn
@@ -167,8 +167,8 @@ def test_the_steps_at_which_factors_learn_are_the_same_in_float32(framework: str
     """At each step around those at which the wait grows by one."""
     waits = [501 + round(1000 * np.log(k)) for k in range(1, 35)]
     for t in sorted({t + k for t in waits for k in (-1, 0, 1)}):
-        wanted, found = Kron().coefficients(HOST_SCALARS, t), NAMESPACES[framework](t)
-        assert [float(found[k]) for k in ("due", "balanced", "turn")] == [
+        wanted, traced = Kron().coefficients(HOST_SCALARS, t), NAMESPACES[framework](t)
+        assert [float(traced[k]) for k in ("due", "balanced", "turn")] == [
             wanted[k] for k in ("due", "balanced", "turn")
         ]
 
@@ -212,8 +212,8 @@ SLOTS: list[tuple[dict[str, Any], tuple[int, ...], list[tuple[int, ...]]]] = [
 def test_a_side_has_a_factor_that_is_triangular_or_diagonal(
     options: dict[str, Any], shape: tuple[int, ...], factors: list[tuple[int, ...]]
 ) -> None:
-    found = [s.shape(shape) for s in Kron(**options).slots(Leaf(shape)) if s.name != "exp_avg"]
-    assert sorted(found) == sorted(factors)
+    shapes = [s.shape(shape) for s in Kron(**options).slots(Leaf(shape)) if s.name != "exp_avg"]
+    assert sorted(shapes) == sorted(factors)
 
 
 def test_of_a_square_matrix_the_factor_of_the_inputs_is_diagonal_in_either_layout() -> None:

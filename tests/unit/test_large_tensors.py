@@ -29,10 +29,10 @@ LARGE = [(BEYOND,), (70_000, 70_000), (2**20, 2**11 + 1), (3, 40_000, 40_000)]
 def test_work_items_cover_a_large_tensor_once_and_in_order(shape: tuple[int, ...], cut: Any) -> None:
     shape = shape if cut is flat_items or len(shape) > 1 else (shape[0] // 2**12, 2**12)
     items = cut([(5, 3), shape, (7, 2)])
-    own = items[items[:, 0] == 1].astype(object)  # numbers of any size
-    sizes = own[:, Item.ROWS] * own[:, Item.COLUMNS]
-    assert own[0, Item.OFFSET] == 0
-    assert list(own[1:, Item.OFFSET]) == list(np.cumsum(sizes)[:-1])
+    pieces = items[items[:, 0] == 1].astype(object)  # numbers of any size
+    sizes = pieces[:, Item.ROWS] * pieces[:, Item.COLUMNS]
+    assert pieces[0, Item.OFFSET] == 0
+    assert list(pieces[1:, Item.OFFSET]) == list(np.cumsum(sizes)[:-1])
     assert sum(sizes) == math.prod(shape) > 2**31
     assert min(sizes) > 0
 

@@ -27,10 +27,10 @@ def made(name: str, keys: str) -> HostOptimizer:
 def walk(optimizer: HostOptimizer, first: str = "a") -> HostOptimizer:
     """`a` has a gradient from the first step on, and `b` from the step `LATE` on, or from its own first one."""
     for t, (a, b) in enumerate(GRADS):
-        given = {"a": a} if t < LATE else {"a": a, "b": b}
-        given = {k: g for k, g in given.items() if k in optimizer.params}
-        if given:
-            optimizer.step(given, **({"value": 2.0 / (t + 1)} if optimizer.rule.needs_value else {}))
+        gradients = {"a": a} if t < LATE else {"a": a, "b": b}
+        gradients = {k: g for k, g in gradients.items() if k in optimizer.params}
+        if gradients:
+            optimizer.step(gradients, **({"value": 2.0 / (t + 1)} if optimizer.rule.needs_value else {}))
     return optimizer
 
 

@@ -64,13 +64,13 @@ def test_groups_may_differ_in_all_that_is_not_learned_with(name: str) -> None:
         usual.setdefault(field, rule.fields_with()[field].default)
         value = value if value != usual[field] else rule.fields_with()[field].default
         try:
-            found = walk(name, "a", usual, {field: value})
+            walked = walk(name, "a", usual, {field: value})
         except ValueError as error:
             assert f"({field}=...)` must be {usual[field]!r} as in the first group" in str(error)  # noqa: PT017
             refused.add(field)
         else:
             swapped = walk(name, "b", usual | {field: value}, {field: usual[field]})
-            for one, two in zip(found, swapped, strict=True):
+            for one, two in zip(walked, swapped, strict=True):
                 np.testing.assert_allclose(one, two, rtol=1e-12, atol=1e-14, err_msg=field)
     formula = {k for k in fields_of(name) if rule.fields_with()[k].static}
     assert refused == LEARNED[name] | formula

@@ -19,12 +19,12 @@ STEPS, SIZE, TENSORS = 6, 4000, 3
 def noises(rule: Rule = PLAIN, steps: int = STEPS, dtype: str = "float64", **how: object) -> np.ndarray:
     """What each step adds to each of several tensors of one shape: (steps, tensors, elements)."""
     params = [np.zeros(SIZE, dtype) for _ in range(TENSORS)]
-    optimizer, found = HostOptimizer(rule, params, **how), []
+    optimizer, moves = HostOptimizer(rule, params, **how), []
     for _ in range(steps):
         before = [p.copy() for p in params]
         optimizer.step([np.zeros(SIZE, dtype) for _ in params])
-        found.append([old - p for old, p in zip(before, params, strict=True)])
-    return np.array(found, dtype=float)
+        moves.append([old - p for old, p in zip(before, params, strict=True)])
+    return np.array(moves, dtype=float)
 
 
 def test_it_has_mean_0_variance_1_and_the_tails_of_normal_numbers() -> None:

@@ -33,12 +33,12 @@ Arrays = dict[str, np.ndarray]
 
 def taken_apart(whole: Arrays) -> Arrays:
     """Weights or gradients of attention as flax has them, of what torch has."""
-    found = {"norm.scale": whole["norm"], "out.kernel": whole["out.weight"].T.reshape(HEADS, EACH, WIDTH)}
+    parts = {"norm.scale": whole["norm"], "out.kernel": whole["out.weight"].T.reshape(HEADS, EACH, WIDTH)}
     for i, x in enumerate("qkv"):
         rows = slice(i * WIDTH, (i + 1) * WIDTH)
-        found[f"{x}.kernel"] = whole["in.weight"][rows].T.reshape(WIDTH, HEADS, EACH)
-        found[f"{x}.bias"] = whole["in.bias"][rows].reshape(HEADS, EACH)
-    return {name: x.copy() for name, x in found.items()}
+        parts[f"{x}.kernel"] = whole["in.weight"][rows].T.reshape(WIDTH, HEADS, EACH)
+        parts[f"{x}.bias"] = whole["in.bias"][rows].reshape(HEADS, EACH)
+    return {name: x.copy() for name, x in parts.items()}
 
 
 def gradients(step: int) -> Arrays:
@@ -92,8 +92,8 @@ def test_parts_may_have_other_numbers_of_outputs(tmp_path: Path) -> None:
     here = {"q": (6, 6), "k": (6, 2), "v": (6, 2)}
     parts = HostOptimizer("lion", {name: np.ones(shape, np.float32) for name, shape in here.items()}, kernel="traced")
     state.load(tmp_path / "t", parts)
-    found = np.concatenate([parts.state[name]["exp_avg"] for name in here], axis=1)
-    assert np.array_equal(found, optimizer.state["qkv.kernel"]["exp_avg"])
+    joined = np.concatenate([parts.state[name]["exp_avg"] for name in here], axis=1)
+    assert np.array_equal(joined, optimizer.state["qkv.kernel"]["exp_avg"])
 
 
 def test_codes_are_made_again(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_codes_are_made_again(tmp_path: Path) -> None:
     names = [f"{name}.kernel" for name in "qkv"]
     parts = HostOptimizer("adam", {name: np.ones((64, 64), np.float32) for name in names}, kernel="traced")
     state.load(tmp_path / "t", parts)
-    found = np.concatenate([parts.state[name]["exp_avg"] for name in names], axis=1)
-    assert np.max(np.abs(found - 0.1 * grad)) < 0.02 * np.max(np.abs(grad))
+    joined = np.concatenate([parts.state[name]["exp_avg"] for name in names], axis=1)
+    assert np.max(np.abs(joined - 0.1 * grad)) < 0.02 * np.max(np.abs(grad))
 
 
 BAD = {

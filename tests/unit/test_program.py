@@ -79,8 +79,8 @@ def test_slots_are_read_from_the_signature() -> None:
         return lr * g, a, b, c, d, e, f
 
     made = rule(update)
-    found = {s.name: (s.extent, s.initial) for s in made.all_slots()}
-    assert found == {
+    declared = {s.name: (s.extent, s.initial) for s in made.all_slots()}
+    assert declared == {
         "a": (Extent.FULL, None),
         "b": (Extent.FULL, None),
         "c": (Extent.ROW, None),
@@ -232,16 +232,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_a_formula_must_not_do_is_refused_with_a_way_out(case: str) -> None:
     update, message = REFUSED[case]
-    with pytest.raises((TypeError, ValueError), match=message) as found:
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
         record(rule(update), LEAF)
-    assert "  " not in str(found.value)
+    assert "  " not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(_WRITTEN))
 def test_a_known_function_is_told_what_to_write_and_no_other(name: str) -> None:
-    with pytest.raises(AttributeError, match=rf"uses `xp\.{name}`\. Write ") as found:
+    with pytest.raises(AttributeError, match=rf"uses `xp\.{name}`\. Write ") as caught:
         record(rule(lambda self, xp, p, g, /: getattr(xp, name)(g)), LEAF)
-    assert "Did you mean" not in str(found.value)
+    assert "Did you mean" not in str(caught.value)
 
 
 def test_a_symbol_shows_the_formula_that_leads_to_it() -> None:

@@ -92,8 +92,8 @@ def test_a_matrix_that_lies_otherwise_walks_the_same_path(rule: type[Rule]) -> N
         return HostOptimizer(made, turned if layout == INPUTS_FIRST else start, layout=layout)
 
     wanted = walked(optimizer(OUTPUTS_FIRST), 7, SHAPES)
-    found = walked(optimizer(INPUTS_FIRST), 7, SHAPES, turn=True)
-    assert all(np.allclose(found[k], p, rtol=0, atol=1e-13) for k, p in wanted.items())
+    transposed = walked(optimizer(INPUTS_FIRST), 7, SHAPES, turn=True)
+    assert all(np.allclose(transposed[k], p, rtol=0, atol=1e-13) for k, p in wanted.items())
 
 
 @each_rule
@@ -106,8 +106,8 @@ def test_a_state_goes_on_in_the_other_layout(rule: type[Rule], tmp_path: Path) -
     other = {k: np.ascontiguousarray(p.T) for k, p in first.params.items()}
     second = HostOptimizer(made, other, layout=INPUTS_FIRST)
     state.load(tmp_path / "state", second)
-    wanted, found = walked(first, 4, shapes), walked(second, 4, shapes, turn=True)
-    assert all(np.allclose(found[k], p, rtol=0, atol=1e-13) for k, p in wanted.items())
+    wanted, transposed = walked(first, 4, shapes), walked(second, 4, shapes, turn=True)
+    assert all(np.allclose(transposed[k], p, rtol=0, atol=1e-13) for k, p in wanted.items())
 
 
 # ---------------------------------------------------------------- steps

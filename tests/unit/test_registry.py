@@ -38,8 +38,8 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Offer]:
     monkeypatch.setitem(sys.modules, "their_package", module)
 
     def make(**points: str) -> None:
-        found = [EntryPoint(name.rstrip("_"), value, GROUP) for name, value in points.items()]
-        monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in found if p.group == group])
+        entries = [EntryPoint(name.rstrip("_"), value, GROUP) for name, value in points.items()]
+        monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in entries if p.group == group])
 
     forget()
     yield make

@@ -155,15 +155,15 @@ def test_models_that_cannot_be_trained_are_left_out_with_the_reason(monkeypatch:
 def test_columns_of_numbers_are_aligned_on_the_right() -> None:
     rows = [["AdamW", "1,000", "6e-09", "99.4%", "-", "0.1 s"], ["Lion", "0.25", "0", "9%", "1.5", "12"]]
     text = page([Section("digits", "Digits", head=tuple("abcdef"), rows=rows)], {}, {"cores": "2"}, "now")
-    found = [re.findall(r"<t[hd]( class=\"number\")?>", line) for line in text.splitlines() if "<tr>" in line]
-    assert {tuple(map(bool, row)) for row in found[:-1]} == {(False, True, True, True, True, False)}
+    classes = [re.findall(r"<t[hd]( class=\"number\")?>", line) for line in text.splitlines() if "<tr>" in line]
+    assert {tuple(map(bool, row)) for row in classes[:-1]} == {(False, True, True, True, True, False)}
 
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
     """Neighboring labels of ticks that lie on each other."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
-    found = []
+    overlaps = []
     for ax in figure.axes:
         for axis, along in ((ax.xaxis, "x"), (ax.yaxis, "y")):
             low, high = sorted(axis.get_view_interval())
@@ -173,8 +173,8 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
             ]
             labels.sort(key=lambda one: getattr(one[1], f"{along}0"))
             pairs = itertools.pairwise(labels)
-            found += [(a, b) for (a, p), (b, q) in pairs if getattr(p, f"{along}1") > getattr(q, f"{along}0")]
-    return found
+            overlaps += [(a, b) for (a, p), (b, q) in pairs if getattr(p, f"{along}1") > getattr(q, f"{along}0")]
+    return overlaps
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_a_match_takes_for_matrices_what_that_framework_does(match: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("given", "rate"),
+    ("options", "rate"),
     [
         ({}, 0.015 * 0.02),
         ({"adjust": "match_rms_adamw"}, 0.02),
@@ -143,11 +143,11 @@ def test_a_match_takes_for_matrices_what_that_framework_does(match: str) -> None
         ({"match": "torch"}, 0.015 * 0.02),
     ],
 )
-def test_the_adamw_part_has_a_rate_that_follows_the_learning_rate(given: dict[str, Any], rate: float) -> None:
-    made = Muon(learning_rate=0.02, **given)
+def test_the_adamw_part_has_a_rate_that_follows_the_learning_rate(options: dict[str, Any], rate: float) -> None:
+    made = Muon(learning_rate=0.02, **options)
     assert made.other().learning_rate == pytest.approx(rate)
     assert made.replace(learning_rate=0.0).other().learning_rate == 0
-    if "adamw_learning_rate" not in given:
+    if "adamw_learning_rate" not in options:
         assert made.replace(learning_rate=0.01).other().learning_rate == pytest.approx(rate / 2)
 
 
@@ -219,7 +219,7 @@ def test_a_refused_load_leaves_the_routes_as_they_were() -> None:
 def test_what_exclude_layers_and_exclude_embeddings_say() -> None:
     names = ("model.wte.weight", "blocks.0.mlp.weight", "blocks.1.mlp.weight", "lm_head.weight")
     leaves = [Leaf((4, 3), "float32", name) for name in names]
-    reasons = lambda **given: [Muon(**given).reason(leaf) for leaf in leaves]  # noqa: E731
+    reasons = lambda **options: [Muon(**options).reason(leaf) for leaf in leaves]  # noqa: E731
     assert reasons() == ["embedding or head", "", "", "embedding or head"]
     assert reasons(exclude_embeddings=False) == ["", "", "", "embedding or head"]
     assert reasons(exclude_layers=[r"\.1\."])[1:3] == ["", "exclude_layers"]

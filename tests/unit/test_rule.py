@@ -94,14 +94,14 @@ AS_NUMPY: dict[str, Any] = {
 @pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda r: r.name)
 @pytest.mark.parametrize("kind", AS_NUMPY)
 def test_numpys_numbers_are_kept_as_pythons(rule: Rule, kind: str) -> None:
-    def given(value: Any) -> Any:
+    def as_numpy(value: Any) -> Any:
         if isinstance(value, tuple):
             return np.asarray(value) if kind.startswith("arrays") else [AS_NUMPY[kind](x) for x in value]
         return value if value is None or isinstance(value, str) else AS_NUMPY[kind](value)
 
     config = {k: v for k, v in rule.get_config().items() if k != "base"}
     base = {"base": rule.base.name} if hasattr(rule, "base") else {}
-    again = type(rule)(**base, **{k: given(v) for k, v in config.items()})
+    again = type(rule)(**base, **{k: as_numpy(v) for k, v in config.items()})
     assert again == rule
     assert hash(again) == hash(rule)
     assert repr(again) == repr(rule)

@@ -230,15 +230,15 @@ def test_a_rate_by_hand_takes_the_place_of_a_schedule() -> None:
 
 @pytest.mark.parametrize("wrong", [-0.1, float("inf"), float("nan"), "fast", None, True], ids=str)
 def test_a_bad_rate_is_refused_before_anything_moves(wrong: Any) -> None:
-    given = {"w": np.ones(3)}
+    weights = {"w": np.ones(3)}
     with pytest.raises((ValueError, TypeError), match=r"HostOptimizer\(learning_rate=.*at step count 0"):
-        HostOptimizer("adamw", given, learning_rate=lambda t: wrong)
-    later = HostOptimizer("adamw", given, learning_rate=lambda t: 0.1 if t == 0 else wrong)
+        HostOptimizer("adamw", weights, learning_rate=lambda t: wrong)
+    later = HostOptimizer("adamw", weights, learning_rate=lambda t: 0.1 if t == 0 else wrong)
     later.step({"w": np.ones(3)})
-    moved, state = given["w"].copy(), later.state_dict()
+    moved, state = weights["w"].copy(), later.state_dict()
     with pytest.raises((ValueError, TypeError), match="at step count 1"):
         later.step({"w": np.ones(3)})
-    assert np.array_equal(given["w"], moved)
+    assert np.array_equal(weights["w"], moved)
     assert str(later.state_dict()) == str(state)
 
 

@@ -169,9 +169,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("wrong", REFUSED)
 def test_a_refused_step_says_why_and_changes_nothing(wrong: str, clean: Service) -> None:
-    method, path, body, given, *expected, words = REFUSED[wrong]
+    method, path, body, headers, *expected, words = REFUSED[wrong]
     clean.client().create("adam", parameters())
-    status, _, answer = clean.ask(method, f"/model/{path}".rstrip("/"), body, **given)
+    status, _, answer = clean.ask(method, f"/model/{path}".rstrip("/"), body, **headers)
     assert [status, answer["error"]] == expected
     assert words in str(answer["message"])
     params = parameters()

@@ -18,9 +18,9 @@ def test_each_element_is_given_the_least_of_its_slices_and_gives_each_its_larges
     rng = np.random.default_rng(0)
     x, numbers = rng.random(shape), rng.random(sum(shape))
     ends = np.cumsum((0, *shape))
-    found = plus_least(NUMPY, x, numbers)
+    sums = plus_least(NUMPY, x, numbers)
     for index in np.ndindex(shape):
-        assert found[index] == x[index] + min(numbers[ends[axis] + i] for axis, i in enumerate(index))
+        assert sums[index] == x[index] + min(numbers[ends[axis] + i] for axis, i in enumerate(index))
     new = largest(NUMPY, numbers, x)
     for axis, length in enumerate(shape):
         assert [np.take(x, i, axis).max() for i in range(length)] == new[ends[axis] :][:length].tolist()

@@ -44,9 +44,9 @@ def flat(params: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def made(name: str, params: dict[str, np.ndarray], **options: Any) -> HostOptimizer:
-    own = get(name).fields_with()["learning_rate"].default  # others than 1 would hardly move in so few steps
+    usual = get(name).fields_with()["learning_rate"].default  # others than 1 would hardly move in so few steps
     first = {"s_init": 0.01} if get(name).first_step == "s_init" else {}
-    return HostOptimizer(get(name)(learning_rate=own if own == 1 else 1e-3, **first), params, **options)
+    return HostOptimizer(get(name)(learning_rate=usual if usual == 1 else 1e-3, **first), params, **options)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -114,10 +114,10 @@ def test_compensated_parameters_learn_as_float32_ones_do(name: str, dtype: str, 
     for options in ({}, {"kernel": "traced"}, None, {"rounding": "nearest"}):
         params = {key: p.astype(kind) for key, p in start().items()}
         params = {key: p.astype(np.float32) for key, p in params.items()} if options is None else params
-        own = {"rounding": "compensated", "state_dtype": {"rounding_error": error}}
+        compensated = {"rounding": "compensated", "state_dtype": {"rounding_error": error}}
         moments = {slot.name: "float32" for slot in get(name)().all_slots() if slot.extent is Extent.FULL}
-        own["state_dtype"] |= moments
-        optimizer = made(name, params, **({} if options is None else own | options))
+        compensated["state_dtype"] |= moments
+        optimizer = made(name, params, **({} if options is None else compensated | options))
         ends.append(walk(optimizer, params) + _errors(optimizer, params, kind))
     host, traced, float32, nearest = ends
     way = np.linalg.norm(float32 - flat({k: p.astype(kind) for k, p in start().items()}))

@@ -50,7 +50,7 @@ def test_every_sentence_is_one_and_of_an_optimizer_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "suggestion"),
     [
         ("AdamW8bit", "adamw"),
         ("sgdm", "sgd"),
@@ -66,9 +66,9 @@ def test_every_sentence_is_one_and_of_an_optimizer_there_is() -> None:
         ("lino", "lion"),
     ],
 )
-def test_an_optimizer_is_found_by_other_libraries_names(name: str, found: str) -> None:
-    assert similar_name(name, ALL) == f" Did you mean `{found}`?"
-    with pytest.raises(ValueError, match=rf"Did you mean `{found}`\?"):
+def test_an_optimizer_is_found_by_other_libraries_names(name: str, suggestion: str) -> None:
+    assert similar_name(name, ALL) == f" Did you mean `{suggestion}`?"
+    with pytest.raises(ValueError, match=rf"Did you mean `{suggestion}`\?"):
         s2.get(name)
 
 

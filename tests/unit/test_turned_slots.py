@@ -30,9 +30,9 @@ BY_PLACE = {"noisysgd"}
 def made(name: str, layout: str, steps: int = 3, folder: Path | None = None, **hyper: float) -> HostOptimizer:
     """An optimizer that has taken some steps."""
     rule, turn = s2.get(name), layout == INPUTS_FIRST
-    own = {"layout": layout} if "layout" in rule.fields_with() else {}
+    settings = {"layout": layout} if "layout" in rule.fields_with() else {}
     params = {"dense.weight": np.array(START.T if turn else START, order="C")}
-    optimizer = HostOptimizer(rule(**{**brisk(rule), **own, **hyper}), params, kernel="traced", layout=layout)
+    optimizer = HostOptimizer(rule(**{**brisk(rule), **settings, **hyper}), params, kernel="traced", layout=layout)
     if folder is not None:
         optimizer = s2.record(optimizer, folder)
     for t, g in enumerate(GRADS[:steps]):
@@ -54,10 +54,10 @@ def test_a_state_is_turned_with_its_kernels_whether_it_says_their_shapes_or_not(
     name: str, hyper: dict[str, float], shapes: bool
 ) -> None:
     saved, wanted = (made(name, layout, **hyper) for layout in (OUTPUTS_FIRST, INPUTS_FIRST))
-    found = made(name, INPUTS_FIRST, steps=0, **hyper)
-    host.load(found, told(saved, OUTPUTS_FIRST, shapes=shapes), Asked(layout="torch"))
+    loaded = made(name, INPUTS_FIRST, steps=0, **hyper)
+    host.load(loaded, told(saved, OUTPUTS_FIRST, shapes=shapes), Asked(layout="torch"))
     for slot, x in wanted.state["dense.weight"].items():
-        np.testing.assert_allclose(found.state["dense.weight"][slot], x, rtol=1e-12, err_msg=slot)
+        np.testing.assert_allclose(loaded.state["dense.weight"][slot], x, rtol=1e-12, err_msg=slot)
 
 
 def test_a_file_that_says_no_shapes_of_numbers_for_slices_is_not_converted() -> None:
@@ -74,16 +74,16 @@ def test_runs_that_differ_in_how_kernels_lie_do_not_differ(name: str, tmp_path: 
     hyper = SM3 if name == "sm3" else {}
     for layout in (OUTPUTS_FIRST, INPUTS_FIRST):
         made(name, layout, folder=tmp_path / layout, **hyper)
-    found = compare(tmp_path / OUTPUTS_FIRST, tmp_path / INPUTS_FIRST)
-    assert found.step == (1 if name in BY_PLACE else None), str(found)
+    drift = compare(tmp_path / OUTPUTS_FIRST, tmp_path / INPUTS_FIRST)
+    assert drift.step == (1 if name in BY_PLACE else None), str(drift)
 
 
 def test_numbers_for_slices_are_turned_where_the_shape_is_not_known_here() -> None:
     """As in JAX, whose state alone is given."""
     saved, wanted = (made("sm3", layout, **SM3) for layout in (OUTPUTS_FIRST, INPUTS_FIRST))
     here = replace(told(wanted, INPUTS_FIRST, shapes=False), layout="")
-    found, _ = fitted(Asked(layout="torch"), told(saved, OUTPUTS_FIRST), here, saved.rule)
-    slots = found.parameters["dense.weight"].slots
+    state, _ = fitted(Asked(layout="torch"), told(saved, OUTPUTS_FIRST), here, saved.rule)
+    slots = state.parameters["dense.weight"].slots
     np.testing.assert_allclose(slots["accumulator"].read(), wanted.state["dense.weight"]["accumulator"], rtol=1e-12)
 
 

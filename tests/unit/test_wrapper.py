@@ -52,6 +52,38 @@ def test_what_is_learned_for_all_parameters_is_learned_alike_in_all_groups(field
 
 
 WRAPPERS = [n for n in s2.names() if issubclass(s2.get(n), Wrapper)]
+AVERAGES = [n for n in WRAPPERS if s2.get(n).evaluation is not None]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("base", ["lionn", "mars(lionn)", "mars(lion", "mars()", "lion)", "", "lion(sgd)", "lbfgs", 3])
+def test_a_base_that_is_no_optimizer_is_refused_with_what_may_stand_there(wrapper: str, base: object) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        s2.get(wrapper)(base)
+    text = str(caught.value)
+    assert text.split("`")[1] in {f"{s2.get(name).__name__}(base=...)" for name in (wrapper, "mars")}
+    assert 'as "lion" or "mars(lion)"' in text
+    assert "Received: " in text
+    assert ("Did you mean `lion`?" in text) == ("lionn" in str(base) or base == "lion)")
+    assert ("`Lion` goes around no other." in text) == (base == "lion(sgd)")
+
+
+@pytest.mark.parametrize("name", [n for n in s2.names() if n not in WRAPPERS])
+def test_another_frameworks_optimizer_as_base_is_answered_with_its_name(name: str) -> None:
+    theirs = type(s2.get(name).__name__, (), {})
+    for base in (theirs, theirs()):
+        with pytest.raises(TypeError, match=rf'Write `base="{name}"`'):
+            Lookahead(base)
+
+
+@pytest.mark.parametrize("wrapper", [n for n in WRAPPERS if n not in AVERAGES and n != "mechanize"])
+@pytest.mark.parametrize("average", AVERAGES)
+def test_an_average_inside_is_refused_with_a_text_that_is_taken(wrapper: str, average: str) -> None:
+    with pytest.raises(ValueError, match="is the outermost") as caught:
+        s2.get(wrapper)(f"{average}(adamw)")
+    written = str(caught.value).partition("Write `")[2].partition("`")[0]
+    outer, _, base = written.partition("(")
+    assert s2.get(outer)(base.removesuffix(")")).label == written
 
 
 @pytest.mark.parametrize("base", [*s2.names(), *with_value()])

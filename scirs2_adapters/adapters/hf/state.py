@@ -88,8 +88,8 @@ def _listed(params: Params) -> list[Group]:
     """Groups with lists of parameters, and of their names where these came along."""
     items = list(params)
     groups: list[Group] = []
-    given_groups = cast("list[Group]", items) if items and isinstance(items[0], dict) else [{"params": items}]
-    for group in given_groups:
+    listed_groups = cast("list[Group]", items) if items and isinstance(items[0], dict) else [{"params": items}]
+    for group in listed_groups:
         members = group["params"]
         listed = [members] if isinstance(members, torch.Tensor) else list(members)
         named = {"param_names": [n for n, _ in listed]} if listed and isinstance(listed[0], tuple) else {}

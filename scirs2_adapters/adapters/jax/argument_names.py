@@ -215,7 +215,7 @@ def _optax(name: str) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
-def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], keywords: Values) -> dict[str, Value]:
+def arguments_by_name(call: str, known: inspect.Signature, args: Sequence[Value], keywords: Values) -> dict[str, Value]:
     """The arguments that the user has set, by name. None stands for the default and counts as not set, except where it
     has a meaning.
     """

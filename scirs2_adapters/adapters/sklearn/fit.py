@@ -98,7 +98,7 @@ class Linear(Rated, Restored, FitCallbacks, Steps, BaseEstimator):
         return self._train(X, y, sample_weight, partial=False)
 
     def _train(self, X: Data, y: Data, sample_weight: Data, *, partial: bool, classes: Data = None) -> Self:
-        """Do what `fit` and `partial_fit` do. An estimator that refuses what it is given remains as it was."""
+        """Do what `fit` and `partial_fit` do. An estimator that refuses its arguments remains as it was."""
         with _as_it_was_if_refused(self):
             rows = self._ready(X, y, sample_weight, partial, classes)
         with self._calling_back(X, y, sample_weight, 1 if partial else self.max_iter):

@@ -38,7 +38,7 @@ _WAY_OUT = "Give a schedule with its number of steps: `learning_rate=schedules.C
 
 
 class Rated:
-    """An estimator that says where a number belongs which was given as `learning_rate`."""
+    """An estimator that says where a number that is passed as `learning_rate` belongs."""
 
     def _validate_params(self) -> None:
         """What scikit-learn calls before a fit."""

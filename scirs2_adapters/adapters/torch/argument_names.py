@@ -125,7 +125,7 @@ def native_parameters(rule: type[Rule]) -> list[inspect.Parameter]:
     return [] if is_base else list(inspect.signature(native.__init__).parameters.values())[2:]
 
 
-def given_by_name(call: str, known: inspect.Signature, args: Sequence[Value], keywords: Values) -> dict[str, Value]:
+def arguments_by_name(call: str, known: inspect.Signature, args: Sequence[Value], keywords: Values) -> dict[str, Value]:
     """All arguments after `params`, by name and without numpy."""
     arguments = merge_arguments(call, known, args, keywords, ("params",), NONE_IS_DEFAULT)
     for word, value in arguments.items():

@@ -13,7 +13,7 @@ from ._muon_fields import MatrixRule
 #: The side of a matrix that lies first, and the other.
 LEFT, RIGHT = -2, -1
 #: The slots, of which a side has one: triangular factors of the left side and of the right, and diagonal ones.
-Given = tuple[Array | None, ...]
+FactorSlots = tuple[Array | None, ...]
 #: Factors of the sides that have one.
 Factors = dict[int, Array]
 
@@ -67,9 +67,9 @@ class KroneckerRule(Rule):
         return {"scale": self.precond_init_scale ** (1 / max(1, len(self._sides(leaf))))}
 
     @staticmethod
-    def ready(xp: Array, given: Given, scale: Array, due: Array) -> Factors:
+    def ready(xp: Array, slots: FactorSlots, scale: Array, due: Array) -> Factors:
         """The factors that there are, of the left side and of the right."""
-        left, right, diagonal_left, diagonal_right = given
+        left, right, diagonal_left, diagonal_right = slots
         pairs = (LEFT, diagonal_left if left is None else left), (RIGHT, diagonal_right if right is None else right)
         there = {side: q for side, q in pairs if q is not None}
         others = [(q,) for q in there.values()][::-1] if len(there) > 1 else [()]
@@ -80,12 +80,12 @@ class KroneckerRule(Rule):
 
     @staticmethod
     def learned(
-        xp: Array, given: Given, factors: Factors, x: Array, due: Array, turn: Array, rate: Array
+        xp: Array, slots: FactorSlots, factors: Factors, x: Array, due: Array, turn: Array, rate: Array
     ) -> Factors:  # fmt: skip
         """The factors after they have seen x, if that is due."""
         if not factors:
             return factors
-        sides, (left, right, *_) = tuple(factors), given
+        sides, (left, right, *_) = tuple(factors), slots
         a, b = (xp.matrix(f, x, due, turn, *factors.values(), sides=sides) for f in (whitened, whitened_noise))
         moves = {side: moved_diagonal if q is None else moved_factor for side, q in ((LEFT, left), (RIGHT, right))}
         return {side: xp.matrix(moves[side], q, due, rate, a, b, side=side) for side, q in factors.items()}
@@ -95,7 +95,7 @@ class KroneckerRule(Rule):
         return xp.matrix(preconditioned, x, *factors.values(), sides=tuple(factors)) if factors else x
 
     @staticmethod
-    def kept(given: Given, factors: Factors) -> list[Array | None]:
-        """The factors in the places of those given."""
+    def kept(slots: FactorSlots, factors: Factors) -> list[Array | None]:
+        """The factors in the places of the slots."""
         sides = (LEFT, RIGHT, LEFT, RIGHT)
-        return [q if q is None else factors[side] for side, q in zip(sides, given, strict=True)]
+        return [q if q is None else factors[side] for side, q in zip(sides, slots, strict=True)]

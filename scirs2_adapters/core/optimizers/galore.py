@@ -8,7 +8,7 @@ from ._projected import ProjectedRule
 
 
 class GaLore(ProjectedRule, eps_place="hat", moduli=None):
-    """Adam on the gradient's part along its leading singular vectors, which are found anew every so many steps.
+    """Adam on the gradient's part along its leading singular vectors, which are computed anew every so many steps.
 
     P = the first `rank` singular vectors of g along its shorter side, at steps 1, 1 + update_proj_gap, …
     r = g @ P;   m = m + (1 - beta1) * (r - m);   v = v + (1 - beta2) * (r * r - v)

@@ -58,10 +58,10 @@ class Kron(KroneckerRule, moduli=None):
                learning_rate, gain, scale1, scale, precond_lr, turn, due, balanced, most, tiny, one):  # fmt: skip
         g = g / (xp.norm(g) + tiny) if self.normalize_grads else g
         exp_avg = ema(exp_avg, g, gain)
-        mean, given = scale1 * exp_avg, (factor_left, factor_right, diagonal_left, diagonal_right)
-        factors = self.ready(xp, given, scale, balanced)
+        mean, slots = scale1 * exp_avg, (factor_left, factor_right, diagonal_left, diagonal_right)
+        factors = self.ready(xp, slots, scale, balanced)
         seen = mean if self.momentum_into_precond_update else g
-        factors = self.learned(xp, given, factors, seen, due, turn, precond_lr)
+        factors = self.learned(xp, slots, factors, seen, due, turn, precond_lr)
         s = self.preconditioned(xp, mean, factors)
         size = xp.maximum(xp.sqrt(xp.mean(s * s)) / most, one)
-        return learning_rate / size * s, exp_avg, *self.kept(given, factors)
+        return learning_rate / size * s, exp_avg, *self.kept(slots, factors)

@@ -7,7 +7,7 @@ from ._grams import GramRule
 
 
 class SOAP(GramRule, decay="inside", moduli=None):
-    """Adam along the eigenvectors of Shampoo's preconditioner, which are found anew every few steps.
+    """Adam along the eigenvectors of Shampoo's preconditioner, which are computed anew every few steps.
 
     r = QL.T @ g @ QR;   m = m + (1 - beta1) * (r - m);   v = v + (1 - beta2) * (r * r - v)
     u = lr * sqrt(1 - beta2^(t-1)) / (1 - beta1^(t-1)) * QL @ (m / (sqrt(v) + eps)) @ QR.T

@@ -21,7 +21,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("weight_decay_rate", "wd", "l2"), ("weight_decay",)),
     "alpha": ("rho", "slow_step_size"),
     "rho": ("decay_rate", "radius", "gamma"),
-    "decay": ("rho", "decay_rate"),
+    "decay": ("rho", "decay_rate", "ema_decay"),
     "decay_rate": ("beta2_decay", "rho"),
     "beta_2_decay": ("beta2_decay",),
     **dict.fromkeys(("d", "clipping_threshold", "clip_threshold"), ("clip_threshold", "d0")),

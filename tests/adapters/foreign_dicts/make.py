@@ -31,14 +31,14 @@ def stepped(make: Any, shapes: tuple[tuple[int, ...], ...]) -> Any:
 
 
 def numbers_of_bitsandbytes(held: dict[str, Any]) -> dict[str, torch.Tensor]:
-    found = {}
+    slots = {}
     for i, slot in enumerate(SLOTS, 1):
         if f"state{i}" in held and f"qmap{i}" not in held:
-            found[slot] = held[f"state{i}"]
+            slots[slot] = held[f"state{i}"]
         elif f"state{i}" in held:
             codes, absmax, code = (held[f"{part}{i}"] for part in ("state", "absmax", "qmap"))
-            found[slot] = dequantize_blockwise(codes, absmax=absmax, code=code, blocksize=256)
-    return found
+            slots[slot] = dequantize_blockwise(codes, absmax=absmax, code=code, blocksize=256)
+    return slots
 
 
 def numbers_of_torchao(x: torch.Tensor) -> torch.Tensor:

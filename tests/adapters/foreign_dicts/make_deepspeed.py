@@ -55,11 +55,11 @@ def train(rank: int, stage: int, folder: str) -> None:
 
 def numbers(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     """The moments that DeepSpeed's converter has written, read as DeepSpeed reads them."""
-    found: dict[str, dict[str, torch.Tensor]] = {}
+    moments: dict[str, dict[str, torch.Tensor]] = {}
     for file in sorted(folder.glob("zero/*/exp_avg*.pt")):
         saved = torch.load(file, weights_only=False)
-        found.setdefault(file.parent.name, {})[file.stem] = saved["param"] if isinstance(saved, dict) else saved
-    return found
+        moments.setdefault(file.parent.name, {})[file.stem] = saved["param"] if isinstance(saved, dict) else saved
+    return moments
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ def main(what: str = "") -> None:
     """What the head of this file says."""
     if what == "ours":
         for case in cases():
-            if (found := outcome(case.run, RAISED)) != expected(case):
-                print(f"{case}: {found}", flush=True)
+            if (came := outcome(case.run, RAISED)) != expected(case):
+                print(f"{case}: {came}", flush=True)
     else:
         print(json.dumps(page.text()))
 

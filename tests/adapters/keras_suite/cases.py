@@ -36,7 +36,7 @@ class Case:
     match: str | None
     words: tuple[str, ...]
     args: tuple[Any, ...] = field(compare=False, repr=False)
-    given: Mapping[str, Any] = field(compare=False, repr=False)
+    keywords: Mapping[str, Any] = field(compare=False, repr=False)
     backend: str = keras.backend.backend()
 
     @property
@@ -56,8 +56,8 @@ class Case:
         _leave_out(type(suite), getattr(suite, self.test))
         suite.setUp()
         try:
-            given = {k: in_place_of(v, self.match) for k, v in self.given.items()}
-            getattr(suite, self.test)(*self.args, **given)
+            keywords = {k: in_place_of(v, self.match) for k, v in self.keywords.items()}
+            getattr(suite, self.test)(*self.args, **keywords)
         finally:
             suite.doCleanups()
 
@@ -90,18 +90,18 @@ def cases() -> tuple[Case, ...]:
 
 def _of(file: str) -> Iterator[Case]:
     for cls, test, function in suites(imported(file)):
-        for name, args, given in noted(function):
-            names = _asked((*args, *given.values())) or _read(inspect.getsource(function))
+        for name, args, keywords in noted(function):
+            names = _asked((*args, *keywords.values())) or _read(inspect.getsource(function))
             words = (name,) if name else tuple(map(str, args))
             for match in (None,) if file in SHARED else dict.fromkeys(m for n in sorted(names) for m in matches(n)):
-                yield Case(file, cls.__name__, test, tuple(sorted(names)), match, words, args, given)
+                yield Case(file, cls.__name__, test, tuple(sorted(names)), match, words, args, keywords)
 
 
 def _asked(values: tuple[Any, ...]) -> set[str]:
     """The optimizers among the arguments of a test: classes, functions that make one, words."""
-    found = {v.__name__ for v in values if isinstance(v, type)} & {*NAMES}
-    found |= {BY_WORD[v] for v in values if isinstance(v, str) and v in BY_WORD}
-    return found.union(*(_read(inspect.getsource(v)) for v in values if inspect.isfunction(v)))
+    names = {v.__name__ for v in values if isinstance(v, type)} & {*NAMES}
+    names |= {BY_WORD[v] for v in values if isinstance(v, str) and v in BY_WORD}
+    return names.union(*(_read(inspect.getsource(v)) for v in values if inspect.isfunction(v)))
 
 
 def _read(text: str) -> set[str]:

@@ -43,8 +43,8 @@ class Ours:
     def cls(self) -> Any:
         return getattr(adapter, self.name)
 
-    def __call__(self, *args: Any, **given: Any) -> Any:
-        return self.cls(*args, match=self.match, **given)
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self.cls(*args, match=self.match, **keywords)
 
     def __instancecheck__(self, made: object) -> bool:
         return isinstance(made, self.cls)

@@ -13,11 +13,11 @@ from .expected import BACKENDS, DIFFERS, LEFT_OUT, expected, on_every_backend
 
 def text() -> str:
     """The table, and the reasons by the numbers that it has for them."""
-    found = list(on_every_backend())
+    tested = list(on_every_backend())
     numbers = {told: str(i) for i, told in enumerate(dict.fromkeys(r.reason for r in DIFFERS), start=1)}
     left = dict.fromkeys(r.reason for r in LEFT_OUT)
     head = ["optimizer", *BACKENDS.values(), "why"]
-    table = [head, ["---"] * len(head), *_rows(found, numbers)]
+    table = [head, ["---"] * len(head), *_rows(tested, numbers)]
     return "\n\n".join(
         [
             "\n".join(f"| {' | '.join(row)} |" for row in table),
@@ -28,10 +28,10 @@ def text() -> str:
     )
 
 
-def _rows(found: list[Case], numbers: dict[str, str]) -> Iterator[list[str]]:
+def _rows(tested: list[Case], numbers: dict[str, str]) -> Iterator[list[str]]:
     counted: dict[str, dict[str, Counter[str]]] = {}
     reasons: dict[str, set[str]] = {}
-    for case in found:
+    for case in tested:
         for row in _optimizers(case):
             ends = counted.setdefault(row, {b: Counter() for b in BACKENDS})[case.backend]
             ends[expected(case)] += 1

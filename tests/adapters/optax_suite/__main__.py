@@ -24,8 +24,8 @@ def main(what: str = "") -> None:
     elif what in ("ours", "theirs"):
         theirs = what == "theirs"
         for case in cases():
-            if not (theirs and case.match) and (found := outcome(case, theirs)) != expected(case, theirs):
-                print(f"{case}: {found}", flush=True)
+            if not (theirs and case.match) and (came := outcome(case, theirs)) != expected(case, theirs):
+                print(f"{case}: {came}", flush=True)
     else:
         print(page.text())
 

@@ -51,7 +51,7 @@ class Case:
     match: str | None
     words: tuple[str, ...]
     args: tuple[Any, ...] = field(compare=False, repr=False)
-    given: Mapping[str, Any] = field(compare=False, repr=False)
+    keywords: Mapping[str, Any] = field(compare=False, repr=False)
 
     def __str__(self) -> str:
         start = (Path(self.file).stem.strip("_").removesuffix("_test"), self.test, self.name, self.match)
@@ -73,7 +73,7 @@ class Case:
             setattr(loaded(self.file), word, held if theirs else Ours(held, self.match))
         suite = getattr(loaded(self.file), self.cls)(self.test)
         suite.setUp()
-        getattr(suite, self.test)(*self.args, **self.given)
+        getattr(suite, self.test)(*self.args, **self.keywords)
 
 
 @functools.cache
@@ -87,8 +87,8 @@ def holders(file: str) -> dict[str, ModuleType]:
     """The modules from which a test module reads optimizers, by its names for them; they are optax's when first asked
     for, stand-ins from then on.
     """
-    found = {k: m for k, m in vars(loaded(file)).items() if isinstance(m, ModuleType)}
-    return {k: m for k, m in found.items() if m.__name__.startswith("optax") and any(hasattr(m, n) for n in NAMES)}
+    modules = {k: m for k, m in vars(loaded(file)).items() if isinstance(m, ModuleType)}
+    return {k: m for k, m in modules.items() if m.__name__.startswith("optax") and any(hasattr(m, n) for n in NAMES)}
 
 
 @functools.cache
@@ -101,34 +101,36 @@ def files() -> tuple[str, ...]:
 @functools.cache
 def cases() -> tuple[Case, ...]:
     """Every case about an optimizer that we have, once."""
-    found: dict[str, Case] = {}
+    by_name: dict[str, Case] = {}
     for file in set(files()) - set(LISTED):
         for suite, test, function in wheel_suite.suites(loaded(file)):
-            found = {str(case): case for case in _of(file, suite.__name__, test, function)} | found
-    return tuple(found[k] for k in sorted(found))
+            by_name = {str(case): case for case in _of(file, suite.__name__, test, function)} | by_name
+    return tuple(by_name[k] for k in sorted(by_name))
 
 
 def _of(file: str, cls: str, test: str, function: FunctionType) -> Iterator[Case]:
     read = functools.cache(functools.partial(_read, loaded(file), function))
-    for name, args, given in wheel_suite.noted(function):
-        asked = [NICKNAMES.get(v, v) for k, v in given.items() if k.endswith("opt_name")] or read()
+    for name, args, keywords in wheel_suite.noted(function):
+        asked = [NICKNAMES.get(v, v) for k, v in keywords.items() if k.endswith("opt_name")] or read()
         names = tuple(n for n in NAMES if n in asked)
-        unused = INDIFFERENT.get(test, _WRAPPER if given.get("wrap") is False or not given.get(_WRAPPER[0]) else ())
-        shown = [v for k, v in given.items() if k not in unused and not k.endswith("opt_name")]
+        unused = INDIFFERENT.get(
+            test, _WRAPPER if keywords.get("wrap") is False or not keywords.get(_WRAPPER[0]) else ()
+        )
+        shown = [v for k, v in keywords.items() if k not in unused and not k.endswith("opt_name")]
         words = (name,) if name else tuple(map(_word, (*args, *shown)))
         for match in sorted({m for n in names for m in matches(n)}, key=str):
-            yield Case(file, cls, test, names, match, words, args, given)
+            yield Case(file, cls, test, names, match, words, args, keywords)
 
 
 def _read(module: ModuleType, function: Any, seen: tuple[str, ...] = ()) -> set[str]:
     """The optimizers that the text of a function reads, or that of those functions of its module that it names."""
     text = inspect.getsource(function)
-    found = set(READ.findall(text))
+    names = set(READ.findall(text))
     for word in set(re.findall(r"\w+", text)) - {*seen, function.__name__}:
         helper = vars(module).get(word)
         if isinstance(helper, FunctionType) and helper.__module__ == module.__name__:
-            found |= _read(module, helper, (*seen, function.__name__))
-    return found
+            names |= _read(module, helper, (*seen, function.__name__))
+    return names
 
 
 def _word(x: Any) -> str:

@@ -22,16 +22,16 @@ RAISED = (AssertionError, AttributeError, TypeError, ValueError)
 
 def _decays(case: Case) -> bool:
     """Ours as typed, where optax's decays less by default, and the distance to the minimum shows it."""
-    return case.name == "adamw" and case.match is None and case.given["target"].__name__ == "_setup_rosenbrock"
+    return case.name == "adamw" and case.match is None and case.keywords["target"].__name__ == "_setup_rosenbrock"
 
 
 def _complex(case: Case) -> bool:
-    return case.given["dtype"].__name__.startswith("complex")
+    return case.keywords["dtype"].__name__.startswith("complex")
 
 
 def _half_complex(case: Case) -> bool:
     """A complex state is asked for real parameters, or a real one for complex parameters."""
-    params, state = case.given["params_dtype"], case.given["state_dtype"]
+    params, state = case.keywords["params_dtype"], case.keywords["state_dtype"]
     return state is not None and (params == "complex64") != (state == "complex64")
 
 
@@ -55,7 +55,7 @@ DIFFERS = (
         ("test_optimizers_can_be_wrapped_in_inject_hyperparams",),
         "A partial of our `schedule_free` or `mechanize` that has what it wraps has used up its first argument,"
         " which is the learning rate where it is no transformation: `inject_hyperparams` finds none to give.",
-        lambda c: c.given["wrapper_name"] in ("mechanize", "schedule_free"),
+        lambda c: c.keywords["wrapper_name"] in ("mechanize", "schedule_free"),
     ),
     Reason(
         "alias_test.py",
@@ -75,7 +75,7 @@ DIFFERS = (
         "common_test.py",
         ("test_optimizers",),
         _DECAY,
-        lambda c: _decays(c) and c.given["wrapper_name"] == "mechanize",
+        lambda c: _decays(c) and c.keywords["wrapper_name"] == "mechanize",
     ),
     Reason(
         "common_test.py",
@@ -117,7 +117,7 @@ DIFFERS = (
         "muon_test.py",
         ("test_complex_mixed_target",),
         "Ours has no `adaptive` scale of the step by its dual norm.",
-        lambda c: c.given["adaptive"],
+        lambda c: c.keywords["adaptive"],
     ),
     Reason(
         "galore_test.py",
@@ -153,7 +153,7 @@ DIFFERS = (
         "common_test.py",
         ("test_gradient_accumulation", "test_preserve_dtype", "test_state_shape_dtype_shard_stability"),
         _LOST,
-        lambda c: c.name in _LEARNING and jnp.dtype(c.given["dtype"]).itemsize == 2,
+        lambda c: c.name in _LEARNING and jnp.dtype(c.keywords["dtype"]).itemsize == 2,
     ),
     Reason(
         "sharding_test.py",
@@ -176,13 +176,13 @@ LEFT_OUT = (
         "alias_test.py",
         ("test_optimization",),
         "No learning rate, without which optax's do not get to the minimum.",
-        lambda c: c.name in ("adadelta", "adafactor") and "learning_rate" not in c.given["opt_kwargs"],
+        lambda c: c.name in ("adadelta", "adafactor") and "learning_rate" not in c.keywords["opt_kwargs"],
     ),
     Reason(
         "alias_test.py",
         ("test_optimization",),
         "The Rosenbrock function, whose minimum the sign of a gradient finds by a falling learning rate alone.",
-        lambda c: c.name in ("sign_sgd", "signum") and c.given["target"].__name__ == "_setup_rosenbrock",
+        lambda c: c.name in ("sign_sgd", "signum") and c.keywords["target"].__name__ == "_setup_rosenbrock",
     ),
     Reason(
         "schedule_test.py",
@@ -194,13 +194,13 @@ LEFT_OUT = (
         "common_test.py",
         ("test_optimizers_can_be_wrapped_in_inject_hyperparams",),
         "`reduce_on_plateau` under `inject_hyperparams`, which it does not support.",
-        lambda c: c.given["wrapper_name"] == "reduce_on_plateau",
+        lambda c: c.keywords["wrapper_name"] == "reduce_on_plateau",
     ),
     Reason(
         "schedule_free_test.py",
         ("test_explicit_dtype",),
         "Complex parameters under `schedule_free` with a real state, which it does not support.",
-        lambda c: c.given["params_dtype"] == "complex64" and c.given["state_dtype"] != "complex64",
+        lambda c: c.keywords["params_dtype"] == "complex64" and c.keywords["state_dtype"] != "complex64",
     ),
 )
 #: Optimizers of optax whose `init` computes with the parameters.

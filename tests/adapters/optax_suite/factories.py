@@ -40,16 +40,16 @@ def meant(name: str) -> tuple[str, dict[str, Any]]:
 
 def ours(name: str, match: str | None) -> Factory:
     """Our factory for a name of optax's."""
-    rule, given = meant(name)
-    given = given | ({"match": match} if match in scirs2_adapters.get(rule).matches else {})
+    rule, arguments = meant(name)
+    arguments = arguments | ({"match": match} if match in scirs2_adapters.get(rule).matches else {})
     made = getattr(adapter, rule)
-    return functools.partial(made, **given) if given else made
+    return functools.partial(made, **arguments) if arguments else made
 
 
 def matches(name: str) -> tuple[str | None, ...]:
     """How a rule runs: as typed, and as optax's where that is another formula or has other defaults."""
-    rule, given = meant(name)
-    return (None, "optax") if given or scirs2_adapters.get(rule).matches.get("optax") else (None,)
+    rule, arguments = meant(name)
+    return (None, "optax") if arguments or scirs2_adapters.get(rule).matches.get("optax") else (None,)
 
 
 def factories() -> dict[tuple[str, str | None], Factory]:
@@ -60,8 +60,8 @@ def factories() -> dict[tuple[str, str | None], Factory]:
 def optaxs() -> dict[tuple[str, str | None], Factory]:
     """optax's own factories of the same names; its wrappers are none, and make nothing without a transformation."""
     rules = [name for name in LISTED if not issubclass(scirs2_adapters.get(name), Wrapper)]
-    found = {name: getattr(optax, name, None) or getattr(contrib, name, None) for name in rules}
-    return {(name, None): make for name, make in found.items() if make is not None}
+    makers = {name: getattr(optax, name, None) or getattr(contrib, name, None) for name in rules}
+    return {(name, None): make for name, make in makers.items() if make is not None}
 
 
 class Ours:
@@ -83,7 +83,7 @@ def without_defaults(made: Factory, theirs: Factory) -> Factory:
         return made
 
     @functools.wraps(made)
-    def make(*args: Any, **given: Any) -> optax.GradientTransformationExtraArgs:
-        return made(*args, **{k: v for k, v in given.items() if k not in unknown or v is not unknown[k]})
+    def make(*args: Any, **keywords: Any) -> optax.GradientTransformationExtraArgs:
+        return made(*args, **{k: v for k, v in keywords.items() if k not in unknown or v is not unknown[k]})
 
     return make

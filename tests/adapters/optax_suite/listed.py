@@ -23,13 +23,13 @@ SUITES = {DOUBLES: "Float64Test", SHARDING: "ShardingTest"}
 def tests_of(file: str) -> dict[str, Callable[..., None]]:
     """The tests of a suite that run over its list of optimizers, bound to a test case."""
     suite = getattr(loaded(file), SUITES[file])
-    found = {k: f for k, f in vars(suite).items() if hasattr(f, "noted") and len(f.noted[1]) == 1}
-    return {k: functools.partial(f, suite(k)) for k, f in found.items()}
+    tests = {k: f for k, f in vars(suite).items() if hasattr(f, "noted") and len(f.noted[1]) == 1}
+    return {k: functools.partial(f, suite(k)) for k, f in tests.items()}
 
 
 def listed_cases() -> list[Case]:
     """One case for each of these tests and each factory of ours. They are only counted: what runs is below."""
-    made = functools.partial(Case, words=(), args=(), given={})
+    made = functools.partial(Case, words=(), args=(), keywords={})
     return [made(f, SUITES[f], test, (n,), m) for f in LISTED for test in tests_of(f) for n, m in factories()]
 
 
@@ -53,7 +53,7 @@ class _Recent:
 
 def sharding(made: Mapping[tuple[str, str | None], Factory]) -> list[tuple[str, str, str | None, str]]:
     """For every test and every factory: the test, its name, its match, and empty or what went wrong."""
-    found = []
+    rows = []
     vars(loaded(SHARDING))["jax"] = _Recent()
     for test, run in tests_of(SHARDING).items():
         for (name, match), make in made.items():
@@ -62,5 +62,5 @@ def sharding(made: Mapping[tuple[str, str | None], Factory]) -> list[tuple[str, 
                 wrong = ""
             except Exception as error:
                 wrong = f"{type(error).__name__}: {error}"
-            found.append((test, name, match, wrong))
-    return found
+            rows.append((test, name, match, wrong))
+    return rows

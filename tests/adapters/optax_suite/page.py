@@ -19,14 +19,14 @@ COLUMNS = ("cases", "pass", "differ", "optax leaves out", "optax itself fails")
 
 def text() -> str:
     """The tables and the reasons."""
-    found = [*cases(), *listed_cases()]
+    tested = [*cases(), *listed_cases()]
     reasons = [
-        *_reasons("Different here", found, DIFFERS),
-        *_reasons("Left out by optax", found, LEFT_OUT),
-        *_reasons("Failed by optax itself, passed here", found, FAILS_ITSELF),
-        *_reasons("Failed by either", found, FAILS_ANYHOW),
+        *_reasons("Different here", tested, DIFFERS),
+        *_reasons("Left out by optax", tested, LEFT_OUT),
+        *_reasons("Failed by optax itself, passed here", tested, FAILS_ITSELF),
+        *_reasons("Failed by either", tested, FAILS_ANYHOW),
     ]
-    tables = [_table("optimizer", found, _optimizers), _table("optax's file", found, lambda case: [f"`{case.file}`"])]
+    tables = [_table("optimizer", tested, _optimizers), _table("optax's file", tested, lambda case: [f"`{case.file}`"])]
     return "\n\n".join([*tables, "\n".join(reasons).strip()])
 
 
@@ -37,9 +37,9 @@ def _optimizers(case: Case) -> Iterator[str]:
             yield f'{name}, `match="{case.match}"`' if case.match else name
 
 
-def _table(head: str, found: Iterable[Case], rows_of: Callable[[Case], Iterable[str]]) -> str:
+def _table(head: str, tested: Iterable[Case], rows_of: Callable[[Case], Iterable[str]]) -> str:
     counted: dict[str, Counter[str]] = {}
-    for case in found:
+    for case in tested:
         for row in rows_of(case):
             counted.setdefault(row, Counter()).update(_columns(case))
     return count_table(head, COLUMNS, {k: counted[k] for k in sorted(counted)})
@@ -53,10 +53,10 @@ def _columns(case: Case) -> Iterator[str]:
         yield "optax itself fails"
 
 
-def _reasons(head: str, found: Iterable[Case], reasons: Iterable[Reason]) -> Iterator[str]:
+def _reasons(head: str, tested: Iterable[Case], reasons: Iterable[Reason]) -> Iterator[str]:
     yield f"{head}:\n"
     for told in dict.fromkeys(r.reason for r in reasons):
-        about = {n: None for case in found if why(case, reasons) == told for n in case.names}
+        about = {n: None for case in tested if why(case, reasons) == told for n in case.names}
         yield item(f"{', '.join(about)}: {told}")
     yield ""
 

@@ -12,8 +12,8 @@ from types import ModuleType
 
 def drivers() -> tuple[str, ...]:
     """The names of all drivers, the core first."""
-    found = {file.stem for file in Path(__file__).parent.glob("*.py") if not file.stem.startswith("_")}
-    return ("core", *sorted(found - {"core"}))
+    stems = {file.stem for file in Path(__file__).parent.glob("*.py") if not file.stem.startswith("_")}
+    return ("core", *sorted(stems - {"core"}))
 
 
 def driver(adapter: str) -> ModuleType:

@@ -23,12 +23,12 @@ WORDS = {"adam_beta1": "beta1", "adam_beta2": "beta2", "adam_epsilon": "eps"}
 class Optimizer(torch.Optimizer):
     """A rule in the Trainer."""
 
-    def made(self, rule: str, given: dict[str, Any]) -> TorchOptimizer:
-        fields = scirs2_adapters.get(rule).fields_with(given.get("base"))
-        run = {"learning_rate": given.pop("lr", None), "weight_decay": given.pop("weight_decay", None)}
+    def made(self, rule: str, arguments: dict[str, Any]) -> TorchOptimizer:
+        fields = scirs2_adapters.get(rule).fields_with(arguments.get("base"))
+        run = {"learning_rate": arguments.pop("lr", None), "weight_decay": arguments.pop("weight_decay", None)}
         run = {k: fields[k].default if v is None else v for k, v in run.items()}
         run |= {word: fields[name].default for word, name in WORDS.items() if name in fields}
         args = TrainingArguments(output_dir="unused", report_to=[], use_cpu=True, **run)
-        cls, keywords = optim(rule, args, **given)
+        cls, keywords = optim(rule, args, **arguments)
         made: TorchOptimizer = cls(self.named, **keywords)
         return made

@@ -50,8 +50,8 @@ class Optimizer:
         with precision(self.dtype):
             named = zip(problem.names, problem.params, strict=True)
             self.variables = [keras.Variable(p, dtype=self.dtype, name=name) for name, p in named]
-            given = KERAS.to_framework(hyper, cls.fields_with())
-            self.optimizer = getattr(adapter, cls.__name__)(**given, kernel=path)
+            arguments = KERAS.to_framework(hyper, cls.fields_with())
+            self.optimizer = getattr(adapter, cls.__name__)(**arguments, kernel=path)
             self.optimizer.build(self.variables)
         self.apply = lambda gradients: self.optimizer.apply(gradients, self.variables)
         if len(problem.grads) > LONG and keras.backend.backend() == "tensorflow":
@@ -61,9 +61,9 @@ class Optimizer:
 
     def step(self, grads: Arrays) -> None:
         with precision(self.dtype):
-            self.apply([self.given(ops.convert_to_tensor(g, dtype=self.dtype)) for g in grads])
+            self.apply([self.gradient(ops.convert_to_tensor(g, dtype=self.dtype)) for g in grads])
 
-    def given(self, g: Any) -> Any:
+    def gradient(self, g: Any) -> Any:
         """The gradient, with all rows named where the rule steps only those that are: of a dense one, those that are
         not zero. Where there are no slices, a zero is a number that is too small to matter.
         """

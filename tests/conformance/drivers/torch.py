@@ -30,13 +30,13 @@ class Optimizer:
         self.needs_value = cls(**{k: v for k, v in hyper.items() if k == "base"}).needs_value
         named = zip(problem.names, problem.params, strict=True)
         self.named = [(name, torch.nn.Parameter(torch.tensor(p, dtype=self.dtype))) for name, p in named]
-        given = TORCH.to_framework(whole(hyper, rule), cls.fields_with(hyper.get("base")))
+        arguments = TORCH.to_framework(whole(hyper, rule), cls.fields_with(hyper.get("base")))
         base = {"base": hyper["base"]} if "base" in hyper else {}
-        self.optimizer = self.made(rule, {**base, **given, "kernel": path})
+        self.optimizer = self.made(rule, {**base, **arguments, "kernel": path})
 
-    def made(self, rule: str, given: dict[str, Any]) -> torch.optim.Optimizer:
+    def made(self, rule: str, arguments: dict[str, Any]) -> torch.optim.Optimizer:
         """The optimizer of this name over the parameters, with these arguments in torch's words."""
-        made: torch.optim.Optimizer = getattr(adapter, scirs2_adapters.get(rule).__name__)(self.named, **given)
+        made: torch.optim.Optimizer = getattr(adapter, scirs2_adapters.get(rule).__name__)(self.named, **arguments)
         return made
 
     def settings(self) -> str:
@@ -46,11 +46,11 @@ class Optimizer:
 
     def step(self, grads: Arrays) -> None:
         for (_, p), g in zip(self.named, grads, strict=True):
-            p.grad = self.given(torch.tensor(g, dtype=self.dtype))
+            p.grad = self.gradient(torch.tensor(g, dtype=self.dtype))
         value = next(self.values)
         self.optimizer.step((lambda: torch.tensor(value)) if self.needs_value else None)
 
-    def given(self, g: torch.Tensor) -> torch.Tensor:
+    def gradient(self, g: torch.Tensor) -> torch.Tensor:
         """The gradient, with all rows named where the rule takes no dense one."""
         if scirs2_adapters.get(type(self.optimizer).__name__).sparse != "rows":
             return g
@@ -72,8 +72,8 @@ def whole(hyper: Hyper, rule: str) -> Hyper:
     """The options with the other members of each of torch's tuples added, since torch takes a tuple whole."""
     cls = scirs2_adapters.get(rule)
     preset = cls(**{k: v for k, v in hyper.items() if k == "base"})
-    found = {k: v for k, v in hyper.items() if k != "base"}
+    options = {k: v for k, v in hyper.items() if k != "base"}
     for members in TORCH.tuples_of(preset.fields).values():
-        if any(m in found for m in members):
-            found = {m: getattr(preset, m) for m in members} | found
-    return found
+        if any(m in options for m in members):
+            options = {m: getattr(preset, m) for m in members} | options
+    return options

@@ -27,10 +27,10 @@ from ..argument_names import (
     DTYPES,
     OURS,
     argument_names,
+    arguments_by_name,
     dtype_default,
     factory_name,
     factory_signature,
-    given_by_name,
     of_matrices,
     optax_wrapper,
 )
@@ -85,7 +85,7 @@ def factory(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
         if issubclass(cls, Wrapper) and args:
             refuse_base(called, next(iter(known.parameters)), args[0])
         accepted = factory_signature(cls, keywords["base"]) if keywords.get("base") is not None else known
-        return transformation(cls, given_by_name(called, accepted, args, keywords))
+        return transformation(cls, arguments_by_name(called, accepted, args, keywords))
 
     make.__name__ = make.__qualname__ = called
     make.__module__ = ADAPTER

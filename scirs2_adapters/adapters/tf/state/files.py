@@ -157,7 +157,8 @@ def take(optimizer: RuleState, saved: Saved) -> None:
     new = keras_classes.in_our_meaning(optimizer, saved, {e: v for e, v in values.items() if v is not None})
     dtypes = {i: saved.facts["dtypes"][there] for i, there in enumerate(order) if "dtypes" in saved.facts}
     new = conversion.encoded(optimizer, new, dtypes)
-    unused = [p for i, p in enumerate(saved.paths) if i not in order]
+    remembered = {key.owner for key in saved.values}
+    unused = [p for i, p in enumerate(saved.paths) if i in remembered and i not in order]
     if unused:
         text = f"The file also holds memory of {_list(unused)}, which this optimizer does not step."
         warnings.warn(text, stacklevel=5)

@@ -7,9 +7,9 @@ factor by which gradients are multiplied on their way into the formula.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Hashable, Sequence
-from functools import partial
 from itertools import chain
 from typing import cast
 
@@ -18,22 +18,22 @@ import torch
 from scirs2_adapters.core.groups import scalars_at
 from scirs2_adapters.core.ops import HOST_SCALARS
 from scirs2_adapters.core.program.recorded import SCALE
-from scirs2_adapters.core.step.options import HALVES, check_rounding, check_value, value_scalars
+from scirs2_adapters.core.step.options import HALVES, check_rounding, value_scalars
 from scirs2_adapters.core.step.plan import COEFFICIENT_KEY, choose_paths, coefficient_rows, grouped, param_entry
-from scirs2_adapters.core.step.protocols import Executor, Scalars
+from scirs2_adapters.core.step.protocols import Executor, Model, Scalars
 
 from ..executors import cuda
-from ..executors.closures import Loss, number
+from ..executors.closures import Loss, loss_number
 from ..executors.foreach import ForeachExecutor
 from ..executors.kernel import HostEngine, KernelExecutor, same
 from ..executors.sparse import SparseRowsExecutor, is_sparse, refuse_layout
 from ..ops import SCALARS
 from ..state.group_rule import GroupRule, refuse_unlike_groups
 from ..state.memory import all_or_nothing, begin_counts, init_state
-from ..state.origin import TRAIN_MODE, model_numbers
+from ..state.origin import TRAIN_MODE, model_numbers, refuse_evaluation
 from ..state.protocols import Group, RuleOptimizerLike
-from ..state.tensors import Tensor, dtensor_class, leaves_of
-from . import scaling, sharding
+from ..state.tensors import Tensor, dtensor_class, leaves_of, on_host
+from . import capturing, scaling, sharding
 from .param_entry import TensorEntry
 from .step_counts import StepCounts
 
@@ -57,19 +57,26 @@ class Plan:
         self.group_rules, self.params = group_rules, params
         self.kernel_keys = _kernel_keys(group_rules)
         self.begun = 2 if any(_param_states(optimizer)) else 1  # at least so many steps
+        before = sum(map(len, _param_states(optimizer)))
         self.entries = self._entries(optimizer, grads, scaled)
+        begun = sum(map(len, _param_states(optimizer))) - before
         self.executors = self._executors(type(optimizer).__name__, cast(list[Tensor], grads))
         self.sparse = [e for e in self.executors if isinstance(e, SparseRowsExecutor)]
         self.step_counts = StepCounts(self.entries)
         self.options = list(map(_OPTIONS, optimizer.param_groups))
         self.state = optimizer.state
         self.param_states, self.states = _param_states(optimizer), list(optimizer.state.values())
-        self.memory = list(chain.from_iterable(map(dict.values, self.param_states)))
+        #: What is in all memory, as it is at any time, and an end, so that more or less of it differs somewhere.
+        self.views = [*map(dict.values, self.param_states), (Plan,)]
+        self.memory = list(chain.from_iterable(self.views))
+        self.kept: Model = {}
         self.beginners = [entry for entry in self.entries if entry.first and entry.rule.time_dependence == "first"]
         refuse_unlike_groups(type(optimizer).__name__, group_rules)
         self.model = [s.name for s in group_rules[0].rule.model_slots()]
         for group in optimizer.param_groups if self.model else ():
             group |= model_numbers(group_rules[0].rule, [group])
+        if capturing.is_capturing(params):
+            capturing.refuse_plan(type(optimizer).__name__, self, begun)
         self._assign()
 
     def _entries(self, optimizer: RuleOptimizerLike, grads: Grads, scaled: bool) -> list[TensorEntry]:
@@ -103,36 +110,37 @@ class Plan:
         kernels = [self.group_rules[entry.group].kernel for entry in self.entries]
         return choose_paths(name, kernels, obstacles, one_path=together)
 
+    @functools.cached_property
+    def numbers_stay(self) -> bool:
+        """Whether numbers of the whole model stay on their device."""
+        return any(isinstance(e, KernelExecutor) and not on_host(e.entries[0].p) for e in self.executors)
+
     def _executors(self, name: str, grads: list[Tensor]) -> list[Executor[Tensor]]:
         """Those that step the parameters: the host kernel, a kernel of their device, torch's operations."""
         devices: list[torch.device | None] = []
-        for entry, on_host in zip(self.entries, self._on_host(name, grads), strict=True):
-            by_kernel = on_host or cuda.steps(entry, grads[entry.index], self.group_rules[entry.group].kernel)
+        for entry, by_host in zip(self.entries, self._on_host(name, grads), strict=True):
+            by_kernel = by_host or cuda.steps(entry, grads[entry.index], self.group_rules[entry.group].kernel)
             devices.append(entry.p.device if by_kernel else None)
         if len(set(devices)) > 1 and any(entry.program.sums for entry in self.entries):
             devices = [None] * len(devices)  # one executor adds up what is summed over the model
         device_of = dict(zip(map(id, self.entries), devices, strict=True))
-        #: Whether numbers of the whole model stay on their device.
-        self.numbers_stay = any(device is not None and device.type == "cuda" for device in devices)
 
         def key(entry: TensorEntry) -> tuple[torch.device | None, bool]:
             return device_of[id(entry)], is_sparse(grads[entry.index])
 
         executors: list[Executor[Tensor]] = []
         for (device, sparse), entries in grouped(self.entries, key).items():
-            make = partial(_executor, device)
+            make = functools.partial(_executor, device)
             executors.append(SparseRowsExecutor(entries, make) if sparse else make(entries, grads))
         return executors
 
     def holds(self, optimizer: RuleOptimizerLike, group_rules: GroupRules, params: list[Tensor], grads: Grads) -> bool:
         """Whether every tensor is what and where it was; gradients may be new ones of the same form."""
-        param_states = self.param_states
         return (
             same(params, self.params)
             and optimizer.state is self.state
-            and (same(list(self.state.values()), self.states) or same(_param_states(optimizer), param_states))
-            and sum(map(len, param_states)) == len(self.memory)
-            and all(map(operator.is_, chain.from_iterable(map(dict.values, param_states)), self.memory))
+            and (same(list(self.state.values()), self.states) or same(_param_states(optimizer), self.param_states))
+            and all(map(operator.is_, chain.from_iterable(self.views), self.memory))
             and list(map(_OPTIONS, optimizer.param_groups)) == self.options
             and self._takes(type(optimizer).__name__, group_rules)
             and all(executor.holds(cast(list[Tensor], grads)) for executor in self.executors)
@@ -200,6 +208,7 @@ class Plan:
         new: Group = {}
         for executor in self.executors:
             new |= executor.run(cast(list[Tensor], grads), scalars, model)
+        self.kept = new
         for group in groups if new else ():
             group |= new
         if not self.group_rules[0].rule.estimating:
@@ -234,16 +243,19 @@ def step(optimizer: RuleOptimizerLike, grads: Grads | None = None, value: Loss =
     """One step of every parameter that has a gradient; `grads` are used in place of the gradients of the parameters.
     `value` is the loss that a closure has returned.
     """
-    groups = optimizer.param_groups
+    name, groups = type(optimizer).__name__, optimizer.param_groups
     params: list[Tensor] = list(chain.from_iterable([group["params"] for group in groups]))
     if grads is None:
         grads = list(map(_GRADIENT, params))
     if dtensor_class() in list(map(type, grads)):
         grads = sharding.aligned(params, grads)
     if TRAIN_MODE in groups[0]:
-        refuse_evaluation(type(optimizer).__name__, groups)
+        refuse_evaluation(name, groups)
     group_rules = [optimizer._group_rule(i, group) for i, group in enumerate(groups)]  # checks what was written there
-    loss = _loss_of(type(optimizer).__name__, group_rules, value) if any(map(_NEEDS_VALUE, group_rules)) else None
+    needing = next(filter(_NEEDS_VALUE, group_rules), None)
+    if captured := capturing.is_capturing(params):
+        capturing.refuse_options(name, vars(optimizer), groups, needing is not None)
+    loss = None if needing is None else loss_number(name, needing.rule, value)
     if any(map(_OFFLOAD, groups)):
         optimizer._offloading().step(optimizer, params, grads, group_rules, loss)
         return
@@ -251,15 +263,11 @@ def step(optimizer: RuleOptimizerLike, grads: Grads | None = None, value: Loss =
     if isinstance(scales, str):  # SKIP
         forget_others(optimizer, params)
         return
-    plan_of(optimizer, group_rules, params, grads, scales is not None).run(optimizer, grads, scales, loss)
-
-
-def _loss_of(call: str, group_rules: GroupRules, loss: Loss) -> float:
-    """The loss as a number, which some rule needs; a step without one is refused."""
-    needing = next(filter(_NEEDS_VALUE, group_rules)).rule
-    value = number(loss) if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex() else loss
-    words = "closure", "must be a function that computes the gradients and returns the loss"
-    return float(check_value(f"{call}.step", needing, value, *words, "Write `optimizer.step(closure)`."))
+    plan = plan_of(optimizer, group_rules, params, grads, scales is not None)
+    if captured:
+        capturing.refuse_plan(name, plan)
+        capturing.refuse_numbers(name, plan.kept, {key: groups[0][key] for key in plan.model})
+    plan.run(optimizer, grads, scales, loss)
 
 
 def plan_of(
@@ -276,15 +284,6 @@ def plan_of(
             plan = Plan(optimizer, group_rules, params, grads, scaled)
         optimizer._plans[pattern] = plan
     return plan
-
-
-def refuse_evaluation(call: str, groups: Sequence[Group]) -> None:
-    """Refuse a step of parameters that stand in the place of those that are trained."""
-    if not all(group.get(TRAIN_MODE, True) for group in groups):
-        raise RuntimeError(
-            f"`{call}.step` steps the parameters that are trained, and the model has those to evaluate. Received: an "
-            "optimizer after `eval()`. Call `optimizer.train()` first."
-        )
 
 
 def forget_others(optimizer: RuleOptimizerLike, params: list[Tensor]) -> None:

@@ -7,6 +7,7 @@ any other is counted by itself.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ import torch
 from scirs2_adapters.core.step.plan import grouped
 
 from ..state.memory import count_dtype
+from ..state.tensors import on_host
 from .param_entry import TensorEntry
 
 Tensor = torch.Tensor
@@ -27,11 +29,16 @@ class CountTensor:
     def __init__(self, flat: Tensor, steps: Sequence[Tensor]) -> None:
         self.flat, self.steps = flat, list(steps)
         self.places = {id(step): step.storage_offset() - flat.storage_offset() for step in steps}
-        self.increment: Tensor | int = 1
-        if len(self.places) < flat.numel():
-            self.increment = torch.zeros_like(flat)
-            self.increment[sorted(self.places.values())] = 1
-        self.look()
+        self.version = -1
+
+    @functools.cached_property
+    def increment(self) -> Tensor | int:
+        """What is added to the tensor."""
+        if len(self.places) == self.flat.numel():
+            return 1
+        ones = torch.zeros_like(self.flat)
+        ones[sorted(self.places.values())] = 1
+        return ones
 
     def look(self) -> None:
         """Reads the counts as they are."""
@@ -39,7 +46,7 @@ class CountTensor:
 
     @property
     def stale(self) -> bool:
-        """Whether someone has written to a count since `look`; another process leaves no trace but the values."""
+        """Whether no one has looked, or a count was written since; another process leaves no trace but the values."""
         return self.flat._version != self.version or (self.flat.is_shared() and not self.flat.is_cuda)
 
     def advance(self) -> None:
@@ -77,6 +84,11 @@ class StepCounts:
         """Whether someone else has written to a count, or may have."""
         return bool(self.loose) or any(map(_STALE, self.counted))
 
+    @property
+    def waits(self) -> bool:
+        """Whether `look` waits for a device."""
+        return not all(on_host(counted.flat) for counted in self.counted)
+
     def next(self, entry: TensorEntry) -> Tensor | int | float:
         """The number of the step that this parameter was to take when `look` was called."""
         param_state = entry.param_state
@@ -86,13 +98,13 @@ class StepCounts:
         for counted in self.counted:
             if (place := counted.places.get(id(step))) is not None:
                 return int(counted.values[place]) + 1
-        return step.item() + 1 if type(step) is Tensor and step.device.type == "cpu" else step.double() + 1
+        return step.item() + 1 if type(step) is Tensor and on_host(step) else step.double() + 1
 
     def on_device(self, entry: TensorEntry) -> Tensor | None:
         """The number of its next step as a tensor, read on the device where it lies, for steps that are captured."""
         step = None if entry.param_state is None else entry.param_state["step"]
         counted = next((c for c in self.counted if id(step) in c.places), None)
-        if counted is None or counted.flat.device.type == "cpu":
+        if counted is None or on_host(counted.flat):
             return None
         return counted.flat[counted.places[id(step)]].double() + 1
 

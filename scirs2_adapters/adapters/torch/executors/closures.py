@@ -14,6 +14,8 @@ import torch
 
 from scirs2_adapters.core.closures._search import Space
 from scirs2_adapters.core.errors import bad_type
+from scirs2_adapters.core.rule import Rule
+from scirs2_adapters.core.step.options import check_value
 
 from ..dispatch.scaling import all_finite, skipping
 from ..state.protocols import Group
@@ -26,6 +28,13 @@ Loss = Any
 def number(x: Tensor) -> float:
     """A tensor of one element as a number, summed over its shards."""
     return float((x.full_tensor() if is_dtensor(x) else x).detach())
+
+
+def loss_number(call: str, rule: Rule, loss: Loss) -> float:
+    """The loss as a number, which this rule needs; a step without one is refused."""
+    value = number(loss) if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex() else loss
+    words = "closure", "must be a function that computes the gradients and returns the loss"
+    return float(check_value(f"{call}.step", rule, value, *words, "Write `optimizer.step(closure)`."))
 
 
 SPACE = Space(

@@ -82,7 +82,8 @@ class Batch:
     def __init__(self, program: Program, shapes: Sequence[tuple[int, ...]], dtypes: Mapping[str, str]) -> None:
         self.program, self.dtypes, self.layout = program, tuple(dtypes.items()), Layout(program, dtypes)
         self.sizes = np.array([math.prod(s) for s in shapes], dtype=np.int64)
-        blocks = -(-self.sizes // BLOCK)
+        # One at least where the last program finishes the sums of a tensor.
+        blocks = np.maximum(-(-self.sizes // BLOCK), int(program.levels > 0))
         self.firsts = np.concatenate([[0], np.cumsum(blocks)]).astype(np.int64)
         tensors = np.repeat(np.arange(len(shapes)), blocks)
         self.items = np.column_stack([tensors, np.arange(len(tensors)) - self.firsts[tensors]]).astype(np.int32)
@@ -112,7 +113,8 @@ class Batch:
     def lists(self) -> dict[str, np.ndarray]:
         """Its lists of work, by the names of a kernel's arguments."""
         lines = self.lines.lists if self.lines else {}
-        return {"items": self.items, "sizes": self.sizes, "firsts": self.firsts, **lines}
+        arrived = {"arrived": np.zeros(len(self.sizes), dtype=np.int32)} if self.program.levels else {}
+        return {"items": self.items, "sizes": self.sizes, "firsts": self.firsts, **arrived, **lines}
 
     def coefficients(self, scalars: Sequence[Scalars]) -> list[Scalar]:
         """Its rows of coefficients, one after the other."""

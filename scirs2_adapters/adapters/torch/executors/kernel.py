@@ -106,7 +106,7 @@ class KernelExecutor(Generic[Batch]):
     def _remember(self, arrays: list[list[Tensor]], grads: list[Tensor]) -> None:
         self.fixed = [x for entry in self.entries for x in (entry.p, *entry.memory())]
         self.addresses = list(map(Tensor.data_ptr, self._here(self.fixed)))
-        self.stepped, self.strides = [entry.p for entry in self.entries], [p.stride() for p, *_ in arrays]
+        self.stepped, self.stepped_forms = [entry.p for entry in self.entries], Forms([p for p, *_ in arrays])
         self.forms = Forms(grads)
         self.grad_addresses = list(map(Tensor.data_ptr, grads))
         self.empty_grads = self.grad_addresses.count(0)
@@ -132,7 +132,7 @@ class KernelExecutor(Generic[Batch]):
             fixed, stepped, grads = map(self._here, (fixed, stepped, grads))
         return (
             list(map(Tensor.data_ptr, fixed)) == self.addresses
-            and list(map(Tensor.stride, stepped)) == self.strides
+            and self.stepped_forms.are_of(stepped)
             and self._reaches(grads)
         )
 

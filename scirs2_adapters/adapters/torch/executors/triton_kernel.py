@@ -12,8 +12,12 @@ from scirs2_adapters.core.slots import Extent
 from .triton_layout import LINES, Layout, kind
 
 #: What is in a row of `geometry`: the lengths of a tensor seen as a batch of matrices, where its numbers begin among
-#: those of all tensors, and where the parts of the sums along its rows and columns do.
-GEOMETRY = ("height", "width", "matrices", "row_start", "column_start", "batch_start", "row_parts", "column_parts")
+#: those of all tensors, where the parts of the sums along its rows and columns do, and where it is counted how many
+#: programs of the same lines have arrived.
+GEOMETRY: tuple[str, ...] = ("height", "width", "matrices", "row_start", "column_start", "batch_start")
+GEOMETRY += ("row_parts", "column_parts", "row_arrived", "column_arrived", "batch_arrived")
+#: Lines that one program sums, how many numbers of each at a time, and how many in all.
+ACROSS, ALONG, SEGMENT = 32, 32, 256
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,15 @@ class Text:
     source: str
     arguments: tuple[str, ...]
     by: str
+
+
+@dataclass(frozen=True)
+class Function:
+    """The text of a function that kernels call, with these arguments after those that say where it is."""
+
+    name: str
+    source: str
+    arguments: tuple[str, ...]
 
 
 class KernelText:
@@ -88,11 +101,20 @@ class KernelText:
         self.use("coefficients")
         return "    row = coefficients" + f" + tl.load(rows + tensor) * {len(self.layout.scalars)}" * (not self.shared)
 
-    def kernel(self, before: Sequence[str], lines: Sequence[str], by: str) -> Text:
-        """The text of a function of the arguments that were used."""
+    def function(self, name: str, takes: Sequence[str], lines: Sequence[str]) -> Function:
+        """The text of a function of `takes` and of the arguments that were used."""
         names = tuple(self.arguments)
-        text = "\n".join([*before, "", "@triton.jit", f"def kernel({', '.join(names)}):", *lines]) + "\n"
-        return Text(text, names, by)
+        text = "\n".join(["@triton.jit", f"def {name}({', '.join([*takes, *names])}):", *lines]) + "\n"
+        return Function(name, text, names)
+
+    def kernel(self, before: Sequence[str], lines: Sequence[str], by: str) -> Text:
+        """The text of a launch."""
+        kernel = self.function("kernel", (), lines)
+        return Text("\n".join([*before, "", kernel.source]), kernel.arguments, by)
+
+    def call(self, function: Function, *where: str) -> str:
+        """The line that calls a function."""
+        return f"{function.name}({', '.join([*where, *map(self.use, function.arguments)])})"
 
 
 def operation_text(program: Program, index: int) -> str:
@@ -101,13 +123,17 @@ def operation_text(program: Program, index: int) -> str:
     return "div_(x{}, x{})".format(*node.args) if node.op == "div" else operation(program, index)
 
 
-def _helpers(root: str, quotient: str) -> list[str]:
-    bodies = {"select(c, a, b)": "tl.where(c, a, b)", "sqrt_(x)": root, "abs_(x)": "tl.abs(x)", "div_(a, b)": quotient}
+def _helpers() -> list[str]:
     of_zero = "tl.where(a < 0.0, float('inf'), tl.where(a == 0.0, 1.0, 0.0))"
+    bodies = {"select(c, a, b)": "tl.where(c, a, b)", "abs_(x)": "tl.abs(x)"}
     bodies["power_(x, a)"] = f"tl.where(x == 0.0, {of_zero}, tl.exp2(a * tl.log2(tl.where(x == 0.0, 1.0, x))))"
     functions = [f"@triton.jit\ndef {name}:\n    return {body}\n" for name, body in bodies.items()]
+    either = {"sqrt_(x)": ("tl.sqrt_rn(x)", "tl.sqrt(x)"), "div_(x, y)": ("tl.div_rn(x, y)", "x / y")}
+    for name, (single, double) in either.items():
+        cases = f"    if x.dtype == tl.float64:\n        return {double}\n    else:\n        return {single}\n"
+        functions.append(f"@triton.jit\ndef {name}:\n{cases}")
     return [*functions, "zero, one = tl.constexpr(0.0), tl.constexpr(1.0)"]
 
 
-#: Roots and quotients rounded to nearest, for which Triton has other names in float32.
-HELPERS = {"tl.float32": _helpers("tl.sqrt_rn(x)", "tl.div_rn(a, b)"), "tl.float64": _helpers("tl.sqrt(x)", "a / b")}
+#: Functions that formulas use. Roots and quotients are rounded to nearest, for which Triton has other names in float32.
+HELPERS = _helpers()

@@ -16,12 +16,24 @@ from scirs2_adapters.core.slots import Extent
 from .packed import ALIGNMENT
 from .triton_formats import function_name, functions
 from .triton_kernel import HELPERS, KernelText, Text, operation_text
-from .triton_layout import LINES, Layout
+from .triton_layout import LINES, Layout, Stage
+from .triton_stage import stage_functions
 
 #: Numbers of a tensor that one program of a pass steps.
 BLOCK = 1024
 #: Tensors of as many numbers, or more, have rows and columns that quotients of 32 bits do not find.
 LONGEST = 2**31 - BLOCK
+#: Whether this is the last program of so many to come here. Whatever threads of the others have stored before it can be
+#: read after: a barrier before makes a program's stores one event, and adding to the count releases and acquires. Which
+#: program is the last does not matter, since it adds up the parts of all in their order. The last one leaves 0.
+ARRIVE = """@triton.jit
+def arrive_(count, of):
+    tl.debug_barrier()
+    last = tl.atomic_add(count, 1, sem="acq_rel", scope="gpu") + 1 == of
+    if last:
+        tl.store(count, 0)
+    return last
+"""
 #: The dtypes of companions whose storage does not say them: scales and seeds.
 _OTHERS = {"": "float32", "stochastic": "int32"}
 
@@ -32,8 +44,11 @@ class PassText(KernelText):
     `at_row`, `at_column` and `at_batch` are the lines of an element.
     """
 
-    def __init__(self, layout: Layout, shared: bool, this: Pass, aligned: Sequence[bool]) -> None:
+    def __init__(
+        self, layout: Layout, shared: bool, this: Pass, aligned: Sequence[bool], following: Stage | None
+    ) -> None:
         super().__init__(layout, shared)
+        self.finish = stage_functions(layout, shared, following) if following else {}
         self.parts, self.aligned = this, dict(zip(layout.columns, aligned, strict=True))
         self.wide = f"tl.{compute_dtype(layout.dtypes['p'])}"
         self.whole = [k for k, a in enumerate(this.arrays) if a.extent is Extent.FULL]
@@ -45,11 +60,21 @@ class PassText(KernelText):
         """A mask keeps loads from being wide; only the last block of a tensor needs one."""
         lines = [*self._block(), *self._head(" + offset"), *self._tile(), *self._along()]
         lines += [f"    if length == {BLOCK}:", *self._body(masked=False)]
-        return self.kernel(self._before(), [*lines, "    else:", *self._body(masked=True)], by="items")
+        lines += ["    else:", *self._body(masked=True)]
+        if Extent.TENSOR in self.finish:
+            firsts = f"{self.use('firsts')} + tensor"
+            lines += self._last("tensor", f"tl.load({firsts} + 1) - tl.load({firsts})")
+            lines += [f"        {self.call(self.finish[Extent.TENSOR], 'tensor')}"]
+        return self.kernel(self._before(), lines, by="items")
 
     def _before(self) -> list[str]:
         coded = dict.fromkeys(dtype for dtype in self.storages.values() if companion("", dtype))
-        return [*HELPERS[self.wide], *(text for dtype in coded for text in functions(dtype))]
+        finish = [ARRIVE, *(function.source for function in self.finish.values())] if self.finish else []
+        return [*HELPERS, *(text for dtype in coded for text in functions(dtype)), *finish]
+
+    def _last(self, place: str, of: str) -> list[str]:
+        """The line before what the last of so many programs does."""
+        return [f"    if arrive_({self.use('arrived')} + {place}, {of}):"]
 
     def _block(self) -> list[str]:
         lines = [f"    item = {self.use('items')} + tl.program_id(0).to(tl.int64) * 2"]
@@ -85,12 +110,12 @@ class PassText(KernelText):
         """Where the elements are in rows and columns; within a block by quotients of 32 bits."""
         if not self.lines:
             return []
-        lines = [f"    width = {self.geometry('width')}", "    before = offset // width"]
+        lines = [f"    width = tl.maximum({self.geometry('width')}, 1)", "    before = offset // width"]
         lines += ["    past = (offset - before * width).to(tl.int32) + j", "    down = past // width.to(tl.int32)"]
         lines += ["    at_row = before + down"]
         if all(a.extent is Extent.ROW for a in self.lines):
             return lines
-        lines += [f"    height = {self.geometry('height')}", "    matrix = before // height"]
+        lines += [f"    height = tl.maximum({self.geometry('height')}, 1)", "    matrix = before // height"]
         lines += ["    at_batch = matrix + ((before - matrix * height).to(tl.int32) + down) // height.to(tl.int32)"]
         return [*lines, "    at_column = at_batch * width + past - down * width.to(tl.int32)"]
 
@@ -162,74 +187,3 @@ class PassText(KernelText):
         by_block = self.storages[k] in BLOCK_DTYPES
         mask = f", {'first' if by_block else 'j'} < length" if masked else ""
         return f"z{k} + {'b' if by_block else 'j'}", mask
-
-
-#: Lines that one program sums, how many numbers of each at a time, and how many in all.
-ACROSS, ALONG, SEGMENT = 32, 32, 256
-
-
-class LinesText(PassText):
-    """A pass that sums along rows or columns and stores nothing else. A program takes some lines, `across`, of one kind
-    and a segment of each, `along`; what the tensor's sums are of comes with the rows if there are any.
-    """
-
-    def text(self) -> Text:
-        """The lines of each kind, one after the other in memory and not, are summed by separate programs."""
-        head = [f"    item = {self.use('line_items')} + tl.program_id(0).to(tl.int64) * 4"]
-        head += ["    tensor, way = tl.load(item), tl.load(item + 1)"]
-        head += ["    chunk, segment = tl.load(item + 2).to(tl.int64), tl.load(item + 3).to(tl.int64)", *self._head("")]
-        head += [f"    {name} = {self.geometry(name)}" for name in ("height", "width", "matrices")]
-        head += [f"    lane = chunk * {ACROSS} + tl.arange(0, {ACROSS})", f"    step = tl.arange(0, {ALONG})"]
-        rows, columns = list(self.parts.rows), list(self.parts.columns)
-        sums = list(self.parts.sums)
-        lines = ["    if way == 0:", *self._way(Extent.ROW, rows, sums if rows else [])]
-        lines += ["    if way == 1:", *self._way(Extent.COLUMN, columns, [] if rows else sums)]
-        return self.kernel(self._before(), [*head, *lines], by="line_items")
-
-    def _way(self, extent: Extent, sums: list[int], whole: list[int]) -> list[str]:
-        """The sums of lines of one kind, and of the tensor."""
-        if not sums:
-            return ["        pass"] + [f"        tl.store({self._part(q)}, 0.0)" for q in range(len(self.parts.sums))]
-        name, nodes = LINES[extent], self.program.nodes
-        of_rows = extent is Extent.ROW
-        count, length = ("matrices * height", "width") if of_rows else ("matrices * width", "height")
-        targets = [nodes[i].args[0] for i in (*sums, *whole)]
-        ready = {*self.parts.coefficients, *(a.node for a in self.parts.arrays)}
-        needed = self.program.order(targets, ready)
-        lines = [f"    end = tl.minimum((segment + 1) * {SEGMENT}, {length})", *self._lanes(of_rows)]
-        lines += [f"    y{i} = tl.zeros([{ACROSS}, {ALONG}], tl.float64)" for i in (*sums, *whole)]
-        body = [*self._elements(of_rows, count), *self._loads(", inside", needed)]
-        body += [f"    x{i} = {operation_text(self.program, i)}" for i in needed if i not in ready]
-        body += [f"    y{i} += tl.where(inside, x{nodes[i].args[0]}.to(tl.float64), 0.0)" for i in (*sums, *whole)]
-        lines += [f"    for begin in range(segment * {SEGMENT}, end, {ALONG}):", *("    " + line for line in body)]
-        width, start = self.layout.parts[extent], self.geometry(f"{name}_parts")
-        place = f"{self.use(f'{name}_partials')} + ({start} + segment * ({count}) + lane) * {width}"
-        axis = 1 if of_rows else 0
-        lines += [
-            f"    tl.store({place} + {q}, tl.sum(y{i}, axis={axis}), mask=lane < {count})" for q, i in enumerate(sums)
-        ]
-        lines += [f"    tl.store({self._part(list(self.parts.sums).index(i))}, tl.sum(y{i}))" for i in whole]
-        if not whole:
-            lines += [f"    tl.store({self._part(q)}, 0.0)" for q in range(len(self.parts.sums))]
-        return ["    " + line for line in lines]
-
-    def _lanes(self, of_rows: bool) -> list[str]:
-        if of_rows:
-            return ["    across = lane[:, None]", "    matrix = across // height"]
-        return ["    across = lane[None, :]", "    matrix = across // width"]
-
-    def _elements(self, of_rows: bool, count: str) -> list[str]:
-        """The elements `j` of this round, and their lines."""
-        step = "step[None, :]" if of_rows else "step[:, None]"
-        lines = [f"    along = begin + {step}", f"    inside = (across < {count}) & (along < end)"]
-        if of_rows:
-            lines += ["    at_row, at_column = across + along * 0, matrix * width + along"]
-            lines += ["    j = at_row * width + along"]
-        else:
-            lines += ["    at_row, at_column = matrix * height + along, across + along * 0"]
-            lines += ["    j = at_row * width + across - matrix * width"]
-        return [*lines, "    at_batch = matrix + along * 0"]
-
-    def _place(self, k: int, masked: bool) -> tuple[str, str]:
-        by_block = self.storages[k] in BLOCK_DTYPES
-        return f"z{k} + j" + f" // {formats.BLOCK}" * by_block, ", inside"

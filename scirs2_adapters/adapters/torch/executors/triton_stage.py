@@ -1,14 +1,13 @@
-"""The kernels between two passes: they finish the sums of which a pass has left parts, always in the same order, and
-compute everything smaller than a tensor in float64, as the host does.
+"""What comes between two passes: the sums are finished of which a pass has left parts, always in the same order, and
+everything smaller than a tensor is computed in float64, as the host does.
 """
 
 from __future__ import annotations
 
 from scirs2_adapters.core.slots import Extent
 
-from .triton_kernel import HELPERS, KernelText, Text, operation_text
+from .triton_kernel import ACROSS, HELPERS, SEGMENT, Function, KernelText, Text, operation_text
 from .triton_layout import LINES, Layout, Stage, kind, of_pass
-from .triton_pass import ACROSS, SEGMENT
 
 #: Parts of sums that are added at a time; with those of lines, so many of each of `ACROSS` lines.
 PARTIALS, SEGMENTS = 1024, 32
@@ -16,31 +15,50 @@ PARTIALS, SEGMENTS = 1024, 32
 WAYS = {Extent.TENSOR: 0, Extent.ROW: 1, Extent.COLUMN: 2, Extent.BATCH: 3}
 
 
+def stage_functions(layout: Layout, shared: bool, stage: Stage) -> dict[Extent, Function]:
+    """The functions of a stage, by what they finish: a tensor, or a chunk of its lines."""
+    functions = {extent: StageText(layout, shared, stage).finish(extent) for extent in WAYS}
+    return {extent: function for extent, function in functions.items() if function}
+
+
+class StageKernel(KernelText):
+    """A stage that is a launch of its own."""
+
+    def text(self, stage: Stage) -> Text:
+        """Programs of another kind than this stage needs do nothing."""
+        functions = stage_functions(self.layout, self.shared, stage)
+        before = [*HELPERS, *(function.source for function in functions.values())]
+        if not any(extent in LINES for extent in functions):
+            calls = [f"    {self.call(function, 'tl.program_id(0)')}" for function in functions.values()]
+            return self.kernel(before, calls or ["    pass"], by="sizes")
+        lines = [f"    item = {self.use('chunks')} + tl.program_id(0).to(tl.int64) * 3"]
+        lines += ["    tensor, way, chunk = tl.load(item), tl.load(item + 1), tl.load(item + 2).to(tl.int64)"]
+        for extent, function in functions.items():
+            where = ["tensor"] if extent is Extent.TENSOR else ["tensor", "chunk"]
+            lines += [f"    if way == {WAYS[extent]}:", f"        {self.call(function, *where)}"]
+        return self.kernel(before, lines, by="chunks")
+
+
 class StageText(KernelText):
-    """A program is of a tensor, or of some of its lines: `at` are their places, those of all of the tensor's matrices
+    """What finishes a tensor or a chunk of its lines: `at` are their places, those of all of the tensor's matrices
     counted through, and `at_row` those of the rows that they belong to.
     """
 
     def __init__(self, layout: Layout, shared: bool, stage: Stage) -> None:
         super().__init__(layout, shared)
         self.stage, self.targets = stage, layout.targets(stage)
-        self.extents = {x.name: x.extent for x in layout.program.slots}
         self.before = {i for i, time in layout.kept.items() if time < stage.time}
         self.by_lines = stage.level > 0 and layout.along_lines(stage.level - 1)
 
-    def text(self) -> Text:
-        """Programs of another kind than this stage needs do nothing."""
-        lined = any(extent in LINES for extent in self.targets)
-        if not lined:
-            lines = ["    tensor = tl.program_id(0)", self.row(), *self._of_tensor()]
-            return self.kernel(HELPERS["tl.float64"], lines, by="sizes")
-        lines = [f"    chunk = {self.use('chunks')} + tl.program_id(0).to(tl.int64) * 3"]
-        lines += ["    tensor, way = tl.load(chunk), tl.load(chunk + 1)"]
-        lines += [f"    at = tl.load(chunk + 2).to(tl.int64) * {ACROSS} + tl.arange(0, {ACROSS})", self.row()]
-        for extent in WAYS:
-            body = self._of_tensor() if extent is Extent.TENSOR else self._of_lines(extent)
-            lines += [f"    if way == {WAYS[extent]}:", *("    " + line for line in body)] if body else []
-        return self.kernel(HELPERS["tl.float64"], lines, by="chunks")
+    def finish(self, extent: Extent) -> Function | None:
+        """The function for one kind of chunks, if there is something to do."""
+        if extent is Extent.TENSOR:
+            body = self._of_tensor()
+            return self.function("finish_tensor", ["tensor"], [self.row(), *body]) if body else None
+        if not (body := self._of_lines(extent)):
+            return None
+        head = [f"    at = chunk * {ACROSS} + tl.arange(0, {ACROSS})", self.row()]
+        return self.function(f"finish_{LINES[extent]}", ["tensor", "chunk"], [*head, *body])
 
     def _of_tensor(self) -> list[str]:
         """The numbers of a tensor and those of the model."""
@@ -51,7 +69,7 @@ class StageText(KernelText):
         for name, i in self.stage.stored.items():
             if name in self.layout.model:
                 lines += [f"    tl.store({self.model(name, 'new_model')}, x{i}, mask=tensor == 0)"]
-            elif kind(self.extents[name]) is Extent.TENSOR:
+            elif kind(self.layout.extents[name]) is Extent.TENSOR:
                 lines += [f"    tl.store({self.slot(name)}, x{i}{self._to(name)})"]
         return lines
 
@@ -127,7 +145,10 @@ class StageText(KernelText):
             return []
         lines = [f"    height, width = {self.geometry('height')}, {self.geometry('width')}"]
         lines += [f"    matrices = {self.geometry('matrices')}"]
-        of_row, of_column = ["    at_row, at_batch = at, at // height"], ["    at_column, at_batch = at, at // width"]
+        of_row, of_column = (
+            ["    at_row, at_batch = at, at // tl.maximum(height, 1)"],
+            ["    at_column, at_batch = at, at // tl.maximum(width, 1)"],
+        )
         lines += {Extent.ROW: of_row, Extent.COLUMN: of_column, Extent.BATCH: ["    at_batch = at"]}[extent]
         counts = {Extent.ROW: "matrices * height", Extent.COLUMN: "matrices * width", Extent.BATCH: "matrices"}
         lines += [f"    count = {counts[extent]}", "    inside = at < count"]
@@ -138,7 +159,7 @@ class StageText(KernelText):
         at = f"at_{LINES[extent]}"
         lines += [f"    tl.store({self.kept(i, at)}, x{i}, mask=inside)" for i in new]
         for name, i in self.stage.stored.items():
-            if self.extents[name] is extent:
+            if self.layout.extents[name] is extent:
                 lines += [f"    tl.store({self.slot(name, at)}, x{i}{self._to(name)}, mask=inside)"]
         return lines
 

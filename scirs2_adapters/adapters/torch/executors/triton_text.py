@@ -2,7 +2,7 @@
 
 A step goes level by level, as on the host: a pass over all numbers of all tensors leaves parts of sums, stages between
 the passes finish them and make of them what is smaller than a tensor, and the last pass stores. An elementwise rule is
-one pass.
+one pass. The first stage after a pass is of its launch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from scirs2_adapters.core.slots import Extent
 
 from .triton_kernel import Text
 from .triton_layout import Layout
-from .triton_pass import LinesText, PassText
-from .triton_stage import StageText
+from .triton_lines import LinesText
+from .triton_pass import PassText
+from .triton_stage import StageKernel
 
 
 def step_texts(program: Program, dtypes: Mapping[str, str], aligned: Sequence[bool], shared: bool) -> list[Text]:
@@ -24,9 +25,11 @@ def step_texts(program: Program, dtypes: Mapping[str, str], aligned: Sequence[bo
     """
     layout, texts = Layout(program, dtypes), list[Text]()
     for level, this in enumerate(layout.passes):
-        texts += [StageText(layout, shared, stage).text() for stage in layout.of_level(level)]
+        apart = [stage for stage in layout.of_level(level) if not stage.attached]
+        texts += [StageKernel(layout, shared).text(stage) for stage in apart]
         form = LinesText if layout.along_lines(level) else PassText
-        texts.append(form(layout, shared, this, aligned).text())
+        following = next((stage for stage in layout.of_level(level + 1) if stage.attached), None)
+        texts.append(form(layout, shared, this, aligned, following).text())
     return texts
 
 

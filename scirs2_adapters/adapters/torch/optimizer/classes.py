@@ -9,7 +9,8 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 
 from scirs2_adapters.core.document import document
-from scirs2_adapters.core.registry import get
+from scirs2_adapters.core.errors import ArgumentTypeError, bad_type
+from scirs2_adapters.core.registry import get, names, plain
 from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.wrapper import Wrapper
 
@@ -49,12 +50,23 @@ def _constructor(kind: type, name: str, shown: inspect.Signature) -> Callable[..
     """A constructor that shows its arguments, as an attribute that subclasses with another one do not inherit."""
 
     def __init__(self: Optimizer, params: object, *args: object, **keywords: object) -> None:
+        if isinstance(params, Optimizer):
+            raise _around_an_optimizer(name, params)
         kind.__init__(self, params, *args, **keywords)  # type: ignore[misc]
 
     __init__.__qualname__ = f"{name}.__init__"  # Python's errors say it
     self = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     __init__.__signature__ = shown.replace(parameters=[self, *shown.parameters.values()])  # type: ignore[attr-defined]
     return __init__
+
+
+def _around_an_optimizer(name: str, params: Optimizer) -> ArgumentTypeError:
+    """The error for an optimizer in the place of parameters, where other packages' wrappers take one."""
+    worded, way_out = "must be parameters or groups of them, and is an optimizer", ""
+    if issubclass(get(name), Wrapper):
+        base = plain(type(params).__name__)
+        way_out = f'Write `{name}(parameters, base="{base if base in names() else "adamw"}")`, with its arguments.'
+    return bad_type(name, "params", worded, type(params).__name__, way_out)
 
 
 def _kind(rule: type[Rule]) -> type[RuleOptimizer | SearchOptimizer]:

@@ -20,7 +20,7 @@ from scirs2_adapters.core.fields import Value
 from scirs2_adapters.core.memory import Memory
 from scirs2_adapters.core.rule import Rule
 
-from ..argument_names import TORCH, build, given_by_name, places
+from ..argument_names import TORCH, arguments_by_name, build, places
 from ..dispatch.scaling import count_skipped
 from ..dispatch.step import step
 from ..executors import closures
@@ -121,7 +121,7 @@ class SearchOptimizer(ClosureOptimizer):
 
     def __init__(self, params: Any, *args: Value, **keywords: Value) -> None:
         call = self.rule_class.__name__
-        rule = build(self.rule_class, given_by_name(call, self._signature, args, keywords), None)
+        rule = build(self.rule_class, arguments_by_name(call, self._signature, args, keywords), None)
         settled = rule.settled()  # type: ignore[attr-defined]
         Optimizer.__init__(self, params, TORCH.to_framework(settled, rule.fields))
         self._group()

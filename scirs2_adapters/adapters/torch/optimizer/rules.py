@@ -23,7 +23,7 @@ from scirs2_adapters.core.rule import Rule
 from scirs2_adapters.core.slots import Leaf
 from scirs2_adapters.core.step.options import check_rounding, check_state_dtype, takes_host
 
-from ..argument_names import FLAGS, LISTS, OURS, build, given_by_name, group_values, plain_group, refuse, tensors
+from ..argument_names import FLAGS, LISTS, OURS, arguments_by_name, build, group_values, plain_group, refuse, tensors
 from ..dispatch import scaling, sharding
 from ..dispatch.offload import Offload, check_offload, refuse_dtensor
 from ..dispatch.param_entry import tensor_obstacle
@@ -61,7 +61,7 @@ class RuleOptimizer(Hooked):
 
     def __init__(self, params: Any, *args: Value, **keywords: Value) -> None:
         call = self.rule_class.__name__
-        arguments = given_by_name(call, self._signature, args, keywords)
+        arguments = arguments_by_name(call, self._signature, args, keywords)
         options = {key: arguments.pop(key, default) for key, default in {**FLAGS, **OURS}.items()}
         rule = build(self.rule_class, arguments, options["match"])
         options["match"] = rule.match  # a base that is a rule has a `match`

@@ -17,7 +17,7 @@ from scirs2_adapters.core.step.options import StateDtype, param_storage, slot_dt
 
 from . import coded
 from .protocols import GroupValues, ParamState, RuleOptimizerLike
-from .tensors import Spread, Tensor, dtype_name, is_dtensor, local, placements
+from .tensors import Spread, Tensor, dtype_name, is_dtensor, local, on_host, placements
 
 #: In the memory of a parameter while another one is evaluated in its place: the one that is trained.
 TRAINED = "trained"
@@ -59,7 +59,7 @@ def gather_counts(optimizer: RuleOptimizerLike) -> None:
                 continue
             param_state["step"] = step = _as_step(param_state["step"], p, group)
             usual = type(step) is Tensor and step.ndim == 0 and step.dtype == count_dtype()
-            if usual and step.device.type == "cpu" and not step.is_shared():
+            if usual and on_host(step) and not step.is_shared():
                 gathered.append(param_state)
     if gathered:
         _write_counts(gathered, torch.stack([param_state["step"] for param_state in gathered]))

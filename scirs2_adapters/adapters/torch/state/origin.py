@@ -33,6 +33,15 @@ def group_marks(rule: Rule) -> dict[str, Value]:
     return {NAME: _full_name(rule), VERSION: FORMAT, **mode, **CONSTANTS.get(type(rule).__name__, {})}
 
 
+def refuse_evaluation(call: str, groups: Sequence[Group]) -> None:
+    """Refuse a step of parameters that stand in the place of those that are trained."""
+    if not all(group.get(TRAIN_MODE, True) for group in groups):
+        raise RuntimeError(
+            f"`{call}.step` steps the parameters that are trained, and the model has those to evaluate. Received: an "
+            "optimizer after `eval()`. Call `optimizer.train()` first."
+        )
+
+
 def model_numbers(rule: Rule, groups: Sequence[Group] = ()) -> Group:
     """What every group holds for the whole model: as the first of these groups has it, and else as before the first
     step.

@@ -33,6 +33,11 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def on_host(x: Tensor) -> bool:
+    """Whether the host reads it without waiting for a device."""
+    return x.device.type == "cpu"
+
+
 def dtensor_class() -> type[DTensor] | None:
     """torch's DTensor, if anyone has loaded it: a tensor that lies on several devices, a part on each."""
     return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
