@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from scirs2_adapters.core import Rule, get
+from scirs2_adapters.core import Rule, Wrapper, get
 from scirs2_adapters.core import names as rule_names
 from scirs2_adapters.core.argument_names import ArgumentNames
 from scirs2_adapters.core.errors import did_you_mean
@@ -33,7 +33,8 @@ def rule_of(driver: Driver, name: str) -> dict[str, Rule]:
         raise SubjectError(f"`--against` must name an optimizer of ours. Received: {name!r}.{way_out}") from error
     try:
         names = _names(driver.framework, cls)
-        known = names.parameters(cls.fields)
+        around = {"base"} if issubclass(cls, Wrapper) else set()
+        known = {*names.parameters(cls.fields_with(driver.subject.fixed.get("base") if around else None)), *around}
         fixed = {k: v for k, v in driver.subject.fixed.items() if k not in known}
         if fixed:
             raise SubjectError(f"`--with {next(iter(fixed))}=...` is no argument of {cls.name}.")

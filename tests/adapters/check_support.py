@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from scirs2_adapters import names
+from scirs2_adapters import get, names
 from scirs2_adapters.check.run import check
 from tests import sampling
 
@@ -19,6 +19,13 @@ def some_of_ours(metafunc: pytest.Metafunc, count: int) -> None:
     if "name" in metafunc.fixturenames:
         drawn = sorted(names(), key=lambda name: zlib.crc32(f"{os.environ[sampling.SEED]} {name}".encode()))
         metafunc.parametrize("name", drawn[:count] if sampling.samples(metafunc.config) else names())
+
+
+def visible_rate(name: str, word: str = "learning_rate") -> str:
+    """Arguments by which each step moves numbers of float32: the rate 1 for what begins with a millionth of it, which
+    at 1e-3, the default of Mechanic's base, is lost beside a parameter of 0.5.
+    """
+    return f"{word}=1.0" if get(name).first_step else ""
 
 
 def failures(path: str, framework: str, against: str = "", arguments: str = "") -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 
 from scirs2_adapters.adapters.jax.argument_names import factory_name
 
-from .check_support import failures, some_of_ours
+from .check_support import failures, some_of_ours, visible_rate
 
 pytestmark = pytest.mark.usefixtures("frozen_heap")
 
@@ -21,7 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_ours_pass_whole_and_walk_as_their_rule(name: str) -> None:
-    assert failures(f"scirs2_adapters.jax:{factory_name(name)}", "optax", name) == {}
+    assert failures(f"scirs2_adapters.jax:{factory_name(name)}", "optax", name, visible_rate(name)) == {}
 
 
 class Counted(NamedTuple):

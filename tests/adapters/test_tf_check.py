@@ -6,7 +6,7 @@ import pytest
 
 from scirs2_adapters import get
 
-from .check_support import failures, some_of_ours
+from .check_support import failures, some_of_ours, visible_rate
 
 pytestmark = pytest.mark.usefixtures("frozen_heap")
 
@@ -16,4 +16,4 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_ours_pass_whole_and_walk_as_their_rule(name: str) -> None:
-    assert failures(f"scirs2_adapters.tf:{get(name).__name__}", "keras", name) == {}
+    assert failures(f"scirs2_adapters.tf:{get(name).__name__}", "keras", name, visible_rate(name)) == {}

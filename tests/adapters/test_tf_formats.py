@@ -84,8 +84,9 @@ def test_it_walks_like_numpy(name: str, dtype: str, options: dict[str, Any]) -> 
     for i, (x, p, first) in enumerate(zip(values(xs), arrays, start(dtype), strict=True)):
         path = np.linalg.norm(number(p) - number(first))
         assert path > 0
-        # One number may be rounded to the other side, which in 16 bits is more than that where the path is short.
-        assert np.linalg.norm(x - number(p)) <= 2e-3 * path or (dtype != "float32" and (x != number(p)).sum() == 1)
+        # A few numbers may be rounded to the other side, which in 16 bits is more than that where the path is short.
+        few = 0 if dtype == "float32" else max(1, x.size // 200)
+        assert np.linalg.norm(x - number(p)) <= 2e-3 * path or (x != number(p)).sum() <= few
         slots = made.slots.entries[i].slots
         assert list(slots) == list(host.state[i])
         for slot, memory in host.state[i].items():

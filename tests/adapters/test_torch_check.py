@@ -10,8 +10,12 @@ import torch
 from scirs2_adapters import get, names
 from scirs2_adapters.check.outcome import SubjectError
 from scirs2_adapters.check.report import Report
-from scirs2_adapters.check.run import check
+from scirs2_adapters.check.run import check, driver_of
+from scirs2_adapters.check.words import rule_of
+from scirs2_adapters.core import Wrapper
 from tests.conformance.cells import by_library
+
+from .check_support import visible_rate
 
 pytestmark = pytest.mark.usefixtures("frozen_heap", "one_thread")
 
@@ -22,7 +26,8 @@ def failures(report: Report) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", names())
 def test_ours_pass_whole_and_walk_as_their_rule(name: str) -> None:
-    report = check(f"scirs2_adapters.torch:{get(name).__name__}", "torch", against=name)
+    path, arguments = f"scirs2_adapters.torch:{get(name).__name__}", visible_rate(name, "lr")
+    report = check(path, "torch", against=name, arguments=arguments)
     rounded = {"running.threads"} if by_library(name) else set()  # torch's products depend on the number of threads
     assert failures(report).keys() <= rounded
     passed = {o.name for o in report.outcomes if o.status == "pass"}
@@ -215,6 +220,13 @@ def test_a_walk_is_told_from_another(name: str, arguments: str, walks: bool) -> 
 def test_what_the_other_formula_has_no_argument_for_is_an_error() -> None:
     with pytest.raises(SubjectError, match=r"momentum=.* is no argument of adam"):
         check("torch.optim:SGD", "torch", against="Adam", arguments="lr=0.1,momentum=0.9")
+
+
+@pytest.mark.parametrize("name", [name for name in names() if issubclass(get(name), Wrapper)])
+def test_a_wrapper_is_compared_by_the_arguments_of_its_base(name: str) -> None:
+    driver = driver_of(f"scirs2_adapters.torch:{get(name).__name__}", "torch", "lr=0.5,base='lion',weight_decay=0.25")
+    rule = rule_of(driver, name)[name]
+    assert (rule.base.name, rule.base.learning_rate, rule.base.weight_decay) == ("lion", 0.5, 0.25)
 
 
 def test_what_torchs_own_does_is_known() -> None:

@@ -16,6 +16,7 @@ import torch
 from torch.optim import swa_utils
 
 from scirs2_adapters import get
+from tests.conformance.options import still_steps
 
 from .torch_support import CLOSE, PEERED, distance, each_optimizer, ours, params_of, same, theirs
 
@@ -130,7 +131,8 @@ def test_a_parameter_that_is_frozen_for_a_while_rests_with_its_memory(name: str)
     trained(ours(name), turn)
     assert torch.equal(seen[1][0], seen[3][0])
     assert str(seen[1][1]) == str(seen[3][1])
-    assert not torch.equal(seen[3][0], seen[4][0])
+    # Schedule-Free RAdam stands still for four gradients, of which this is the third; its memory does not.
+    assert not torch.equal(seen[3][0], seen[4][0]) or (still_steps(name) > 2 and str(seen[3][1]) != str(seen[4][1]))
 
 
 @each_optimizer
