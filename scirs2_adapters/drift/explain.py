@@ -119,7 +119,8 @@ def _listed(trial: Trial) -> list[str]:
             fewest, said = len(together), " and ".join(one.says for one in together)
             best.setdefault(said, max(misses.values()))
             agreeing |= {said} if _agrees(together, told) else set()
-    return sorted(agreeing or best, key=lambda said: round(best[said], 3))
+    kept = [said for said in best if said in agreeing] or best  # in the order of the candidates
+    return sorted(kept, key=lambda said: round(best[said], 3))
 
 
 def _agrees(together: Sequence[Variant], told: Mapping[str, object]) -> bool:
