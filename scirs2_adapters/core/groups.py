@@ -54,7 +54,8 @@ def sums(rule: Rule) -> bool:
 def scalars_at(rule: Rule, math: SimpleNamespace, t: Scalar, latest: Scalar) -> dict[str, Scalar]:
     """The coefficients of a parameter at its step `t`; those of numbers of the model at the `latest` step of any."""
     scalars = rule.scalars(math, t)
-    if t is latest or not rule.model_slots() or t == latest:  # one on a device is not asked for: that would wait for it
+    known = t == latest if isinstance(t, (int, float)) else t is latest  # a device is asked last: that waits for it
+    if known or not rule.model_slots() or t == latest:
         return scalars
     learned = rule.scalars(math, latest)
     return scalars | {name: learned[name] for name in _learned_with(record(rule, _EXAMPLE)) if name in learned}

@@ -26,7 +26,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 30
 #: `core/synonyms` holds the words of other libraries. Most of its lines are data.
 #: The optimizers, in `core/optimizers` and `core/values`, have no limit, because each new one adds a file.
 LARGEST = {
-    "core": 3230,
+    "core": 3231,
     "core/program": 720,
     "core/step": 383,
     "core/cpu": 2164,
