@@ -263,7 +263,8 @@ def dry_run(rounds: int) -> None:
     chosen += [(name, small, {}) for name in with_kernels() if name not in known]
     for name, label, options in chosen:
         if reason := obstacle(name):
-            print(f"{name:24} {label:16} torch's operations: {reason}")
+            as_in = f" as in {match}" if (match := options.get("match")) else ""
+            print(f"{name + as_in:24} {label:16} torch's operations: {reason}")
             continue
         c = counted(name, list(shapes(SIZES[label])), options, rounds)
         numbers = f"{c.launches:8} {c.host:7.3f} {c.moved_host:7.3f} {c.copies:6} {c.moved_copies:3}"
