@@ -242,7 +242,7 @@ class HostOptimizer(Routed):
     def _initial(self, slot: Slot, rule: Rule, p: np.ndarray, dtype: str) -> tuple[np.ndarray, ...]:
         """A slot before the first step and its companion, in new memory."""
         if slot.initial == "parameter":
-            return storage.store_parts(p.copy(), dtype)
+            return storage.store_parts(np.array(p, order="C"), dtype)
         return storage.filled(slot.shape(p.shape), np.asarray(slot.initial_value(rule), p.dtype), dtype)
 
     def _executor_of(self, keys: list[Hashable], grads: Sequence[np.ndarray]) -> ArrayExecutor:
