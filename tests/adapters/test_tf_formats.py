@@ -227,3 +227,7 @@ def test_first_codes_are_those_of_an_array_of_the_number(amount: float, storage:
     for part, part_shape in enumerate([shape, (formats.blocks(600),)]):
         expected, made = (way[part](part_shape, dtype=None) for way in (long_way, short_way))
         np.testing.assert_array_equal(ops.convert_to_numpy(made), ops.convert_to_numpy(expected))
+        dtype = keras.backend.standardize_dtype(made.dtype)
+        variable = keras.Variable(short_way[part], part_shape, dtype, trainable=False)
+        variable.assign(ops.zeros_like(made))  # torch writes into no memory that several numbers share
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), 0)

@@ -2,9 +2,11 @@
 torch does.
 """
 
+import contextlib
 import copy
 import io
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,16 @@ SHAPES = ((96, 96), (80,), (16, 32, 3, 3), (4173,))
 INT8 = {"state_dtype": "int8"}
 BOTH = {"state_dtype": "int8", "rounding": "compensated"}
 RANDOM = {"state_dtype": "int8", "rounding": "stochastic"}
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
@@ -288,8 +300,10 @@ def test_memory_is_a_fraction() -> None:
 @pytest.mark.parametrize("shape", [(), (255,), (3, 200), (0, 4)], ids=str)
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_first_codes_are_those_of_an_array_of_the_number(number: float, shape: tuple[int, ...], dtype: str) -> None:
-    parts = coded.filled(dtype, torch.empty(shape, dtype=torch.bfloat16), number)
     expected = coded.encoded(dtype, torch.full(shape, number))
+    with default_dtype(torch.float64):  # a user's setting
+        parts = coded.filled(dtype, torch.empty(shape, dtype=torch.bfloat16), number)
     for part, like in zip(parts, expected, strict=True):
+        assert part.dtype == like.dtype
         torch.testing.assert_close(part, like, rtol=0, atol=0, equal_nan=True)
         assert part.is_contiguous()

@@ -101,7 +101,7 @@ def initializers(
             if not everywhere:
                 return store(storage, numbers(shape, "float32"), 0.5)[place]
             one = store(storage, numbers((1,), "float32"), 0.5)[place]
-            return ops.broadcast_to(ops.reshape(one, ()), part_shape)
+            return ops.zeros(part_shape, one.dtype) + ops.reshape(one, ())  # in memory that is not shared
 
         return initial
 

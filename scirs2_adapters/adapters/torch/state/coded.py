@@ -63,7 +63,7 @@ PIECE = BLOCK << 8
 
 def filled(dtype: str, p: Tensor, number: float) -> tuple[Tensor, Tensor]:
     """Codes and scales of one number everywhere, for memory like a parameter."""
-    code, scale = formats.store(FORMAT_OPS, dtype, torch.full((1,), number, device=p.device))
+    code, scale = formats.store(FORMAT_OPS, dtype, torch.full((1,), number, dtype=torch.float32, device=p.device))
     scales = scale.expand(formats.blocks(p.numel())).contiguous()
     return code.reshape(()).expand(p.shape).clone(memory_format=torch.contiguous_format), scales
 
