@@ -2,11 +2,8 @@
 torch does.
 """
 
-import contextlib
 import copy
 import io
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +11,6 @@ import pytest
 import torch
 
 import scirs2_adapters.torch as ours
-from scirs2_adapters.adapters.torch.state import coded
 from scirs2_adapters.core import HostOptimizer
 from scirs2_adapters.core.registry import get, names
 from scirs2_adapters.core.slots import Leaf
@@ -27,16 +23,6 @@ SHAPES = ((96, 96), (80,), (16, 32, 3, 3), (4173,))
 INT8 = {"state_dtype": "int8"}
 BOTH = {"state_dtype": "int8", "rounding": "compensated"}
 RANDOM = {"state_dtype": "int8", "rounding": "stochastic"}
-
-
-@contextlib.contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
@@ -294,16 +280,3 @@ def test_memory_is_a_fraction() -> None:
     walk(optimizer, [p], 1)
     size = sum(x.numel() * x.element_size() for x in optimizer.state[p].values())
     assert size <= (3 + 8 / 256) * p.numel() + 8
-
-
-@pytest.mark.parametrize("number", [0.0, 0.1, -0.3, math.inf, math.nan], ids=str)
-@pytest.mark.parametrize("shape", [(), (255,), (3, 200), (0, 4)], ids=str)
-@pytest.mark.parametrize("dtype", ["int8", "uint8"])
-def test_first_codes_are_those_of_an_array_of_the_number(number: float, shape: tuple[int, ...], dtype: str) -> None:
-    expected = coded.encoded(dtype, torch.full(shape, number))
-    with default_dtype(torch.float64):  # a user's setting
-        parts = coded.filled(dtype, torch.empty(shape, dtype=torch.bfloat16), number)
-    for part, like in zip(parts, expected, strict=True):
-        assert part.dtype == like.dtype
-        torch.testing.assert_close(part, like, rtol=0, atol=0, equal_nan=True)
-        assert part.is_contiguous()
