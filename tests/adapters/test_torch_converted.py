@@ -74,3 +74,23 @@ def test_a_file_that_was_cut_short_is_refused(legacy: bool, tmp_path: Path) -> N
     (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:-200])
     done = CliRunner().invoke(app, ["state", "show", str(tmp_path / "a.pt")])
     assert (done.exit_code, "or is damaged" in done.output) == (2, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_the_number_of_steps_is_that_of_the_file_whatever_torchs_default_dtype_is(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """bfloat16 has no number between 4096 and 4128."""
+    saved = stepped().state_dict()
+    for param_state in saved["state"].values():
+        param_state["step"] = torch.tensor(4099.0, dtype=torch.float32)
+    torch.save(saved, tmp_path / "saved.pt")
+    torch.set_default_dtype(dtype)
+    try:
+        command = ["state", "convert", str(tmp_path / "saved.pt"), str(tmp_path / "made.pt"), "--to", "torch"]
+        done = CliRunner().invoke(app, command)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert done.exit_code == 0, done.output
+    made = torch.load(tmp_path / "made.pt", weights_only=True)["state"]
+    assert {param_state["step"].item() for param_state in made.values()} == {4099.0}

@@ -34,7 +34,8 @@ def _linear() -> Callable[..., Tensor] | None:
         return None
     try:
         function: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
-        function(torch.ones(1, 1), torch.ones(1, 1), None, "none", [], "")
+        one = torch.ones(1, 1, dtype=torch.float32)
+        function(one, one, None, "none", [], "")
     except (AttributeError, RuntimeError):
         return None
     return function

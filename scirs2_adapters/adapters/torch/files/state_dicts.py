@@ -29,6 +29,7 @@ from ..argument_names import FLAGS, TORCH, build, group_values, native_class, na
 from ..portable import UNCOUNTED, initial_lr, numbers_of, parameter_of, schedule_of, tensor_of
 from ..state.codes import Coded
 from ..state.foreign import decoded
+from ..state.memory import count_dtype
 from ..state.origin import TRAIN_MODE, group_marks, likely_names
 from ..state.protocols import Group, ParamState, Saved
 from ..state.tensors import saved_names
@@ -171,7 +172,7 @@ def write(state: State, path: Path, told: Progress = lambda _: None) -> None:
     for name, i in numbers.items():
         p = state.parameters[name]
         counted = cls.__name__ not in UNCOUNTED or p.slots.keys() - {"momentum_buffer"}
-        step = {"step": torch.tensor(float(p.steps))} if p.steps is not None and counted else {}
+        step = {"step": torch.tensor(float(p.steps), dtype=count_dtype())} if p.steps is not None and counted else {}
         if p.slots or p.steps:
             memory[i] = {**step, **{slot: _unread(x) for slot, x in p.slots.items()}}
     param_groups = [
